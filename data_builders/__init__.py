@@ -1,0 +1,1 @@
+"""From private repositories to rows that a model can learn from."""
