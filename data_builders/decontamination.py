@@ -37,7 +37,27 @@ _IMPORT_LINE = re.compile(
     r"package [\w.]+;?)[ \t\r]*$",
     re.MULTILINE,
 )
-_IGNORED_KEYS = {"stop_tokens", "language", "task_id", "name", "split", "source", "kind", "entry_point", "id"}
+IGNORED_KEYS = frozenset(
+    [
+        "stop_tokens",
+        "language",
+        "task_id",
+        "name",
+        "split",
+        "source",
+        "kind",
+        "entry_point",
+        "id",
+        "role",
+        "repository",
+        "path",
+        "commit",
+        "license",
+        "format",
+        "part",
+    ]
+)
+"""Columns that name a row and hold no text to train on."""
 _FILTER_BITS = 24
 
 
@@ -52,7 +72,7 @@ class Match:
 
 def _strings(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, str):
-        if key not in _IGNORED_KEYS:
+        if key not in IGNORED_KEYS:
             yield value
     elif isinstance(value, dict):
         for name, inner in value.items():

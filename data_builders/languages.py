@@ -211,7 +211,8 @@ def _interpreter(text: str) -> str:
 _HASH = {"python", "ruby", "shell", "perl", "r", "yaml", "makefile", "elixir", "julia", "dockerfile", "cmake", "tcl",
          "awk", "powershell", "coffeescript", "tcsh"}  # fmt: skip
 _SLASHES = {"c", "c++", "c#", "java", "javascript", "typescript", "go", "rust", "kotlin", "swift", "scala", "dart",
-            "php", "groovy", "solidity", "zig", "cuda", "glsl", "objectc++", "verilog", "systemverilog", "protocol-buffer",
+            "php", "groovy", "solidity", "zig", "cuda", "glsl", "objectc++", "verilog", "systemverilog",
+            "protocol-buffer",
             "thrift", "vue", "f#", "stan"}  # fmt: skip
 _DASHES = {"sql", "haskell", "lua", "ada", "vhdl", "elm", "agda", "idris", "lean"}
 _SEMICOLONS = {"clojure", "common-lisp", "scheme", "emacs-lisp", "racket", "assembly"}

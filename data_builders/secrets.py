@@ -22,7 +22,8 @@ import numpy as np
 from data_builders import secret_patterns as patterns
 
 _CONFIGURATION = frozenset({"", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell", "html",
-                            "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook", "rmarkdown"})  # fmt: skip
+                            "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
+                            "rmarkdown"})  # fmt: skip
 """Languages in which a value may stand without quotes."""
 
 _EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-])")
