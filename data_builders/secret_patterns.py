@@ -109,8 +109,8 @@ XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}
 
 PLACEHOLDER = re.compile(
     r"(?:(?:your|my|the|some|insert|enter|put|add|replace|change|dummy|fake|example|sample|placeholder|redacted|mock)"
-    r"[-_ ]?.*|change[-_]?(?:me|it|this)?|x{3,}.*|\*+|\.{3,}|-+|_+|todo|tbd|none|null|nil|undefined|true|false|yes|no|on|off|"
-    r"(?:\w*[-_ .])?(?:passw(?:or)?d|pwd|secret|token|key|auth|string|str|int|bool|value|text|password_hash)s?"
+    r"[-_ ].*|(?:example|dummy|fake|sample|placeholder|redacted)\w*|change[-_]?(?:me|it|this)?|x{3,}.*|\*+|\.{3,}|-+|_+|todo|tbd|none|null|nil|undefined|true|false|yes|no|on|off|"
+    r"(?:[a-z]*[-_ .])?(?:passw(?:or)?d|pwd|secret|token|key|auth|string|str|int|bool|value|text|password_hash)s?"
     r"|test(?:ing)?|foo|bar|baz|abc|default|string|optional|required|hidden|bearer|basic|n/?a|empty|unset|env|prompt|.)\Z",
     re.IGNORECASE,
 )

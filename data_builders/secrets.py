@@ -33,6 +33,8 @@ _SPARED_EMAIL = re.compile(
     r"\.(?:png|jpe?g|gif|svg|css|js|py|ts|html?|json|md|txt|local|internal)\Z",
     re.IGNORECASE,
 )
+_ESCAPE = re.compile(r"\\[nrt]")
+_REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _IPV6_HINT = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{6,39}(?![\w:])")
@@ -45,7 +47,7 @@ _RUN_TABLE = np.zeros(256, dtype=np.int8)
 _RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] = 1
 _ODD_TABLE = np.zeros(256, dtype=np.int8)
 _ODD_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
-_VERSION_BEFORE = re.compile(r"(?:version|release|ver|build|v|[=<>~^]=?)[\s\"':=(]*\Z", re.IGNORECASE)
+_VERSION_BEFORE = re.compile(r"(?:(?<![A-Za-z])(?:version|release|ver|build|v)_{0,2}|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE)
 _POPULAR_IPS = frozenset(
     [
         "8.8.8.8",
@@ -141,6 +143,7 @@ def _everywhere(text: str, names: dict[str, str]) -> str:
 
 def find(text: str, language: str = "") -> list[Finding]:
     """All findings, sorted, without overlap (of two that overlap the earlier, then the longer one stays)."""
+    text = _masked(text)
     found: list[Finding] = []
     if "PRIVATE KEY" in text or "Private-Lines" in text:
         found += _private_keys(text)
@@ -180,6 +183,18 @@ def _runs(text: str) -> list[tuple[int, int]]:
     return list(zip(starts[telling].tolist(), ends[telling].tolist(), strict=True))
 
 
+def _masked(text: str) -> str:
+    """The text to search, of the same length: escapes such as `\\n` and earlier replacements are blank.
+
+    Without it, the `n` of a line break inside a string literal would look like the first letter of a token.
+    """
+    if "\\" in text:
+        text = _ESCAPE.sub("  ", text)
+    if "REDACTED_" in text:
+        text = _REPLACED.sub(lambda match: " " * len(match.group()), text)
+    return text
+
+
 def _disjoint(found: list[Finding]) -> list[Finding]:
     kept: list[Finding] = []
     for finding in sorted(found, key=lambda item: (item.start, -item.end)):
@@ -194,9 +209,10 @@ def _private_keys(text: str) -> list[Finding]:
     for pattern in (patterns.PRIVATE_KEY, patterns.PUTTY_KEY):
         for match in pattern.finditer(text):
             start = match.start("body")
-            for run in re.finditer(r"\\[nrt]|[A-Za-z0-9+/=]{4,}", match.group("body")):
-                if not run.group().startswith("\\") and "REDACTED" not in run.group():
-                    found.append(Finding(start + run.start(), start + run.end(), "PRIVATE_KEY"))
+            found += [
+                Finding(start + run.start(), start + run.end(), "PRIVATE_KEY")
+                for run in re.finditer(r"[A-Za-z0-9+/=]{4,}", match.group("body"))
+            ]
     return found
 
 
@@ -257,7 +273,7 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
 
 
 def _is_placeholder(value: str) -> bool:
-    return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value)) or "REDACTED_" in value
+    return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
 
 
 def _looks_secret(value: str, strong: bool) -> bool:
@@ -265,7 +281,7 @@ def _looks_secret(value: str, strong: bool) -> bool:
     if _is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
         return False
     if strong:
-        return len(value) >= 4 and value.count(" ") <= 6 and not value.endswith((":", "?", "...", "!", "."))
+        return len(value) >= 4 and not (" " in value and (value.count(" ") > 6 or value.endswith((":", "?", "!", "."))))
     if len(value) < 6 or " " in value or "/" in value[:2]:
         return False
     has_digit = any(char.isdigit() for char in value)
@@ -306,7 +322,7 @@ def _is_random(value: str) -> bool:
         len(set(value)) < 8
         or not patterns.BLOB.match(value)
         or patterns.NOT_A_BLOB.search(value)
-        or "REDACTED_" in value
+       
     ):
         return False
     if re.fullmatch(r"[0-9a-fA-F]+", value):
