@@ -47,7 +47,9 @@ _RUN_TABLE = np.zeros(256, dtype=np.int8)
 _RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] = 1
 _ODD_TABLE = np.zeros(256, dtype=np.int8)
 _ODD_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
-_VERSION_BEFORE = re.compile(r"(?:(?<![A-Za-z])(?:version|release|ver|build|v)_{0,2}|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE)
+_VERSION_BEFORE = re.compile(
+    r"(?:(?<![A-Za-z])(?:version|release|ver|build|v)_{0,2}(?=[^A-Za-z0-9])|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE
+)
 _POPULAR_IPS = frozenset(
     [
         "8.8.8.8",
@@ -318,12 +320,7 @@ def _random_looking(text: str, language: str, runs: list[tuple[int, int]]) -> li
 
 
 def _is_random(value: str) -> bool:
-    if (
-        len(set(value)) < 8
-        or not patterns.BLOB.match(value)
-        or patterns.NOT_A_BLOB.search(value)
-       
-    ):
+    if len(set(value)) < 8 or not patterns.BLOB.match(value) or patterns.NOT_A_BLOB.search(value):
         return False
     if re.fullmatch(r"[0-9a-fA-F]+", value):
         return not value.isdigit() and _entropy(value) > _HEX_ENTROPY and "0123456789" not in value

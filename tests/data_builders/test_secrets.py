@@ -30,7 +30,9 @@ def test_ordinary_text_stays(language: str, text: str) -> None:
     assert redact(text, language).text == text
 
 
-@pytest.mark.parametrize("case", [case for case in POSITIVE if case[0] == "python"], ids=range(sum(c[0] == "python" for c in POSITIVE)))
+@pytest.mark.parametrize(
+    "case", [case for case in POSITIVE if case[0] == "python"], ids=range(sum(c[0] == "python" for c in POSITIVE))
+)
 def test_python_still_parses(case: tuple[str, str, list[str]]) -> None:
     ast.parse(redact(case[1], "python").text)
 
@@ -76,7 +78,15 @@ def test_recall_is_not_below_detect_secrets(tmp_path: Path) -> None:
     from detect_secrets.core.scan import scan_file
     from detect_secrets.settings import default_settings
 
-    endings = {"python": "py", "shell": "sh", "yaml": "yaml", "javascript": "js", "typescript": "ts", "c#": "cs", "json": "json"}
+    endings = {
+        "python": "py",
+        "shell": "sh",
+        "yaml": "yaml",
+        "javascript": "js",
+        "typescript": "ts",
+        "c#": "cs",
+        "json": "json",
+    }
     theirs = ours = 0
     with default_settings():
         for number, (language, text, values) in enumerate(POSITIVE):
