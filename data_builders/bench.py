@@ -54,7 +54,10 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
     index.add("sample", [{"text": text} for text in words[:: max(1, len(words) // 50)]])
     index.seal()
     model = train_from(SEEDS / "technical.jsonl")
-    rows = [{"text": text, "path": path, "language": language} for (path, text), language in zip(texts, languages, strict=True)]
+    rows = [
+        {"text": text, "path": path, "language": language}
+        for (path, text), language in zip(texts, languages, strict=True)
+    ]
     both = list(zip(texts, languages, strict=True))
     counter = TokenCounter(tokenizer)
     prints = fingerprints(words)
@@ -83,7 +86,9 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_builders.bench", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(sysconfig.get_paths()["stdlib"]), help="where sources are")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(sysconfig.get_paths()["stdlib"]), help="where sources are"
+    )
     parser.add_argument("--megabytes", type=float, default=8.0, help="how much to read")
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; without it lengths are estimated")
     chosen = parser.parse_args(arguments)

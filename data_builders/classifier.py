@@ -37,7 +37,9 @@ class Classifier:
     bias: float
 
     @classmethod
-    def train(cls, positive: Sequence[str], negative: Sequence[str], *, epochs: int = 30, rate: float = 1.0) -> Classifier:
+    def train(
+        cls, positive: Sequence[str], negative: Sequence[str], *, epochs: int = 30, rate: float = 1.0
+    ) -> Classifier:
         """Logistic regression by stochastic gradient descent, classes weighted to count equally."""
         if not positive or not negative:
             raise ValueError("a classifier needs at least one positive and one negative seed text")

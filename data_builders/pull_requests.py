@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from alignment.formats import escape_special_text
-from data_builders.decontamination import Decontaminator
 from data_builders.dataset import read_rows
+from data_builders.decontamination import Decontaminator
 from data_builders.rows import clean_stream
 
-_BOT = re.compile(r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE)
+_BOT = re.compile(
+    r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
+)
 MIN_CHARACTERS = 80
 MAX_CHARACTERS = 50_000
 _HIDDEN = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -41,7 +43,11 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _author(record: Mapping[str, Any]) -> str:
     person = record.get("author") or record.get("user") or {}
-    return str(person.get("login") or person.get("username") or person.get("name") or "") if isinstance(person, dict) else str(person)
+    return (
+        str(person.get("login") or person.get("username") or person.get("name") or "")
+        if isinstance(person, dict)
+        else str(person)
+    )
 
 
 def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -85,7 +91,9 @@ def build_pull_requests(
         for path in exports:
             for record in _records(Path(path)):
                 if "title" not in record:
-                    raise ValueError(f"{path}: a pull request or issue needs a title; this record has {', '.join(sorted(record))[:200]}")
+                    raise ValueError(
+                        f"{path}: a pull request or issue needs a title; this record has {', '.join(sorted(record))[:200]}"
+                    )
                 text = conversation_text(record)
                 if _BOT.search(_author(record)):
                     report["left_out"]["bot"] += 1

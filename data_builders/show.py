@@ -29,8 +29,11 @@ def show(path: str | Path, count: int = 3, seed: int = 0, max_characters: int = 
     for row in sample_rows(path, count, seed):
         lines = ["=" * 80]
         for name, value in row.items():
-            if name == "messages" or name in {"chosen", "rejected"} and isinstance(value, list):
-                lines += [f"--- {name}: {message['role']}\n{_cut(str(message['content']), max_characters)}" for message in value]
+            if name == "messages" or (name in {"chosen", "rejected"} and isinstance(value, list)):
+                lines += [
+                    f"--- {name}: {message['role']}\n{_cut(str(message['content']), max_characters)}"
+                    for message in value
+                ]
             elif isinstance(value, str) and "\n" in value:
                 lines.append(f"--- {name}\n{_cut(value, max_characters)}")
             elif value is not None:

@@ -49,7 +49,12 @@ def row_text(row: Mapping[str, Any]) -> str:
     """The text of a document, or of a question and its answer (`question`/`answer`, `problem`/`solution`, `prompt`/...)."""
     if isinstance(row.get("text"), str):
         return str(row["text"])
-    for question, answer in (("question", "answer"), ("problem", "solution"), ("prompt", "completion"), ("instruction", "output")):
+    for question, answer in (
+        ("question", "answer"),
+        ("problem", "solution"),
+        ("prompt", "completion"),
+        ("instruction", "output"),
+    ):
         if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
             return f"{row[question].strip()}\n\n{row[answer].strip()}\n"
     raise ValueError(f"rows need `text`, or a question and an answer; these have {', '.join(sorted(map(str, row)))}")
@@ -117,7 +122,18 @@ def build_grounding(
     decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage."""
-    return _sieve(GROUNDING_STAGES, "grounding", "Text-code grounding", inputs, out_dir, threshold, seeds, decontaminate, workers, progress)
+    return _sieve(
+        GROUNDING_STAGES,
+        "grounding",
+        "Text-code grounding",
+        inputs,
+        out_dir,
+        threshold,
+        seeds,
+        decontaminate,
+        workers,
+        progress,
+    )
 
 
 def build_quality(
@@ -125,7 +141,9 @@ def build_quality(
     decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Code that a weak classifier (stage `code_quality`) takes for well written."""
-    return _sieve(("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress)
+    return _sieve(
+        ("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress
+    )
 
 
 def _sieve(
@@ -135,7 +153,9 @@ def _sieve(
     for name in seeds or {}:
         if name not in stages:
             raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")
-    models: dict[str, Classifier] = {name: train_from((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages}
+    models: dict[str, Classifier] = {
+        name: train_from((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages
+    }
     survivors: Counter[str] = Counter({"input": 0, **dict.fromkeys(stages, 0)})
     survivor_bytes: Counter[str] = Counter(survivors)
     report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes}
