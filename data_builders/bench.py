@@ -1,6 +1,6 @@
 """How fast each step is: `python -m data_builders.bench [FOLDER] [--megabytes 8] [--tokenizer DIR]`.
 
-Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library's sources are read.
+Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library is read.
 """
 
 from __future__ import annotations
