@@ -236,7 +236,7 @@ def test_special_tokens_in_a_file_cannot_become_special_tokens(repository: MakeR
 
 
 def test_licences_come_from_files_and_headers_and_obey_the_policy(repository: MakeRepository, tmp_path: Path) -> None:
-    mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\nof this software\n"
+    mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\n"
     folder = repository(
         {
             "LICENSE": mit,
