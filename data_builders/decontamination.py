@@ -152,7 +152,7 @@ class Decontaminator:
             yield f"{head[-1]}\n{solution}"
 
     def _add_text(self, text: str, owner: int) -> None:
-        text = _IMPORT_LINE.sub("", text)
+        whole, text = text, _IMPORT_LINE.sub("", text)
         words = word_hashes(text, lower=True)
         grams = ngram_hashes(words, LENGTH)
         grams = grams[_telling(text, words, LENGTH)] if len(grams) else grams
@@ -160,7 +160,7 @@ class Decontaminator:
             self._grams.append(grams)
             self._owners.append(np.full(len(grams), owner, dtype=np.int32))
         elif len(words) > SHORT and _DEFINES.search(text):  # too short, or all names are single letters
-            start = words[: 2 * LENGTH - 1]
+            start = word_hashes(whole, lower=True)[: 2 * LENGTH - 1]
             self._short.setdefault(len(start), {})[int(ngram_hashes(start, len(start))[0])] = owner
 
     def _add_whole(self, text: str, owner: int) -> None:

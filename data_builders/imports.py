@@ -18,7 +18,7 @@ _PYTHON = re.compile(
 _SCRIPT = re.compile(
     r"""(?:\bfrom\s*|\brequire\s*\(\s*|\bimport\s*\(\s*|\bimport\s+)["']([^"'\n]+)["']"""
 )  # fmt: skip
-_JVM = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?([\w.]+(?:\.\*)?)", re.MULTILINE)
+_JVM = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?(\w+(?:\.\w+)*(?:\.\*)?)", re.MULTILINE)
 _GO_BLOCK = re.compile(r"^import[ \t]*(?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
 _QUOTED = re.compile(r'"([^"\n]+)"')
 _RUST = re.compile(

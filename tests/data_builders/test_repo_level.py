@@ -62,7 +62,7 @@ CASES = {
             "doc/doc.go": "",
             "doc/doc_test.go": "",
             "cobra.go": "",
-            "cmd/main.go": 'package main\n\nimport (\n\t"fmt"\n\t"github.com/spf13/cobra/doc"\n\t"github.com/spf13/cobra"\n)',
+            "cmd/main.go": 'import (\n\t"fmt"\n\t"github.com/spf13/cobra/doc"\n\t"github.com/spf13/cobra"\n)',
         },
         "cmd/main.go",
         ["cobra.go", "doc/doc.go"],
