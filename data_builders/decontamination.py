@@ -159,7 +159,8 @@ class Decontaminator:
         if len(grams):
             self._grams.append(grams)
             self._owners.append(np.full(len(grams), owner, dtype=np.int32))
-        elif len(words) > SHORT and _DEFINES.search(text):  # too short, or all names are single letters
+        if (not len(grams) or whole != text) and len(words) > SHORT and _DEFINES.search(text):
+            # Too short, or all names are single letters, or imports stand between its runs.
             start = word_hashes(whole, lower=True)[: 2 * LENGTH - 1]
             self._short.setdefault(len(start), {})[int(ngram_hashes(start, len(start))[0])] = owner
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from data_builders import secret_patterns as patterns
 
-_CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell", "html",
-                            "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
+_CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell",
+                            "html", "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
                             "rmarkdown"})  # fmt: skip
 """Languages in which a value may stand without quotes."""
 
