@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +62,26 @@ def lora_config(stage: TrainingStage) -> Any:
         raise ValueError(f"LoraConfig refuses the settings of stage {stage.name!r}: {error}") from None
 
 
+def refusals(stages: Sequence[TrainingStage]) -> list[str]:
+    """Build the config objects of all stages, and say what they refuse."""
+    refused = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages:
+            try:
+                training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
+                lora_config(stage)
+            except ValueError as error:
+                refused.append(str(error))
+    return refused
+
+
 def main() -> int:
     from pydantic import TypeAdapter
 
     from alignment.recipe import AnyStage
 
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    refused = []
-    with tempfile.TemporaryDirectory() as folder:
-        for value in json.load(sys.stdin)["stages"]:
-            stage = adapter.validate_python(value)
-            try:
-                training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
-                lora_config(stage)
-            except ValueError as error:
-                refused.append(str(error))
+    refused = refusals([adapter.validate_python(value) for value in json.load(sys.stdin)["stages"]])
     for problem in refused:
         print(problem, file=sys.stderr)
     return 1 if refused else 0
