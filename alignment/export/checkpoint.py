@@ -16,7 +16,12 @@ from typing import Any
 
 import numpy as np
 
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F64": np.dtype("<f8"),
+}
 CHUNK_WEIGHTS = 1 << 22
 
 
@@ -37,7 +42,7 @@ class StoredTensor:
     def raw(self) -> np.ndarray:
         """The stored numbers as rows and columns, memory-mapped; bfloat16 as unsigned 16-bit integers."""
         shape = self.shape if len(self.shape) > 1 else (1, *self.shape)
-        return np.memmap(self.file, dtype=_DTYPES[self.dtype], mode="r", offset=self.offset, shape=shape)
+        return np.memmap(str(self.file), _DTYPES[self.dtype], "r", self.offset, shape)
 
     def chunks(self, weights: int = CHUNK_WEIGHTS) -> Iterator[np.ndarray]:
         """Runs of whole rows of `raw()`, of about `weights` numbers each."""
@@ -66,6 +71,10 @@ class Checkpoint:
     @property
     def layers(self) -> int:
         return int(self.config["num_hidden_layers"])
+
+    @property
+    def weights(self) -> int:
+        return sum(tensor.weights for tensor in self.tensors.values())
 
     @property
     def vocabulary_rows(self) -> int:

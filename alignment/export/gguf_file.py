@@ -117,7 +117,7 @@ def write_gguf(
         names = _write(checkpoint, vocabulary, level, plans, scratch / out.name, imatrix, split_bytes, about, threads)
         # The first part is the one that users open: it appears last.
         for name in reversed(names):
-            os.replace(scratch / name, out.parent / name)
+            (scratch / name).replace(out.parent / name)
     except OSError as error:
         raise ValueError(f"{out} could not be written ({error.strerror}); nothing is left of it") from error
     finally:
@@ -137,8 +137,8 @@ def require_space(folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ValueError(
-            f"{folder} has {free / 1e9:.1f} GB free, the export needs {need / 1e9:.1f} GB: free some, or choose another "
-            "output folder"
+            f"{folder} has {free / 1e9:.1f} GB free, the export needs {need / 1e9:.1f} GB: "
+            "free some, or choose another output folder"
         )
 
 

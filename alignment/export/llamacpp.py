@@ -172,7 +172,9 @@ class Model:
         c, context = self.library.c, ctypes.c_void_p(self.context)
         found = c.llama_n_ctx(context), c.llama_n_batch(context), c.llama_n_threads(context)
         if found[0] < n_ctx or found[1:] != (n_ctx, threads):
-            raise ValueError(f"llama.cpp took {found} where context, batch and threads of {n_ctx} and {threads} were set")
+            raise ValueError(
+                f"llama.cpp took {found} where context, batch and threads of {n_ctx} and {threads} were set"
+            )
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens recognized, nothing added."""

@@ -22,10 +22,9 @@ def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, abo
 
     config = checkpoint.config
     heads = config["num_attention_heads"]
-    weights = sum(tensor.weights for tensor in checkpoint.tensors.values())
     writer.add_type(GGUFType.MODEL)
     writer.add_name(about.get("name") or checkpoint.folder.resolve().name)
-    writer.add_size_label(size_label(weights, weights, 0, 0))
+    writer.add_size_label(size_label(checkpoint.weights, checkpoint.weights, 0, 0))
     writer.add_license(about.get("license") or "")
     if base := about.get("base_model"):
         writer.add_base_model_count(1)
@@ -37,7 +36,7 @@ def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, abo
     writer.add_file_type(level.file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_block_count(checkpoint.layers)
-    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_context_length(context_length(checkpoint))
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
@@ -47,6 +46,18 @@ def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, abo
         writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     _describe_rope(writer, checkpoint)
+
+
+def context_length(checkpoint: Checkpoint) -> int:
+    """Tokens that the model is made for; with YaRN the original length times the factor.
+
+    Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's
+    server cuts its context at the length that the file names.
+    """
+    longest, rope = int(checkpoint.config["max_position_embeddings"]), checkpoint.rope
+    if rope["rope_type"] != "yarn":
+        return longest
+    return max(longest, int(rope["factor"] * (rope.get("original_max_position_embeddings") or longest)))
 
 
 def _describe_rope(writer: GGUFWriter, checkpoint: Checkpoint) -> None:

@@ -70,8 +70,9 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
 
 def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
     advice = "llama.cpp would split text differently: use the tokenizer of a Qwen2.5 checkpoint"
-    if tokenizer["model"].get("type") != "BPE":
-        raise ValueError(f"{path} is a {tokenizer['model'].get('type')} tokenizer, not Qwen2's byte-level BPE; {advice}")
+    kind = tokenizer["model"].get("type")
+    if kind != "BPE":
+        raise ValueError(f"{path} is a {kind} tokenizer, not Qwen2's byte-level BPE; {advice}")
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
     patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
     if patterns != [QWEN2_SPLIT] or steps[-1]["type"] != "ByteLevel":
@@ -94,9 +95,7 @@ def _merges(merges: list[Any]) -> list[str]:
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
-def _special_ids(
-    path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]
-) -> dict[str, int]:
+def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
     end = ids.get(formats.ENDOFTEXT)
     if end is None:
         raise ValueError(f"{path} has no token {formats.ENDOFTEXT}: use the tokenizer of a Qwen2.5 checkpoint")
