@@ -201,7 +201,10 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
 
 
 def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) -> Iterator[Mistake]:
-    from alignment.evaluation.catalogue import check_benchmark
+    try:
+        from alignment.evaluation.catalogue import check_benchmark
+    except ImportError:
+        return
 
     for index, benchmark in enumerate(benchmarks):
         if benchmark.name in [other.name for other in benchmarks[:index]]:
