@@ -1,0 +1,214 @@
+"""The settings that TRL's and PEFT's own dataclasses take, read from their source without importing them.
+
+`train:` and `peft:` of a recipe pass straight through to `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of
+the versions that are installed. Importing TRL costs about eight seconds, reading its syntax tree a tenth of one, so
+`align check` and the chain's own start stay quick. What only the dataclass itself can judge (settings that exclude
+each other) is checked by `alignment.stages.configs`, which builds it for real.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from alignment.source import did_you_mean
+
+# dataclass -> the files that hold it and its bases, nearest first (relative to the installed packages)
+SOURCES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "SFTConfig": (("trl", "trainer/sft_config.py", "SFTConfig"),),
+    "DPOConfig": (("trl", "trainer/dpo_config.py", "DPOConfig"),),
+    "GRPOConfig": (("trl", "trainer/grpo_config.py", "GRPOConfig"),),
+    "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
+}
+_BASES = {
+    "_BaseConfig": ("trl", "trainer/base_config.py"),
+    "TrainingArguments": ("transformers", "training_args.py"),
+    "PeftConfig": ("peft", "config.py"),
+    "PeftConfigMixin": ("peft", "config.py"),
+}
+
+# Settings that the chain itself decides, and what to use instead.
+OWNED = {
+    "output_dir": "the chain chooses the folder: see `output` of the recipe",
+    "overwrite_output_dir": "the chain never overwrites an artifact",
+    "resume_from_checkpoint": "the chain resumes by itself",
+    "seed": "use `seed` of the stage or of the recipe",
+    "data_seed": "use `seed` of the stage or of the recipe",
+    "report_to": "use `tracking` of the recipe",
+    "run_name": "the chain names its runs: see `tracking` of the recipe",
+    "project": "use `tracking.project` of the recipe",
+    "trackio_space_id": "use `tracking` of the recipe",
+    "push_to_hub": "a model leaves the machine only through an export stage",
+    "hub_model_id": "a model leaves the machine only through an export stage",
+    "hub_strategy": "a model leaves the machine only through an export stage",
+    "hub_token": "a model leaves the machine only through an export stage",
+    "hub_private_repo": "a model leaves the machine only through an export stage",
+    "hub_always_push": "a model leaves the machine only through an export stage",
+    "hub_revision": "a model leaves the machine only through an export stage",
+    "deepspeed": "use `launch` of the recipe: an Accelerate file with DeepSpeed settings",
+    "fsdp": "use `launch` of the recipe: an Accelerate file with FSDP settings",
+    "fsdp_config": "use `launch` of the recipe: an Accelerate file with FSDP settings",
+    "local_rank": "set by the launcher",
+    "do_train": "every training stage trains",
+    "do_eval": "use `evaluate` of the recipe",
+    "do_predict": "use `evaluate` of the recipe",
+    "chat_template_path": "use `chat_template` of the stage",
+    "load_best_model_at_end": "use `gate` of the stage: a stage ends with its last step",
+    "task_type": "always CAUSAL_LM",
+    "inference_mode": "adapters are made to be trained",
+    "base_model_name_or_path": "use `model` of the stage",
+    "peft_type": "always LORA",
+}
+
+
+# Choices that the dataclasses declare as plain strings and check only once training starts, or never (TRL 1.16).
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "packing_strategy": ("bfd", "bfd_split", "wrapped"),
+    "truncation_mode": ("keep_start", "keep_end"),
+    "vllm_mode": ("colocate", "server"),
+}
+# Least values, for settings whose dataclass takes any number and fails or misbehaves later.
+LEAST: Mapping[str, float] = {
+    "learning_rate": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+    "warmup_steps": 0,
+    "num_train_epochs": 0,
+    "max_length": 1,
+    "num_generations": 2,
+    "max_completion_length": 1,
+    "temperature": 0,
+    "beta": 0,
+    "save_total_limit": 1,
+    "dataset_num_proc": 1,
+    "dataloader_num_workers": 0,
+    "r": 1,
+    "lora_alpha": 1,
+    "lora_dropout": 0,
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting: its name, the annotation as written, and a validator of its values."""
+
+    name: str
+    annotation: str
+    adapter: TypeAdapter[Any]
+
+
+@functools.cache
+def fields(config: str) -> dict[str, Field]:
+    """All settings of one dataclass of `SOURCES`, inherited ones included."""
+    found: dict[str, Field] = {}
+    for package, file, name in SOURCES[config]:
+        _collect(package, file, name, found)
+    return found
+
+
+def check(config: str, values: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], str]]:
+    """Yield (key path, message) for every value that `config` would not take."""
+    known = fields(config)
+    for name, value in values.items():
+        if name in OWNED:
+            yield (name,), f"not to be set here: {OWNED[name]}"
+        elif name not in known:
+            yield (name,), f"{config} has no such setting.{did_you_mean(name, set(known) - set(OWNED))}"
+        else:
+            if name in CHOICES and value is not None and value not in CHOICES[name]:
+                hint = did_you_mean(str(value), CHOICES[name])
+                yield (name,), f"{name} is one of {', '.join(CHOICES[name])}, not {value!r}.{hint}"
+                continue
+            if name in LEAST and isinstance(value, int | float) and value < LEAST[name]:
+                yield (name,), f"{name} is at least {LEAST[name]}, not {value!r}"
+                continue
+            try:
+                known[name].adapter.validate_python(value, strict=True)
+            except ValidationError as error:
+                expected = readable(known[name].annotation)
+                detail = "" if len(error.errors()) > 1 else f" ({error.errors()[0]['msg']})"
+                yield (name,), f"{config}.{name} takes {expected}, not {value!r}{detail}"
+            except RecursionError:
+                yield (name,), "nested too deeply"
+
+
+def readable(annotation: str) -> str:
+    """`float | None` as a person would say it."""
+    return annotation.replace("Optional[", "").replace("]", "") if annotation.startswith("Optional[") else annotation
+
+
+def _tree(package: str, file: str) -> ast.Module:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"the package {package!r} is not installed: run `make setup`")
+    return ast.parse((Path(next(iter(spec.submodule_search_locations))) / file).read_text(encoding="utf-8"))
+
+
+def _collect(package: str, file: str, name: str, found: dict[str, Field]) -> None:
+    for node in _tree(package, file).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for item in node.body:
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                    annotation = ast.unparse(item.annotation)
+                    if not annotation.startswith("ClassVar") and not item.target.id.startswith("_"):
+                        field = Field(item.target.id, annotation, _adapter(item.annotation))
+                        found.setdefault(item.target.id, field)
+            for base in node.bases:
+                if isinstance(base, ast.Name) and base.id in _BASES:
+                    _collect(*_BASES[base.id], base.id, found)
+            return
+    raise ValueError(f"{package} has no {name} in {file}: this toolkit does not know the installed version")
+
+
+_NAMES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "dict": dict,
+    "list": list,
+    "tuple": list,
+    "set": list,
+    "Any": Any,
+    "None": None,
+    "Literal": Literal,
+    "Optional": Union,
+    "Union": Union,
+}
+
+
+def _adapter(annotation: ast.expr) -> TypeAdapter[Any]:
+    # A number given for an enum (SchedulerType, IntervalStrategy...) or a live object is for the dataclass to judge.
+    return TypeAdapter(_type(annotation), config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+
+
+def _type(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            return _type(ast.parse(node.value, mode="eval").body)
+        return None
+    if isinstance(node, ast.Name):
+        return _NAMES.get(node.id, str)
+    if isinstance(node, ast.BinOp):
+        return Union[_type(node.left), _type(node.right)]  # noqa: UP007 - built at run time
+    if isinstance(node, ast.Subscript):
+        name = node.value.id if isinstance(node.value, ast.Name) else ""
+        if name == "Literal":
+            return Literal[ast.literal_eval(node.slice)]
+        if name == "Optional":
+            return Union[_type(node.slice), None]  # noqa: UP007
+        if name == "Union":
+            elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            return Union[tuple(_type(element) for element in elements)]  # noqa: UP007
+        return _NAMES.get(name, str)
+    return Any
