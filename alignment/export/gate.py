@@ -49,6 +49,8 @@ DEFAULT_THRESHOLDS = {
     "q4_0": Thresholds(12.0, 80.0, 0.3),
     "q3_K_M": Thresholds(20.0, 72.0, 0.5),
     "q2_K": Thresholds(60.0, 55.0, 1.2),
+    "huggingface": Thresholds(0.1, 99.9, 1e-4),
+    "adapter": Thresholds(1.0, 97.0, 0.01),
     "gptq-int8": Thresholds(2.0, 92.0, 0.05),
     "gptq-int4": Thresholds(15.0, 78.0, 0.35),
     "awq-int4": Thresholds(15.0, 78.0, 0.35),
@@ -138,7 +140,14 @@ def perplexity_increase(perplexity: float, original: float) -> float:
 class Gate:
     """Compares exports with one original. A context manager: the reference lives in a scratch folder until it ends."""
 
-    def __init__(self, checkpoint: Checkpoint, texts: list[str], settings: GateSettings, scratch: Path) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        texts: list[str],
+        settings: GateSettings,
+        scratch: Path,
+        adapter: Path | None = None,
+    ) -> None:
         require_space(scratch, (settings.positions + settings.context) * checkpoint.vocabulary_rows * 4)
         self.settings = settings
         self.folder = Path(tempfile.mkdtemp(prefix=".gate-", dir=scratch))
@@ -154,7 +163,7 @@ class Gate:
             "device": settings.device,
             "threads": settings.threads or (1 if checkpoint.weights < SMALL_MODEL else os.cpu_count() or 1),
         }
-        original = {"engine": "transformers", "model": str(checkpoint.folder)}
+        original = {"engine": "transformers", "model": str(checkpoint.folder), "adapter": adapter and str(adapter)}
         try:
             self.reference = run_job(MEASURE, self.job | original)
         except RuntimeError as error:
@@ -172,14 +181,16 @@ class Gate:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def measure(self, model: Path, level: str, engine: str, python: str | None = None) -> dict[str, Any]:
+    def measure(
+        self, model: Path, level: str, engine: str, python: str | None = None, adapter: Path | None = None
+    ) -> dict[str, Any]:
         """Figures of an exported model, with `passed` and `reasons`.
 
         A runtime that can't load the model, or dies of it, is a failed gate and no exception. `python` names the
-        interpreter of another environment.
+        interpreter of another environment, `adapter` a LoRA adapter in GGUF form to run the model with.
         """
         original = self.reference["perplexity"]
-        job = {"engine": engine, "model": str(model), "reference": self.reference}
+        job = {"engine": engine, "model": str(model), "reference": self.reference, "adapter": adapter and str(adapter)}
         try:
             measured = run_job(MEASURE, self.job | job, python)
             reasons = reasons_to_refuse(measured, original, self.settings.threshold(level))

@@ -125,9 +125,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Run one job; see the module's docstring."""
     engine: Engine
     if job["engine"] == "llama.cpp":
-        engine = LlamaCpp(job["model"], max(job["context"], job["context"] // 2 + job["greedy_tokens"]), job["threads"])
+        room = max(job["context"], job["context"] // 2 + job["greedy_tokens"])
+        engine = LlamaCpp(job["model"], room, job["threads"], job.get("adapter"))
     else:
-        engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"])
+        engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"], job.get("adapter"))
     if job.get("reference"):
         return compare(engine, job, job["reference"])
     return write_reference(engine, job)
