@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from export_models import make_model
+from export_models import make_model, training_text
 
 pytest.importorskip("gguf", reason="needs the extra [gguf]")
 pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
@@ -14,6 +14,35 @@ pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
 def trained(tmp_path_factory) -> Path:
     """A tied model, trained until it predicts code far better than chance."""
     return make_model(tmp_path_factory.mktemp("trained") / "tiny-coder", steps=100)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> list[dict]:
+    """The code that the model has learned: on it, agreement is not a matter of near-ties."""
+    return [{"text": training_text()[:6000]}]
+
+
+GATE = {"context": 128, "positions": 380, "greedy_prompts": 2, "greedy_tokens": 16}
+
+
+@pytest.fixture(scope="session")
+def exported(trained, held_out, tmp_path_factory) -> list[dict]:
+    """The trained model at every GGUF level, each through the gate."""
+    from alignment.export import export
+    from alignment.export.levels import LEVELS
+
+    out = tmp_path_factory.mktemp("exported")
+    return export(
+        trained,
+        list(LEVELS),
+        out,
+        held_out=held_out,
+        gate=GATE,
+        name="tiny",
+        license="apache-2.0",
+        base_model="Qwen/Qwen2.5-Coder-0.5B",
+        provenance={"recipe": "tests"},
+    )
 
 
 @pytest.fixture(scope="session")
