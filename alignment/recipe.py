@@ -182,6 +182,13 @@ class Sandbox(Settings):
     """Consent to run without namespaces where the kernel refuses them."""
 
 
+class Contract(Settings):
+    """What every saved model must keep; see `alignment.contract`."""
+
+    must_stop: bool = True
+    """From SFT on, greedy answers must end by themselves. False only for trials too short to learn it."""
+
+
 class Tracking(Settings):
     """Weights & Biases; nothing leaves the machine unless `wandb` is `online`."""
 
@@ -313,6 +320,7 @@ class Recipe(Settings):
     evaluate: list[Benchmark] = Field(default_factory=list)
     sandbox: Sandbox = Sandbox()
     tracking: Tracking = Tracking()
+    contract: Contract = Contract()
 
     @property
     def folder(self) -> Path:

@@ -24,14 +24,48 @@ _ALIASES = {
     "perl": ("perl", "pl"),
     "r": ("r",),
 }
-_TYPING = (
-    "Any Callable Counter DefaultDict Deque Dict FrozenSet Generator Iterable Iterator List Mapping NamedTuple "
-    "Optional Sequence Set Tuple Type TypeVar Union"
-).split()
-_MODULES = (
-    "bisect collections copy functools hashlib heapq itertools json math operator os random re statistics string sys "
-    "time datetime"
-).split()
+_TYPING = [
+    "Any",
+    "Callable",
+    "Counter",
+    "DefaultDict",
+    "Deque",
+    "Dict",
+    "FrozenSet",
+    "Generator",
+    "Iterable",
+    "Iterator",
+    "List",
+    "Mapping",
+    "NamedTuple",
+    "Optional",
+    "Sequence",
+    "Set",
+    "Tuple",
+    "Type",
+    "TypeVar",
+    "Union",
+]
+_MODULES = [
+    "bisect",
+    "collections",
+    "copy",
+    "functools",
+    "hashlib",
+    "heapq",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "os",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "sys",
+    "time",
+    "datetime",
+]
 _FROM = {
     "defaultdict": "collections", "deque": "collections", "OrderedDict": "collections", "Counter": "collections",
     "lru_cache": "functools", "cache": "functools", "reduce": "functools", "cmp_to_key": "functools",
@@ -187,9 +221,7 @@ def add_imports(code: str) -> str:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return code
     bound = _bound_names(tree)
-    free = {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    } - bound
+    free = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)} - bound
     lines = [f"import {name}" for name in _MODULES if name in free]
     if "np" in free:
         lines.append("import numpy as np")

@@ -103,7 +103,10 @@ class _Run:
     def all(self, loaded: Sequence[tuple[Request, Benchmark]]) -> list[Figure]:
         raw = self.out_dir / "raw"
         self.model = model_fingerprint(self.model_path)
-        with Store(raw, "completions", self.rank) as self.completions, Store(raw, "verdicts", self.rank) as self.verdicts:
+        with (
+            Store(raw, "completions", self.rank) as self.completions,
+            Store(raw, "verdicts", self.rank) as self.verdicts,
+        ):
             for request, benchmark in loaded:
                 self.share(request, benchmark, benchmark.problems[self.rank :: self.world_size])
             if self.rank != 0:

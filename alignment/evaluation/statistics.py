@@ -129,7 +129,5 @@ def levenshtein(first: str, second: str) -> int:
     for line, left in enumerate(first, 1):
         diagonal, row[0] = row[0], line
         for column, right in enumerate(second, 1):
-            diagonal, row[column] = row[column], min(
-                row[column] + 1, row[column - 1] + 1, diagonal + (left != right)
-            )
+            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (left != right))
     return row[-1]

@@ -15,15 +15,9 @@ from data_builders.synthetic.operations import OPERATIONS, VARIABLES, Operation
 SPLITS = {"train": 70, "rl": 15, "dev": 5, "heldout": 10}
 """Share of the compositions in each split, in percent: `rl` gives prompts for preferences and GRPO, `dev` is for tuning."""
 
-_VERBS = (
-    "build clean check count fetch filter find fix get load make merge move pack parse pick plan prepare process read scan send "
-    "shape show sort split store sum track trim"
-).split()
-_NOUNS = (
-    "items rows lines names data files keys notes orders parts points prices records results scores stock tags tasks terms units "
-    "users views words logs books cards carts cells codes costs dates days fields goods jobs labels levels links lists loads"
-).split()
-_TEXT_WORDS = "apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 banana the idea".split()
+_VERBS = ["build", "clean", "check", "count", "fetch", "filter", "find", "fix", "get", "load", "make", "merge", "move", "pack", "parse", "pick", "plan", "prepare", "process", "read", "scan", "send", "shape", "show", "sort", "split", "store", "sum", "track", "trim"]
+_NOUNS = ["items", "rows", "lines", "names", "data", "files", "keys", "notes", "orders", "parts", "points", "prices", "records", "results", "scores", "stock", "tags", "tasks", "terms", "units", "users", "views", "words", "logs", "books", "cards", "carts", "cells", "codes", "costs", "dates", "days", "fields", "goods", "jobs", "labels", "levels", "links", "lists", "loads"]
+_TEXT_WORDS = ["apple", "Data", "42", "the", "quick", "fox", "a1", "Banana", "tree", "on", "code", "7up", "Zoo", "eel", "over", "Lazy", "dog", "x2", "banana", "the", "idea"]
 
 
 @dataclass(frozen=True)

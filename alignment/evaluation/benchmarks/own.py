@@ -6,8 +6,6 @@ rows carry `prefix, suffix, middle` too, and their program is prefix + completio
 
 from __future__ import annotations
 
-from typing import Any
-
 from alignment import formats
 from alignment.evaluation.data import read_rows
 from alignment.evaluation.extraction import extract_code, trim_continuation
@@ -103,5 +101,3 @@ def _infilling(row: Row, prompt: Prompt) -> Problem:
 def _base_only(request: Request) -> None:
     if request.mode == "chat":
         raise ValueError(f"{request.name}: `{request.benchmark}` has no chat form: leave `mode` out")
-
-

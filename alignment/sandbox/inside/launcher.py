@@ -172,4 +172,3 @@ def _resident(pid: int) -> int:
         except (OSError, IndexError):
             continue
     return total
-
