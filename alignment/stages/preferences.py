@@ -6,10 +6,9 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from alignment.stages.request import Request
+from alignment.stages.request import Request
 
 
 def build(

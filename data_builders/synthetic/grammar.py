@@ -100,6 +100,16 @@ def draw_name(generator: random.Random) -> str:
     return f"{generator.choice(_VERBS)}_{generator.choice(_NOUNS)}"
 
 
+def draw_names(generator: random.Random, count: int) -> list[str]:
+    """`count` different function names."""
+    names: list[str] = []
+    while len(names) < count:
+        name = draw_name(generator)
+        if name not in names:
+            names.append(name)
+    return names
+
+
 _STARTS = tuple(operation for operation in OPERATIONS if operation.takes in ("numbers", "text"))
 _AFTER = {kind: tuple(o for o in OPERATIONS if o.takes == kind) for kind in VARIABLES}
 
