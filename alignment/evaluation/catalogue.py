@@ -12,6 +12,10 @@ from alignment.evaluation.request import Request, did_you_mean
 PACKAGE = "alignment.evaluation.benchmarks"
 
 BENCHMARKS: dict[str, tuple[str, str]] = {
+    "humaneval": ("evalplus:humaneval", "HumanEval, 164 Python functions; pass@k"),
+    "humaneval+": ("evalplus:humaneval_plus", "HumanEval with EvalPlus's further inputs"),
+    "mbpp": ("evalplus:mbpp", "MBPP as in EvalPlus, Python functions; pass@k"),
+    "mbpp+": ("evalplus:mbpp_plus", "MBPP with EvalPlus's further inputs"),
     "tasks": ("own:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"),
     "fim": ("own:fim", "your own fill-in-the-middle tasks (JSONL); pass@k, exact match, edit similarity"),
     "completion": ("own:completion", "the same rows, left to right: the model sees the prefix alone"),
