@@ -8,15 +8,19 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from alignment.grading import python, stdio
 from alignment.grading.verdict import Verdict, error, failed
+from alignment.sandbox import languages
+from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, python_settings
+from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, settings_for
 
 PROGRAM_BYTES = 1 << 20
+PYTHON_FILE = "program.py"
 
 
 class Grader:
@@ -32,9 +36,16 @@ class Grader:
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
     sandbox: ``namespaces``; or ``landlock``, the weaker mode, by which you consent to it where namespaces are refused.
+    hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not have.
     """
 
-    def __init__(self, workers: int | None = None, limits: Limits | None = None, sandbox: str = "namespaces") -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        sandbox: str = "namespaces",
+        hidden: tuple[str, ...] = (),
+    ) -> None:
         if sandbox not in ("namespaces", "landlock"):
             raise ValueError(f"sandbox: {sandbox!r} is neither 'namespaces' nor 'landlock'")
         if workers is not None and workers < 1:
@@ -42,6 +53,8 @@ class Grader:
         self.workers = workers or len(os.sched_getaffinity(0))
         self.limits = limits or Limits()
         self.sandbox = sandbox
+        self.hidden = hidden
+        self._cache: Path | None = None
         self._lock = threading.Lock()
         self._reset()
 
@@ -88,47 +101,66 @@ class Grader:
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
 
-    def _slot(self) -> Slot:
-        slot: Slot | None = getattr(self._local, "slot", None)
+    def _slot(self, language: str) -> Slot:
+        """This thread's slot: one for Python; another one, that shows all toolchains, for the rest."""
+        name = "python" if language == "python" else "toolchains"
+        slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
-            slot = self._local.slot = Slot(python_settings(self.sandbox == "namespaces"))
+            extra = () if name == "python" else languages.shown_folders()
+            slot = Slot(settings_for(self.sandbox == "namespaces", extra, self.hidden))
+            setattr(self._local, name, slot)
             self._slots.append(slot)
         return slot
 
     def _grade(self, task: dict[str, Any], program: str) -> Verdict:
         try:
-            return grade(self._slot(), task, program, self.limits)
+            return self._verdict(task, program)
         except SandboxUnavailable:
             raise
         except SandboxError as problem:
             return error("infrastructure", str(problem))
+        except languages.NoToolchain as problem:
+            return error("toolchain", str(problem))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
+            return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
-
-def grade(slot: Slot, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
-    """Grade one program in a slot."""
-    try:
+    def _verdict(self, task: dict[str, Any], program: str) -> Verdict:
         tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
-        kind, language = task["kind"], task.get("language") or "python"
-        _check(kind, tests)
+        kind = task["kind"]
+        language = languages.language_of(task.get("language") or "python").name
+        _check(kind, tests, language)
+        if kind == "program" and tests.get("marker"):
+            program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
         if len(data) > PROGRAM_BYTES:
             return failed("too_long", f"the program has {len(data)} bytes, more than {PROGRAM_BYTES}")
-        if kind in ("calls", "asserts") and language != "python":
-            return error("invalid_task", f"kind {kind!r} is for python, not for {language!r}: use 'stdio' or 'program'")
+        slot = self._slot(language)
         if kind == "calls":
-            return python.calls(slot, tests, task["entry_point"], data, limits)
+            return python.calls(slot, tests, task["entry_point"], data, self.limits)
         if kind == "asserts":
-            return python.asserts(slot, tests, task.get("entry_point"), data, limits)
-        return stdio.stdio(slot, tests, language, data, limits)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        return error("invalid_task", f"{type(problem).__name__}: {problem}")
+            return python.asserts(slot, tests, task.get("entry_point"), data, self.limits)
+        grade = stdio.stdio if kind == "stdio" else stdio.program
+        if language == "python":
+            return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), self.limits)
+        tools = languages.toolchain(language)
+        compiled = prepare(slot, tools, data, tuple(tests.get("flags", ())), self._cache_folder())
+        return grade(slot, tests, tools, compiled, self.limits)
+
+    def _cache_folder(self) -> Path:
+        with self._lock:
+            if self._cache is None:
+                self._cache = cache_folder()
+                prune(self._cache)
+            return self._cache
 
 
-def _check(kind: str, tests: Any) -> None:
-    if kind not in ("stdio", "calls", "asserts"):
+def _check(kind: str, tests: Any, language: str) -> None:
+    if kind not in ("stdio", "calls", "asserts", "program"):
         raise ValueError(f"unknown kind of task {kind!r}")
     if not isinstance(tests, dict):
         raise ValueError("tests must be a JSON object")
+    if kind in ("calls", "asserts") and language != "python":
+        raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):

@@ -24,6 +24,7 @@ from typing import Any
 from alignment.sandbox.limits import Limits
 
 START_SECONDS = 30.0
+WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
 SPARE_SECONDS = 5.0  # beyond a program's own limit, before the launcher itself is taken for dead
 REPLY_BYTES = 32 << 20  # values of one program; compiled files of one compiler
 COMPILED_BYTES = 256 << 20
@@ -93,14 +94,15 @@ class Settings:
     namespaces: bool = True
     readable: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    path: str = PATH
+    hidden: tuple[str, ...] = ()
+    """Files that programs find empty, though the machine has them."""
 
 
-def python_settings(namespaces: bool = True, extra: Sequence[str] = ()) -> Settings:
+def settings_for(namespaces: bool = True, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
     """Show programs this interpreter's own installation and its packages, whose folder may well lie in somebody's home."""
     packages = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
     base = (sys.base_prefix,) if not sys.base_prefix.startswith("/usr") else ()
-    return Settings(namespaces, (*base, *packages, *extra), packages)
+    return Settings(namespaces, (*base, *packages, *extra), packages, tuple(hidden))
 
 
 class Slot:
@@ -118,8 +120,9 @@ class Slot:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = self.settings
         configuration = {
-            "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": settings.path,
-            "readable": list(settings.readable), "packages": list(settings.packages), "warm": list(WARM),
+            "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": PATH,
+            "readable": list(settings.readable), "hidden": list(settings.hidden), "packages": list(settings.packages),
+            "warm": list(WARM),
         }  # fmt: skip
         folder = str(Path(__file__).parent)
         text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
@@ -266,7 +269,7 @@ class Exchange:
         os.close(descriptor)
 
     def _exchange(self) -> None:
-        spare = max(3 * job.limits.wall_seconds for job in self.jobs) + SPARE_SECONDS
+        spare = max(WALL_GRACE * job.limits.wall_seconds for job in self.jobs) + SPARE_SECONDS
         deadline = time.monotonic() + spare
         self.selector.register(self.control, selectors.EVENT_READ, None)
         waiting = set(self.numbers.values())

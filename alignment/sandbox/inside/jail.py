@@ -114,7 +114,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         try:
             kernel.unshare(UNSHARED)
             socket.sethostname("sandbox")
-            tree.build(configuration["readable"])
+            tree.build(configuration["readable"], configuration["hidden"])
             tree.mount_proc(tree.STAGE)
             tree.enter()
             built = True
@@ -141,7 +141,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         has_proc = tree.mount_proc()
     else:
         socket.sethostname("sandbox")
-        tree.build(configuration["readable"])
+        tree.build(configuration["readable"], configuration["hidden"])
         has_proc = tree.mount_proc(tree.STAGE)
         tree.enter()
     if not has_proc:

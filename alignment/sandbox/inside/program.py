@@ -35,6 +35,7 @@ def run(entry: str, descriptors: int) -> NoReturn:
             _standard_streams()
             source = parent.read(payload["size"])
             if entry == "main":
+                os.environ.update(payload["environment"])
                 code = _main(parent, source)
             elif entry == "calls":
                 code = _calls(parent, source, payload)
