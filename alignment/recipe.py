@@ -200,8 +200,12 @@ class Tracking(Settings):
 class Reward(Settings):
     """One part of the GRPO reward."""
 
-    name: Literal["tests_passed", "share_of_tests", "parses", "format", "length_penalty"]
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"]
     weight: float = 1.0
+    soft: Annotated[int, Field(ge=0)] | None = None
+    """length_penalty: no penalty up to so many tokens."""
+    hard: Positive | None = None
+    """length_penalty: the whole penalty of -1 from so many tokens on."""
 
 
 class Stage(Settings):

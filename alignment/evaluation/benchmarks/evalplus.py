@@ -115,5 +115,3 @@ def _evalplus_row(row: Row) -> Row:
         "entry_point": entry_point,
         "test": "\n".join([row.get("test_setup_code") or "", *row["test_list"]]),
     }
-
-

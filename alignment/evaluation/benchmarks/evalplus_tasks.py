@@ -21,7 +21,7 @@ SET_EQUAL = (
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
 """Only whether there is an answer counts: a match object or a bool (MBPP)."""
 
-COMPARE = '''
+COMPARE = """
 import copy as _copy
 import math as _math
 
@@ -78,7 +78,7 @@ def _same(found, expected, arguments):
 _scope = {{}}
 exec(compile(_REFERENCE, "reference.py", "exec"), _scope)
 _reference = _scope[{entry_point!r}]
-'''
+"""
 TESTS = """
 def check(candidate):
     for number, arguments in enumerate(_INPUTS):
@@ -97,7 +97,9 @@ def task_of(row: Row, *, plus: bool) -> Row:
         inputs = row["base_input"] + (row["plus_input"] or [] if plus else [])
         if row["task_id"].startswith("Mbpp/"):
             inputs = restore_types(int(row["task_id"].split("/")[1]), inputs)
-        setup = COMPARE.format(atol=row.get("atol", 0), oracle=_oracle(row["task_id"], entry_point), entry_point=entry_point)
+        setup = COMPARE.format(
+            atol=row.get("atol", 0), oracle=_oracle(row["task_id"], entry_point), entry_point=entry_point
+        )
         reference = row["prompt"] + row["canonical_solution"]
         tests = {"setup": f"_REFERENCE = {reference!r}\n{setup}\n_INPUTS = {inputs!r}\n", "code": TESTS}
     return {
