@@ -8,6 +8,7 @@ stage's TRL config and `peft:` any of PEFT's LoraConfig (see `alignment.trainer_
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -510,7 +511,9 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
 
 def schema() -> dict[str, Any]:
     """The recipe's JSON schema, for editors."""
-    return Recipe.model_json_schema()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a default that is a Reference is left out, with a warning
+        return Recipe.model_json_schema()
 
 
 __all__ = ["Recipe", "RecipeError", "Reference", "display", "load", "schema", "validate"]
