@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alignment.sandbox.languages import Toolchain, file_name
 from alignment.sandbox.limits import COMPILE, Limits
-from alignment.sandbox.slot import COMPILED_BYTES, Job, Run, SandboxError, Slot
+from alignment.sandbox.slot import Job, Run, SandboxError, Slot
 
 CACHE_BYTES = 4 << 30
 FINAL = (0, 1, 2)  # exit codes by which a compiler says that it has judged the source
@@ -67,17 +67,17 @@ def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tu
         "environment": tools.language.environment, "collect": list(tools.language.collect),
     }  # fmt: skip
     body = b"".join(data for _, data in files)
-    job = Job("command", header, body, limits=COMPILE, address_space=False, reply_bytes=COMPILED_BYTES)
+    job = Job("command", header, body, limits=COMPILE, address_space=False)
     return slot.run([job])[0]
 
 
 def _outcome(run: Run) -> Compiled:
     text = (run.stderr + run.stdout).decode(errors="replace").strip()
+    if not run.began:
+        raise SandboxError(f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}")
     if run.stop is not None:
         return Compiled(problem=text[:1000] or "the compiler was stopped", reason=run.stop)
     if run.code != 0:
-        if run.code == 125:
-            raise SandboxError(f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}")
         return Compiled(problem=text[:1000] or f"the compiler ended with exit code {run.code}", reason="compile")
     return _unpack(run.reply)
 
