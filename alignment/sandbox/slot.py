@@ -23,7 +23,8 @@ from typing import Any
 
 from alignment.sandbox.limits import Limits
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+CLOSE_SECONDS = 1.0
 WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
 SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
@@ -164,7 +165,9 @@ class Slot:
             self.control.close()
             self.control = None
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(CLOSE_SECONDS)  # it ends when its socket does, and its CPU time is accounted for
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             if self.process.stderr is not None:
