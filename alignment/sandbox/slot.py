@@ -165,11 +165,11 @@ class Slot:
             self.control.close()
             self.control = None
         if self.process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self.process.wait(CLOSE_SECONDS)  # it ends when its socket does, and its CPU time is accounted for
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+                self.process.wait()
             if self.process.stderr is not None:
                 self.process.stderr.close()
             self.process = None
