@@ -68,7 +68,6 @@ def make(
     texts: list[str],
     tokens: int,
     settings: dict[str, Any],
-    device: str,
 ) -> str:
     """Quantize `checkpoint` into the folder `out`, calibrated on `texts`; returns the Python that can load it.
 
