@@ -214,9 +214,7 @@ def _huggingface(run: _Run) -> dict[str, Any]:
 def _quantized(run: _Run, target: Target) -> dict[str, Any]:
     started = time.perf_counter()
     folder = run.out / f"{run.name}-{target.text}"
-    python = quantized.make(
-        run.checkpoint, target, folder, run.calibration, run.calibration_tokens, run.quantize, run.judge.settings.device
-    )
+    python = quantized.make(run.checkpoint, target, folder, run.calibration, run.calibration_tokens, run.quantize)
     runtimes.write_serve_script(folder, runtimes.vllm_command(run.checkpoint, run.name))
     seconds = time.perf_counter() - started
     row = _folder_row(run, folder) | {"seconds": seconds}

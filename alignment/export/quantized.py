@@ -25,6 +25,13 @@ from alignment.export.targets import Target
 
 ENGINE = "gptqmodel==7.7.0"
 
+# A new environment sees the packages of the running one behind its own, so that torch is not there twice.
+_INHERIT = """
+import pathlib, sys, sysconfig
+lines = [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
+pathlib.Path(sysconfig.get_paths()["purelib"], "inherited.pth").write_text("\\n".join(lines))
+"""
+
 
 @dataclass(frozen=True)
 class QuantizeSettings:
@@ -61,7 +68,6 @@ def make(
     texts: list[str],
     tokens: int,
     settings: dict[str, Any],
-    device: str,
 ) -> str:
     """Quantize `checkpoint` into the folder `out`, calibrated on `texts`; returns the Python that can load it.
 
@@ -104,11 +110,11 @@ def engine_python(environment: str = "") -> str:
     python = folder / "bin" / "python"
     if (folder / "complete").is_file():
         return str(python)
-    commands = (
-        [sys.executable, "-m", "venv", "--system-site-packages", str(folder)],
-        [str(python), "-m", "pip", "install", "--no-build-isolation", ENGINE],
-    )
-    for command in commands:
+    for command in (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-c", _INHERIT, *(path for path in sys.path if path.endswith("site-packages"))],
+        [str(python), "-m", "pip", "install", ENGINE],
+    ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
