@@ -99,7 +99,12 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
         result = _result(step)
         if step.trains:
             alone = processes.child_environment(environment, world, alone=True, port_offset=0)
-            contract = {"model": str(step.folder / "model"), "kind": step.kind, "out": str(step.folder)}
+            contract = {
+                "model": str(step.folder / "model"),
+                "kind": step.kind,
+                "out": str(step.folder),
+                "must_stop": recipe.contract.must_stop,
+            }
             processes.run("alignment.contract", contract, logs / "contract.log", alone)
             result["contract"] = _json(step.folder / "contract.json")
         seconds = time.monotonic() - clock

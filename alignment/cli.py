@@ -92,7 +92,7 @@ def _launch(recipe: Recipe, arguments: argparse.Namespace) -> int:
     target = Path(__file__).resolve().parents[1] / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
-    accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(recipe.launch.path())]
+    accelerate = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(recipe.launch.path())]
     command = [sys.executable, *accelerate, str(target), str(arguments.recipe), *options]
     os.execv(sys.executable, command)
 

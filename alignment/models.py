@@ -29,6 +29,7 @@ MERGE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-
 def load_tokenizer(source: dict[str, Any]) -> Any:
     """The tokenizer of a model source; it must know the tokens of fill-in-the-middle and ChatML."""
     where = source.get("tokenizer") or source["path"]
+    tokenizer: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=source.get("revision"))
     except (OSError, ValueError) as error:
@@ -54,7 +55,7 @@ def load(source: dict[str, Any], tokenizer: Any, seed: int, **kwargs: Any) -> Pr
         )
     except OSError as error:
         raise ValueError(f"no model can be loaded from {source['path']}: {_first_line(error)}") from None
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     if 0 < rows < len(tokenizer):  # rows are 0 where ZeRO-3 has the weights in shards
         raise ValueError(f"the tokenizer has {len(tokenizer)} tokens and the model {source['path']} only {rows} rows")
     return model

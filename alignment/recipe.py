@@ -182,6 +182,13 @@ class Sandbox(Settings):
     """Consent to run without namespaces where the kernel refuses them."""
 
 
+class Contract(Settings):
+    """What every saved model must keep; see `alignment.contract`."""
+
+    must_stop: bool = True
+    """From SFT on, greedy answers must end by themselves. False only for trials too short to learn it."""
+
+
 class Tracking(Settings):
     """Weights & Biases; nothing leaves the machine unless `wandb` is `online`."""
 
@@ -193,8 +200,12 @@ class Tracking(Settings):
 class Reward(Settings):
     """One part of the GRPO reward."""
 
-    name: Literal["tests_passed", "share_of_tests", "parses", "format", "length_penalty"]
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"]
     weight: float = 1.0
+    soft: Annotated[int, Field(ge=0)] | None = None
+    """length_penalty: no penalty up to so many tokens."""
+    hard: Positive | None = None
+    """length_penalty: the whole penalty of -1 from so many tokens on."""
 
 
 class Stage(Settings):
@@ -313,6 +324,7 @@ class Recipe(Settings):
     evaluate: list[Benchmark] = Field(default_factory=list)
     sandbox: Sandbox = Sandbox()
     tracking: Tracking = Tracking()
+    contract: Contract = Contract()
 
     @property
     def folder(self) -> Path:

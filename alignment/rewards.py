@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from alignment.evaluation.extraction import extract_code
 from alignment.grading import Grader, Verdict
 from alignment.sandbox.languages import language_of
 
@@ -35,18 +36,6 @@ def text_of(completion: Completion) -> str:
     return str(completion[-1].get("content") or "") if completion else ""
 
 
-def program_of(text: str, language: str | None = None) -> str:
-    """The program in an answer: the last fenced block in the language (or in any), or the whole text where nothing is fenced."""
-    blocks = FENCE.findall(text)
-    if not blocks:
-        return text
-    if language:
-        mine = [body for label, body in blocks if label and _same_language(label, language)]
-        if mine:
-            return str(mine[-1])
-    return str(blocks[-1][1])
-
-
 def _same_language(label: str, language: str) -> bool:
     try:
         return language_of(label).name == language_of(language).name
@@ -55,10 +44,15 @@ def _same_language(label: str, language: str) -> bool:
 
 
 class Verdicts:
-    """Grades the completions of a batch once, however many rewards ask."""
+    """Grades the completions of a batch once, however many rewards ask.
 
-    def __init__(self, grader: Grader) -> None:
+    With `end_ids`, a completion that holds none of them was cut off and has failed, whatever it says so far: evaluation
+    and preferences judge alike.
+    """
+
+    def __init__(self, grader: Grader, end_ids: Sequence[int] = ()) -> None:
         self.grader = grader
+        self.end_ids = frozenset(end_ids)
         self._batch: dict[tuple[str, ...], asyncio.Future[Verdict]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -68,7 +62,15 @@ class Verdicts:
         if self._loop is not loop:
             self._batch, self._loop = {}, loop
         keys: list[tuple[str, ...]] = []
+        ids = columns.get("completion_ids") or [()] * len(completions)
         for index, completion in enumerate(completions):
+            if self.end_ids and not self.end_ids.intersection(ids[index]):
+                key = ("cut off",)
+                keys.append(key)
+                self._batch.setdefault(key, loop.create_future())
+                if not self._batch[key].done():
+                    self._batch[key].set_result(Verdict("failed", "cut_off", "the answer did not end by itself"))
+                continue
             task = {name: columns[name][index] for name in TASK_COLUMNS if name in columns}
             program = _program(completion, _row(columns, index, completions))
             key = (*(str(task.get(name)) for name in TASK_COLUMNS), program)
@@ -89,7 +91,7 @@ def _program(completion: Completion, row: Mapping[str, Any]) -> str:
     text = text_of(completion)
     if row.get("prefix") is not None and row.get("suffix") is not None:
         return f"{row['prefix']}{text}{row['suffix']}"
-    return program_of(text, row.get("language"))
+    return extract_code(text, language=row.get("language") or "python", entry_point=row.get("entry_point"))
 
 
 def tests_passed(verdicts: Verdicts) -> Reward:
@@ -245,13 +247,20 @@ def _add(name: str, weight: float, total: float | None, value: float | None) -> 
     return total if value is None else total + weight * value
 
 
-def build(weights: Mapping[str, float], grader: Grader, *, length: tuple[int, int] | None = None) -> list[Reward]:
+def build(
+    weights: Mapping[str, float],
+    grader: Grader,
+    *,
+    length: tuple[int, int] | None = None,
+    end_ids: Sequence[int] = (),
+) -> list[Reward]:
     """The reward functions that a recipe names, as one combined function in a list, ready for TRL's ``reward_funcs``.
 
     weights: of ``tests_passed``, ``tests_fraction``, ``parses``, ``fenced``, ``length_penalty``.
     length: soft and hard limit of ``length_penalty``, in tokens.
+    end_ids: token ids that end an answer; one without is cut off and fails its tests.
     """
-    verdicts = Verdicts(grader)
+    verdicts = Verdicts(grader, end_ids)
     known: dict[str, Reward] = {
         "tests_passed": tests_passed(verdicts),
         "tests_fraction": tests_fraction(verdicts),

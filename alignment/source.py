@@ -147,18 +147,20 @@ def _convert(
         return None
     rest = (positions, file, origin, problems, open_nodes | {id(node)})
     if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)
-        mapping: dict[str, Any] = {}
         own: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else ""
+            if key in own and key_node.tag != "tag:yaml.org,2002:merge":
+                problems.append(Problem(file, key_node.start_mark.line + 1, key, "written twice: keep one"))
+            own.add(key)
+        loader.flatten_mapping(node)  # `<<` comes first, so that a mapping's own keys win
+        mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 problems.append(Problem(file, line, "", "a key must be a plain word"))
                 continue
             key = str(key_node.value)
-            if key in own:
-                problems.append(Problem(file, line, key, "written twice: keep one"))
-            own.add(key)
             positions[(*path, key)] = (file, line)
             mapping[key] = _convert(loader, value_node, (*path, key), *rest)
         return mapping

@@ -29,7 +29,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _task(identifier: str, kind: str, tests: dict[str, Any], entry_point: str, source: str, prompt: str) -> dict[str, Any]:
+def _task(
+    identifier: str, kind: str, tests: dict[str, Any], entry_point: str, source: str, prompt: str
+) -> dict[str, Any]:
     return {
         "id": identifier, "prompt": prompt, "language": "python", "kind": kind, "tests": json.dumps(tests),
         "entry_point": entry_point, "source": source, "split": "test",
@@ -93,7 +95,9 @@ def _argument_shapes(assertion: str, entry_point: str) -> list[list[Any]]:
                 if len(shapes) <= index:
                     shapes.append([])
                 try:
-                    shapes[index].append(eval(compile(ast.Expression(argument), "", "eval"), {"__builtins__": {}}, _SAFE))  # noqa: S307
+                    shapes[index].append(
+                        eval(compile(ast.Expression(argument), "", "eval"), {"__builtins__": {}}, _SAFE)
+                    )  # noqa: S307
                 except Exception:
                     continue
     return shapes
@@ -143,7 +147,15 @@ def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any],
     name, tolerance = row["entry_point"], float(row.get("atol") or 0)
     compare = "equal"
     if source == "mbpp+":
-        compare = "set" if name in SETS else "not_none" if name in NOT_NONE else "any" if name == "are_equivalent" else "equal"
+        compare = (
+            "set"
+            if name in SETS
+            else "not_none"
+            if name in NOT_NONE
+            else "any"
+            if name == "are_equivalent"
+            else "equal"
+        )
     elif name == "find_zero":
         compare, tolerance = "root", tolerance or 1e-4
     tests = {"cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6}

@@ -165,4 +165,8 @@ def ending(run: Run) -> tuple[str, str]:
         return "memory", text
     if run.code == -9 and run.cpu_seconds > 0.9:
         return "timeout", "out of CPU time"
-    return ("died", f"ended by signal {-run.code}. {text}") if run.code < 0 else ("died", text or "ended before it gave a result")
+    return (
+        ("died", f"ended by signal {-run.code}. {text}")
+        if run.code < 0
+        else ("died", text or "ended before it gave a result")
+    )

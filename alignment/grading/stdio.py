@@ -16,9 +16,7 @@ from alignment.sandbox.slot import Job, Run, Slot
 NONCE = "COMPLETION_MARKER"  # the environment variable that an epilogue prints
 
 
-def stdio(
-    slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits
-) -> Verdict:
+def stdio(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
     """``{"cases": [{"stdin": "...", "stdout": "..."}], "tolerance": null}``: a process per case, exit code 0 and the right output.
 
     The expected output never enters the program's process; the comparison happens here.

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from data_builders.synthetic.grammar import Composition, draw_composition, draw_name
+from data_builders.synthetic.grammar import Composition, draw_composition, draw_name, draw_names
 from data_builders.synthetic.problems import Row, caller_source, draw_path, join_functions
 
 
@@ -57,3 +57,21 @@ def repository_documents(seed: int, count: int) -> Iterator[Row]:
         repository = f"synthetic-repository-{number:05d}"
         yield document(join_functions(helpers), repository, f"{package}/helpers.py")
         yield document(importer, repository, f"{package}/main.py")
+
+
+def notes_documents(seed: int, count: int) -> Iterator[Row]:
+    """`count` pages of notes: what one to three functions do, in words, then their code in another order.
+
+    This is the text-code grounding of the grammar: who predicts the code well has read the words above it.
+    """
+    generator = random.Random(f"{seed}-notes")
+    for number in range(count):
+        entries, sources = [], []
+        for name in draw_names(generator, generator.choice((1, 1, 2, 3))):
+            composition = draw_composition(generator, generator.choice((1, 2, 2, 3)), "train")
+            phrasing = tuple(generator.randrange(3) for _ in composition.operations)
+            entries.append(f"- `{name}({composition.argument})`: {composition.summary(phrasing)}.\n")
+            sources.append(composition.source(name))
+        generator.shuffle(sources)
+        text = f"{''.join(entries)}\n```python\n{join_functions(sources)}```\n"
+        yield document(text, f"synthetic-notes-{number:05d}", "NOTES.md", kind="grounding")

@@ -15,15 +15,9 @@ from data_builders.synthetic.operations import OPERATIONS, VARIABLES, Operation
 SPLITS = {"train": 70, "rl": 15, "dev": 5, "heldout": 10}
 """Share of the compositions in each split, in percent: `rl` gives prompts for preferences and GRPO, `dev` is for tuning."""
 
-_VERBS = (
-    "build clean check count fetch filter find fix get load make merge move pack parse pick plan prepare process read scan send "
-    "shape show sort split store sum track trim"
-).split()
-_NOUNS = (
-    "items rows lines names data files keys notes orders parts points prices records results scores stock tags tasks terms units "
-    "users views words logs books cards carts cells codes costs dates days fields goods jobs labels levels links lists loads"
-).split()
-_TEXT_WORDS = "apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 banana the idea".split()
+_VERBS = ["build", "clean", "check", "count", "fetch", "filter", "find", "fix", "get", "load", "make", "merge", "move", "pack", "parse", "pick", "plan", "prepare", "process", "read", "scan", "send", "shape", "show", "sort", "split", "store", "sum", "track", "trim"]
+_NOUNS = ["items", "rows", "lines", "names", "data", "files", "keys", "notes", "orders", "parts", "points", "prices", "records", "results", "scores", "stock", "tags", "tasks", "terms", "units", "users", "views", "words", "logs", "books", "cards", "carts", "cells", "codes", "costs", "dates", "days", "fields", "goods", "jobs", "labels", "levels", "links", "lists", "loads"]
+_TEXT_WORDS = ["apple", "Data", "42", "the", "quick", "fox", "a1", "Banana", "tree", "on", "code", "7up", "Zoo", "eel", "over", "Lazy", "dog", "x2", "banana", "the", "idea"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +98,16 @@ def draw_inputs(kind: str, generator: random.Random, count: int = 6) -> list[Any
 def draw_name(generator: random.Random) -> str:
     """A function name such as `clean_orders`."""
     return f"{generator.choice(_VERBS)}_{generator.choice(_NOUNS)}"
+
+
+def draw_names(generator: random.Random, count: int) -> list[str]:
+    """`count` different function names."""
+    names: list[str] = []
+    while len(names) < count:
+        name = draw_name(generator)
+        if name not in names:
+            names.append(name)
+    return names
 
 
 _STARTS = tuple(operation for operation in OPERATIONS if operation.takes in ("numbers", "text"))

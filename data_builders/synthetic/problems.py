@@ -7,7 +7,6 @@ the file, so that it runs by itself.
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from data_builders.synthetic.grammar import (
     draw_composition,
     draw_inputs,
     draw_name,
+    draw_names,
     execute,
     render,
 )
@@ -93,11 +93,7 @@ def file_problem(composition: Composition, generator: random.Random, functions: 
     """
     cut = generator.randint(1, len(composition.operations) - 1)
     helper, rest = Composition(composition.operations[:cut]), Composition(composition.operations[cut:])
-    names: list[str] = []
-    while len(names) < functions + 1:
-        name = draw_name(generator)
-        if name not in names:
-            names.append(name)
+    names = draw_names(generator, functions + 1)
     used, name = names[-2:]
     sources = [draw_composition(generator, generator.choice((1, 2)), "train").source(other) for other in names[:-2]]
     sources.insert(generator.randint(0, len(sources)), helper.source(used))
@@ -153,10 +149,3 @@ def fim_task(composition: Composition, identifier: str, generator: random.Random
         "middle": "".join(lines[first:last]),
     }
 
-
-def numbered(prefix: str) -> Iterator[str]:
-    """`prefix-0000`, `prefix-0001`, ..."""
-    number = 0
-    while True:
-        yield f"{prefix}-{number:04d}"
-        number += 1

@@ -12,7 +12,9 @@ SPLIT = (
 """The pre-tokenizer pattern of Qwen2 (tokenizer.json), which llama.cpp calls `qwen2`."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, out_dir: Path, *, chat_template: str = CHAT_TEMPLATE) -> None:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, out_dir: Path, *, chat_template: str = CHAT_TEMPLATE
+) -> None:
     """Train on `texts` and write `tokenizer.json` and `tokenizer_config.json` to `out_dir`.
 
     Args:

@@ -156,4 +156,3 @@ def _without_namespaces(abi: int) -> Jail:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")
     os.environ.clear()
     return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=["weaker: Landlock only"])
-

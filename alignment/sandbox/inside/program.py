@@ -194,7 +194,7 @@ def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
     if code == 0:
         found = []
         for pattern in payload["collect"]:
-            found += sorted(path for path in Path(".").glob(pattern) if path.is_file() and not path.is_symlink())
+            found += sorted(path for path in Path().glob(pattern) if path.is_file() and not path.is_symlink())
         parent.send({"files": [[str(path), path.stat().st_size] for path in found]})
         for path in found:
             _write_all(path.read_bytes())

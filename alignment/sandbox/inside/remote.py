@@ -48,6 +48,7 @@ def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
         found = getattr(found, part)
     return found
 
+
 class Callback:
     """A function of the tester, as the candidate sees it."""
 

@@ -102,6 +102,4 @@ class Filter(ctypes.Structure):
 
 def apply(filter_: Filter) -> None:
     """Install a filter for this process and all it starts; needs no_new_privs."""
-    kernel.checked(
-        kernel.LIBC.prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(filter_), 0, 0), "seccomp"
-    )
+    kernel.checked(kernel.LIBC.prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(filter_), 0, 0), "seccomp")

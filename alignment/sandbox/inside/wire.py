@@ -90,7 +90,8 @@ _BASES: tuple[tuple[type, Any], ...] = (
     (bytes, lambda value: bytes(bytes.__iter__(value))),
 )
 PLAIN_TYPES: dict[type, str] = {
-    kind: kind.__name__ for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None))
+    kind: kind.__name__
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None))
 }
 _STANDARD: dict[type, Any] = {
     collections.deque: lambda value: ("deque", list(value)),

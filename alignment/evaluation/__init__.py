@@ -1,0 +1,9 @@
+"""Benchmarks as data, judged as their own harnesses judge; pass@k with intervals; comparisons between checkpoints.
+
+from alignment.evaluation import evaluate
+evaluate("runs/r/sft", ["humaneval", "fim:held-out.jsonl"], "runs/r/evaluate-sft")
+"""
+
+from alignment.evaluation.run import evaluate
+
+__all__ = ["evaluate"]

@@ -1,0 +1,117 @@
+"""HumanEval, HumanEval+, MBPP and MBPP+ as EvalPlus has them, asked as Qwen2.5-Coder's evaluation asks.
+
+Prompts, limits and stops: `qwencoder-eval/base/benchmarks/evalplus` and `qwencoder-eval/instruct/eval_plus` of
+QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), restated in `evalplus_tasks`.
+"""
+
+from __future__ import annotations
+
+from alignment.evaluation.benchmarks.evalplus_tasks import task_of
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.request import Request
+
+HUMANEVAL = Home(
+    file="HumanEvalPlus.jsonl.gz",
+    aliases=("HumanEvalPlus.jsonl", "HumanEvalPlus-v0.1.9.jsonl", "HumanEval.jsonl.gz"),
+    url="https://github.com/evalplus/humanevalplus_release/releases/download/v0.1.9/HumanEvalPlus.jsonl.gz",
+)
+MBPP = Home(
+    file="MbppPlus-v0.1.0.jsonl",
+    aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
+    url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
+    note="Unpack it.",
+)
+
+COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
+FENCE_STOPS = ("\n```\n", "```")
+BASE_STOPS = {
+    "humaneval": ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
+    "mbpp": ('\n"""', "\nassert"),
+}
+CHAT_STOPS = (*COMMON_STOPS, "\n#", "\n```")
+SYSTEM_PROMPT = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{prompt}\n```\n"
+
+
+def base_prompt(row: Row) -> Text:
+    return Text(row["prompt"].strip() + "\n")
+
+
+def chat_prompt(row: Row) -> Chat:
+    """The answer is opened with a Python block, so that code is all that can follow."""
+    question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
+    system = {"role": "system", "content": SYSTEM_PROMPT}
+    return Chat((system, {"role": "user", "content": question}), prefill="```python\n")
+
+
+def base_program(problem: Problem, completion: str) -> str:
+    """Prompt and completion; a tab counts four spaces, as the harness writes it."""
+    assert isinstance(problem.prompt, Text)
+    return problem.prompt.content + completion.replace("\t", "    ")
+
+
+def chat_program(problem: Problem, completion: str) -> str:
+    """The block's content; behind the prompt where the answer only went on with the body."""
+    code = completion.replace("\t", "    ").split("```")[0]
+    if f"def {problem.row['entry_point']}" in code:
+        preamble = problem.row["prompt"] if problem.id.startswith("HumanEval") else ""
+        return _imports_of(preamble) + code
+    return str(problem.row["prompt"]) + code
+
+
+def _imports_of(prompt: str) -> str:
+    """What a HumanEval prompt sets up before its last function: imports and helper functions."""
+    head, mark, _ = prompt.rpartition("\ndef ")
+    return f"{head}\n\n" if mark else ""
+
+
+def humaneval(request: Request) -> Benchmark:
+    return _benchmark(request, HUMANEVAL, "humaneval", plus=False)
+
+
+def humaneval_plus(request: Request) -> Benchmark:
+    return _benchmark(request, HUMANEVAL, "humaneval", plus=True)
+
+
+def mbpp(request: Request) -> Benchmark:
+    return _benchmark(request, MBPP, "mbpp", plus=False)
+
+
+def mbpp_plus(request: Request) -> Benchmark:
+    return _benchmark(request, MBPP, "mbpp", plus=True)
+
+
+def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
+    rows = [_evalplus_row(row) for row in read_rows(locate(request, home))]
+    if plus and any("plus_input" not in row for row in rows):
+        raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {home.file}")
+    chat = request.mode == "chat"
+
+    def problem(row: Row) -> Problem:
+        prompt: Prompt = chat_prompt(row) if chat else base_prompt(row)
+        return Problem(id=row["task_id"], prompt=prompt, task=task_of(row, plus=plus), row=row)
+
+    return Benchmark(
+        name=request.benchmark,
+        problems=[problem(row) for row in rows],
+        mode="chat" if chat else "base",
+        max_new_tokens=2048 if chat else 768,
+        stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
+        assemble=chat_program if chat else base_program,
+    )
+
+
+def _evalplus_row(row: Row) -> Row:
+    """Rows of Google's own MBPP, put into EvalPlus's form: the text and the first test as a docstring."""
+    if "test_list" not in row:
+        return row
+    first = row["test_list"][0]
+    entry_point = first.removeprefix("assert").strip().split("(")[0].strip()
+    return {
+        "task_id": f"Mbpp/{row['task_id']}",
+        "prompt": f'"""\n{row["text"].strip()}\n{first}\n"""\n',
+        "entry_point": entry_point,
+        "test": "\n".join([row.get("test_setup_code") or "", *row["test_list"]]),
+    }
