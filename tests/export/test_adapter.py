@@ -33,7 +33,8 @@ def test_an_adapter_runs_in_llama_cpp_as_in_peft(trained, adapter, held_out, tmp
     rows = export(trained, ["f32", "adapter"], tmp_path, held_out=held_out, gate=GATE, name="tiny", adapter=adapter)
     assert [row["reasons"] for row in rows] == [[], []]
     assert rows[1]["top1_agreement"] >= 99
-    assert rows[1]["original_perplexity"] > 1.5 * rows[0]["original_perplexity"]
+    # The adapter changes more than its gate lets pass: a runtime that ignored it would fail.
+    assert rows[1]["original_perplexity"] > 1.02 * rows[0]["original_perplexity"]
     assert (tmp_path / "tiny-lora" / "adapter_model.safetensors").is_file()
 
 
