@@ -159,8 +159,9 @@ class Decontaminator:
         if len(grams):
             self._grams.append(grams)
             self._owners.append(np.full(len(grams), owner, dtype=np.int32))
-        elif SHORT < len(words) < 2 * LENGTH and _DEFINES.search(text):
-            self._short.setdefault(len(words), {})[int(ngram_hashes(words, len(words))[0])] = owner
+        elif len(words) > SHORT and _DEFINES.search(text):  # too short, or all names are single letters
+            start = words[: 2 * LENGTH - 1]
+            self._short.setdefault(len(start), {})[int(ngram_hashes(start, len(start))[0])] = owner
 
     def _add_whole(self, text: str, owner: int) -> None:
         words = word_hashes(text, lower=True)

@@ -48,7 +48,7 @@ _RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 _ODD_TABLE = np.zeros(256, dtype=np.int8)
 _ODD_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
 _VERSION_BEFORE = re.compile(
-    r"(?:(?<![A-Za-z])(?:version|release|ver|build|v)_{0,2}(?=[^A-Za-z0-9])|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE
+    r"(?:(?<![A-Za-z])(?:version|release|ver|build|v)_{0,2}|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE
 )
 _POPULAR_IPS = frozenset(
     [
@@ -362,7 +362,7 @@ def _addresses(text: str) -> list[Finding]:
             or (after[:1] == "." and after[1:].isdigit())
         ):
             continue
-        if value in _POPULAR_IPS or _VERSION_BEFORE.search(text, max(0, match.start() - 12), match.start()):
+        if value in _POPULAR_IPS or _VERSION_BEFORE.search(text, max(0, match.start() - 16), match.start()):
             continue
         if _is_public(value) and not value.endswith(".0.0"):
             found.append(Finding(*match.span(), "IP_ADDRESS"))
