@@ -20,7 +20,7 @@ from alignment.evaluation.request import Request
         ("humaneval-infilling-single-line", 1033),
         ("humaneval-infilling-multi-line", 5815),
         ("humaneval-infilling-random-span", 164),
-        ("cruxeval-output-cot", 799),
+        ("cruxeval-output-cot", 800),
         ("gsm8k", 1319),
     ],
 )
@@ -166,6 +166,13 @@ def test_javascript_asserts_end_the_program(data_dir):
     assert program.startswith("console.assert = ")
 
 
+def test_regression_files_that_are_no_yaml_are_named(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("- {a: b")
+    with pytest.raises(ValueError, match=r"r\.yaml"):
+        catalogue.load(Request("regression", data=str(path)))
+
+
 def test_regression_prompts_say_what_is_wrong(tmp_path):
     path = tmp_path / "r.yaml"
     for text, message in (
@@ -178,7 +185,7 @@ def test_regression_prompts_say_what_is_wrong(tmp_path):
 
 def test_regression_texts_are_compared(tmp_path):
     path = tmp_path / "r.yaml"
-    path.write_text("- {id: a, prompt: Say hi, expected: hi}\n- {id: b, prompt: Colours?, contains: [red, blue]}\n")
+    path.write_text("- {id: a, prompt: Say hi, expected: hi}\n- {id: b, prompt: "Colours?", contains: [red, blue]}\n")
     benchmark = catalogue.load(Request("regression", data=str(path)))
     first, second = benchmark.problems
     assert benchmark.score(first, " hi\n") == {"pass": 1.0}

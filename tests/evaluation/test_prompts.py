@@ -1,4 +1,4 @@
-"""What the model is asked, to the byte, against the prompts behind the published completions and the official strings."""
+"""What the model is asked, to the byte: as the published completions begin, and as the official strings have it."""
 
 import json
 
