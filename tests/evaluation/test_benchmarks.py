@@ -101,8 +101,12 @@ def test_livecodebench_functions_become_calls():
 
 def test_bigcodebench_joins_prompt_completion_and_tests(write_rows):
     row = {
-        "task_id": "BigCodeBench/0", "complete_prompt": "def task_func():\n    '''Doc'''\n", "instruct_prompt": "Write it.",
-        "test": "import unittest\nclass TestCases(unittest.TestCase):\n    def test(self):\n        self.assertEqual(task_func(), 1)",
+        "task_id": "BigCodeBench/0", "complete_prompt": "def task_func():\n    '''Doc'''\n", 
+        "instruct_prompt": "Write it.",
+        "test": (
+            "import unittest\nclass TestCases(unittest.TestCase):\n"
+            "    def test(self):\n        self.assertEqual(task_func(), 1)"
+        ),
         "entry_point": "task_func",
     }  # fmt: skip
     benchmark = catalogue.load(Request("bigcodebench-hard", data=str(write_rows([row]))))
@@ -185,7 +189,7 @@ def test_regression_prompts_say_what_is_wrong(tmp_path):
 
 def test_regression_texts_are_compared(tmp_path):
     path = tmp_path / "r.yaml"
-    path.write_text("- {id: a, prompt: Say hi, expected: hi}\n- {id: b, prompt: "Colours?", contains: [red, blue]}\n")
+    path.write_text("- {id: a, prompt: Say hi, expected: hi}\n- {id: b, prompt: Name colours, contains: [red, blue]}\n")
     benchmark = catalogue.load(Request("regression", data=str(path)))
     first, second = benchmark.problems
     assert benchmark.score(first, " hi\n") == {"pass": 1.0}

@@ -69,8 +69,8 @@ def test_evalplus_chat_prompt_is_the_official_text(chat_tokenizer):
     prompt = evalplus.chat_prompt({"prompt": "def f(x):\n    pass\n\n"})
     assert prompt.text(chat_tokenizer) == (
         "<|im_start|>system\nYou are an intelligent programming assistant to produce Python algorithmic solutions"
-        "<|im_end|>\n<|im_start|>user\nCan you complete the following Python function?\n```python\ndef f(x):\n    pass\n"
-        "```\n<|im_end|>\n<|im_start|>assistant\n```python\n"
+        "<|im_end|>\n<|im_start|>user\nCan you complete the following Python function?\n```python\n"
+        "def f(x):\n    pass\n```\n<|im_end|>\n<|im_start|>assistant\n```python\n"
     )
 
 
