@@ -37,7 +37,8 @@ def test_the_block_that_defines_the_entry_point_wins_over_a_longer_usage_example
 
 
 def test_helpers_in_an_earlier_block_come_along():
-    answer = "First:\n```python\ndef helper(x):\n    return x + 1\n```\nThen:\n```python\ndef f(x):\n    return helper(x)\n```"
+    first = "First:\n```python\ndef helper(x):\n    return x + 1\n```\n"
+    answer = first + "Then:\n```python\ndef f(x):\n    return helper(x)\n```"
     assert run(extract_code(answer, entry_point="f"), "f", 1) == 2
 
 

@@ -1,4 +1,4 @@
-"""What the model is asked, to the byte, against the prompts behind the published completions and the official strings."""
+"""What the model is asked, to the byte: as the published completions begin, and as the official strings have it."""
 
 import json
 
@@ -14,9 +14,7 @@ from alignment.evaluation.request import Request
 PUBLISHED = "published/qwen2.5-coder-1.5b"
 
 
-@pytest.mark.parametrize(
-    ("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")]
-)
+@pytest.mark.parametrize(("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")])
 def test_base_prompts_are_how_the_published_completions_begin(data_dir, file, rows):
     told = {row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")}
     problems = read_rows(data_dir / "benchmarks" / rows)
@@ -27,9 +25,7 @@ def test_base_prompts_are_how_the_published_completions_begin(data_dir, file, ro
         assert told[row["task_id"]].startswith(prompt)
 
 
-@pytest.mark.parametrize(
-    ("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")]
-)
+@pytest.mark.parametrize(("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")])
 def test_assembled_programs_are_the_published_ones(data_dir, file, rows):
     told = {row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")}
     for row in read_rows(data_dir / "benchmarks" / rows):
@@ -69,17 +65,17 @@ def test_multipl_e_chat_prompt():
     )
 
 
-def test_evalplus_chat_prompt_is_the_official_text(real_tokenizer):
+def test_evalplus_chat_prompt_is_the_official_text(chat_tokenizer):
     prompt = evalplus.chat_prompt({"prompt": "def f(x):\n    pass\n\n"})
-    assert prompt.text(real_tokenizer) == (
+    assert prompt.text(chat_tokenizer) == (
         "<|im_start|>system\nYou are an intelligent programming assistant to produce Python algorithmic solutions"
-        "<|im_end|>\n<|im_start|>user\nCan you complete the following Python function?\n```python\ndef f(x):\n    pass\n"
-        "```\n<|im_end|>\n<|im_start|>assistant\n```python\n"
+        "<|im_end|>\n<|im_start|>user\nCan you complete the following Python function?\n```python\n"
+        "def f(x):\n    pass\n```\n<|im_end|>\n<|im_start|>assistant\n```python\n"
     )
 
 
-def test_livecodebench_prompt_is_the_official_text(real_tokenizer):
-    text = contests.livecodebench_prompt({"question_content": "Add.", "starter_code": ""}).text(real_tokenizer)
+def test_livecodebench_prompt_is_the_official_text(chat_tokenizer):
+    text = contests.livecodebench_prompt({"question_content": "Add.", "starter_code": ""}).text(chat_tokenizer)
     assert text == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n\nYou will be given a question "
         "(problem specification) and will generate a correct Python program that matches the specification and passes "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
 
         folder.mkdir(parents=True, exist_ok=True)
         limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30)
-        with Grader(limits=limits) as grader:
-            for row, path in missing:
+        with Grader(limits=limits) as grader, ThreadPoolExecutor(grader.workers) as threads:
+
+            def compute(item: tuple[Row, Path]) -> None:
+                row, path = item
                 inputs = [*row["base_input"], *row["plus_input"]]
                 program = row["prompt"] + row["canonical_solution"]
                 values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in inputs])
@@ -64,4 +67,6 @@ def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
                 partial = path.with_name(f"{path.name}.{os.getpid()}")
                 partial.write_text(json.dumps(values))
                 partial.replace(path)
+
+            list(threads.map(compute, missing))
     return found

@@ -25,7 +25,10 @@ def regression(request: Request) -> Benchmark:
     path = Path(request.data)
     if not path.is_file():
         raise ValueError(f"{request.name}: there is no file {path}")
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path}: expected a list of entries with `prompt` and `tests`, `expected` or `contains`")
     return Benchmark(
