@@ -47,15 +47,40 @@ def grader_version() -> str:
     return hasher.hexdigest()[:16]
 
 
-def verdict_key(task: Row, program: str, limits: Any) -> str:
-    return digest("verdict", grader_version(), task, program, repr(limits))
+def limits_for(benchmark: Benchmark, limits: Any) -> Any:
+    """The limits asked for, raised to what the benchmark needs."""
+    from alignment.grading import Limits
+
+    return (limits or Limits()).at_least(**benchmark.least_limits)
 
 
-def grade(pairs: Sequence[tuple[Row, str]], store: Store, *, workers: int | None, limits: Any) -> None:
+def verdict_key(task: Row, program: str, limits: Any, hidden: Sequence[str] = ()) -> str:
+    return digest("verdict", grader_version(), task_digest(task), program, repr(limits), list(hidden))
+
+
+def task_digest(task: Row) -> str:
+    """A hash of a task, remembered: the tests of one task can be megabytes, and its completions many."""
+    known = _DIGESTS.get(id(task))
+    if known is None or known[0] is not task:
+        known = _DIGESTS[id(task)] = (task, digest(task))
+    return known[1]
+
+
+_DIGESTS: dict[int, tuple[Row, str]] = {}
+
+
+def grade(
+    pairs: Sequence[tuple[Row, str]],
+    store: Store,
+    *,
+    workers: int | None,
+    limits: Any,
+    hidden: Sequence[str] = (),
+) -> None:
     """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
     missing: dict[str, tuple[Row, str]] = {}
     for task, program in pairs:
-        key = verdict_key(task, program, limits)
+        key = verdict_key(task, program, limits, hidden)
         known = store.records.get(key)
         if known is None or (known["status"] == "error" and not known.get("fresh")):
             missing[key] = (task, program)
@@ -63,9 +88,8 @@ def grade(pairs: Sequence[tuple[Row, str]], store: Store, *, workers: int | None
         return
     from alignment.grading import Grader
 
-    settings = {name: value for name, value in (("workers", workers), ("limits", limits)) if value is not None}
     items = list(missing.items())
-    with Grader(**settings) as grader:
+    with Grader(workers, limits, hidden=tuple(hidden)) as grader:
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
             for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):
@@ -89,7 +113,8 @@ def judged(
     status, reason, detail = "", "", ""
     scores: dict[str, float] = {}
     if problem.task is not None:
-        verdict = verdicts.records.get(verdict_key(problem.task, answer, limits))
+        limits = limits_for(benchmark, limits)
+        verdict = verdicts.records.get(verdict_key(problem.task, answer, limits, benchmark.hidden))
         if verdict is None:
             return None
         status, reason, detail = verdict["status"], verdict["reason"], verdict["detail"]

@@ -5,7 +5,7 @@ A benchmark module builds a `Benchmark`; `run.py` generates and judges it. No be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -108,5 +108,9 @@ class Benchmark:
     n: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
+    least_limits: Mapping[str, float] = field(default_factory=dict)
+    """What its programs need of the sandbox, by names of `alignment.grading.Limits`; never less than this."""
+    hidden: tuple[str, ...] = ()
+    """Files that its programs must not see, because the harness did not have them."""
     retry: Retry | None = None
     """(problem, completion, what failed) -> the same problem asked again; for benchmarks with two tries."""

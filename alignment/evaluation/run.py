@@ -204,7 +204,9 @@ class _Run:
             for sample in range(benchmark.n):
                 record = self.completions.records[self.job(benchmark, problem, sample).key]
                 pairs.append((problem.task, benchmark.assemble(problem, record["text"])))
-        judge.grade(pairs, self.verdicts, workers=self.workers, limits=self.limits)
+        if pairs:
+            limits = judge.limits_for(benchmark, self.limits)
+            judge.grade(pairs, self.verdicts, workers=self.workers, limits=limits, hidden=benchmark.hidden)
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int) -> Outcome | None:
         record = self.completions.records.get(self.job(benchmark, problem, sample).key)

@@ -5,6 +5,7 @@ Everything here works on plain numbers; shares are between 0 and 1. Intervals ar
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,3 +132,11 @@ def levenshtein(first: str, second: str) -> int:
         for column, right in enumerate(second, 1):
             diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (left != right))
     return row[-1]
+
+
+def fuzz_ratio(first: str, second: str) -> float:
+    """fuzzywuzzy's `ratio` without its C library: twice the matches over both lengths, in whole percent."""
+    if not first and not second:
+        return 1.0
+    matcher = difflib.SequenceMatcher(None, first, second)
+    return round(100 * matcher.ratio()) / 100

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from alignment.export import runtimes
+from alignment.export.checkpoint import Checkpoint
 
 COLUMNS = (
     ("Target", "target", "{}"),
@@ -89,3 +94,28 @@ def model_card(
     if about.get("provenance"):
         body += ["## Provenance", "", *(f"- {key}: {value}" for key, value in sorted(about["provenance"].items())), ""]
     return "\n".join(header + body)
+
+
+def commands(checkpoint: Checkpoint, name: str, out: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """How to run each row that passed, from inside `out`: a title and a shell command."""
+    found: list[tuple[str, str]] = []
+    long = runtimes.supports_long_context(checkpoint)
+    for row in rows:
+        here = os.path.relpath(row["file"], out)
+        if not row["passed"] or row["target"] == "adapter":
+            continue
+        if row["target"].startswith("ollama"):
+            found.append(("Ollama", f"cd {here} && {row['command']}"))
+        elif "level" in row:
+            title = f"llama.cpp's server, {row['level']}"
+            found.append((title, runtimes.llama_server_command(checkpoint, here, name)))
+            if long:
+                command = runtimes.llama_server_command(checkpoint, here, name, long=True)
+                found.append((f"{title}, four times the context by YaRN", command))
+        else:
+            title = f"vLLM, {row['target']}"
+            found.append((title, f"cd {here} && {row['command']}"))
+            if long:
+                command = runtimes.vllm_command(checkpoint, name, long=True)
+                found.append((f"{title}, four times the context by YaRN", f"cd {here} && {command}"))
+    return found

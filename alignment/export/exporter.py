@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from alignment.export import quantized, runtimes
 from alignment.export.adapter import write_adapter
-from alignment.export.card import model_card
+from alignment.export.card import commands, model_card
 from alignment.export.checkpoint import Checkpoint, open_checkpoint, read_json
 from alignment.export.gate import Gate, GateSettings
 from alignment.export.gguf_file import Written, write_gguf
@@ -27,6 +26,8 @@ from alignment.export.publish import check_push, publish
 from alignment.export.targets import Target, parse_targets
 from alignment.export.texts import calibration_texts, read_rows, row_text, standard_library_texts
 
+# Names of what has not passed its gate yet, and of what failed it.
+UNPROVEN, BROKEN = "unproven-", "broken-"
 Rows = str | Path | Sequence[dict[str, Any]]
 
 
@@ -130,7 +131,9 @@ def export(
             rows.append(_export_one(run, target, adapter, adapter_base))
             _write_text(out / "export.json", json.dumps(rows, indent=1, ensure_ascii=False))
     stated = ", ".join(f"{count} {form} rows" for form, count in sorted(counts.items())) or None
-    card = model_card(about, rows, measured_on=measured_on, calibration=stated, commands=_commands(run, rows))
+    card = model_card(
+        about, rows, measured_on=measured_on, calibration=stated, commands=commands(checkpoint, run.name, out, rows)
+    )
     _write_text(out / "README.md", card)
     for target, row in zip(wanted, rows, strict=True):
         if target.kind in ("huggingface", "gptq", "awq") and row["passed"]:
@@ -167,12 +170,11 @@ def _gguf(run: _Run, level: Level) -> dict[str, Any]:
     if level.name in run.made:
         return run.made[level.name]
     started = time.perf_counter()
-    file = run.out / f"{run.name}-{level.name}.gguf"
+    file = run.out / f"{UNPROVEN}{run.name}-{level.name}.gguf"
     written = write_gguf(run.checkpoint, level, file, imatrix=run.imatrix, split_bytes=run.split_bytes, about=run.about)
     seconds = time.perf_counter() - started
     measured = run.judge.measure(written.files[0], level.name, "llama.cpp")
-    row = _gguf_row(run, level, written) | {"seconds": seconds} | measured
-    run.made[level.name] = _with_benchmark(run, row) if row["passed"] else _set_aside(row)
+    run.made[level.name] = _finish(run, _gguf_row(run, level, written) | {"seconds": seconds} | measured)
     return run.made[level.name]
 
 
@@ -204,25 +206,23 @@ def _ollama(run: _Run, target: Target) -> dict[str, Any]:
 
 
 def _huggingface(run: _Run) -> dict[str, Any]:
-    folder = run.out / f"{run.name}-huggingface"
+    folder = run.out / f"{UNPROVEN}{run.name}-huggingface"
     runtimes.write_folder(run.checkpoint, folder, run.name, "")
     row = _folder_row(run, folder) | run.judge.measure(folder, "huggingface", "transformers")
     row["command"] = runtimes.vllm_command(run.checkpoint, run.name)
-    return _with_benchmark(run, row) if row["passed"] else _set_aside(row)
+    return _finish(run, row)
 
 
 def _quantized(run: _Run, target: Target) -> dict[str, Any]:
     started = time.perf_counter()
-    folder = run.out / f"{run.name}-{target.text}"
-    python = quantized.make(
-        run.checkpoint, target, folder, run.calibration, run.calibration_tokens, run.quantize, run.judge.settings.device
-    )
+    folder = run.out / f"{UNPROVEN}{run.name}-{target.text}"
+    python = quantized.make(run.checkpoint, target, folder, run.calibration, run.calibration_tokens, run.quantize)
     runtimes.write_serve_script(folder, runtimes.vllm_command(run.checkpoint, run.name))
     seconds = time.perf_counter() - started
     row = _folder_row(run, folder) | {"seconds": seconds}
     row |= run.judge.measure(folder, target.text, "transformers", python)
     row["command"] = runtimes.vllm_command(run.checkpoint, run.name)
-    return _with_benchmark(run, row) if row["passed"] else _set_aside(row)
+    return _finish(run, row)
 
 
 def _folder_row(run: _Run, folder: Path) -> dict[str, Any]:
@@ -236,19 +236,19 @@ def _adapter(run: _Run, adapter: Path, base: str | Path | None) -> dict[str, Any
     if not (adapter / "adapter_config.json").is_file():
         raise ValueError(f"{adapter} has no adapter_config.json: it is no PEFT adapter")
     checkpoint = open_checkpoint(base or read_json(adapter / "adapter_config.json")["base_model_name_or_path"])
-    file = write_adapter(adapter, checkpoint, run.out / f"{run.name}-lora.gguf")
-    folder = run.out / f"{run.name}-lora"
+    file = write_adapter(adapter, checkpoint, run.out / f"{UNPROVEN}{run.name}-lora.gguf")
+    folder = run.out / f"{UNPROVEN}{run.name}-lora"
     folder.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, folder / name)
     # The base goes to GGUF without loss, so that what is measured is the adapter.
     stored = next(iter(checkpoint.tensors.values())).dtype.lower()
     with Gate(checkpoint, run.judge.job["texts"], run.judge.settings, run.out, adapter) as judge:
-        base_file = write_gguf(checkpoint, LEVELS[stored], judge.folder / "base.gguf").files[0]
+        base_file = write_gguf(checkpoint, LEVELS.get(stored, LEVELS["f32"]), judge.folder / "base.gguf").files[0]
         measured = judge.measure(base_file, "adapter", "llama.cpp", adapter=file)
     size = file.stat().st_size
     row = {"file": str(file), "files": [str(file), str(folder)], "size_bytes": size} | measured
-    return row if row["passed"] else _set_aside(row)
+    return _finish(run, row)
 
 
 def _make_imatrix(run: _Run) -> dict[str, np.ndarray]:
@@ -271,42 +271,26 @@ def _make_imatrix(run: _Run) -> dict[str, np.ndarray]:
     return read_imatrix(file)
 
 
-def _with_benchmark(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"pass_at_1": run.benchmark(Path(row["file"]))} if run.benchmark else row
-
-
-def _set_aside(row: dict[str, Any]) -> dict[str, Any]:
-    """Rename what failed its gate, so that nobody takes it for good."""
-    broken = []
+def _finish(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
+    """Give what was measured its final name: its own where it passed, `broken-` before it where it did not."""
+    prefix, other = ("", BROKEN) if row["passed"] else (BROKEN, "")
+    settled = []
     for path in map(Path, row["files"]):
-        name = path.with_name(f"broken-{path.name}")
-        if name.is_dir():
-            shutil.rmtree(name)
-        broken.append(str(path.replace(name)))
-    return row | {"file": broken[0], "files": broken}
+        name = path.name.removeprefix(UNPROVEN)
+        for old in (path.with_name(prefix + name), path.with_name(other + name)):
+            _remove(old)
+        settled.append(str(path.replace(path.with_name(prefix + name))))
+    row = row | {"file": settled[0], "files": settled}
+    if run.benchmark is not None and row["passed"]:
+        row["pass_at_1"] = run.benchmark(Path(settled[0]))
+    return row
 
 
-def _commands(run: _Run, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    long = runtimes.supports_long_context(run.checkpoint)
-    for row in rows:
-        if not row["passed"] or row["target"] == "adapter":
-            continue
-        here = os.path.relpath(row["file"], run.out)
-        if row["target"].startswith("ollama"):
-            found.append(("Ollama", f"cd {here} && {row['command']}"))
-        elif "level" in row:
-            command = runtimes.llama_server_command(run.checkpoint, here, run.name)
-            found.append((f"llama.cpp's server, {row['level']}", command))
-            if long:
-                command = runtimes.llama_server_command(run.checkpoint, here, run.name, long=True)
-                found.append((f"llama.cpp's server, {row['level']}, four times the context by YaRN", command))
-        else:
-            found.append((f"vLLM, {row['target']}", f"cd {here} && {row['command']}"))
-            if long:
-                command = runtimes.vllm_command(run.checkpoint, run.name, long=True)
-                found.append((f"vLLM, {row['target']}, four times the context by YaRN", f"cd {here} && {command}"))
-    return found
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_text(file: Path, text: str) -> None:

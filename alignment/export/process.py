@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,10 @@ def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) 
     with tempfile.TemporaryDirectory(prefix="align-job-") as folder:
         file, result = Path(folder, "job.json"), Path(folder, "result.json")
         file.write_text(json.dumps(job | {"result": str(result)}), encoding="utf-8")
-        done = subprocess.run(
-            [str(python or sys.executable), "-m", module, str(file)], capture_output=True, text=True, errors="replace"
-        )
+        root = str(Path(__file__).resolve().parents[2])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).strip(":")}
+        command = [str(python or sys.executable), "-m", module, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
         if done.returncode == 0 and result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

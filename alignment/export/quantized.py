@@ -2,9 +2,10 @@
 
     python -m alignment.export.quantized JOB.json
 
-The engine is taken from the running environment where it is installed (`pip install 'code-alignment[quant]'`). Else
-an environment of its own is made on demand beside the user's cache, with access to the running one's packages, so
-that no package of the training stack changes.
+The engine is taken from the running environment where it is installed. Else an environment of its own is made on
+demand in the user's cache, with access to the running one's packages, so that no package of the training stack
+changes: installed beside it, gptqmodel 7.7.0 would replace torch by 2.14.1 or newer. Only the gate says whether the
+engine works with an older one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ from alignment.export.process import run_job, serve_job
 from alignment.export.targets import Target
 
 ENGINE = "gptqmodel==7.7.0"
+# What the engine needs besides the training stack (its requirements.txt); installed without their own needs.
+_ENGINE_NEEDS = ("device-smi", "pypcre", "tokenicer", "logbar", "threadpoolctl", "torchao>=0.18", "defuser")
+
+# A new environment sees the packages of the running one behind its own, so that torch is not there twice.
+_INHERIT = """
+import pathlib, sys, sysconfig
+lines = [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
+pathlib.Path(sysconfig.get_paths()["purelib"], "inherited.pth").write_text("\\n".join(lines))
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,6 @@ def make(
     texts: list[str],
     tokens: int,
     settings: dict[str, Any],
-    device: str,
 ) -> str:
     """Quantize `checkpoint` into the folder `out`, calibrated on `texts`; returns the Python that can load it.
 
@@ -104,17 +113,17 @@ def engine_python(environment: str = "") -> str:
     python = folder / "bin" / "python"
     if (folder / "complete").is_file():
         return str(python)
-    commands = (
-        [sys.executable, "-m", "venv", "--system-site-packages", str(folder)],
-        [str(python), "-m", "pip", "install", "--no-build-isolation", ENGINE],
-    )
-    for command in commands:
+    for command in (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-c", _INHERIT, *(path for path in sys.path if path.endswith("site-packages"))],
+        [str(python), "-m", "pip", "install", "--no-deps", ENGINE, *_ENGINE_NEEDS],
+    ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
             raise ValueError(
                 f"GPTQ and AWQ need {ENGINE}, and an environment for it could not be made in {folder}: {lines[-1]}. "
-                "Install it yourself: pip install 'code-alignment[quant]'"
+                f"Install it yourself: pip install {ENGINE}"
             )
     (folder / "complete").write_text(ENGINE, encoding="utf-8")
     return str(python)

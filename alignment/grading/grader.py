@@ -16,6 +16,7 @@ from alignment.grading import python, stdio
 from alignment.grading.verdict import Verdict, error, failed
 from alignment.sandbox import languages
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
+from alignment.sandbox.inside import wire
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, settings_for
 
@@ -86,11 +87,7 @@ class Grader:
     def submit(self, task: dict[str, Any], program: str) -> Future[Verdict]:
         """Grade in the background. The future's result is a verdict; it raises SandboxUnavailable on a machine that refuses."""
         with self._lock:
-            if self._owner != os.getpid():
-                self._reset()
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="grader")
-            return self._pool.submit(self._grade, task, program)
+            return self._threads().submit(self._grade, task, program)
 
     async def grade(self, task: dict[str, Any], program: str) -> Verdict:
         """The verdict of a program on a task."""
@@ -100,6 +97,28 @@ class Grader:
         """The verdicts of many programs, in order."""
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
+
+    def outputs(self, program: str, entry_point: str, inputs: list[tuple[list[Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Call a program in the sandbox: per call a message with its ``value`` in wire form, or the ``reason`` why there is none.
+
+        For computing expected values from a reference solution. inputs: positional and keyword arguments of each call.
+        """
+        arguments = [[wire.encode(positional), wire.encode(keywords)] for positional, keywords in inputs]
+        with self._lock:
+            pool = self._threads()
+        data = program.encode("utf-8", "surrogatepass")
+        call = pool.submit(lambda: python.returned(self._slot("python"), entry_point, data, arguments, self.limits))
+        run, messages = call.result()
+        missing = {"reason": python.ending(run)[0], "detail": python.ending(run)[1]}
+        early = next((message for message in messages if "case" not in message), None)
+        return [messages[index] if early is None and index < len(messages) else early or missing for index in range(len(inputs))]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._owner != os.getpid():
+            self._reset()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="grader")
+        return self._pool
 
     def _slot(self, language: str) -> Slot:
         """This thread's slot: one for Python; another one, that shows all toolchains, for the rest."""
@@ -114,7 +133,12 @@ class Grader:
 
     def _grade(self, task: dict[str, Any], program: str) -> Verdict:
         try:
-            return self._verdict(task, program)
+            try:
+                return self._verdict(task, program)
+            except SandboxUnavailable:
+                raise
+            except SandboxError:  # not the program's fault: once more, with a new launcher where the old one is lost
+                return self._verdict(task, program)
         except SandboxUnavailable:
             raise
         except SandboxError as problem:

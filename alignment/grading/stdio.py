@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from alignment.grading import compare
-from alignment.grading.python import check, ending
+from alignment.grading.python import check, claim, ending
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
 from alignment.sandbox.compiled import Compiled, run_job
 from alignment.sandbox.languages import Toolchain
@@ -98,7 +98,7 @@ def _problem(run: Run) -> TestResult | None:
         return None
     said = run.messages()
     if said:
-        return TestResult(str(said[0].get("reason", "exception"))[:50], str(said[0].get("detail", ""))[-500:])
+        return claim(said[0])
     reason, text = ending(run)
     return TestResult("memory" if reason == "memory" else "exception", f"exit code {run.code}. {text}")
 

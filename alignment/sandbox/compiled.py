@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alignment.sandbox.languages import Toolchain, file_name
 from alignment.sandbox.limits import COMPILE, Limits
-from alignment.sandbox.slot import COMPILED_BYTES, Job, Run, SandboxError, Slot
+from alignment.sandbox.slot import Job, Run, SandboxError, Slot
 
 CACHE_BYTES = 4 << 30
 FINAL = (0, 1, 2)  # exit codes by which a compiler says that it has judged the source
@@ -41,9 +41,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def prepare(
-    slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None
-) -> Compiled:
+def prepare(slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None) -> Compiled:
     """Compile a program, or fetch it from the cache. For languages that need no compiler: the source itself."""
     file = file_name(tools.language, source.decode("utf-8", "replace"))
     if not tools.language.compile:
@@ -69,19 +67,17 @@ def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tu
         "environment": tools.language.environment, "collect": list(tools.language.collect),
     }  # fmt: skip
     body = b"".join(data for _, data in files)
-    job = Job("command", header, body, limits=COMPILE, address_space=False, reply_bytes=COMPILED_BYTES)
+    job = Job("command", header, body, limits=COMPILE, address_space=False)
     return slot.run([job])[0]
 
 
 def _outcome(run: Run) -> Compiled:
     text = (run.stderr + run.stdout).decode(errors="replace").strip()
+    if not run.began:
+        raise SandboxError(f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}")
     if run.stop is not None:
         return Compiled(problem=text[:1000] or "the compiler was stopped", reason=run.stop)
     if run.code != 0:
-        if run.code == 125:
-            raise SandboxError(
-                f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}"
-            )
         return Compiled(problem=text[:1000] or f"the compiler ended with exit code {run.code}", reason="compile")
     return _unpack(run.reply)
 
@@ -153,10 +149,7 @@ def _precompiled(
         _store(entry, compiled)
     if not compiled.files:
         return [], []
-    return ["-I", ".", "-include", "all.h"], [
-        ("all.h", b"#include <bits/stdc++.h>\n"),
-        ("all.h.gch", compiled.files[0][1]),
-    ]
+    return ["-I", ".", "-include", "all.h"], [("all.h", b"#include <bits/stdc++.h>\n"), ("all.h.gch", compiled.files[0][1])]
 
 
 def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]) -> Job:

@@ -23,11 +23,10 @@ from typing import Any
 
 from alignment.sandbox.limits import Limits
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+CLOSE_SECONDS = 1.0
 WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
-SPARE_SECONDS = 5.0  # beyond a program's own limit, before the launcher itself is taken for dead
-REPLY_BYTES = 32 << 20  # values of one program; compiled files of one compiler
-COMPILED_BYTES = 256 << 20
+SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
         "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
@@ -54,13 +53,14 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
     """Whether memory is limited by address space; runtimes that reserve a lot of it are limited by data instead."""
-    reply_bytes: int = REPLY_BYTES
 
 
 @dataclass
 class Run:
     """What a program did."""
 
+    began: bool = False
+    """Whether the program itself was reached; otherwise the sandbox or a toolchain is at fault."""
     code: int = 0
     """Exit code; negative for a signal."""
     stop: str | None = None
@@ -165,9 +165,11 @@ class Slot:
             self.control.close()
             self.control = None
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
+                self.process.wait(CLOSE_SECONDS)  # it ends when its socket does, and its CPU time is accounted for
+            except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+                self.process.wait()
             if self.process.stderr is not None:
                 self.process.stderr.close()
             self.process = None
@@ -310,7 +312,7 @@ class Exchange:
             raise OSError(state["error"])
         run = self.runs[index]
         run.code, run.cpu_seconds, run.wall_seconds = state["code"], state["cpu"], state["wall"]
-        run.memory_bytes = state["memory"]
+        run.memory_bytes, run.began = state["memory"], state["began"]
         run.stop = run.stop or (state["stop"] if state["stop"] != "finished" else None)
         return index
 
@@ -329,7 +331,7 @@ class Exchange:
             return False
         buffer = self.buffers[index, name]
         job = self.jobs[index]
-        room = (job.reply_bytes if name == "reply" else job.limits.output_bytes) - len(buffer)
+        room = (job.limits.reply_bytes if name == "reply" else job.limits.output_bytes) - len(buffer)
         buffer += data[:room]
         if len(data) > room:
             self.runs[index].stop = "output_limit"

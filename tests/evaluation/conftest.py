@@ -1,5 +1,6 @@
 """A tiny random Qwen2 with a byte-level tokenizer, and rows to measure it on."""
 
+import copy
 import json
 
 import pytest
@@ -44,6 +45,16 @@ def tiny_checkpoint(tmp_path_factory):
     )
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer(real_tokenizer):
+    """The real tokenizer with the template of its instruct models."""
+    from alignment import formats
+
+    tokenizer = copy.copy(real_tokenizer)
+    tokenizer.chat_template = formats.CHAT_TEMPLATE
+    return tokenizer
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from export_models import make_model, training_text
+from export_models import GATE, make_model, training_text
 
 pytest.importorskip("gguf", reason="needs the extra [gguf]")
 pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
@@ -20,9 +20,6 @@ def trained(tmp_path_factory) -> Path:
 def held_out() -> list[dict]:
     """The code that the model has learned: on it, agreement is not a matter of near-ties."""
     return [{"text": training_text()[:6000]}]
-
-
-GATE = {"context": 128, "positions": 380, "greedy_prompts": 2, "greedy_tokens": 16}
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,9 @@ from pathlib import Path
 from alignment import formats
 from alignment.export.vocabulary import QWEN2_SPLIT
 
+# Settings of the gate for models of this size.
+GATE = {"context": 128, "positions": 380, "greedy_prompts": 2, "greedy_tokens": 16}
+
 
 def training_text() -> str:
     """Real code that every machine has."""

@@ -179,6 +179,7 @@ def test_gate_settings_that_do_not_exist(settings):
         GateSettings.read(settings)
 
 
+@pytest.mark.slow
 def test_too_few_held_out_rows(trained, tmp_path):
     with pytest.raises(ValueError, match="give more rows or a shorter context"):
         export(trained, ["q8_0"], tmp_path, held_out=[{"text": "x = 1"}])

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from export_models import make_model
 
 from alignment import formats
 from alignment.export.checkpoint import open_checkpoint, to_float32
+from alignment.export.gate import GateSettings, reasons_to_refuse
 from alignment.export.gguf_file import gguf_name, to_bfloat16, write_gguf
 from alignment.export.levels import LEVELS, get_level
 from alignment.export.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
@@ -174,6 +176,7 @@ def test_rows_that_hold_no_k_quant_fall_back_and_are_counted(tmp_path):
     assert written.fallback_tensors == sum(types[name] in ("Q5_0", "Q8_0") for name in quantized)
 
 
+@pytest.mark.slow
 def test_a_failed_gate_keeps_the_file_aside_as_broken(trained, held_out, tmp_path):
     from alignment.export import export
 
@@ -189,3 +192,31 @@ def test_a_failed_gate_keeps_the_file_aside_as_broken(trained, held_out, tmp_pat
     assert sorted(path.name for path in tmp_path.glob("*.gguf")) == ["broken-tiny-q2_K.gguf"]
     assert "**broken**" in (tmp_path / "README.md").read_text()
     assert Path(row["file"]).is_file()
+
+
+MEASURED = {
+    "perplexity": 2.0,
+    "top1_agreement": 99.0,
+    "kl_divergence": 0.01,
+    "greedy_agreement": 50.0,
+    "tokenization_equal": True,
+    "tokenization_differs_on": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"perplexity": 2.3}, "perplexity +15.00% (limit +8%)"),
+        ({"perplexity": float("nan")}, "perplexity +inf%"),
+        ({"top1_agreement": 84.0}, "top-1 agreement 84.00% (at least 85%)"),
+        ({"kl_divergence": float("nan")}, "KL divergence nan"),
+        ({"greedy_agreement": 10.0}, "greedy agreement 10.0% (at least 20%)"),
+        ({"tokenization_equal": False, "tokenization_differs_on": ["x"]}, "other tokens than the original's: ['x']"),
+    ],
+)
+def test_the_gate_says_what_was_missed(changed, reason):
+    limits = GateSettings.read({"thresholds": {"q4_K_M": {"min_greedy_agreement": 20}}}).threshold("q4_K_M")
+    assert reasons_to_refuse(MEASURED, 2.0, limits) == []
+    (found,) = reasons_to_refuse(MEASURED | changed, 2.0, limits)
+    assert reason in found

@@ -1,12 +1,12 @@
 """HumanEval, HumanEval+, MBPP and MBPP+ as EvalPlus has them, asked as Qwen2.5-Coder's evaluation asks.
 
 Prompts, limits and stops: `qwencoder-eval/base/benchmarks/evalplus` and `qwencoder-eval/instruct/eval_plus` of
-QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), restated in `evalplus_tasks`.
+QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), kept by `alignment.grading`.
 """
 
 from __future__ import annotations
 
-from alignment.evaluation.benchmarks.evalplus_tasks import task_of
+from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.data import read_rows
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
@@ -24,6 +24,8 @@ MBPP = Home(
     note="Unpack it.",
 )
 
+LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
+"""EvalPlus gives a task up to 60 seconds and 4 GB; some of its inputs are large."""
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 FENCE_STOPS = ("\n```\n", "```")
 BASE_STOPS = {
@@ -84,14 +86,24 @@ def mbpp_plus(request: Request) -> Benchmark:
 
 
 def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
-    rows = [_evalplus_row(row) for row in read_rows(locate(request, home))]
-    if plus and any("plus_input" not in row for row in rows):
+    from alignment.grading import benchmarks as graded
+
+    path = locate(request, home)
+    rows = read_rows(path)
+    if rows and "plus_input" in rows[0]:
+        rows = graded.plus_rows(path)[: request.limit]
+        tasks = evalplus_tasks(rows, dataset, plus=plus)
+    elif plus:
         raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {home.file}")
+    else:
+        own = graded.humaneval if dataset == "humaneval" else graded.mbpp
+        rows = [own(row) | {"task_id": own(row)["id"]} for row in rows[: request.limit]]
+        tasks = {row["task_id"]: row for row in rows}
     chat = request.mode == "chat"
 
     def problem(row: Row) -> Problem:
         prompt: Prompt = chat_prompt(row) if chat else base_prompt(row)
-        return Problem(id=row["task_id"], prompt=prompt, task=task_of(row, plus=plus), row=row)
+        return Problem(id=row["task_id"], prompt=prompt, task=tasks[row["task_id"]], row=row)
 
     return Benchmark(
         name=request.benchmark,
@@ -100,18 +112,5 @@ def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Ben
         max_new_tokens=2048 if chat else 768,
         stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
         assemble=chat_program if chat else base_program,
+        least_limits=LEAST_LIMITS,
     )
-
-
-def _evalplus_row(row: Row) -> Row:
-    """Rows of Google's own MBPP, put into EvalPlus's form: the text and the first test as a docstring."""
-    if "test_list" not in row:
-        return row
-    first = row["test_list"][0]
-    entry_point = first.removeprefix("assert").strip().split("(")[0].strip()
-    return {
-        "task_id": f"Mbpp/{row['task_id']}",
-        "prompt": f'"""\n{row["text"].strip()}\n{first}\n"""\n',
-        "entry_point": entry_point,
-        "test": "\n".join([row.get("test_setup_code") or "", *row["test_list"]]),
-    }

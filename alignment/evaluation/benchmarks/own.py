@@ -61,9 +61,13 @@ def fim(request: Request) -> Benchmark:
         problems=[_infilling(row, Fim(row["prefix"], row["suffix"])) for row in rows],
         max_new_tokens=512,
         stop_tokens=formats.FIM_STOP_TOKENS,
-        assemble=lambda problem, text: problem.row["prefix"] + text + problem.row["suffix"],
+        assemble=_filled_in,
         score=infilling_scores,
     )
+
+
+def _filled_in(problem: Problem, text: str) -> str:
+    return problem.row["prefix"] + text + problem.row["suffix"] if problem.task else text
 
 
 def completion(request: Request) -> Benchmark:
@@ -72,6 +76,8 @@ def completion(request: Request) -> Benchmark:
 
     def assemble(problem: Problem, text: str) -> str:
         row = problem.row
+        if problem.task is None:
+            return text
         if (row.get("language") or "python") == "python":
             text = trim_continuation(row["prefix"], text)
         suffix = row.get("suffix") or ""

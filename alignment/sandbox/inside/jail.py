@@ -66,9 +66,9 @@ class Jail:
             seccomp.apply(self.filter)
             signal.signal(signal.SIGINT, signal.default_int_handler)
         except BaseException as error:
-            os.write(3, json.dumps({"infrastructure": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+            os.write(3, json.dumps({"detail": f"{type(error).__name__}: {error}"}).encode() + b"\n")
             os._exit(125)
-        program.run(request["entry"], len(descriptors))
+        program.run(request["entry"], len(descriptors) - 1)
 
 
 def _take(descriptors: list[int]) -> None:

@@ -29,7 +29,7 @@ import fractions
 from typing import Any
 
 MAX_DEPTH = 200
-MAX_INT_BITS = 1 << 20
+MAX_INT_BITS = 1 << 23
 _SMALL = 1 << 53
 
 
@@ -73,7 +73,7 @@ def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
 
 def _hexadecimal(value: int) -> str:
     if value.bit_length() > MAX_INT_BITS:
-        raise WireError("an integer of more than a million bits")
+        raise WireError("an integer of more than eight million bits")
     return hex(value)
 
 
@@ -145,7 +145,7 @@ def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
         if tag == "i":
             text = _typed(content, str)
             if len(text) > MAX_INT_BITS // 4 + 4:
-                raise WireError("an integer of more than a million bits")
+                raise WireError("an integer of more than eight million bits")
             return int(text, 16)
         if tag == "b":
             return bytes.fromhex(_typed(content, str))
