@@ -26,7 +26,8 @@ stages:
 
 
 @pytest.fixture
-def fingerprints(tmp_path):
+def fingerprints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a path of an override is relative to the working directory
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "model.safetensors").write_bytes(b"weights")
     for name in ("rows", "pairs", "held"):
