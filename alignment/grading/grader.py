@@ -36,7 +36,7 @@ class Grader:
 
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
-    sandbox: ``namespaces``; or ``landlock``, the weaker mode, by which you consent to it where namespaces are refused.
+    sandbox: ``namespaces``; or ``landlock``, by which you consent to the weaker mode where namespaces are refused.
     hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not have.
     """
 
@@ -126,7 +126,7 @@ class Grader:
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
             extra = () if name == "python" else languages.shown_folders()
-            slot = Slot(settings_for(self.sandbox == "namespaces", extra, self.hidden))
+            slot = Slot(settings_for(self.sandbox == "landlock", extra, self.hidden))
             setattr(self._local, name, slot)
             self._slots.append(slot)
         return slot

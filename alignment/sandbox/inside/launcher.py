@@ -135,6 +135,7 @@ class Launcher:
         self.poll.unregister(program.descriptor)
         _, status, usage = os.wait4(program.pid, 0)  # the kernel has ended all of its pid namespace by now
         os.close(program.descriptor)
+        self.jail.clean(program.pid)
         began = os.read(program.began, 1) == b"1"
         os.close(program.began)
         del self.programs[program.number]
