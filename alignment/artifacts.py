@@ -6,6 +6,7 @@ there, written last and atomically. `<output>/<recipe>/<stage>` links to the new
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -69,8 +70,10 @@ class Digests:
         return str(entry[2])
 
     def save(self) -> None:
+        """Keep what is known; where it can't be written (`align plan` of somebody else's runs), it costs only time."""
         if self.changed:
-            write_json(self.cache, self.known)
+            with contextlib.suppress(OSError):
+                write_json(self.cache, self.known)
             self.changed = False
 
 

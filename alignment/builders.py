@@ -17,13 +17,21 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from alignment.recipe import BuildStage, Reference, make_reference
-from alignment.source import Key, did_you_mean
+from alignment.source import Key, did_you_mean, shown
 
 # name -> module:function
 BUILDERS: Mapping[str, str] = {
     "synthetic": "data_builders.synthetic.quickstart:build",
     "preferences": "alignment.stages.preferences:build",
 }
+# What each of them leaves in its artifact: a recipe that names another file is wrong before anything runs.
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "synthetic": (
+        "documents.jsonl", "conversations.jsonl", "long.jsonl", "rl.jsonl",
+        "heldout-fim.jsonl", "heldout-short.jsonl", "heldout-long.jsonl", "tokenizer",
+    ),
+    "preferences": ("preferences.jsonl",),
+}  # fmt: skip
 _SAMPLING = ("preferences",)  # these read a model
 _GIVEN = ("out", "seed", "request")  # arguments that the stage supplies
 
@@ -67,12 +75,16 @@ def check_settings(stage: BuildStage) -> Iterator[tuple[tuple[Key, ...], str]]:
             yield ("settings", name), f"builder {stage.builder!r} has no such setting.{did_you_mean(name, known)}"
             continue
         if _is_path(known[name][0]):
+            yield from ((("settings", name), message) for message in _bad_paths(value))
             value = _as_paths(value)
         try:
             _adapter(known[name][0]).validate_python(value, strict=True)
         except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            yield ("settings", name), f"{message}, not {stage.settings[name]!r}"
+            message = error.errors()[0]["msg"].replace("Input should be", "must be")
+            yield ("settings", name), f"{message}, not {shown(stage.settings[name])}"
+            continue
+        if any(isinstance(number, int | float) and number < 0 for number in [value, *_items(value)]):
+            yield ("settings", name), f"no builder takes a negative number, not {shown(stage.settings[name])}"
     for name, (_, required) in known.items():
         if required and name not in stage.settings:
             yield ("settings",), f"{name} is missing"
@@ -86,9 +98,12 @@ def references(stage: BuildStage) -> Iterator[tuple[tuple[Key, ...], Reference]]
     for name, value in stage.settings.items():
         if name in known and _is_path(known[name][0]):
             for position, item in enumerate(value if isinstance(value, list) else [value]):
-                if isinstance(item, str) and item:
+                if isinstance(item, str):
                     place: tuple[Key, ...] = ("settings", name, *((position,) if isinstance(value, list) else ()))
-                    yield place, make_reference(item)
+                    try:
+                        yield place, make_reference(item)
+                    except ValueError:
+                        continue  # `check_settings` has said so
 
 
 def arguments(stage: BuildStage) -> dict[str, Any]:
@@ -108,10 +123,23 @@ def _is_path(annotation: Any) -> bool:
     return annotation is Path or any(_is_path(part) for part in typing.get_args(annotation))
 
 
+def _bad_paths(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            try:
+                make_reference(item)
+            except ValueError as error:
+                yield f"{error}, not {shown(item)}"
+
+
 def _as_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_paths(item) for item in value]
     return Path(value) if isinstance(value, str) else value
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

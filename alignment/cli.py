@@ -64,7 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if getattr(arguments, "json", False):
+            problem = {"file": str(arguments.recipe), "line": 0, "key": "", "message": str(error)}
+            print(json.dumps({"ok": False, "problems": [problem]}, indent=2))
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -112,11 +112,12 @@ def _step(
         marked = replace_at(marked, location, contents.pop(reference))
     source: dict[str, Any] | None = None
     if model == wiring.BASE:
-        for _, reference in wiring.base_references(recipe):
-            resolve(reference)
         source = recipe.model.model_dump(mode="json")
-        contents["base"] = {**source, "attn_implementation": None, "path": None, "tokenizer": None}
-        source |= {key: paths[source[key]] for key in ("path", "tokenizer") if source[key] is not None}
+        contents["base"] = {**source, "attn_implementation": None}
+        for (_, key), reference in wiring.base_references(recipe):
+            resolve(reference)
+            source[str(key)] = paths[reference]
+            contents["base"][key] = contents.pop(reference)
     elif model is not None:
         inputs[model] = done[model].fingerprint
         source = {
@@ -132,7 +133,9 @@ def _step(
         contents["builder"] = builder_inputs(stage.model_copy(update={"settings": settings["settings"]}))
     if isinstance(stage, recipes.GrpoStage | EvaluateStage | recipes.BuildStage):
         hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"workers", "allow_weaker"})
-    mark = fingerprint({"version": VERSIONS[stage.kind], "settings": hashed, "contents": contents, "inputs": inputs})
+    # Inputs count by what they are, not by what their stages are called.
+    read_from = sorted(inputs.values())
+    mark = fingerprint({"version": VERSIONS[stage.kind], "settings": hashed, "contents": contents, "inputs": read_from})
     folder = recipe.folder / "artifacts" / f"{name}-{mark[:12]}"
     request = {
         "name": name,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
 from alignment import trainer_fields
-from alignment.source import Key, Problem, RecipeError, Source, Text, did_you_mean, display
+from alignment.source import Key, Problem, RecipeError, Source, did_you_mean, display, short, shown
 from alignment.source import load as load_source
 from alignment.source import override as override_source
 
@@ -41,13 +41,26 @@ class Reference(str):
         """The path, made absolute against the recipe that names it."""
         return (self.folder / Path(self).expanduser()).resolve()
 
+    def exists(self) -> bool:
+        """Whether the path is there, and may be looked at."""
+        try:
+            return self.path().exists()
+        except OSError:  # a folder on the way that may not be entered
+            return False
+
 
 def make_reference(value: Any) -> Reference:
     """A reference from a recipe's string, which remembers its file."""
     if not isinstance(value, str):
         raise ValueError("names a file, a folder or an earlier stage")
-    if not value.strip() or "\0" in value:
+    if not value.strip():
         raise ValueError("names a file, a folder or an earlier stage; this is empty")
+    if "\0" in value or len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/")):
+        raise ValueError("names a file, a folder or an earlier stage; no path is like this")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for {value.split('/')[0]}") from None
     reference = Reference(value)
     origin = getattr(value, "origin", None)
     reference.folder = origin.parent if origin is not None else getattr(value, "folder", Path.cwd())
@@ -58,6 +71,7 @@ Ref = Annotated[Any, BeforeValidator(make_reference), PlainSerializer(str), With
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Settings(BaseModel):
@@ -90,7 +104,7 @@ class BaseModelSettings(Settings):
 
     path: Ref | None = None
     """A local folder, or the name of a model on the Hugging Face hub."""
-    revision: str | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = None
     """Commit, tag or branch on the hub; a commit is what makes a run repeatable."""
     init: RandomInit | None = None
     tokenizer: Ref | None = None
@@ -149,6 +163,10 @@ class Gate(Settings):
     """The least acceptable value."""
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class Benchmark(Settings):
     """One entry of `evaluate:`; the same tasks after every training stage."""
 
@@ -193,26 +211,33 @@ class Tracking(Settings):
     """Weights & Biases; nothing leaves the machine unless `wandb` is `online`."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    project: str = "code-alignment"
-    entity: str | None = None
+    project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
+    entity: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Reward(Settings):
     """One part of the GRPO reward."""
 
-    name: Literal["tests_passed", "share_of_tests", "parses", "format", "length_penalty"]
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"]
     weight: float = 1.0
+    soft: Annotated[int, Field(ge=0)] | None = None
+    """length_penalty: no penalty up to so many tokens."""
+    hard: Positive | None = None
+    """length_penalty: the whole penalty of -1 from so many tokens on."""
 
 
 class Stage(Settings):
     name: Name
-    seed: int | None = None
+    seed: Seed | None = None
     """By default the recipe's seed."""
-    gate: Gate | list[Gate] = Field(default_factory=list)
+    gate: Annotated[list[Gate], BeforeValidator(_as_list, json_schema_input_type=Gate | list[Gate])] = Field(
+        default_factory=list
+    )
+    """One gate, or a list of them."""
 
     @property
     def gates(self) -> list[Gate]:
-        return self.gate if isinstance(self.gate, list) else [self.gate]
+        return self.gate
 
 
 class BuildStage(Stage):
@@ -294,7 +319,7 @@ class ExportStage(Stage):
     """For example `gguf:f16`, `gguf:q8_0`, `gguf:q4_K_M`."""
     data: Ref | None = None
     """Held-out rows to compare on, and to calibrate with."""
-    max_perplexity_change: dict[str, float] = Field(default_factory=dict)
+    max_perplexity_change: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Per format, in percent: more than that breaks the gate."""
 
 
@@ -310,7 +335,7 @@ class Recipe(Settings):
     """A base model, and the stages that turn it into another."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     output: Ref = Reference("runs")
     """Artifacts go to `<output>/<name>/`."""
     launch: Ref | None = None
@@ -351,7 +376,10 @@ def validate(source: Source) -> Recipe:
     if recipe is not None:
         from alignment.wiring import check_wiring
 
-        problems += [source.problem(location, message) for location, message in check_wiring(recipe)]
+        problems += [
+            source.problem(_known_location(source.value, location)[0], message)
+            for location, message in check_wiring(recipe)
+        ]
     if problems:
         raise RecipeError(problems)
     assert recipe is not None
@@ -376,21 +404,52 @@ def _pydantic_problem(source: Source, item: Any) -> Problem:
     kind, given = item["type"], item.get("input")
     if kind == "extra_forbidden":
         names = _fields_at(source.value, location[:-1])
-        message = f"no such setting.{did_you_mean(str(location[-1]), names)}" + (
-            "" if did_you_mean(str(location[-1]), names) else f" Known here: {', '.join(sorted(names))}."
-        )
+        hint = did_you_mean(str(location[-1]), names)
+        message = f"no such setting.{hint}" if hint else f"no such setting. Known here: {', '.join(sorted(names))}."
     elif kind == "missing":
         message = f"{item['loc'][-1]} is missing"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        kinds = ["build", *MODEL_KINDS, "evaluate", "export"]
-        named = value.get("kind") if isinstance(value, dict) else None
-        hint = did_you_mean(str(named), kinds) if named else ""
-        message = f"kind must be one of {', '.join(kinds)}, not {named!r}.{hint}"
+        message = _kind_message(value)
+    elif given is None:
+        message = "is empty: give it a value, or leave it out"
+    elif kind in _TYPES:
+        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if location == ("model",) else ""
+        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint if isinstance(given, str) else ''}".rstrip(".")
+    elif kind == "literal_error":
+        expected = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        hint = did_you_mean(given, expected) if isinstance(given, str) else ""
+        message = f"must be one of {', '.join(expected)}, not {shown(given)}.{hint}".rstrip(".")
+    elif kind == "string_pattern_mismatch" and location[-1:] == ("name",):
+        message = f"takes a-z, 0-9, dot, dash and underscore, at most 64 of them, not {shown(given)}"
     else:
-        shown = repr(str(given) if isinstance(given, Text) else given)
-        shown = shown if len(shown) < 60 else f"{shown[:57]}..."
-        message = f"{item['msg'].removeprefix('Value error, ')}, not {shown}"
+        message = (
+            f"{item['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}, not {shown(given)}"
+        )
     return source.problem(location, message)
+
+
+# pydantic's types of error -> what the recipe wants there, in the words of YAML
+_TYPES = {
+    "dict_type": "a mapping (`key: value`)",
+    "model_type": "a mapping (`key: value`)",
+    "list_type": "a list (`- item`, or `[item]`)",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _kind_message(stage: Any) -> str:
+    kinds = ["build", *MODEL_KINDS, "evaluate", "export"]
+    if not isinstance(stage, dict):
+        return f"a stage is a mapping with `name` and `kind`, not {shown(stage)}"
+    kind = stage.get("kind")
+    if kind is None:
+        return f"kind is missing: one of {', '.join(kinds)}"
+    hint = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
+    return f"kind must be one of {', '.join(kinds)}, not {shown(kind)}.{hint}".rstrip(".")
 
 
 def _known_location(value: Any, location: Sequence[Key]) -> tuple[tuple[Key, ...], Any]:

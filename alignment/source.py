@@ -7,6 +7,7 @@ be reported where it was written. Scalars follow YAML 1.2, so `1e-5` is a number
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -76,14 +77,28 @@ def dotted(value: Any, location: Iterable[Key]) -> str:
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
             child = value[key]
         named = isinstance(key, int) and isinstance(child, dict) and isinstance(child.get("name"), str)
-        parts.append(child["name"] if named and child else str(key))
+        parts.append(short(child["name"] if named and child else str(key)))
         value = child
     return ".".join(parts)
 
 
+def short(text: str, length: int = 60) -> str:
+    """Text for one line of a message: printable, and no longer than `length`."""
+    plain = text if text.isprintable() else repr(text)[1:-1]
+    return plain if len(plain) <= length else f"{plain[: length - 3]}..."
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    return short(repr(str(value) if isinstance(value, Text) else value))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt word, or nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    """A hint for a misspelt word, or nothing. Flags count as their names: `--learning-rate` is close."""
+    plain = str(word)[:100].lstrip("-").replace("-", "_")
+    names = list(known)
+    close = difflib.get_close_matches(plain, names, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -98,7 +113,7 @@ for _tag, _pattern, _first in (
     (
         "float",
         r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)|[0-9]+\.[0-9]*|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
-        r"|\.inf|\.nan)$",
+        r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
         "-+0123456789.",
     ),
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
@@ -109,97 +124,159 @@ for _tag, _pattern, _first in (
     )
 
 
+# More than any recipe needs, less than what a few nested aliases can blow up to.
+_MOST_VALUES, _MOST_DEPTH, _MOST_FILES = 10_000, 40, 20
+
+
 def parse(text: str, file: str, origin: Path | None = None) -> Source:
     """Parse one YAML document. Raises RecipeError for bad YAML and for a key written twice."""
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        problems: list[Problem] = []
-        source = Source(None)
-        if node is not None:
-            source.value = _convert(loader, node, (), source.positions, file, origin, problems, set())
+        loader = _Loader(text.removeprefix("\ufeff"))
+        try:
+            node = loader.get_single_node()
+            conversion = _Conversion(loader, file, origin)
+            source = Source(None if node is None else conversion.value(node, ()), conversion.positions)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise RecipeError([Problem(file, line, "", f"not valid YAML: {error.problem}")]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError([Problem(file, 1, "", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
-    finally:
-        loader.dispose()
-    if problems:
-        raise RecipeError(problems)
+        message = f"not valid YAML: {error.problem}"
+        if "'\\t'" in message:
+            message = "a tab: YAML indents with spaces only"
+        raise RecipeError([Problem(file, mark.line + 1 if mark else 1, "", message)]) from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise RecipeError([Problem(file, line, "", f"a character that YAML forbids: U+{code:04X}")]) from None
+    except RecursionError:
+        raise RecipeError([Problem(file, 1, "", f"nested more than {_MOST_DEPTH} deep")]) from None
+    if conversion.problems:
+        raise RecipeError(conversion.problems)
     return source
 
 
-def _convert(
-    loader: _Loader,
-    node: yaml.Node,
-    path: Location,
-    positions: dict[Location, tuple[str, int]],
-    file: str,
-    origin: Path | None,
-    problems: list[Problem],
-    open_nodes: set[int],
-) -> Any:
-    positions.setdefault(path, (file, node.start_mark.line + 1))
-    if id(node) in open_nodes:
-        problems.append(Problem(file, node.start_mark.line + 1, "", "an alias that contains itself"))
-        return None
-    rest = (positions, file, origin, problems, open_nodes | {id(node)})
-    if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)
-        mapping: dict[str, Any] = {}
-        own: set[str] = set()
+class _TooMuch(yaml.MarkedYAMLError):
+    pass
+
+
+class _Conversion:
+    """From YAML's nodes to plain values, with the position of each and the mistakes on the way."""
+
+    def __init__(self, loader: _Loader, file: str, origin: Path | None):
+        self.loader, self.file, self.origin = loader, file, origin
+        self.positions: dict[Location, tuple[str, int]] = {}
+        self.problems: list[Problem] = []
+        self.count = 0
+        self.open: list[yaml.Node] = []
+
+    def problem(self, node: yaml.Node, message: str, key: str = "") -> None:
+        self.problems.append(Problem(self.file, node.start_mark.line + 1, short(key), message))
+
+    def value(self, node: yaml.Node, path: Location) -> Any:
+        self.positions.setdefault(path, (self.file, node.start_mark.line + 1))
+        self.count += 1
+        if self.count > _MOST_VALUES:
+            raise _TooMuch(problem=f"more than {_MOST_VALUES} values, aliases counted", problem_mark=node.start_mark)
+        if any(node is outer for outer in self.open):
+            self.problem(node, "an alias that contains itself")
+            return None
+        if len(self.open) > _MOST_DEPTH:
+            raise _TooMuch(problem=f"nested more than {_MOST_DEPTH} deep", problem_mark=node.start_mark)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, ".".join(map(str, path)))
+        if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            self.problem(node, f"a recipe has no use for the tag {short(node.tag)!r}")
+        self.open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
+        finally:
+            self.open.pop()
+
+    def _mapping(self, node: yaml.MappingNode, path: Location) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(Problem(file, line, "", "a key must be a plain word"))
+                self.problem(key_node, "a key must be a plain word")
+            elif key_node.tag == "tag:yaml.org,2002:merge":
+                sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for source in reversed(sources):  # of several, the first one wins
+                    if isinstance(source, yaml.MappingNode):
+                        merged |= self.value(source, path) or {}
+                    else:
+                        self.problem(source, "`<<` merges mappings: give it an alias of one")
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = str(key_node.value)
             if key in own:
-                problems.append(Problem(file, line, key, "written twice: keep one"))
-            own.add(key)
-            positions[(*path, key)] = (file, line)
-            mapping[key] = _convert(loader, value_node, (*path, key), *rest)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_convert(loader, child, (*path, index), *rest) for index, child in enumerate(node.value)]
-    value = loader.construct_object(node)
-    if isinstance(value, str):
-        value = Text(value)
-        value.origin = origin
-    return value
+                self.problem(key_node, "written twice: keep one", key)
+            self.positions[(*path, key)] = (self.file, key_node.start_mark.line + 1)
+            own[key] = self.value(value_node, (*path, key))
+        return {**merged, **own}
+
+    def _scalar(self, node: yaml.ScalarNode, key: str) -> Any:
+        try:
+            value = self.loader.construct_object(node)
+        except ValueError as error:
+            self.problem(node, f"{short(node.value)} is no {node.tag.rpartition(':')[2]}: {short(str(error), 80)}", key)
+            return None
+        if isinstance(value, str):
+            if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+                self.problem(node, f"{shown(value)} holds a character that no setting takes", key)
+            value = Text(value)
+            value.origin = self.origin
+        elif isinstance(value, float) and not math.isfinite(value):
+            self.problem(node, f"must be a finite number, not {short(node.value)}", key)
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            self.problem(node, f"{short(node.value)} is too large a number", key)
+        elif value is not None and not isinstance(value, bool | int | float):
+            self.problem(node, f"a recipe has no use for the tag {short(node.tag)!r}", key)
+        return value
 
 
 def load(path: Path, _chain: tuple[Path, ...] = ()) -> Source:
     """Load a recipe file with everything it `extends`, nearest last."""
     path = path.resolve()
-    shown = display(path)
-    if path in _chain:
-        loop = " -> ".join(display(file) for file in (*_chain[_chain.index(path) :], path))
-        raise RecipeError([Problem(shown, 1, "extends", f"recipes extend each other in a circle: {loop}")])
+    file = display(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        source = parse(path.read_text(encoding="utf-8"), file, path)
     except FileNotFoundError:
         near = did_you_mean(path.name, [other.name for other in path.parent.glob("*.y*ml")])
-        raise RecipeError([Problem(shown, 0, "", f"there is no such recipe.{near}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError([Problem(shown, 0, "", f"can't be read: {error}")]) from None
-    source = parse(text, shown, path)
+        raise RecipeError([Problem(file, 0, "", f"there is no such recipe.{near}")]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise RecipeError([Problem(file, line, "", "not UTF-8 text: save the file as UTF-8")]) from None
+    except OSError as error:
+        raise RecipeError([Problem(file, 0, "", f"can't be read: {error.strerror}")]) from None
     if not isinstance(source.value, dict):
-        found = "nothing" if source.value is None else f"a {type(source.value).__name__}"
-        raise RecipeError([Problem(shown, 1, "", f"a recipe is a mapping of settings, and this file holds {found}")])
+        found = "nothing" if source.value is None else f"a {type(source.value).__name__.lower()}"
+        raise RecipeError([Problem(file, 1, "", f"a recipe is a mapping of settings, and this file holds {found}")])
     if "extends" not in source.value:
         return source
     named = source.value.pop("extends")
     parents = named if isinstance(named, list) else [named]
     merged = Source({})
-    for parent in parents:
+    for parent in parents or [None]:
         if not isinstance(parent, str) or not parent:
             raise RecipeError([source.problem(("extends",), "names another recipe file, or a list of them")])
-        target = path.parent / parent
-        if not target.is_file():
-            raise RecipeError([source.problem(("extends",), f"there is no file {display(target)}")])
+        target = (path.parent / parent).resolve()
+        if target in (*_chain, path):
+            circle = [*_chain, path]
+            loop = " -> ".join(display(step) for step in (*circle[circle.index(target) :], target))
+            raise RecipeError([source.problem(("extends",), f"recipes extend each other in a circle: {loop}")])
+        if len(_chain) >= _MOST_FILES:
+            raise RecipeError([source.problem(("extends",), f"more than {_MOST_FILES} recipes extend each other")])
+        try:
+            found_file = target.is_file()
+        except OSError:  # a name too long, a folder that may not be read
+            found_file = False
+        if not found_file:
+            folder = target.parent
+            near = did_you_mean(target.name, [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else [])
+            raise RecipeError([source.problem(("extends",), f"there is no file {short(display(target), 200)}.{near}")])
         merged = merge(merged, load(target, (*_chain, path)))
     return merge(merged, source)
 
@@ -262,9 +339,11 @@ def _merge(
 
 
 def _copy(value: Any, source_at: Location, at: Location, source: _Positions, into: _Positions) -> Any:
-    for path, position in source.items():
-        if path[: len(source_at)] == source_at:
-            into[(*at, *path[len(source_at) :])] = position
+    if source_at in source:
+        into[at] = source[source_at]
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        _copy(child, (*source_at, key), (*at, key), source, into)
     return value
 
 
@@ -274,20 +353,31 @@ def override(source: Source, assignment: str) -> Source:
     The empty value removes nothing: it sets null. A path into a list must name an item that is there.
     """
     key, equals, text = assignment.partition("=")
-    file = "--set"
-    if not equals or not key.strip():
-        raise RecipeError([Problem(file, 0, assignment, "write it as key.of.setting=value")])
-    new = parse(text, file, Path.cwd() / "command line")
+    key, file = key.strip(), "--set"
+    words = key.split(".")
+    if not equals or not all(words):
+        raise RecipeError([Problem(file, 0, short(assignment), "write it as key.of.setting=value")])
+    try:
+        new = parse(text, file, Path.cwd() / "command line")
+    except RecipeError as error:
+        raise RecipeError([Problem(file, 0, key, problem.message) for problem in error.problems]) from None
+    new.positions = dict.fromkeys([(), *new.positions], (file, 0))
     parts: list[Key] = []
     value = source.value
-    for part in key.strip().split("."):
+    while words:
+        part = words.pop(0)
         if isinstance(value, list):
             names = [item.get("name") for item in value if isinstance(item, dict)]
-            if part in names:
-                index = names.index(part)
-            elif part.isdigit() and int(part) < len(value):
+            while part not in names and any(isinstance(name, str) and name.startswith(f"{part}.") for name in names):
+                if not words:
+                    break
+                part = f"{part}.{words.pop(0)}"  # a name may hold dots
+            index = next(
+                (at for at, item in enumerate(value) if isinstance(item, dict) and item.get("name") == part), -1
+            )
+            if index < 0 and part.isascii() and part.isdigit() and len(part) < 6 and int(part) < len(value):
                 index = int(part)
-            else:
+            if index < 0:
                 hint = did_you_mean(part, [name for name in names if isinstance(name, str)])
                 raise RecipeError([Problem(file, 0, key, f"there is no item {part!r} in this list.{hint}")])
             parts.append(index)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from alignment.source import did_you_mean
+from alignment.source import did_you_mean, shown
 
 # dataclass -> the files that hold it and its bases, nearest first (relative to the installed packages)
 SOURCES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
@@ -74,27 +74,38 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
-# Least values, for settings whose dataclass takes any number and fails or misbehaves later.
+# Least values, for settings whose dataclass takes any number and fails or misbehaves later. What is not listed is at
+# least 0: of all these settings only max_steps has a meaning below (-1: by epochs).
 LEAST: Mapping[str, float] = {
-    "learning_rate": 0,
+    "max_steps": -1,
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
-    "warmup_steps": 0,
-    "num_train_epochs": 0,
     "max_length": 1,
     "num_generations": 2,
     "max_completion_length": 1,
-    "temperature": 0,
-    "beta": 0,
     "save_total_limit": 1,
     "dataset_num_proc": 1,
-    "dataloader_num_workers": 0,
     "r": 1,
     "lora_alpha": 1,
-    "lora_dropout": 0,
+    "generation_batch_size": 1,
+    "steps_per_generation": 1,
+    "num_iterations": 1,
+    "repetition_penalty": 0,
+}
+# Settings that 0 makes senseless: nothing would be trained, or a division by it.
+ABOVE_ZERO = ("num_train_epochs", "temperature", "save_steps", "logging_steps", "eval_steps", "repetition_penalty")
+# Greatest values: shares and probabilities.
+MOST: Mapping[str, float] = {
+    "lora_dropout": 1,
+    "top_p": 1,
+    "min_p": 1,
+    "adam_beta1": 1,
+    "adam_beta2": 1,
+    "label_smoothing": 0.5,
+    "label_smoothing_factor": 1,
+    "vllm_gpu_memory_utilization": 1,
+    "top_entropy_quantile": 1,
 }
 
 
@@ -127,19 +138,34 @@ def check(config: str, values: Mapping[str, Any]) -> Iterable[tuple[tuple[str, .
         else:
             if name in CHOICES and value is not None and value not in CHOICES[name]:
                 hint = did_you_mean(str(value), CHOICES[name])
-                yield (name,), f"{name} is one of {', '.join(CHOICES[name])}, not {value!r}.{hint}"
-                continue
-            if name in LEAST and isinstance(value, int | float) and value < LEAST[name]:
-                yield (name,), f"{name} is at least {LEAST[name]}, not {value!r}"
+                yield (name,), f"{name} is one of {', '.join(CHOICES[name])}, not {shown(value)}.{hint}"
                 continue
             try:
                 known[name].adapter.validate_python(value, strict=True)
-            except ValidationError as error:
+            except ValidationError:
                 expected = readable(known[name].annotation)
-                detail = "" if len(error.errors()) > 1 else f" ({error.errors()[0]['msg']})"
-                yield (name,), f"{config}.{name} takes {expected}, not {value!r}{detail}"
-            except RecursionError:
-                yield (name,), "nested too deeply"
+                hint = " Take the quotes away." if isinstance(value, str) and _is_number(value) else ""
+                yield (name,), f"{config}.{name} takes {expected}, not {shown(value)}.{hint}".rstrip(".")
+                continue
+            if isinstance(value, int | float) and not isinstance(value, bool) and (limit := _limit(name, value)):
+                yield (name,), f"{name} is {limit}, not {value!r}"
+
+
+def _limit(name: str, value: float) -> str:
+    """The limit that a number breaks, in words; empty where it breaks none."""
+    if name in ABOVE_ZERO and value <= 0:
+        return "above 0"
+    if value < LEAST.get(name, 0):
+        return f"at least {LEAST.get(name, 0)}"
+    return f"at most {MOST[name]}" if value > MOST.get(name, value) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def readable(annotation: str) -> str:

@@ -24,8 +24,10 @@ class Engine(Protocol):
 class LlamaCpp:
     """A GGUF file in llama.cpp."""
 
-    def __init__(self, path: str | Path, n_ctx: int, threads: int) -> None:
+    def __init__(self, path: str | Path, n_ctx: int, threads: int, adapter: str | None = None) -> None:
         self.model = Model(Library(), path, n_ctx, threads)
+        if adapter:
+            self.model.apply_adapter(adapter)
 
     def tokenize(self, text: str) -> list[int]:
         return self.model.tokenize(text)
@@ -48,7 +50,7 @@ class LlamaCpp:
 class Transformers:
     """A model folder in transformers: a plain one, or one quantized by GPTQ or AWQ."""
 
-    def __init__(self, path: str | Path, dtype: str, device: str, threads: int) -> None:
+    def __init__(self, path: str | Path, dtype: str, device: str, threads: int, adapter: str | None = None) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -56,6 +58,10 @@ class Transformers:
         torch.set_num_threads(threads)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), device_map=device)
+        if adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter)
         self.model = model.eval()
 
     def tokenize(self, text: str) -> list[int]:

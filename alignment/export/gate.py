@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 from alignment.export.checkpoint import Checkpoint
 from alignment.export.gguf_file import require_space
+from alignment.export.process import run_job
 from alignment.export.texts import HARD_CORPUS
 
 
@@ -34,6 +32,7 @@ class Thresholds:
     """Percent of greedy tokens before the first difference; no demand by default, one near-tie can break it."""
 
 
+MEASURE = "alignment.export.measure"
 SMALL_MODEL = 50_000_000
 
 # Ours to choose: wide enough for small models (they suffer most from quantization), tight enough to catch a broken
@@ -50,6 +49,8 @@ DEFAULT_THRESHOLDS = {
     "q4_0": Thresholds(12.0, 80.0, 0.3),
     "q3_K_M": Thresholds(20.0, 72.0, 0.5),
     "q2_K": Thresholds(60.0, 55.0, 1.2),
+    "huggingface": Thresholds(0.1, 99.9, 1e-4),
+    "adapter": Thresholds(1.0, 97.0, 0.01),
     "gptq-int8": Thresholds(2.0, 92.0, 0.05),
     "gptq-int4": Thresholds(15.0, 78.0, 0.35),
     "awq-int4": Thresholds(15.0, 78.0, 0.35),
@@ -139,7 +140,15 @@ def perplexity_increase(perplexity: float, original: float) -> float:
 class Gate:
     """Compares exports with one original. A context manager: the reference lives in a scratch folder until it ends."""
 
-    def __init__(self, checkpoint: Checkpoint, texts: list[str], settings: GateSettings, scratch: Path) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        texts: list[str],
+        settings: GateSettings,
+        scratch: Path,
+        adapter: Path | None = None,
+    ) -> None:
+        require_space(scratch, (settings.positions + settings.context) * checkpoint.vocabulary_rows * 4)
         self.settings = settings
         self.folder = Path(tempfile.mkdtemp(prefix=".gate-", dir=scratch))
         self.job: dict[str, Any] = {
@@ -154,10 +163,15 @@ class Gate:
             "device": settings.device,
             "threads": settings.threads or (1 if checkpoint.weights < SMALL_MODEL else os.cpu_count() or 1),
         }
-        require_space(scratch, (settings.positions + settings.context) * checkpoint.vocabulary_rows * 4)
-        self.reference = self._run(
-            {"engine": "transformers", "model": str(checkpoint.folder), "result": str(self.folder / "reference.json")}
-        )
+        original = {"engine": "transformers", "model": str(checkpoint.folder), "adapter": adapter and str(adapter)}
+        try:
+            self.reference = run_job(MEASURE, self.job | original)
+        except RuntimeError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
+        if not math.isfinite(self.reference["perplexity"]):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise ValueError(f"{checkpoint.folder} gives no finite perplexity: its weights hold NaN or infinity")
 
     def __enter__(self) -> Gate:
         return self
@@ -167,33 +181,21 @@ class Gate:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def measure(self, model: Path, level: str, engine: str, python: str | None = None) -> dict[str, Any]:
+    def measure(
+        self, model: Path, level: str, engine: str, python: str | None = None, adapter: Path | None = None
+    ) -> dict[str, Any]:
         """Figures of an exported model, with `passed` and `reasons`.
 
         A runtime that can't load the model, or dies of it, is a failed gate and no exception. `python` names the
-        interpreter of another environment.
+        interpreter of another environment, `adapter` a LoRA adapter in GGUF form to run the model with.
         """
         original = self.reference["perplexity"]
-        job = {"engine": engine, "model": str(model), "compare": True, "result": str(self.folder / "result.json")}
+        job = {"engine": engine, "model": str(model), "reference": self.reference, "adapter": adapter and str(adapter)}
         try:
-            measured = self._run(job, python)
+            measured = run_job(MEASURE, self.job | job, python)
             reasons = reasons_to_refuse(measured, original, self.settings.threshold(level))
         except RuntimeError as error:
-            measured, reasons = {}, [str(error)]
+            measured, reasons = {}, [f"{engine} could not run it: {error}"]
         if "perplexity" in measured:
             measured["perplexity_increase"] = perplexity_increase(measured["perplexity"], original)
         return measured | {"original_perplexity": original, "passed": not reasons, "reasons": reasons}
-
-    def _run(self, job: dict[str, Any], python: str | None = None) -> dict[str, Any]:
-        result = Path(job["result"])
-        result.unlink(missing_ok=True)
-        file = self.folder / "job.json"
-        file.write_text(json.dumps(self.job | job), encoding="utf-8")
-        done = subprocess.run(
-            [python or sys.executable, "-m", "alignment.export.measure", str(file)], capture_output=True, text=True
-        )
-        if done.returncode != 0 or not result.is_file():
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            died = f"it died by signal {-done.returncode}" if done.returncode < 0 else (lines or ["no output"])[-1]
-            raise RuntimeError(f"{job['engine']} could not run {Path(job['model']).name}: {died}")
-        return json.loads(result.read_text(encoding="utf-8"))

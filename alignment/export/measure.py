@@ -2,16 +2,14 @@
 
     python -m alignment.export.measure JOB.json
 
-The job names an engine and a model. Without `compare`, the run writes the reference into `folder`: token windows,
-log-probabilities at every position and greedy continuations. With it, the run reads them and writes its result to
-`result`. One process per model: what a runtime does to memory, threads or signals ends with it.
+The job names an engine and a model. Without a `reference`, the run makes it: token windows and log-probabilities at
+every position go into `folder`, perplexity and greedy continuations into its result. With the reference, the run
+compares its model with it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from alignment.export.engines import Engine, LlamaCpp, Transformers
+from alignment.export.process import serve_job
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -122,24 +121,18 @@ def _common(left: list[int], right: list[int]) -> int:
     return len(left)
 
 
-def main(job_file: str) -> None:
+def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Run one job; see the module's docstring."""
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     engine: Engine
     if job["engine"] == "llama.cpp":
-        engine = LlamaCpp(job["model"], max(job["context"], job["context"] // 2 + job["greedy_tokens"]), job["threads"])
+        room = max(job["context"], job["context"] // 2 + job["greedy_tokens"])
+        engine = LlamaCpp(job["model"], room, job["threads"], job.get("adapter"))
     else:
-        engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"])
-    if job.get("compare"):
-        reference = json.loads((Path(job["folder"]) / "reference.json").read_text(encoding="utf-8"))
-        result = compare(engine, job, reference)
-    else:
-        result = write_reference(engine, job)
-    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+        engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"], job.get("adapter"))
+    if job.get("reference"):
+        return compare(engine, job, job["reference"])
+    return write_reference(engine, job)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    serve_job(measure)

@@ -146,3 +146,41 @@ def as_json(value: Any) -> Any:
 
 def _key(key: Any) -> Any:
     return key if isinstance(key, str) else json.dumps(key) if key is None or type(key) in (bool, int, float) else key
+
+
+def is_floats(value: Any) -> bool:
+    """Whether a wire value is a float, or a list or tuple of nothing but floats."""
+    if type(value) is dict and "t" in value:
+        value = value["t"]
+    return type(value) is float or (type(value) is list and bool(value) and all(type(item) is float for item in value))
+
+
+def sets_equal(expected: Any, actual: Any) -> bool:
+    """Whether two collections in wire form have equal items, whatever their order, repetition and kind."""
+    try:
+        left, right = ({canonical(item, False) for item in _items(value)} for value in (expected, actual))
+    except (TypeError, KeyError, ValueError, RecursionError):
+        return False
+    return left == right
+
+
+def _items(value: Any) -> list[Any]:
+    if type(value) is dict:
+        ((tag, content),) = value.items()
+        value = content if tag in ("t", "s", "f") else None
+    if type(value) is not list:
+        raise TypeError("not a collection")
+    return value
+
+
+def is_root(arguments: Any, actual: Any, tolerance: float | None) -> bool:
+    """Whether `actual` is where the polynomial with the first argument's coefficients (constant first) is within `tolerance` of 0."""
+    number = _number(actual)
+    coefficients = [_number(item) for item in arguments[0]]
+    if number is None or not math.isfinite(number) or None in coefficients:
+        return False
+    try:
+        value = sum(float(item or 0) * math.pow(number, power) for power, item in enumerate(coefficients))
+    except OverflowError:
+        return False
+    return abs(value) <= (tolerance or 0)

@@ -13,7 +13,7 @@ class Limits:
     cpu_seconds: float = 10.0
     """CPU time of one process."""
     wall_seconds: float = 10.0
-    """Wall time, less the time in which the program was ready and the machine busy (at most three times this)."""
+    """Wall time, less the time in which the program was ready and the machine busy (at most six times this)."""
     memory_bytes: int = 1 << 30
     """Address space of one process (node, Java, Go, C#: its data), and resident memory of all its processes together."""
     processes: int = 32
@@ -24,6 +24,8 @@ class Limits:
     tmp_inodes: int = 2048
     output_bytes: int = 1 << 20
     """Of standard output; the same again of standard error."""
+    reply_bytes: int = 32 << 20
+    """Of the values that a Python program returns, all calls together."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -37,5 +39,5 @@ class Limits:
 
 COMPILE = Limits(
     cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, processes=128, files=1024, file_bytes=128 << 20,
-    tmp_bytes=256 << 20, tmp_inodes=16384,
+    tmp_bytes=256 << 20, tmp_inodes=16384, reply_bytes=256 << 20,
 )  # fmt: skip

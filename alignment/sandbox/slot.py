@@ -23,10 +23,10 @@ from typing import Any
 
 from alignment.sandbox.limits import Limits
 
-START_SECONDS = 30.0
-SPARE_SECONDS = 5.0  # beyond a program's own limit, before the launcher itself is taken for dead
-REPLY_BYTES = 32 << 20  # values of one program; compiled files of one compiler
-COMPILED_BYTES = 256 << 20
+START_SECONDS = 60.0
+CLOSE_SECONDS = 1.0
+WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
+SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
         "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
@@ -53,13 +53,14 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
     """Whether memory is limited by address space; runtimes that reserve a lot of it are limited by data instead."""
-    reply_bytes: int = REPLY_BYTES
 
 
 @dataclass
 class Run:
     """What a program did."""
 
+    began: bool = False
+    """Whether the program itself was reached; otherwise the sandbox or a toolchain is at fault."""
     code: int = 0
     """Exit code; negative for a signal."""
     stop: str | None = None
@@ -93,14 +94,15 @@ class Settings:
     namespaces: bool = True
     readable: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
-    path: str = PATH
+    hidden: tuple[str, ...] = ()
+    """Files that programs find empty, though the machine has them."""
 
 
-def python_settings(namespaces: bool = True, extra: Sequence[str] = ()) -> Settings:
+def settings_for(namespaces: bool = True, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
     """Show programs this interpreter's own installation and its packages, whose folder may well lie in somebody's home."""
     packages = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
     base = (sys.base_prefix,) if not sys.base_prefix.startswith("/usr") else ()
-    return Settings(namespaces, (*base, *packages, *extra), packages)
+    return Settings(namespaces, (*base, *packages, *extra), packages, tuple(hidden))
 
 
 class Slot:
@@ -118,8 +120,9 @@ class Slot:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = self.settings
         configuration = {
-            "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": settings.path,
-            "readable": list(settings.readable), "packages": list(settings.packages), "warm": list(WARM),
+            "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": PATH,
+            "readable": list(settings.readable), "hidden": list(settings.hidden), "packages": list(settings.packages),
+            "warm": list(WARM),
         }  # fmt: skip
         folder = str(Path(__file__).parent)
         text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
@@ -162,9 +165,11 @@ class Slot:
             self.control.close()
             self.control = None
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
+                self.process.wait(CLOSE_SECONDS)  # it ends when its socket does, and its CPU time is accounted for
+            except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+                self.process.wait()
             if self.process.stderr is not None:
                 self.process.stderr.close()
             self.process = None
@@ -266,7 +271,7 @@ class Exchange:
         os.close(descriptor)
 
     def _exchange(self) -> None:
-        spare = max(3 * job.limits.wall_seconds for job in self.jobs) + SPARE_SECONDS
+        spare = max(WALL_GRACE * job.limits.wall_seconds for job in self.jobs) + SPARE_SECONDS
         deadline = time.monotonic() + spare
         self.selector.register(self.control, selectors.EVENT_READ, None)
         waiting = set(self.numbers.values())
@@ -307,7 +312,7 @@ class Exchange:
             raise OSError(state["error"])
         run = self.runs[index]
         run.code, run.cpu_seconds, run.wall_seconds = state["code"], state["cpu"], state["wall"]
-        run.memory_bytes = state["memory"]
+        run.memory_bytes, run.began = state["memory"], state["began"]
         run.stop = run.stop or (state["stop"] if state["stop"] != "finished" else None)
         return index
 
@@ -326,7 +331,7 @@ class Exchange:
             return False
         buffer = self.buffers[index, name]
         job = self.jobs[index]
-        room = (job.reply_bytes if name == "reply" else job.limits.output_bytes) - len(buffer)
+        room = (job.limits.reply_bytes if name == "reply" else job.limits.output_bytes) - len(buffer)
         buffer += data[:room]
         if len(data) > room:
             self.runs[index].stop = "output_limit"

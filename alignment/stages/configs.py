@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
     if kind in ("pretrain", "sft"):
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
     try:
-        return getattr(trl, CONFIGS[kind])(**settings)
+        with warnings.catch_warnings():
+            # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            return getattr(trl, CONFIGS[kind])(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise ValueError(f"{CONFIGS[kind]} refuses the settings of stage {stage.name!r}: {error}") from None
 

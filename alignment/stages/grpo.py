@@ -31,15 +31,18 @@ def run(request: Request) -> dict[str, Any]:
             from datasets import load_from_disk
             from trl import GRPOTrainer
 
-            from alignment.rewards import ExecutionReward
+            from alignment import rewards
 
-            ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
-            weights = {reward.name: reward.weight for reward in stage.rewards}
-            reward: Any = ExecutionReward(weights, grader, ends)
+            functions: Any = rewards.build(
+                {reward.name: reward.weight for reward in stage.rewards},
+                grader,
+                length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
+                end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
+            )
             return GRPOTrainer(
                 model=model,
                 args=args,
-                reward_funcs=reward,
+                reward_funcs=functions,
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,

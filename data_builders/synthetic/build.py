@@ -69,13 +69,7 @@ def build_conversations(
         for _ in range(stated)
     ]
     rows += [
-<<<<<<< HEAD
-        file_problem(
-            draw_composition(generator, generator.choice((2, 3)), "train"), generator, generator.randint(*functions)
-        )
-=======
         file_problem(draw_composition(generator, generator.choice((2, 3)), "train"), generator, generator.randint(*functions))
->>>>>>> ladder
         for _ in range(files)
     ]
     generator.shuffle(rows)

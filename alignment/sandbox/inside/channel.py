@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-MAX_FRAME = 16 << 20
+MAX_FRAME = 64 << 20
 
 
 class ChannelError(Exception):

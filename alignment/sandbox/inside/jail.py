@@ -66,9 +66,9 @@ class Jail:
             seccomp.apply(self.filter)
             signal.signal(signal.SIGINT, signal.default_int_handler)
         except BaseException as error:
-            os.write(3, json.dumps({"infrastructure": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+            os.write(3, json.dumps({"detail": f"{type(error).__name__}: {error}"}).encode() + b"\n")
             os._exit(125)
-        program.run(request["entry"], len(descriptors))
+        program.run(request["entry"], len(descriptors) - 1)
 
 
 def _take(descriptors: list[int]) -> None:
@@ -114,7 +114,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         try:
             kernel.unshare(UNSHARED)
             socket.sethostname("sandbox")
-            tree.build(configuration["readable"])
+            tree.build(configuration["readable"], configuration["hidden"])
             tree.mount_proc(tree.STAGE)
             tree.enter()
             built = True
@@ -141,7 +141,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         has_proc = tree.mount_proc()
     else:
         socket.sethostname("sandbox")
-        tree.build(configuration["readable"])
+        tree.build(configuration["readable"], configuration["hidden"])
         has_proc = tree.mount_proc(tree.STAGE)
         tree.enter()
     if not has_proc:

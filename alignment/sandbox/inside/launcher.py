@@ -13,6 +13,7 @@ import array
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,8 +24,9 @@ from typing import Any
 from . import jail, kernel
 
 READY, REFUSED = "ready", "refused"
+START_SECONDS = 60.0
 TICK = 0.1  # seconds between two looks at memory and time
-GRACE = 3.0  # at most this many times the wall limit, where a program waits for a busy machine
+GRACE = 6.0  # at most this many times the wall limit, where a program waits for a busy machine
 
 
 def main() -> None:
@@ -55,10 +57,12 @@ def main() -> None:
 class Program:
     """A program that runs: its process, its limits, and why it was stopped."""
 
-    def __init__(self, request: dict[str, Any], pid: int) -> None:
+    def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
         self.number: int = request["id"]
         self.limits: dict[str, Any] = request["limits"]
         self.pid = pid
+        self.began = began
+        self.running = False
         self.descriptor = os.pidfd_open(pid)
         self.started = time.monotonic()
         self.stop: str | None = None
@@ -112,10 +116,12 @@ class Launcher:
             if program is not None:
                 program.kill(request["reason"])
             return True
+        began, announce = os.pipe()  # the program's driver writes to it before the first of the program's own steps
+        descriptors.append(announce)
         try:
-            pid = self.jail.start(request, list(descriptors))
-            program = Program(request, pid)
+            program = Program(request, self.jail.start(request, list(descriptors)), began)
         except OSError as error:
+            os.close(began)
             self.reply(id=request["id"], error=str(error))
         else:
             self.programs[program.number] = program
@@ -129,9 +135,12 @@ class Launcher:
         self.poll.unregister(program.descriptor)
         _, status, usage = os.wait4(program.pid, 0)  # the kernel has ended all of its pid namespace by now
         os.close(program.descriptor)
+        began = os.read(program.began, 1) == b"1"
+        os.close(program.began)
         del self.programs[program.number]
         self.reply(
             id=program.number,
+            began=began,
             code=os.waitstatus_to_exitcode(status),
             stop=program.stop,
             cpu=usage.ru_utime + usage.ru_stime,
@@ -141,6 +150,12 @@ class Launcher:
 
     def watch(self, program: Program, now: float) -> None:
         """End a program that is out of time or, with all its processes together, out of memory."""
+        if not program.running:  # its time runs from its own first step, however long a busy machine took to get there
+            if select.select([program.began], [], [], 0)[0]:
+                program.running, program.started = True, now
+            elif now - program.started > START_SECONDS:
+                program.kill("start")
+            return
         wall = program.limits["wall_seconds"]
         passed = now - program.started
         if passed >= wall and (passed >= GRACE * wall or passed - _waited(program.pid) >= wall):
@@ -149,26 +164,44 @@ class Launcher:
             program.kill("memory")
 
 
+def _tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        try:
+            with open(f"/proc/{current}/task/{current}/children") as file:  # noqa: PTH123
+                waiting.extend(int(child) for child in file.read().split())
+        except OSError:
+            continue
+    return found
+
+
 def _waited(pid: int) -> float:
-    """Seconds that a process was ready to run and found no free core: a busy machine must not fail a program."""
-    try:
-        with open(f"/proc/{pid}/schedstat") as file:  # noqa: PTH123
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    """Seconds that the program was ready to run and found no free core: a busy machine must not fail a program.
+
+    Of its many threads the one that waited most counts.
+    """
+    longest = 0
+    for process in _tree(pid):
+        try:
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:  # noqa: PTH123
+                    longest = max(longest, int(file.read().split()[1]))
+        except (OSError, IndexError):
+            continue
+    return longest / 1e9
 
 
 def _resident(pid: int) -> int:
-    """Resident bytes of a process and all its descendants, shared pages counted once per process."""
-    total, waiting = 0, [pid]
-    while waiting:
-        current = waiting.pop()
+    """Bytes that a process and all its descendants hold for themselves alone."""
+    total = 0
+    for process in _tree(pid):
         try:
-            with open(f"/proc/{current}/statm") as file:  # noqa: PTH123
+            with open(f"/proc/{process}/statm") as file:  # noqa: PTH123
                 fields = file.read().split()
-            total += (int(fields[1]) - int(fields[2])) * 4096
-            with open(f"/proc/{current}/task/{current}/children") as file:  # noqa: PTH123
-                waiting.extend(int(child) for child in file.read().split())
+            total += (int(fields[1]) - int(fields[2])) * resource.getpagesize()
         except (OSError, IndexError):
             continue
     return total

@@ -24,17 +24,20 @@ PARENT, PEER = 3, 4
 CODE_INFRASTRUCTURE = 125
 
 
-def run(entry: str, descriptors: int) -> NoReturn:
+def run(entry: str, announce: int) -> NoReturn:
+    """Be what the parent asks for; `announce` is the descriptor that tells the launcher that the program itself begins."""
     code = CODE_INFRASTRUCTURE
     try:
         parent = Channel(PARENT)
         payload = parent.receive()
         if entry == "command":
-            code = _command(parent, payload)
+            code = _command(parent, payload, announce)
         else:
             _standard_streams()
             source = parent.read(payload["size"])
+            _begin(announce)
             if entry == "main":
+                os.environ.update(payload["environment"])
                 code = _main(parent, source)
             elif entry == "calls":
                 code = _calls(parent, source, payload)
@@ -49,6 +52,11 @@ def run(entry: str, descriptors: int) -> NoReturn:
     finally:
         _flush()
         os._exit(code)
+
+
+def _begin(announce: int) -> None:
+    os.write(announce, b"1")
+    os.close(announce)
 
 
 def _standard_streams() -> None:
@@ -162,7 +170,7 @@ def _candidate(parent: Channel, source: bytes) -> int:
     return 0
 
 
-def _command(parent: Channel, payload: dict[str, Any]) -> int:
+def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
     """Write files, run a command, and send back the files it was to make; without such files, become the command."""
     for name, size in payload["files"]:
         path = Path(name)
@@ -171,6 +179,9 @@ def _command(parent: Channel, payload: dict[str, Any]) -> int:
         path.chmod(0o755)
     environment = {**os.environ, **payload["environment"]}
     command = payload["command"]
+    if not os.access(command[0], os.X_OK):
+        raise FileNotFoundError(command[0])
+    _begin(announce)
     if not payload["collect"]:
         try:
             os.close(PARENT)

@@ -26,8 +26,8 @@ TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
 
 
-def build(extra: list[str]) -> None:
-    """Put the tree together in a tmpfs and make it the root. `extra` are further folders and files to show, read-only.
+def build(extra: list[str], hidden: list[str]) -> None:
+    """Put the tree together in a tmpfs. `extra` are further folders and files to show; `hidden` are files to show empty.
 
     Needs a private mount namespace and the right to mount in it.
     """
@@ -47,6 +47,9 @@ def build(extra: list[str]) -> None:
     (etc / "group").write_text(f"sandbox:x:{group}:\n")
     (etc / "hosts").write_text("127.0.0.1 localhost\n")
     _devices(seen, root)
+    for path in hidden:
+        if (root / path.lstrip("/")).is_file():
+            kernel.mount(str(root / "dev/null"), str(root / path.lstrip("/")), None, kernel.MS_BIND)
     for name in ("proc", "tmp"):
         (root / name).mkdir()
     os.close(old)

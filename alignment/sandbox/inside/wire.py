@@ -29,7 +29,7 @@ import fractions
 from typing import Any
 
 MAX_DEPTH = 200
-MAX_INT_BITS = 1 << 20
+MAX_INT_BITS = 1 << 23
 _SMALL = 1 << 53
 
 
@@ -63,7 +63,7 @@ def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
     for base, plain in _BASES:
         if issubclass(kind, base):
             return encode(plain(value), other, depth)
-    if kind in _STANDARD:
+    if kind in _STANDARD and (kind is not type or value in PLAIN_TYPES):
         name, content = _STANDARD[kind](value)
         return {"x": [name, encode(content, other, depth)]}
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
@@ -73,7 +73,7 @@ def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
 
 def _hexadecimal(value: int) -> str:
     if value.bit_length() > MAX_INT_BITS:
-        raise WireError("an integer of more than a million bits")
+        raise WireError("an integer of more than eight million bits")
     return hex(value)
 
 
@@ -89,6 +89,10 @@ _BASES: tuple[tuple[type, Any], ...] = (
     (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
     (bytes, lambda value: bytes(bytes.__iter__(value))),
 )
+PLAIN_TYPES: dict[type, str] = {
+    kind: kind.__name__
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None))
+}
 _STANDARD: dict[type, Any] = {
     collections.deque: lambda value: ("deque", list(value)),
     decimal.Decimal: lambda value: ("decimal", str(value)),
@@ -98,6 +102,7 @@ _STANDARD: dict[type, Any] = {
     datetime.time: lambda value: ("time", value.isoformat()),
     datetime.timedelta: lambda value: ("timedelta", [value.days, value.seconds, value.microseconds]),
     range: lambda value: ("range", [value.start, value.stop, value.step]),
+    type: lambda value: ("type", PLAIN_TYPES[value]),
     type(NotImplemented): lambda value: ("notimplemented", None),
     type(Ellipsis): lambda value: ("ellipsis", None),
 }
@@ -111,6 +116,7 @@ _READERS: dict[str, Any] = {
     "time": lambda content: datetime.time.fromisoformat(_typed(content, str)),
     "timedelta": lambda content: datetime.timedelta(*(_typed(item, int) for item in content)),
     "range": lambda content: range(*(_typed(item, int) for item in content)),
+    "type": lambda content: {name: kind for kind, name in PLAIN_TYPES.items()}[content],
     "notimplemented": lambda content: NotImplemented,
     "ellipsis": lambda content: ...,
 }
@@ -139,7 +145,7 @@ def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
         if tag == "i":
             text = _typed(content, str)
             if len(text) > MAX_INT_BITS // 4 + 4:
-                raise WireError("an integer of more than a million bits")
+                raise WireError("an integer of more than eight million bits")
             return int(text, 16)
         if tag == "b":
             return bytes.fromhex(_typed(content, str))

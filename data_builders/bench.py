@@ -1,0 +1,109 @@
+"""How fast each step is: `python -m data_builders.bench [FOLDER] [--megabytes 8] [--tokenizer DIR]`.
+
+Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library's sources are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_builders.classifier import train_from
+from data_builders.decontamination import Decontaminator
+from data_builders.duplicates import find_duplicates, fingerprints
+from data_builders.filters import FilterSettings, decode, drop_by_text
+from data_builders.fim import FimSettings, fim_row
+from data_builders.imports import imports
+from data_builders.languages import detect
+from data_builders.secrets import redact
+from data_builders.spans import syntax_span
+from data_builders.text import SEEDS, without_code
+from data_builders.tokens import TokenCounter
+
+
+def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
+    """Source files of a folder, up to `limit` bytes."""
+    found, total = [], 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20 and detect(path.name):
+            content = path.read_bytes()
+            found.append((str(path.relative_to(folder)), content))
+            total += len(content)
+            if total >= limit:
+                break
+    if not found:
+        raise ValueError(f"{folder} holds no source file")
+    return found
+
+
+def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> dict[str, float]:
+    """Step -> MB/s of CPU time."""
+    size = sum(len(content) for _, content in sources) / 1e6
+    texts = [(path, decode(content)[0]) for path, content in sources]
+    texts = [(path, text) for path, text in texts if text]
+    languages = [detect(path, text) for path, text in texts]
+    settings, words = FilterSettings(), [text for _, text in texts]
+    index = Decontaminator()
+    index.add("sample", [{"text": text} for text in words[:: max(1, len(words) // 50)]])
+    index.seal()
+    model = train_from(SEEDS / "technical.jsonl")
+    rows = [
+        {"text": text, "path": path, "language": language}
+        for (path, text), language in zip(texts, languages, strict=True)
+    ]
+    both = list(zip(texts, languages, strict=True))
+    counter = TokenCounter(tokenizer)
+    prints = fingerprints(words)
+    steps: dict[str, Callable[[], Any]] = {
+        "decode": lambda: [decode(content) for _, content in sources],
+        "language": lambda: [detect(path, text) for path, text in texts],
+        "filters": lambda: [drop_by_text(path, text, language, settings) for (path, text), language in both],
+        "secrets": lambda: [redact(text, language) for (_, text), language in both],
+        "fingerprints": lambda: fingerprints(words),
+        "duplicates": lambda: find_duplicates(prints, words.__getitem__),
+        "decontamination": lambda: [index.check(text) for text in words],
+        "imports": lambda: [imports(language, text) for (_, text), language in both],
+        "fim_random": lambda: [fim_row(row, FimSettings(rate=1.0, syntax_rate=0.0), 0) for row in rows],
+        "fim_syntax": lambda: [syntax_span(text, language, random.Random(0)) for (_, text), language in both],
+        "general_text": lambda: [without_code(text) for text in words],
+        "classifier": lambda: [model.score(text) for text in words],
+        "token_counts": lambda: counter.count(words),
+    }
+    result = {}
+    for name, step in steps.items():
+        started = time.process_time()
+        step()
+        result[name] = size / max(time.process_time() - started, 1e-9)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m data_builders.bench", description=__doc__)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(sysconfig.get_paths()["stdlib"]), help="where sources are"
+    )
+    parser.add_argument("--megabytes", type=float, default=8.0, help="how much to read")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; without it lengths are estimated")
+    chosen = parser.parse_args(arguments)
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")
+    try:
+        sources = read_sources(chosen.folder, int(chosen.megabytes * 1e6))
+        speeds = measure(sources, chosen.tokenizer)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
+    for name, speed in speeds.items():
+        print(f"{name:<16} {speed:10.1f} MB/s a core")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

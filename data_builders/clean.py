@@ -1,0 +1,156 @@
+"""One file of a repository on its way to rows: read, decode, recognise, filter, licence, redact, decontaminate.
+
+These run in worker processes on batches of files, and depend on nothing but the file and the settings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignment.formats import contains_special_text, escape_special_text
+from data_builders.decontamination import Decontaminator
+from data_builders.duplicates import Fingerprint, fingerprints
+from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from data_builders.languages import detect
+from data_builders.licenses import LicensePolicy, spdx_header
+from data_builders.notebooks import convert
+from data_builders.secrets import redact
+from data_builders.sources import File, Reader, Repository
+
+BATCH_BYTES = 2_000_000
+BATCH_FILES = 256
+
+
+@dataclass(frozen=True)
+class CleanSettings:
+    """What happens to each file; see `corpus.build_corpus`."""
+
+    filters: FilterSettings
+    licenses: LicensePolicy
+    languages: frozenset[str]
+    notebooks: tuple[str, ...]
+    redact: bool
+    kind: str
+    decontaminator: Decontaminator | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some files of one repository; cut by size, so that batches do not depend on the number of workers."""
+
+    repository: Repository
+    license: str
+    files: list[File]
+    size: int
+
+
+@dataclass
+class Cleaned:
+    """The rows of one batch, their fingerprints, and what was removed."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    prints: list[Fingerprint] = field(default_factory=list)
+    removed: list[dict[str, Any]] = field(default_factory=list)
+    redacted: Counter[str] = field(default_factory=Counter)
+    escaped: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+def cut_batches(repository: Repository, license: str, files: list[File]) -> Iterator[Batch]:
+    batch: list[File] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size
+        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+            yield Batch(repository, license, batch, size)
+            batch, size = [], 0
+    if batch:
+        yield Batch(repository, license, batch, size)
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes that are no UTF-8 come out as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def removal(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
+    """One line of `removed.jsonl`."""
+    return {"repository": repository, "path": shown(path), "reason": reason, "bytes": size, "detail": detail}
+
+
+def skip_reason(file: File, settings: CleanSettings) -> str:
+    """Why a file is not read at all, or ""."""
+    return file.skip or drop_by_path(shown(file.path), settings.filters)
+
+
+def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
+    """Read and clean a batch of files."""
+    done = Cleaned(files=len(batch.files), bytes=batch.size)
+    with Reader(batch.repository) as reader:
+        for file in batch.files:
+            content = reader.read(file)
+            if content is None:
+                done.removed.append(removal(batch.repository.name, file.path, "unreadable", file.size))
+                continue
+            _clean_file(settings, batch, file, content, done)
+    done.prints = fingerprints([row["text"] for row in done.rows])
+    return done
+
+
+def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: bytes, done: Cleaned) -> None:
+    def drop(reason: str, detail: str = "") -> None:
+        done.removed.append(removal(batch.repository.name, file.path, reason, len(content), detail))
+
+    text, reason = decode(content)
+    if reason:
+        return drop(reason)
+    if text.startswith("version https://git-lfs.github.com/spec/"):
+        return drop("lfs_pointer")
+    path = shown(file.path)
+    language = detect(path, text)
+    if not language:
+        return drop("no_listed_language")
+    if settings.languages and language not in settings.languages:
+        return drop("language_not_wanted", language)
+    license = spdx_header(text) or batch.license
+    if not settings.licenses.permits(license):
+        return drop("license", license)
+    for form_language, form_text, kind in _forms(language, text, settings):
+        if reason := drop_by_text(path, form_text, form_language, settings.filters):
+            drop(reason)
+            continue
+        if settings.redact:
+            redacted = redact(form_text, form_language)
+            form_text = redacted.text
+            done.redacted.update(redacted.counts)
+        if settings.decontaminator and (match := settings.decontaminator.check(form_text)):
+            drop("contaminated", f"{match.benchmark}: {match.rule}: {match.words}")
+            continue
+        if contains_special_text(form_text):
+            form_text = escape_special_text(form_text)
+            done.escaped += 1
+        done.rows.append({
+            "text": form_text, "repository": batch.repository.name, "path": path, "commit": batch.repository.commit,
+            "language": form_language, "license": license, "kind": kind,
+        })  # fmt: skip
+    return None
+
+
+def _forms(language: str, text: str, settings: CleanSettings) -> list[tuple[str, str, str]]:
+    """Language, text and kind of the rows that a file makes: one, or for a notebook one per wanted form."""
+    if language != "jupyter-notebook":
+        return [(language, text, settings.kind)]
+    notebook = convert(text)
+    if notebook is None:
+        return [(language, "", settings.kind)]
+    forms = {
+        "script": (notebook.language, notebook.script, settings.kind),
+        "structured": (language, notebook.structured, "notebook"),
+    }
+    return [forms[name] for name in settings.notebooks]

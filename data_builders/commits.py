@@ -1,0 +1,238 @@
+"""A repository's history as training data: instruction pairs and edits from its commits.
+
+Filters as CommitPackFT publishes them (arXiv 2308.07124): files of at most 50,000 characters, a subject of more than
+10 characters and more than 4 words, in the imperative, no merges, bumps, reverts or bots, one changed file; the whole
+file 20% of the time, else a window of 31 lines around the change.
+"""
+
+# ruff: noqa: E501 - a pattern reads best on one line
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alignment.formats import escape_special_text
+from data_builders import git
+from data_builders.clean import shown
+from data_builders.decontamination import Decontaminator
+from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from data_builders.fim import row_random
+from data_builders.history import Change, Commit, commits
+from data_builders.languages import detect
+from data_builders.licenses import LicensePolicy
+from data_builders.rows import clean_stream
+from data_builders.secrets import redact
+from data_builders.settings import from_mapping
+from data_builders.sources import Repository, resolve
+
+_SEPARATOR = "\n\x1e\n"
+_NOISE = re.compile(
+    r"^(?:merge|revert|bump|release|version|v?\d+\.\d|wip|fixup!|squash!|update (?:version|changelog|dependenc|lock)|"
+    r"prepare (?:for )?(?:release|version)|initial commit|auto(?:matic|mated)|\[?(?:skip ci|ci skip))|\bdependabot\b|"
+    r"^(?:chore|build)\(deps|^cherry[- ]pick",
+    re.IGNORECASE,
+)
+_BOT = re.compile(
+    r"\[bot\]|\bbot\b|dependabot|renovate|greenkeeper|pre-commit-ci|github[- ]?actions|snyk|jenkins|buildbot|weblate",
+    re.IGNORECASE,
+)
+_CONVENTIONAL = re.compile(r"^(?:\[[^\]]{1,30}\]\s*|[a-z]+(?:\([^)]{1,40}\))?!?:\s+|[\w./-]{1,40}:\s+)+", re.IGNORECASE)
+_NOT_IMPERATIVE = re.compile(r"(?:ed|ing|tion|ment|ness|ly)$|^(?:the|a|an|this|that|some|more|minor|small|new|now|no|not|it|we|i|is|was|are|"
+                             r"for|in|on|of|to|with|and|or|but|when|if|all|also|just|still|only|too|typo|typos|better|various)$", re.IGNORECASE)  # fmt: skip
+_TRAILER = re.compile(r"^(?:signed-off-by|co-authored-by|reviewed-by|acked-by|tested-by|change-id|cc|fixes|closes|refs?|see|git-svn-id|"
+                      r"reported-by|reviewed-on|differential revision)\b.*$", re.IGNORECASE | re.MULTILINE)  # fmt: skip
+_REFERENCE = re.compile(r"\s*\((?:#|gh-|!)\d+\)|\s*\[?(?:#|gh-)\d+\]?\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CommitSettings:
+    """Which commits are good enough, and how their change is shown; lengths in characters."""
+
+    max_file_characters: int = 50_000
+    min_subject_characters: int = 11
+    min_subject_words: int = 5
+    imperative: bool = True
+    max_files: int = 1
+    """Commits that change more files are left out: one instruction, one answer."""
+    whole_file_rate: float = 0.2
+    window_lines: int = 31
+    max_changed_lines: int = 200
+
+
+def subject_and_body(message: str) -> tuple[str, str]:
+    """The subject without prefixes and issue numbers, and the body without trailers."""
+    subject, _, body = message.partition("\n")
+    subject = _REFERENCE.sub("", _CONVENTIONAL.sub("", subject.strip())).strip()
+    return subject[:1].upper() + subject[1:], _TRAILER.sub("", body).strip()
+
+
+def drop_commit(commit: Commit, settings: CommitSettings) -> str:
+    """The rule that drops a commit for its author or message, or ""."""
+    if _BOT.search(commit.author):
+        return "bot"
+    first = commit.message.split("\n", 1)[0]
+    subject, _ = subject_and_body(commit.message)
+    if _NOISE.search(first) or _NOISE.search(subject):
+        return "merge_bump_or_revert"
+    words = subject.split()
+    if len(subject) < settings.min_subject_characters or len(words) < settings.min_subject_words:
+        return "short_subject"
+    if settings.imperative and _NOT_IMPERATIVE.search(re.sub(r"\W", "", words[0])):
+        return "not_imperative"
+    if not commit.changes:
+        return "no_file"
+    return "many_files" if len(commit.changes) > settings.max_files else ""
+
+
+def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
+    """The part of both versions around the change, `lines` long where the change is one line, and the changed lines."""
+    old, new = before.split("\n"), after.split("\n")
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    changed = max(len(old), len(new)) - start - end
+    if changed <= 0:
+        return None
+    first = max(0, start - lines // 2)
+    tail = max(0, end - lines // 2)
+    return "\n".join(old[first : len(old) - tail]), "\n".join(new[first : len(new) - tail]), changed
+
+
+class _History:
+    """Reads the usable commits of repositories as rows, counting what is left out."""
+
+    def __init__(self, form: str, settings: CommitSettings, licenses: LicensePolicy, seed: int) -> None:
+        self.form, self.settings, self.licenses, self.seed = form, settings, licenses, seed
+        self.filters = FilterSettings()
+        self.report: dict[str, Any] = {
+            "commits_read": 0,
+            "commits_left_out": Counter(),
+            "redacted_in_history": Counter(),
+        }
+
+    def rows(self, repositories: Sequence[Repository]) -> Iterator[dict[str, Any]]:
+        for repository in repositories:
+            with git.BlobReader(repository.path) as reader:
+                for commit in commits(repository.path, repository.commit):
+                    self.report["commits_read"] += 1
+                    reason = drop_commit(commit, self.settings)
+                    row = None
+                    if not reason:
+                        row, reason = self._row(repository, commit, reader)
+                    if row is None:
+                        self.report["commits_left_out"][reason] += 1
+                    else:
+                        yield row
+        self.report["commits_left_out"] = dict(sorted(self.report["commits_left_out"].items()))
+        self.report["redacted_in_history"] = dict(sorted(self.report["redacted_in_history"].items()))
+
+    def _row(self, repository: Repository, commit: Commit, reader: git.BlobReader) -> tuple[dict[str, Any] | None, str]:
+        files = []
+        for change in commit.changes:
+            versions, reason = self._versions(change, reader)
+            if reason:
+                return None, reason
+            files.append((shown(change.path), *versions))
+        message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
+        texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
+        redacted = redact(
+            _SEPARATOR.join(texts), files[0][3]
+        )  # together: a password has one replacement in both versions
+        self.report["redacted_in_history"].update(redacted.counts)
+        parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
+        if len(parts) != len(texts):
+            return None, "unreadable"
+        row = {"repository": repository.name, "path": files[0][0], "commit": commit.id, "language": files[0][3]}
+        if self.form == "document":
+            return self._document(row, repository, parts, [path for path, *_ in files]), ""
+        return self._conversation(row, parts)
+
+    def _versions(self, change: Change, reader: git.BlobReader) -> tuple[tuple[str, str, str], str]:
+        path = shown(change.path)
+        nothing = ("", "", "")
+        if not change.before or not change.after:
+            return nothing, "added_or_deleted"
+        if drop_by_path(path, self.filters):
+            return nothing, "unwanted_file"
+        texts = []
+        for identifier in (change.before, change.after):
+            content = reader.read(identifier)
+            if content is None or len(content) > 4 * self.settings.max_file_characters:
+                return nothing, "unreadable" if content is None else "long_file"
+            text, reason = decode(content)
+            if reason:
+                return nothing, "unwanted_file"
+            if len(text) > self.settings.max_file_characters:
+                return nothing, "long_file"
+            texts.append(text)
+        language = detect(path, texts[1])
+        if not language or drop_by_text(path, texts[1], language, self.filters):
+            return nothing, "unwanted_file"
+        return (texts[0], texts[1], language), ""
+
+    def _conversation(self, row: dict[str, Any], parts: list[str]) -> tuple[dict[str, Any] | None, str]:
+        message, before, after = parts[0], parts[1], parts[2]
+        part = window(before, after, self.settings.window_lines)
+        if part is None:
+            return None, "no_visible_change"
+        if part[2] > self.settings.max_changed_lines:
+            return None, "large_change"
+        if row_random(row | {"text": message}, self.seed, "commit").random() >= self.settings.whole_file_rate:
+            before, after = part[0], part[1]
+        fence = "````" if "```" in before or "```" in after else "```"
+        language, path = row["language"], row["path"]
+        user = f"{message}\n\n`{path}`:\n\n{fence}{language}\n{before}\n{fence}"
+        messages = [
+            {"role": "user", "content": user},
+            {"role": "assistant", "content": f"{fence}{language}\n{after}\n{fence}"},
+        ]
+        return row | {"messages": messages, "source": f"commit {row['repository']} {row['commit']}"}, ""
+
+    def _document(
+        self, row: dict[str, Any], repository: Repository, parts: list[str], paths: list[str]
+    ) -> dict[str, Any]:
+        pieces = [parts[0], ""]
+        for number, path in enumerate(paths):
+            before, after = parts[1 + 2 * number].split("\n"), parts[2 + 2 * number].split("\n")
+            pieces += difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
+        return row | {
+            "text": "\n".join(pieces) + "\n",
+            "license": repository.license or self.licenses.unlicensed,
+            "kind": "commit",
+        }
+
+
+def build_commits(
+    sources: Sequence[str | Path | dict[str, Any]], out_dir: str | Path, *, form: Literal["conversation", "document"] = "conversation",
+    settings: Mapping[str, Any] | CommitSettings | None = None, licenses: Mapping[str, Any] | LicensePolicy | None = None,
+    decontaminate: Sequence[str | Path] = (), clone_dir: str | Path | None = None, seed: int = 0, workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the good commits of repositories: `conversation` rows (message and code -> changed code) or `document` rows
+    (message and unified diff, for continued pretraining). Secrets are replaced, duplicates and benchmark texts removed.
+    """
+    if form not in ("conversation", "document"):
+        raise ValueError(f"form must be conversation or document, not {form!r}")
+    chosen, policy = from_mapping(CommitSettings, settings), from_mapping(LicensePolicy, licenses)
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
+        for repository in repositories:
+            if not repository.is_git:
+                raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
+        history = _History(form, chosen, policy, seed)
+        used = {"form": form, "commits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
+                "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
+        history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]
+        return clean_stream(
+            history.rows(repositories), Path(out_dir), "Commits", used, kind=form, redact=False, workers=workers, progress=progress,
+            decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None, report=history.report,
+        )  # fmt: skip

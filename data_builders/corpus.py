@@ -1,0 +1,202 @@
+"""Repositories to a corpus: filtered, licensed, redacted, deduplicated, decontaminated document rows.
+
+Files are read and cleaned in worker processes, in a fixed order; what they leave waits in one file on disk until the
+duplicates are known, and is then written. Memory holds fingerprints (under 500 bytes a file), not texts.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_builders.clean import Batch, Cleaned, CleanSettings, clean_batch, cut_batches, removal, skip_reason
+from data_builders.dataset import DatasetWriter
+from data_builders.decontamination import Decontaminator
+from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates
+from data_builders.filters import FilterSettings, decode
+from data_builders.languages import LANGUAGES
+from data_builders.licenses import LicensePolicy, is_license_file, of_repository
+from data_builders.parallel import Progress, ordered_map
+from data_builders.settings import from_mapping
+from data_builders.sources import File, Reader, Repository, list_files, resolve
+from data_builders.staging import RowStore
+
+NOTEBOOK_FORMS = ("script", "structured")
+
+
+def build_corpus(
+    sources: Sequence[str | Path | dict[str, Any]],
+    out_dir: str | Path,
+    *,
+    languages: Sequence[str] = (),
+    filters: Mapping[str, Any] | FilterSettings | None = None,
+    licenses: Mapping[str, Any] | LicensePolicy | None = None,
+    notebooks: Sequence[str] = NOTEBOOK_FORMS,
+    redact: bool = True,
+    deduplicate: bool = True,
+    threshold: float = THRESHOLD,
+    decontaminate: Sequence[str | Path] = (),
+    kind: str = "code",
+    clone_dir: str | Path | None = None,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Write the documents of all `sources` to `out_dir` and return the report.
+
+    Args:
+        sources: repositories (bare or not), folders, globs, URLs, or mappings with `path`, `commit`, `name`, `license`.
+        languages: keep only these of the 92 languages; empty keeps all.
+        filters: limits of `FilterSettings`.
+        licenses: `LicensePolicy`: allow and deny lists of SPDX ids.
+        notebooks: forms that a notebook becomes, of `script` and `structured`.
+        redact: replace secrets and personal data.
+        deduplicate: drop exact and near-duplicates (Jaccard of 5-grams at least `threshold`) across all sources.
+        decontaminate: benchmark files and folders whose texts must not be in the corpus.
+        kind: the rows' `kind` column.
+        clone_dir: where clones of URLs stay; by default they are removed again.
+        workers: processes; the output does not depend on it.
+        progress: show progress on standard error; by default only on a terminal.
+
+    Raises:
+        ValueError: a source, a commit or a setting is wrong; the message says which and what to do.
+    """
+    settings = CleanSettings(
+        filters=from_mapping(FilterSettings, filters),
+        licenses=from_mapping(LicensePolicy, licenses),
+        languages=frozenset(_known(languages, LANGUAGES, "language")),
+        notebooks=tuple(_known(notebooks, NOTEBOOK_FORMS, "notebook form")),
+        redact=redact,
+        kind=kind,
+        decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+    )
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")
+    out = Path(out_dir)
+    writer = DatasetWriter(out, "document")
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
+        plan = _Plan(repositories, settings)
+        with RowStore(out / "rows.tmp") as store, (out / "removed.jsonl").open("w", encoding="utf-8") as removed_file:
+            removed = _Removed(removed_file)
+            prints, redacted, escaped = _clean(plan, settings, store, removed, workers, progress)
+            duplicates = find_duplicates(prints, lambda index: store[index]["text"], threshold) if deduplicate else []
+            gone = {duplicate.index: duplicate for duplicate in duplicates}
+            counts: dict[str, Counter[str]] = defaultdict(Counter)
+            for index, row in enumerate(store):
+                if index in gone:
+                    of = store[gone[index].of]
+                    reason = "duplicate" if gone[index].exact else "near_duplicate"
+                    detail = f"{of['repository']}/{of['path']} {gone[index].similarity}"
+                    removed.add(removal(row["repository"], row["path"], reason, len(row["text"]), detail))
+                    continue
+                for column in ("language", "license", "kind"):
+                    counts[column][row[column]] += 1
+                writer.write(row)
+    report = {
+        "files_read": plan.files, "bytes_read": plan.bytes, "escaped_special_text": escaped,
+        "sources": [f"{item.name} {item.commit or 'folder'}" for item in repositories],
+        "languages": _sorted(counts["language"]), "licenses": _sorted(counts["license"]),
+        "kinds": _sorted(counts["kind"]),
+        "removed": _sorted(removed.reasons), "removed_bytes": _sorted(removed.bytes), "redacted": _sorted(redacted),
+        "benchmarks": dict(sorted(settings.decontaminator.sizes.items())) if settings.decontaminator else {},
+    }  # fmt: skip
+    used = {
+        "languages": sorted(settings.languages), "filters": asdict(settings.filters),
+        "licenses": asdict(settings.licenses),
+        "notebooks": list(settings.notebooks), "redact": redact, "deduplicate": deduplicate, "threshold": threshold,
+        "decontaminate": [Path(path).name for path in decontaminate], "kind": kind,
+    }  # fmt: skip
+    return writer.finish("Code corpus", used, report)
+
+
+def _known(names: Sequence[str], known: Sequence[str] | frozenset[str], what: str) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is no {what}; known: {', '.join(sorted(known))}")
+    return list(names)
+
+
+def _sorted(counter: Counter[str]) -> dict[str, int]:
+    """Largest first, equal ones by name."""
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+class _Removed:
+    """Writes each removed file to `removed.jsonl` and counts reasons."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.reasons: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def add(self, item: dict[str, Any]) -> None:
+        self.reasons[item["reason"]] += 1
+        self.bytes[item["reason"]] += item["bytes"]
+        self.stream.write(json.dumps(item, ensure_ascii=True) + "\n")
+
+
+class _Plan:
+    """All files of all repositories, and what they weigh."""
+
+    def __init__(self, repositories: list[Repository], settings: CleanSettings) -> None:
+        self.settings = settings
+        self.skipped: list[dict[str, Any]] = []
+        self.files = self.bytes = 0
+        self.work: list[tuple[Repository, str, list[File]]] = []
+        for repository in repositories:
+            files = list_files(repository, settings.filters.max_bytes)
+            license = repository.license or self._license(repository, files)
+            self.work.append((repository, license, files))
+
+    def _license(self, repository: Repository, files: list[File]) -> str:
+        with Reader(repository) as reader:
+            texts = [
+                decode(content)[0]
+                for file in files
+                if is_license_file(file.path) and not file.skip and (content := reader.read(file)) is not None
+            ]
+        return of_repository(texts, self.settings.licenses)
+
+    def batches(self, removed: _Removed) -> Iterator[Batch]:
+        for repository, license, files in self.work:
+            wanted = []
+            for file in files:
+                if reason := skip_reason(file, self.settings):
+                    removed.add(removal(repository.name, file.path, reason, file.size))
+                else:
+                    wanted.append(file)
+            self.files += len(wanted)
+            self.bytes += sum(file.size for file in wanted)
+            yield from cut_batches(repository, license, wanted)
+
+
+def _clean(
+    plan: _Plan, settings: CleanSettings, store: RowStore, removed: _Removed, workers: int, progress: bool | None
+) -> tuple[list[Fingerprint], Counter[str], int]:
+    prints: list[Fingerprint] = []
+    redacted: Counter[str] = Counter()
+    escaped = 0
+    shown = Progress("corpus", sum(len(files) for _, _, files in plan.work), progress)
+    batches = list(plan.batches(removed))
+    results: Iterator[Cleaned] = ordered_map(
+        clean_batch, batches, initial=_identity, argument=settings, workers=workers
+    )
+    for done in results:
+        for row in done.rows:
+            store.append(row)
+        for item in done.removed:
+            removed.add(item)
+        prints += done.prints
+        redacted.update(done.redacted)
+        escaped += done.escaped
+        shown.advance(done.files, done.bytes)
+    return prints, redacted, escaped
+
+
+def _identity(settings: CleanSettings) -> CleanSettings:
+    return settings

@@ -1,0 +1,240 @@
+"""Write and read datasets: sharded Parquet, a report in JSON and a dataset card, the same bytes for the same rows.
+
+    out_dir/
+      data/part-00000.parquet ...
+      report.json     settings, counts, hash: what a program reads
+      README.md       the dataset card: what a person and `datasets.load_dataset(out_dir)` read
+
+`report.json` is written last: a folder without one is unfinished, and building into it starts over.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_STRINGS = {
+    "document": "text repository path commit language license kind",
+    "task": "id prompt language kind tests entry_point source split",
+}
+SCHEMAS: dict[str, pa.Schema] = {
+    **{kind: pa.schema([(name, pa.string()) for name in names.split()]) for kind, names in _STRINGS.items()},
+    "conversation": pa.schema([("messages", _MESSAGES), ("source", pa.string())]),
+    "preference": pa.schema(
+        [("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES), ("source", pa.string())]
+    ),
+}
+"""The columns of each kind of row. A builder may add columns of its own behind them."""
+
+ROW_GROUP_BYTES = 32 * 1024 * 1024
+SHARD_BYTES = 256 * 1024 * 1024
+CARD_SAMPLES = 3
+
+
+def row_size(row: dict[str, Any]) -> int:
+    """Roughly the bytes of a row in memory: its strings, however deep."""
+    total = 0
+    stack: list[Any] = [row]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            total += len(value) + 8
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+        else:
+            total += 8
+    return total
+
+
+class DatasetWriter:
+    """Streams rows of one kind into `out_dir`; memory is bounded by one row group. Call `finish` at the end."""
+
+    def __init__(
+        self, out_dir: Path, kind: str, extra: dict[str, pa.DataType] | None = None, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        if (out_dir / "report.json").exists():
+            raise ValueError(f"{out_dir} already holds a finished dataset; remove it or choose another folder")
+        self.out_dir = out_dir
+        self.kind = kind
+        self.schema = SCHEMAS[kind]
+        for name, type_ in (extra or {}).items():
+            self.schema = self.schema.append(pa.field(name, type_))
+        self.shard_bytes = shard_bytes
+        self.rows = 0
+        self.bytes = 0
+        self._buffer: list[dict[str, Any]] = []
+        self._buffered = self._in_shard = 0
+        self._shards: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._folder = out_dir / "data"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self._folder.glob("part-*.parquet"):
+            leftover.unlink()
+
+    def write(self, row: dict[str, Any]) -> None:
+        size = row_size(row)
+        if self._in_shard + self._buffered + size > self.shard_bytes and self._in_shard + self._buffered:
+            self._close_shard()
+        self._buffer.append({name: row.get(name) for name in self.schema.names})
+        self._buffered += size
+        self.rows += 1
+        self.bytes += size
+        if self._buffered >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        if self._writer is None:
+            path = self._folder / f"part-{len(self._shards):05d}.parquet"
+            self._shards.append(path)
+            self._writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+        table = pa.Table.from_pylist(self._buffer, schema=self.schema)
+        self._writer.write_table(table, row_group_size=len(self._buffer))
+        self._in_shard += self._buffered
+        self._buffer, self._buffered = [], 0
+
+    def _close_shard(self) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._in_shard = None, 0
+
+    def finish(self, title: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+        """Close the shards, write the card and, last, `report.json`; returns what it holds."""
+        if not self._shards and not self._buffer:  # an empty dataset still has a file that `datasets` can open
+            self._writer = pq.ParquetWriter(self._folder / "part-00000.parquet", self.schema, compression="zstd")
+            self._shards.append(self._folder / "part-00000.parquet")
+        self._close_shard()
+        digest = hashlib.sha256()
+        for shard in self._shards:
+            with shard.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        summary = {
+            "title": title, "rows_kind": self.kind, "rows": self.rows, "bytes": self.bytes,
+            "shards": len(self._shards), "sha256": digest.hexdigest(), **report, "settings": settings,
+        }  # fmt: skip
+        write_atomically(self.out_dir / "README.md", card(summary))
+        write_atomically(
+            self.out_dir / "report.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n"
+        )
+        return summary
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    # A path may hold bytes that are no UTF-8; they are shown escaped.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    temporary.replace(path)
+
+
+def card(summary: dict[str, Any]) -> str:
+    """The dataset card: YAML front matter that `datasets` reads, then the report as tables."""
+    lines = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data/*.parquet",
+        "---",
+        "",
+        f"# {summary['title']}",
+        "",
+    ]
+    skipped = {"title", "settings"}
+    plain = {key: value for key, value in summary.items() if key not in skipped and not isinstance(value, dict | list)}
+    lines += ["| what | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in plain.items()), ""]
+    for key, value in summary.items():
+        if key in skipped or not isinstance(value, dict | list):
+            continue
+        lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
+        if not value:
+            lines += ["none", ""]
+        elif isinstance(value, dict):
+            lines += [
+                "| what | value |",
+                "|---|---|",
+                *(f"| {_cell(name)} | {_cell(count)} |" for name, count in value.items()),
+                "",
+            ]
+        else:
+            lines += [*(f"- {_cell(item)}" for item in value), ""]
+    lines += [
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(summary["settings"], indent=2, ensure_ascii=False, default=str),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    return text.replace("|", "\\|").replace("\n", "\\n")
+
+
+def data_files(path: Path) -> list[Path]:
+    """The row files of a dataset folder or a single file, in order; a clear error where there are none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path} does not exist; name a dataset folder or a .jsonl, .jsonl.gz or .parquet file")
+    folder = path / "data" if (path / "data").is_dir() else path
+    found = [
+        file for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name.endswith((".jsonl", ".jsonl.gz", ".parquet"))
+    ]  # fmt: skip
+    if not found:
+        raise ValueError(f"{path} holds no .jsonl, .jsonl.gz or .parquet file")
+    return found
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Stream the rows of a dataset folder or file, whatever their kind."""
+    for file in data_files(Path(path)):
+        if file.name.endswith(".parquet"):
+            try:
+                parquet = pq.ParquetFile(file)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{file} is not a readable Parquet file: {error}") from None
+            for batch in parquet.iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+        else:
+            yield from _read_jsonl(file)
+
+
+def _read_jsonl(file: Path) -> Iterator[dict[str, Any]]:
+    opened = gzip.open if file.name.endswith(".gz") else open
+    with opened(file, "rt", encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{file}:{number} is not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{file}:{number} is not a JSON object")
+            yield row
+
+
+def read_many(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+    """The rows of several datasets, one after another."""
+    for path in paths:
+        yield from read_rows(Path(path))

@@ -1,0 +1,174 @@
+"""Read git repositories without checking anything out: trees, blobs and history at any commit, bare or not.
+
+A repository is untrusted input. Only plumbing commands run, with hooks, file-system monitors, replace refs,
+signature checks, external diffs and every network transport switched off, so that nothing in its configuration
+is ever executed and a partial clone is never completed over the network.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+SAFE_OPTIONS = (
+    "-c", "core.fsmonitor=false",
+    "-c", "core.hooksPath=/dev/null",
+    "-c", "core.quotePath=false",
+    "-c", "log.showSignature=false",
+    "-c", "diff.external=",
+    "-c", "gc.auto=0",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """One file of a tree: `path` as git stores it, `size` in bytes (0 for a submodule)."""
+
+    path: str
+    object_id: str
+    mode: str
+    size: int
+
+    @property
+    def is_symlink(self) -> bool:
+        return self.mode == "120000"
+
+    @property
+    def is_submodule(self) -> bool:
+        return self.mode == "160000"
+
+
+def environment(transports: str = "none") -> dict[str, str]:
+    """The user's environment without the variables that would point git elsewhere."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key == "GIT_SSH_COMMAND"}
+    return kept | {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": transports,
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }
+
+
+def command(git_dir: Path, *arguments: str) -> list[str]:
+    # The user named this folder, so a foreign owner (a shared mount, a container) is no reason to refuse it.
+    return ["git", *SAFE_OPTIONS, "-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", *arguments]
+
+
+def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    """Run one git command and return its output; a failure is a ValueError with git's own last line."""
+    try:
+        done = subprocess.run(command(git_dir, *arguments), input=stdin, capture_output=True, env=environment())
+    except FileNotFoundError:
+        raise ValueError("git is not installed or not on PATH; install it to read repositories") from None
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {lines[-1]}")
+    return done.stdout
+
+
+def find_git_dir(folder: Path) -> Path | None:
+    """The git directory of `folder` if it is itself a repository (bare or not), else None; parents don't count."""
+    dot_git = folder / ".git"
+    if dot_git.is_dir():
+        return dot_git.resolve()
+    if dot_git.is_file():  # a linked worktree or a submodule: one line names the real directory
+        line = dot_git.read_text(encoding="utf-8", errors="replace").strip()
+        target = (folder / line.removeprefix("gitdir:").strip()).resolve()
+        if not target.is_dir():
+            raise ValueError(
+                f"{dot_git} points to {target}, which does not exist; repair the worktree or name another folder"
+            )
+        return target
+    if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
+        return folder.resolve()
+    return None
+
+
+def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
+    """The full id of the commit that `revision` names; a clear error for an empty repository or a missing commit."""
+    if revision.startswith("-"):
+        raise ValueError(f"{revision!r} is not a commit: it starts with a dash")
+    try:
+        return (
+            run(git_dir, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            .decode()
+            .strip()
+        )
+    except ValueError:
+        pass
+    if not run(git_dir, "rev-list", "--all", "--max-count=1").strip():
+        raise ValueError(f"{git_dir} has no commits; commit something or leave it out of the sources")
+    hint = " The clone is shallow: `git fetch --unshallow` brings its history." if shallow_boundary(git_dir) else ""
+    raise ValueError(f"{git_dir} has no commit {revision!r}; name a branch, a tag or a commit that it has.{hint}")
+
+
+def shallow_boundary(git_dir: Path) -> set[str]:
+    """Commits whose parents a shallow clone lacks; their differences are not real changes."""
+    common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
+    path = common / "shallow"
+    return set(path.read_text(encoding="ascii").split()) if path.is_file() else set()
+
+
+def list_tree(git_dir: Path, commit: str) -> list[TreeEntry]:
+    """All files of `commit`, sorted by path in byte order. Names that are not UTF-8 keep their bytes as surrogates."""
+    output = run(git_dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
+    entries = []
+    for record in output.split(b"\0")[:-1]:
+        head, _, path = record.partition(b"\t")
+        mode, _, object_id, size = head.split()
+        size_bytes = int(size) if size.isdigit() else 0
+        entries.append(TreeEntry(os.fsdecode(path), object_id.decode(), mode.decode(), size_bytes))
+    return entries
+
+
+class BlobReader:
+    """Blobs through one `git cat-file --batch` process. A context manager; not for use by several threads."""
+
+    def __init__(self, git_dir: Path) -> None:
+        self.process = subprocess.Popen(
+            command(git_dir, "cat-file", "--batch"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+        )
+
+    def read(self, object_id: str) -> bytes | None:
+        """The content of an object, or None where the repository lacks it (partial clone, corruption)."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write(object_id.encode() + b"\n")
+            stdin.flush()
+            header = stdout.readline().split()
+        except BrokenPipeError:
+            return None
+        if len(header) != 3:
+            return None
+        content = stdout.read(int(header[2]))
+        stdout.read(1)
+        return content
+
+    def read_many(self, object_ids: Iterable[str]) -> Iterator[bytes | None]:
+        for object_id in object_ids:
+            yield self.read(object_id)
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.wait()
+
+    def __enter__(self) -> BlobReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

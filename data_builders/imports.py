@@ -1,0 +1,213 @@
+"""Which files of a repository a file depends on: imports of Python, JavaScript/TypeScript, Java, Go, Rust and C/C++.
+
+Imports are read by pattern and resolved against the paths that the repository has; what lies outside is ignored.
+Not resolved: path aliases of bundlers, build-system include paths beyond a matching path ending, Java types of the
+same package (no import names them), and Rust's `#[path]`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+_PYTHON = re.compile(
+    r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)|import[ \t]+([\w., \t]+))", re.MULTILINE
+)
+_SCRIPT = re.compile(
+    r"""(?:\bfrom\s*|\brequire\s*\(\s*|\bimport\s*\(\s*|\bimport\s+)["']([^"'\n]+)["']"""
+)  # fmt: skip
+_JVM = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?([\w.]+(?:\.\*)?)", re.MULTILINE)
+_GO_BLOCK = re.compile(r"^import[ \t]*(?:\(([^)]*)\)|([^\n]*))", re.MULTILINE)
+_QUOTED = re.compile(r'"([^"\n]+)"')
+_RUST = re.compile(
+    r"^[ \t]*(?:pub(?:\([\w ]+\))?[ \t]+)?(?:mod[ \t]+(\w+)[ \t]*;|use[ \t]+((?:crate|super|self)(?:::\w+)+))",
+    re.MULTILINE,
+)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]', re.MULTILINE)
+
+_SCRIPTS = {"javascript", "typescript", "vue"}
+_C_FAMILY = {"c", "c++", "cuda", "objectc++"}
+_SCRIPT_ENDINGS = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".vue", ".json",
+                   "/index.ts", "/index.tsx", "/index.js", "/index.jsx", "/index.mjs")  # fmt: skip
+
+
+def imports(language: str, text: str) -> list[str]:
+    """The imports of a file as written, in order, without repetition."""
+    found: list[str] = []
+    if language == "python":
+        for match in _PYTHON.finditer(text):
+            module, names, plain = match.groups()
+            if plain is not None:
+                found += [part.split()[0] for part in plain.split(",") if part.split()]
+            elif module:
+                parts = [part.split()[0] for part in names.strip("() \t").replace("\n", " ").split(",") if part.split()]
+                joint = module if module.endswith(".") else f"{module}."
+                found += [f"{joint}{part}" for part in parts if part != "*" and part.isidentifier()]
+                found.append(module)
+    elif language in _SCRIPTS:
+        found = _SCRIPT.findall(text)
+    elif language in {"java", "kotlin", "scala", "groovy"}:
+        found = _JVM.findall(text)
+    elif language == "go":
+        found = [name for block, line in _GO_BLOCK.findall(text) for name in _QUOTED.findall(block or line)]
+    elif language == "rust":
+        found = [f"mod {module}" if module else path for module, path in _RUST.findall(text)]
+    elif language in _C_FAMILY:
+        found = _INCLUDE.findall(text)
+    return list(dict.fromkeys(found))
+
+
+class Resolver:
+    """Resolves imports within one repository, given all of its paths."""
+
+    def __init__(self, paths: Iterable[str], repository: str = "") -> None:
+        self.paths = set(paths)
+        self.repository = repository
+        self.folders: dict[str, list[str]] = defaultdict(list)
+        self.by_name: dict[str, list[str]] = defaultdict(list)
+        self.modules: dict[str, list[str]] = defaultdict(list)
+        for path in sorted(self.paths):
+            self.folders[posixpath.dirname(path)].append(path)
+            self.by_name[posixpath.basename(path)].append(path)
+        for path in sorted(self.paths):
+            if path.endswith((".py", ".pyi")):
+                for name in self._python_names(path):
+                    self.modules[name].append(path)
+
+    def dependencies(self, path: str, language: str, names: Iterable[str]) -> list[str]:
+        """The repository's own files that `path` imports, sorted, without itself."""
+        found: set[str] = set()
+        for name in names:
+            if language == "python":
+                found.update(self._python(path, name))
+            elif language in _SCRIPTS:
+                found.update(self._script(path, name))
+            elif language in {"java", "kotlin", "scala", "groovy"}:
+                found.update(self._jvm(name))
+            elif language == "go":
+                found.update(self._go(name))
+            elif language == "rust":
+                found.update(self._rust(path, name))
+            elif language in _C_FAMILY:
+                found.update(self._include(path, name))
+        return sorted(found - {path})
+
+    def _python_names(self, path: str) -> set[str]:
+        """The dotted names of a module: from its package, from the repository's root, from below `src`."""
+        parts = path.rsplit(".", 1)[0].split("/")
+        root = len(parts) - 1
+        while root and f"{'/'.join(parts[:root])}/__init__.py" in self.paths:
+            root -= 1
+        starts = {root, 0, *([1] if parts[0] in {"src", "lib", "python"} else [])}
+        names = set()
+        for start in starts:
+            dotted = parts[start:]
+            if dotted[-1] == "__init__":
+                dotted = dotted[:-1]
+            names.add(".".join(dotted))
+        return names - {""}
+
+    def _python(self, path: str, name: str) -> list[str]:
+        if not name.startswith("."):
+            return self._nearest(path, self.modules.get(name, []))
+        level = len(name) - len(name.lstrip("."))
+        folder = posixpath.dirname(path)
+        for _ in range(level - 1):
+            folder = posixpath.dirname(folder)
+        target = posixpath.join(folder, *[part for part in name.lstrip(".").split(".") if part])
+        return [found for found in (f"{target}.py", f"{target}/__init__.py", f"{target}.pyi") if found in self.paths][
+            :1
+        ]
+
+    def _script(self, path: str, name: str) -> list[str]:
+        if not name.startswith("."):
+            return []
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+        candidates = [f"{target}{ending}" for ending in _SCRIPT_ENDINGS]
+        if target.endswith((".js", ".jsx", ".mjs")):  # TypeScript imports by the name of the output
+            stem = target.rsplit(".", 1)[0]
+            candidates += [f"{stem}.ts", f"{stem}.tsx", f"{stem}.mts"]
+        return [found for found in candidates if found in self.paths][:1]
+
+    def _jvm(self, name: str) -> list[str]:
+        if name.endswith(".*"):
+            ending = name[:-2].replace(".", "/")
+            folders = [folder for folder in self.folders if folder == ending or folder.endswith(f"/{ending}")]
+            return [
+                path for folder in folders for path in self.folders[folder] if path.endswith((".java", ".kt", ".scala"))
+            ]
+        parts = name.split(".")
+        for length in (len(parts), len(parts) - 1):  # `import static a.b.C.method` names a member
+            stem = parts[length - 1] if length > 0 else ""
+            for ending in (".java", ".kt", ".scala", ".groovy"):
+                wanted = f"{'/'.join(parts[:length])}{ending}"
+                found = [
+                    path
+                    for path in self.by_name.get(f"{stem}{ending}", [])
+                    if path == wanted or path.endswith(f"/{wanted}")
+                ]
+                if found:
+                    return found[:1]
+        return []
+
+    def _go(self, name: str) -> list[str]:
+        parts = name.split("/")
+        if "." not in parts[0] and parts[0] != self.repository:
+            return []  # the standard library
+        for start in range(len(parts)):
+            folder = "/".join(parts[start:])
+            if folder in self.folders:
+                return self._go_files(folder)
+        last = parts[-2] if re.fullmatch(r"v\d+", parts[-1]) and len(parts) > 1 else parts[-1]
+        return self._go_files("") if last == self.repository else []
+
+    def _go_files(self, folder: str) -> list[str]:
+        return [path for path in self.folders[folder] if path.endswith(".go") and not path.endswith("_test.go")]
+
+    def _rust(self, path: str, name: str) -> list[str]:
+        folder, file = posixpath.split(path)
+        own = folder if file in {"mod.rs", "lib.rs", "main.rs"} else posixpath.join(folder, file.removesuffix(".rs"))
+        if name.startswith("mod "):
+            return self._rust_file(posixpath.join(own, name[4:]))
+        head, *parts = name.split("::")
+        if head == "crate":
+            at = f"/{path}".rfind("/src/")
+            base = path[: at + 3] if at >= 0 else folder
+        elif head == "super":
+            base = posixpath.dirname(own)
+        else:
+            base = own
+        while parts and parts[0] == "super":
+            base, parts = posixpath.dirname(base), parts[1:]
+        for length in range(len(parts), 0, -1):
+            if found := self._rust_file(posixpath.join(base, *parts[:length])):
+                return found
+        return []
+
+    def _rust_file(self, target: str) -> list[str]:
+        return [found for found in (f"{target}.rs", f"{target}/mod.rs") if found in self.paths][:1]
+
+    def _include(self, path: str, name: str) -> list[str]:
+        name = posixpath.normpath(name)
+        beside = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+        if beside in self.paths:
+            return [beside]
+        ending = name.lstrip("./")
+        found = [
+            other for other in self.by_name.get(posixpath.basename(name), []) if f"/{other}".endswith(f"/{ending}")
+        ]
+        return self._nearest(path, found)
+
+    @staticmethod
+    def _nearest(path: str, candidates: list[str]) -> list[str]:
+        """The candidate that shares most folders with `path`; the shortest, then the first, of equals."""
+        if len(candidates) < 2:
+            return candidates
+        return [
+            min(
+                candidates,
+                key=lambda other: (-len(posixpath.commonprefix([path, other]).split("/")), len(other), other),
+            )
+        ]

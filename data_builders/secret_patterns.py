@@ -1,0 +1,123 @@
+"""What secrets look like: token formats with a prefix of their own, and the names that passwords are assigned to.
+
+The formats are those that the issuers document. Each pattern has literal hints; a text without the hint is never
+searched with the pattern, which is what makes the scan fast.
+"""
+
+# ruff: noqa: E501 - a pattern reads best on one line
+from __future__ import annotations
+
+import re
+
+Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
+"""Kind, hints of which one must occur, and the pattern; group 1, where there is one, is the secret itself."""
+
+
+def _pattern(kind: str, hints: str, expression: str) -> Pattern:
+    return kind, tuple(hints.split()), re.compile(expression)
+
+
+_B64 = r"[A-Za-z0-9+/]"
+_URL64 = r"[A-Za-z0-9_-]"
+
+TOKENS: tuple[Pattern, ...] = (
+    _pattern("AWS_KEY", "AKIA ASIA ABIA ACCA A3T", r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _pattern("GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_", r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,255}"),
+    _pattern("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{50,255}"),
+    _pattern("GITLAB_TOKEN", "glpat- gldt- glft- glsoat- glrt- glcbt- glptt- glagent- GR1348941",
+             r"(?:gl(?:pat|dt|ft|soat|rt|cbt|ptt|agent)-|GR1348941)[A-Za-z0-9_.-]{20,60}"),
+    _pattern("SLACK_TOKEN", "xox xapp-", r"xox[abeoprs]-(?:\d+-)?[A-Za-z0-9-]{10,250}|xapp-\d-[A-Za-z0-9-]{20,250}"),
+    _pattern("STRIPE_KEY", "sk_live_ sk_test_ rk_live_ rk_test_ whsec_", r"(?:[sr]k_(?:live|test)_|whsec_)[A-Za-z0-9+/=]{16,250}"),
+    _pattern("GOOGLE_KEY", "AIza", r"AIza[A-Za-z0-9_-]{35}"),
+    _pattern("GOOGLE_KEY", "GOCSPX-", r"GOCSPX-[A-Za-z0-9_-]{28}"),
+    _pattern("GOOGLE_KEY", "ya29.", r"ya29\.[A-Za-z0-9_-]{20,250}"),
+    _pattern("TWILIO_KEY", "SK AC", r"(?<![A-Za-z0-9])(?:SK|AC)[0-9a-f]{32}(?![A-Za-z0-9])"),
+    _pattern("SENDGRID_KEY", "SG.", r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
+    _pattern("MAILCHIMP_KEY", "-us", r"(?<![A-Za-z0-9])[0-9a-f]{32}-us\d{1,2}(?![A-Za-z0-9])"),
+    _pattern("MAILGUN_KEY", "key-", r"(?<![A-Za-z0-9])key-[0-9a-f]{32}(?![A-Za-z0-9])"),
+    _pattern("NPM_TOKEN", "npm_", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}"),
+    _pattern("PYPI_TOKEN", "pypi-Ag", r"pypi-Ag[A-Za-z0-9_-]{50,300}"),
+    _pattern("AZURE_KEY", "8Q~", r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.]{3}8Q~[A-Za-z0-9_~.-]{31,34}"),
+    _pattern("JWT", "eyJ", r"(?<![A-Za-z0-9_])eyJ[A-Za-z0-9_-]{8,}\.eyJ?[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
+    _pattern("ANTHROPIC_KEY", "sk-ant-", r"sk-ant-[A-Za-z0-9_-]{20,200}"),
+    _pattern("OPENAI_KEY", "sk-", r"(?<![A-Za-z0-9_-])sk-(?:proj-|svcacct-|admin-)?(?=[A-Za-z0-9_-]*\d)(?=[A-Za-z0-9_-]*[A-Z])[A-Za-z0-9_-]{20,250}"),
+    _pattern("HUGGINGFACE_TOKEN", "hf_ api_org_", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z]{34,40}(?![A-Za-z0-9])"),
+    _pattern("DIGITALOCEAN_TOKEN", "dop_v1_ doo_v1_ dor_v1_", r"do[opr]_v1_[0-9a-f]{64}"),
+    _pattern("SQUARE_TOKEN", "sq0 EAAA", r"sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,43}|(?<![A-Za-z0-9])EAAA[A-Za-z0-9_-]{60}"),
+    _pattern("TELEGRAM_TOKEN", ":AA", r"(?<![A-Za-z0-9:])\d{8,10}:AA[A-Za-z0-9_-]{32,33}(?![A-Za-z0-9_-])"),
+    _pattern("ARTIFACTORY_TOKEN", "AKC AP", r"(?<![A-Za-z0-9])AKC[A-Za-z0-9]{10,}(?![A-Za-z0-9])|(?<![A-Za-z0-9])AP[\dABCDEF][A-Za-z0-9]{8,}(?=[\s\"'])"),
+    _pattern("SHOPIFY_TOKEN", "shpat_ shpca_ shppa_ shpss_", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}"),
+    _pattern("DATABRICKS_TOKEN", "dapi", r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}"),
+    _pattern("POSTMAN_KEY", "PMAK-", r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
+    _pattern("VAULT_TOKEN", "hvs. hvb. hvr.", r"(?<![A-Za-z0-9])hv[sbr]\.[A-Za-z0-9_-]{24,250}"),
+    _pattern("TERRAFORM_TOKEN", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{60,70}"),
+    _pattern("AGE_KEY", "AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
+    _pattern("GRAFANA_TOKEN", "glsa_ glc_", r"glsa_[A-Za-z0-9]{32}_[0-9a-fA-F]{8}|(?<![A-Za-z0-9])glc_[A-Za-z0-9+/=]{32,400}"),
+    _pattern("DOPPLER_TOKEN", "dp.", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9.]{40,60}"),
+    _pattern("NEWRELIC_KEY", "NRAK- NRII- NRJS-", r"NR(?:AK|II|JS)-[A-Za-z0-9_-]{19,32}"),
+    _pattern("SENTRY_TOKEN", "sntrys_ sntryu_", r"sntry[su]_[A-Za-z0-9+/=_-]{40,250}"),
+    _pattern("LINEAR_KEY", "lin_api_", r"lin_api_[A-Za-z0-9]{40}"),
+    _pattern("ATLASSIAN_TOKEN", "ATATT3 ATBB", r"ATATT3[A-Za-z0-9_=-]{100,250}|(?<![A-Za-z0-9])ATBB[A-Za-z0-9]{32}"),
+    _pattern("FACEBOOK_TOKEN", "EAACEdEose0cBA", r"EAACEdEose0cBA[A-Za-z0-9]+"),
+    _pattern("DOCKER_TOKEN", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{27}"),
+)  # fmt: skip
+"""Formats that hold a run of at least 16 letters and digits: looked for in such runs only."""
+
+CONTEXTS: tuple[Pattern, ...] = (
+    _pattern("WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/([A-Za-z0-9/_-]{20,120})"),
+    _pattern("WEBHOOK", "/api/webhooks/", r"discord(?:app)?\.com/api/webhooks/(\d{15,21}/[A-Za-z0-9_-]{50,100})"),
+    _pattern("WEBHOOK", "webhook.office.com", r"webhook\.office\.com/webhookb2/([A-Za-z0-9@/-]{60,250})"),
+    _pattern("DISCORD_TOKEN", "discord Discord DISCORD .run(", r"(?<![\w.-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}(?![\w-])"),
+    _pattern("NPM_TOKEN", "_authToken _auth", r"_auth(?:Token)?\s*=\s*[\"']?([A-Za-z0-9+/=_-]{16,200})"),
+    _pattern("AZURE_KEY", "AccountKey SharedAccessKey", r"(?:AccountKey|SharedAccessKey)\s*=\s*([A-Za-z0-9+/=]{40,100})"),
+    _pattern("AZURE_KEY", "sig=", r"[?&]sig=([A-Za-z0-9%+/=_-]{30,120})"),
+    _pattern("CLOUDINARY_URL", "cloudinary://", r"cloudinary://(\d{15}:[A-Za-z0-9_-]{20,40})@"),
+    _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:([^\s/@\"'<>{}$]{1,128})@(?=[A-Za-z0-9\[])"),
+    _pattern("TOKEN", "://", r"://([A-Za-z0-9_-]{30,100})@(?=[A-Za-z0-9])"),
+    _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+([A-Za-z0-9_.~+/=-]{16,500})"),
+    _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+([A-Za-z0-9+/=]{8,200})"),
+    _pattern("PASSWORD", "curl wget", r"(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)[ =]?[\"']?[\w.@+-]{1,64}:([^\s\"'$<{]{3,100})"),
+)  # fmt: skip
+"""Secrets that what stands around them gives away."""
+
+PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?P<label>[A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
+    r"(?P<body>.{1,12000}?)(?:-----END (?P=label)-----|(?=-----BEGIN)|\Z)",
+    re.DOTALL,
+)
+PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>(?:[A-Za-z0-9+/=]{4,}\r?\n?)+)")
+
+STRONG_STEMS = ("password", "passwd", "passwort", "passphrase", "pwd", "db_pass", "dbpass", "contraseña", "contrasena")
+"""Names that hold a password: any word assigned to them is one."""
+WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
+"""Names that hold a secret if the value looks random."""
+BEFORE_KEY = ("api", "auth", "service", "account", "db", "database", "priv", "private", "client", "access", "encryption", "signing",
+              "master", "app", "license", "shared", "storage", "secret", "consumer", "deploy", "subscription", "host")  # fmt: skip
+AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t")
+NAME_TAIL = re.compile(r"[\w.-]{0,60}")
+# Type annotations and casts may stand between a name and its value: `key: str = "..."`, `Key string = "..."`.
+QUOTED_VALUE = re.compile(
+    r"""[\\]?["'`]?\]?\)?(?:[ \t]*:[ \t]*[A-Za-z_][\w.\[\] |]{0,30}|[ \t]+(?:string|String|str)\b)?[ \t]*(?:===?|!==?|:=|=>|\?=|\+=|=|:|<-|->|,|\()"""
+    r"""[ \t]*(?:@?[A-Za-z_][\w.]{0,30}\(?[ \t]*)??(?:[bruRBfFLu@$]{0,2})(\\?["'`])(?!["'`])((?:(?!\1)[^\n\\]|\\(?!["'`]).|\\(?=["'`])(?!\1).){1,500}?)\1"""
+)
+BARE_VALUE = re.compile(
+    r"""["']?[ \t]*(?:=>|:=|=|:)[ \t]*([^\s"'`#;,<>(){}\[\]]{3,300})[ \t]*(?:[#;,].*)?$""", re.MULTILINE
+)
+ARGUMENT_VALUE = re.compile(r"""[ =]([^\s"'`$<>(){}\[\]|&;]{6,300})(?=\s|$)""")
+XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")
+XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}$]{4,200})["']""")
+
+PLACEHOLDER = re.compile(
+    r"(?:(?:your|my|the|some|insert|enter|put|add|replace|change|dummy|fake|example|sample|placeholder|redacted|mock)"
+    r"[-_ ].*|(?:example|dummy|fake|sample|placeholder|redacted)\w*|change[-_]?(?:me|it|this)?|x{3,}.*|\*+|\.{3,}|-+|_+|todo|tbd|none|null|nil|undefined|true|false|yes|no|on|off|"
+    r"(?:[a-z]*[-_ .])?(?:passw(?:or)?d|pwd|secret|token|key|auth|string|str|int|bool|value|text|password_hash)s?"
+    r"|test(?:ing)?|foo|bar|baz|abc|default|string|optional|required|hidden|bearer|basic|n/?a|empty|unset|env|prompt|.)\Z",
+    re.IGNORECASE,
+)
+TEMPLATE = re.compile(
+    r"\$\{|\$\(|\{\{|<%|%\(|^\$[A-Za-z_]|^%[sdr]|^\{[\w.!:]*\}$|^<[^>]*>$|^\$[A-Z_]+$|^@@|#\{|^%\w+%$|^process\.env|^os\.|^env\."
+)
+BLOB = re.compile(r"[A-Za-z0-9+/_-]{16,512}={0,2}\Z")
+NOT_A_BLOB = re.compile(
+    r"sha\d{1,3}[-:=]|^[a-z]+(?:[-_/][a-z0-9]+)*$|^[A-Z]+(?:[-_][A-Z0-9]+)*$|^(?:\w+/)+\w+$|^[A-Za-z]+$", re.ASCII
+)

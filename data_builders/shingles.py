@@ -1,0 +1,122 @@
+"""Hashes of words and of runs of words, computed for a whole text at once in numpy.
+
+Everything that compares texts (near-duplicates, decontamination, classifiers) stands on these two functions. The
+hashes are the same in every process and on every machine; they are no defence against somebody who looks for
+collisions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+
+_BASE = 0x9E3779B97F4A7C15 | 1
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_MASK = (1 << 64) - 1
+
+
+def _tables(extra: bytes) -> NDArray[np.uint8]:
+    table = np.zeros(256, dtype=np.uint8)
+    for byte in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_" + extra:
+        table[byte] = byte
+    return table
+
+
+_CODE_TABLE = _tables(b"")
+"""bigcode's words: runs of [A-Za-z_0-9], case kept."""
+_TEXT_TABLE = _tables(bytes(range(128, 256)))
+for _byte in range(65, 91):
+    _TEXT_TABLE[_byte] = _byte + 32
+"""Words of any script, ASCII letters in lower case."""
+
+
+class _Powers:
+    """Powers of the base and of its inverse modulo 2**64, grown as texts need them."""
+
+    def __init__(self) -> None:
+        self.base = np.ones(1, dtype=np.uint64)
+        self.inverse = np.ones(1, dtype=np.uint64)
+
+    def upto(self, count: int) -> tuple[Hashes, Hashes]:
+        if len(self.base) < count:
+            size = max(count, 65_536)
+            for name, factor in (("base", _BASE), ("inverse", _INVERSE)):
+                factors = np.full(size, factor, dtype=np.uint64)
+                factors[0] = 1
+                setattr(self, name, np.multiply.accumulate(factors))
+        return self.base[:count], self.inverse[:count]
+
+
+_POWERS = _Powers()
+_BLOCK = 1 << 20
+
+
+def mix(values: Hashes) -> Hashes:
+    """The finalizer of splitmix64: spreads every bit over all bits."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+    """Start and end of every word in bytes, and the bytes with everything between words set to 0."""
+    table = _TEXT_TABLE if lower else _CODE_TABLE
+    letters = table[np.frombuffer(text, dtype=np.uint8)]
+    inside = np.zeros(len(letters) + 2, dtype=np.int8)
+    inside[1:-1] = letters != 0
+    edges = np.diff(inside)
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), letters
+
+
+def word_hashes(text: str, *, lower: bool = False) -> Hashes:
+    """One hash for each word of `text`. `lower` folds ASCII case and counts all non-ASCII letters as word letters."""
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) <= _BLOCK:
+        return _hash_words(raw, lower)
+    blocks, start = [], 0
+    while start < len(raw):
+        end = start + _BLOCK
+        if end < len(raw):  # cut between words, so that the memory stays bounded and the words stay whole
+            newline = max(raw.rfind(b"\n", start, end), raw.rfind(b" ", start, end))
+            end = newline + 1 if newline > start else end
+        blocks.append(_hash_words(raw[start:end], lower))
+        start = end
+    return np.concatenate(blocks)
+
+
+def _hash_words(raw: bytes, lower: bool) -> Hashes:
+    starts, ends, letters = word_spans(raw, lower=lower)
+    if not len(starts):
+        return np.empty(0, dtype=np.uint64)
+    base, inverse = _POWERS.upto(len(letters) + 1)
+    prefix = np.zeros(len(letters) + 1, dtype=np.uint64)
+    np.cumsum(letters * base[: len(letters)], out=prefix[1:])
+    return mix((prefix[ends] - prefix[starts]) * inverse[starts])
+
+
+def ngram_hashes(words: Hashes, length: int) -> Hashes:
+    """One hash for each run of `length` words, in order; empty where there are fewer words."""
+    count = len(words) - length + 1
+    if count <= 0:
+        return np.empty(0, dtype=np.uint64)
+    total = np.zeros(count, dtype=np.uint64)
+    factor = 1
+    for offset in range(length):
+        total += words[offset : offset + count] * np.uint64(factor)
+        factor = factor * 0xD6E8FEB86659FD93 & _MASK
+    return mix(total)
+
+
+def shingles(text: str, length: int = 5) -> Hashes:
+    """The sorted set of 5-gram hashes of a text, words split on `[^A-Za-z_0-9]` (bigcode)."""
+    return np.unique(ngram_hashes(word_hashes(text), length))
+
+
+def jaccard(left: Hashes, right: Hashes) -> float:
+    """Size of the intersection over size of the union of two sorted sets."""
+    if not len(left) or not len(right):
+        return 0.0
+    common = len(np.intersect1d(left, right, assume_unique=True))
+    return common / (len(left) + len(right) - common)

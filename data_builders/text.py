@@ -1,0 +1,177 @@
+"""Text for continued pretraining: text-code grounding, mathematics, general text, and a weak filter for code quality.
+
+Qwen2.5-Coder sieves text-code grounding data in four stages, each with a small fast model, from coarse to fine, and
+calls surviving a stage a quality label (arXiv 2409.12186, section 3.1). What each stage asks is not disclosed; ours
+are: `prose` (is it connected text rather than navigation, logs or spam?), `technical` (is it about software?),
+`grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a file
+of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own (`seeds={"technical": path}`).
+
+General text loses its code: fenced blocks, indented blocks and lines that look like statements.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment.formats import escape_special_text
+from data_builders.classifier import Classifier, train_from
+from data_builders.dataset import read_many
+from data_builders.decontamination import Decontaminator
+from data_builders.rows import clean_stream
+
+SEEDS = Path(__file__).parent / "seeds"
+GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
+MIN_WORDS = 20
+
+_FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
+_STATEMENT = re.compile(
+    r"^\s*(?:(?:def|class|import|from|return|if|for|while|public|private|static|const|let|var|function|func|fn|#include|"
+    r"package|using|struct|SELECT|INSERT|CREATE)\b[^\n]*[;:{(=]|[^\n]*[;{}]\s*|\$ [^\n]+|>>> [^\n]*|[\w.\[\]]+ = [^\n]+)$",
+    re.MULTILINE,
+)
+_MATHEMATICAL = re.compile(r"\\(?:frac|sum|int|sqrt|begin|alpha|cdot|le|ge)\b|\$[^$\n]{1,200}\$|[=<>≤≥]\s*-?\d|\d\s*[-+*/×÷^]\s*\d|"
+                           r"\b(?:theorem|lemma|proof|equation|integral|derivative|probability|polynomial|triangle|how many)\b", re.IGNORECASE)  # fmt: skip
+
+
+def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
+    columns = ("repository", "path", "commit", "license")
+    return {name: str(row.get(name) or "") for name in columns} | {
+        "text": escape_special_text(text), "language": str(row.get("language") or "text"), "kind": kind
+    }  # fmt: skip
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """The text of a document, or of a question and its answer (`question`/`answer`, `problem`/`solution`, `prompt`/...)."""
+    if isinstance(row.get("text"), str):
+        return str(row["text"])
+    for question, answer in (
+        ("question", "answer"),
+        ("problem", "solution"),
+        ("prompt", "completion"),
+        ("instruction", "output"),
+    ):
+        if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
+            return f"{row[question].strip()}\n\n{row[answer].strip()}\n"
+    raise ValueError(f"rows need `text`, or a question and an answer; these have {', '.join(sorted(map(str, row)))}")
+
+
+def without_code(text: str) -> str:
+    """The text with its code segments removed and the gaps closed."""
+    for pattern in (_FENCED, _INDENTED, _STATEMENT):
+        text = pattern.sub("", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _build(
+    inputs: Sequence[str | Path], out_dir: str | Path, title: str, rows: Iterable[dict[str, Any]], report: dict[str, Any],
+    settings: dict[str, Any], decontaminate: Sequence[str | Path], workers: int, progress: bool | None,
+) -> dict[str, Any]:  # fmt: skip
+    report["sources"] = [Path(path).name for path in inputs]
+    settings["decontaminate"] = [Path(path).name for path in decontaminate]
+    return clean_stream(
+        rows, Path(out_dir), title, settings, kind="document", workers=workers, progress=progress, report=report,
+        decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+    )  # fmt: skip
+
+
+def build_general(
+    inputs: Sequence[str | Path], out_dir: str | Path, *, decontaminate: Sequence[str | Path] = (), workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """General text without code segments; what is left with fewer than 20 words is dropped and counted."""
+    report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in read_many(inputs):
+            original = row_text(row)
+            text = without_code(original)
+            report["with_code"] += text.strip() != original.strip()
+            if len(text.split()) < MIN_WORDS:
+                report["left_out"]["too_short"] += 1
+            else:
+                yield _document(row, text, "general")
+
+    return _build(inputs, out_dir, "General text", rows(), report, {}, decontaminate, workers, progress)
+
+
+def build_math(
+    inputs: Sequence[str | Path], out_dir: str | Path, *, decontaminate: Sequence[str | Path] = (), workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    report: dict[str, Any] = {"left_out": Counter()}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in read_many(inputs):
+            text = row_text(row)
+            if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
+                yield _document(row, text, "math")
+            else:
+                report["left_out"]["not_mathematical"] += 1
+
+    return _build(inputs, out_dir, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
+
+
+def build_grounding(
+    inputs: Sequence[str | Path], out_dir: str | Path, *, threshold: float = 0.5, seeds: Mapping[str, str | Path] | None = None,
+    decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage."""
+    return _sieve(
+        GROUNDING_STAGES,
+        "grounding",
+        "Text-code grounding",
+        inputs,
+        out_dir,
+        threshold,
+        seeds,
+        decontaminate,
+        workers,
+        progress,
+    )
+
+
+def build_quality(
+    inputs: Sequence[str | Path], out_dir: str | Path, *, threshold: float = 0.5, seeds: Mapping[str, str | Path] | None = None,
+    decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Code that a weak classifier (stage `code_quality`) takes for well written."""
+    return _sieve(
+        ("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress
+    )
+
+
+def _sieve(
+    stages: Sequence[str], kind: str, title: str, inputs: Sequence[str | Path], out_dir: str | Path, threshold: float,
+    seeds: Mapping[str, str | Path] | None, decontaminate: Sequence[str | Path], workers: int, progress: bool | None,
+) -> dict[str, Any]:  # fmt: skip
+    for name in seeds or {}:
+        if name not in stages:
+            raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")
+    models: dict[str, Classifier] = {
+        name: train_from((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages
+    }
+    survivors: Counter[str] = Counter({"input": 0, **dict.fromkeys(stages, 0)})
+    survivor_bytes: Counter[str] = Counter(survivors)
+    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in read_many(inputs):
+            text = row_text(row)
+            survivors["input"] += 1
+            survivor_bytes["input"] += len(text)
+            for name, model in models.items():
+                if model.score(text) < threshold:
+                    break
+                survivors[name] += 1
+                survivor_bytes[name] += len(text)
+            else:
+                yield _document(row, text, kind)
+
+    settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
+    return _build(inputs, out_dir, title, rows(), report, settings, decontaminate, workers, progress)

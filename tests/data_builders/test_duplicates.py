@@ -1,0 +1,95 @@
+"""Exact and near-duplicates."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from data_builders.duplicates import find_duplicates, fingerprints
+from data_builders.shingles import jaccard, ngram_hashes, shingles, word_hashes
+
+
+def text_of(words: list[str]) -> str:
+    return " ".join(words)
+
+
+def random_words(seed: int, count: int = 400) -> list[str]:
+    rng = random.Random(seed)
+    return [f"w{rng.randrange(10**9)}" for _ in range(count)]
+
+
+def plain_jaccard(left: str, right: str) -> float:
+    sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in (left.split(), right.split())]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def near(words: list[str], changed: int) -> list[str]:
+    """The words with `changed` of them, evenly spread, replaced."""
+    step = len(words) // max(changed, 1)
+    return [
+        f"x{index}" if changed and index % step == 3 and index // step < changed else word
+        for index, word in enumerate(words)
+    ]
+
+
+def removed(texts: list[str], threshold: float = 0.7) -> list[int]:
+    return [item.index for item in find_duplicates(fingerprints(texts), texts.__getitem__, threshold)]
+
+
+@pytest.mark.parametrize("changed", [0, 3, 10, 40])
+def test_hashed_shingles_give_the_true_jaccard(changed: int) -> None:
+    left, right = text_of(random_words(1)), text_of(near(random_words(1), changed))
+    assert jaccard(shingles(left), shingles(right)) == pytest.approx(plain_jaccard(left, right))
+
+
+def test_words_split_where_bigcode_splits_them() -> None:
+    assert (word_hashes("foo.bar(baz_1)-Qux é") == word_hashes("foo bar baz_1 Qux ")).all()
+    assert (word_hashes("Foo") != word_hashes("foo")).all()
+    assert len(word_hashes("Zürich grüßt", lower=True)) == 2
+
+
+def test_hashes_of_long_texts_do_not_depend_on_the_blocks_they_are_cut_in() -> None:
+    words = random_words(3, 200_000)
+    whole = word_hashes(text_of(words))
+    assert len(whole) == 200_000
+    assert (whole[150_000:150_010] == word_hashes(text_of(words[150_000:150_010]))).all()
+
+
+def test_ngrams_of_too_few_words_are_empty() -> None:
+    assert len(ngram_hashes(word_hashes("one two three four"), 5)) == 0
+
+
+def test_the_first_of_equal_texts_stays() -> None:
+    texts = [text_of(random_words(number % 3)) for number in range(9)]
+    assert removed(texts) == [3, 4, 5, 6, 7, 8]
+
+
+def test_pairs_above_the_threshold_are_found_and_pairs_below_are_kept() -> None:
+    texts = []
+    for seed in range(40):
+        words = random_words(seed)
+        texts += [text_of(words), text_of(near(words, 8)), text_of(near(words, 40))]
+    similar = plain_jaccard(texts[0], texts[1])
+    different = plain_jaccard(texts[0], texts[2])
+    assert similar > 0.8 and different < 0.5
+    assert removed(texts) == [3 * number + 1 for number in range(40)]
+
+
+def test_a_candidate_is_verified_by_its_true_similarity() -> None:
+    words = random_words(5)
+    texts = [text_of(words), text_of(near(words, 8))]
+    similarity = plain_jaccard(*texts)
+    assert removed(texts, similarity - 0.001) == [1]
+    assert removed(texts, similarity + 0.001) == []
+
+
+def test_likeness_is_not_chained() -> None:
+    words = random_words(7)
+    texts = [text_of(near(words, changed)) for changed in (0, 12, 24)]
+    assert plain_jaccard(texts[0], texts[2]) < 0.7
+    assert 2 not in removed(texts) or plain_jaccard(texts[0], texts[1]) < 0.7
+
+
+def test_short_texts_are_only_exact_duplicates() -> None:
+    assert removed(["a b c", "a b d", "a b c"]) == [2]
