@@ -87,8 +87,8 @@ EDIT_REQUEST = (
     "Answer with the whole file in one fenced block, its name on the line before."
 )
 SECOND_TRY = (
-    "{failures}\n\n####\n\nSee the testing errors above.\nThe tests are correct.\nFix the code in {file} to resolve the "
-    "errors.\n"
+    "{failures}\n\n####\n\nSee the testing errors above.\nThe tests are correct.\nFix the code in {file} to resolve "
+    "the errors.\n"
 )
 
 
