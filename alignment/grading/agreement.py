@@ -87,7 +87,10 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
 
 def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> Agreement:
     verdicts = grader.grade_many(pairs)
-    rows = [(task["id"], True, "own solution", verdict, verdict.status == "passed") for (task, _), verdict in zip(pairs, verdicts, strict=True)]
+    rows: list[tuple[str, bool, str, Verdict | None, bool]] = [
+        (task["id"], True, "own solution", verdict, verdict.status == "passed")
+        for (task, _), verdict in zip(pairs, verdicts, strict=True)
+    ]
     return _compared(name, rows)
 
 

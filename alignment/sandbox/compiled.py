@@ -101,7 +101,7 @@ def _unpack(data: bytes) -> Compiled:
 
 def _store(entry: Path, compiled: Compiled) -> None:
     if compiled.files:
-        header = {"files": [[name, len(data)] for name, data in compiled.files]}
+        header: dict[str, object] = {"files": [[name, len(data)] for name, data in compiled.files]}
     else:
         header = {"problem": compiled.problem, "reason": compiled.reason}
     entry.parent.mkdir(parents=True, exist_ok=True)
