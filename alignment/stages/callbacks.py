@@ -40,7 +40,7 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
     return found[max(found)] if found else None
 
 
-class AlreadyTrained(Exception):  # noqa: N818 - it ends a loop, as StopIteration does
+class AlreadyTrained(Exception):
     """The checkpoint is the last one: its weights are loaded, and no step is left."""
 
 

@@ -37,7 +37,7 @@ def recipe(folder, **dpo):
         "export": {
             "kind": "export",
             "formats": ["f16", "q8_0"],
-            "data": "tasks.jsonl",
+            "data": "documents.jsonl",
             "max_perplexity_change": {"f16": 50.0, "q8_0": 100.0},
         },
     }

@@ -91,7 +91,7 @@ def test_split_rows_keep_every_token_in_order(tiny_tokenizer, tmp_path, source):
     text = "".join(f"line {number}\n" for number in range(60))
     samples, counts = prepare([source([{"text": text}])], tiny_tokenizer, tmp_path, max_length=50, overlong="split")
     assert max(len(sample["input_ids"]) for sample in samples) <= 50
-    whole = tiny_tokenizer.encode(text) + [formats.token_id(tiny_tokenizer, formats.ENDOFTEXT)]
+    whole = [*tiny_tokenizer.encode(text), formats.token_id(tiny_tokenizer, formats.ENDOFTEXT)]
     assert sorted(token for sample in samples for token in sample["input_ids"]) == sorted(whole)
     assert all(any(whole[at : at + 50] == sample["input_ids"] for at in range(0, len(whole), 50)) for sample in samples)
     assert counts["sources"]["rows.jsonl"]["overlong"] == 1
