@@ -74,7 +74,7 @@ def train(
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
-    metrics |= _token_rate(trainer, seconds, resumed=checkpoint is not None)
+    metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     if request.rank == 0:
         if lora:
             merged, proof = models.merge_adapter(source, folder, tokenizer, context)
@@ -124,9 +124,14 @@ def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> Non
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths, of no use to anyone
 
 
-def _token_rate(trainer: Any, seconds: float, resumed: bool) -> dict[str, float]:
-    """Real tokens per second over all ranks, where the trainer counted them and the run was whole."""
-    tokens = next((entry["num_tokens"] for entry in reversed(trainer.state.log_history) if "num_tokens" in entry), None)
+def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: bool) -> dict[str, float]:
+    """Real tokens per second over all ranks, for a run that was whole.
+
+    Where the stage prepared the tokens itself, by its own count: TRL 1.16 takes the length of one row for the tokens of
+    a whole batch without attention mask.
+    """
+    counted = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
+    tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else counted
     if not tokens or resumed or seconds <= 0:
         return {}
     return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}

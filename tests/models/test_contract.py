@@ -13,6 +13,7 @@ INIT = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 1,
+    "tie_word_embeddings": True,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "max_position_embeddings": 512,
