@@ -109,7 +109,9 @@ def _check(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
     refused = [] if arguments.fast else _refused(recipe)
     if arguments.json:
-        problems = [{"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": text} for text in refused]
+        problems = [
+            {"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": text} for text in refused
+        ]
         print(json.dumps({"ok": not refused, "name": recipe.name, "problems": problems}, indent=2))
     elif refused:
         print("\n".join(refused), file=sys.stderr)

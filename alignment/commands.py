@@ -1,9 +1,9 @@
 """The commands that need no recipe: `align evaluate`, `align export`, `align doctor`.
 
-    align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
-    align evaluate --completions FILE --out DIR      grade completions made elsewhere
-    align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
-    align doctor                                     what this machine can do
+align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
+align evaluate --completions FILE --out DIR      grade completions made elsewhere
+align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
+align doctor                                     what this machine can do
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
     """Add the commands to the command line's subparsers."""
     evaluate = commands.add_parser("evaluate", help="Measure a model, or grade completions made elsewhere.")
     evaluate.add_argument("model", nargs="?", help="a model's folder, or its name on the hub")
-    evaluate.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="benchmarks, for example humaneval or fim:rows.jsonl")
+    evaluate.add_argument(
+        "--tasks", nargs="+", default=[], metavar="NAME", help="benchmarks, for example humaneval or fim:rows.jsonl"
+    )
     evaluate.add_argument("--list", action="store_true", help="name all benchmarks")
     evaluate.add_argument("--completions", type=Path, metavar="FILE", help="grade this file instead of generating")
     evaluate.add_argument("--benchmark", help="with --completions: which benchmark, where the ids do not tell")
@@ -37,7 +39,9 @@ def add(commands: Any) -> None:
     export.add_argument("model", type=Path, help="a model's folder")
     export.add_argument("--to", nargs="+", required=True, metavar="TARGET", help="for example f16 q8_0 q4_K_M")
     export.add_argument("--out", type=Path, default=Path("export"), help="where files go (default: export)")
-    export.add_argument("--held-out", type=Path, metavar="ROWS", help="rows to compare on (default: Python's own library)")
+    export.add_argument(
+        "--held-out", type=Path, metavar="ROWS", help="rows to compare on (default: Python's own library)"
+    )
     export.add_argument("--calibration", type=Path, metavar="ROWS", help="rows for importance matrices")
     export.add_argument("--imatrix", action="store_true", help="weigh the quantization by an importance matrix")
     export.add_argument("--json", action="store_true", help="print one JSON document")
@@ -79,9 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         requests = [_request(as_request(task), arguments) for task in arguments.tasks]
         say = None if arguments.json else (lambda text: print(text, file=sys.stderr))
-        evaluate(
-            arguments.model, requests, arguments.out, seed=arguments.seed, workers=arguments.workers, progress=say
-        )
+        evaluate(arguments.model, requests, arguments.out, seed=arguments.seed, workers=arguments.workers, progress=say)
         documents = read_documents(arguments.out)
     if arguments.json:
         print(json.dumps(documents, indent=2))

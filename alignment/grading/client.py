@@ -29,7 +29,9 @@ class RemoteGrader:
     address: ``http://host:port``; the token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is given.
     """
 
-    def __init__(self, address: str, *, token: str | None = None, workers: int = 32, deadline_seconds: float = 600.0) -> None:
+    def __init__(
+        self, address: str, *, token: str | None = None, workers: int = 32, deadline_seconds: float = 600.0
+    ) -> None:
         if not address.startswith(("http://", "https://")):
             raise ValueError(f"the sandbox's address must begin with http:// or https://, not {address!r}")
         self.address = address.rstrip("/")
