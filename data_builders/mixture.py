@@ -164,7 +164,8 @@ def _check(shares: Mapping[str, float], reached: Mapping[str, int], tolerance: f
         if difference > tolerance:
             raise ValueError(
                 f"the share of {name!r} would be {reached[name] / max(total, 1):.4f} instead of {share:.4f}"
-                f": its rows are too few or too long to meet it within {tolerance}. Use more or shorter rows, or a larger `tolerance`."
+                f": its rows are too few or too long to meet it within {tolerance}. "
+                "Use more or shorter rows, or a larger `tolerance`."
             )
 
 

@@ -1,8 +1,8 @@
 """Pull requests and issues from exports that the user already has, as documents.
 
-Accepted are JSON arrays or JSONL of what `gh pr list --json ...`, `gh issue list --json ...`, and the REST interfaces of
-GitHub and GitLab give. People become `user_0`, `user_1`, ... in the order in which they speak; bots are left out. Nothing is
-fetched from anywhere.
+Accepted are JSON arrays or JSONL of what `gh pr list --json ...`, `gh issue list --json ...`, and the REST
+interfaces of GitHub and GitLab give. People become `user_0`, `user_1`, ... in the order in which they speak; bots are
+left out. Nothing is fetched from anywhere.
 """
 
 from __future__ import annotations

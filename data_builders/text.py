@@ -4,7 +4,8 @@ Qwen2.5-Coder sieves text-code grounding data in four stages, each with a small 
 calls surviving a stage a quality label (arXiv 2409.12186, section 3.1). What each stage asks is not disclosed; ours
 are: `prose` (is it connected text rather than navigation, logs or spam?), `technical` (is it about software?),
 `grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a
-file of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own (`seeds={"technical": path}`).
+file of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own
+(`seeds={"technical": path}`).
 
 General text loses its code: fenced blocks, indented blocks and lines that look like statements.
 """

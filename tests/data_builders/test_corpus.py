@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
@@ -236,7 +235,7 @@ def test_special_tokens_in_a_file_cannot_become_special_tokens(repository: MakeR
 
 
 def test_licences_come_from_files_and_headers_and_obey_the_policy(repository: MakeRepository, tmp_path: Path) -> None:
-    mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\nof this software\n"
+    mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\n"
     folder = repository(
         {
             "LICENSE": mit,
@@ -295,6 +294,8 @@ def test_a_finished_dataset_is_never_overwritten_and_an_unfinished_one_starts_ov
 
 def test_the_folder_loads_with_datasets_and_has_a_card(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha"), "b.py": code("beta")})
+    import datasets
+
     report, _ = build([folder], tmp_path / "out")
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["path"] == ["a.py", "b.py"]

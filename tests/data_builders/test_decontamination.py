@@ -17,12 +17,16 @@ from data_builders.rows import build_clean
 TASK = {
     "task_id": "Own/0",
     "entry_point": "rotate_left",
-    "prompt": 'def rotate_left(values, count):\n    """Rotate the list to the left by count places and return a new list of values."""\n',
+    "prompt": "def rotate_left(values, count):\n"
+    '    """Rotate the list to the left by count places and return a new list of values."""\n',
     "canonical_solution": "    return values[count:] + values[:count]\n",
     "test": "assert rotate_left([1, 2, 3], 1) == [2, 3, 1]",
 }
 SHORT = {"task_id": 9, "text": "Write a function to add two numbers.", "code": "def add(a, b):\n    return a + b"}
-CLEAN = 'def summarize(report):\n    """Put the figures of a report into one line for the people who read it."""\n    return report.line()\n'
+CLEAN = (
+    "def summarize(report):\n"
+    '    """Put the figures of a report into one line for the people who read it."""\n    return report.line()\n'
+)
 
 
 @pytest.fixture(scope="module")

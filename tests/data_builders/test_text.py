@@ -16,10 +16,11 @@ from data_builders.show import sample_rows, show
 from data_builders.text import GROUNDING_STAGES, SEEDS, build_general, build_grounding, build_math, without_code
 
 EXPLAINED = (
-    "The function below adds two numbers, step by step, so that you can see how it works.\n\n```python\ndef plus(left, right):\n"
-    "    return left + right\n```\n\nFirst it takes both values, then it returns the sum, because the caller needs the result."
+    "The function below adds two numbers, step by step, so that you can see how it works.\n\n"
+    "```python\ndef plus(left, right):\n    return left + right\n```\n\nFirst it takes both values,"
+    " then it returns the sum, because the caller needs the result."
 )
-RECIPE = "Cut the onions and cook them slowly in butter until they are golden, then add the tomatoes and salt and let it simmer."
+RECIPE = "Cut the onions and cook them slowly in butter until they are golden, then add tomatoes and let it simmer."
 MENU = "Home | About | Contact | Login | Register | Privacy | Terms"
 
 
@@ -61,7 +62,7 @@ def test_seeds_can_be_replaced(tmp_path: Path) -> None:
 
 
 def test_general_text_loses_its_code(tmp_path: Path) -> None:
-    text = "Text before.\n\n```python\nx = 1\n```\n\nText between.\n\n    indented = code()\n\nreturn value;\nText after.\n"
+    text = "Text before.\n\n```python\nx = 1\n```\n\nText between.\n\n    indented = code()\n\nreturn x;\nText after.\n"
     assert without_code(text) == "Text before.\n\nText between.\n\nText after.\n"
     path = jsonl(tmp_path / "in.jsonl", [{"text": f"{EXPLAINED}\n{RECIPE}"}, {"text": "too short"}])
     report = build_general([path], tmp_path / "out")
