@@ -28,7 +28,8 @@ BUILDERS: Mapping[str, str] = {
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "synthetic": (
         "documents.jsonl", "conversations.jsonl", "long.jsonl", "rl.jsonl",
-        "heldout-fim.jsonl", "heldout-short.jsonl", "heldout-long.jsonl", "tokenizer",
+        "heldout-fim.jsonl", "heldout-short.jsonl", "heldout-long.jsonl",
+        "heldout-documents.jsonl", "tokenizer",
     ),
     "preferences": ("preferences.jsonl",),
 }  # fmt: skip

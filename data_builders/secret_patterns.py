@@ -4,7 +4,6 @@ The formats are those that the issuers document. Each pattern has literal hints;
 searched with the pattern, which is what makes the scan fast.
 """
 
-
 from __future__ import annotations
 
 import re

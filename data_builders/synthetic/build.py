@@ -11,13 +11,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from data_builders.synthetic.documents import module_documents, repository_documents
+from data_builders.synthetic.documents import module_documents, notes_documents, repository_documents
 from data_builders.synthetic.grammar import draw_composition, draw_distinct
 from data_builders.synthetic.problems import Row, file_problem, fim_task, stated_problem
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""Fill-in-the-middle, an instruction that states its steps, or one whose first step is a function of the file it shows."""
+"""Fill-in-the-middle, an instruction that states its steps, or one whose first step is in the file that it shows."""
 
 
 def build_documents(
@@ -26,6 +26,7 @@ def build_documents(
     seed: int,
     modules: int,
     repositories: int = 0,
+    notes: int = 0,
     standard_library: int = 0,
     history: int = 0,
     checkout: Path | None = None,
@@ -37,6 +38,7 @@ def build_documents(
         seed: Decides every random choice.
         modules: Modules of the grammar.
         repositories: Small repositories of the grammar, two files each.
+        notes: Pages that say in words what functions do, then show them.
         standard_library: Characters of the standard library, about.
         history: Characters of commits, at most about; fewer where the history is shorter.
         checkout: The git checkout for `history`.
@@ -44,6 +46,7 @@ def build_documents(
     parts = [
         module_documents(seed, modules),
         repository_documents(seed, repositories),
+        notes_documents(seed, notes),
         standard_library_documents(seed, standard_library),
     ]
     if history and checkout is not None:
@@ -64,18 +67,15 @@ def build_conversations(
         functions: Least and most functions in such a file: the length of the input.
     """
     generator = random.Random(f"{seed}-conversations-{stated}-{files}-{functions}")
-    rows = [
+    problems = [
         stated_problem(draw_composition(generator, generator.choice((1, 2, 2, 3, 3)), "train"), generator)
         for _ in range(stated)
     ]
-    rows += [
-        file_problem(
-            draw_composition(generator, generator.choice((2, 3)), "train"), generator, generator.randint(*functions)
-        )
-        for _ in range(files)
-    ]
-    generator.shuffle(rows)
-    return write_rows(path, (problem.conversation() for problem in rows))
+    for _ in range(files):
+        composition = draw_composition(generator, generator.choice((2, 3)), "train")
+        problems.append(file_problem(composition, generator, generator.randint(*functions)))
+    generator.shuffle(problems)
+    return write_rows(path, (problem.conversation() for problem in problems))
 
 
 def build_tasks(

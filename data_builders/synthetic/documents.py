@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from data_builders.synthetic.grammar import Composition, draw_composition, draw_name, draw_names
+from data_builders.synthetic.grammar import Composition, draw_composition, draw_name, draw_names, draw_summary
 from data_builders.synthetic.problems import Row, caller_source, draw_path, join_functions
 
 
@@ -30,25 +30,23 @@ def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterato
         if generator.random() < callers and len(composition.operations) > 1:
             text = join_functions(split_in_two(composition, generator))
         else:
-            text = composition.source(draw_name(generator))
+            text = composition.source(draw_name(generator), draw_summary(composition, generator))
         yield document(text, f"synthetic-{number:05d}", draw_path(generator))
 
 
 def split_in_two(composition: Composition, generator: random.Random) -> list[str]:
     """The composition as two functions, of which the second calls the first."""
-    cut = generator.randint(1, len(composition.operations) - 1)
-    helper, rest = Composition(composition.operations[:cut]), Composition(composition.operations[cut:])
+    helper, rest = composition.cut(generator)
     used, name = draw_name(generator), draw_name(generator)
     return [helper.source(used), caller_source(name, used, helper, rest)]
 
 
 def repository_documents(seed: int, count: int) -> Iterator[Row]:
-    """Files of `count` small repositories, in order: a module of helpers, then a module that imports one and goes on with it."""
+    """Files of `count` small repositories, in order: helpers, then a module that imports one and goes on."""
     generator = random.Random(f"{seed}-repositories")
     for number in range(count):
         composition = draw_composition(generator, generator.choice((2, 3)), "train")
-        cut = generator.randint(1, len(composition.operations) - 1)
-        helper, rest = Composition(composition.operations[:cut]), Composition(composition.operations[cut:])
+        helper, rest = composition.cut(generator)
         used, name, other = draw_name(generator), draw_name(generator), draw_name(generator)
         package = generator.choice(("app", "core", "lib", "shop", "tools"))
         helpers = [helper.source(used), draw_composition(generator, generator.choice((1, 2)), "train").source(other)]
@@ -60,14 +58,14 @@ def repository_documents(seed: int, count: int) -> Iterator[Row]:
 
 
 def notes_documents(seed: int, count: int) -> Iterator[Row]:
-    """`count` pages of notes: what one to three functions do, in words, then their code in another order.
+    """`count` pages of notes: what one or two functions do, in words, then their code in another order.
 
     This is the text-code grounding of the grammar: who predicts the code well has read the words above it.
     """
     generator = random.Random(f"{seed}-notes")
     for number in range(count):
         entries, sources = [], []
-        for name in draw_names(generator, generator.choice((1, 1, 2, 3))):
+        for name in draw_names(generator, generator.choice((1, 1, 1, 2))):
             composition = draw_composition(generator, generator.choice((1, 2, 2, 3)), "train")
             phrasing = tuple(generator.randrange(3) for _ in composition.operations)
             entries.append(f"- `{name}({composition.argument})`: {composition.summary(phrasing)}.\n")

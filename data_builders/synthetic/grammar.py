@@ -1,7 +1,7 @@
 """Compositions of operations: small documented functions, their splits and their reference results.
 
-A composition is one to three operations whose kinds fit together. Which split it belongs to is a hash of its names: a held-out
-function is a composition that training never shows, made of steps that training shows in other company.
+A composition is one to three operations whose kinds fit together. Which split it belongs to is a hash of its names: a
+held-out function is a composition that training never shows, made of steps that training shows in other company.
 """
 
 import hashlib
@@ -13,105 +13,21 @@ from typing import Any
 from data_builders.synthetic.operations import OPERATIONS, VARIABLES, Operation
 
 SPLITS = {"train": 70, "rl": 15, "dev": 5, "heldout": 10}
-"""Share of the compositions in each split, in percent: `rl` gives prompts for preferences and GRPO, `dev` is for tuning."""
+"""Percent of the compositions in each split: `rl` gives prompts for preferences and GRPO, `dev` is for tuning."""
 
-_VERBS = [
-    "build",
-    "clean",
-    "check",
-    "count",
-    "fetch",
-    "filter",
-    "find",
-    "fix",
-    "get",
-    "load",
-    "make",
-    "merge",
-    "move",
-    "pack",
-    "parse",
-    "pick",
-    "plan",
-    "prepare",
-    "process",
-    "read",
-    "scan",
-    "send",
-    "shape",
-    "show",
-    "sort",
-    "split",
-    "store",
-    "sum",
-    "track",
-    "trim",
-]
-_NOUNS = [
-    "items",
-    "rows",
-    "lines",
-    "names",
-    "data",
-    "files",
-    "keys",
-    "notes",
-    "orders",
-    "parts",
-    "points",
-    "prices",
-    "records",
-    "results",
-    "scores",
-    "stock",
-    "tags",
-    "tasks",
-    "terms",
-    "units",
-    "users",
-    "views",
-    "words",
-    "logs",
-    "books",
-    "cards",
-    "carts",
-    "cells",
-    "codes",
-    "costs",
-    "dates",
-    "days",
-    "fields",
-    "goods",
-    "jobs",
-    "labels",
-    "levels",
-    "links",
-    "lists",
-    "loads",
-]
-_TEXT_WORDS = [
-    "apple",
-    "Data",
-    "42",
-    "the",
-    "quick",
-    "fox",
-    "a1",
-    "Banana",
-    "tree",
-    "on",
-    "code",
-    "7up",
-    "Zoo",
-    "eel",
-    "over",
-    "Lazy",
-    "dog",
-    "x2",
-    "banana",
-    "the",
-    "idea",
-]
+# Words in a block read better than a list of quoted ones.  # ruff: noqa: SIM905
+_VERBS = """
+build clean check count fetch filter find fix get load make merge move pack parse pick plan prepare process read scan
+send shape show sort split store sum track trim
+""".split()
+_NOUNS = """
+items rows lines names data files keys notes orders parts points prices records results scores stock tags tasks terms
+units users views words logs books cards carts cells codes costs dates days fields goods jobs labels levels links
+lists loads
+""".split()
+_TEXT_WORDS = """
+apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 banana the idea
+""".split()
 
 
 @dataclass(frozen=True)
@@ -154,20 +70,41 @@ class Composition:
         """The lines of the body, without indentation and without the return."""
         return [f"{VARIABLES[operation.gives]} = {operation.line}" for operation in self.operations]
 
-    def summary(self, phrasing: tuple[int, ...] | None = None) -> str:
-        """`keep the even numbers, then reverse the list`, each step in the chosen phrase (the first without a choice)."""
-        chosen = phrasing or (0,) * len(self.operations)
-        return ", then ".join(operation.phrases[i] for operation, i in zip(self.operations, chosen, strict=True))
+    def summary(self, phrasing: tuple[int, ...] | None = None, between: str = ", then ", first: int = 1) -> str:
+        """`keep the even numbers #1, then reverse the list #2`, each step in the chosen phrase (by default the first).
 
-    def source(self, name: str) -> str:
-        """The function as Python source, docstring included, ending with a newline."""
-        return render(name, self.argument, self.summary(), self.steps(), VARIABLES[self.gives])
+        The mark behind a step stands again above its line in the code: that is how a reader finds the line of a step.
+        """
+        chosen = phrasing or (0,) * len(self.operations)
+        return between.join(
+            f"{operation.phrases[i]} #{number}"
+            for number, (operation, i) in enumerate(zip(self.operations, chosen, strict=True), start=first)
+        )
+
+    def cut(self, generator: random.Random) -> tuple["Composition", "Composition"]:
+        """A first and a second part, such that the first alone is no held-out function either."""
+        parts = [
+            (Composition(self.operations[:i]), Composition(self.operations[i:])) for i in range(1, len(self.operations))
+        ]
+        return generator.choice([pair for pair in parts if pair[0].split == "train"])
+
+    def source(self, name: str, summary: str | None = None) -> str:
+        """The function as Python source with `summary` as its docstring (none if empty), ending with a newline."""
+        return render(
+            name, self.argument, self.summary() if summary is None else summary, self.steps(), VARIABLES[self.gives]
+        )
 
 
 def render(name: str, argument: str, summary: str, steps: list[str], returned: str) -> str:
-    """A function of one argument with a docstring of one line, one line per step and a return."""
-    body = "".join(f"    {step}\n" for step in steps)
-    return f'def {name}({argument}):\n    """{summary[0].upper()}{summary[1:]}."""\n{body}    return {returned}\n'
+    """A function of one argument: a docstring of one line unless `summary` is empty, one line per step, a return."""
+    body = "".join(f"    #{number}\n    {step}\n" for number, step in enumerate(steps, start=1))
+    docstring = f'    """{summary[0].upper()}{summary[1:]}."""\n' if summary else ""
+    return f"def {name}({argument}):\n{docstring}{body}    return {returned}\n"
+
+
+def draw_summary(composition: Composition, generator: random.Random, between: str = ", then ") -> str:
+    """The steps of a composition in words, each in one of its three phrases."""
+    return composition.summary(tuple(generator.randrange(3) for _ in composition.operations), between)
 
 
 def execute(source: str, name: str, inputs: list[Any]) -> list[Any]:

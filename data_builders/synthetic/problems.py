@@ -1,8 +1,8 @@
 """From compositions to rows: conversations, executable tasks and fill-in-the-middle tasks.
 
-A problem either states all its steps, or comes with a file and names one of its functions as the first step. The second kind
-needs what the file says; how many functions the file has decides how long the input is. Its answer repeats the function of
-the file, so that it runs by itself.
+A problem either states all its steps, or comes with a file and names one of its functions as the first step. The second
+kind needs what the file says; how many functions the file has decides how long the input is. Its answer repeats the
+function of the file, so that it runs by itself.
 """
 
 import json
@@ -16,6 +16,7 @@ from data_builders.synthetic.grammar import (
     draw_inputs,
     draw_name,
     draw_names,
+    draw_summary,
     execute,
     render,
 )
@@ -66,51 +67,50 @@ def call_tests(source: str, entry_point: str, composition: Composition, generato
     return json.dumps({"cases": cases, "tolerance": None})
 
 
+ENTRY_POINT = "solve"
+"""What every problem asks to call its function: the steps are the task, not the name."""
+
+
 def stated_problem(composition: Composition, generator: random.Random) -> Problem:
     """A problem that states every step, in one of three wordings, each step in one of its three phrases."""
-    name = draw_name(generator)
-    phrasing = tuple(generator.randrange(3) for _ in composition.operations)
-    summary = composition.summary(phrasing)
-    signature = f"`{name}({composition.argument})`"
-    numbered = "\n".join(f"{i}. {step}" for i, step in enumerate(summary.split(", then "), start=1))
-    prompt = generator.choice(
+    return Problem(_instruction(composition, generator), composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition)
+
+
+def _instruction(composition: Composition, generator: random.Random) -> str:
+    signature = f"{ENTRY_POINT}({composition.argument})"
+    in_line, listed = (draw_summary(composition, generator, between) for between in (", then ", "\n"))
+    return generator.choice(
         (
-            f"Write a Python function {signature}: {summary}.",
-            f"Implement {signature} in Python. It should {summary}.",
-            f"Write a Python function {signature} that takes these steps:\n{numbered}",
+            f"Write a Python function {signature}: {in_line}.",
+            f"Implement {signature} in Python. It should {in_line}.",
+            f"Write a Python function {signature} that takes these steps:\n{listed}",
         )
     )
-    return Problem(prompt, composition.source(name), name, composition)
 
 
 def file_problem(composition: Composition, generator: random.Random, functions: int) -> Problem:
-    """A problem whose first steps are a function of the file that comes with it.
+    """A problem with the file that its function will join, shown behind the instruction.
 
     Args:
-        composition: All steps, two at least; the file's function takes the first ones.
+        composition: All steps.
         generator: Source of every choice.
-        functions: How many functions the file has, the one that matters among them.
+        functions: How many functions the file has: they decide how far the answer stands from what it must do.
     """
-    cut = generator.randint(1, len(composition.operations) - 1)
-    helper, rest = Composition(composition.operations[:cut]), Composition(composition.operations[cut:])
-    names = draw_names(generator, functions + 1)
-    used, name = names[-2:]
-    sources = [draw_composition(generator, generator.choice((1, 2)), "train").source(other) for other in names[:-2]]
-    sources.insert(generator.randint(0, len(sources)), helper.source(used))
-    phrasing = tuple(generator.randrange(3) for _ in rest.operations)
+    sources = [
+        draw_composition(generator, generator.choice((1, 2)), "train").source(other)
+        for other in draw_names(generator, functions)
+    ]
     prompt = (
-        f"File `{draw_path(generator)}`:\n```python\n{join_functions(sources)}```\n"
-        f"Write a Python function `{name}({composition.argument})`: apply `{used}`, then {rest.summary(phrasing)}. "
-        f"Repeat `{used}` in the answer."
+        f"{_instruction(composition, generator)}\n"
+        f"It joins the file `{draw_path(generator)}`:\n```python\n{join_functions(sources)}```"
     )
-    answer = join_functions([helper.source(used), caller_source(name, used, helper, rest)])
-    return Problem(prompt, answer, name, composition)
+    return Problem(prompt, composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition)
 
 
 def caller_source(name: str, used: str, helper: Composition, rest: Composition) -> str:
     """A function that calls `used` (which computes `helper`) and goes on with `rest`."""
     steps = [f"{VARIABLES[helper.gives]} = {used}({helper.argument})", *rest.steps()]
-    summary = f"apply {used}, then {rest.summary()}"
+    summary = f"apply {used} #1, then {rest.summary(first=2)}"
     return render(name, helper.argument, summary, steps, VARIABLES[rest.gives])
 
 
@@ -128,7 +128,7 @@ def draw_path(generator: random.Random) -> str:
 def fim_task(composition: Composition, identifier: str, generator: random.Random) -> Row:
     """A fill-in-the-middle task: whole lines of the body are missing, the return line may be one of them.
 
-    The row is a task with `prefix`, `suffix` and `middle` besides; the program under test is prefix + completion + suffix.
+    The row is a task with `prefix`, `suffix` and `middle` besides; under test is prefix + completion + suffix.
     """
     name = draw_name(generator)
     source = composition.source(name)

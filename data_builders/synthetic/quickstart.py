@@ -6,11 +6,12 @@ are compositions that occur in nothing that trains; and the tokenizer, trained o
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from data_builders.synthetic.build import build_conversations, build_documents, build_tasks
+from data_builders.synthetic.build import TaskForm, build_conversations, build_documents, build_tasks
 from data_builders.synthetic.tokenizer import train_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -71,22 +72,18 @@ def build(
             out / "long.jsonl", seed=seed + 1, files=long_conversations, functions=long
         ),
     }
-    for name, split, form, count, functions in (
+    tasks: list[tuple[str, str, TaskForm, int, tuple[int, int]]] = [
         ("rl", "rl", "stated", rl_tasks, short),
         ("heldout-fim", "heldout", "fim", heldout_tasks, short),
         ("heldout-short", "heldout", "stated", heldout_tasks, short),
         ("heldout-long", "heldout", "file", heldout_tasks, long),
-    ):
+    ]
+    for name, split, form, count, functions in tasks:
         counts[name] = build_tasks(
-            out / f"{name}.jsonl",
-            seed=seed,
-            split=split,
-            form=form,
-            count=count,
-            functions=functions,  # type: ignore[arg-type]
+            out / f"{name}.jsonl", seed=seed, split=split, form=form, count=count, functions=functions
         )
-    import json
-
+    # Documents of another seed, to compare exported models on.
+    counts["heldout_documents"] = build_documents(out / "heldout-documents.jsonl", seed=seed + 2, modules=300)
     with documents.open(encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for line in file]
     train_tokenizer(texts, vocab_size, out / "tokenizer")

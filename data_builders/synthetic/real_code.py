@@ -14,7 +14,7 @@ LARGEST_FILE = 40_000
 
 
 def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
-    """Modules of the standard library (no tests, no packages from elsewhere), about `characters` in all, chosen by a hash."""
+    """Modules of the standard library (no tests, no other packages), about `characters` in all, chosen by a hash."""
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__", "encodings"}
     paths = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts)]
@@ -31,7 +31,7 @@ def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
 
 
 def history_documents(checkout: Path, characters: int, *, license: str = "Apache-2.0") -> Iterator[Row]:
-    """Commits of a git checkout that touch Python, oldest first: the message, then the patch; about `characters` in all.
+    """Commits of a git checkout that touch Python, oldest first: message, then patch; about `characters` in all.
 
     Yields nothing where `checkout` is no git checkout, such as an unpacked source archive.
     """

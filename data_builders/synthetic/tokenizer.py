@@ -1,4 +1,4 @@
-"""A small byte-level BPE tokenizer with the structure of Qwen2.5-Coder's: same normalizer, same split, same added tokens."""
+"""A small byte-level BPE tokenizer built like Qwen2.5-Coder's: same normalizer, same split, same added tokens."""
 
 import json
 from collections.abc import Iterable
