@@ -1,14 +1,12 @@
-"""The words of the grammar: small operations on lists of integers, strings and lists of words.
+"""The words of the grammar: small operations on lists of integers and on strings.
 
 An operation is one line of Python and three ways to say it in English. The line reads and writes the variable of its
-kind (`values`, `text`, `words`, `number`), so that a phrase decides its line alone, wherever it stands in a function.
+kind (`values` or `text`), so that a phrase decides its line alone, wherever it stands in a function.
 """
-
-# ruff: noqa: E501 (tables: one operation a line)
 
 from dataclasses import dataclass
 
-VARIABLES = {"numbers": "values", "text": "text", "words": "words", "number": "number"}
+VARIABLES = {"numbers": "values", "text": "text"}
 """The variable that holds a value of each kind."""
 
 
@@ -47,9 +45,6 @@ drop_first | values[1:] | drop the first number | skip the leading number | remo
 drop_last | values[:-1] | drop the last number | skip the trailing number | remove the number at the end
 """
 
-_NUMBERS_TO_NUMBER = """
-"""
-
 _TEXT_TO_TEXT = """
 lower | text.lower() | convert to lower case | make all letters small | write it without capitals
 upper | text.upper() | convert to upper case | make all letters capital | write it in capitals
@@ -69,21 +64,6 @@ twice | text + text | repeat the text | join the text with itself | write the te
 exclaim | text + "!" | append an exclamation mark | end with an exclamation mark | add ! at the end
 """
 
-_TEXT_TO_NUMBER = """
-"""
-
-_TEXT_TO_WORDS = """
-"""
-
-_WORDS_TO_WORDS = """
-"""
-
-_WORDS_TO_TEXT = """
-"""
-
-_WORDS_TO_NUMBER = """
-"""
-
 
 def _read(table: str, takes: str, gives: str) -> list[Operation]:
     operations = []
@@ -95,12 +75,6 @@ def _read(table: str, takes: str, gives: str) -> list[Operation]:
 
 OPERATIONS: tuple[Operation, ...] = (
     *_read(_NUMBERS_TO_NUMBERS, "numbers", "numbers"),
-    *_read(_NUMBERS_TO_NUMBER, "numbers", "number"),
     *_read(_TEXT_TO_TEXT, "text", "text"),
-    *_read(_TEXT_TO_NUMBER, "text", "number"),
-    *_read(_TEXT_TO_WORDS, "text", "words"),
-    *_read(_WORDS_TO_WORDS, "words", "words"),
-    *_read(_WORDS_TO_TEXT, "words", "text"),
-    *_read(_WORDS_TO_NUMBER, "words", "number"),
 )
 """All operations, in a fixed order: the order is part of what a seed means."""
