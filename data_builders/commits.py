@@ -5,7 +5,6 @@ Filters as CommitPackFT publishes them (arXiv 2308.07124): files of at most 50,0
 file 20% of the time, else a window of 31 lines around the change.
 """
 
-# ruff: noqa: E501 - a pattern reads best on one line
 from __future__ import annotations
 
 import difflib

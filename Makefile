@@ -1,0 +1,38 @@
+# Two commands do everything: `make quickstart` and `make test`. Both set up a virtual environment in this folder first,
+# with exact versions (constraints.txt), and touch nothing outside of it.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup quickstart test test-all lint clean
+
+quickstart: setup
+	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/run.py recipes/quickstart.yaml
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What CI runs: also the tests that take minutes.
+test-all: setup
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+# torch comes first: packages that build against it must find this version and no other.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-build-isolation --editable '.[gguf,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs

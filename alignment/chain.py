@@ -1,0 +1,219 @@
+"""The chain: runs the steps of a recipe that are not done yet, each in fresh processes.
+
+Knows nothing of what a kind of stage does. A step is done when its artifact.json is there; killed halfway, the same
+command goes on; changed, it and what follows it run anew beside the old artifacts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alignment import artifacts, ladder, processes
+from alignment.console import duration, say
+from alignment.plan import Step, plan
+from alignment.processes import StageFailed, World
+from alignment.recipe import Recipe
+
+
+class ChainStopped(RuntimeError):
+    """The chain ended before its last step; the message says why, and what to do."""
+
+
+def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str | None = None) -> list[Step]:
+    """Run every step that is not done, up to and including `until`. Raises ChainStopped."""
+    world = World.from_environment(environment)
+    if world.rank == 0:
+        recipe.folder.mkdir(parents=True, exist_ok=True)
+    with _lock(recipe.folder, world), _terminable():
+        steps = plan(recipe)
+        if until is not None and until not in [step.name for step in steps]:
+            raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
+        if world.rank == 0:
+            _configs_checked(recipe, steps, environment)
+        for number, step in enumerate(steps):
+            _run_step(recipe, step, steps, number, world, environment)
+            if step.name == until:
+                break
+        if world.rank == 0:
+            _summary(recipe, steps)
+    return steps
+
+
+def _run_step(
+    recipe: Recipe, step: Step, steps: Sequence[Step], number: int, world: World, environment: Mapping[str, str]
+) -> None:
+    position = f"[{number + 1}/{len(steps)}] {step.name}"
+    if step.artifact() is None:
+        if world.rank == 0:
+            say(f"{position} ({step.kind}) ...")
+        try:
+            if step.trains or world.rank == 0:
+                _execute(recipe, step, number, world, environment)
+            else:
+                pulse = step.folder / "heartbeat"
+                processes.wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
+        except StageFailed as error:
+            raise ChainStopped(
+                f"stage {step.name!r} {error}\n"
+                "  Everything before it is kept. Mend what the log names and run the same command again: "
+                "it goes on from here."
+            ) from None
+    elif world.rank == 0:
+        say(f"{position}: already done, {step.folder.name}")
+    if world.rank == 0:
+        artifacts.link(recipe.folder, step.name, step.folder)
+        if step.rung is not None:
+            for line in ladder.table([step]):
+                say(f"      {line}")
+            ladder.write(recipe, steps)
+    failed = ladder.broken_gates(recipe, step, steps)
+    if failed:
+        raise ChainStopped(
+            "\n".join(failed)
+            + "\n  All artifacts are kept. Change the stage's settings and run again (only it and what follows runs "
+            "anew), or allow more in its `gate`."
+        )
+
+
+def _execute(recipe: Recipe, step: Step, number: int, world: World, environment: Mapping[str, str]) -> None:
+    started, clock = datetime.now(UTC), time.monotonic()
+    logs = step.folder / "logs"
+    child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
+    trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
+    if world.rank != 0:
+        if not trained:
+            processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
+        pulse = step.folder / "heartbeat"
+        processes.wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
+        return
+    with processes.heartbeat(step.folder / "heartbeat"):
+        if not trained:
+            processes.run("alignment.stages", step.request, logs / "rank0.log", child)
+        result = _result(step)
+        if step.trains:
+            alone = processes.child_environment(environment, world, alone=True, port_offset=0)
+            contract = {
+                "model": str(step.folder / "model"),
+                "kind": step.kind,
+                "out": str(step.folder),
+                "must_stop": recipe.contract.must_stop,
+            }
+            processes.run("alignment.contract", contract, logs / "contract.log", alone)
+            result["contract"] = _json(step.folder / "contract.json")
+        seconds = time.monotonic() - clock
+        artifacts.write_json(
+            step.folder / artifacts.ARTIFACT,
+            {
+                "stage": step.name,
+                "kind": step.kind,
+                "fingerprint": step.fingerprint,
+                "settings": step.request["stage"],
+                "inputs": step.inputs,
+                "model": step.model,
+                "seed": step.seed,
+                "world_size": world.size,
+                "versions": artifacts.versions(),
+                "git_commit": artifacts.git_commit(Path(__file__).parent),
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(seconds, 1),
+                **result,
+            },
+        )
+    for temporary in ("checkpoints", "prepared", "start"):
+        shutil.rmtree(step.folder / temporary, ignore_errors=True)
+    say(f"      done in {duration(seconds)}")
+
+
+def _result(step: Step) -> dict[str, Any]:
+    result = _json(step.folder / "result.json")
+    if result is None:
+        raise StageFailed(f"ended without a result\n{processes.last_words(step.folder / 'logs' / 'rank0.log')}")
+    return result
+
+
+def _json(path: Path) -> Any:
+    import json
+
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping[str, str]) -> None:
+    """Build TRL's dataclasses once for real, before the first step: an impossible setting must not surface hours in.
+
+    Costs the import of TRL, so it is skipped when all is done or the same settings passed before.
+    """
+    waiting = [step.request["stage"] for step in steps if step.trains and step.artifact() is None]
+    if not waiting:
+        return
+    mark = artifacts.fingerprint([waiting, artifacts.versions()])
+    passed = recipe.folder / ".configs-checked"
+    if passed.is_file() and passed.read_text() == mark:
+        return
+    child = processes.child_environment(environment, World(0, 1, None), alone=True, port_offset=0)
+    log = recipe.folder / "check.log"
+    log.unlink(missing_ok=True)
+    try:
+        processes.run("alignment.stages.configs", {"stages": waiting}, log, child)
+    except StageFailed:
+        raise ChainStopped(f"settings that TRL or PEFT refuse:\n{processes.last_words(log)}") from None
+    artifacts.write_text(passed, mark)
+
+
+def _summary(recipe: Recipe, steps: Sequence[Step]) -> None:
+    from alignment import report
+
+    if any(step.rung for step in steps):
+        say("")
+        for line in ladder.table([step for step in steps if step.rung]):
+            say(line)
+    page = report.write(recipe, steps)
+    say(f"report: {page}")
+
+
+@contextmanager
+def _lock(folder: Path, world: World) -> Iterator[None]:
+    """One chain at a time per output folder: rank 0 holds the lock for all."""
+    if world.rank != 0:
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ChainStopped(
+                f"another run of this recipe is under way in {folder}: wait for it, or stop it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks (some network mounts): go on unguarded
+        yield
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn the launcher's SIGTERM into an exception, so that the stage's process is ended too."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: somebody else's program
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""One small module per benchmark family; each function takes a `Request` and returns a `Benchmark`."""

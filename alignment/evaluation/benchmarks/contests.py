@@ -1,0 +1,202 @@
+"""LiveCodeBench (windows by date) and BigCodeBench (full and hard), in the prompts of `qwencoder-eval/instruct`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import re
+import zlib
+from typing import Any
+
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.extraction import add_imports, extract_code
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.request import Request
+
+LIVECODEBENCH = Home(
+    file="livecodebench.jsonl",
+    aliases=("test.jsonl", "test5.jsonl"),
+    url="https://huggingface.co/datasets/livecodebench/code_generation_lite",
+    note="Join its test*.jsonl files.",
+)
+SYSTEM_PROMPT = "You are a helpful assistant."
+TASK = (
+    "\nYou will be given a question (problem specification) and will generate a correct Python program that matches "
+    "the specification and passes all tests. You will NOT return anything except for the program.\n\n"
+    "Question: {question}\n\n"
+)
+WITH_STARTER = (
+    "You will use the following starter code to write the solution to the problem and enclose your code within "
+    "delimiters.\n```python\n{starter}\n```\n\n"
+)
+WITHOUT_STARTER = (
+    "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the sample "
+    "inputs). Enclose your code within delimiters as follows.\n```python\n# YOUR CODE HERE\n```\n\n"
+)
+ENTRY = "\n\ndef __entry__(*arguments):\n    return Solution().{name}(*arguments)\n"
+
+
+def livecodebench(request: Request) -> Benchmark:
+    """`livecodebench` is all problems, `livecodebench:2024-07..2024-11` a window of contest dates (months, both in)."""
+    window = request.benchmark.partition("@")[2]
+    rows = [row for row in read_rows(locate(request, LIVECODEBENCH)) if in_window(row["contest_date"], window)]
+    problems = [
+        Problem(id=row["question_id"], prompt=livecodebench_prompt(row), task=livecodebench_task(row), row=row)
+        for row in rows[: request.limit]
+    ]
+
+    def assemble(problem: Problem, completion: str) -> str:
+        name = _function(problem.row)
+        code = extract_code(completion, entry_point="Solution" if name else None)
+        return add_imports(code) + (ENTRY.format(name=name) if name else "")
+
+    return Benchmark(
+        name=request.benchmark,
+        problems=problems,
+        mode="chat",
+        max_new_tokens=2000,
+        assemble=assemble,
+        n=10,
+        temperature=0.2,
+        top_p=0.95,
+    )
+
+
+def in_window(date: str, window: str) -> bool:
+    """Whether a date lies in `first..last`, both by month and both inclusive; everything lies in an empty window."""
+    if not window:
+        return True
+    first, dots, last = window.partition("..")
+    if not dots or not all(re.fullmatch(r"\d{4}-\d{2}", month) for month in (first, last)):
+        raise ValueError(f"livecodebench@{window}: a window is two months, as in livecodebench@2024-07..2024-11")
+    return first <= date[:7] <= last
+
+
+def livecodebench_prompt(row: Row) -> Chat:
+    form = WITH_STARTER.format(starter=row["starter_code"]) if row["starter_code"] else WITHOUT_STARTER
+    question = TASK.format(question=row["question_content"]) + form
+    return Chat(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
+
+
+def _function(row: Row) -> str:
+    return str(json.loads(row.get("metadata") or "{}").get("func_name") or "")
+
+
+def livecodebench_task(row: Row) -> Row:
+    cases = [*json.loads(row["public_test_cases"]), *private_cases(row["private_test_cases"])]
+    tests: Row
+    if _function(row):
+        tests = {
+            "cases": [
+                {
+                    "args": [json.loads(line) for line in case["input"].split("\n") if line.strip()],
+                    "expected": json.loads(case["output"]),
+                }
+                for case in cases
+            ]
+        }
+    else:
+        tests = {"cases": [{"stdin": case["input"], "stdout": case["output"]} for case in cases]}
+    return {
+        "id": row["question_id"],
+        "prompt": row["question_content"],
+        "language": "python",
+        "kind": "calls" if _function(row) else "stdio",
+        "tests": json.dumps(tests),
+        "entry_point": "__entry__" if _function(row) else None,
+        "source": "livecodebench",
+        "split": "test",
+    }
+
+
+class _TextOnly(pickle.Unpickler):
+    """LiveCodeBench packs a JSON text with pickle; nothing else is taken from there, as a pickle can run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"a test file asks for {module}.{name}: refused")
+
+
+def private_cases(packed: str) -> list[Row]:
+    try:
+        return list(json.loads(packed))
+    except ValueError:
+        text = _TextOnly(io.BytesIO(zlib.decompress(base64.b64decode(packed)))).load()
+        return list(json.loads(text))
+
+
+BIGCODEBENCH = {
+    "bigcodebench": Home(
+        file="bigcodebench.jsonl",
+        aliases=("BigCodeBench.jsonl", "BigCodeBench-v0.1.0_hf.jsonl"),
+        url="https://huggingface.co/datasets/bigcode/bigcodebench",
+    ),
+    "bigcodebench-hard": Home(
+        file="bigcodebench-hard.jsonl",
+        aliases=("BigCodeBench-Hard.jsonl",),
+        url="https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+    ),
+}
+COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
+BASE_STOPS = ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
+REQUEST = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+    "```\n{prompt}\n```\n"
+)
+PREFILL = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:\n"
+    "```python\n"
+)
+RUN_TESTS = (
+    "\n\nimport unittest as __unittest\n"
+    "__result = __unittest.TextTestRunner(verbosity=0).run(__unittest.TestLoader().loadTestsFromTestCase(TestCases))\n"
+    "assert __result.testsRun and __result.wasSuccessful(), 'tests failed'\n"
+)
+
+
+def bigcodebench(request: Request) -> Benchmark:
+    """Complete split in base mode, instruct split in chat mode; the sandbox's Python needs its tasks' libraries."""
+    chat = request.mode == "chat"
+    rows = read_rows(locate(request, BIGCODEBENCH[request.benchmark]))[: request.limit]
+
+    def prompt(row: Row) -> Prompt:
+        if chat:
+            content = REQUEST.format(prompt=row["instruct_prompt"].strip())
+            return Chat(({"role": "user", "content": content},), prefill=PREFILL)
+        return Text(row["complete_prompt"].strip("\n"))
+
+    def assemble(problem: Problem, completion: str) -> str:
+        row = problem.row
+        code = completion if chat else row["complete_prompt"].strip("\n") + completion
+        if chat and f"def {row['entry_point']}" not in code:
+            code = row["complete_prompt"] + code
+        return f"{code}\n{row['test']}{RUN_TESTS}"
+
+    problems = [
+        Problem(
+            id=row["task_id"],
+            prompt=prompt(row),
+            task={
+                "id": row["task_id"],
+                "prompt": "",
+                "language": "python",
+                "kind": "program",
+                "tests": json.dumps({"marker": True}),
+                "entry_point": None,
+                "source": "bigcodebench",
+                "split": "test",
+            },
+            row=row,
+        )
+        for row in rows
+    ]
+    return Benchmark(
+        name=request.benchmark,
+        problems=problems,
+        mode="chat" if chat else "base",
+        max_new_tokens=1280,
+        stop=(*COMMON_STOPS, "\n```\n", *(() if chat else BASE_STOPS)),
+        assemble=assemble,
+    )

@@ -1,0 +1,116 @@
+"""HumanEval, HumanEval+, MBPP and MBPP+ as EvalPlus has them, asked as Qwen2.5-Coder's evaluation asks.
+
+Prompts, limits and stops: `qwencoder-eval/base/benchmarks/evalplus` and `qwencoder-eval/instruct/eval_plus` of
+QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), kept by `alignment.grading`.
+"""
+
+from __future__ import annotations
+
+from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.request import Request
+
+HUMANEVAL = Home(
+    file="HumanEvalPlus.jsonl.gz",
+    aliases=("HumanEvalPlus.jsonl", "HumanEvalPlus-v0.1.9.jsonl", "HumanEval.jsonl.gz"),
+    url="https://github.com/evalplus/humanevalplus_release/releases/download/v0.1.9/HumanEvalPlus.jsonl.gz",
+)
+MBPP = Home(
+    file="MbppPlus-v0.1.0.jsonl",
+    aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
+    url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
+    note="Unpack it.",
+)
+
+LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
+"""EvalPlus gives a task up to 60 seconds and 4 GB; some of its inputs are large."""
+COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
+FENCE_STOPS = ("\n```\n", "```")
+BASE_STOPS = {
+    "humaneval": ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
+    "mbpp": ('\n"""', "\nassert"),
+}
+CHAT_STOPS = (*COMMON_STOPS, "\n#", "\n```")
+SYSTEM_PROMPT = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{prompt}\n```\n"
+
+
+def base_prompt(row: Row) -> Text:
+    return Text(row["prompt"].strip() + "\n")
+
+
+def chat_prompt(row: Row) -> Chat:
+    """The answer is opened with a Python block, so that code is all that can follow."""
+    question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
+    system = {"role": "system", "content": SYSTEM_PROMPT}
+    return Chat((system, {"role": "user", "content": question}), prefill="```python\n")
+
+
+def base_program(problem: Problem, completion: str) -> str:
+    """Prompt and completion; a tab counts four spaces, as the harness writes it."""
+    assert isinstance(problem.prompt, Text)
+    return problem.prompt.content + completion.replace("\t", "    ")
+
+
+def chat_program(problem: Problem, completion: str) -> str:
+    """The block's content; behind the prompt where the answer only went on with the body."""
+    code = completion.replace("\t", "    ").split("```")[0]
+    if f"def {problem.row['entry_point']}" in code:
+        preamble = problem.row["prompt"] if problem.id.startswith("HumanEval") else ""
+        return _imports_of(preamble) + code
+    return str(problem.row["prompt"]) + code
+
+
+def _imports_of(prompt: str) -> str:
+    """What a HumanEval prompt sets up before its last function: imports and helper functions."""
+    head, mark, _ = prompt.rpartition("\ndef ")
+    return f"{head}\n\n" if mark else ""
+
+
+def humaneval(request: Request) -> Benchmark:
+    return _benchmark(request, HUMANEVAL, "humaneval", plus=False)
+
+
+def humaneval_plus(request: Request) -> Benchmark:
+    return _benchmark(request, HUMANEVAL, "humaneval", plus=True)
+
+
+def mbpp(request: Request) -> Benchmark:
+    return _benchmark(request, MBPP, "mbpp", plus=False)
+
+
+def mbpp_plus(request: Request) -> Benchmark:
+    return _benchmark(request, MBPP, "mbpp", plus=True)
+
+
+def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
+    from alignment.grading import benchmarks as graded
+
+    path = locate(request, home)
+    rows = read_rows(path)
+    if rows and "plus_input" in rows[0]:
+        rows = graded.plus_rows(path)[: request.limit]
+        tasks = evalplus_tasks(rows, dataset, plus=plus)
+    elif plus:
+        raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {home.file}")
+    else:
+        own = graded.humaneval if dataset == "humaneval" else graded.mbpp
+        rows = [own(row) | {"task_id": own(row)["id"]} for row in rows[: request.limit]]
+        tasks = {row["task_id"]: row for row in rows}
+    chat = request.mode == "chat"
+
+    def problem(row: Row) -> Problem:
+        prompt: Prompt = chat_prompt(row) if chat else base_prompt(row)
+        return Problem(id=row["task_id"], prompt=prompt, task=tasks[row["task_id"]], row=row)
+
+    return Benchmark(
+        name=request.benchmark,
+        problems=[problem(row) for row in rows],
+        mode="chat" if chat else "base",
+        max_new_tokens=2048 if chat else 768,
+        stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
+        assemble=chat_program if chat else base_program,
+        least_limits=LEAST_LIMITS,
+    )

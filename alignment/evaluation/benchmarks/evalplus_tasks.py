@@ -1,0 +1,72 @@
+"""EvalPlus's rows as tasks, with the expected values that its reference solutions return.
+
+EvalPlus publishes inputs and reference solutions; the outputs are computed here, once, in the sandbox, and kept in the
+cache (`expected/` beside the benchmarks). How values are compared is `alignment.grading`'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from alignment.evaluation.home import cache_folder
+from alignment.evaluation.problem import Row
+from alignment.evaluation.store import digest
+
+
+def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Row]:
+    """Tasks by id; `plus` adds the extended inputs to those of the original benchmark.
+
+    ValueError where a reference solution gives no value for one of its own inputs.
+    """
+    from alignment.grading.benchmarks import plus_task
+
+    expected = _expected(rows)
+    tasks: dict[str, Row] = {}
+    for row in rows:
+        inputs = [*row["base_input"], *(row["plus_input"] if plus else [])]
+        values = expected[row["task_id"]][: len(inputs)]
+        if any("value" not in value for value in values):
+            raise ValueError(
+                f"{row['task_id']}: its own reference solution gives no value for input "
+                f"{next(number for number, value in enumerate(values) if 'value' not in value)}: "
+                f"{next(value for value in values if 'value' not in value)}"
+            )
+        tasks[row["task_id"]] = plus_task(row, inputs, [value["value"] for value in values], dataset + "+")
+    return tasks
+
+
+def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
+    """What the reference solutions return, in the grader's wire form, base inputs first."""
+    folder = cache_folder() / "expected"
+    found: dict[str, list[dict[str, Any]]] = {}
+    missing: list[tuple[Row, Path]] = []
+    for row in rows:
+        written = (repr(row["base_input"]), repr(row["plus_input"]))
+        path = folder / f"{digest(row['task_id'], row['prompt'], row['canonical_solution'], *written)}.json"
+        if path.exists():
+            found[row["task_id"]] = json.loads(path.read_text())
+        else:
+            missing.append((row, path))
+    if missing:
+        from alignment.grading import Grader, Limits
+
+        folder.mkdir(parents=True, exist_ok=True)
+        limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30)
+        with Grader(limits=limits) as grader, ThreadPoolExecutor(grader.workers) as threads:
+
+            def compute(item: tuple[Row, Path]) -> None:
+                row, path = item
+                inputs = [*row["base_input"], *row["plus_input"]]
+                program = row["prompt"] + row["canonical_solution"]
+                values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in inputs])
+                found[row["task_id"]] = values
+                partial = path.with_name(f"{path.name}.{os.getpid()}")
+                partial.write_text(json.dumps(values))
+                partial.replace(path)
+
+            list(threads.map(compute, missing))
+    return found

@@ -1,0 +1,111 @@
+"""HumanEval-Infilling (single-line, multi-line, random-span; OpenAI) and HumanEval-FIM (first-line exact match).
+
+The first three run the program; HumanEval-FIM is what Qwen2.5-Coder's report tables: 64 new tokens, greedy, the first
+line against the missing one (`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`), in Python, Java and JavaScript.
+"""
+
+from __future__ import annotations
+
+import json
+
+from alignment import formats
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Fim, Problem
+from alignment.evaluation.request import Request
+from alignment.evaluation.scores import infilling_scores
+from alignment.evaluation.statistics import edit_similarity, fuzz_ratio
+
+OPENAI = "https://github.com/openai/human-eval-infilling/raw/master/data/"
+FILES = {
+    "humaneval-infilling-single-line": "HumanEval-SingleLineInfilling.jsonl.gz",
+    "humaneval-infilling-multi-line": "HumanEval-MultiLineInfilling.jsonl.gz",
+    "humaneval-infilling-random-span": "HumanEval-RandomSpanInfillingLight.jsonl.gz",
+}
+HUMANEVAL_FIM = Home(
+    file="fim_singleline.jsonl",
+    aliases=("train.parquet",),
+    url="https://huggingface.co/datasets/bigcode/santacoder-fim-task/resolve/main/data/train-00000-of-00001.parquet",
+    note="Save it as train.parquet.",
+)
+
+
+def humaneval_infilling(request: Request) -> Benchmark:
+    file = FILES[request.benchmark]
+    rows = read_rows(locate(request, Home(file=file, url=OPENAI + file)))
+    problems = [
+        Problem(
+            id=row["task_id"],
+            prompt=Fim(row["prompt"], row["suffix"]),
+            reference=row["canonical_solution"],
+            task={
+                "id": row["task_id"],
+                "prompt": "",
+                "language": "python",
+                "kind": "asserts",
+                "tests": json.dumps({"code": row["test"]}),
+                "entry_point": row["entry_point"],
+                "source": request.benchmark,
+                "split": "test",
+            },
+            row=row,
+        )
+        for row in rows
+    ]
+    return Benchmark(
+        name=request.benchmark,
+        problems=problems,
+        max_new_tokens=512,
+        stop_tokens=formats.FIM_STOP_TOKENS,
+        assemble=lambda problem, text: problem.row["prompt"] + text + problem.row["suffix"],
+        score=infilling_scores,
+    )
+
+
+def humaneval_fim(request: Request) -> Benchmark:
+    rows = read_rows(locate(request, HUMANEVAL_FIM))
+    problems = [
+        Problem(
+            id=f"{row.get('language', 'python')}/{row['task_id']}" if "task_id" in row else str(number),
+            prompt=Fim(row["prompt"], row["suffix"]),
+            reference=row["canonical_solution"],
+            row=row,
+        )
+        for number, row in enumerate(rows)
+    ]
+    return Benchmark(
+        name=request.benchmark,
+        problems=_numbered(problems),
+        max_new_tokens=64,
+        stop_tokens=formats.FIM_STOP_TOKENS,
+        assemble=lambda problem, text: first_line(text),
+        score=_first_line_scores,
+    )
+
+
+def first_line(text: str) -> str:
+    """The first line; the second where the first is empty or one blank."""
+    lines = text.split("\n")
+    return (lines[1] if len(lines) > 1 and lines[0] in ("", " ") else lines[0]).strip()
+
+
+def _first_line_scores(problem: Problem, answer: str) -> dict[str, float]:
+    assert problem.reference is not None
+    expected = problem.reference.strip()
+    return {
+        "exact_match": float(answer == expected),
+        "edit_similarity": fuzz_ratio(answer, expected),
+        "levenshtein_similarity": edit_similarity(answer, expected),
+    }
+
+
+def _numbered(problems: list[Problem]) -> list[Problem]:
+    """The rows repeat a task once per masked line: give each its own id."""
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    result = []
+    for problem in problems:
+        count = seen[problem.id] = seen.get(problem.id, -1) + 1
+        result.append(replace(problem, id=f"{problem.id}/{count}"))
+    return result

@@ -1,0 +1,139 @@
+"""GSM8K (4-shot) and MATH (4-shot): answers, not programs; checked by math-verify where it is installed.
+
+GSM8K's own numbers need no more than arithmetic, MATH needs `pip install 'code-alignment[math]'`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.request import Request
+
+GSM8K = Home(
+    file="gsm8k_test.jsonl",
+    aliases=("test.jsonl",),
+    url="https://github.com/openai/grade-school-math/raw/master/grade_school_math/data/test.jsonl",
+)
+MATH = Home(
+    file="math_test.jsonl",
+    aliases=("test.jsonl",),
+    url="https://huggingface.co/datasets/EleutherAI/hendrycks_math",
+    note="Join the test rows of all subjects into one JSONL with `problem` and `solution`.",
+)
+CHAT_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+SHOTS = (
+    ("A tray holds 4 rows of 6 eggs. A cook uses 9 eggs. How many eggs are left?",
+     "The tray holds 4 * 6 = 24 eggs. After the cook uses 9, 24 - 9 = 15 eggs are left.", "15"),
+    ("A train travels 60 miles an hour for 2 hours and 40 miles an hour for 3 hours. How many miles does it travel?",
+     "It travels 60 * 2 = 120 miles, then 40 * 3 = 120 miles, so 120 + 120 = 240 miles in all.", "240"),
+    ("A shirt costs $20 and is sold at 25% off. How many dollars does it cost now?",
+     "The discount is 20 * 25 / 100 = 5 dollars. The shirt costs 20 - 5 = 15 dollars.", "15"),
+    ("Mia has three times as many pens as Tom. Together they have 28. How many pens has Tom?",
+     "Tom has x pens and Mia 3x, so 4x = 28 and x = 28 / 4 = 7.", "7"),
+)  # fmt: skip
+"""Four worked examples, written for this toolkit: the report does not publish its own."""
+
+
+def gsm8k(request: Request) -> Benchmark:
+    def reference(row: Row) -> str:
+        return str(row["answer"].rsplit("####", 1)[1]).strip().replace(",", "")
+
+    return _benchmark(request, GSM8K, "question", reference, "#### ", ("\nQuestion:",), numbers=True)
+
+
+def math(request: Request) -> Benchmark:
+    try:
+        import math_verify  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"{request.name} checks answers with math-verify: pip install 'code-alignment[math]'"
+        ) from error
+
+    def reference(row: Row) -> str:
+        found = boxed(row["solution"])
+        if found is None:
+            raise ValueError(f"{request.name}: a row's `solution` has no \\boxed answer: {row['solution'][:80]!r}")
+        return found
+
+    return _benchmark(request, MATH, "problem", reference, "The answer is ", ("\nQuestion:",), numbers=False)
+
+
+def _benchmark(
+    request: Request, home: Home, column: str, reference: object, mark: str, stop: tuple[str, ...], *, numbers: bool
+) -> Benchmark:
+    assert callable(reference)
+    chat = request.mode == "chat"
+    shots = "".join(f"Question: {question}\nAnswer: {work}\n{mark}{answer}\n\n" for question, work, answer in SHOTS)
+
+    def prompt(row: Row) -> Prompt:
+        if chat:
+            return Chat(
+                ({"role": "system", "content": CHAT_INSTRUCTION}, {"role": "user", "content": row[column].strip()})
+            )
+        return Text(f"{shots}Question: {row[column].strip()}\nAnswer:")
+
+    def assemble(problem: Problem, completion: str) -> str:
+        return final_answer(completion, mark, numbers=numbers)
+
+    def score(problem: Problem, answer: str) -> dict[str, float]:
+        assert problem.reference is not None
+        equal = same_number(answer, problem.reference) if numbers else same_expression(answer, problem.reference)
+        return {"accuracy": float(equal)}
+
+    rows = read_rows(locate(request, home))
+    problems = [
+        Problem(id=str(row.get("id", number)), prompt=prompt(row), reference=reference(row), row=row)
+        for number, row in enumerate(rows)
+    ]
+    return Benchmark(
+        name=request.benchmark,
+        problems=problems,
+        mode="chat" if chat else "base",
+        max_new_tokens=1024 if chat else 512,
+        stop=() if chat else stop,
+        assemble=assemble,
+        score=score,
+    )
+
+
+def boxed(text: str) -> str | None:
+    """The content of the last `\\boxed{...}`, braces balanced."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 0, start + len("\\boxed{")
+    for index in range(begin - 1, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[begin:index]
+    return None
+
+
+def final_answer(completion: str, mark: str, *, numbers: bool) -> str:
+    """What is boxed, else what follows the mark, else, for numbers, the last number."""
+    found = boxed(completion)
+    if found is not None:
+        return found.strip()
+    if mark.strip() in completion:
+        tail = completion.split(mark.strip(), 1)[1].strip()
+        return tail.split("\n")[0].strip().rstrip(".")
+    if not numbers:
+        return completion.strip().split("\n")[-1]
+    values = re.findall(r"-?\d[\d,]*(?:\.\d+)?", completion)
+    return values[-1] if values else ""
+
+
+def same_number(answer: str, reference: str) -> bool:
+    """Equal as numbers: `$1,234.00` is `1234`."""
+    found = re.search(r"-?\d[\d,]*(?:\.\d+)?", answer.replace("\\!", ""))
+    return found is not None and float(found.group().replace(",", "")) == float(reference)
+
+
+def same_expression(answer: str, reference: str) -> bool:
+    """Equal as mathematics, by math-verify."""
+    from math_verify import parse, verify
+
+    return bool(verify(parse(f"${reference}$"), parse(f"${answer}$")))

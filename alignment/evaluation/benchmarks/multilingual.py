@@ -1,0 +1,107 @@
+"""McEval (write a function) and MdEval (repair one), asked by the rows' own instructions, graded with their own tests.
+
+`mceval` and `mdeval` take a folder of LANGUAGE.jsonl files or one of them. Languages whose tests need a project around
+them (Go with testify, Rust with crates) or have no toolchain here are named in a warning and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.extraction import extract_code
+from alignment.evaluation.home import Home
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Row
+from alignment.evaluation.request import Request
+
+logger = logging.getLogger(__name__)
+
+LANGUAGES = {
+    "Python": "python", "CPP": "cpp", "Java": "java", "JavaScript": "javascript", "Shell": "bash", "Lua": "lua",
+    "Ruby": "ruby",
+}  # fmt: skip
+HOMES = {
+    "mceval": Home(file="mceval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/McEval"),
+    "mdeval": Home(file="mdeval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/MDEVAL"),
+}
+JAVASCRIPT_ASSERT = (
+    "console.assert = (condition, ...message) => { if (!condition) { throw new Error(message.join(' ')); } };\n"
+)
+"""Node's own only prints, and the program would end well."""
+
+
+def multilingual(request: Request) -> Benchmark:
+    home = HOMES[request.benchmark]
+    if request.data is None:
+        raise ValueError(f"{request.name}: get its files from {home.url} and name their folder with `data:`")
+    rows = [(language, row) for language, row in _rows(Path(request.data), request) if language in LANGUAGES]
+    return Benchmark(
+        name=request.benchmark,
+        problems=[_problem(language, row) for language, row in rows],
+        mode="chat",
+        max_new_tokens=2048,
+        assemble=assemble,
+    )
+
+
+def _rows(path: Path, request: Request) -> list[tuple[str, Row]]:
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files or not path.exists():
+        raise ValueError(
+            f"{request.name}: no LANGUAGE.jsonl files at {path}; get them from {HOMES[request.benchmark].url}"
+        )
+    left_out = sorted(file.stem for file in files if file.stem not in LANGUAGES)
+    if left_out:
+        logger.warning("%s: not graded here, left out: %s", request.name, ", ".join(left_out))
+    return [(file.stem, row) for file in files for row in read_rows(file)]
+
+
+def _problem(language: str, row: Row) -> Problem:
+    python = language == "Python"
+    identity = row.get("task_id") or row["question_id"]
+    entry_point = row.get("entry_point") or None
+    whole = {"marker": True} if language != "Java" else {}
+    return Problem(
+        id=identity,
+        prompt=Chat(({"role": "user", "content": row["instruction"]},)),
+        task={
+            "id": identity,
+            "prompt": row["instruction"],
+            "language": LANGUAGES[language],
+            "kind": "program",
+            "tests": json.dumps(whole),
+            "entry_point": None if python else entry_point,
+            "source": "mdeval" if "buggy_code" in row else "mceval",
+            "split": "test",
+        },
+        row=row | {"language": language},
+    )
+
+
+def assemble(problem: Problem, completion: str) -> str:
+    """The answer's code, behind the prompt where it is only the body, and the tests."""
+    row, language = problem.row, problem.row["language"]
+    entry_point = row.get("entry_point") or None
+    code = extract_code(completion, language=LANGUAGES[language], entry_point=entry_point)
+    if entry_point and entry_point not in code and row.get("prompt"):
+        code = row["prompt"] + "\n" + code
+    return join(language, code, row)
+
+
+def join(language: str, code: str, row: Row) -> str:
+    """Code and tests as one program."""
+    head = _head(row.get("prompt") or row["buggy_code"], code, language)
+    if language == "JavaScript":
+        return f"{JAVASCRIPT_ASSERT}{head}{code}\n{row['test']}"
+    if language == "Java" and row["test"].count("}") > row["test"].count("{"):  # the tests close the class
+        return f"{head}{code.rstrip().removesuffix('}') if code.count('{') == code.count('}') else code}\n{row['test']}"
+    return f"{head}{code}\n{row['test']}"
+
+
+def _head(prompt: str, code: str, language: str) -> str:
+    """Imports of the prompt that an answer need not repeat."""
+    starts = {"CPP": ("#include", "using "), "Java": ("import ",), "Python": ("import ", "from ")}.get(language, ())
+    lines = [line for line in prompt.split("\n") if starts and line.startswith(starts)]
+    return "".join(f"{line}\n" for line in lines if line not in code)

@@ -1,0 +1,172 @@
+"""MultiPL-E: HumanEval in thirteen languages, as `qwencoder-eval` asks and assembles it (QwenLM/Qwen2.5-Coder).
+
+`multipl-e:java` and so on name one language; `data` is the folder of `humaneval-LANG.jsonl` files or one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from alignment.evaluation.data import read_rows
+from alignment.evaluation.extraction import fenced_blocks
+from alignment.evaluation.home import Home, locate
+from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
+from alignment.evaluation.request import Request
+
+LANGUAGES = {
+    "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
+    "go": "go", "lua": "lua", "pl": "perl", "r": "r", "rb": "ruby", "rs": "rust",
+}  # fmt: skip
+"""The benchmark's short names, those of Qwen2.5-Coder's table first -> the grader's names."""
+
+LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
+HIDDEN = ("/usr/bin/bc",)
+"""Not in the image that the published verdicts were made in, as their messages show."""
+STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>")
+TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nexport default", "\nimport default", "\nconsole.log")
+CHAT_REQUEST = (
+    "Please continue to complete the function and return all completed code in a codeblock. "
+    "Here is the given code to do completion:\n```{language}\n{prompt}\n```"
+)
+CPP_INCLUDES = (
+    "stdlib.h", "algorithm", "math.h", "stdio.h", "vector", "string", "climits", "cstring", "iostream", "cassert",
+)  # fmt: skip
+CSHARP_USINGS = (
+    "System.Numerics", "System.Diagnostics", "System.Collections.Generic", "System.Linq", "System.Text",
+    "System.Security.Cryptography", "System.Collections.Generic",
+)  # fmt: skip
+
+
+def multipl_e(request: Request) -> Benchmark:
+    short = request.benchmark.partition("-e-")[2]
+    home = Home(
+        file=f"humaneval-{short}.jsonl",
+        url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
+        note="It is also in qwencoder-eval/base/benchmarks/multiple-eval/data of QwenLM/Qwen2.5-Coder.",
+    )
+    rows = read_rows(locate(request, home))[: request.limit]
+    chat = request.mode == "chat"
+    cuts = tuple(rows[0]["stop_tokens"]) if rows else ()  # the harness takes the first row's for all
+
+    def assemble(problem: Problem, completion: str) -> str:
+        code = chat_code(completion, problem.row, short) if chat else base_code(completion, problem.row, short, cuts)
+        return join_tests(code, problem.row, short)
+
+    problems = [
+        Problem(
+            id=row["name"],
+            prompt=chat_prompt(row, short) if chat else Text(row["prompt"].strip() + "\n"),
+            task=task_of(row["name"], short),
+            row=row,
+        )
+        for row in rows
+    ]
+    return Benchmark(
+        name=request.benchmark,
+        problems=problems,
+        mode="chat" if chat else "base",
+        max_new_tokens=4096 if chat else 500,
+        stop=STOPS,
+        assemble=assemble,
+        least_limits=LEAST_LIMITS,
+        hidden=HIDDEN,
+    )
+
+
+def task_of(name: str, short: str) -> Row:
+    """Programs come with their tests; the tests must run to their end."""
+    return {
+        "id": name,
+        "prompt": "",
+        "language": LANGUAGES[short],
+        "kind": "program",
+        "tests": json.dumps({"marker": True}),
+        "entry_point": None,
+        "source": "multipl-e",
+        "split": "test",
+    }
+
+
+def chat_prompt(row: Row, short: str) -> Chat:
+    content = CHAT_REQUEST.format(language=short, prompt=row["prompt"].strip())
+    return Chat(({"role": "user", "content": content},))
+
+
+def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> str:
+    """The prompt and the completion up to the function's end."""
+    stops = (*cuts, *TYPESCRIPT_STOPS) if short == "ts" else cuts
+    ends = [index for index in (completion.find(stop) for stop in stops) if index >= 0]
+    return f"{row['prompt']}\n{completion[: min(ends, default=len(completion))]}"
+
+
+def join_tests(code: str, row: Row, short: str) -> str:
+    """The whole program: imports that every solution may use, the code, and the tests behind it."""
+    if short == "cpp":
+        head = "".join(f"#include<{name}>\n" for name in CPP_INCLUDES if f"#include<{name}>" not in row["prompt"])
+        code = f"{head}\n{code}"
+    elif short == "cs":
+        head = "".join(f"using {name};\n" for name in CSHARP_USINGS)
+        code = f"{head}\n{code}"
+    elif short == "php" and not code.startswith("<?php"):
+        code = f"<?php\n{code}"
+    return f"{code}\n{row['tests']}" + ("?>" if short == "php" else "")
+
+
+def chat_code(answer: str, row: Row, short: str) -> str:
+    """The code of an answer, in the form that the tests continue: without a main of its own and without the last brace.
+
+    MultiPL-E's tests begin with the brace that ends the function (Java, C#: the method), so it is taken off.
+    """
+    blocks = [content for _, content in fenced_blocks(answer)]
+    code = blocks[0] if blocks else answer
+    name = _function_name(row, short)
+    if name and not re.search(rf"\b{re.escape(name)}\b", code):
+        return f"{row['prompt']}{code}"
+    if not row["tests"].lstrip().startswith("}"):
+        return code
+    code = _without_main(code, short)
+    wanted = {"java": 2, "cs": 2}.get(short, 1)
+    head = _imports(row["prompt"], code)
+    return head + _without_closing_braces(code, wanted)
+
+
+def _function_name(row: Row, short: str) -> str:
+    found = re.findall(r"(\w+)\s*(?:=\s*function)?\s*\(", row["prompt"].strip().split("\n")[-1])
+    return found[0] if found else ""
+
+
+def _imports(prompt: str, code: str) -> str:
+    lines = re.findall(r"^(?:#include.*|import .*;|using .*;)$", prompt, re.MULTILINE)
+    missing = [line for line in lines if line not in code]
+    return "".join(f"{line}\n" for line in missing)
+
+
+def _without_main(code: str, short: str) -> str:
+    """Cut an own `main`, braces balanced; the tests bring theirs."""
+    pattern = {
+        "java": r"^[ \t]*public static void main\b", "cpp": r"^[ \t]*int main\s*\(",
+        "cs": r"^[ \t]*(?:public )?static (?:async )?(?:void|Task|int) Main\b", "go": r"^func main\s*\(",
+        "rs": r"^fn main\s*\(",
+    }.get(short)  # fmt: skip
+    start = re.search(pattern, code, re.MULTILINE) if pattern else None
+    if start is None:
+        return code
+    depth = 0
+    for index in range(start.start(), len(code)):
+        depth += {"{": 1, "}": -1}.get(code[index], 0)
+        if code[index] == "}" and depth == 0:
+            return code[: start.start()] + code[index + 1 :]
+    return code[: start.start()]
+
+
+def _without_closing_braces(code: str, count: int) -> str:
+    """`code` before the last `count` closing braces, as many as it has too much for the tests to bring them."""
+    balance = code.count("{") - code.count("}")
+    remove = count - balance
+    for _ in range(max(0, remove)):
+        index = code.rstrip().rfind("}")
+        if index < 0:
+            break
+        code = code[:index]
+    return code.rstrip() + "\n"

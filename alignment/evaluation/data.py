@@ -1,0 +1,39 @@
+"""Benchmark rows from files: JSONL, gzipped or not, JSON and Parquet."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """All rows of a file. ValueError names the file and the line that can't be read."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".jsonl", ".parquet", ".gz"))
+        if not files:
+            raise ValueError(f"{path} has no .jsonl, .jsonl.gz or .parquet file")
+        return [row for file in files for row in read_rows(file)]
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    if path.suffix == ".parquet":
+        from datasets import Dataset
+
+        return list(Dataset.from_parquet(str(path)))
+    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        content = json.loads(text)
+        return content if isinstance(content, list) else [content]
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: this is no JSON: {error}") from error
+    return rows

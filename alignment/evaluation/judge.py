@@ -1,0 +1,147 @@
+"""From completions to verdicts and scores. Programs are graded by `alignment.grading` alone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alignment.evaluation.problem import Benchmark, Problem, Row
+from alignment.evaluation.store import Store, digest
+
+CHUNK = 64
+"""Programs between two looks at the disk: what an interrupted run loses at most."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One completion, judged. `status` is `passed`, `failed` or `error` (infrastructure: counted nowhere)."""
+
+    task_id: str
+    sample: int
+    completion: str
+    finish: str
+    tokens: int
+    answer: str
+    """The program that ran, or the text that was compared."""
+    status: str
+    reason: str
+    detail: str
+    scores: dict[str, float]
+    tries: int = 1
+
+
+@cache
+def grader_version() -> str:
+    """A hash of the code that grades: a changed grader asks anew."""
+    hasher = hashlib.sha256()
+    for package in ("alignment.grading", "alignment.sandbox"):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(folder).rglob("*.py")):
+                hasher.update(path.read_bytes())
+    return hasher.hexdigest()[:16]
+
+
+def limits_for(benchmark: Benchmark, limits: Any) -> Any:
+    """The limits asked for, raised to what the benchmark needs."""
+    from alignment.grading import Limits
+
+    return (limits or Limits()).at_least(**benchmark.least_limits)
+
+
+def verdict_key(task: Row, program: str, limits: Any, hidden: Sequence[str] = ()) -> str:
+    return digest("verdict", grader_version(), task_digest(task), program, repr(limits), list(hidden))
+
+
+def task_digest(task: Row) -> str:
+    """A hash of a task, remembered: the tests of one task can be megabytes, and its completions many."""
+    known = _DIGESTS.get(id(task))
+    if known is None or known[0] is not task:
+        known = _DIGESTS[id(task)] = (task, digest(task))
+    return known[1]
+
+
+_DIGESTS: dict[int, tuple[Row, str]] = {}
+
+
+def grade(
+    pairs: Sequence[tuple[Row, str]],
+    store: Store,
+    *,
+    workers: int | None,
+    limits: Any,
+    hidden: Sequence[str] = (),
+) -> None:
+    """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
+    missing: dict[str, tuple[Row, str]] = {}
+    for task, program in pairs:
+        key = verdict_key(task, program, limits, hidden)
+        known = store.records.get(key)
+        if known is None or (known["status"] == "error" and not known.get("fresh")):
+            missing[key] = (task, program)
+    if not missing:
+        return
+    from alignment.grading import Grader
+
+    items = list(missing.items())
+    with Grader(workers, limits, hidden=tuple(hidden)) as grader:
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
+            for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):
+                store.add(
+                    {
+                        "key": key,
+                        "status": verdict.status,
+                        "reason": verdict.reason or "",
+                        "detail": verdict.detail or "",
+                        "fraction": verdict.fraction,
+                    }
+                )
+                store.records[key]["fresh"] = True
+
+
+def judged(
+    benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Any
+) -> Outcome | None:
+    """The outcome of one raw completion, or None while its program waits to be graded."""
+    answer = benchmark.assemble(problem, record["text"])
+    status, reason, detail = "", "", ""
+    scores: dict[str, float] = {}
+    if problem.task is not None:
+        limits = limits_for(benchmark, limits)
+        verdict = verdicts.records.get(verdict_key(problem.task, answer, limits, benchmark.hidden))
+        if verdict is None:
+            return None
+        status, reason, detail = verdict["status"], verdict["reason"], verdict["detail"]
+        if status != "error":
+            scores["pass"] = float(status == "passed")
+    if benchmark.score is not None:
+        scores |= benchmark.score(problem, answer if problem.task is None else record["text"])
+        if not status:
+            status = "passed" if next(iter(scores.values())) == 1.0 else "failed"
+    return Outcome(
+        task_id=problem.id,
+        sample=sample,
+        completion=record["text"],
+        finish=record["finish"],
+        tokens=record["tokens"],
+        answer=answer,
+        status=status,
+        reason=reason,
+        detail=detail,
+        scores=scores,
+    )
+
+
+def two_tries(first: Outcome, second: Outcome | None) -> Outcome:
+    """One outcome of a benchmark that shows the failed tests and asks again: pass rates after one and two tries."""
+    last = second or first
+    if last.status == "error":
+        return replace(last, scores={}, tries=2 if second else 1)
+    scores = {"pass_rate_1": float(first.status == "passed"), "pass_rate_2": float(last.status == "passed")}
+    return replace(last, scores=scores, tries=2 if second else 1)

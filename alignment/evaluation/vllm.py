@@ -1,0 +1,59 @@
+"""Generation through vLLM, for GPUs: the same jobs, the same stops, its own batching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from alignment.evaluation.generate import Completion, Job, end_ids
+
+CHUNK = 1024
+"""Jobs handed over at once: what an interrupted run loses at most."""
+
+
+class VllmEngine:
+    """One vLLM engine on this rank's GPU."""
+
+    def __init__(self, model_path: str, *, max_num_seqs: int | None = None, **settings: Any) -> None:
+        from transformers import GenerationConfig
+        from vllm import LLM
+
+        if max_num_seqs is not None:
+            settings["max_num_seqs"] = max_num_seqs
+        self.llm = LLM(model=model_path, seed=0, generation_config="vllm", enable_prefix_caching=True, **settings)
+        self.tokenizer = self.llm.get_tokenizer()
+        try:
+            generation_config = GenerationConfig.from_pretrained(model_path)
+        except OSError:
+            generation_config = None
+        self.stop_ids = end_ids(self.tokenizer, generation_config)
+        self.max_length = int(self.llm.llm_engine.model_config.max_model_len)
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]:
+        from vllm import SamplingParams
+
+        fitting = []
+        for job in jobs:
+            if len(job.ids) + 1 > self.max_length:
+                yield job, Completion("", 0, "prompt_too_long")
+            else:
+                fitting.append(job)
+        for start in range(0, len(fitting), CHUNK):
+            chunk = fitting[start : start + CHUNK]
+            sampling = [
+                SamplingParams(
+                    temperature=job.temperature,
+                    top_p=job.top_p,
+                    max_tokens=min(job.max_new_tokens, self.max_length - len(job.ids)),
+                    stop=list(job.stop),
+                    stop_token_ids=sorted({*self.stop_ids, *job.stop_ids}),
+                    seed=job.seed if job.temperature > 0 else None,
+                    skip_special_tokens=True,
+                )
+                for job in chunk
+            ]
+            prompts = [{"prompt_token_ids": job.ids} for job in chunk]
+            for job, output in zip(chunk, self.llm.generate(prompts, sampling, use_tqdm=False), strict=True):
+                best = output.outputs[0]
+                finish = "stop" if best.finish_reason == "stop" else "length"
+                yield job, Completion(best.text, len(best.token_ids), finish)

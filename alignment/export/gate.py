@@ -1,0 +1,201 @@
+"""The gate: an export counts only when its real runtime, in a fresh process, agrees with the original."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from alignment.export.checkpoint import Checkpoint
+from alignment.export.gguf_file import require_space
+from alignment.export.process import run_job
+from alignment.export.texts import HARD_CORPUS
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What an export must reach. Perplexity may fall by any amount; agreement is in percent, KL in nats."""
+
+    max_perplexity_increase: float
+    """Percent by which perplexity may exceed the original's."""
+    min_top1_agreement: float
+    """Percent of positions at which the most probable token is the same."""
+    max_kl_divergence: float
+    """Mean KL divergence from the original's distribution."""
+    min_greedy_agreement: float = 0.0
+    """Percent of greedy tokens before the first difference; no demand by default, one near-tie can break it."""
+
+
+MEASURE = "alignment.export.measure"
+SMALL_MODEL = 50_000_000
+
+# Ours to choose: wide enough for small models (they suffer most from quantization), tight enough to catch a broken
+# tensor, a wrong rope base or a wrong tokenizer, which cost far more.
+DEFAULT_THRESHOLDS = {
+    "f32": Thresholds(0.1, 99.9, 1e-4),
+    "f16": Thresholds(0.5, 99.0, 1e-3),
+    "bf16": Thresholds(1.0, 97.0, 0.01),
+    "q8_0": Thresholds(1.0, 96.0, 0.02),
+    "q6_K": Thresholds(2.0, 92.0, 0.05),
+    "q5_K_M": Thresholds(4.0, 90.0, 0.1),
+    "q5_0": Thresholds(5.0, 88.0, 0.12),
+    "q4_K_M": Thresholds(8.0, 85.0, 0.2),
+    "q4_0": Thresholds(12.0, 80.0, 0.3),
+    "q3_K_M": Thresholds(20.0, 72.0, 0.5),
+    "q2_K": Thresholds(60.0, 55.0, 1.2),
+    "huggingface": Thresholds(0.1, 99.9, 1e-4),
+    "adapter": Thresholds(1.0, 97.0, 0.01),
+    "gptq-int8": Thresholds(2.0, 92.0, 0.05),
+    "gptq-int4": Thresholds(15.0, 78.0, 0.35),
+    "awq-int4": Thresholds(15.0, 78.0, 0.35),
+}
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """How exports are compared with the original."""
+
+    context: int = 512
+    """Tokens in one window; perplexity is over windows of this length."""
+    positions: int = 2048
+    """Scored positions in all, about. The reference takes positions x vocabulary x 4 bytes of disk meanwhile."""
+    greedy_prompts: int = 4
+    """Prompts to continue greedily, each the first half of a window."""
+    greedy_tokens: int = 32
+    """Tokens of each continuation."""
+    dtype: str = "float32"
+    """Type in which transformers runs the original: float32, bfloat16 or float16."""
+    device: str = "cpu"
+    """Where transformers runs the original, as in `device_map`: cpu, cuda, auto."""
+    threads: int = 0
+    """CPU threads of each runtime; 0 takes all, or one for a model so small that threads only wait for each other."""
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Per level, what differs from the defaults: `{q4_K_M: {max_perplexity_increase: 3}}`."""
+
+    @classmethod
+    def read(cls, settings: dict[str, Any] | GateSettings | None) -> GateSettings:
+        """Settings from a recipe's mapping; ValueError names a key that does not exist."""
+        if isinstance(settings, GateSettings):
+            return settings
+        settings = dict(settings or {})
+        _check_keys("the gate", settings, cls)
+        made = cls(**settings)
+        for level, values in made.thresholds.items():
+            if level not in DEFAULT_THRESHOLDS:
+                raise ValueError(f"the gate has no level {level!r}; there are {', '.join(DEFAULT_THRESHOLDS)}")
+            _check_keys(f"the gate's thresholds of {level}", values, Thresholds)
+        return made
+
+    def threshold(self, level: str) -> Thresholds:
+        """The demands on `level`."""
+        return dataclasses.replace(DEFAULT_THRESHOLDS[level], **self.thresholds.get(level, {}))
+
+
+def _check_keys(what: str, settings: dict[str, Any], kind: type) -> None:
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    unknown = [key for key in settings if key not in known]
+    if unknown:
+        raise ValueError(f"{what} has no setting {unknown[0]!r}; there are {', '.join(known)}")
+
+
+def reasons_to_refuse(measured: dict[str, Any], original_perplexity: float, limits: Thresholds) -> list[str]:
+    """Every demand that was missed, as a sentence; empty where the export passed."""
+    increase = perplexity_increase(measured["perplexity"], original_perplexity)
+    checks = (
+        (
+            increase <= limits.max_perplexity_increase,
+            f"perplexity {increase:+.2f}% (limit {limits.max_perplexity_increase:+g}%)",
+        ),
+        (
+            measured["top1_agreement"] >= limits.min_top1_agreement,
+            f"top-1 agreement {measured['top1_agreement']:.2f}% (at least {limits.min_top1_agreement:g}%)",
+        ),
+        (
+            measured["kl_divergence"] <= limits.max_kl_divergence,
+            f"KL divergence {measured['kl_divergence']:.4g} (limit {limits.max_kl_divergence:g})",
+        ),
+        (
+            measured["greedy_agreement"] >= limits.min_greedy_agreement,
+            f"greedy agreement {measured['greedy_agreement']:.1f}% (at least {limits.min_greedy_agreement:g}%)",
+        ),
+        (
+            measured["tokenization_equal"],
+            f"text is split into other tokens than the original's: {measured['tokenization_differs_on']}",
+        ),
+    )
+    return [reason for passed, reason in checks if not passed]
+
+
+def perplexity_increase(perplexity: float, original: float) -> float:
+    """Percent by which `perplexity` exceeds `original`; infinite where it is not finite."""
+    return 100.0 * (perplexity / original - 1.0) if math.isfinite(perplexity) else math.inf
+
+
+class Gate:
+    """Compares exports with one original. A context manager: the reference lives in a scratch folder until it ends."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        texts: list[str],
+        settings: GateSettings,
+        scratch: Path,
+        adapter: Path | None = None,
+    ) -> None:
+        require_space(scratch, (settings.positions + settings.context) * checkpoint.vocabulary_rows * 4)
+        self.settings = settings
+        self.folder = Path(tempfile.mkdtemp(prefix=".gate-", dir=scratch))
+        self.job: dict[str, Any] = {
+            "texts": texts,
+            "hard_corpus": list(HARD_CORPUS),
+            "folder": str(self.folder),
+            "context": settings.context,
+            "positions": settings.positions,
+            "greedy_prompts": settings.greedy_prompts,
+            "greedy_tokens": settings.greedy_tokens,
+            "dtype": settings.dtype,
+            "device": settings.device,
+            "threads": settings.threads or (1 if checkpoint.weights < SMALL_MODEL else os.cpu_count() or 1),
+        }
+        original = {"engine": "transformers", "model": str(checkpoint.folder), "adapter": adapter and str(adapter)}
+        try:
+            self.reference = run_job(MEASURE, self.job | original)
+        except RuntimeError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
+        if not math.isfinite(self.reference["perplexity"]):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise ValueError(f"{checkpoint.folder} gives no finite perplexity: its weights hold NaN or infinity")
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def measure(
+        self, model: Path, level: str, engine: str, python: str | None = None, adapter: Path | None = None
+    ) -> dict[str, Any]:
+        """Figures of an exported model, with `passed` and `reasons`.
+
+        A runtime that can't load the model, or dies of it, is a failed gate and no exception. `python` names the
+        interpreter of another environment, `adapter` a LoRA adapter in GGUF form to run the model with.
+        """
+        original = self.reference["perplexity"]
+        job = {"engine": engine, "model": str(model), "reference": self.reference, "adapter": adapter and str(adapter)}
+        try:
+            measured = run_job(MEASURE, self.job | job, python)
+            reasons = reasons_to_refuse(measured, original, self.settings.threshold(level))
+        except RuntimeError as error:
+            measured, reasons = {}, [f"{engine} could not run it: {error}"]
+        if "perplexity" in measured:
+            measured["perplexity_increase"] = perplexity_increase(measured["perplexity"], original)
+        return measured | {"original_perplexity": original, "passed": not reasons, "reasons": reasons}

@@ -1,0 +1,134 @@
+"""GGUF levels: which type each tensor of a Qwen2 model gets at each level.
+
+The mixtures are llama.cpp's own (`llama_model_quantize` of llama.cpp 0.5.0, file `src/llama-quant.cpp`), restated
+for dense Qwen2 models. A slow test holds them equal to a build of llama.cpp, tensor by tensor and byte by byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Level:
+    """A published form of a model: its name, llama.cpp's number for it and the type of an ordinary matrix."""
+
+    name: str
+    file_type: int
+    matrix_type: str
+
+    @property
+    def is_float(self) -> bool:
+        return self.matrix_type in FLOATS
+
+
+FLOATS = ("F32", "F16", "BF16")
+LEVELS = {
+    level.name: level
+    for level in (
+        Level("f32", 0, "F32"),
+        Level("f16", 1, "F16"),
+        Level("bf16", 32, "BF16"),
+        Level("q8_0", 7, "Q8_0"),
+        Level("q6_K", 18, "Q6_K"),
+        Level("q5_K_M", 17, "Q5_K"),
+        Level("q5_0", 8, "Q5_0"),
+        Level("q4_K_M", 15, "Q4_K"),
+        Level("q4_0", 2, "Q4_0"),
+        Level("q3_K_M", 12, "Q3_K"),
+        Level("q2_K", 10, "Q2_K"),
+    )
+}
+
+# Rows whose length is no multiple of 256 can't hold a k-quant: the next larger type with blocks of 32 takes over.
+_SMALL_BLOCK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+
+
+def get_level(name: str) -> Level:
+    """The level called `name`, whatever its case; ValueError lists the levels where there is none."""
+    for level in LEVELS.values():
+        if level.name.lower() == name.lower():
+            return level
+    raise ValueError(f"no GGUF level is called {name!r}; there are {', '.join(LEVELS)}")
+
+
+def block_size(type_name: str) -> int:
+    """Weights in one block of a type; a row must hold whole blocks."""
+    if type_name in FLOATS:
+        return 1
+    return 256 if type_name.endswith("_K") else 32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the mixtures look at in a model."""
+
+    layers: int
+    tied: bool
+    query_heads_per_kv_head: int
+
+
+def tensor_type(
+    level: Level, name: str, shape: tuple[int, ...], model: Shape, imatrix: bool = False
+) -> tuple[str, bool]:
+    """The type of tensor `name` (GGUF's name, `shape` as rows and columns) and whether it is a fallback.
+
+    Vectors (norms, biases) stay F32. A fallback is a type taken because the columns don't divide into the blocks
+    of the type that the level wants.
+    """
+    if len(shape) < 2:
+        return "F32", False
+    columns = shape[-1]
+    if level.is_float:
+        return level.matrix_type, False
+    wanted = _wanted_type(level, name, columns, model, imatrix)
+    chosen = wanted
+    if columns % block_size(chosen):
+        chosen = _SMALL_BLOCK.get(chosen, chosen)
+    if columns % block_size(chosen):
+        chosen = "F16"
+    head_fallback = _is_head(name, model) and columns % block_size(level.matrix_type) != 0
+    return chosen, chosen != wanted or head_fallback
+
+
+def _is_head(name: str, model: Shape) -> bool:
+    return name == "output.weight" or (model.tied and name == "token_embd.weight")
+
+
+def _wanted_type(level: Level, name: str, columns: int, model: Shape, imatrix: bool) -> str:
+    default = level.matrix_type
+    if _is_head(name, model):
+        if columns % block_size(default) or default == "Q8_0":
+            return "Q8_0"
+        return "Q6_K"
+    if not name.startswith("blk."):
+        return default
+    layer = int(name.split(".")[1])
+    role = name.split(".")[2]
+    more_bits = _more_bits(layer, model.layers)
+    if role == "attn_v":
+        return {
+            "q2_K": "Q4_K" if model.query_heads_per_kv_head >= 4 else "Q3_K",
+            "q3_K_M": "Q5_K" if layer < 2 else "Q4_K",
+            "q4_K_M": "Q6_K" if more_bits else default,
+            "q5_K_M": "Q6_K" if more_bits else default,
+        }.get(level.name, default)
+    if role == "ffn_down":
+        first_eighth = imatrix and layer < model.layers // 8
+        return {
+            "q2_K": "Q3_K",
+            "q3_K_M": "Q5_K" if layer < model.layers // 16 else "Q4_K",
+            "q4_K_M": "Q6_K" if more_bits else default,
+            "q5_K_M": "Q6_K" if more_bits else default,
+            "q4_0": "Q4_1" if first_eighth else default,
+            "q5_0": "Q5_1" if first_eighth else default,
+        }.get(level.name, default)
+    if role == "attn_output":
+        return {"q2_K": "Q3_K", "q3_K_M": "Q4_K"}.get(level.name, default)
+    return default
+
+
+def _more_bits(layer: int, layers: int) -> bool:
+    """The first and the last eighth of the layers, and every third between them."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2

@@ -1,0 +1,102 @@
+"""GGUF metadata of a Qwen2 model: architecture, RoPE and YaRN, tokenizer, provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alignment.export.checkpoint import Checkpoint
+from alignment.export.levels import Level
+from alignment.export.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+
+def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, about: dict[str, Any]) -> None:
+    """Write the `general.*` and `qwen2.*` keys.
+
+    `about` may hold `name`, `license`, `base_model` and `provenance` (a dict of strings, written under
+    `alignment.*`: readers that do not know these keys pass over them).
+    """
+    from gguf import GGML_QUANT_VERSION, GGUFType, size_label
+
+    config = checkpoint.config
+    heads = config["num_attention_heads"]
+    writer.add_type(GGUFType.MODEL)
+    writer.add_name(about.get("name") or checkpoint.folder.resolve().name)
+    writer.add_size_label(size_label(checkpoint.weights, checkpoint.weights, 0, 0))
+    writer.add_license(about.get("license") or "")
+    if base := about.get("base_model"):
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, str(base).rsplit("/", 1)[-1])
+        if str(base).count("/") == 1:
+            writer.add_base_model_organization(0, str(base).split("/")[0])
+    for key, value in sorted((about.get("provenance") or {}).items()):
+        writer.add_string(f"alignment.{key}", str(value))
+    writer.add_file_type(level.file_type)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    writer.add_block_count(checkpoint.layers)
+    writer.add_context_length(context_length(checkpoint))
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads", heads))
+    if head_dim := config.get("head_dim"):
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    _describe_rope(writer, checkpoint)
+
+
+def context_length(checkpoint: Checkpoint) -> int:
+    """Tokens that the model is made for; with YaRN the original length times the factor.
+
+    Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's
+    server cuts its context at the length that the file names.
+    """
+    longest, rope = int(checkpoint.config["max_position_embeddings"]), checkpoint.rope
+    if rope["rope_type"] != "yarn":
+        return longest
+    return max(longest, int(rope["factor"] * (rope.get("original_max_position_embeddings") or longest)))
+
+
+def _describe_rope(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
+    from gguf import RopeScalingType
+
+    rope = checkpoint.rope
+    writer.add_rope_freq_base(float(rope["rope_theta"]))
+    kind = rope["rope_type"]
+    if kind == "default":
+        return
+    if kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+        return
+    if kind != "yarn":
+        raise ValueError(f"{checkpoint.folder}/config.json scales RoPE by {kind!r}; GGUF export knows linear and yarn")
+    writer.add_rope_scaling_type(RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(float(rope["factor"]))
+    original = rope.get("original_max_position_embeddings") or checkpoint.config["max_position_embeddings"]
+    writer.add_rope_scaling_orig_ctx_len(int(original))
+    for key, add in (
+        ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
+        ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
+        ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
+    ):
+        if rope.get(key) is not None:
+            add(float(rope[key]))
+
+
+def describe_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
+    """Write the `tokenizer.*` keys."""
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    writer.add_token_merges(vocabulary.merges)
+    for word, number in vocabulary.special.items():
+        key = {"bos": "bos", "eos": "eos", "pad": "padding"}.get(word, word)
+        writer.add_uint32(f"tokenizer.ggml.{key}_token_id", number)
+    writer.add_add_bos_token(False)
+    if vocabulary.chat_template:
+        writer.add_chat_template(vocabulary.chat_template)

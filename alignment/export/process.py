@@ -1,0 +1,44 @@
+"""Jobs in fresh processes: what a runtime or an engine does to memory, threads and signals ends with its process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) -> dict[str, Any]:
+    """Run `python -m module JOB.json` and return the result it wrote.
+
+    `python` names the interpreter of another environment. RuntimeError carries the last line that a failed process
+    wrote, or the signal it died of.
+    """
+    with tempfile.TemporaryDirectory(prefix="align-job-") as folder:
+        file, result = Path(folder, "job.json"), Path(folder, "result.json")
+        file.write_text(json.dumps(job | {"result": str(result)}), encoding="utf-8")
+        root = str(Path(__file__).resolve().parents[2])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).strip(":")}
+        command = [str(python or sys.executable), "-m", module, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+        if done.returncode == 0 and result.is_file():
+            return json.loads(result.read_text(encoding="utf-8"))
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        if done.returncode < 0:
+            raise RuntimeError(f"the process died by signal {-done.returncode}")
+        raise RuntimeError(lines[-1].removeprefix("error: ") if lines else "the process ended without a result")
+
+
+def serve_job(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """The other side of `run_job`: read the job, work, write the result; ValueError ends in one line."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        result = work(job)
+    except ValueError as error:
+        message = str(error).replace("\n", " ")
+        sys.exit(f"error: {message}")
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""What a model can be exported to, by the names that recipes and the command line use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignment.export.levels import LEVELS, Level, get_level
+
+ENGINE_TARGETS = {"gptq-int4": ("gptq", 4), "gptq-int8": ("gptq", 8), "awq-int4": ("awq", 4)}
+FOLDER_TARGETS = ("huggingface", "adapter")
+OLLAMA_LEVEL = "q4_K_M"
+CHOICES = (*LEVELS, *ENGINE_TARGETS, "ollama", "ollama:LEVEL", *FOLDER_TARGETS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parsed target. `kind` is gguf, ollama, gptq, awq, huggingface or adapter; `level` is a GGUF level where the
+    kind has one, `bits` is 4 or 8 for gptq and awq."""
+
+    text: str
+    kind: str
+    level: Level | None = None
+    bits: int = 16
+
+
+def parse_targets(targets: Sequence[str]) -> list[Target]:
+    """Targets by name, light enough for a recipe check.
+
+    A bare GGUF level (`q4_K_M`, or `gguf:q4_K_M`), `gptq-int4`, `gptq-int8`, `awq-int4`, `ollama` (at q4_K_M) or
+    `ollama:LEVEL`, `huggingface` (a folder for transformers and vLLM, with its serve command), `adapter`. ValueError
+    for a name that does not exist, for none and for one named twice.
+    """
+    if isinstance(targets, str) or not targets:
+        raise ValueError(f"targets is a list with at least one of {', '.join(CHOICES)}")
+    parsed = [_parse(text) for text in targets]
+    seen: set[tuple[str, str, int]] = set()
+    for target in parsed:
+        key = (target.kind, target.level.name if target.level else "", target.bits)
+        if key in seen:
+            raise ValueError(f"target {target.text!r} is named twice")
+        seen.add(key)
+    return parsed
+
+
+def _parse(text: str) -> Target:
+    if text in FOLDER_TARGETS:
+        return Target(text, text)
+    if text in ENGINE_TARGETS:
+        engine, bits = ENGINE_TARGETS[text]
+        return Target(text, engine, bits=bits)
+    kind, _, level = text.rpartition(":")
+    if text == "ollama":
+        kind, level = "ollama", OLLAMA_LEVEL
+    if kind not in ("", "gguf", "ollama"):
+        raise ValueError(f"there is no export target {text!r}; there are {', '.join(CHOICES)}")
+    try:
+        return Target(text, kind or "gguf", get_level(level))
+    except ValueError:
+        raise ValueError(f"there is no export target {text!r}; there are {', '.join(CHOICES)}") from None

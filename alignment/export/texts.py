@@ -1,0 +1,109 @@
+"""Text for calibration, for the gate and for the tokenizer check."""
+
+from __future__ import annotations
+
+import json
+import random
+import sysconfig
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment import formats
+
+# Modules of Python's standard library that stand in for held-out code where a caller gives none.
+STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")
+
+# Text on which tokenizers are known to differ. All of it is in normal form C: llama.cpp does not normalize, Qwen's
+# tokenizer does, so decomposed text (e + combining accent) differs by design, and no GGUF can change that.
+HARD_CORPUS = (
+    "",
+    " ",
+    "   ",
+    "\n",
+    "\n\n\n",
+    "\t\tindented\n\t\t\tmore\n",
+    "  \n \t \r\n\r\n    x = 1   \n",
+    "a  b   c    d     e      f" + " " * 33 + "g",
+    "0 12 345 6789 1234567890 3.14159e-10 0xDEADBEEF 1_000_000 ¼ ² ٣ १२",
+    "it's we're I'LL you'Ve 'tis don'T 'RE",
+    "def f(x: int) -> str:\n    return f'{x!r:>10}'  # комментарий\n",
+    "for(int i=0;i<n;++i){a[i]=b[i]<<2|c[i]>>3;}//end\r\n",
+    "SELECT * FROM t WHERE a='b' AND c<>\"d\";--",
+    "你好，世界。コードを書く 한국어 코드 漢字かな混じり文１２３",
+    "مرحبا بالعالم שלום עולם हिन्दी ไทย ქართული Ελληνικά Việt Nam",
+    "🚀👩‍👩‍👧‍👦🏳️‍🌈👍🏽 😶‍🌫️ e\u200bf \u00a0 \u3000 \u2028 \ufeff",
+    "\x00\x01\x02\x07\x08\x0b\x0c\x1b[31m\x7f\x85",
+    "naïve café Ångström ﬁ ß İ ǆ",
+    "∀x∈ℝ: ⌈x⌉ = −⌊−x⌋, α ∧ ¬β → 𝔸𝕓",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" + "=" * 77 + "-" * 130,
+    "snake_case camelCase PascalCase SCREAMING_CASE kebab-case __dunder__ $x @decorator #include <stdio.h>",
+    "<|im_start|>system\nYou are Qwen.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    "<|fim_prefix|>def f():\n    <|fim_suffix|>\n    return x<|fim_middle|>x = 1<|endoftext|>",
+    "<|repo_name|>a/b\n<|file_sep|>a.py\nx = 1\n<|file_sep|>b.py\n<|fim_pad|>",
+    '<tool_call>\n{"name": "f"}\n</tool_call>',
+    "<|im_start <|im_end|> |> <|unknown|> <| endoftext |> <|endoftext|><|endoftext|>x<|fim_prefix|",
+    "[PAD151700] [PAD700] <s> </s> <unk> [INST] <0x0A> ▁",
+)
+
+
+def read_rows(source: str | Path | Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Rows from a list, or from a JSONL or Parquet file."""
+    if source is None:
+        return []
+    if not isinstance(source, (str, Path)):
+        return list(source)
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(f"there is no file of rows {path}")
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(path).to_pylist()
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: no JSON ({error})") from error
+    return rows
+
+
+def row_text(row: dict[str, Any]) -> tuple[str, str]:
+    """A row as one string, and its form: `plain`, `chat` or `fim`."""
+    if "messages" in row:
+        return formats.chat(row["messages"]), "chat"
+    if "chosen" in row:
+        return formats.chat([*row["prompt"], *row["chosen"]]), "chat"
+    if "middle" in row and "prefix" in row:
+        return formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim"
+    if "text" in row:
+        return row["text"], "plain"
+    raise ValueError(f"a row with the columns {sorted(row)} has no text: give documents, conversations or preferences")
+
+
+def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0) -> tuple[list[str], dict[str, int]]:
+    """Rows as the model meets them, and how many there are of each form.
+
+    Conversations come in the chat format, every second document as fill-in-the-middle with a random gap, the rest
+    plain.
+    """
+    generator = random.Random(seed)
+    texts: list[str] = []
+    counts: Counter[str] = Counter()
+    for row in rows:
+        text, form = row_text(row)
+        if form == "plain" and counts["plain"] > counts["fim"] and len(text) > 2:
+            start, end = sorted(generator.sample(range(len(text)), 2))
+            text, form = formats.fim_document(text[:start], text[start:end], text[end:]), "fim"
+        texts.append(text)
+        counts[form] += 1
+    return texts, dict(counts)
+
+
+def standard_library_texts() -> list[str]:
+    """Real code that every machine has, for a gate without held-out rows of its own."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    candidates = [folder / f"{name}.py" for name in STANDARD_MODULES]
+    return [file.read_text(encoding="utf-8") for file in candidates if file.is_file()]

@@ -1,0 +1,136 @@
+"""The tokenizer of a Qwen2 model as GGUF wants it: tokens, types, merges, special ids and the chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment import formats
+from alignment.export.checkpoint import Checkpoint, read_json
+
+# GGUF token types (`gguf.TokenType`).
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+
+# The split rule that llama.cpp knows as the pre-tokenizer "qwen2" (tokenizer.json of Qwen2.5).
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Released checkpoints have up to 399 embedding rows beyond the tokenizer (152064 rows, 151665 tokens).
+MAX_PADDING_ROWS = 1024
+FIM_KEYS = {
+    "fim_pre": formats.FIM_PREFIX,
+    "fim_suf": formats.FIM_SUFFIX,
+    "fim_mid": formats.FIM_MIDDLE,
+    "fim_pad": formats.FIM_PAD,
+    "fim_rep": formats.REPO_NAME,
+    "fim_sep": formats.FILE_SEP,
+}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """`tokens` and `types` have one entry per embedding row; `special` maps GGUF's word (`eos`, `fim_pre`) to an id."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    special: dict[str, int]
+    chat_template: str | None
+
+
+def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+    """Read tokenizer.json and tokenizer_config.json; ValueError where they are not this model's Qwen2 tokenizer."""
+    folder, rows = checkpoint.folder, checkpoint.vocabulary_rows
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no tokenizer.json: save the tokenizer beside the model")
+    tokenizer = read_json(path)
+    _check_is_qwen2(path, tokenizer)
+    model = tokenizer["model"]
+    added = {entry["id"]: entry for entry in tokenizer["added_tokens"]}
+    by_id = {number: token for token, number in model["vocab"].items()}
+    by_id |= {number: entry["content"] for number, entry in added.items()}
+    if max(by_id) >= rows:
+        raise ValueError(
+            f"{path} has ids up to {max(by_id)}, the embedding only {rows} rows: this is not the model's tokenizer"
+        )
+    if rows - len(by_id) > MAX_PADDING_ROWS:
+        raise ValueError(
+            f"{path} has {len(by_id)} tokens, the embedding {rows} rows: this is not the model's tokenizer "
+            f"(at most {MAX_PADDING_ROWS} padding rows are taken for normal)"
+        )
+    tokens = [by_id.get(number, f"[PAD{number}]") for number in range(rows)]
+    types = [_token_type(number, by_id, added) for number in range(rows)]
+    ids = {entry["content"]: number for number, entry in added.items()}
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    special = _special_ids(path, checkpoint.config, settings, ids)
+    return Vocabulary(tokens, types, _merges(model["merges"]), special, read_chat_template(folder, settings))
+
+
+def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
+    advice = "llama.cpp would split text differently: use the tokenizer of a Qwen2.5 checkpoint"
+    kind = tokenizer["model"].get("type")
+    if kind != "BPE":
+        raise ValueError(f"{path} is a {kind} tokenizer, not Qwen2's byte-level BPE; {advice}")
+    steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
+    patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
+    if patterns != [QWEN2_SPLIT] or steps[-1]["type"] != "ByteLevel":
+        raise ValueError(f"{path} splits text by {patterns or 'no rule'}, not by Qwen2's rule; {advice}")
+    if (tokenizer.get("normalizer") or {}).get("type") not in (None, "NFC"):
+        raise ValueError(f"{path} normalizes text by {tokenizer['normalizer']}, not by NFC; {advice}")
+
+
+def _token_type(number: int, by_id: dict[int, str], added: dict[int, dict[str, Any]]) -> int:
+    if number not in by_id:
+        return UNUSED
+    if number not in added:
+        return NORMAL
+    text = by_id[number]
+    # Qwen's tokenizer.json calls its FIM and repo tokens not special; for a runtime they are control tokens.
+    return CONTROL if added[number]["special"] or (text.startswith("<|") and text.endswith("|>")) else USER_DEFINED
+
+
+def _merges(merges: list[Any]) -> list[str]:
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+
+
+def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    end = ids.get(formats.ENDOFTEXT)
+    if end is None:
+        raise ValueError(f"{path} has no token {formats.ENDOFTEXT}: use the tokenizer of a Qwen2.5 checkpoint")
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        asked = config.get(key)
+        for number in asked if isinstance(asked, list) else [asked]:
+            if number is not None and number not in ids.values():
+                raise ValueError(
+                    f"config.json says {key} {number}, which is no special token of {path}: "
+                    "model and tokenizer do not belong together"
+                )
+    special = {"bos": end, "eos": _setting_id(settings, "eos_token", ids, end)}
+    special["pad"] = _setting_id(settings, "pad_token", ids, end)
+    if formats.IM_END in ids:
+        special["eot"] = ids[formats.IM_END]
+    special |= {word: ids[token] for word, token in FIM_KEYS.items() if token in ids}
+    return special
+
+
+def _setting_id(settings: dict[str, Any], key: str, ids: dict[str, int], default: int) -> int:
+    entry = settings.get(key)
+    text = entry.get("content") if isinstance(entry, dict) else entry
+    if text is None:
+        return default
+    if text not in ids:
+        raise ValueError(f"tokenizer_config.json says {key} {text!r}, which tokenizer.json does not have")
+    return ids[text]
+
+
+def read_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
+    """The folder's chat template, from its own file or from tokenizer_config.json; None where there is none."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
+    return template

@@ -1,0 +1,162 @@
+"""The public benchmarks as tasks: HumanEval, MBPP, and EvalPlus's extensions of both.
+
+HumanEval+ and MBPP+ come as inputs without outputs: what is expected is what the reference solution returns, computed in the
+sandbox, once. The rules of their comparison (an absolute tolerance of 1e-6 where floats are expected, a few tasks judged by a
+property of the answer) are EvalPlus's, as its documentation and data state them.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from alignment.sandbox.inside import wire
+
+SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum", "intersection_array",
+        "find_dissimilar", "Diff")  # fmt: skip
+"""MBPP+: the order of the result is not part of the task."""
+NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
+"""MBPP+: a match object or text counts as True, None as False."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file, compressed or not."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _task(
+    identifier: str, kind: str, tests: dict[str, Any], entry_point: str, source: str, prompt: str
+) -> dict[str, Any]:
+    return {
+        "id": identifier, "prompt": prompt, "language": "python", "kind": kind, "tests": json.dumps(tests),
+        "entry_point": entry_point, "source": source, "split": "test",
+    }  # fmt: skip
+
+
+def humaneval(row: dict[str, Any]) -> dict[str, Any]:
+    """A HumanEval row as a task. Functions that the prompt defines for the tests' use go to the tester, not to the program."""
+    tests = {"code": row["test"], "setup": helpers(row["prompt"] + row["canonical_solution"], row["entry_point"])}
+    return _task(row["task_id"], "asserts", tests, row["entry_point"], "humaneval", row["prompt"])
+
+
+def helpers(program: str, entry_point: str) -> str:
+    """The program without its entry point: imports and helper functions."""
+    tree = ast.parse(program)
+    kept = [node for node in tree.body if getattr(node, "name", None) != entry_point]
+    return "\n".join(ast.unparse(node) for node in kept)
+
+
+def mbpp(row: dict[str, Any]) -> dict[str, Any]:
+    """An MBPP row as a task; its tests include the challenge tests."""
+    code = "\n".join([*row["test_list"], *row["challenge_test_list"]])
+    setup = row["test_setup_code"]
+    defined = {node.name for node in ast.parse(row["code"]).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    entry_point = next(name for name in _called(code) if name in defined)
+    prompt = f'"""\n{row["text"]}\n{row["test_list"][0]}\n"""\n'
+    return _task(f"Mbpp/{row['task_id']}", "asserts", {"code": code, "setup": setup}, entry_point, "mbpp", prompt)
+
+
+def _called(code: str) -> list[str]:
+    calls = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return [function.id for function in calls if isinstance(function, ast.Name)]
+
+
+def plus_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of HumanEval+ or MBPP+, with ``base_input`` and ``plus_input`` as lists of argument lists.
+
+    MBPP+ was stored as JSON, which made lists of tuples and sets: their types are taken from the calls in the row's own assertions.
+    """
+    rows = read_rows(path)
+    for row in rows:
+        for name in ("base_input", "plus_input"):
+            if isinstance(row[name], str):
+                row[name] = json.loads(row[name])
+        if "assertion" in row:
+            shapes = _argument_shapes(row["assertion"], row["entry_point"])
+            for name in ("base_input", "plus_input"):
+                row[name] = [
+                    [_shaped(value, shapes[index] if index < len(shapes) else []) for index, value in enumerate(case)]
+                    for case in row[name]
+                ]
+    return rows
+
+
+def _argument_shapes(assertion: str, entry_point: str) -> list[list[Any]]:
+    """For each argument, the values that the assertions pass."""
+    shapes: list[list[Any]] = []
+    for node in ast.walk(ast.parse(assertion)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry_point:
+            for index, argument in enumerate(node.args):
+                if len(shapes) <= index:
+                    shapes.append([])
+                try:
+                    shapes[index].append(
+                        eval(compile(ast.Expression(argument), "", "eval"), {"__builtins__": {}}, _SAFE)
+                    )
+                except Exception:
+                    continue
+    return shapes
+
+
+_SAFE = {"complex": complex, "set": set, "dict": dict, "float": float, "int": int, "True": True, "False": False}
+
+
+def _shaped(value: Any, examples: list[Any]) -> Any:
+    """A JSON value with the types of the examples: lists become tuples or sets, text complex numbers, keys integers."""
+    if isinstance(value, str) and any(isinstance(example, complex) for example in examples):
+        return complex(value)
+    if isinstance(value, list):
+        containers = [example for example in examples if isinstance(example, list | tuple | set | frozenset)]
+        same = [example for example in containers if len(example) == len(value)]
+        inner = [
+            _shaped(
+                item,
+                [list(example)[index] for example in same if isinstance(example, tuple)]
+                if same and all(isinstance(example, tuple) for example in containers)
+                else [element for example in containers for element in example],
+            )
+            for index, item in enumerate(value)
+        ]
+        kinds = {type(example) for example in containers}
+        if kinds == {tuple}:
+            return tuple(inner)
+        if kinds == {set}:
+            return set(inner)
+        return inner
+    if isinstance(value, dict):
+        dicts = [example for example in examples if isinstance(example, dict)]
+        if dicts == [] and any(isinstance(example, set) for example in examples):
+            return set(value)
+        items = [element for example in dicts for element in example.values()]
+        keys = {type(key) for example in dicts for key in example}
+        return {int(key) if keys == {int} else key: _shaped(item, items) for key, item in value.items()}
+    return value
+
+
+def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any], source: str) -> dict[str, Any]:
+    """Inputs of a HumanEval+ or MBPP+ row, with the wire values that the reference solution returned for them, as a task."""
+    cases = [
+        {"args": wire.encode(arguments), "kwargs": {"d": []}, "expected": value}
+        for arguments, value in zip(inputs, expected, strict=True)
+    ]
+    name, tolerance = row["entry_point"], float(row.get("atol") or 0)
+    compare = "equal"
+    if source == "mbpp+":
+        compare = (
+            "set"
+            if name in SETS
+            else "not_none"
+            if name in NOT_NONE
+            else "any"
+            if name == "are_equivalent"
+            else "equal"
+        )
+    elif name == "find_zero":
+        compare, tolerance = "root", tolerance or 1e-4
+    tests = {"cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6}
+    return _task(row["task_id"], "calls", tests, name, source, row["prompt"])

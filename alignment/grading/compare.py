@@ -1,0 +1,186 @@
+"""Comparing what a program gave with what was expected: plain data only, never the program's own objects.
+
+Values are compared in their wire form (`alignment.sandbox.inside.wire`), so that no object is ever rebuilt from the program's data:
+there is nothing whose ``__eq__`` or ``__hash__`` could be the program's, and no dict whose keys could be made to collide.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+Number = bool | int | float
+RELATIVE = 1e-7  # of numpy's assert_allclose, which EvalPlus states as its rule
+
+
+def stdout_equal(expected: str, actual: str, tolerance: float | None = None) -> bool:
+    """Line by line, without blanks at line ends and empty lines at the end; with a tolerance, numbers may differ by it."""
+    left = [line.rstrip() for line in expected.rstrip().splitlines()]
+    right = [line.rstrip() for line in actual.rstrip().splitlines()]
+    if left == right:
+        return True
+    if tolerance is None or len(left) != len(right):
+        return False
+    pairs = [(a.split(), b.split()) for a, b in zip(left, right, strict=True)]
+    return all(
+        len(a) == len(b) and all(_text_close(x, y, tolerance) for x, y in zip(a, b, strict=True)) for a, b in pairs
+    )
+
+
+def _text_close(expected: str, actual: str, tolerance: float) -> bool:
+    if expected == actual:
+        return True
+    try:
+        return _close(float(expected), float(actual), tolerance)
+    except ValueError:
+        return False
+
+
+def _close(expected: float, actual: float, tolerance: float) -> bool:
+    return expected == actual or abs(expected - actual) <= tolerance + RELATIVE * abs(expected)
+
+
+def values_equal(expected: Any, actual: Any, *, exact: bool = True, tolerance: float | None = None) -> bool:
+    """Whether two values in wire form are equal.
+
+    exact: types must agree (1, 1.0 and True are three values); otherwise as Python's ``==`` has it.
+    tolerance: absolute difference allowed between numbers of which one is a float. NaN equals NaN.
+    """
+    try:
+        return _equal(expected, actual, exact, tolerance)
+    except (RecursionError, KeyError, TypeError, ValueError, IndexError, OverflowError):
+        return False
+
+
+def _number(value: Any) -> Number | None:
+    if type(value) in (bool, int, float):
+        return value
+    if type(value) is dict and "i" in value:
+        return int(value["i"], 16)
+    return None
+
+
+def _equal(expected: Any, actual: Any, exact: bool, tolerance: float | None) -> bool:
+    left, right = _number(expected), _number(actual)
+    if left is not None or right is not None:
+        return left is not None and right is not None and _numbers_equal(left, right, exact, tolerance)
+    if type(expected) is not type(actual):
+        return False
+    if type(expected) is list:
+        return _lists_equal(expected, actual, exact, tolerance)
+    if type(expected) is not dict:
+        return bool(expected == actual)  # text, or None
+    ((tag, content),) = expected.items()
+    ((other_tag, other),) = actual.items()
+    if not exact:
+        tag, other_tag = ({"f": "s"}.get(item, item) for item in (tag, other_tag))
+    if tag != other_tag or tag == "o":
+        return False
+    if tag in ("t", "x", "c"):
+        return _equal(content, other, exact, tolerance)
+    if tag in ("s", "f"):
+        return {canonical(item, exact) for item in content} == {canonical(item, exact) for item in other}
+    if tag == "d":
+        entries = {canonical(key, exact): value for key, value in content}
+        others = {canonical(key, exact): value for key, value in other}
+        return entries.keys() == others.keys() and all(
+            _equal(value, others[key], exact, tolerance) for key, value in entries.items()
+        )
+    return bool(tag == "b" and content == other)
+
+
+def _lists_equal(expected: list[Any], actual: list[Any], exact: bool, tolerance: float | None) -> bool:
+    return len(expected) == len(actual) and all(
+        _equal(a, b, exact, tolerance) for a, b in zip(expected, actual, strict=True)
+    )
+
+
+def _numbers_equal(expected: Number, actual: Number, exact: bool, tolerance: float | None) -> bool:
+    if exact and type(expected) is not type(actual):
+        return False
+    floats = [value for value in (expected, actual) if isinstance(value, float)]
+    if len(floats) == 2 and math.isnan(floats[0]):
+        return math.isnan(floats[1])
+    if tolerance is not None and floats:
+        return _close(float(expected), float(actual), tolerance)
+    return expected == actual
+
+
+def canonical(value: Any, exact: bool) -> str:
+    """One text for all wire forms that are equal: what sets and dict keys are compared by."""
+    return json.dumps(_plain(value, exact))
+
+
+def _plain(value: Any, exact: bool) -> Any:
+    number = _number(value)
+    if number is not None:
+        if not exact and isinstance(number, float) and number.is_integer():
+            number = int(number)
+        kind = "number" if not exact else type(number).__name__
+        return [kind, hex(number) if isinstance(number, int) else repr(number)]
+    if type(value) is list:
+        return ["list", *(_plain(item, exact) for item in value)]
+    if type(value) is dict:
+        ((tag, content),) = value.items()
+        if tag in ("s", "f"):
+            return ["s" if not exact else tag, *sorted(canonical(item, exact) for item in content)]
+        if tag == "d":
+            return ["d", *sorted([canonical(key, exact), canonical(item, exact)] for key, item in content)]
+        return [tag, _plain(content, exact)]
+    return value
+
+
+def as_json(value: Any) -> Any:
+    """A wire value as JSON would have it, for expectations written in JSON: tuples are lists, and keys are text."""
+    if type(value) is list:
+        return [as_json(item) for item in value]
+    if type(value) is dict and len(value) == 1:
+        ((tag, content),) = value.items()
+        if tag == "t":
+            return [as_json(item) for item in content]
+        if tag == "d":
+            return {"d": [[_key(key), as_json(item)] for key, item in content]}
+    return value
+
+
+def _key(key: Any) -> Any:
+    return key if isinstance(key, str) else json.dumps(key) if key is None or type(key) in (bool, int, float) else key
+
+
+def is_floats(value: Any) -> bool:
+    """Whether a wire value is a float, or a list or tuple of nothing but floats."""
+    if type(value) is dict and "t" in value:
+        value = value["t"]
+    return type(value) is float or (type(value) is list and bool(value) and all(type(item) is float for item in value))
+
+
+def sets_equal(expected: Any, actual: Any) -> bool:
+    """Whether two collections in wire form have equal items, whatever their order, repetition and kind."""
+    try:
+        left, right = ({canonical(item, False) for item in _items(value)} for value in (expected, actual))
+    except (TypeError, KeyError, ValueError, RecursionError):
+        return False
+    return left == right
+
+
+def _items(value: Any) -> list[Any]:
+    if type(value) is dict:
+        ((tag, content),) = value.items()
+        value = content if tag in ("t", "s", "f") else None
+    if type(value) is not list:
+        raise TypeError("not a collection")
+    return value
+
+
+def is_root(arguments: Any, actual: Any, tolerance: float | None) -> bool:
+    """Whether `actual` is where the polynomial with the first argument's coefficients (constant first) is within `tolerance` of 0."""
+    number = _number(actual)
+    coefficients = [_number(item) for item in arguments[0]]
+    if number is None or not math.isfinite(number) or None in coefficients:
+        return False
+    try:
+        value = sum(float(item or 0) * math.pow(number, power) for power, item in enumerate(coefficients))
+    except OverflowError:
+        return False
+    return abs(value) <= (tolerance or 0)

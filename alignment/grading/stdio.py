@@ -1,0 +1,110 @@
+"""Grading of whole programs, in any language: by their output, or by their exit code."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from alignment.grading import compare
+from alignment.grading.python import check, claim, ending
+from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
+from alignment.sandbox.compiled import Compiled, run_job
+from alignment.sandbox.languages import Toolchain
+from alignment.sandbox.limits import Limits
+from alignment.sandbox.slot import Job, Run, Slot
+
+NONCE = "COMPLETION_MARKER"  # the environment variable that an epilogue prints
+
+
+def stdio(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
+    """``{"cases": [{"stdin": "...", "stdout": "..."}], "tolerance": null}``: a process per case, exit code 0 and the right output.
+
+    The expected output never enters the program's process; the comparison happens here.
+    """
+    if program.reason:
+        return failed(program.reason, program.problem, len(tests["cases"]))
+    results: list[TestResult] = []
+    cpu = 0.0
+    for case in tests["cases"]:
+        stdin = case.get("stdin", "").encode("utf-8", "surrogatepass")
+        (run,) = slot.run([_job(tools, program, stdin, limits)])
+        cpu += run.cpu_seconds
+        problem = _problem(check(run))
+        results.append(problem or _compare(run, case, tests.get("tolerance")))
+        if results[-1].reason == "syntax":
+            results += [results[-1]] * (len(tests["cases"]) - len(results))
+            break
+    return of_tests(results, cpu)
+
+
+def program(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
+    """``{"stdin": "", "marker": true}``: passed when a program that holds its own tests ends with exit code 0.
+
+    A weaker grade than the others: tests and candidate share a process, so a program that reads its own text or environment can
+    forge it. Use it for benchmarks that come this way, not for rewards. With ``marker`` (see `with_marker`) at least a program that
+    ends early with exit code 0 does not pass.
+    """
+    if program.reason:
+        return failed(program.reason, program.problem)
+    nonce = secrets.token_hex(16)
+    stdin = tests.get("stdin", "").encode("utf-8", "surrogatepass")
+    (run,) = slot.run([_job(tools, program, stdin, limits, {NONCE: nonce})])
+    result = _problem(check(run)) or TestResult(PASSED)
+    if result.passed and tools is not None and tools.language.name == "csharp" and b"Fail:" in run.stderr:
+        result = TestResult("wrong_answer", run.stderr.decode(errors="replace")[:500])  # mono's Debug.Assert goes on
+    if result.passed and tests.get("marker") and nonce.encode() not in run.stdout[-200:]:
+        result = TestResult("exit", "ended before its tests were through")
+    return of_tests([result], run.cpu_seconds)
+
+
+def with_marker(language: str, source: str) -> str:
+    """The program with an epilogue that prints the completion marker, put behind its tests; unchanged where there is no place."""
+    epilogue, where = EPILOGUES.get(language, ("", ""))
+    if where == "":
+        return source + "\n" + epilogue if epilogue else source
+    position = source.rstrip().rfind(where)
+    if where == "}" and language in ("java", "csharp") and position > 0:  # the class's brace; main's comes before it
+        position = source.rfind(where, 0, position)
+    return source if position < 0 else source[:position] + epilogue + source[position:]
+
+
+EPILOGUES = {
+    "python": (f"import os as _os; print(_os.environ[{NONCE!r}])", ""),
+    "javascript": (f"console.log(process.env.{NONCE});", ""),
+    "typescript": (f"declare var process: any; console.log(process.env.{NONCE});", ""),
+    "bash": (f'echo "${NONCE}"', ""),
+    "php": (f'\necho "\\n", getenv("{NONCE}");', "?>"),
+    "ruby": (f"puts ENV[{NONCE!r}]", ""),
+    "lua": (f'print(os.getenv("{NONCE}"))', ""),
+    "perl": (f'print "\\n", $ENV{{"{NONCE}"}};', ""),
+    "cpp": (f'printf("\\n%s\\n", getenv("{NONCE}"));', "}"),
+    "java": (f'System.out.println("\\n" + System.getenv("{NONCE}"));', "}"),
+    "csharp": (f'System.Console.WriteLine("\\n" + System.Environment.GetEnvironmentVariable("{NONCE}"));', "}"),
+}
+
+
+def _job(
+    tools: Toolchain | None, program: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str] | None = None
+) -> Job:
+    if tools is None:  # Python, in the warm interpreter
+        return Job("main", {"environment": environment or {}}, program.files[0][1], stdin, limits)
+    return run_job(tools, program, stdin, limits, environment or {})
+
+
+def _problem(run: Run) -> TestResult | None:
+    if run.stop is not None or run.code < 0:
+        return TestResult(*ending(run))
+    if run.code == 0:
+        return None
+    said = run.messages()
+    if said:
+        return claim(said[0])
+    reason, text = ending(run)
+    return TestResult("memory" if reason == "memory" else "exception", f"exit code {run.code}. {text}")
+
+
+def _compare(run: Run, case: dict[str, Any], tolerance: float | None) -> TestResult:
+    actual = run.stdout.decode("utf-8", "replace")
+    if compare.stdout_equal(case["stdout"], actual, tolerance):
+        return TestResult(PASSED)
+    return TestResult("wrong_answer", f"expected {case['stdout'][:150]!r}, got {actual[:150]!r}")

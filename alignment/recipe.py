@@ -1,0 +1,411 @@
+"""The recipe: what to run, typed, with every mistake found at once.
+
+    recipe = load(Path("recipes/quickstart.yaml"), overrides=["stages.dpo.train.beta=0.2"])
+
+A recipe is a base model and a list of stages; unknown keys are errors at every depth. `train:` takes any setting of the
+stage's TRL config and `peft:` any of PEFT's LoraConfig (see `alignment.trainer_fields`). Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+
+from alignment import trainer_fields
+from alignment.source import Problem, RecipeError, Source, display
+from alignment.source import load as load_source
+from alignment.source import override as override_source
+
+
+class Reference(str):
+    """Something a stage reads: `stage/file` of an earlier stage, or a path relative to the file that names it.
+
+    `./` in front makes it a path whatever the stages are called.
+    """
+
+    folder: Path = Path()
+
+    def stage(self, names: Sequence[str]) -> str | None:
+        """The earlier stage this names, if it names one."""
+        first = self.split("/", 1)[0]
+        return first if first in names else None
+
+    def inside(self) -> str:
+        """The path inside the stage's artifact, empty for the artifact itself."""
+        return self.partition("/")[2]
+
+    def path(self) -> Path:
+        """The path, made absolute against the recipe that names it."""
+        return (self.folder / Path(self).expanduser()).resolve()
+
+    def exists(self) -> bool:
+        """Whether the path is there, and may be looked at."""
+        try:
+            return self.path().exists()
+        except OSError:  # a folder on the way that may not be entered
+            return False
+
+
+def make_reference(value: Any) -> Reference:
+    """A reference from a recipe's string, which remembers its file."""
+    if not isinstance(value, str):
+        raise ValueError("names a file, a folder or an earlier stage")
+    if not value.strip():
+        raise ValueError("names a file, a folder or an earlier stage; this is empty")
+    if "\0" in value or len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/")):
+        raise ValueError("names a file, a folder or an earlier stage; no path is like this")
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for {value.split('/')[0]}") from None
+    reference = Reference(value)
+    origin = getattr(value, "origin", None)
+    reference.folder = origin.parent if origin is not None else getattr(value, "folder", Path.cwd())
+    return reference
+
+
+Ref = Annotated[Any, BeforeValidator(make_reference), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Settings(BaseModel):
+    """Strict in every way: no unknown keys, no silent conversion, no change after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class RandomInit(Settings):
+    """A Qwen2 model with random weights; the vocabulary comes from the tokenizer."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    num_key_value_heads: Positive
+    tie_word_embeddings: bool = True
+    max_position_embeddings: Positive = 32768
+    rope_theta: Annotated[float, Field(gt=0)] = 1_000_000.0
+    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    vocab_size: Positive | None = None
+    """Rows of the embedding; by default the tokenizer's length, and never less."""
+
+
+class BaseModelSettings(Settings):
+    """The model that the chain starts from: a checkpoint, or random weights."""
+
+    path: Ref | None = None
+    """A local folder, or the name of a model on the Hugging Face hub."""
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """Commit, tag or branch on the hub; a commit is what makes a run repeatable."""
+    init: RandomInit | None = None
+    tokenizer: Ref | None = None
+    """Where the tokenizer is, if not with the model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """The type the weights are loaded and saved in."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
+        None
+    )
+    """Attention kernel, as transformers names it; by default transformers' choice."""
+
+
+class Context(Settings):
+    """Long-context settings, kept in the model's config.json from this stage on."""
+
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    """RoPE base. It may be raised (10,000 to 1,000,000 in the report), never lowered."""
+    yarn_factor: Annotated[float, Field(ge=1)] | None = None
+    """YaRN factor; 4.0 takes Qwen2.5-Coder from 32,768 to 131,072 tokens."""
+    original_max_position_embeddings: Positive | None = None
+    """The length YaRN stretches; by default the model's own."""
+    max_position_embeddings: Positive | None = None
+    """The length the model is said to hold."""
+
+
+class DataSource(Settings):
+    """Rows to train on."""
+
+    data: Ref
+    """JSONL or Parquet file, a folder of them, or `stage/file` of an earlier build stage."""
+    share: Share | None = None
+    """Share of the tokens. Give it for all sources of a stage or for none; they add up to 1."""
+    rows: Positive | None = None
+    """At most this many rows, the first ones."""
+
+
+class Fim(Settings):
+    """Fill-in-the-middle, applied per document before packing."""
+
+    rate: Share = 0.5
+    """Share of documents that become FIM documents (DeepSeek-Coder: 0.5; Qwen2.5-Coder does not say)."""
+    spm_rate: Share = 0.0
+    """Share of FIM documents in suffix-prefix-middle order."""
+    spans: Literal["lines", "characters"] = "characters"
+    """Where the middle may start and end."""
+
+
+class Gate(Settings):
+    """Stops the chain when a stage made the model worse than allowed."""
+
+    metric: str
+    """`benchmark.metric`, as in ladder.json."""
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    """Allowed loss against the stage before, in points."""
+    min_value: float | None = None
+    """The least acceptable value."""
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Benchmark(Settings):
+    """One entry of `evaluate:`; the same tasks after every training stage."""
+
+    name: Name
+    benchmark: str
+    """Which benchmark; `align evaluate --list` names them."""
+    data: Ref | None = None
+    """Its rows, where it has no home of its own."""
+    mode: Literal["base", "chat"] | None = None
+    """Base prompts or ChatML; by default the benchmark's own choice."""
+    n: Positive = 1
+    """Samples per task."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Positive | None = None
+    limit: Positive | None = None
+    """Only this many tasks."""
+    batch_size: Positive | None = None
+
+
+class Sandbox(Settings):
+    """How untrusted code runs."""
+
+    workers: Positive | None = None
+    """Programs at once; by default one a core."""
+    wall_seconds: Annotated[float, Field(gt=0)] = 10.0
+    cpu_seconds: Positive = 10
+    memory_mb: Positive = 1024
+    allow_weaker: bool = False
+    """Consent to run without namespaces where the kernel refuses them."""
+
+
+class Contract(Settings):
+    """What every saved model must keep; see `alignment.contract`."""
+
+    must_stop: bool = True
+    """From SFT on, greedy answers must end by themselves. False only for trials too short to learn it."""
+
+
+class Tracking(Settings):
+    """Weights & Biases; nothing leaves the machine unless `wandb` is `online`."""
+
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
+    entity: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Reward(Settings):
+    """One part of the GRPO reward."""
+
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"]
+    weight: float = 1.0
+    soft: Annotated[int, Field(ge=0)] | None = None
+    """length_penalty: no penalty up to so many tokens."""
+    hard: Positive | None = None
+    """length_penalty: the whole penalty of -1 from so many tokens on."""
+
+
+class Stage(Settings):
+    name: Name
+    seed: Seed | None = None
+    """By default the recipe's seed."""
+    gate: Annotated[list[Gate], BeforeValidator(_as_list, json_schema_input_type=Gate | list[Gate])] = Field(
+        default_factory=list
+    )
+    """One gate, or a list of them."""
+
+    @property
+    def gates(self) -> list[Gate]:
+        return self.gate
+
+
+class BuildStage(Stage):
+    """Makes datasets."""
+
+    kind: Literal["build"]
+    builder: str
+    """Which builder; `align build --list` names them."""
+    model: str | None = None
+    """For builders that sample from a model: `base` or a stage; by default the last trained one."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The builder's own arguments."""
+
+
+class TrainingStage(Stage):
+    model: str | None = None
+    """`base` or an earlier stage; by default the last stage that made a model."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    peft: dict[str, Any] | None = None
+    """LoRA settings; without them all weights are trained."""
+    quantization: Literal["4bit"] | None = None
+    """QLoRA: the frozen weights in 4 bits (needs bitsandbytes and a GPU)."""
+    context: Context | None = None
+    evaluate: bool = True
+    """Run the recipe's `evaluate:` set afterwards."""
+
+
+class PretrainStage(TrainingStage):
+    """Continued pretraining on documents."""
+
+    kind: Literal["pretrain"]
+    data: list[DataSource] = Field(min_length=1)
+    fim: Fim = Fim()
+
+
+class SftStage(TrainingStage):
+    """Supervised fine-tuning on conversations; documents may be mixed in."""
+
+    kind: Literal["sft"]
+    data: list[DataSource] = Field(min_length=1)
+    fim: Fim = Fim()
+    """For documents that are mixed in."""
+    overlong: Literal["drop", "error", "split"] = "drop"
+    """What happens to a row longer than `max_length`; always counted."""
+
+
+class DpoStage(TrainingStage):
+    """Direct preference optimization."""
+
+    kind: Literal["dpo"]
+    data: list[DataSource] = Field(min_length=1)
+    overlong: Literal["drop", "error"] = "drop"
+
+
+class GrpoStage(TrainingStage):
+    """GRPO, rewarded by executing code. Ours: Qwen2.5-Coder's report stops at offline DPO."""
+
+    kind: Literal["grpo"]
+    data: list[DataSource] = Field(min_length=1)
+    rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
+    max_prompt_length: Positive | None = None
+    """Longer prompts are dropped and counted; TRL itself never truncates."""
+
+
+class EvaluateStage(Stage):
+    """Runs benchmarks on a model; placed after every training stage by itself when the recipe has `evaluate:`."""
+
+    kind: Literal["evaluate"]
+    model: str | None = None
+    benchmarks: list[Benchmark] = Field(min_length=1)
+
+
+class ExportStage(Stage):
+    """Quantized and converted models, each compared with the original."""
+
+    kind: Literal["export"]
+    model: str | None = None
+    formats: list[str] = Field(min_length=1)
+    """For example `gguf:f16`, `gguf:q8_0`, `gguf:q4_K_M`."""
+    data: Ref | None = None
+    """Held-out rows to compare on, and to calibrate with."""
+    max_perplexity_change: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Per format, in percent: more than that breaks the gate."""
+
+
+AnyStage = Annotated[
+    BuildStage | PretrainStage | SftStage | DpoStage | GrpoStage | EvaluateStage | ExportStage,
+    Field(discriminator="kind"),
+]
+CONFIGS = {"pretrain": "SFTConfig", "sft": "SFTConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig"}
+MODEL_KINDS = tuple(CONFIGS)
+
+
+class Recipe(Settings):
+    """A base model, and the stages that turn it into another."""
+
+    name: Name
+    seed: Seed = 0
+    output: Ref = Reference("runs")
+    """Artifacts go to `<output>/<name>/`."""
+    launch: Ref | None = None
+    """The Accelerate file that `align run` starts the recipe with."""
+    model: BaseModelSettings
+    stages: list[AnyStage] = Field(min_length=1)
+    evaluate: list[Benchmark] = Field(default_factory=list)
+    sandbox: Sandbox = Sandbox()
+    tracking: Tracking = Tracking()
+    contract: Contract = Contract()
+
+    @property
+    def folder(self) -> Path:
+        assert isinstance(self.output, Reference)
+        return self.output.path() / self.name
+
+    def stage(self, name: str) -> AnyStage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load, override and check a recipe. Raises RecipeError with all mistakes."""
+    source = load_source(path)
+    for assignment in overrides:
+        source = override_source(source, assignment)
+    return validate(source)
+
+
+def validate(source: Source) -> Recipe:
+    """Check a recipe that is already plain values. Raises RecipeError with all mistakes."""
+    from alignment import mistakes  # which needs the classes of this module
+
+    problems: list[Problem] = []
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(source.value)
+    except ValidationError as error:
+        problems += [mistakes.problem_of(source, item) for item in error.errors()]
+    problems += _check_trainers(source)
+    if recipe is not None:
+        from alignment.wiring import check_wiring
+
+        problems += [
+            source.problem(mistakes.known_location(source.value, location)[0], message)
+            for location, message in check_wiring(recipe)
+        ]
+    if problems:
+        raise RecipeError(problems)
+    assert recipe is not None
+    return recipe
+
+
+def _check_trainers(source: Source) -> Iterator[Problem]:
+    stages = source.value.get("stages") if isinstance(source.value, dict) else None
+    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+        kind = stage.get("kind") if isinstance(stage, dict) else None
+        if not isinstance(kind, str) or kind not in CONFIGS:
+            continue
+        for key, config in (("train", CONFIGS[kind]), ("peft", "LoraConfig")):
+            if isinstance(stage.get(key), dict):
+                for path, message in trainer_fields.check(config, stage[key]):
+                    yield source.problem(("stages", index, key, *path), message)
+
+
+def schema() -> dict[str, Any]:
+    """The recipe's JSON schema, for editors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a default that is a Reference is left out, with a warning
+        return Recipe.model_json_schema()
+
+
+__all__ = ["Recipe", "RecipeError", "Reference", "display", "load", "schema", "validate"]

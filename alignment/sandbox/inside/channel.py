@@ -1,0 +1,63 @@
+"""Length-capped JSON lines over a descriptor: what a program's driver speaks with the parent and with its peer."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+MAX_FRAME = 64 << 20
+
+
+class ChannelError(Exception):
+    """The other side is gone, or sent something that is not a frame."""
+
+
+class Channel:
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.buffer = bytearray()
+
+    def send(self, message: Any) -> None:
+        """Send one message. ValueError when it is too long: nothing was sent then."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        if len(data) > MAX_FRAME:
+            raise ValueError("more data than a frame may hold")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        except OSError:
+            raise ChannelError("the other side is gone") from None
+
+    def receive(self) -> Any:
+        """The next message."""
+        searched = 0
+        while (end := self.buffer.find(b"\n", searched)) < 0:
+            searched = len(self.buffer)
+            if searched > MAX_FRAME:
+                raise ChannelError("a frame that is too long")
+            self._fill()
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 1]
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError):
+            raise ChannelError("not a frame") from None
+
+    def read(self, count: int) -> bytes:
+        """Exactly `count` raw bytes."""
+        while len(self.buffer) < count:
+            self._fill()
+        data = bytes(self.buffer[:count])
+        del self.buffer[:count]
+        return data
+
+    def _fill(self) -> None:
+        try:
+            data = os.read(self.descriptor, 1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            raise ChannelError("the other side is gone")
+        self.buffer += data

@@ -1,0 +1,197 @@
+"""Entering the jail, once per slot, and starting a program in it, once per program."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import kernel, landlock, program, seccomp, tree
+
+UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
+FIRST_USER = 2_000_000_000  # as root, a slot becomes a user that nobody else is: root escapes the limit on processes
+ALONE_READABLE = (
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+)
+ALONE_WRITABLE = ("/dev/null",)
+PACKAGE_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+class Jail:
+    """The inner process's side: knows how to start a program."""
+
+    def __init__(self, *, namespaces: bool, pid_namespace: int, has_proc: bool, abi: int, notes: list[str]) -> None:
+        self.namespaces = namespaces
+        self.pid_namespace = pid_namespace
+        self.has_proc = has_proc
+        self.abi = abi
+        self.notes = notes
+        self.folders: dict[int, str] = {}
+        self.filter = seccomp.Filter(seccomp.program(allow_processes=namespaces))
+
+    def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
+        """Fork a program with these descriptors as its 0, 1, 2, 3, ...; its process number as the launcher sees it."""
+        if not self.namespaces:
+            folder = tempfile.mkdtemp(prefix="sandbox-")
+            pid = os.fork()
+            if pid == 0:
+                os.chdir(folder)
+                self._become(request, descriptors)
+            self.folders[pid] = folder
+            return pid
+        kernel.unshare(kernel.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(request, descriptors)
+        finally:
+            kernel.setns(self.pid_namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def clean(self, pid: int) -> None:
+        """Remove what a program left, where no mount namespace did."""
+        folder = self.folders.pop(pid, None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _become(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+        try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            limits = request["limits"]
+            if self.namespaces:
+                kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+                tree.mount_scratch(limits["tmp_bytes"], limits["tmp_inodes"])
+                if self.has_proc:
+                    tree.mount_proc()
+                os.chdir("/tmp")
+            _take(descriptors)
+            _limit(limits, request["address_space"])
+            if self.has_proc:
+                Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
+            if self.abi:
+                readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
+                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]
+                landlock.restrict(readable, writable, self.abi)
+            kernel.drop_capabilities()
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            seccomp.apply(self.filter)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        except BaseException as error:
+            os.write(3, json.dumps({"detail": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+            os._exit(125)
+        program.run(request["entry"], len(descriptors) - 1)
+
+
+def _take(descriptors: list[int]) -> None:
+    """Put the descriptors at 0, 1, 2, ... and close all others."""
+    count = len(descriptors)
+    high = [os.dup2(descriptor, 200 + index) for index, descriptor in enumerate(descriptors)]
+    for index, descriptor in enumerate(high):
+        os.dup2(descriptor, index, inheritable=index < 3)
+    kernel.close_from(count)
+
+
+def _limit(limits: dict[str, Any], address_space: bool) -> None:
+    cpu = max(1, int(limits["cpu_seconds"] + 0.999))
+    memory = limits["memory_bytes"]
+    values = {
+        resource.RLIMIT_CPU: cpu,
+        resource.RLIMIT_AS if address_space else resource.RLIMIT_DATA: memory,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: limits["processes"],
+        resource.RLIMIT_NOFILE: limits["files"],
+        resource.RLIMIT_FSIZE: limits["file_bytes"],
+        resource.RLIMIT_MEMLOCK: 1 << 16,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_SIGPENDING: 256,
+    }
+    for kind, value in values.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def enter(configuration: dict[str, Any]) -> Jail | None:
+    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has ended."""
+    abi = landlock.version()
+    if not configuration["namespaces"]:
+        return _without_namespaces(abi)
+    notes = [] if abi else ["this kernel has no Landlock: namespaces and seccomp only"]
+    root = os.geteuid() == 0
+    user = group = FIRST_USER + os.getpid() if root else os.getuid()
+    built = False
+    if root:
+        try:
+            kernel.unshare(UNSHARED)
+            socket.sethostname("sandbox")
+            tree.build(configuration["readable"], configuration["hidden"])
+            tree.mount_proc(tree.STAGE)
+            tree.enter()
+            built = True
+        except PermissionError:
+            notes.append("root without the right to mount: folders that only root can read are not shown to programs")
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
+    else:
+        group = os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | UNSHARED)
+    kernel.map_identity(user, group)
+    kernel.drop_bounding_set()
+    pid = os.fork()
+    if pid:
+        os.closerange(3, 1024)
+        os.waitpid(pid, 0)
+        return None
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    if built:
+        has_proc = tree.mount_proc()
+    else:
+        socket.sethostname("sandbox")
+        tree.build(configuration["readable"], configuration["hidden"])
+        has_proc = tree.mount_proc(tree.STAGE)
+        tree.enter()
+    if not has_proc:
+        notes.append("this container masks /proc, so programs get none")
+    os.environ.clear()
+    os.environ.update(PACKAGE_VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
+    return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes)
+
+
+def _without_namespaces(abi: int) -> Jail:
+    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a folder of its own.
+
+    Weaker: the kernel's tables are shared, disk and memory of several programs are not counted together, and as root
+    folders that only root can read are lost, because the slot becomes another user.
+    """
+    if not abi:
+        raise OSError(38, "this kernel has neither user namespaces nor Landlock")
+    if os.geteuid() == 0:
+        user = FIRST_USER + os.getpid()
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
+    os.environ.clear()
+    os.environ.update(PACKAGE_VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
+    return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)

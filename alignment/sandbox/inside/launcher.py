@@ -1,0 +1,208 @@
+"""The launcher: builds a jail once, then starts each program in fresh namespaces by forking a warm interpreter.
+
+Two processes per slot. The outer one enters the namespaces and waits; the inner one is the first process of the slot's pid
+namespace, so that when either ends, for whatever reason, the kernel ends everything below. Requests come as JSON messages
+over a socket, with the program's descriptors attached; the program itself comes on its own pipe and never passes through here.
+
+Started as ``python -I -S -c "..." CONFIGURATION`` by `alignment.sandbox.slot`.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from . import jail, kernel
+
+READY, REFUSED = "ready", "refused"
+START_SECONDS = 60.0
+TICK = 0.1  # seconds between two looks at memory and time
+GRACE = 6.0  # at most this many times the wall limit, where a program waits for a busy machine
+
+
+def main() -> None:
+    configuration = json.loads(sys.argv[1])
+    control = socket.socket(fileno=configuration["control"])
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != configuration["parent"]:
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path.extend(configuration["packages"])
+    sys.dont_write_bytecode = True
+    for name in configuration["warm"]:
+        __import__(name)
+    try:
+        run = jail.enter(configuration)
+    except OSError as error:
+        control.send(json.dumps({"state": REFUSED, "error": str(error), "number": error.errno}).encode())
+        os._exit(1)
+    if run is None:  # the outer process: wait for the inner one
+        control.close()
+        os._exit(0)
+    try:
+        Launcher(control, run).serve()
+    finally:
+        os._exit(0)
+
+
+class Program:
+    """A program that runs: its process, its limits, and why it was stopped."""
+
+    def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
+        self.number: int = request["id"]
+        self.limits: dict[str, Any] = request["limits"]
+        self.pid = pid
+        self.began = began
+        self.running = False
+        self.descriptor = os.pidfd_open(pid)
+        self.started = time.monotonic()
+        self.stop: str | None = None
+
+    def kill(self, reason: str) -> None:
+        self.stop = self.stop or reason
+        signal.pidfd_send_signal(self.descriptor, signal.SIGKILL)
+
+
+class Launcher:
+    def __init__(self, control: socket.socket, run: jail.Jail) -> None:
+        self.control = control
+        self.jail = run
+        self.programs: dict[int, Program] = {}
+        self.poll = select.poll()
+        self.poll.register(control, select.POLLIN)
+
+    def serve(self) -> None:
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self.reply(state=READY, notes=self.jail.notes)
+        while True:
+            timeout = TICK * 1000 if self.programs else None
+            for descriptor, _ in self.poll.poll(timeout):
+                if descriptor == self.control.fileno():
+                    if not self.receive():
+                        return
+                else:
+                    self.finish(next(item for item in self.programs.values() if item.descriptor == descriptor))
+            now = time.monotonic()
+            for program in list(self.programs.values()):
+                if now - program.started >= TICK:
+                    self.watch(program, now)
+
+    def reply(self, **fields: object) -> None:
+        self.control.send(json.dumps(fields).encode())
+
+    def receive(self) -> bool:
+        """Take one request; False when the other side is gone."""
+        descriptors = array.array("i")
+        message, ancillary, _, _ = self.control.recvmsg(1 << 16, socket.CMSG_SPACE(8 * descriptors.itemsize))
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        if not message:
+            return False
+        request = json.loads(message)
+        if "kill" in request:
+            program = self.programs.get(request["kill"])
+            if program is not None:
+                program.kill(request["reason"])
+            return True
+        began, announce = os.pipe()  # the program's driver writes to it before the first of the program's own steps
+        descriptors.append(announce)
+        try:
+            program = Program(request, self.jail.start(request, list(descriptors)), began)
+        except OSError as error:
+            os.close(began)
+            self.reply(id=request["id"], error=str(error))
+        else:
+            self.programs[program.number] = program
+            self.poll.register(program.descriptor, select.POLLIN)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def finish(self, program: Program) -> None:
+        self.poll.unregister(program.descriptor)
+        _, status, usage = os.wait4(program.pid, 0)  # the kernel has ended all of its pid namespace by now
+        os.close(program.descriptor)
+        self.jail.clean(program.pid)
+        began = os.read(program.began, 1) == b"1"
+        os.close(program.began)
+        del self.programs[program.number]
+        self.reply(
+            id=program.number,
+            began=began,
+            code=os.waitstatus_to_exitcode(status),
+            stop=program.stop,
+            cpu=usage.ru_utime + usage.ru_stime,
+            wall=time.monotonic() - program.started,
+            memory=usage.ru_maxrss * 1024,
+        )
+
+    def watch(self, program: Program, now: float) -> None:
+        """End a program that is out of time or, with all its processes together, out of memory."""
+        if not program.running:  # its time runs from its own first step, however long a busy machine took to get there
+            if select.select([program.began], [], [], 0)[0]:
+                program.running, program.started = True, now
+            elif now - program.started > START_SECONDS:
+                program.kill("start")
+            return
+        wall = program.limits["wall_seconds"]
+        passed = now - program.started
+        if passed >= wall and (passed >= GRACE * wall or passed - _waited(program.pid) >= wall):
+            program.kill("timeout")
+        elif self.jail.has_proc and _resident(program.pid) > program.limits["memory_bytes"]:
+            program.kill("memory")
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        try:
+            with open(f"/proc/{current}/task/{current}/children") as file:
+                waiting.extend(int(child) for child in file.read().split())
+        except OSError:
+            continue
+    return found
+
+
+def _waited(pid: int) -> float:
+    """Seconds that the program was ready to run and found no free core: a busy machine must not fail a program.
+
+    Of its many threads the one that waited most counts.
+    """
+    longest = 0
+    for process in _tree(pid):
+        try:
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
+                    longest = max(longest, int(file.read().split()[1]))
+        except (OSError, IndexError):
+            continue
+    return longest / 1e9
+
+
+def _resident(pid: int) -> int:
+    """Bytes that a process and all its descendants hold for themselves alone."""
+    total = 0
+    for process in _tree(pid):
+        try:
+            with open(f"/proc/{process}/statm") as file:
+                fields = file.read().split()
+            total += (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+        except (OSError, IndexError):
+            continue
+    return total

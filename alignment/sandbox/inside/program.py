@@ -1,0 +1,207 @@
+"""What a started process does: read what it is to be from its own pipe (descriptor 3), and be it.
+
+Everything here runs in the candidate's own process, so nothing it reports is believed: an exit code, a value or a reason is
+data that the other side checks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import subprocess
+import sys
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import remote, tester, wire
+from .channel import Channel, ChannelError
+
+PARENT, PEER = 3, 4
+CODE_INFRASTRUCTURE = 125
+
+
+def run(entry: str, announce: int) -> NoReturn:
+    """Be what the parent asks for; `announce` is the descriptor that tells the launcher that the program itself begins."""
+    code = CODE_INFRASTRUCTURE
+    try:
+        parent = Channel(PARENT)
+        payload = parent.receive()
+        if entry == "command":
+            code = _command(parent, payload, announce)
+        else:
+            _standard_streams()
+            source = parent.read(payload["size"])
+            _begin(announce)
+            if entry == "main":
+                os.environ.update(payload["environment"])
+                code = _main(parent, source)
+            elif entry == "calls":
+                code = _calls(parent, source, payload)
+            elif entry == "candidate":
+                code = _candidate(parent, source)
+            elif entry == "tester":
+                code = tester.run(parent, Channel(PEER), source, payload)
+    except ChannelError:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(code)
+
+
+def _begin(announce: int) -> None:
+    os.write(announce, b"1")
+    os.close(announce)
+
+
+def _standard_streams() -> None:
+    sys.stdin = io.TextIOWrapper(
+        io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding="utf-8", errors="backslashreplace"
+    )
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.argv = ["program.py"]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            continue
+
+
+def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
+    """Run the program's text in a fresh module; None, and the reason to the parent, where it does not come to its end."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    try:
+        compiled = compile(source, "program.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        _report(parent, "syntax", error)
+        return None
+    try:
+        exec(compiled, module.__dict__)
+    except SystemExit:
+        if name == "__main__":
+            raise
+        parent.send({"reason": "exit", "detail": "the program ended itself"})
+        return None
+    except BaseException as error:
+        _report(parent, reason_of(error), error)
+        return None
+    return module.__dict__
+
+
+def reason_of(error: BaseException) -> str:
+    return "memory" if isinstance(error, MemoryError) else "exception"
+
+
+def _report(parent: Channel, reason: str, error: BaseException) -> None:
+    text = "".join(traceback.format_exception(error))
+    parent.send({"reason": reason, "detail": text[-2000:], "error": type(error).__name__[:100]})
+
+
+def _main(parent: Channel, source: bytes) -> int:
+    """As the interpreter runs a script: its exit code."""
+    code = 0
+    try:
+        if _load(parent, source, "__main__") is None:
+            code = 1
+    except SystemExit as error:
+        if error.code is None:
+            code = 0
+        elif isinstance(error.code, int):
+            code = error.code & 0xFF
+        else:
+            code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    return code
+
+
+def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
+    """Call the entry point for every case, and send what it returns."""
+    namespace = _load(parent, source, "program")
+    if namespace is None:
+        return 1
+    try:
+        function = remote.resolve(namespace, payload["entry_point"])
+    except Exception as error:
+        parent.send({"reason": "missing_entry_point", "detail": f"{payload['entry_point']}: {error}"[:500]})
+        return 1
+    for number, (arguments, keywords) in enumerate(payload["cases"]):
+        try:
+            value = function(*wire.decode(arguments), **wire.decode(keywords))
+            message = {"case": number, "value": wire.encode(value)}
+        except BaseException as error:
+            detail = f"{type(error).__name__}: {_text(error)}"
+            message = {"case": number, "reason": reason_of(error), "detail": detail}
+        try:
+            parent.send(message)
+        except ValueError:
+            parent.send({"case": number, "reason": "output_limit", "detail": "the returned value is too large"})
+    return 0
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:500]
+    except BaseException:
+        return "(no text)"
+
+
+def _candidate(parent: Channel, source: bytes) -> int:
+    """Serve the tester's calls."""
+    namespace = _load(parent, source, "program")
+    if namespace is None:
+        return 1
+    remote.Server(Channel(PEER), namespace).serve()
+    return 0
+
+
+def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
+    """Write files, run a command, and send back the files it was to make; without such files, become the command."""
+    for name, size in payload["files"]:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(parent.read(size))
+        path.chmod(0o755)
+    environment = {**os.environ, **payload["environment"]}
+    command = payload["command"]
+    if not os.access(command[0], os.X_OK):
+        raise FileNotFoundError(command[0])
+    _begin(announce)
+    if not payload["collect"]:
+        try:
+            os.close(PARENT)
+            os.execve(command[0], command, environment)
+        except OSError as error:
+            os.write(2, f"{command[0]}: {error}\n".encode())
+            return CODE_INFRASTRUCTURE
+    done = subprocess.run(command, env=environment, close_fds=True, check=False)
+    code = done.returncode
+    if code == 0:
+        found = []
+        for pattern in payload["collect"]:
+            found += sorted(path for path in Path().glob(pattern) if path.is_file() and not path.is_symlink())
+        parent.send({"files": [[str(path), path.stat().st_size] for path in found]})
+        for path in found:
+            _write_all(path.read_bytes())
+    return code if code >= 0 else 128 - code
+
+
+def _write_all(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(PARENT, view) :]

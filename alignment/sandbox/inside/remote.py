@@ -1,0 +1,344 @@
+"""Calls between the tester and the candidate: plain data crosses, everything else stays where it is, behind a handle.
+
+The candidate's side (`Server`) holds its objects and hands out numbers. The tester's side (`Client`, `Remote`) turns numbers into
+proxies whose comparisons raise: were they to return False, a test with ``!=`` would pass. Functions of the tester that are passed
+as arguments are called back the same way.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from . import wire
+from .channel import Channel, ChannelError
+
+PYTHON_EXCEPTIONS = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
+}
+CAP = 1 << 20  # objects that one program may have behind handles
+
+
+class NotPlain(BaseException):
+    """A test needs the value of something that is not plain data. Not an Exception: a test must not swallow it."""
+
+
+class CandidateGone(BaseException):
+    """The candidate's process ended, or stopped speaking the protocol: for good."""
+
+
+class RemoteError(Exception):
+    """An exception of the candidate that is not one of Python's own."""
+
+
+# ---- the candidate's side
+
+
+def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
+    """``name``, or ``Class.method``, for which the class is made without arguments. LookupError where there is none."""
+    name, *rest = entry_point.split(".")
+    if name not in namespace:
+        raise LookupError(entry_point)
+    found = namespace[name]
+    for part in rest:
+        if isinstance(found, type):
+            found = found()
+        found = getattr(found, part)
+    return found
+
+
+class Callback:
+    """A function of the tester, as the candidate sees it."""
+
+    def __init__(self, server: Server, number: int) -> None:
+        self._server = server
+        self._number = number
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._server.call_back(self._number, arguments, keywords)
+
+
+class Server:
+    def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
+        self.channel = channel
+        self.namespace = namespace
+        self.objects: list[Any] = []
+
+    def serve(self) -> None:
+        while True:
+            self.answer(self.channel.receive())
+
+    def answer(self, request: dict[str, Any]) -> None:
+        reply: dict[str, Any] = {"serial": request["serial"]}
+        try:
+            reply.update(self._do(request))
+        except ChannelError:
+            raise
+        except BaseException as error:
+            reply["error"] = _names(error)
+            reply["text"] = _text(error)
+        try:
+            self.channel.send(reply)
+        except ValueError:
+            self.channel.send({"serial": request["serial"], "error": ["OverflowError"], "text": "too much data"})
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        operation = request["do"]
+        if operation == "name":
+            name = request["name"]
+            try:
+                found = resolve(self.namespace, name)
+            except LookupError:
+                return {"missing": True}
+            return {"value": wire.encode(found, self._hold)}
+        subject = self.objects[request["object"]]
+        if operation == "call":
+            arguments, keywords = self._decode(request["arguments"]), self._decode(request["keywords"])
+            before = [wire.encode(item, self._hold) if type(item) in MUTABLE else None for item in arguments]
+            value = wire.encode(subject(*arguments, **keywords), self._hold)
+            after = [wire.encode(item, self._hold) if type(item) in MUTABLE else None for item in arguments]
+            changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+            return {"value": value, "changed": changed}
+        if operation == "get":
+            return {"value": wire.encode(getattr(subject, request["name"]), self._hold)}
+        if operation == "set":
+            setattr(subject, request["name"], self._decode(request["value"]))
+            return {"value": None}
+        if operation == "method":
+            method = getattr(subject, request["name"])
+            return {"value": wire.encode(method(*self._decode(request["arguments"])), self._hold)}
+        raise ValueError(f"unknown operation {operation!r}")
+
+    def _hold(self, value: Any) -> dict[str, int]:
+        for index in range(max(0, len(self.objects) - 64), len(self.objects)):
+            if self.objects[index] is value:
+                return {"r": index}
+        if len(self.objects) >= CAP:
+            raise wire.WireError("too many objects")
+        self.objects.append(value)
+        return {"r": len(self.objects) - 1}
+
+    def _decode(self, data: Any) -> Any:
+        return wire.decode(data, self._special)
+
+    def _special(self, tag: str, content: Any) -> Any:
+        if tag == "r":
+            return self.objects[content]
+        if tag == "function":
+            return Callback(self, content)
+        raise wire.WireError("malformed data")
+
+    def call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        data = wire.encode(arguments, self._hold), wire.encode(keywords, self._hold)
+        self.channel.send({"function": number, "arguments": data[0], "keywords": data[1]})
+        while True:
+            message = self.channel.receive()
+            if "returned" in message:
+                return self._decode(message["returned"])
+            if "raised" in message:
+                raise PYTHON_EXCEPTIONS.get(message["raised"], Exception)(message["text"])
+            self.answer(message)  # the tester's function calls the candidate in its turn
+
+
+MUTABLE = (list, dict, set, bytearray)
+
+
+def _names(error: BaseException) -> list[str]:
+    return [kind.__name__[:100] for kind in type(error).__mro__][:20]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:500]
+    except BaseException:
+        return ""
+
+
+# ---- the tester's side
+
+
+class Client:
+    """Sends requests to the candidate; once it is gone, every further request raises CandidateGone."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.serial = 0
+        self.gone = False
+        self.functions: list[Any] = []
+        self.errors: list[str] = []
+
+    def request(self, **message: Any) -> dict[str, Any]:
+        if self.gone:
+            raise CandidateGone("the program ended")
+        self.serial += 1
+        serial = self.serial
+        try:
+            self.channel.send({"serial": serial, **message})
+            while True:
+                reply = self.channel.receive()
+                if type(reply) is not dict:
+                    raise ChannelError("not a reply")
+                if "function" in reply:
+                    self._called_back(reply)
+                elif reply.get("serial") == serial:
+                    return reply
+                else:
+                    raise ChannelError("a reply to nothing")
+        except (ChannelError, wire.WireError, ValueError) as error:
+            self.gone = True
+            raise CandidateGone(str(error)) from None
+
+    def value(self, **message: Any) -> Any:
+        """The value of a request; raises what the candidate raised."""
+        reply = self.request(**message)
+        if "error" in reply:
+            raise self._exception(reply)
+        try:
+            return self.decode(reply["value"])
+        except (wire.WireError, KeyError) as error:
+            self.gone = True
+            raise CandidateGone(f"malformed data: {error}") from None
+
+    def name(self, name: str) -> Any:
+        """The candidate's global of this name; LookupError where it has none."""
+        reply = self.request(do="name", name=name)
+        if "missing" in reply or "value" not in reply:
+            raise LookupError(name)
+        try:
+            return self.decode(reply["value"])
+        except wire.WireError as error:
+            raise CandidateGone(str(error)) from None
+
+    def call(self, handle: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        encoded = [self.encode(item) for item in arguments]
+        reply_to = {"do": "call", "object": handle, "arguments": {"t": encoded}, "keywords": self.encode(keywords)}
+        reply = self.request(**reply_to)
+        if "error" in reply:
+            raise self._exception(reply)
+        try:
+            for index, new in reply.get("changed", ()):
+                _overwrite(arguments[index], self.decode(new))
+            return self.decode(reply["value"])
+        except (wire.WireError, KeyError, TypeError, IndexError, ValueError) as error:
+            self.gone = True
+            raise CandidateGone(f"malformed data: {error}") from None
+
+    def encode(self, value: Any) -> Any:
+        return wire.encode(value, self._special)
+
+    def decode(self, data: Any) -> Any:
+        return wire.decode(data, self._proxy)
+
+    def _special(self, value: Any) -> Any:
+        if isinstance(value, Remote):
+            return {"r": object.__getattribute__(value, "_handle")}
+        if callable(value):
+            self.functions.append(value)
+            return {"function": len(self.functions) - 1}
+        raise NotPlain(f"a {type(value).__name__} cannot be handed to the program: it is not plain data")
+
+    def _proxy(self, tag: str, content: Any) -> Any:
+        if tag == "r" and type(content) is int:
+            return Remote(self, content)
+        raise wire.WireError("malformed data")
+
+    def _called_back(self, message: dict[str, Any]) -> None:
+        function = self.functions[message["function"]]
+        arguments, keywords = self.decode(message["arguments"]), self.decode(message["keywords"])
+        if type(arguments) is not tuple or type(keywords) is not dict:
+            raise ChannelError("not a call")
+        try:
+            answer = {"returned": self.encode(function(*arguments, **keywords))}
+        except Exception as error:
+            answer = {"raised": type(error).__name__, "text": str(error)[:500]}
+        self.channel.send(answer)
+
+    def _exception(self, reply: dict[str, Any]) -> Exception:
+        names, text = reply["error"], str(reply.get("text", ""))[:500]
+        if type(names) is not list or not all(type(name) is str for name in names):
+            self.gone = True
+            raise CandidateGone("malformed data")
+        self.errors.append(f"{names[0] if names else 'Exception'}: {text}")
+        for name in names:
+            kind = PYTHON_EXCEPTIONS.get(name)
+            if kind is not None and kind is not Exception:
+                try:
+                    return kind(text)
+                except TypeError:
+                    continue
+        return RemoteError(self.errors[-1])
+
+
+def _overwrite(target: Any, new: Any) -> None:
+    """An argument that the candidate changed in place changes here too."""
+    if type(target) is not type(new) or type(target) not in MUTABLE:
+        raise wire.WireError("an argument changed its type")
+    if isinstance(target, list | bytearray):
+        target[:] = new
+    else:
+        target.clear()
+        target.update(new)
+
+
+class Remote:
+    """Something of the candidate's that is not plain data. It can be called and asked; comparing it raises."""
+
+    __slots__ = ("_client", "_handle")
+
+    def __init__(self, client: Client, handle: int) -> None:
+        object.__setattr__(self, "_client", client)
+        object.__setattr__(self, "_handle", handle)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._client.call(self._handle, arguments, keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__doc__"):
+            raise AttributeError(name)
+        return self._client.value(do="get", object=self._handle, name=name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._client.value(do="set", object=self._handle, name=name, value=self._client.encode(value))
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        data = self._client.encode(arguments)
+        return self._client.value(do="method", object=self._handle, name=name, arguments=data)
+
+    def __len__(self) -> int:
+        length = self._ask("__len__")
+        if type(length) is not int:
+            raise NotPlain("a length that is not an integer")
+        return length
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("__getitem__", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._ask("__setitem__", key, value)
+
+    def __iter__(self) -> Any:
+        iterator = self._ask("__iter__")
+        while True:
+            try:
+                yield iterator._ask("__next__") if isinstance(iterator, Remote) else None
+            except StopIteration:
+                return
+
+    def __next__(self) -> Any:
+        return self._ask("__next__")
+
+    def __enter__(self) -> Any:
+        return self._ask("__enter__")
+
+    def __exit__(self, *_: object) -> None:
+        self._ask("__exit__", None, None, None)
+
+    def _refuse(self, *_: object) -> Any:
+        raise NotPlain("the program returned something that is not plain data where the test needs a value")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __bool__ = __hash__ = __contains__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse
+    __mul__ = __rmul__ = __truediv__ = __int__ = __float__ = __index__ = __abs__ = __round__ = _refuse
+    __str__ = __repr__ = _refuse

@@ -1,0 +1,106 @@
+"""The file tree that programs see: system folders and toolchains, read-only; a private /tmp; nobody's home."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from . import kernel
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+ETC = (
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mono",
+    "php",
+    "python3.11",
+    "perl",
+    "lua",
+)
+TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
+
+
+def build(extra: list[str], hidden: list[str]) -> None:
+    """Put the tree together in a tmpfs. `extra` are further folders and files to show; `hidden` are files to show empty.
+
+    Needs a private mount namespace and the right to mount in it.
+    """
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    old = os.open("/", os.O_PATH)
+    kernel.mount("tree", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+    seen = f"/proc/self/fd/{old}"
+    root = Path(STAGE)
+    for path in ("/usr", *TOP, *extra):
+        _show(seen, path, root)
+    etc = root / "etc"
+    etc.mkdir()
+    for name in (*ETC, *(item for item in os.listdir(f"{seen}/etc") if item.startswith("java"))):
+        _show(seen, f"/etc/{name}", root)
+    user, group = os.getuid(), os.getgid()
+    (etc / "passwd").write_text(f"sandbox:x:{user}:{group}::/tmp:/bin/sh\n")
+    (etc / "group").write_text(f"sandbox:x:{group}:\n")
+    (etc / "hosts").write_text("127.0.0.1 localhost\n")
+    _devices(seen, root)
+    for path in hidden:
+        if (root / path.lstrip("/")).is_file():
+            kernel.mount(str(root / "dev/null"), str(root / path.lstrip("/")), None, kernel.MS_BIND)
+    for name in ("proc", "tmp"):
+        (root / name).mkdir()
+    os.close(old)
+
+
+def enter() -> None:
+    """Make the built tree the root, read-only from now on."""
+    kernel.pivot_root(STAGE)
+    kernel.mount("none", "/", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
+
+
+def mount_proc(root: str = "") -> bool:
+    """Mount a /proc of this pid namespace; False where the kernel refuses (containers that mask parts of /proc)."""
+    try:
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("proc", f"{root}/proc", "proc", flags)
+    except OSError:
+        return False
+    return True
+
+
+def mount_scratch(size: int, inodes: int) -> None:
+    """A fresh /tmp for one program: `size` bytes, `inodes` files."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={size},nr_inodes={inodes},mode=700")
+
+
+def _show(seen: str, path: str, root: Path) -> None:
+    source = Path(seen + path)
+    target = root / path.lstrip("/")
+    if source.is_symlink():
+        if not target.is_symlink() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(os.readlink(source))
+        return
+    if not source.exists() or target.exists():
+        return  # not on this machine, or inside a folder that is shown already
+    if stat.S_ISDIR(source.stat().st_mode):
+        target.mkdir(parents=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+    kernel.make_read_only(str(target))
+
+
+def _devices(seen: str, root: Path) -> None:
+    folder = root / "dev"
+    folder.mkdir()
+    for name in DEVICES:
+        (folder / name).touch()
+        kernel.mount(f"{seen}/dev/{name}", str(folder / name), None, kernel.MS_BIND)
+    for name, target in LINKS.items():
+        (folder / name).symlink_to(target)

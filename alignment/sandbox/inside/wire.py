@@ -1,0 +1,165 @@
+"""Plain data between processes that don't trust each other: JSON with tags for what JSON lacks.
+
+No pickle, no marshal: decoding can only make plain data. Tags are single-key objects, so a JSON object is always a tag:
+
+=========  ==============================================  =======================================================
+tag        stands for                                      content
+=========  ==============================================  =======================================================
+``i``      int beyond 53 bits                              hexadecimal (never a decimal string: that is quadratic)
+``t``      tuple                                           list
+``d``      dict                                            list of pairs
+``s``      set                                             list
+``f``      frozenset                                       list
+``b``      bytes, bytearray                                hexadecimal
+``c``      complex                                         [real, imaginary]
+``x``      a value of the standard library                 [name, text or list]
+``o``      anything else: not plain data                   name of its type
+=========  ==============================================  =======================================================
+
+A subclass of a plain type is sent as the plain type, read with the plain type's own methods: an object that claims to equal
+everything arrives as the list, number or text that it holds.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+from typing import Any
+
+MAX_DEPTH = 200
+MAX_INT_BITS = 1 << 23
+_SMALL = 1 << 53
+
+
+class WireError(ValueError):
+    """Something that is not plain data, or is too large or too deep to be sent."""
+
+
+def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
+    """Plain data as JSON-ready data. `other(value)` may encode what is not plain; by default it becomes an ``o`` tag."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str or kind is float:
+        return value
+    if kind is int:
+        return value if -_SMALL < value < _SMALL else {"i": _hexadecimal(value)}
+    if depth > MAX_DEPTH:
+        raise WireError("nested too deeply")
+    depth += 1
+    if kind is list:
+        return [encode(item, other, depth) for item in value]
+    if kind is tuple:
+        return {"t": [encode(item, other, depth) for item in value]}
+    if kind is dict:
+        pairs = dict.items(value)
+        return {"d": [[encode(key, other, depth), encode(item, other, depth)] for key, item in pairs]}
+    if kind is set or kind is frozenset:
+        return {"s" if kind is set else "f": [encode(item, other, depth) for item in value]}
+    if kind is bytes or kind is bytearray:
+        return {"b": value.hex()}
+    if kind is complex:
+        return {"c": [value.real, value.imag]}
+    for base, plain in _BASES:
+        if issubclass(kind, base):
+            return encode(plain(value), other, depth)
+    if kind in _STANDARD and (kind is not type or value in PLAIN_TYPES):
+        name, content = _STANDARD[kind](value)
+        return {"x": [name, encode(content, other, depth)]}
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+        return encode(value.tolist(), other, depth)
+    return other(value) if other is not None else {"o": kind.__name__[:100]}
+
+
+def _hexadecimal(value: int) -> str:
+    if value.bit_length() > MAX_INT_BITS:
+        raise WireError("an integer of more than eight million bits")
+    return hex(value)
+
+
+# Read through the base class's own methods, never the subclass's.
+_BASES: tuple[tuple[type, Any], ...] = (
+    (int, lambda value: int.__pos__(value)),
+    (float, lambda value: float.__pos__(value)),
+    (str, lambda value: "".join(str.__iter__(value))),
+    (list, lambda value: list(list.__iter__(value))),
+    (tuple, lambda value: tuple(tuple.__iter__(value))),
+    (dict, lambda value: dict(dict.items(value))),
+    (set, lambda value: set(set.__iter__(value))),
+    (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
+    (bytes, lambda value: bytes(bytes.__iter__(value))),
+)
+PLAIN_TYPES: dict[type, str] = {
+    kind: kind.__name__
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None))
+}
+_STANDARD: dict[type, Any] = {
+    collections.deque: lambda value: ("deque", list(value)),
+    decimal.Decimal: lambda value: ("decimal", str(value)),
+    fractions.Fraction: lambda value: ("fraction", [value.numerator, value.denominator]),
+    datetime.datetime: lambda value: ("datetime", value.isoformat()),
+    datetime.date: lambda value: ("date", value.isoformat()),
+    datetime.time: lambda value: ("time", value.isoformat()),
+    datetime.timedelta: lambda value: ("timedelta", [value.days, value.seconds, value.microseconds]),
+    range: lambda value: ("range", [value.start, value.stop, value.step]),
+    type: lambda value: ("type", PLAIN_TYPES[value]),
+    type(NotImplemented): lambda value: ("notimplemented", None),
+    type(Ellipsis): lambda value: ("ellipsis", None),
+}
+_CONTAINERS: dict[str, Any] = {"t": tuple, "s": set, "f": frozenset, "d": dict}
+_READERS: dict[str, Any] = {
+    "deque": lambda content: collections.deque(_typed(content, list)),
+    "decimal": lambda content: decimal.Decimal(_typed(content, str)[:1000]),
+    "fraction": lambda content: fractions.Fraction(_typed(content[0], int), _typed(content[1], int)),
+    "datetime": lambda content: datetime.datetime.fromisoformat(_typed(content, str)),
+    "date": lambda content: datetime.date.fromisoformat(_typed(content, str)),
+    "time": lambda content: datetime.time.fromisoformat(_typed(content, str)),
+    "timedelta": lambda content: datetime.timedelta(*(_typed(item, int) for item in content)),
+    "range": lambda content: range(*(_typed(item, int) for item in content)),
+    "type": lambda content: {name: kind for kind, name in PLAIN_TYPES.items()}[content],
+    "notimplemented": lambda content: NotImplemented,
+    "ellipsis": lambda content: ...,
+}
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise WireError("malformed data")
+    return value
+
+
+def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
+    """The inverse of `encode`; `other(tag, content)` makes what the table doesn't list. Raises WireError on anything odd."""
+    kind = type(data)
+    if data is None or kind in (bool, str, float, int):
+        return data
+    if depth > MAX_DEPTH:
+        raise WireError("nested too deeply")
+    depth += 1
+    if kind is list:
+        return [decode(item, other, depth) for item in data]
+    if kind is not dict or len(data) != 1:
+        raise WireError("malformed data")
+    ((tag, content),) = data.items()
+    try:
+        if tag == "i":
+            text = _typed(content, str)
+            if len(text) > MAX_INT_BITS // 4 + 4:
+                raise WireError("an integer of more than eight million bits")
+            return int(text, 16)
+        if tag == "b":
+            return bytes.fromhex(_typed(content, str))
+        if tag == "c":
+            return complex(_typed(content[0], float), _typed(content[1], float))
+        if tag in _CONTAINERS:
+            return _CONTAINERS[tag](decode(item, other, depth) for item in _typed(content, list))
+        if tag == "x":
+            name, inner = _typed(content, list)
+            return _READERS[name](decode(inner, other, depth))
+        if other is not None:
+            return other(tag, content)
+    except WireError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, OverflowError) as error:
+        raise WireError(f"malformed data: {type(error).__name__}") from None
+    raise WireError(f"not plain data: {str(content)[:100]}" if tag == "o" else "malformed data")

@@ -1,0 +1,190 @@
+"""The languages: how each is compiled and run, and how to find its real toolchain.
+
+Real, because launch shims (rustup, pyenv, nvm) under somebody's home are invisible in the sandbox, and useless without what they
+would start: a toolchain is asked where it lives, and that folder is shown to programs, read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+JAVA_SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss64m", "-XX:-UsePerfData")
+JAVATUPLES = "/usr/share/java/javatuples.jar"
+
+
+@dataclass(frozen=True)
+class Language:
+    """``{tool}`` in a command is the toolchain's path, ``{file}`` the source's name, ``{name}`` its name without ending."""
+
+    name: str
+    file: str
+    tool: str
+    """The program whose path and version identify the toolchain."""
+    run: tuple[str, ...]
+    packages: tuple[str, ...]
+    """Debian packages that bring it."""
+    probe: str
+    """A program that prints ``42``: proof that the toolchain works inside the sandbox."""
+    compile: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
+    """What the compiler made and the program needs."""
+    environment: dict[str, str] = field(default_factory=dict)
+    version: tuple[str, ...] = ("--version",)
+    home: tuple[str, ...] = ()
+    """Command that prints the folder of the real toolchain, where `tool` may be a shim."""
+    home_tool: str = ""
+    """The real tool inside that folder."""
+    address_space: bool = True
+    memory_bytes: int = 1 << 30
+    install: str = ""
+    """How to install it where Debian alone does not have it."""
+
+
+LANGUAGES: dict[str, Language] = {
+    language.name: language
+    for language in (
+        Language("python", "program.py", "python3", ("{tool}", "{file}"), ("python3",), "print(6 * 7)"),
+        Language(
+            "javascript", "program.js", "node", ("{tool}", "{file}"), ("nodejs",), "console.log(6 * 7)",
+            home=("node", "-p", "require('path').dirname(process.execPath)"), home_tool="node",
+            address_space=False, memory_bytes=2 << 30,
+        ),
+        Language(
+            "typescript", "program.ts", "tsc", ("{node}", "{name}.js"), ("nodejs", "npm"),
+            "const answer: number = 6 * 7; console.log(answer);",
+            compile=("{node}", "{tool}", "{file}"), collect=("*.js",), address_space=False,
+            memory_bytes=2 << 30, install="apt-get install nodejs npm && npm install --global typescript@5",
+        ),
+        Language(
+            "java", "Main.java", "javac", ("{folder}/java", "-ea", *JAVA_SMALL, "-cp", f".:{JAVATUPLES}", "{name}"),
+            ("default-jdk-headless",),
+            "public class Main { public static void main(String[] a) { System.out.println(6 * 7); } }",
+            compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),
+            collect=("*.class",), version=("-version",), address_space=False, memory_bytes=2 << 30,
+        ),
+        Language(
+            "c", "program.c", "gcc", ("./program",), ("gcc", "libc6-dev"),
+            '#include <stdio.h>\nint main(void) { printf("%d\\n", 6 * 7); }',
+            compile=("{tool}", "-O1", "-std=gnu17", "-w", "{file}", "-lm", "-o", "program"), collect=("program",),
+        ),
+        Language(
+            "cpp", "program.cpp", "g++", ("./program",), ("g++",),
+            "#include <iostream>\nint main() { std::cout << 6 * 7 << std::endl; }",
+            compile=("{tool}", "-std=c++17", "-w", "{file}", "-o", "program"), collect=("program",),
+        ),
+        Language(
+            "go", "program.go", "go", ("./program",), ("golang-go",),
+            'package main\nimport "fmt"\nfunc main() { fmt.Println(6 * 7) }',
+            compile=("{tool}", "build", "-o", "program", "{file}"), collect=("program",), version=("version",),
+            environment={"GOCACHE": "/tmp/gocache", "GOPATH": "/tmp/gopath", "GOFLAGS": "-p=2", "GO111MODULE": "off",
+                         "GOTOOLCHAIN": "local", "GOTELEMETRY": "off", "CGO_ENABLED": "0"},
+            home=("go", "env", "GOROOT"), home_tool="bin/go", address_space=False, memory_bytes=2 << 30,
+        ),
+        Language(
+            "rust", "program.rs", "rustc", ("./program",), ("rustc",), 'fn main() { println!("{}", 6 * 7); }',
+            compile=("{tool}", "--edition", "2021", "-A", "warnings", "{file}", "-o", "program"), collect=("program",),
+            home=("rustc", "--print", "sysroot"), home_tool="bin/rustc",
+        ),
+        Language("bash", "program.sh", "bash", ("{tool}", "{file}"), ("bash",), "echo $((6 * 7))"),
+        Language("php", "program.php", "php", ("{tool}", "{file}"), ("php-cli",), "<?php echo 6 * 7;"),
+        Language("ruby", "program.rb", "ruby", ("{tool}", "{file}"), ("ruby",), "puts 6 * 7"),
+        Language("lua", "program.lua", "lua5.4", ("{tool}", "{file}"), ("lua5.4",), "print(6 * 7)", version=("-v",)),
+        Language("perl", "program.pl", "perl", ("{tool}", "{file}"), ("perl",), "print 6 * 7;"),
+        Language(
+            "csharp", "Program.cs", "mcs", ("{folder}/mono", "{name}.exe"),
+            ("mono-mcs", "mono-runtime", "libmono-system-core4.0-cil", "libmono-system-numerics4.0-cil"),
+            "class Program { static void Main() { System.Console.WriteLine(6 * 7); } }",
+            compile=("{tool}", "-d:DEBUG", "-r:System.Numerics.dll", "-out:Program.exe", "{file}"), collect=("*.exe",),
+            environment={"MONO_TRACE_LISTENER": "Console.Error"}, address_space=False, memory_bytes=2 << 30,
+        ),
+    )
+}  # fmt: skip
+ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "shell": "bash", "cs": "csharp", "c#": "csharp",
+           "golang": "go", "rs": "rust", "rb": "ruby", "pl": "perl", "py": "python"}  # fmt: skip
+
+
+def language_of(name: str) -> Language:
+    """The language of a name, in any of its usual spellings. Raises ValueError."""
+    key = name.strip().lower()
+    found = LANGUAGES.get(ALIASES.get(key, key))
+    if found is None:
+        raise ValueError(f"unknown language {name!r}: it must be one of {', '.join(LANGUAGES)}")
+    return found
+
+
+class NoToolchain(RuntimeError):
+    """The language's toolchain is not installed, or does not work inside the sandbox."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    language: Language
+    tool: str
+    shown: tuple[str, ...]
+    """Folders outside /usr that programs must see."""
+    version: str
+    identity: str
+    """Changes with the toolchain: part of the key of compiled programs."""
+
+    def command(self, template: tuple[str, ...], file: str) -> list[str]:
+        values = {"tool": self.tool, "file": file, "name": Path(file).stem, "folder": str(Path(self.tool).parent)}
+        if "{node}" in template:
+            values["node"] = toolchain("javascript").tool
+        return [part.format(**values) if "{" in part else part for part in template]
+
+
+@cache
+def toolchain(name: str) -> Toolchain:
+    """Find a language's toolchain on this machine. Raises NoToolchain."""
+    language = LANGUAGES[name]
+    found = shutil.which(language.tool)
+    if found is None:
+        raise NoToolchain(f"{language.tool} is not installed; {install(language)}")
+    tool = os.path.realpath(found)
+    home = _ask([found, *language.home[1:]]) if language.home else ""
+    if home and language.home_tool:
+        tool = os.path.realpath(Path(home) / language.home_tool)
+    shown = {folder for folder in (home, str(Path(tool).parent)) if folder and not folder.startswith("/usr")}
+    version = _ask([tool, *language.version]).splitlines()
+    stat = Path(tool).stat()
+    identity = hashlib.sha256(f"{tool}|{version}|{stat.st_size}|{stat.st_mtime_ns}|{language}".encode()).hexdigest()
+    return Toolchain(language, tool, tuple(sorted(shown)), version[0] if version else "", identity)
+
+
+def install(language: Language) -> str:
+    return f"install it with: {language.install or 'apt-get install ' + ' '.join(language.packages)}"
+
+
+def _ask(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout or done.stderr).strip()
+
+
+def shown_folders() -> tuple[str, ...]:
+    """What all toolchains of this machine need shown, for making launchers."""
+    folders: dict[str, None] = {}
+    for name, language in LANGUAGES.items():
+        if name != "python" and shutil.which(language.tool):
+            folders.update(dict.fromkeys(toolchain(name).shown))
+    return tuple(folders)
+
+
+def file_name(language: Language, source: str) -> str:
+    """The source's file name: Java's is the class that has the main method."""
+    if language.name != "java":
+        return language.file
+    main = re.search(r"\bstatic\s+(?:public\s+)?(?:final\s+)?void\s+main\b", source)
+    before = source[: main.start()] if main else source
+    public = re.search(r"\bpublic\s+(?:final\s+|abstract\s+)?class\s+(\w+)", source)
+    classes = re.findall(r"^\s*(?:public\s+)?(?:final\s+)?(?:abstract\s+)?class\s+(\w+)", before, re.MULTILINE)
+    return f"{public.group(1) if public else classes[-1] if classes else 'Main'}.java"

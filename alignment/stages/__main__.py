@@ -1,0 +1,35 @@
+"""A stage's process: reads a request from stdin, runs the stage, leaves result.json.
+
+The chain starts it as `python -m alignment.stages`; nobody else needs to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+from alignment.processes import die_with_parent
+
+
+def main() -> int:
+    die_with_parent()
+    value = json.load(sys.stdin)
+    from alignment.artifacts import write_json
+    from alignment.stages.request import Request
+
+    request = Request.of(value)
+    request.out.mkdir(parents=True, exist_ok=True)
+    stage = importlib.import_module(f"alignment.stages.{request.stage.kind}")
+    try:
+        result = stage.run(request)
+    except ValueError as error:  # the user's mistake: said in words, without a traceback
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if request.rank == 0:
+        write_json(request.out / "result.json", result)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

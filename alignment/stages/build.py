@@ -1,0 +1,33 @@
+"""Makes datasets: calls a builder, and leaves what it wrote in the artifact."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from alignment import builders
+from alignment.console import say
+from alignment.stages.request import Request
+
+
+def run(request: Request) -> dict[str, Any]:
+    """Run the stage's builder into a scratch folder, then move its files to the artifact.
+
+    A builder that was killed halfway starts anew: it is deterministic, and cheap against training.
+    """
+    stage = request.stage
+    scratch = request.out / "building"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    extra = {"request": request} if builders.needs_model(stage.builder) else {}
+    summary = builders.function(stage.builder)(scratch, seed=request.seed, **builders.arguments(stage), **extra)
+    for path in sorted(scratch.iterdir()):
+        target = request.out / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    scratch.rmdir()
+    for name, count in summary.items():
+        if isinstance(count, int | float | str):
+            say(f"      {name}: {count}")
+    return {"summary": summary, "device": "cpu"}

@@ -1,0 +1,109 @@
+"""What every training stage hangs into TRL's trainers: whole checkpoints, a local log, a line for the person."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from alignment.console import say
+
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
+    """The newest checkpoint that every rank finished; on rank 0, half-written ones are removed.
+
+    Raises ValueError where the checkpoints come from another number of processes: optimizer shards and random
+    states of one world can't be dealt out to another.
+    """
+    found: dict[int, Path] = {}
+    for path in folder.glob("checkpoint-*"):
+        if not (match := _CHECKPOINT.match(path.name)):
+            continue
+        marks = [json.loads(mark.read_text()) for mark in path.glob("whole-*.json") if mark.stat().st_size]
+        sizes = {mark["world_size"] for mark in marks}
+        if sizes and sizes != {world_size}:
+            raise ValueError(
+                f"{path} was written by {max(sizes)} processes and this run has {world_size}. Launch with "
+                f"{max(sizes)} again to go on, or delete {folder} to start the stage anew."
+            )
+        if len(marks) == world_size:
+            found[int(match.group(1))] = path
+        elif rank == 0:
+            shutil.rmtree(path)
+    return found[max(found)] if found else None
+
+
+class AlreadyTrained(Exception):
+    """The checkpoint is the last one: its weights are loaded, and no step is left."""
+
+
+class Recorder(TrainerCallback):
+    """Marks whole checkpoints, writes metrics.jsonl, says how it goes every few seconds."""
+
+    def __init__(self, out: Path, rank: int, world_size: int):
+        self.out, self.rank, self.world_size = out, rank, world_size
+        self.file = out / "metrics.jsonl"
+        self.said = time.monotonic()
+        self.first_step: float | None = None
+        self.begun = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.begun = time.monotonic()
+        if self.rank == 0 and self.file.exists():
+            # A resumed run writes the steps after its checkpoint again.
+            kept = [line for line in self.file.read_text().splitlines() if _step(line) <= state.global_step]
+            self.file.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Resumed from the last checkpoint in the middle of an epoch, transformers looks for the end only after a step.
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrained
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.first_step is None:
+            self.first_step = time.monotonic() - self.begun
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if self.rank != 0 or not logs:
+            return
+        figures = {key: value for key, value in logs.items() if isinstance(value, int | float)}
+        with self.file.open("a") as file:
+            file.write(json.dumps({"step": state.global_step, **figures}) + "\n")
+        if time.monotonic() - self.said > 5 and "loss" in figures:
+            self.said = time.monotonic()
+            reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
+            say(f"      step {state.global_step}/{state.max_steps}  loss {figures['loss']:.4f}{reward}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir():
+            (folder / f"whole-{self.rank}.json").write_text(json.dumps({"world_size": self.world_size}))
+
+
+class OrderOfEpoch(TrainerCallback):
+    """Seeds the order of each epoch by its number, so that a resumed GRPO run sees the prompts it would have seen.
+
+    TRL's sampler draws every epoch from one generator, which a new process starts from its beginning.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        sampler = train_dataloader.batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        generator = getattr(sampler.sampler, "generator", None)
+        if generator is not None:
+            generator.manual_seed(args.seed + int(state.epoch or 0))
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62  # a torn last line goes

@@ -1,0 +1,95 @@
+"""TRL's and PEFT's own config objects, built from a recipe's `train:` and `peft:`.
+
+python -m alignment.stages.configs < request.json     # build them all once, to find what they refuse
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment.recipe import CONFIGS, TrainingStage
+
+
+def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
+    """The stage's SFTConfig, DPOConfig or GRPOConfig. Raises ValueError with what TRL says of a bad setting.
+
+    Defaults that differ from TRL's: no bfloat16 and no CUDA where there is no accelerator; two checkpoints kept, since
+    the newest may be half-written when a machine dies; no progress bar in the log.
+    """
+    import torch
+    import trl
+
+    kind = stage.kind  # type: ignore[attr-defined]
+    settings: dict[str, Any] = {
+        "output_dir": str(out / "checkpoints"),
+        "seed": seed,
+        "data_seed": seed,
+        "report_to": ["wandb"] if wandb else [],
+        "run_name": run_name,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "logging_first_step": True,
+        **stage.train,
+    }
+    if not torch.accelerator.is_available():
+        settings.setdefault("bf16", False)
+        settings["use_cpu"] = True
+    if kind == "pretrain":
+        settings.setdefault("packing", True)
+        settings.setdefault("packing_strategy", "bfd_split")
+    if kind in ("pretrain", "sft"):
+        settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
+    try:
+        with warnings.catch_warnings():
+            # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            return getattr(trl, CONFIGS[kind])(**settings)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise ValueError(f"{CONFIGS[kind]} refuses the settings of stage {stage.name!r}: {error}") from None
+
+
+def lora_config(stage: TrainingStage) -> Any:
+    """The stage's LoraConfig, or None for full weights."""
+    if stage.peft is None:
+        return None
+    from peft import LoraConfig
+
+    try:
+        return LoraConfig(**{"target_modules": "all-linear", **stage.peft, "task_type": "CAUSAL_LM"})
+    except (ValueError, TypeError, ImportError) as error:
+        raise ValueError(f"LoraConfig refuses the settings of stage {stage.name!r}: {error}") from None
+
+
+def refusals(stages: Sequence[TrainingStage]) -> list[str]:
+    """Build the config objects of all stages, and say what they refuse."""
+    refused = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages:
+            try:
+                training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
+                lora_config(stage)
+            except ValueError as error:
+                refused.append(str(error))
+    return refused
+
+
+def main() -> int:
+    from pydantic import TypeAdapter
+
+    from alignment.recipe import AnyStage
+
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
+    refused = refusals([adapter.validate_python(value) for value in json.load(sys.stdin)["stages"]])
+    for problem in refused:
+        print(problem, file=sys.stderr)
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""Measures a model on held-out tasks: the recipe's `evaluate:` set after a training stage, or benchmarks of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alignment import models
+from alignment.console import say
+from alignment.stages import execution
+from alignment.stages.request import Request
+from alignment.tracking import log_figures
+
+
+def run(request: Request) -> dict[str, Any]:
+    """Evaluate the request's model; random weights are written down first, so that all see the same."""
+    from alignment.evaluation import evaluate
+
+    assert request.model is not None
+    path = request.model["path"]
+    if request.model.get("init"):
+        path = str(request.out / "base")
+        models.write_random(request.model, models.load_tokenizer(request.model), request.seed, Path(path))
+    figures = evaluate(
+        path,
+        request.stage.benchmarks,
+        request.out,
+        seed=request.seed,
+        workers=request.sandbox.workers,
+        limits=execution.limits(request.sandbox),
+        progress=lambda text: say(f"      {text}"),
+        preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
+    )
+    plain = [dict(figure) for figure in figures]
+    log_figures(request, plain)
+    return {"figures": plain, "device": "cpu"}

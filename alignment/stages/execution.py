@@ -1,0 +1,21 @@
+"""The grader of a recipe: its `sandbox:` settings, as the grading room takes them."""
+
+from __future__ import annotations
+
+from alignment.grading import Grader, Limits
+from alignment.recipe import Sandbox
+
+
+def limits(settings: Sandbox) -> Limits:
+    """What one program may use."""
+    return Limits(
+        cpu_seconds=settings.cpu_seconds,
+        wall_seconds=settings.wall_seconds,
+        memory_bytes=settings.memory_mb << 20,
+    )
+
+
+def grader(settings: Sandbox) -> Grader:
+    """A pool of sandboxes; nothing starts before the first program."""
+    mode = "landlock" if settings.allow_weaker else "namespaces"
+    return Grader(workers=settings.workers, limits=limits(settings), sandbox=mode)

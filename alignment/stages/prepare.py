@@ -1,0 +1,296 @@
+"""From rows to token ids, once: tokenized, mixed, shuffled and packed on rank 0, then read by all ranks from disk.
+
+No collective is open while rank 0 works, so nothing times out however long it takes; the other ranks watch its
+heartbeat. What is dropped, split or masked is counted and reported.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment import formats
+from alignment.console import say
+from alignment.processes import heartbeat, wait_for
+from alignment.stages import rows as row_files
+from alignment.stages.request import Request
+
+IGNORED = -100  # the label that no loss counts
+_BATCH = 512
+
+Segments = list[tuple[str, bool]]
+Sample = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How rows become samples."""
+
+    max_length: int
+    overlong: str
+    """drop, error or split."""
+    fim_rate: float
+    spm_rate: float
+    fim_spans: str
+    packing: str | None
+    """TRL's packing strategy, or None."""
+
+
+def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Run `make(folder)` on rank 0 alone and return the folder and what it counted, on every rank."""
+    import json
+
+    folder = request.out / "prepared"
+    done = folder / "counts.json"
+    pulse = request.out / "preparing"
+    if request.rank != 0:
+        wait_for(done.is_file, pulse, "prepare the data")
+    elif not done.is_file():
+        from alignment.artifacts import write_json
+
+        temporary = request.out / "prepared.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with heartbeat(pulse):
+            counts = make(temporary)
+            write_json(temporary / "counts.json", counts)
+            temporary.replace(folder)
+    return folder, json.loads(done.read_text())
+
+
+def training_rows(
+    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, out: Path
+) -> dict[str, Any]:
+    """Write the packed training set of documents and conversations to `folder/train`; returns counts.
+
+    `sources` are the stage's `data:` entries with absolute paths. `out` gets a few prompts for the stop probe.
+    """
+    from datasets import Dataset, concatenate_datasets
+    from trl.data_utils import pack_dataset
+
+    counts: dict[str, Any] = {}
+    parts = []
+    probes: list[str] = []
+    for number, source in enumerate(sources):
+        part, counted = _tokenize(source, tokenizer, rules, random.Random(f"{seed}:{number}"), folder, number, probes)
+        name = Path(source.data).name
+        counts[f"{name} ({number + 1})" if name in counts else name] = counted
+        parts.append(part)
+    if sources[0].share is not None:
+        parts = _by_share(parts, [source.share for source in sources], seed, counts)
+    data: Dataset = concatenate_datasets(parts).shuffle(seed=seed).flatten_indices()
+    if not len(data):
+        raise ValueError(f"no row is left to train on: {counts}")
+    tokens = sum(data["length"])
+    data = data.remove_columns("length")
+    totals = {"samples": len(data), "tokens": tokens}
+    if rules.packing:
+        data = pack_dataset(data, rules.max_length, rules.packing)
+        data = data.shuffle(seed=seed).flatten_indices()
+        totals["packed"] = len(data)
+        # Share of each pack that holds real tokens; padding-free batches then carry no padding at all.
+        totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)
+    data.save_to_disk(folder / "train")
+    if probes:
+        leave_probes(probes, out)
+    return {"sources": counts, **totals}
+
+
+def leave_probes(prompts: Sequence[str], out: Path) -> None:
+    """A few prompts of the stage's own data, after which the trained model must stop by itself."""
+    from alignment.artifacts import write_json
+
+    write_json(out / "probes.json", prompts[:4])
+
+
+def _tokenize(
+    source: Any, tokenizer: Any, rules: Rules, rng: random.Random, folder: Path, number: int, probes: list[str]
+) -> tuple[Any, dict[str, int]]:
+    """Tokenize one source into an Arrow file on disk, in batches: memory stays bounded."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("length", pa.int64())])
+    counted: Counter[str] = Counter()
+    path = folder / f"source-{number}.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in _batches(_segments(source, rules, rng, counted, probes)):
+            samples = [
+                piece for sample in _encode(tokenizer, batch) for piece in _fit(sample, rules, source.data, counted)
+            ]
+            if samples:
+                columns = [
+                    [ids for ids, _ in samples],
+                    [labels for _, labels in samples],
+                    [len(ids) for ids, _ in samples],
+                ]
+                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return Dataset.from_file(str(path)), dict(counted)
+
+
+def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _segments(
+    source: Any, rules: Rules, rng: random.Random, counted: Counter[str], probes: list[str]
+) -> Iterator[list[tuple[str, bool, bool]]]:
+    """Each row as `(text, special, learned)` segments."""
+    for number, row in enumerate(row_files.read(Path(source.data), source.rows)):
+        where = f"{source.data}, row {number + 1}"
+        kind = row_files.kind_of(row, where)
+        counted["rows"] += 1
+        if kind == "document":
+            document = _document_segments(row, rules, rng, counted, where)
+            if document:
+                yield [(text, special, True) for text, special in document]
+        elif kind == "conversation":
+            messages = row_files.messages_of(row["messages"], where)
+            if len(probes) < 4 and len(messages) > 1 and messages[-1]["role"] == "assistant":
+                asked = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
+                probes.append(formats.chat(asked, add_generation_prompt=True))
+            yield list(chat_segments(messages, where))
+        else:
+            raise ValueError(f"{where}: a {kind} can't be trained on here; documents and conversations can")
+
+
+def _document_segments(
+    row: row_files.Row, rules: Rules, rng: random.Random, counted: Counter[str], where: str
+) -> Segments:
+    """A document, a FIM document at the given rate, or a repo-level document with FIM in its last file."""
+    before: Segments = []
+    if row.get("files"):
+        files = [(file["path"], file["text"]) for file in row["files"]]
+        path, text = files[-1]
+        before = formats.repo_segments(row.get("repository") or "repository", files[:-1])
+        before += [(formats.FILE_SEP, True), (f"{path}\n", False)]
+        counted["repo_level"] += 1
+    else:
+        text = row["text"]
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: `text` must be text, not {type(text).__name__}")
+    if not text:
+        counted["empty"] += 1
+        return []
+    if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans)):
+        start, end = span
+        mode: formats.FimMode = "spm" if rng.random() < rules.spm_rate else "psm"
+        counted["fim"] += 1
+        return before + formats.fim_segments(text[:start], text[start:end], text[end:], mode)
+    return [*before, (text, False), (formats.ENDOFTEXT, True)]
+
+
+def choose_span(text: str, rng: random.Random, spans: str) -> tuple[int, int] | None:
+    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line."""
+    if spans == "characters":
+        if len(text) < 2:
+            return None
+        start, end = sorted(rng.sample(range(len(text) + 1), 2))
+        return start, end
+    edges = [0]
+    for line in text.splitlines(keepends=True):
+        edges.append(edges[-1] + len(line))
+    if len(edges) < 3:
+        return None
+    first, last = sorted(rng.sample(range(len(edges)), 2))
+    return edges[first], edges[last]
+
+
+def chat_segments(messages: Sequence[dict[str, str]], where: str) -> Iterator[tuple[str, bool, bool]]:
+    """ChatML as segments; learned are the assistant's words and the `<|im_end|>` that ends them.
+
+    Text is never parsed for special tokens, so a message that quotes `<|im_end|>` can't end itself.
+    """
+    if messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": formats.DEFAULT_SYSTEM_PROMPT}, *messages]
+    if not any(message["role"] == "assistant" for message in messages):
+        raise ValueError(f"{where}: no message of the assistant to learn from")
+    for message in messages:
+        answer = message["role"] == "assistant"
+        yield formats.IM_START, True, False
+        if answer:
+            # Cut where generation starts, so that training and inference see the same tokens.
+            yield "assistant\n", False, False
+            yield message["content"], False, True
+        else:
+            yield f"{message['role']}\n{message['content']}", False, False
+        yield formats.IM_END, True, answer
+        yield "\n", False, False
+
+
+def _encode(tokenizer: Any, batch: list[list[tuple[str, bool, bool]]]) -> Iterator[Sample]:
+    """Encode many segmented rows with one call of the tokenizer."""
+    plain = {
+        text for row in batch for text, special, _ in row if not special and not formats.contains_special_text(text)
+    }
+    texts = sorted(plain - {""})
+    known: dict[str, list[int]] = {"": []}
+    if texts:
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        known |= dict(zip(texts, encoded, strict=True))
+    for row in batch:
+        ids: list[int] = []
+        labels: list[int] = []
+        for text, special, learned in row:
+            if special:
+                part = [formats.token_id(tokenizer, text)]
+            else:
+                found = known.get(text)
+                part = formats.encode_text(tokenizer, text) if found is None else found
+            ids += part
+            labels += part if learned else [IGNORED] * len(part)
+        yield ids, labels
+
+
+def _fit(sample: Sample, rules: Rules, where: str, counted: Counter[str]) -> list[Sample]:
+    """Apply the rule for rows longer than `max_length`; nothing is cut in silence."""
+    ids, labels = sample
+    if len(ids) <= rules.max_length:
+        counted["tokens"] += len(ids)
+        return [sample]
+    counted["overlong"] += 1
+    if rules.overlong == "error":
+        raise ValueError(f"{where}: a row has {len(ids)} tokens, max_length is {rules.max_length}")
+    if rules.overlong == "drop":
+        counted["dropped"] += 1
+        return []
+    size = rules.max_length
+    pieces = [(ids[at : at + size], labels[at : at + size]) for at in range(0, len(ids), size)]
+    pieces = [piece for piece in pieces if any(label != IGNORED for label in piece[1])]
+    counted["tokens"] += sum(len(piece) for piece, _ in pieces)
+    return pieces
+
+
+def _by_share(parts: list[Any], shares: Sequence[float], seed: int, counts: dict[str, Any]) -> list[Any]:
+    """Take rows, in a seeded order, so that the token shares come out: as much as the scarcest source allows."""
+    totals = [sum(part["length"]) for part in parts]
+    whole = min(total / share for total, share in zip(totals, shares, strict=True) if share > 0)
+    taken = []
+    for part, share, name in zip(parts, shares, counts, strict=True):
+        order = part.shuffle(seed=seed)
+        wanted, kept, tokens = share * whole, 0, 0
+        for length in order["length"]:
+            if tokens + length / 2 > wanted:
+                break
+            tokens += length
+            kept += 1
+        counts[name]["used_tokens"] = tokens
+        taken.append(order.select(range(kept)))
+    used = sum(counts[name]["used_tokens"] for name in counts)
+    shown = ", ".join(f"{name} {counts[name]['used_tokens'] / max(used, 1):.1%}" for name in counts)
+    say(f"      token shares: {shown}")
+    return taken

@@ -1,0 +1,51 @@
+"""Continued pretraining: documents, a share of them as fill-in-the-middle, packed without contact, loss on all text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignment.stages.prepare import Rules, once, training_rows
+from alignment.stages.request import Request
+from alignment.stages.training import tokenizer_of, train
+
+
+def run(request: Request) -> dict[str, Any]:
+    """Train on the stage's documents; see `alignment.recipe.PretrainStage`."""
+    return run_on_tokens(request, overlong="split", chat=False, packing=True, strategy="bfd_split")
+
+
+def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool, strategy: str) -> dict[str, Any]:
+    """Pretraining and SFT alike: prepared token ids, TRL's SFTTrainer."""
+    stage = request.stage
+    tokenizer = tokenizer_of(request)
+    rules = Rules(
+        max_length=stage.train.get("max_length", 1024),
+        overlong=overlong,
+        fim_rate=stage.fim.rate,
+        spm_rate=stage.fim.spm_rate,
+        fim_spans=stage.fim.spans,
+        packing=stage.train.get("packing_strategy", strategy) if stage.train.get("packing", packing) else None,
+    )
+    folder, counts = once(
+        request,
+        lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.out),
+    )
+
+    def make_trainer(model: Any, args: Any, lora: Any) -> Any:
+        from datasets import load_from_disk
+        from trl import SFTTrainer
+
+        from alignment.stages.collator import PackedRows, takes_variable_lengths
+
+        trainer = SFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=load_from_disk(str(folder / "train")),
+            processing_class=tokenizer,
+            peft_config=lora,
+        )
+        if rules.packing and not takes_variable_lengths(model):
+            trainer.data_collator = PackedRows(tokenizer.pad_token_id)
+        return trainer
+
+    return train(request, tokenizer, make_trainer, chat=chat, counts=counts)

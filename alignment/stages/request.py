@@ -1,0 +1,53 @@
+"""What a stage's process is asked to do: the plan's request, typed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from alignment.recipe import AnyStage, Sandbox, Tracking
+
+_STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One stage to run. Paths in `stage` and `model` are absolute."""
+
+    name: str
+    stage: Any
+    seed: int
+    out: Path
+    model: dict[str, Any] | None
+    model_stage: str | None
+    sandbox: Sandbox
+    tracking: Tracking
+    recipe: str
+    fingerprint: str
+
+    @staticmethod
+    def of(value: dict[str, Any]) -> Request:
+        return Request(
+            name=value["name"],
+            stage=_STAGE.validate_python(value["stage"]),
+            seed=value["seed"],
+            out=Path(value["out"]),
+            model=value["model"],
+            model_stage=value["model_stage"],
+            sandbox=Sandbox.model_validate(value["sandbox"]),
+            tracking=Tracking.model_validate(value["tracking"]),
+            recipe=value["recipe"],
+            fingerprint=value["fingerprint"],
+        )
+
+    @property
+    def rank(self) -> int:
+        return int(os.environ.get("RANK", "0"))
+
+    @property
+    def world_size(self) -> int:
+        return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,99 @@
+"""Reading rows, and telling what they are: documents, conversations, preferences or tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from alignment.source import did_you_mean
+
+Row = dict[str, Any]
+RowKind = Literal["document", "conversation", "preference", "task"]
+_SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+def files(path: Path) -> list[Path]:
+    """The data files of a path: itself, or all JSONL and Parquet files below it, sorted."""
+    if path.is_file():
+        if path.suffix not in _SUFFIXES:
+            raise ValueError(f"{path}: rows come as .jsonl or .parquet, not {path.suffix or 'a file without suffix'}")
+        return [path]
+    if not path.exists():
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else [])
+        raise ValueError(f"there is no {path}.{near}")
+    found = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file())
+    if not found:
+        raise ValueError(f"{path} holds no .jsonl or .parquet file")
+    return found
+
+
+def read(path: Path, limit: int | None = None) -> Iterator[Row]:
+    """Stream the rows of a file or folder. Raises ValueError that names file and line."""
+    count = 0
+    for file in files(path):
+        for row in _read_parquet(file) if file.suffix == ".parquet" else _read_json(file):
+            if limit is not None and count >= limit:
+                return
+            count += 1
+            yield row
+
+
+def _read_json(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8", errors="strict") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"{file}:{number}: not JSON: {error}") from None
+                if not isinstance(row, dict):
+                    raise ValueError(f"{file}:{number}: a row is a JSON object, not a {type(row).__name__}")
+                yield row
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: not UTF-8: {error}") from None
+
+
+def _read_parquet(file: Path) -> Iterator[Row]:
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise ValueError(f"{file}: not Parquet: {error}") from None
+
+
+def kind_of(row: Row, where: str) -> RowKind:
+    """What a row is, by its columns. Raises ValueError that names the columns each kind needs."""
+    if "chosen" in row and "rejected" in row:
+        return "preference"
+    if "messages" in row:
+        return "conversation"
+    if "text" in row or "files" in row:
+        return "document"
+    if "prompt" in row and "tests" in row:
+        return "task"
+    raise ValueError(
+        f"{where}: a row with the columns {', '.join(sorted(row)) or '(none)'} is none that can be trained on. A "
+        "document has `text` (or `repository` and `files`), a conversation `messages`, a preference `prompt`, "
+        "`chosen` and `rejected`, a task `prompt` and `tests`."
+    )
+
+
+def messages_of(value: Any, where: str) -> list[dict[str, str]]:
+    """Check one conversation: a list of `{role, content}` with text in it."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where}: messages must be a list of {{role, content}}, not {type(value).__name__}")
+    for message in value:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError(f"{where}: every message needs a `content` of text")
+        if message.get("role") not in ("system", "user", "assistant"):
+            raise ValueError(f"{where}: role {message.get('role')!r} is none of system, user, assistant")
+        if message.get("tool_calls"):
+            raise ValueError(f"{where}: tool calls can't be trained on yet")
+    return value

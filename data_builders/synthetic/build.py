@@ -1,0 +1,120 @@
+"""The data sets of the grammar as JSONL files: documents, conversations and tasks.
+
+Each function writes one file and returns its number of rows. Same arguments, same bytes (the standard library's and the
+history's documents change with the Python and the checkout at hand).
+"""
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from data_builders.synthetic.documents import module_documents, notes_documents, repository_documents
+from data_builders.synthetic.grammar import draw_composition, draw_distinct
+from data_builders.synthetic.problems import Row, file_problem, fim_task, stated_problem
+from data_builders.synthetic.real_code import history_documents, standard_library_documents
+
+TaskForm = Literal["fim", "stated", "file"]
+"""Fill-in-the-middle, an instruction that states its steps, or one whose first step is in the file that it shows."""
+
+
+def build_documents(
+    path: Path,
+    *,
+    seed: int,
+    modules: int,
+    repositories: int = 0,
+    notes: int = 0,
+    standard_library: int = 0,
+    history: int = 0,
+    checkout: Path | None = None,
+) -> int:
+    """Write documents for continued pretraining.
+
+    Args:
+        path: The JSONL file to write.
+        seed: Decides every random choice.
+        modules: Modules of the grammar.
+        repositories: Small repositories of the grammar, two files each.
+        notes: Pages that say in words what functions do, then show them.
+        standard_library: Characters of the standard library, about.
+        history: Characters of commits, at most about; fewer where the history is shorter.
+        checkout: The git checkout for `history`.
+    """
+    parts = [
+        module_documents(seed, modules),
+        repository_documents(seed, repositories),
+        notes_documents(seed, notes),
+        standard_library_documents(seed, standard_library),
+    ]
+    if history and checkout is not None:
+        parts.append(history_documents(checkout, history))
+    return write_rows(path, chain(*parts))
+
+
+def build_conversations(
+    path: Path, *, seed: int, stated: int = 0, files: int = 0, functions: tuple[int, int] = (1, 2)
+) -> int:
+    """Write conversations of the `train` split, shuffled.
+
+    Args:
+        path: The JSONL file to write.
+        seed: Decides every random choice.
+        stated: Instructions that state all their steps, one to three.
+        files: Instructions with a file, whose function is the first step.
+        functions: Least and most functions in such a file: the length of the input.
+    """
+    generator = random.Random(f"{seed}-conversations-{stated}-{files}-{functions}")
+    problems = [
+        stated_problem(draw_composition(generator, generator.choice((1, 2, 2, 3, 3)), "train"), generator)
+        for _ in range(stated)
+    ]
+    for _ in range(files):
+        composition = draw_composition(generator, generator.choice((2, 3)), "train")
+        problems.append(file_problem(composition, generator, generator.randint(*functions)))
+    generator.shuffle(problems)
+    return write_rows(path, (problem.conversation() for problem in problems))
+
+
+def build_tasks(
+    path: Path, *, seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int] = (1, 2)
+) -> int:
+    """Write `count` executable tasks, each of a composition that no other row of the file and no other split has.
+
+    Args:
+        path: The JSONL file to write.
+        seed: Decides every random choice.
+        split: `rl`, `dev` or `heldout`.
+        form: What the task shows.
+        count: How many.
+        functions: Least and most functions in the file of the form `file`.
+    """
+    return write_rows(path, draw_tasks(seed, split, form, count, functions))
+
+
+def draw_tasks(seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int]) -> Iterator[Row]:
+    """The rows of `build_tasks`."""
+    generator = random.Random(f"{seed}-{split}-{form}-{functions}")
+    for number, composition in enumerate(draw_distinct(seed, split, count, (2, 3))):
+        identifier = f"synthetic-{split}-{form}-{number:04d}"
+        if form == "fim":
+            yield fim_task(composition, identifier, generator)
+        elif form == "stated":
+            yield stated_problem(composition, generator).task(identifier, generator)
+        elif form == "file":
+            yield file_problem(composition, generator, generator.randint(*functions)).task(identifier, generator)
+        else:
+            raise ValueError(f"form is {form!r}; it must be fim, stated or file")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSONL, one object a line, and return how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count

@@ -1,0 +1,63 @@
+"""Real code that every machine has: this Python's standard library and the history of a git checkout."""
+
+import hashlib
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_builders.synthetic.documents import document
+from data_builders.synthetic.problems import Row
+
+LARGEST_FILE = 40_000
+"""Files of the standard library above this many bytes are tables more often than code."""
+
+
+def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
+    """Modules of the standard library (no tests, no other packages), about `characters` in all, chosen by a hash."""
+    root = Path(sysconfig.get_path("stdlib"))
+    skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__", "encodings"}
+    paths = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts)]
+    names = {path.relative_to(root).as_posix(): path for path in paths}
+    total = 0
+    for name in sorted(names, key=lambda name: hashlib.sha256(f"{seed}-{name}".encode()).digest()):
+        if total >= characters:
+            return
+        if not 200 < names[name].stat().st_size <= LARGEST_FILE:
+            continue
+        text = names[name].read_text(encoding="utf-8", errors="ignore")
+        total += len(text)
+        yield document(text, "python-standard-library", name, kind="code", license="PSF-2.0")
+
+
+def history_documents(checkout: Path, characters: int, *, license: str = "Apache-2.0") -> Iterator[Row]:
+    """Commits of a git checkout that touch Python, oldest first: message, then patch; about `characters` in all.
+
+    Yields nothing where `checkout` is no git checkout, such as an unpacked source archive.
+    """
+    revisions = _git(checkout, "log", "--reverse", "--no-merges", "--format=%H", "--", "*.py")
+    total = 0
+    for revision in (revisions or "").split():
+        if total >= characters:
+            return
+        patch = _git(
+            checkout, "show", "--format=%B", "--no-color", "--no-ext-diff", "--unified=3", revision, "--", "*.py"
+        )
+        if patch:
+            total += len(patch)
+            yield document(
+                patch,
+                checkout.resolve().name,
+                f"{revision[:12]}.patch",
+                kind="commit",
+                license=license,
+                commit=revision,
+            )
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode("utf-8", errors="ignore")

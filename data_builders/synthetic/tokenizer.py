@@ -1,0 +1,62 @@
+"""A small byte-level BPE tokenizer built like Qwen2.5-Coder's: same normalizer, same split, same added tokens."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from alignment.formats import ADDED_TOKENS, CHAT_TEMPLATE, ENDOFTEXT
+
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""The pre-tokenizer pattern of Qwen2 (tokenizer.json), which llama.cpp calls `qwen2`."""
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, out_dir: Path, *, chat_template: str = CHAT_TEMPLATE
+) -> None:
+    """Train on `texts` and write `tokenizer.json` and `tokenizer_config.json` to `out_dir`.
+
+    Args:
+        texts: What the merges are learned from; the same texts in the same order give the same tokenizer.
+        vocab_size: Entries in all, the 256 bytes and the 22 added tokens included.
+        out_dir: A folder, made if it is missing.
+        chat_template: Jinja template of the chat format.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    if vocab_size < 256 + len(ADDED_TOKENS):
+        raise ValueError(f"vocab_size is {vocab_size}; 256 bytes and {len(ADDED_TOKENS)} added tokens need more")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(ADDED_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(content, special=special, normalized=False) for content, special in ADDED_TOKENS])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(out_dir / "tokenizer.json"))
+    settings = {
+        "add_prefix_space": False,
+        "additional_special_tokens": [content for content, special in ADDED_TOKENS[1:] if special],
+        "bos_token": None,
+        "chat_template": chat_template,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": ENDOFTEXT,
+        "errors": "replace",
+        "model_max_length": 32768,
+        "pad_token": ENDOFTEXT,
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+    (out_dir / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,140 @@
+"""From answers as models really give them to the code that they mean."""
+
+import ast
+import textwrap
+
+import pytest
+
+from alignment.evaluation.extraction import add_imports, extract_code, fenced_blocks, longest_valid, trim_continuation
+
+
+def defines(code, name):
+    return name in {node.name for node in ast.parse(code).body if hasattr(node, "name")}
+
+
+def run(code, name, *arguments):
+    scope = {}
+    exec(code, scope)
+    return scope[name](*arguments)
+
+
+def test_one_fenced_block_between_prose():
+    answer = "Sure! Here it is:\n\n```python\ndef f(x):\n    return x + 1\n```\n\nIt adds one. Call `f(1)`."
+    assert extract_code(answer, entry_point="f") == "def f(x):\n    return x + 1"
+
+
+@pytest.mark.parametrize("tag", ["python", "Python", "py", "python3", ""])
+def test_every_way_to_tag_python(tag):
+    assert run(extract_code(f"```{tag}\ndef f():\n    return 7\n```", entry_point="f"), "f") == 7
+
+
+def test_the_block_that_defines_the_entry_point_wins_over_a_longer_usage_example():
+    usage = "print(f(1))\n" * 20
+    answer = f"```python\ndef f(x):\n    return 2 * x\n```\nUsage:\n```python\n{usage}```"
+    code = extract_code(answer, entry_point="f")
+    assert run(code, "f", 3) == 6
+    assert "print" not in code
+
+
+def test_helpers_in_an_earlier_block_come_along():
+    first = "First:\n```python\ndef helper(x):\n    return x + 1\n```\n"
+    answer = first + "Then:\n```python\ndef f(x):\n    return helper(x)\n```"
+    assert run(extract_code(answer, entry_point="f"), "f", 1) == 2
+
+
+def test_of_two_versions_the_first_is_kept():
+    answer = "```python\ndef f():\n    return 1\n```\nAlternatively:\n```python\ndef f():\n    return 2\n```"
+    assert run(extract_code(answer, entry_point="f"), "f") == 1
+
+
+def test_output_blocks_and_shell_blocks_are_not_code():
+    answer = "```bash\npip install x\n```\n```python\ndef f():\n    return 1\n```\n```\n1\n```"
+    assert extract_code(answer, entry_point="f") == "def f():\n    return 1"
+
+
+def test_an_answer_cut_off_inside_its_block_keeps_what_parses():
+    answer = "```python\ndef f(x):\n    return x\n\ndef g(x):\n    return (x +"
+    code = extract_code(answer, entry_point="f")
+    assert defines(code, "f")
+    assert run(code, "f", 4) == 4
+
+
+def test_an_answer_without_fences():
+    assert run(extract_code("def f(x):\n    return x * x\n", entry_point="f"), "f", 3) == 9
+
+
+def test_prose_around_bare_code():
+    answer = "The function is simple.\n\ndef f(x):\n    return x - 1\n\nThis works because subtraction is easy."
+    code = extract_code(answer, entry_point="f")
+    assert run(code, "f", 3) == 2
+    assert "simple" not in code
+
+
+def test_an_indented_block_in_a_list():
+    answer = "1. Do this:\n\n   ```python\n   def f(x):\n       return x\n   ```\n2. Done."
+    assert run(extract_code(answer, entry_point="f"), "f", 5) == 5
+
+
+def test_a_whole_answer_that_is_indented():
+    answer = textwrap.indent("def f(x):\n    return x\n", "    ")
+    assert run(extract_code(answer, entry_point="f"), "f", 5) == 5
+
+
+def test_missing_imports_are_put_in():
+    code = extract_code("```python\ndef f(x: List[int]) -> float:\n    return math.sqrt(sum(x))\n```", entry_point="f")
+    assert run(code, "f", [4, 5]) == 3.0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import math\nprint(math.pi)",
+        "def f(math):\n    return math.pi",
+        "re = 3\nprint(re)",
+        "for string in []:\n    print(string)",
+    ],
+)
+def test_names_that_are_bound_get_no_import(code):
+    assert add_imports(code) == code
+
+
+def test_imports_go_behind_future_imports():
+    code = add_imports("from __future__ import annotations\nx = Counter()\n")
+    ast.parse(code)
+    assert code.startswith("from __future__ import annotations\nfrom collections import Counter\n")
+
+
+def test_tildes_and_longer_fences():
+    assert fenced_blocks("~~~python\na\n~~~") == [("python", "a\n")]
+    assert fenced_blocks("````md\n```python\nx\n```\n````") == [("md", "```python\nx\n```\n")]
+
+
+def test_a_new_tagged_fence_ends_one_that_was_never_closed():
+    assert [tag for tag, _ in fenced_blocks("```python\na = 1\n```java\nclass A {}\n```")] == ["python", "java"]
+
+
+def test_other_languages_keep_their_text():
+    answer = "Here:\n```java\nclass A {}\n```\n"
+    assert extract_code(answer, language="java") == "class A {}\n"
+
+
+def test_backticks_in_prose_open_no_block():
+    assert fenced_blocks("Use `f` and ``g``; no code here.") == []
+
+
+@pytest.mark.parametrize("answer", ["", "I can't do that.", "```python\n```", "```", "``` ```", "\x00", "(" * 500])
+def test_answers_without_code_give_text_and_no_error(answer):
+    assert isinstance(extract_code(answer, entry_point="f"), str)
+
+
+def test_longest_valid_ends_before_the_broken_line():
+    assert longest_valid("a = 1\nb = 2\nc = (") == "a = 1\nb = 2"
+    assert longest_valid("def f():\n    return 1\n)") == "def f():\n    return 1"
+    assert longest_valid("here comes prose") == ""
+
+
+def test_a_continuation_is_cut_where_it_stops_parsing():
+    prefix = "def f(x):\n"
+    assert trim_continuation(prefix, "    return x\n\nThat was easy") == "    return x\n\n"
+    assert trim_continuation(prefix, "    return x\n") == "    return x\n"
+    assert trim_continuation(prefix, "nothing here parses (") == "nothing here parses ("

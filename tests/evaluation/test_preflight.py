@@ -1,0 +1,63 @@
+"""Checkpoints that would give meaningless scores are found out before a run, and the message names what is wrong."""
+
+import json
+import shutil
+
+import pytest
+
+from alignment.evaluation.preflight import check_checkpoint
+
+
+@pytest.fixture
+def broken(tiny_checkpoint, tmp_path):
+    """A copy of the checkpoint, and a way to change one of its JSON files."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "broken")
+
+    def change(name, **values):
+        content = json.loads((folder / name).read_text())
+        content |= values
+        (folder / name).write_text(json.dumps(content))
+
+    return folder, change
+
+
+def test_a_sound_checkpoint_passes(tiny_checkpoint):
+    assert check_checkpoint(tiny_checkpoint, ["chat"], fim=True) == []
+
+
+def test_a_template_of_another_family_is_named(broken):
+    folder, _ = broken
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}[INST]{{ m.content }}[/INST]{% endfor %}")
+    with pytest.raises(ValueError, match="chat template is not ChatML"):
+        check_checkpoint(folder, ["chat"])
+    check_checkpoint(folder, ["base"])
+
+
+def test_a_missing_template_is_named(broken):
+    folder, _ = broken
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match="no chat template"):
+        check_checkpoint(folder, ["chat"])
+
+
+def test_a_generation_config_without_the_end_of_turn_is_named(broken):
+    folder, change = broken
+    change("generation_config.json", eos_token_id=65)
+    with pytest.raises(ValueError, match=r"without <\|im_end\|>"):
+        check_checkpoint(folder, ["chat"])
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_named(broken):
+    from transformers import AutoTokenizer
+
+    folder, _ = broken
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<new{index}>" for index in range(100)])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match="tokenizer does not fit"):
+        check_checkpoint(folder, ["base"])
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint"):
+        check_checkpoint(tmp_path, ["base"])

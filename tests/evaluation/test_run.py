@@ -1,0 +1,161 @@
+"""From a checkpoint to figures: interrupted runs, ranks, batches, and what is written."""
+
+import json
+import shutil
+
+import pytest
+
+from alignment.evaluation import compare, evaluate, read_documents
+from alignment.evaluation.generate import Job, TransformersEngine
+from alignment.evaluation.store import read_jsonl
+
+ROWS = [
+    {"id": f"t{i}", "prefix": f"def f{i}(x):\n    return ", "suffix": "\n", "middle": f"x + {i}", "language": "python"}
+    for i in range(12)
+]
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_checkpoint):
+    return TransformersEngine(str(tiny_checkpoint), device="cpu")
+
+
+def jobs(temperature=0.0, stop=(), count=6):
+    return [
+        Job(str(i), [3 + (7 * i + j) % 90 for j in range(4 + 5 * i)], 24, stop=stop, temperature=temperature, seed=i)
+        for i in range(count)
+    ]
+
+
+def texts(engine, todo):
+    return {job.key: completion for job, completion in engine.generate(todo)}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_completion_does_not_depend_on_its_batch(engine, temperature):
+    together = texts(engine, jobs(temperature))
+    alone = {key: value for job in jobs(temperature) for key, value in texts(engine, [job]).items()}
+    assert together == alone
+
+
+def test_samples_with_different_seeds_differ(engine):
+    job = jobs(1.0)[2]
+    first, second = (texts(engine, [Job(**{**vars(job), "seed": seed})]) for seed in (1, 2))
+    assert first != second
+
+
+def test_a_stop_string_ends_a_completion_and_is_not_in_it(engine):
+    free = texts(engine, jobs())
+    stop = next(completion.text[3:5] for completion in free.values() if len(completion.text) > 8)
+    for key, completion in texts(engine, jobs(stop=(stop,))).items():
+        assert completion.text == free[key].text.split(stop)[0]
+
+
+def test_a_prompt_longer_than_the_model_is_told_and_not_cut(engine):
+    completion = texts(engine, [Job("long", [5] * 3000, 8)])["long"]
+    assert (completion.text, completion.finish) == ("", "prompt_too_long")
+
+
+def request(path, **settings):
+    return {"benchmark": "fim", "name": "fim", "data": str(path), "max_new_tokens": 16, **settings}
+
+
+@pytest.fixture
+def measured(tiny_checkpoint, write_rows, tmp_path):
+    path = write_rows(ROWS)
+    return path, evaluate(tiny_checkpoint, [request(path)], tmp_path / "out")
+
+
+def test_figures_are_in_percent_with_an_interval_around_them(measured):
+    _, figures = measured
+    assert [figure["metric"] for figure in figures] == ["exact_match", "edit_similarity"]
+    for figure in figures:
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 100
+        assert (figure["benchmark"], figure["n"], figure["errors"]) == ("fim", 12, 0)
+
+
+def test_everything_is_written(measured, tmp_path):
+    _, figures = measured
+    assert json.loads((tmp_path / "out/figures.json").read_text()) == figures
+    completions = list(read_jsonl(tmp_path / "out/completions.jsonl"))
+    assert [row["task_id"] for row in completions] == [row["id"] for row in ROWS]
+    assert read_documents(tmp_path / "out")[0]["verdicts"].keys() == {row["id"] for row in ROWS}
+
+
+def test_a_run_that_was_interrupted_goes_on_and_gives_the_same(measured, tiny_checkpoint, tmp_path, monkeypatch):
+    path, figures = measured
+    raw = (tmp_path / "out/raw/completions.0.jsonl").read_bytes()
+    kept = raw[: len(raw) // 2]  # killed in the middle of a line
+    (tmp_path / "again/raw").mkdir(parents=True)
+    (tmp_path / "again/raw/completions.0.jsonl").write_bytes(kept)
+    asked = []
+    generate = TransformersEngine.generate
+    monkeypatch.setattr(TransformersEngine, "generate", lambda self, todo: asked.extend(todo) or generate(self, todo))
+    assert evaluate(tiny_checkpoint, [request(path)], tmp_path / "again") == figures
+    assert len(asked) == 12 - kept.count(b"\n")
+
+
+def test_a_second_start_loads_no_model(measured, tiny_checkpoint, tmp_path, monkeypatch):
+    path, figures = measured
+    monkeypatch.setattr(TransformersEngine, "__init__", lambda *_, **__: pytest.fail("the model was loaded"))
+    assert evaluate(tiny_checkpoint, [request(path)], tmp_path / "out") == figures
+
+
+def test_a_changed_checkpoint_makes_no_use_of_old_completions(measured, tiny_checkpoint, tmp_path, monkeypatch):
+    path, _ = measured
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other", copy_function=shutil.copy)
+    loaded = []
+    start = TransformersEngine.__init__
+    monkeypatch.setattr(TransformersEngine, "__init__", lambda *a, **k: loaded.append(1) or start(*a, **k))
+    evaluate(other, [request(path)], tmp_path / "out")
+    assert loaded
+
+
+def test_two_ranks_give_what_one_gives(measured, tiny_checkpoint, tmp_path):
+    path, figures = measured
+    out = tmp_path / "ranks"
+    assert evaluate(tiny_checkpoint, [request(path)], out, rank=1, world_size=2) == []
+    assert evaluate(tiny_checkpoint, [request(path)], out, rank=0, world_size=2) == figures
+    counts = [len(list(read_jsonl(out / f"raw/completions.{rank}.jsonl"))) for rank in (0, 1)]
+    assert counts == [6, 6]
+
+
+def test_a_run_compared_with_itself_wins_and_loses_nothing(measured, tmp_path):
+    for row in compare(tmp_path / "out", tmp_path / "out"):
+        assert (row["won"], row["lost"], row["difference"], row["p_value"]) == ([], [], 0.0, 1.0)
+
+
+def test_infrastructure_errors_count_nowhere():
+    from alignment.evaluation.figures import figures
+    from alignment.evaluation.judge import Outcome
+
+    def outcome(task, status):
+        scores = {} if status == "error" else {"pass": float(status == "passed")}
+        return Outcome(task, 0, "", "stop", 1, "", status, "", "", scores)
+
+    (figure,) = figures("x", [outcome("a", "passed"), outcome("b", "failed"), outcome("c", "error")], 0)
+    assert (figure["value"], figure["n"], figure["errors"]) == (50.0, 2, 1)
+    with pytest.raises(ValueError, match="could be graded"):
+        figures("x", [outcome("a", "error")], 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("humanevl", "Did you mean 'humaneval'"),
+        ("fim", "data"),
+        ({"benchmark": "fim", "data": "x.jsonl", "temprature": 1}, "Did you mean 'temperature'"),
+        ({"benchmark": "fim", "data": "missing.jsonl"}, "no file missing.jsonl"),
+        ({"benchmark": "humaneval"}, "get HumanEvalPlus.jsonl.gz from"),
+        ({"name": "x"}, "which benchmark"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_loaded(entry, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        evaluate(tmp_path / "no-model", [entry], tmp_path / "out")
+
+
+def test_greedy_samples_are_refused(write_rows, tmp_path):
+    with pytest.raises(ValueError, match="temperature above 0"):
+        evaluate("x", [request(write_rows(ROWS), n=3)], tmp_path)

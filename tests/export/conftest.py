@@ -1,0 +1,57 @@
+"""A tiny Qwen2 model that has learned a little code, shared by the export tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from export_models import GATE, make_model, training_text
+
+pytest.importorskip("gguf", reason="needs the extra [gguf]")
+pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A tied model, trained until it predicts code far better than chance."""
+    return make_model(tmp_path_factory.mktemp("trained") / "tiny-coder", steps=100)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> list[dict]:
+    """The code that the model has learned: on it, agreement is not a matter of near-ties."""
+    return [{"text": training_text()[:6000]}]
+
+
+@pytest.fixture(scope="session")
+def exported(trained, held_out, tmp_path_factory) -> list[dict]:
+    """The trained model at every GGUF level, each through the gate."""
+    from alignment.export import export
+    from alignment.export.levels import LEVELS
+
+    out = tmp_path_factory.mktemp("exported")
+    return export(
+        trained,
+        list(LEVELS),
+        out,
+        held_out=held_out,
+        gate=GATE,
+        name="tiny",
+        license="apache-2.0",
+        base_model="Qwen/Qwen2.5-Coder-0.5B",
+        provenance={"recipe": "tests"},
+    )
+
+
+@pytest.fixture(scope="session")
+def untied(tmp_path_factory) -> Path:
+    """An untied model with random weights, in float32."""
+    return make_model(tmp_path_factory.mktemp("untied") / "tiny-untied", tied=False, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_source() -> Path:
+    """llama.cpp's source tree, where the developer names one: its converter and test vectors are the reference."""
+    folder = Path(os.environ.get("LLAMA_CPP_SOURCE", "missing"))
+    if not (folder / "convert_hf_to_gguf.py").is_file():
+        pytest.skip("set LLAMA_CPP_SOURCE to a source tree of llama.cpp to compare with its own converter")
+    return folder

@@ -1,0 +1,196 @@
+"""Our converter against llama.cpp's own, and against its test vectors for Qwen2's tokenizer.
+
+Needs LLAMA_CPP_SOURCE: a source tree of llama.cpp (its converter is run, in a process of its own).
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from export_models import make_model
+
+from alignment.export import export
+from alignment.export.checkpoint import open_checkpoint
+from alignment.export.gguf_file import write_gguf
+from alignment.export.levels import get_level
+
+pytestmark = pytest.mark.slow
+
+# The converter knows pre-tokenizers by a hash over the tokens of one text, which differ for every tiny vocabulary.
+CONVERT = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
+from conversion import base
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+import convert_hf_to_gguf
+_, _, model, out, *kinds = sys.argv
+for kind in kinds:
+    sys.argv = ["convert_hf_to_gguf.py", model, "--outtype", kind, "--outfile", f"{out}-{kind}.gguf"]
+    convert_hf_to_gguf.main()
+"""
+
+# What the converter guesses from the folder's name, and the caller tells us.
+MAY_DIFFER = {"general.name", "general.basename", "general.size_label", "general.tags", "general.license"}
+
+
+KINDS = ("f32", "f16", "bf16", "q8_0")
+
+
+def convert(source: Path, model: Path, out: Path, *kinds: str) -> dict[str, float]:
+    """Run llama.cpp's converter; CPU seconds and peak memory in MB of its process."""
+    return measured([sys.executable, "-c", CONVERT, str(source), str(model), str(out), *kinds])
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    wrapped = [sys.executable, "-c", WRAP, *command]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(wrapped, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+WRAP = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1024}))
+sys.exit(code)
+"""
+OURS = """
+import sys
+from pathlib import Path
+from alignment.export.checkpoint import open_checkpoint
+from alignment.export.gguf_file import write_gguf
+from alignment.export.levels import get_level
+write_gguf(open_checkpoint(sys.argv[1]), get_level(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def contents(file: Path):
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    tensors = {
+        tensor.name: (tensor.tensor_type.name, tuple(tensor.shape.tolist()), tensor.data.tobytes())
+        for tensor in reader.tensors
+    }
+    keys = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    return tensors, keys
+
+
+@pytest.fixture(scope="module", params=["tied, bfloat16", "untied, float32"])
+def converted(request, llama_cpp_source, tmp_path_factory) -> Path:
+    """A folder with a model and what llama.cpp's converter makes of it."""
+    folder = tmp_path_factory.mktemp("converted")
+    tying, dtype = request.param.split(", ")
+    make_model(folder / "model", tied=tying == "tied", dtype=dtype)
+    convert(llama_cpp_source, folder / "model", folder / "theirs", *KINDS)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_and_metadata_equal_llama_cpps_converter(converted, kind):
+    written = write_gguf(open_checkpoint(converted / "model"), get_level(kind), converted / "ours.gguf")
+    our_tensors, our_keys = contents(written.files[0])
+    tensors, keys = contents(converted / f"theirs-{kind}.gguf")
+    assert {name: entry[:2] for name, entry in our_tensors.items()} == {
+        name: entry[:2] for name, entry in tensors.items()
+    }
+    assert [name for name in tensors if tensors[name][2] != our_tensors[name][2]] == []
+    differing = {key for key in keys if keys[key] != our_keys.get(key)} - MAY_DIFFER
+    assert {key: (keys[key], our_keys.get(key)) for key in differing} == {}
+
+
+@pytest.fixture(scope="module")
+def half_billion(data_dir, tmp_path_factory) -> Path:
+    """Random weights in the exact shape of Qwen2.5-Coder-0.5B, with the real tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("half") / "half-billion"
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=151936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=32768,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+        bos_token_id=151643,
+        eos_token_id=151643,
+        dtype=torch.bfloat16,
+    )
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(previous)
+    AutoTokenizer.from_pretrained(data_dir / "qwen2.5-coder-tokenizer").save_pretrained(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_tokens_equal_llama_cpps_qwen2_vectors(llama_cpp_source, data_dir, tmp_path):
+    from alignment.export.llamacpp import Library, Model
+
+    model = tiny_with_real_tokenizer(data_dir, tmp_path / "model", 151936)
+    file = write_gguf(open_checkpoint(model), get_level("f16"), tmp_path / "model.gguf").files[0]
+    runtime = Model(Library(), file, 32, 1)
+    vectors = llama_cpp_source / "models" / "ggml-vocab-qwen2.gguf"
+    inputs = Path(f"{vectors}.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    outputs = Path(f"{vectors}.out").read_text(encoding="utf-8").splitlines()
+    expected = [[int(number) for number in line.split()] for line in outputs]
+    assert len(inputs) >= len(expected) > 40
+    assert [runtime.tokenize(text) for text in inputs[: len(expected)]] == expected
+
+
+def tiny_with_real_tokenizer(data_dir: Path, folder: Path, rows: int) -> Path:
+    """A model of one narrow layer under the real vocabulary."""
+    shape = {"vocab_size": rows, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    make_model(folder, tied=rows == 151936, num_attention_heads=2, num_key_value_heads=1, **shape)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": 151643, "eos_token_id": 151643}))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(data_dir / "qwen2.5-coder-tokenizer" / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("rows", [151936, 152064])
+def test_the_real_vocabulary_passes_the_gate_with_either_number_of_rows(data_dir, tmp_path, rows):
+    model = tiny_with_real_tokenizer(data_dir, tmp_path / "model", rows)
+    gate = {"context": 64, "positions": 300, "greedy_prompts": 1, "greedy_tokens": 4}
+    (row,) = export(model, ["f32"], tmp_path / "out", gate=gate)
+    assert row["reasons"] == []
+    assert row["tokenization_equal"]
+
+
+def test_converting_costs_less_time_and_memory_than_llama_cpps_converter(llama_cpp_source, half_billion, tmp_path):
+    theirs = convert(llama_cpp_source, half_billion, tmp_path / "theirs", "f16")
+    ours = measured([sys.executable, "-c", OURS, str(half_billion), "f16", str(tmp_path / "ours.gguf")])
+    our_tensors, _ = contents(tmp_path / "ours.gguf")
+    tensors, _ = contents(tmp_path / "theirs-f16.gguf")
+    assert our_tensors == tensors
+    assert ours["cpu"] <= theirs["cpu"]
+    assert ours["peak"] <= theirs["peak"]
+    print(f"ours {ours}, llama.cpp's {theirs}")
+
+
+def test_the_half_billion_shape_goes_to_four_levels_and_counts_its_fallbacks(half_billion, tmp_path):
+    gate = {"context": 64, "positions": 63, "greedy_prompts": 1, "greedy_tokens": 4}
+    started = time.perf_counter()
+    rows = export(half_billion, ["f16", "q8_0", "q4_K_M", "q2_K"], tmp_path, gate=gate)
+    print(json.dumps(rows, indent=1), time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert [row["tokenization_equal"] for row in rows] == [True] * 4
+    assert rows[0]["passed"] and rows[1]["passed"]
+    assert [row["fallback_tensors"] for row in rows] == [0, 0, rows[2]["fallback_tensors"], rows[3]["fallback_tensors"]]
+    assert rows[2]["fallback_tensors"] >= 144

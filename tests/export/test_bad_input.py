@@ -1,0 +1,186 @@
+"""What users get wrong ends in one clear sentence, and leaves no file under a final name."""
+
+import json
+import shutil
+import struct
+
+import pytest
+
+from alignment.export import export, parse_targets
+from alignment.export.checkpoint import open_checkpoint
+from alignment.export.gate import GateSettings
+from alignment.export.gguf_file import write_gguf
+from alignment.export.levels import get_level
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "model")
+
+
+def attempt(folder, level="q8_0"):
+    """Write the model; whatever happens, nothing half-written may be left."""
+    out = folder.parent / "out"
+    try:
+        write_gguf(open_checkpoint(folder), get_level(level), out / "model.gguf")
+    finally:
+        assert not out.exists() or list(out.iterdir()) == []
+
+
+def change_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def change_tokenizer(folder, change):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    change(tokenizer)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def poke(folder, tensor, raw):
+    """Overwrite the first two bytes of a tensor."""
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    length = struct.unpack("<Q", data[:8])[0]
+    start = 8 + length + json.loads(data[8 : 8 + length])[tensor]["data_offsets"][0]
+    data[start : start + 2] = raw
+    file.write_bytes(data)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(ValueError, match="there is no model folder"):
+        open_checkpoint(tmp_path / "nowhere")
+
+
+def test_an_adapter_in_place_of_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="LoRA adapter, not a model: merge it"):
+        open_checkpoint(tmp_path)
+
+
+def test_another_architecture(model):
+    change_config(model, model_type="llama")
+    with pytest.raises(ValueError, match="model_type 'llama'"):
+        attempt(model)
+
+
+def test_a_truncated_shard(model):
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="is truncated"):
+        attempt(model)
+
+
+def test_a_missing_shard(model):
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="lacks the shards model-00001-of-00002"):
+        attempt(model)
+
+
+def test_a_missing_layer(model):
+    change_config(model, num_hidden_layers=3)
+    with pytest.raises(ValueError, match=r"lacks 12 tensors, the first is model\.layers\.2\."):
+        attempt(model)
+
+
+def test_a_config_of_another_size(model):
+    change_config(model, intermediate_size=1024)
+    with pytest.raises(ValueError, match=r"mlp\.gate_proj\.weight has shape \(512, 256\)"):
+        attempt(model)
+
+
+def test_an_untied_config_over_tied_weights(model):
+    change_config(model, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="does not tie it to the embedding"):
+        attempt(model)
+
+
+def test_a_trained_head_that_the_config_would_throw_away(model, untied):
+    change_config(untied_copy := shutil.copytree(untied, model.parent / "untied"), tie_word_embeddings=True)
+    with pytest.raises(ValueError, match=r"lm_head\.weight that differs from the embedding"):
+        attempt(untied_copy)
+
+
+def test_nan_weights_name_the_tensor(model):
+    poke(model, "model.layers.1.mlp.up_proj.weight", b"\xc0\x7f")
+    with pytest.raises(ValueError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN"):
+        attempt(model)
+
+
+def test_weights_beyond_float16(model):
+    poke(model, "model.embed_tokens.weight", b"\x80\x4f")
+    with pytest.raises(ValueError, match="beyond float16's 65504: export bf16"):
+        attempt(model, "f16")
+
+
+def test_no_tokenizer(model):
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"has no tokenizer\.json"):
+        attempt(model)
+
+
+def test_a_tokenizer_that_splits_differently(model):
+    change_tokenizer(model, lambda t: t["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex=r"\w+|\W+"))
+    with pytest.raises(ValueError, match="not by Qwen2's rule"):
+        attempt(model)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding(model):
+    change_tokenizer(model, lambda t: t["added_tokens"][0].update(id=5000))
+    with pytest.raises(ValueError, match="ids up to 5000, the embedding only 704 rows"):
+        attempt(model)
+
+
+def test_a_tokenizer_whose_special_ids_the_config_does_not_know(model):
+    change_config(model, eos_token_id=7)
+    with pytest.raises(ValueError, match="eos_token_id 7, which is no special token"):
+        attempt(model)
+
+
+def test_a_full_disk_found_before_writing(model, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(ValueError, match=r"GB free, the export needs"):
+        attempt(model)
+
+
+def test_a_disk_that_fills_up_while_writing(model, monkeypatch):
+    from gguf import GGUFWriter
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(GGUFWriter, "write_ti_data_to_file", full)
+    with pytest.raises(ValueError, match="No space left on device"):
+        attempt(model)
+
+
+def test_an_engine_that_is_not_installed(model, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else real(name, *a))
+    with pytest.raises(ValueError, match=r"pip install 'code-alignment\[gguf\]'"):
+        export(model, ["q8_0"], model.parent / "out")
+
+
+@pytest.mark.parametrize("targets", [[], ["q9"], ["ollama:q9"], ["q8_0", "Q8_0"], "q8_0", ["llama:q8_0"]])
+def test_targets_that_do_not_exist(targets):
+    with pytest.raises(ValueError, match=r"q4_K_M|named twice"):
+        parse_targets(targets)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"contxt": 5}, {"thresholds": {"q9": {}}}, {"thresholds": {"q8_0": {"max_ppl": 1}}}]
+)
+def test_gate_settings_that_do_not_exist(settings):
+    with pytest.raises(ValueError, match="has no"):
+        GateSettings.read(settings)
+
+
+@pytest.mark.slow
+def test_too_few_held_out_rows(trained, tmp_path):
+    with pytest.raises(ValueError, match="give more rows or a shorter context"):
+        export(trained, ["q8_0"], tmp_path, held_out=[{"text": "x = 1"}])
+    assert list(tmp_path.iterdir()) == []

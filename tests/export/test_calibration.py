@@ -1,0 +1,65 @@
+"""Calibration rows, importance matrices and what they change."""
+
+import numpy as np
+import pytest
+from export_models import GATE, training_text
+
+from alignment import formats
+from alignment.export.imatrix import read_imatrix
+from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
+
+
+def test_rows_come_in_the_form_that_the_model_meets_and_are_counted():
+    rows = [
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]},
+        {"text": "x = 1\n"},
+        {"text": "def f():\n    return 1\n"},
+        {"prefix": "a", "middle": "b", "suffix": "c"},
+    ]
+    texts, counts = calibration_texts(rows)
+    assert counts == {"chat": 1, "plain": 1, "fim": 2}
+    assert texts[0] == formats.chat(rows[0]["messages"])
+    assert texts[1] == rows[1]["text"]
+    assert texts[2].startswith(formats.FIM_PREFIX) and texts[2].endswith(formats.ENDOFTEXT)
+    assert texts[3] == formats.fim_document("a", "b", "c")
+    assert calibration_texts(rows) == (texts, counts)
+
+
+def test_rows_are_read_from_jsonl_with_the_line_of_an_error(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(ValueError, match="line 2: no JSON"):
+        read_rows(file)
+
+
+def test_the_hard_corpus_is_in_normal_form():
+    import unicodedata
+
+    assert [text for text in HARD_CORPUS if unicodedata.normalize("NFC", text) != text] == []
+
+
+@pytest.mark.slow
+def test_an_importance_matrix_has_the_mean_squared_inputs_and_helps_low_levels(trained, held_out, exported, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from alignment.export import export
+
+    settings = {"calibration": [{"text": training_text()[:6000]}], "held_out": held_out, "gate": GATE}
+    (row,) = export(trained, ["q2_K"], tmp_path, imatrix=True, calibration_tokens=256, name="tiny", **settings)
+    assert row["imatrix"] and row["passed"]
+    without = next(other for other in exported if other["level"] == "q2_K")
+    assert row["tensor_types"] == without["tensor_types"]
+    assert row["kl_divergence"] < without["kl_divergence"]
+
+    means = read_imatrix(tmp_path / "tiny-imatrix.gguf")
+    assert len(means) == 14
+    ids = AutoTokenizer.from_pretrained(trained).encode(training_text()[:6000])
+    seen = []
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32)
+    model.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    windows = -(-256 // 127)
+    with torch.inference_mode():
+        model(torch.tensor(ids[: windows * 128]).view(windows, 128))
+    expected = seen[0].flatten(0, 1).square().mean(0).numpy()
+    assert np.allclose(means["blk.1.ffn_down.weight"], expected, rtol=1e-3)

@@ -1,0 +1,68 @@
+"""Nothing is sent unless asked, nothing broken ever, nothing public by accident."""
+
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+
+from alignment.export.publish import check_push, publish
+
+PASSED = [{"target": "q8_0", "passed": True}]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    calls = []
+
+    class Api:
+        private = True
+
+        def create_repo(self, repository, private, exist_ok):
+            calls.append(("create", repository, private))
+
+        def repo_info(self, repository):
+            return SimpleNamespace(private=Api.private)
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns):
+            calls.append(("upload", repo_id, ignore_patterns))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    return SimpleNamespace(calls=calls, api=Api)
+
+
+def test_nothing_is_pushed_where_nothing_is_asked():
+    assert check_push(None) is None
+
+
+@pytest.mark.parametrize(
+    "push",
+    [
+        "private",
+        {"repository": "a/b"},
+        {"repository": "a/b", "visibility": "privat"},
+        {"repository": "a/b", "visibility": "private", "extra": 1},
+        {"repository": "b", "visibility": "private"},
+    ],
+)
+def test_a_push_that_is_not_fully_said_is_an_error(push):
+    with pytest.raises(ValueError, match="push"):
+        check_push(push)
+
+
+def test_a_private_push_makes_a_private_repository_and_leaves_broken_files_here(hub, tmp_path):
+    publish(tmp_path, PASSED, *check_push({"repository": "a/b", "visibility": "private"}))
+    assert hub.calls[0] == ("create", "a/b", True)
+    assert "broken-*" in hub.calls[1][2]
+
+
+def test_a_private_push_into_a_public_repository_is_refused(hub, tmp_path):
+    hub.api.private = False
+    with pytest.raises(ValueError, match="is public"):
+        publish(tmp_path, PASSED, "a/b", True)
+    assert [call[0] for call in hub.calls] == ["create"]
+
+
+def test_what_failed_its_gate_is_never_pushed(hub, tmp_path):
+    with pytest.raises(ValueError, match="q2_K failed the gate"):
+        publish(tmp_path, [*PASSED, {"target": "q2_K", "passed": False}], "a/b", True)
+    assert hub.calls == []

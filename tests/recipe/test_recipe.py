@@ -1,0 +1,162 @@
+"""The recipe as a whole: all mistakes at once, each where it was written, in words that help."""
+
+from pathlib import Path
+
+import pytest
+
+from alignment import builders
+from alignment.recipe import RecipeError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe_has_no_mistakes(path):
+    assert load(path).stages
+
+
+def test_the_small_recipe_is_fine(mistakes):
+    assert mistakes() == []
+
+
+def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
+    found = mistakes(("seed: 3", "sede: 3"), ("lora_alpha", "lora_alfa"), ("beta: 0.1", "beta: high"))
+    lines = [text.split(": ")[0] for text in found]
+    assert lines == ["recipe.yaml:2", "recipe.yaml:24", "recipe.yaml:35"]
+    assert all("Did you mean" in text for text in found[:2])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("train: {beta: 0.1}", "train:", "stages.dpo.train: is empty: give it a value, or leave it out"),
+        ("train: {beta: 0.1}", "train: [beta, 0.1]", "stages.dpo.train: must be a mapping (`key: value`)"),
+        ("data: [{data: data/rl.jsonl}]", "data: data/rl.jsonl", "stages.grpo.data: must be a list"),
+        ("kind: sft", "kind: stf", "stages.sft: kind must be one of"),
+        ("kind: sft", "kind: [sft]", "stages.sft: kind must be one of"),
+        ("    kind: dpo\n", "", "stages.dpo: kind is missing: one of build,"),
+        ("dtype: float32", "dtype: fp32", "model.dtype: must be one of float32, bfloat16, float16, not 'fp32'"),
+        ("seed: 3", "seed: -3", "recipe.yaml:2: seed: must be greater than or equal to 0"),
+        ("seed: 3", "seed: 3.5", "seed: must be a whole number, not 3.5"),
+        ("seed: 3", "seed: '3'", "seed: must be a whole number, not '3'"),
+        ("name: small", "name: Small!", "name: takes a-z, 0-9"),
+        ("max_drop: 2", "max_drop: -2", "stages.grpo.gate.max_drop: must be greater"),
+        ("max_drop: 2", "maxdrop: 2", "stages.grpo.gate.maxdrop: no such setting. Did you mean 'max_drop'?"),
+        ("gate: {metric: instruct.pass@1, max_drop: 2}", "gate: instruct", "stages.grpo.gate: must be a mapping"),
+        ("rate: 0.5", "rate: 1.5", "stages.pretrain.fim.rate: must be less than or equal to 1"),
+        ("modules: 200", "moduls: 200", "stages.data.settings.moduls: builder 'synthetic' has no such setting."),
+        ("modules: 200", "modules: many", "stages.data.settings.modules: must be a valid integer, not 'many'"),
+        ("modules: 200", "modules: -1", "no builder takes a negative number"),
+        ("builder: synthetic", "builder: synthetics", "Did you mean 'synthetic'?"),
+    ],
+)
+def test_a_wrong_value_says_what_is_wanted(mistakes, old, new, expected):
+    (found,) = mistakes((old, new))
+    assert expected in found and found.startswith("recipe.yaml:") and len(found) < 400
+
+
+def test_a_model_given_as_a_word_shows_how_to_write_it(mistakes):
+    found = mistakes(text="name: x\nmodel: Qwen/Q\nstages: [{name: a, kind: build, builder: synthetic}]\n")
+    assert found == [
+        "recipe.yaml:2: model: must be a mapping (`key: value`), not 'Qwen/Q'. "
+        "For a checkpoint write `model: {path: Qwen/Q}`"
+    ]
+
+
+def test_an_override_is_checked_like_a_file(mistakes):
+    assert mistakes(overrides=["stages.dpo.train.beta=0.2", "evaluate.instruct.limit=3"]) == []
+    assert mistakes(overrides=["stages.dpo.train.betta=0.2"]) == [
+        "--set: stages.dpo.train.betta: DPOConfig has no such setting. Did you mean 'beta'?"
+    ]
+    assert "no such setting" in mistakes(overrides=["sede=1"])[0]
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path, monkeypatch, small):
+    for folder in ("shared", "own", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "shared/base.yaml").write_text(small.replace("data/long.jsonl", "./rows.jsonl"))
+    (tmp_path / "shared/rows.jsonl").write_text("{}\n")
+    (tmp_path / "own/rows.jsonl").write_text("{}\n")
+    (tmp_path / "own/top.yaml").write_text(
+        "extends: ../shared/base.yaml\noutput: here\nstages: [{name: sft, data: [{data: rows.jsonl}]}]\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe = load(Path("../own/top.yaml"))
+    assert recipe.stage("pretrain").data[1].data.path() == tmp_path / "shared/rows.jsonl"
+    assert recipe.stage("sft").data[0].data.path() == tmp_path / "own/rows.jsonl"
+    assert recipe.folder == tmp_path / "own/here/small"
+
+
+def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert mistakes(("data/conversations.jsonl", "~/rows.jsonl")) == []
+    assert "there is no home folder" in mistakes(("data/conversations.jsonl", "~nobody-here/rows.jsonl"))[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("{data: data/conversations.jsonl}", "{data: data/conversatins.jsonl}", "Did you mean 'conversations.jsonl'?"),
+        ("data: pairs/preferences", "data: sft/preferences", "stage 'sft' makes a model"),
+        ("[{data: data/conversations.jsonl}]", "[{data: pairs/preferences.jsonl}]", "does not come before this one"),
+        ("[{data: data/conversations.jsonl}]", "[{data: data/../../x}]", "leads out of stage 'data'"),
+        ("[{data: data/conversations.jsonl}]", "[{data: /no/such.jsonl}]", "there is no file or folder /no/such.jsonl"),
+        ("tasks: data/rl.jsonl", "tasks: sft/rl.jsonl", "stages.pairs.settings.tasks: stage 'sft' makes a model"),
+        ("tokenizer: data/tokenizer", "tokenizer: pairs/tokenizer", "does not come before the model is first used"),
+        ("tasks, data: data/heldout-short", "tasks, data: pairs/x", "does not come before the first training stage"),
+        ("kind: dpo", "kind: dpo\n    model: data", "stages.dpo.model: stage 'data' makes no model"),
+        ("kind: dpo", "kind: dpo\n    model: export", "stage 'export' does not come before this one"),
+        ("kind: dpo", "kind: dpo\n    model: sftt", "there is no stage 'sftt'. Did you mean 'sft'?"),
+        ("name: export", "name: sft", "two stages are called 'sft'"),
+        ("name: export", "name: base", "rename the stage"),
+        ("name: export", "name: evaluate-sft", "makes a step 'evaluate-sft' itself"),
+        ("name: export", "name: artifacts", "the chain keeps a file 'artifacts'"),
+        ("share: 0.5", "share: 0.4", "the shares add up to 0.9, not to 1"),
+        (", share: 0.5}", "}", "give `share` for all sources or for none"),
+        ("peft: {r: 4, lora_alpha: 8}", "quantization: 4bit", "add `peft:` (QLoRA)"),
+        ("yarn_factor: 2.0", "original_max_position_embeddings: 64", "is used only with yarn_factor"),
+        ("hidden_size: 64", "hidden_size: 66", "even multiple of num_attention_heads"),
+        ("metric: instruct.pass@1", "metric: instrct.pass@1", "Did you mean 'instruct.pass@1'?"),
+        ("metric: instruct.pass@1", "metric: instruct.pass@5", "pass@k needs n of at least k"),
+        ("metric: instruct.pass@1", "metric: instruct", "is written benchmark.metric"),
+        (", max_drop: 2", "", "give max_drop, min_value or both"),
+        ("kind: dpo", "kind: dpo\n    evaluate: false", "no step measures 'instruct' of the model before"),
+        ("kind: export", "kind: export\n    gate: {metric: a.b, min_value: 1}", "this stage measures nothing"),
+        ("benchmark: tasks", "benchmark: task", "Did you mean 'tasks'?"),
+        ("tasks, data: data/heldout-short.jsonl", "tasks, n: 4, data: data/rl.jsonl", "greedy samples are all"),
+        ("weight: 1.0", "weight: 0", "nothing is rewarded"),
+        ("num_generations: 4", "num_generations: 4, generation_batch_size: 6", "a multiple of num_generations"),
+        ("packing: true", "packing: true, packing_strategy: wrapped", "they see each other"),
+        ("q8_0: 1.0", "q4_K_M: 1.0", "is not among this stage's formats"),
+        ("formats: [f16, q8_0]", "formats: [f16, q8_0, gguf:f16]", "named twice"),
+        ("output: runs", "output: recipe.yaml", "is a file: name a folder"),
+        ("output: runs", "launch: cpu.yaml", "launch: there is no file cpu.yaml"),
+    ],
+)  # fmt: skip
+def test_what_can_not_run_is_refused_before_anything_runs(mistakes, old, new, expected):
+    found = mistakes((old, new))
+    assert len(found) == 1 and expected in found[0] and found[0].startswith("recipe.yaml:"), found
+
+
+def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
+    text = (
+        "name: x\nmodel: {path: a/b}\nstages: [{name: d, kind: build, builder: synthetic}]\n"
+        "evaluate: [{name: i, benchmark: humaneval}]\n"
+    )
+    assert mistakes(text=text) == [
+        "recipe.yaml:4: evaluate: measures training stages, and there is none: use a stage of kind evaluate"
+    ]
+
+
+def test_a_recipe_error_survives_being_shown():
+    with pytest.raises(RecipeError, match="there is no such recipe"):
+        load(Path("no-such-recipe.yaml"))
+
+
+def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
+    counts = dict(modules=4, repositories=2, standard_library=0, history=0, conversations=4, file_conversations=2)
+    counts |= dict(long_conversations=2, rl_tasks=2, heldout_tasks=2, vocab_size=400)
+    builders.function("synthetic")(tmp_path, seed=0, **counts)
+    assert {path.name for path in tmp_path.iterdir()} == set(builders.OUTPUTS["synthetic"])

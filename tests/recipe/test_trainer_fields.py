@@ -1,0 +1,46 @@
+"""The settings of `train:` and `peft:`: read from source, and the same as the real dataclasses'."""
+
+import dataclasses
+
+import pytest
+
+from alignment import trainer_fields
+
+
+@pytest.mark.parametrize("config", ["SFTConfig", "DPOConfig", "GRPOConfig", "LoraConfig"])
+def test_the_names_read_from_source_are_the_dataclasses_own(config):
+    module = pytest.importorskip("peft" if config == "LoraConfig" else "trl")
+    real = {field.name for field in dataclasses.fields(getattr(module, config)) if not field.name.startswith("_")}
+    assert set(trainer_fields.fields(config)) == real
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "expected"),
+    [
+        ("SFTConfig", {"learning_rate": "1e-5"}, "takes float, not '1e-5'. Take the quotes away"),
+        ("SFTConfig", {"learning_rate": -1.0}, "at least 0"),
+        ("SFTConfig", {"max_length": True}, "takes int | None"),
+        ("SFTConfig", {"max_steps": 1000.0}, "takes int"),
+        ("SFTConfig", {"max_steps": -2}, "at least -1"),
+        ("SFTConfig", {"num_train_epochs": 0}, "above 0"),
+        ("SFTConfig", {"--learning-rate": 1.0}, "Did you mean 'learning_rate'?"),
+        ("SFTConfig", {"packing_strategy": "bdf"}, "Did you mean 'bfd'?"),
+        ("SFTConfig", {"output_dir": "x"}, "not to be set here"),
+        ("GRPOConfig", {"num_generations": 1}, "at least 2"),
+        ("GRPOConfig", {"top_p": 1.5}, "at most 1"),
+        ("GRPOConfig", {"temperature": 0}, "above 0"),
+        ("DPOConfig", {"betta": 0.1}, "Did you mean 'beta'?"),
+        ("LoraConfig", {"r": 0}, "at least 1"),
+        ("LoraConfig", {"lora_dropout": 1.5}, "at most 1"),
+        ("LoraConfig", {"target_modules": 3}, "takes"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(config, values, expected):
+    ((path, message),) = trainer_fields.check(config, values)
+    assert path == tuple(values) and expected in message and "\n" not in message
+
+
+def test_right_values_pass():
+    values = {"learning_rate": 1, "max_steps": -1, "lr_scheduler_type": "cosine", "bf16": None, "warmup_steps": 0.1}
+    assert not list(trainer_fields.check("SFTConfig", values))
+    assert not list(trainer_fields.check("LoraConfig", {"r": 8, "target_modules": ["q_proj"], "use_dora": True}))

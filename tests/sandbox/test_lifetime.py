@@ -1,0 +1,156 @@
+"""What is left behind: nothing; also when the trainer is killed."""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alignment.grading import Grader, Limits
+from alignment.sandbox import Job, Slot
+from alignment.sandbox.slot import settings_for
+
+TASK = {"kind": "stdio", "tests": json.dumps({"cases": [{"stdin": "", "stdout": "1"}]})}
+KILLED = """
+import json, os, signal, threading
+from alignment.grading import Grader
+task = {"kind": "stdio", "tests": json.dumps({"cases": [{"stdin": "", "stdout": "1"}]})}
+grader = Grader(workers=2)
+assert grader.grade_many([(task, "print(1)")] * 4)[0].status == "passed"
+for _ in range(2):
+    grader.submit(task, "import os, time\\nfor _ in range(5): os.fork()\\ntime.sleep(1000)")
+import time; time.sleep(1)
+print(*[slot.process.pid for slot in grader._slots], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _gone(pids: list[int]) -> bool:
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+
+
+def _wait_for(condition: object, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_killing_the_trainer_ends_everything(grader: Grader) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    launchers = [int(word) for word in done.stdout.split()]
+    assert len(launchers) == 2
+    assert _wait_for(lambda: _gone(launchers))
+
+
+def test_closing_leaves_no_process_and_no_descriptor(grader: Grader) -> None:
+    own = psutil.Process()
+    gc.collect()
+    before = own.num_fds()
+    with Grader(workers=2) as fresh:
+        assert [verdict.status for verdict in fresh.grade_many([(TASK, "print(1)")] * 10)] == ["passed"] * 10
+        launchers = [slot.process.pid for slot in fresh._slots if slot.process is not None]
+        assert launchers
+    gc.collect()
+    assert own.num_fds() == before
+    assert _wait_for(lambda: _gone(launchers))
+
+
+def test_many_runs_leave_nothing_in_the_launcher() -> None:
+    slot = Slot(settings_for())
+    try:
+        slot.run([Job("main", {"environment": {}}, b"print(1)")])
+        assert slot.process is not None
+        outer = psutil.Process(slot.process.pid)
+        inner = outer.children()[0]
+        mounts = Path(f"/proc/{inner.pid}/mounts").read_text()
+        descriptors = inner.num_fds()
+        for _ in range(30):
+            slot.run([Job("main", {"environment": {}}, b"open('/tmp/x', 'w').write('x'); print(1)")])
+        assert inner.num_fds() == descriptors
+        assert Path(f"/proc/{inner.pid}/mounts").read_text() == mounts
+        assert inner.children() == []
+    finally:
+        slot.close()
+
+
+def test_a_launcher_that_dies_is_replaced(grader: Grader) -> None:
+    with Grader(workers=1) as fresh:
+        assert fresh.grade_many([(TASK, "print(1)")])[0].status == "passed"
+        process = fresh._slots[0].process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert fresh.grade_many([(TASK, "print(1)")])[0].status == "passed"
+
+
+def test_a_forked_child_gets_a_pool_of_its_own(grader: Grader) -> None:
+    with Grader(workers=1) as fresh:
+        fresh.grade_many([(TASK, "print(1)")])
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                status = 0 if fresh.grade_many([(TASK, "print(1)")])[0].status == "passed" else 1
+                fresh.close()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert fresh.grade_many([(TASK, "print(1)")])[0].status == "passed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming a plain user needs root")
+def test_works_as_a_plain_user(tmp_path: Path) -> None:
+    """With an interpreter and a package folder that this user can read."""
+    base = Path(sys.base_prefix)
+    if not os.access(base, os.R_OK) or str(base).startswith("/root"):
+        system = Path("/usr/bin/python3")
+        if not system.exists():
+            pytest.skip("no interpreter that a plain user can read")
+        interpreter = str(system)
+    else:
+        interpreter = sys.executable
+    source = Path(__file__).resolve().parents[2] / "alignment"
+    target = tmp_path / "alignment"
+    subprocess.run(["cp", "-r", str(source), str(target)], check=True)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.owner() == "root" and str(folder) != "/":
+            folder.chmod(0o755)
+    text = (
+        "import json; from alignment.grading import Grader\n"
+        "task = {'kind': 'stdio', 'tests': json.dumps({'cases': [{'stdin': '', 'stdout': '1'}]})}\n"
+        "with Grader(workers=1) as g: print(g.grade_many([(task, 'print(1)')])[0].status)\n"
+    )
+    done = subprocess.run(
+        [interpreter, "-c", text], cwd=tmp_path, capture_output=True, text=True, user=65534, group=65534, extra_groups=[],
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=False,
+    )  # fmt: skip
+    if "refused to make the sandbox" in done.stderr:
+        pytest.skip(f"this machine refuses user namespaces to plain users: {done.stderr[-200:]}")
+    assert done.stdout.strip() == "passed", done.stderr
+
+
+@pytest.mark.slow
+def test_a_long_soak_leaks_nothing() -> None:
+    from alignment.sandbox.bench import soak
+
+    figures = soak(3000, workers=2)
+    assert figures["errors"] == 0
+    assert figures["descriptors_after"] == figures["descriptors_before"]
+    assert figures["processes_after"] == 0
+    assert figures["zombies_after"] == 0
+    assert figures["pool_memory_end"] < 1.1 * figures["pool_memory_start"] + (2 << 20)
+
+
+def test_limits_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="cpu_seconds"):
+        Limits(cpu_seconds=0)
