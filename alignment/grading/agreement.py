@@ -1,12 +1,13 @@
 """Do our verdicts agree with the published ones?
 
-    python -m alignment.grading.agreement                              # all benchmarks of the data folder, all languages
-    python -m alignment.grading.agreement --only humaneval mbpp        # some
-    python -m alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language
-    python -m alignment.grading.agreement --json
+    python -m alignment.grading.agreement                              # all benchmarks of the data folder, all
+    languages python -m alignment.grading.agreement --only humaneval mbpp        # some python -m
+    alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language python -m
+    alignment.grading.agreement --json
 
-The data folder is ``$ALIGN_DATA_DIR`` (default ``../shared/data``): benchmarks, and completions with the verdicts published with them.
-Prints, for every benchmark, the share of equal verdicts and each disagreement with the reason we give.
+The data folder is ``$ALIGN_DATA_DIR`` (default ``../shared/data``): benchmarks, and completions with the verdicts
+published with them. Prints, for every benchmark, the share of equal verdicts and each disagreement with the reason we
+give.
 """
 
 from __future__ import annotations
@@ -26,11 +27,20 @@ from alignment.grading.grader import Grader
 from alignment.grading.verdict import Verdict
 from alignment.sandbox.limits import Limits
 
-LANGUAGES = {"cpp": "cpp", "cs": "csharp", "java": "java", "js": "javascript", "php": "php", "sh": "bash", "ts": "typescript"}
+LANGUAGES = {
+    "cpp": "cpp",
+    "cs": "csharp",
+    "java": "java",
+    "js": "javascript",
+    "php": "php",
+    "sh": "bash",
+    "ts": "typescript",
+}
 NAMES = ("canonical", "humaneval", "mbpp", *LANGUAGES)
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30, reply_bytes=512 << 20)
 ABSENT = ("/usr/bin/bc",)
-"""Not in the image that MultiPL-E's published verdicts were made in, as their messages show ("bc: command not found")."""
+"""Not in the image that MultiPL-E's published verdicts were made in, as their messages show ("bc: command not
+found")."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +91,32 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
     for name, file in (("humaneval+", "HumanEvalPlus.jsonl.gz"), ("mbpp+", "MbppPlus-v0.1.0.jsonl")):
         rows = benchmarks.plus_rows(folder / "benchmarks" / file)
         tasks = plus_tasks(rows, name, grader)
-        pairs = [(tasks[row["task_id"]], row["prompt"] + row["canonical_solution"]) for row in rows if row["task_id"] in tasks]
+        pairs = [
+            (tasks[row["task_id"]], row["prompt"] + row["canonical_solution"])
+            for row in rows
+            if row["task_id"] in tasks
+        ]
         yield _own(f"{name}: own solutions ({len(tasks)} of {len(rows)} give expected values)", pairs, grader)
 
 
 def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> Agreement:
     verdicts = grader.grade_many(pairs)
-    rows = [(task["id"], True, "own solution", verdict, verdict.status == "passed") for (task, _), verdict in zip(pairs, verdicts, strict=True)]
+    rows = [
+        (task["id"], True, "own solution", verdict, verdict.status == "passed")
+        for (task, _), verdict in zip(pairs, verdicts, strict=True)
+    ]
     return _compared(name, rows)
 
 
 def plus_tasks(rows: list[dict[str, Any]], name: str, grader: Grader) -> dict[str, dict[str, Any]]:
-    """Tasks of HumanEval+ or MBPP+, base inputs first; without those whose reference solution gives no value for some input."""
+    """Tasks of HumanEval+ or MBPP+, base inputs first; without those whose reference solution gives no value for some
+    input."""
     tasks = {}
     for row in rows:
         inputs = [*row["base_input"], *row["plus_input"]]
-        said = grader.outputs(row["prompt"] + row["canonical_solution"], row["entry_point"], [(case, {}) for case in inputs])
+        said = grader.outputs(
+            row["prompt"] + row["canonical_solution"], row["entry_point"], [(case, {}) for case in inputs]
+        )
         if all("value" in message for message in said):
             expected = [message["value"] for message in said]
             tasks[row["task_id"]] = benchmarks.plus_task(row, inputs, expected, name)
@@ -160,7 +180,9 @@ def run(folder: Path, only: list[str], sample: int | None, workers: int | None) 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare our verdicts with published ones.")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--sample", type=int, help="only so many programs of each MultiPL-E language, drawn with a fixed seed")
+    parser.add_argument(
+        "--sample", type=int, help="only so many programs of each MultiPL-E language, drawn with a fixed seed"
+    )
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
@@ -172,7 +194,10 @@ def main() -> None:
     for agreement in run(folder, arguments.only, arguments.sample, arguments.workers):
         found.append({**asdict(agreement), "percent": agreement.percent})
         if not arguments.json:
-            print(f"{agreement.benchmark}: {agreement.agreed} of {agreement.compared} ({agreement.percent:.2f}%)", flush=True)
+            print(
+                f"{agreement.benchmark}: {agreement.agreed} of {agreement.compared} ({agreement.percent:.2f}%)",
+                flush=True,
+            )
             for item in agreement.disagreements:
                 print(f"  {item.task}: published {item.published!r}, ours {item.ours} ({item.reason!r})", flush=True)
     if arguments.json:

@@ -2,10 +2,10 @@
 
     CODE_ALIGNMENT_TOKEN=... align sandbox serve --port 8711
 
-``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429 with ``Retry-After`` when
-the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the token, 413 for a body that is too large, 400
-for one that is no request. ``GET /health`` needs no token. Grading is idempotent, so a client may always ask again; jobs hold no
-state and no credentials.
+``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429
+with ``Retry-After`` when the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the
+token, 413 for a body that is too large, 400 for one that is no request. ``GET /health`` needs no token. Grading is
+idempotent, so a client may always ask again; jobs hold no state and no credentials.
 
 Bound to the loopback unless told otherwise, and never to another address without a token.
 """
@@ -43,7 +43,9 @@ def application(grader: Grader, *, token: str | None = None, queue: int = 256) -
         from starlette.responses import JSONResponse
         from starlette.routing import Route
     except ImportError:
-        raise ValueError("the sandbox service needs starlette and uvicorn: pip install 'code-alignment[serve]'") from None
+        raise ValueError(
+            "the sandbox service needs starlette and uvicorn: pip install 'code-alignment[serve]'"
+        ) from None
     running = 0
 
     def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -58,7 +60,9 @@ def application(grader: Grader, *, token: str | None = None, queue: int = 256) -
         if not allowed(request):
             return refuse(401, "a token is needed: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
         if running >= queue:
-            return refuse(429, "the queue is full", {"Retry-After": str(max(1, math.ceil(queue / (20 * grader.workers))))})
+            return refuse(
+                429, "the queue is full", {"Retry-After": str(max(1, math.ceil(queue / (20 * grader.workers))))}
+            )
         running += 1
         future = None
         try:
@@ -114,7 +118,9 @@ def _parsed(body: bytes) -> tuple[dict[str, Any], str, float]:
     return task, program, float(seconds)
 
 
-def serve(grader: Grader, *, host: str = "127.0.0.1", port: int = 8711, queue: int = 256, token: str | None = None) -> None:
+def serve(
+    grader: Grader, *, host: str = "127.0.0.1", port: int = 8711, queue: int = 256, token: str | None = None
+) -> None:
     """Serve until stopped. The token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is given.
 
     Raises ValueError for an address other than the loopback without a token.

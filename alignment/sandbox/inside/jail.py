@@ -16,7 +16,17 @@ from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000  # as root, a slot becomes a user that nobody else is: root escapes the limit on processes
-ALONE_READABLE = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/dev/urandom", "/dev/random", "/dev/zero")
+ALONE_READABLE = (
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+)
 ALONE_WRITABLE = ("/dev/null",)
 PACKAGE_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -72,12 +82,12 @@ class Jail:
             _limit(limits, request["address_space"])
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             if self.abi:
                 readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
-                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]
+                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]  # noqa: PTH109
                 landlock.restrict(readable, writable, self.abi)
             kernel.drop_capabilities()
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             seccomp.apply(self.filter)
             signal.signal(signal.SIGINT, signal.default_int_handler)
         except BaseException as error:
@@ -117,7 +127,8 @@ def _limit(limits: dict[str, Any], address_space: bool) -> None:
 
 
 def enter(configuration: dict[str, Any]) -> Jail | None:
-    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has ended."""
+    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has
+    ended."""
     abi = landlock.version()
     if not configuration["namespaces"]:
         return _without_namespaces(abi)
@@ -167,7 +178,8 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
 
 
 def _without_namespaces(abi: int) -> Jail:
-    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a folder of its own.
+    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a
+    folder of its own.
 
     Weaker: the kernel's tables are shared, disk and memory of several programs are not counted together, and as root
     folders that only root can read are lost, because the slot becomes another user.
