@@ -186,14 +186,17 @@ def _without_namespaces(abi: int) -> Jail:
     """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")
+    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
     if os.geteuid() == 0:
         user = FIRST_USER + os.getpid()
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        except PermissionError:
+            notes.append("root without the right to become another user: programs run as this container's root")
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
     os.environ.clear()
     os.environ.update(PACKAGE_VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
-    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
     return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)
