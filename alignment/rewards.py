@@ -1,9 +1,9 @@
 """Rewards of GRPO: tasks and completions in, one number per completion out, and None where nothing can be said.
 
-Each function has the signature of a TRL reward function: ``await reward(prompts, completions, **columns) -> list[float | None]``,
-where ``columns`` are the dataset's, one value per completion (``kind``, ``tests``, ``entry_point``, ``language``, ...). TRL runs
-asynchronous reward functions together and leaves None out of the mean. Rewards that need verdicts share them: every pair of task
-and program is graded once per batch.
+Each function has the signature of a TRL reward function: ``await reward(prompts, completions, **columns) ->
+list[float | None]``, where ``columns`` are the dataset's, one value per completion (``kind``, ``tests``,
+``entry_point``, ``language``, ...). TRL runs asynchronous reward functions together and leaves None out of the mean.
+Rewards that need verdicts share them: every pair of task and program is graded once per batch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Verdicts:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def of(self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]]) -> list[Verdict]:
-        """One verdict per completion. FIM tasks (columns ``prefix``, ``suffix``) are graded as prefix + completion + suffix."""
+        """One verdict per completion. FIM tasks (columns ``prefix``, ``suffix``) are graded as prefix + completion +
+        suffix."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._batch, self._loop = {}, loop
@@ -182,7 +183,8 @@ def _too_deep(program: str) -> bool:
 
 
 async def fenced(prompts: Sequence[Any], completions: Sequence[Completion], **columns: Any) -> list[float | None]:
-    """Format: 1 where the answer holds exactly one closed code block, in the task's language where it names one; else 0."""
+    """Format: 1 where the answer holds exactly one closed code block, in the task's language where it names one; else
+    0."""
     languages = columns.get("language") or [None] * len(completions)
     return [
         float(_well_fenced(text_of(completion), language))
@@ -198,7 +200,8 @@ def _well_fenced(text: str, language: str | None) -> bool:
 
 
 def length_penalty(soft: int, hard: int) -> Reward:
-    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens; counts characters where TRL hands over no token ids.
+    """0 up to `soft` tokens, falling linearly to -1 at `hard` tokens; counts characters where TRL hands over no token
+    ids.
 
     Raises ValueError unless 0 <= soft < hard.
     """
@@ -216,8 +219,8 @@ def length_penalty(soft: int, hard: int) -> Reward:
 def combined(parts: Sequence[tuple[str, Reward, float]]) -> Reward:
     """A weighted sum of rewards as one reward, each part logged under its name.
 
-    parts: (name, reward, weight). A part that is None for a completion makes the sum None when it is the verdict's (a name that
-    begins with ``tests``): the rest alone would reward looks. Other parts that say None are left out.
+    parts: (name, reward, weight). A part that is None for a completion makes the sum None when it is the verdict's (a
+    name that begins with ``tests``): the rest alone would reward looks. Other parts that say None are left out.
     Raises ValueError without parts, for a weight that is not finite, and for a name given twice.
     """
     names = [name for name, _, _ in parts]

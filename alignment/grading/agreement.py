@@ -1,12 +1,13 @@
 """Do our verdicts agree with the published ones?
 
-    python -m alignment.grading.agreement                              # all benchmarks of the data folder, all languages
-    python -m alignment.grading.agreement --only humaneval mbpp        # some
-    python -m alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language
-    python -m alignment.grading.agreement --json
+    python -m alignment.grading.agreement                              # all benchmarks of the data folder, all
+    languages python -m alignment.grading.agreement --only humaneval mbpp        # some python -m
+    alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language python -m
+    alignment.grading.agreement --json
 
-The data folder is ``$ALIGN_DATA_DIR`` (default ``../shared/data``): benchmarks, and completions with the verdicts published with them.
-Prints, for every benchmark, the share of equal verdicts and each disagreement with the reason we give.
+The data folder is ``$ALIGN_DATA_DIR`` (default ``../shared/data``): benchmarks, and completions with the verdicts
+published with them. Prints, for every benchmark, the share of equal verdicts and each disagreement with the reason we
+give.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ LANGUAGES = {
 NAMES = ("canonical", "humaneval", "mbpp", *LANGUAGES)
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30, reply_bytes=512 << 20)
 ABSENT = ("/usr/bin/bc",)
-"""Not in the image that MultiPL-E's published verdicts were made in, as their messages show ("bc: command not found")."""
+"""Not in the image that MultiPL-E's published verdicts were made in, as their messages show ("bc: command not
+found")."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
 
 def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> Agreement:
     verdicts = grader.grade_many(pairs)
-    rows: list[tuple[str, bool, str, Verdict | None, bool]] = [
+    rows = [
         (task["id"], True, "own solution", verdict, verdict.status == "passed")
         for (task, _), verdict in zip(pairs, verdicts, strict=True)
     ]
@@ -107,7 +109,8 @@ def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> 
 
 
 def plus_tasks(rows: list[dict[str, Any]], name: str, grader: Grader) -> dict[str, dict[str, Any]]:
-    """Tasks of HumanEval+ or MBPP+, base inputs first; without those whose reference solution gives no value for some input."""
+    """Tasks of HumanEval+ or MBPP+, base inputs first; without those whose reference solution gives no value for some
+    input."""
     tasks = {}
     for row in rows:
         inputs = [*row["base_input"], *row["plus_input"]]

@@ -1,8 +1,8 @@
 """The public benchmarks as tasks: HumanEval, MBPP, and EvalPlus's extensions of both.
 
-HumanEval+ and MBPP+ come as inputs without outputs: what is expected is what the reference solution returns, computed in the
-sandbox, once. The rules of their comparison (an absolute tolerance of 1e-6 where floats are expected, a few tasks judged by a
-property of the answer) are EvalPlus's, as its documentation and data state them.
+HumanEval+ and MBPP+ come as inputs without outputs: what is expected is what the reference solution returns, computed
+in the sandbox, once. The rules of their comparison (an absolute tolerance of 1e-6 where floats are expected, a few
+tasks judged by a property of the answer) are EvalPlus's, as its documentation and data state them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from alignment.sandbox.inside import wire
 
-SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum", "intersection_array",
+SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum", "intersection_array",  # noqa: E501
         "find_dissimilar", "Diff")  # fmt: skip
 """MBPP+: the order of the result is not part of the task."""
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
@@ -39,7 +39,8 @@ def _task(
 
 
 def humaneval(row: dict[str, Any]) -> dict[str, Any]:
-    """A HumanEval row as a task. Functions that the prompt defines for the tests' use go to the tester, not to the program."""
+    """A HumanEval row as a task. Functions that the prompt defines for the tests' use go to the tester, not to the
+    program."""
     tests = {"code": row["test"], "setup": helpers(row["prompt"] + row["canonical_solution"], row["entry_point"])}
     return _task(row["task_id"], "asserts", tests, row["entry_point"], "humaneval", row["prompt"])
 
@@ -69,7 +70,8 @@ def _called(code: str) -> list[str]:
 def plus_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of HumanEval+ or MBPP+, with ``base_input`` and ``plus_input`` as lists of argument lists.
 
-    MBPP+ was stored as JSON, which made lists of tuples and sets: their types are taken from the calls in the row's own assertions.
+    MBPP+ was stored as JSON, which made lists of tuples and sets: their types are taken from the calls in the row's
+    own assertions.
     """
     rows = read_rows(path)
     for row in rows:
@@ -134,12 +136,14 @@ def _shaped(value: Any, examples: list[Any]) -> Any:
             return set(value)
         items = [element for example in dicts for element in example.values()]
         keys = {type(key) for example in dicts for key in example}
-        return {int(key) if keys == {int} else key: _shaped(item, items) for key, item in value.items()}
+        whole = keys == {int} and all(key.lstrip("-").isdigit() for key in value)
+        return {int(key) if whole else key: _shaped(item, items) for key, item in value.items()}
     return value
 
 
 def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any], source: str) -> dict[str, Any]:
-    """Inputs of a HumanEval+ or MBPP+ row, with the wire values that the reference solution returned for them, as a task."""
+    """Inputs of a HumanEval+ or MBPP+ row, with the wire values that the reference solution returned for them, as a
+    task."""
     cases = [
         {"args": wire.encode(arguments), "kwargs": {"d": []}, "expected": value}
         for arguments, value in zip(inputs, expected, strict=True)

@@ -1,7 +1,7 @@
 """A grader that asks a service (`alignment.sandbox.service`) instead of running programs itself; pure standard library.
 
-The same interface as `alignment.grading.Grader`. Busy services are asked again after the time they state; a service that cannot be
-reached, or cannot answer in time, is an infrastructure error, never a failed program.
+The same interface as `alignment.grading.Grader`. Busy services are asked again after the time they state; a service
+that cannot be reached, or cannot answer in time, is an infrastructure error, never a failed program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ RETRIES = 8
 class RemoteGrader:
     """Grades over HTTP, `workers` requests at a time.
 
-    address: ``http://host:port``; the token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is given.
+    address: ``http://host:port``; the token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is
+    given.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Comparing what a program gave with what was expected: plain data only, never the program's own objects.
 
-Values are compared in their wire form (`alignment.sandbox.inside.wire`), so that no object is ever rebuilt from the program's data:
-there is nothing whose ``__eq__`` or ``__hash__`` could be the program's, and no dict whose keys could be made to collide.
+Values are compared in their wire form (`alignment.sandbox.inside.wire`), so that no object is ever rebuilt from the
+program's data: there is nothing whose ``__eq__`` or ``__hash__`` could be the program's, and no dict whose keys could
+be made to collide.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ RELATIVE = 1e-7  # of numpy's assert_allclose, which EvalPlus states as its rule
 
 
 def stdout_equal(expected: str, actual: str, tolerance: float | None = None) -> bool:
-    """Line by line, without blanks at line ends and empty lines at the end; with a tolerance, numbers may differ by it."""
+    """Line by line, without blanks at line ends and empty lines at the end; with a tolerance, numbers may differ by
+    it."""
     left = [line.rstrip() for line in expected.rstrip().splitlines()]
     right = [line.rstrip() for line in actual.rstrip().splitlines()]
     if left == right:
@@ -174,7 +176,8 @@ def _items(value: Any) -> list[Any]:
 
 
 def is_root(arguments: Any, actual: Any, tolerance: float | None) -> bool:
-    """Whether `actual` is where the polynomial with the first argument's coefficients (constant first) is within `tolerance` of 0."""
+    """Whether `actual` is where the polynomial with the first argument's coefficients (constant first) is within
+    `tolerance` of 0."""
     number = _number(actual)
     coefficients = [_number(item) for item in arguments[0]]
     if number is None or not math.isfinite(number) or None in coefficients:

@@ -31,13 +31,14 @@ class Grader:
         verdicts = grader.grade_many([(task, program), ...])   # in order
         verdict = await grader.grade(task, program)            # in a coroutine
 
-    Nothing is started before the first program. Safe to use from several threads and event loops; a process that was forked
-    from this one gets a pool of its own.
+    Nothing is started before the first program. Safe to use from several threads and event loops; a process that was
+    forked from this one gets a pool of its own.
 
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
     sandbox: ``namespaces``; or ``landlock``, by which you consent to the weaker mode where namespaces are refused.
-    hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not have.
+    hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not
+    have.
     """
 
     def __init__(
@@ -85,7 +86,8 @@ class Grader:
                 slot.close()
 
     def submit(self, task: dict[str, Any], program: str) -> Future[Verdict]:
-        """Grade in the background. The future's result is a verdict; it raises SandboxUnavailable on a machine that refuses."""
+        """Grade in the background. The future's result is a verdict; it raises SandboxUnavailable on a machine that
+        refuses."""
         with self._lock:
             return self._threads().submit(self._grade, task, program)
 
@@ -101,7 +103,8 @@ class Grader:
     def outputs(
         self, program: str, entry_point: str, inputs: list[tuple[list[Any], dict[str, Any]]]
     ) -> list[dict[str, Any]]:
-        """Call a program in the sandbox: per call a message with its ``value`` in wire form, or the ``reason`` why there is none.
+        """Call a program in the sandbox: per call a message with its ``value`` in wire form, or the ``reason`` why
+        there is none.
 
         For computing expected values from a reference solution. inputs: positional and keyword arguments of each call.
         """

@@ -16,10 +16,11 @@ from alignment.sandbox.slot import WALL_GRACE, Job, Run, SandboxError, Slot
 def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, limits: Limits) -> Verdict:
     """``{"cases": [{"args": [...], "kwargs": {...}, "expected": ...}], "tolerance": null}``.
 
-    Optional: ``"encoding": "tagged"`` where args, kwargs and expected are in wire form (tuples, sets and bytes stay what they are),
-    ``"compare"``: ``exact`` types (the default), ``equal`` as Python's ``==`` has it, ``set`` (the order and repetition of items don't
-    count), ``not_none`` (anything but None counts as True), ``any`` (that it returns), ``root`` (the value is a root of the polynomial
-    whose coefficients are the argument); and ``"floats"``, a tolerance for expected floats where ``tolerance`` is null.
+    Optional: ``"encoding": "tagged"`` where args, kwargs and expected are in wire form (tuples, sets and bytes stay
+    what they are), ``"compare"``: ``exact`` types (the default), ``equal`` as Python's ``==`` has it, ``set`` (the
+    order and repetition of items don't count), ``not_none`` (anything but None counts as True), ``any`` (that it
+    returns), ``root`` (the value is a root of the polynomial whose coefficients are the argument); and ``"floats"``,
+    a tolerance for expected floats where ``tolerance`` is null.
 
     Arguments go into the program's process, all at once; expected values never do.
     """
@@ -118,9 +119,9 @@ def _show(value: Any) -> str:
 def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program: bytes, limits: Limits) -> Verdict:
     """``{"code": "<test code>", "setup": "<helpers of the tests>"}``, run in a process of its own.
 
-    The code may define ``check(candidate)``, ``test_*()`` functions or ``unittest`` classes, which are called, or call the entry point
-    itself. A name that the tests don't define is looked up in the program; put helpers that the verdict depends on into ``setup``,
-    or the program may redefine them.
+    The code may define ``check(candidate)``, ``test_*()`` functions or ``unittest`` classes, which are called, or
+    call the entry point itself. A name that the tests don't define is looked up in the program; put helpers that the
+    verdict depends on into ``setup``, or the program may redefine them.
     """
     nonce = secrets.token_hex(16)
     header = {"nonce": nonce, "entry_point": entry_point, "setup": tests.get("setup", "")}

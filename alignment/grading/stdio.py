@@ -17,7 +17,8 @@ NONCE = "COMPLETION_MARKER"  # the environment variable that an epilogue prints
 
 
 def stdio(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
-    """``{"cases": [{"stdin": "...", "stdout": "..."}], "tolerance": null}``: a process per case, exit code 0 and the right output.
+    """``{"cases": [{"stdin": "...", "stdout": "..."}], "tolerance": null}``: a process per case, exit code 0 and the
+    right output.
 
     The expected output never enters the program's process; the comparison happens here.
     """
@@ -40,9 +41,9 @@ def stdio(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: C
 def program(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
     """``{"stdin": "", "marker": true}``: passed when a program that holds its own tests ends with exit code 0.
 
-    A weaker grade than the others: tests and candidate share a process, so a program that reads its own text or environment can
-    forge it. Use it for benchmarks that come this way, not for rewards. With ``marker`` (see `with_marker`) at least a program that
-    ends early with exit code 0 does not pass.
+    A weaker grade than the others: tests and candidate share a process, so a program that reads its own text or
+    environment can forge it. Use it for benchmarks that come this way, not for rewards. With ``marker`` (see
+    `with_marker`) at least a program that ends early with exit code 0 does not pass.
     """
     if program.reason:
         return failed(program.reason, program.problem)
@@ -58,7 +59,8 @@ def program(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program:
 
 
 def with_marker(language: str, source: str) -> str:
-    """The program with an epilogue that prints the completion marker, put behind its tests; unchanged where there is no place."""
+    """The program with an epilogue that prints the completion marker, put behind its tests; unchanged where there is
+    no place."""
     epilogue, where = EPILOGUES.get(language, ("", ""))
     if where == "":
         return source + "\n" + epilogue if epilogue else source

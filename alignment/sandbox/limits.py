@@ -15,7 +15,8 @@ class Limits:
     wall_seconds: float = 10.0
     """Wall time, less the time in which the program was ready and the machine busy (at most six times this)."""
     memory_bytes: int = 1 << 30
-    """Address space of one process (node, Java, Go, C#: its data), and resident memory of all its processes together."""
+    """Address space of one process (node, Java, Go, C#: its data), and resident memory of all its processes
+    together."""
     processes: int = 32
     files: int = 64
     """Open descriptors of one process."""

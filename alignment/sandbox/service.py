@@ -2,10 +2,10 @@
 
     CODE_ALIGNMENT_TOKEN=... align sandbox serve --port 8711
 
-``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429 with ``Retry-After`` when
-the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the token, 413 for a body that is too large, 400
-for one that is no request. ``GET /health`` needs no token. Grading is idempotent, so a client may always ask again; jobs hold no
-state and no credentials.
+``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429
+with ``Retry-After`` when the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the
+token, 413 for a body that is too large, 400 for one that is no request. ``GET /health`` needs no token. Grading is
+idempotent, so a client may always ask again; jobs hold no state and no credentials.
 
 Bound to the loopback unless told otherwise, and never to another address without a token.
 """

@@ -28,8 +28,8 @@ START_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
 SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
-WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
-        "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
+WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",  # noqa: E501
+        "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",  # noqa: E501
         "textwrap", "typing", "unittest")  # fmt: skip
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -102,7 +102,8 @@ class Settings:
 
 
 def settings_for(fallback: bool = False, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
-    """Show programs this interpreter's own installation and its packages, whose folder may well lie in somebody's home."""
+    """Show programs this interpreter's own installation and its packages, whose folder may well lie in somebody's
+    home."""
     packages = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
     base = (sys.base_prefix,) if not sys.base_prefix.startswith("/usr") else ()
     return Settings(True, fallback, (*base, *packages, *extra), packages, tuple(hidden))
@@ -119,7 +120,8 @@ class Slot:
         self.count = 0
 
     def start(self) -> None:
-        """Start the launcher. Raises SandboxUnavailable where the kernel refuses, and the weaker mode is not consented to."""
+        """Start the launcher. Raises SandboxUnavailable where the kernel refuses, and the weaker mode is not
+        consented to."""
         try:
             self._launch()
         except SandboxUnavailable:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Programs that reach for what is not theirs. Each prints WON where it got hold of it; none may."""
 
 REACH = {

@@ -82,12 +82,12 @@ class Jail:
             _limit(limits, request["address_space"])
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             if self.abi:
                 readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
-                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]
+                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]  # noqa: PTH109
                 landlock.restrict(readable, writable, self.abi)
             kernel.drop_capabilities()
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             seccomp.apply(self.filter)
             signal.signal(signal.SIGINT, signal.default_int_handler)
         except BaseException as error:
@@ -127,7 +127,8 @@ def _limit(limits: dict[str, Any], address_space: bool) -> None:
 
 
 def enter(configuration: dict[str, Any]) -> Jail | None:
-    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has ended."""
+    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has
+    ended."""
     abi = landlock.version()
     if not configuration["namespaces"]:
         return _without_namespaces(abi)
@@ -177,21 +178,25 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
 
 
 def _without_namespaces(abi: int) -> Jail:
-    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a folder of its own.
+    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a
+    folder of its own.
 
     Weaker: the kernel's tables are shared, disk and memory of several programs are not counted together, and as root
     folders that only root can read are lost, because the slot becomes another user.
     """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")
+    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
     if os.geteuid() == 0:
         user = FIRST_USER + os.getpid()
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        except PermissionError:
+            notes.append("root without the right to become another user: programs run as this container's root")
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
     os.environ.clear()
     os.environ.update(PACKAGE_VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
-    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
     return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)

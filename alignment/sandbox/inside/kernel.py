@@ -1,4 +1,5 @@
-"""Linux calls that the standard library lacks: namespaces, mounts, capabilities, process controls (ctypes over libc)."""
+"""Linux calls that the standard library lacks: namespaces, mounts, capabilities, process controls (ctypes over
+libc)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Landlock: the file tree is for reading, the scratch folder for writing, and nothing else; the kernel's own unprivileged
-access rules, on top of the namespaces or, with the user's consent, instead of them."""
+"""Landlock: the file tree is for reading, the scratch folder for writing, and nothing else; the kernel's own
+unprivileged access rules, on top of the namespaces or, with the user's consent, instead of them."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class _PathRule(ctypes.Structure):
 def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # what is not there, or not this user's to see, needs no permission
     try:
         if not os.path.isdir(path):
             access &= FILE_ONLY

@@ -1,8 +1,9 @@
 """The launcher: builds a jail once, then starts each program in fresh namespaces by forking a warm interpreter.
 
-Two processes per slot. The outer one enters the namespaces and waits; the inner one is the first process of the slot's pid
-namespace, so that when either ends, for whatever reason, the kernel ends everything below. Requests come as JSON messages
-over a socket, with the program's descriptors attached; the program itself comes on its own pipe and never passes through here.
+Two processes per slot. The outer one enters the namespaces and waits; the inner one is the first process of the
+slot's pid namespace, so that when either ends, for whatever reason, the kernel ends everything below. Requests come
+as JSON messages over a socket, with the program's descriptors attached; the program itself comes on its own pipe and
+never passes through here.
 
 Started as ``python -I -S -c "..." CONFIGURATION`` by `alignment.sandbox.slot`.
 """
@@ -187,8 +188,8 @@ def _waited(pid: int) -> float:
     longest = 0
     for process in _tree(pid):
         try:
-            for thread in os.listdir(f"/proc/{process}/task"):
-                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
+            for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:  # noqa: PTH123
                     longest = max(longest, int(file.read().split()[1]))
         except (OSError, IndexError):
             continue

@@ -1,7 +1,7 @@
 """What a started process does: read what it is to be from its own pipe (descriptor 3), and be it.
 
-Everything here runs in the candidate's own process, so nothing it reports is believed: an exit code, a value or a reason is
-data that the other side checks.
+Everything here runs in the candidate's own process, so nothing it reports is believed: an exit code, a value or a
+reason is data that the other side checks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CODE_INFRASTRUCTURE = 125
 
 
 def run(entry: str, announce: int) -> NoReturn:
-    """Be what the parent asks for; `announce` is the descriptor that tells the launcher that the program itself begins."""
+    """Be what the parent asks for; `announce` is the descriptor that tells the launcher that the program itself
+    begins."""
     code = CODE_INFRASTRUCTURE
     try:
         parent = Channel(PARENT)
@@ -82,7 +83,8 @@ def _flush() -> None:
 
 
 def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
-    """Run the program's text in a fresh module; None, and the reason to the parent, where it does not come to its end."""
+    """Run the program's text in a fresh module; None, and the reason to the parent, where it does not come to its
+    end."""
     module = types.ModuleType(name)
     sys.modules[name] = module
     try:

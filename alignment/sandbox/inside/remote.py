@@ -1,8 +1,8 @@
 """Calls between the tester and the candidate: plain data crosses, everything else stays where it is, behind a handle.
 
-The candidate's side (`Server`) holds its objects and hands out numbers. The tester's side (`Client`, `Remote`) turns numbers into
-proxies whose comparisons raise: were they to return False, a test with ``!=`` would pass. Functions of the tester that are passed
-as arguments are called back the same way.
+The candidate's side (`Server`) holds its objects and hands out numbers. The tester's side (`Client`, `Remote`) turns
+numbers into proxies whose comparisons raise: were they to return False, a test with ``!=`` would pass. Functions of
+the tester that are passed as arguments are called back the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The tester: runs a task's test code in a process of its own, where the program under test is a proxy.
 
-Every assert at the top level of the test code, or of one of its functions, counts as a test: when it fails the others still run,
-so that a share of tests passed can be told. A program that died stays dead: no test passes after that, whatever it swallows.
+Every assert at the top level of the test code, or of one of its functions, counts as a test: when it fails the others
+still run, so that a share of tests passed can be told. A program that died stays dead: no test passes after that,
+whatever it swallows.
 """
 
 from __future__ import annotations
@@ -140,7 +141,8 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
 
 
 def _call_tests(names: Names, record: Record, module: ast.Module, candidate: Any) -> None:
-    """Call what test code defines but leaves for its harness to call: ``check(candidate)``, ``test_*()``, TestCase classes."""
+    """Call what test code defines but leaves for its harness to call: ``check(candidate)``, ``test_*()``, TestCase
+    classes."""
     called = {
         node.func.id
         for statement in module.body

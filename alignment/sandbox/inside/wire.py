@@ -16,8 +16,8 @@ tag        stands for                                      content
 ``o``      anything else: not plain data                   name of its type
 =========  ==============================================  =======================================================
 
-A subclass of a plain type is sent as the plain type, read with the plain type's own methods: an object that claims to equal
-everything arrives as the list, number or text that it holds.
+A subclass of a plain type is sent as the plain type, read with the plain type's own methods: an object that claims to
+equal everything arrives as the list, number or text that it holds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class WireError(ValueError):
 
 
 def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
-    """Plain data as JSON-ready data. `other(value)` may encode what is not plain; by default it becomes an ``o`` tag."""
+    """Plain data as JSON-ready data. `other(value)` may encode what is not plain; by default it becomes an ``o``
+    tag."""
     kind = type(value)
     if value is None or kind is bool or kind is str or kind is float:
         return value
@@ -129,7 +130,8 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
-    """The inverse of `encode`; `other(tag, content)` makes what the table doesn't list. Raises WireError on anything odd."""
+    """The inverse of `encode`; `other(tag, content)` makes what the table doesn't list. Raises WireError on anything
+    odd."""
     kind = type(data)
     if data is None or kind in (bool, str, float, int):
         return data
