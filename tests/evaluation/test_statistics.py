@@ -41,7 +41,8 @@ def test_wilson_holds_the_share_and_stays_between_0_and_1(successes, n):
 
 
 def test_bootstrap_is_the_same_for_the_same_seed_and_holds_the_mean():
-    values = [random.Random(3).random() for _ in range(80)]
+    generator = random.Random(3)
+    values = [generator.random() for _ in range(80)]
     low, high = bootstrap(values, seed=1)
     assert (low, high) == bootstrap(values, seed=1)
     assert low < sum(values) / len(values) < high
