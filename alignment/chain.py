@@ -88,13 +88,15 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
     started, clock = datetime.now(UTC), time.monotonic()
     logs = step.folder / "logs"
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
+    trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
     if world.rank != 0:
-        processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
+        if not trained:
+            processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
         pulse = step.folder / "heartbeat"
         processes.wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
         return
     with processes.heartbeat(step.folder / "heartbeat"):
-        if not (step.folder / "result.json").is_file():
+        if not trained:
             processes.run("alignment.stages", step.request, logs / "rank0.log", child)
         result = _result(step)
         if step.trains:
@@ -127,7 +129,7 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
                 **result,
             },
         )
-    for temporary in ("checkpoints", "prepared"):
+    for temporary in ("checkpoints", "prepared", "start"):
         shutil.rmtree(step.folder / temporary, ignore_errors=True)
     say(f"      done in {duration(seconds)}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment import __version__
+from alignment import commands as more
 from alignment.recipe import Recipe, RecipeError, load
 
 
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         command(name, text).add_argument("--json", action="store_true", help="print one JSON document")
     command("report", "Write the report of a recipe anew.")
     command("schema", "Print the recipe's JSON schema, for editors.", recipe=False)
+    more.add(commands)
     return top
 
 
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: exit code 0 for success, 1 for a stop that was explained, 2 for a wrong command line."""
     arguments = parser().parse_args(argv)
     try:
+        if arguments.command in more.NAMES:
+            return more.run(arguments)
         return int(globals()[f"_{arguments.command}"](arguments))
     except RecipeError as error:
         if getattr(arguments, "json", False):
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (ValueError, OSError) as error:
         if getattr(arguments, "json", False):
-            problem = {"file": str(arguments.recipe), "line": 0, "key": "", "message": str(error)}
+            problem = {"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": str(error)}
             print(json.dumps({"ok": False, "problems": [problem]}, indent=2))
         else:
             print(f"error: {error}", file=sys.stderr)
@@ -105,7 +109,9 @@ def _check(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
     refused = [] if arguments.fast else _refused(recipe)
     if arguments.json:
-        problems = [{"file": str(arguments.recipe), "line": 0, "key": "", "message": text} for text in refused]
+        problems = [
+            {"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": text} for text in refused
+        ]
         print(json.dumps({"ok": not refused, "name": recipe.name, "problems": problems}, indent=2))
     elif refused:
         print("\n".join(refused), file=sys.stderr)

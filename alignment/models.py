@@ -39,16 +39,20 @@ def load_tokenizer(source: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def load(source: dict[str, Any], tokenizer: Any, seed: int, **kwargs: Any) -> PreTrainedModel:
-    """The model of a source: a checkpoint, or random weights from `init`.
+def write_random(source: dict[str, Any], tokenizer: Any, seed: int, folder: Path) -> None:
+    """Write a source's `init` down as a checkpoint: whoever starts from it, sharded or not, loads the same weights."""
+    model = random_model(source["init"], tokenizer, seed, getattr(torch, source["dtype"]))
+    set_stop_tokens(model, tokenizer, chat=False)
+    save(model, tokenizer, folder)
 
-    `source` is what `alignment.plan` resolves: path or init, revision, dtype, attn_implementation. `kwargs` go to
-    `from_pretrained`.
+
+def load(source: dict[str, Any], tokenizer: Any, **kwargs: Any) -> PreTrainedModel:
+    """The checkpoint of a source, as `alignment.plan` resolves it: path, revision, dtype, attn_implementation.
+
+    `kwargs` go to `from_pretrained`.
     """
     dtype = getattr(torch, source.get("dtype") or "bfloat16")
     attention = source.get("attn_implementation")
-    if source.get("init"):
-        return random_model(source["init"], tokenizer, seed, dtype, attention)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source["path"], revision=source.get("revision"), dtype=dtype, attn_implementation=attention, **kwargs
@@ -62,11 +66,7 @@ def load(source: dict[str, Any], tokenizer: Any, seed: int, **kwargs: Any) -> Pr
 
 
 def random_model(
-    init: dict[str, Any],
-    tokenizer: Any,
-    seed: int,
-    dtype: torch.dtype = torch.float32,
-    attn_implementation: str | None = None,
+    init: dict[str, Any], tokenizer: Any, seed: int, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """A Qwen2 model with random weights; the embedding has as many rows as the tokenizer has tokens, or more."""
     settings = dict(init)
@@ -77,7 +77,7 @@ def random_model(
         **settings, vocab_size=rows, rope_parameters=rope, bos_token_id=end, eos_token_id=end, dtype=dtype
     )
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attn_implementation, dtype=dtype)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.generation_config = GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
     return model
 
@@ -121,30 +121,14 @@ def apply_context(config: Any, context: dict[str, Any] | None) -> list[str]:
 
 
 def load_with_context(
-    source: dict[str, Any],
-    context: dict[str, Any] | None,
-    tokenizer: Any,
-    seed: int,
-    **kwargs: Any,
+    source: dict[str, Any], context: dict[str, Any] | None, tokenizer: Any, **kwargs: Any
 ) -> tuple[PreTrainedModel, list[str]]:
     """`load`, with the stage's long-context settings in the config that the model is built from."""
-    if source.get("init"):
-        config_model = dict(source["init"])
-        model = random_model(
-            config_model, tokenizer, seed, getattr(torch, source["dtype"]), source.get("attn_implementation")
-        )
-        if not context:
-            return model, []
-        changes = apply_context(model.config, context)
-        rebuilt = AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)
-        rebuilt.load_state_dict(model.state_dict())
-        rebuilt.generation_config = model.generation_config
-        return rebuilt, changes
-    if context:
-        config = AutoConfig.from_pretrained(source["path"], revision=source.get("revision"))
-        changes = apply_context(config, context)
-        return load(source, tokenizer, seed, config=config, **kwargs), changes
-    return load(source, tokenizer, seed, **kwargs), []
+    if not context:
+        return load(source, tokenizer, **kwargs), []
+    config = AutoConfig.from_pretrained(source["path"], revision=source.get("revision"))
+    changes = apply_context(config, context)
+    return load(source, tokenizer, config=config, **kwargs), changes
 
 
 def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
@@ -176,7 +160,7 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def merge_adapter(
-    source: dict[str, Any], adapter: Path, tokenizer: Any, seed: int, context: dict[str, Any] | None
+    source: dict[str, Any], adapter: Path, tokenizer: Any, context: dict[str, Any] | None
 ) -> tuple[PreTrainedModel, dict[str, float]]:
     """Merge a LoRA adapter into the full weights it was trained on, and prove the two equal by their logits.
 
@@ -184,7 +168,7 @@ def merge_adapter(
     """
     from peft import PeftModel
 
-    model, _ = load_with_context(source, context, tokenizer, seed)
+    model, _ = load_with_context(source, context, tokenizer)
     # Merge in float32, whatever the weights are kept in: bfloat16 would lose small updates.
     dtype = model.dtype
     adapted = PeftModel.from_pretrained(model.float(), str(adapter)).eval()

@@ -89,35 +89,29 @@ def _step(
 ) -> Step:
     seed = recipe.seed if stage.seed is None else stage.seed
     inputs: dict[str, str] = {}
-    paths: dict[str, str] = {}
     contents: dict[str, Any] = {}
 
-    def resolve(reference: Reference) -> None:
+    def resolve(reference: Reference) -> tuple[str, Any]:
+        """Where a reference leads, and what stands for its content in the fingerprint."""
         origin = reference.stage(list(done))
         if origin is not None:
             inputs[origin] = done[origin].fingerprint
-            contents[reference] = [done[origin].fingerprint, reference.inside()]
-            paths[reference] = str(done[origin].folder / reference.inside())
-        elif wiring.is_hub_name(reference):
-            contents[reference] = ["hub", str(reference)]
-            paths[reference] = str(reference)
-        else:
-            contents[reference] = digests.of(reference.path())
-            paths[reference] = str(reference.path())
+            return str(done[origin].folder / reference.inside()), [done[origin].fingerprint, reference.inside()]
+        if wiring.is_hub_name(reference):
+            return str(reference), ["hub", str(reference)]
+        return str(reference.path()), digests.of(reference.path())
 
     settings = marked = stage.model_dump(mode="json")
     for location, reference in wiring.references(stage):
-        resolve(reference)
-        settings = replace_at(settings, location, paths[reference])
-        marked = replace_at(marked, location, contents.pop(reference))
+        path, content = resolve(reference)
+        settings = replace_at(settings, location, path)
+        marked = replace_at(marked, location, content)
     source: dict[str, Any] | None = None
     if model == wiring.BASE:
         source = recipe.model.model_dump(mode="json")
         contents["base"] = {**source, "attn_implementation": None}
         for (_, key), reference in wiring.base_references(recipe):
-            resolve(reference)
-            source[str(key)] = paths[reference]
-            contents["base"][key] = contents.pop(reference)
+            source[str(key)], contents["base"][key] = resolve(reference)
     elif model is not None:
         inputs[model] = done[model].fingerprint
         source = {

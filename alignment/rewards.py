@@ -65,7 +65,7 @@ class Verdicts:
         ids = columns.get("completion_ids") or [()] * len(completions)
         for index, completion in enumerate(completions):
             if self.end_ids and not self.end_ids.intersection(ids[index]):
-                key = ("cut off",)
+                key: tuple[str, ...] = ("cut off",)
                 keys.append(key)
                 self._batch.setdefault(key, loop.create_future())
                 if not self._batch[key].done():

@@ -60,6 +60,7 @@ class Source:
     def problem(self, location: Sequence[Key], message: str) -> Problem:
         """A problem at `location`, placed at the nearest enclosing value that has a position."""
         path = tuple(location)
+        message = re.sub(r"\S{400,}", lambda word: short(word[0]), message)
         for length in range(len(path), -1, -1):
             if path[:length] in self.positions:
                 file, line = self.positions[path[:length]]

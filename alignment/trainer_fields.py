@@ -74,6 +74,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
+# The same, where transformers has an enumeration of the choices.
+_ENUMERATIONS: Mapping[str, tuple[str, str]] = {
+    "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
+    "optim": ("training_args.py", "OptimizerNames"),
+}
 # Least values, for settings whose dataclass takes any number and fails or misbehaves later. What is not listed is at
 # least 0: of all these settings only max_steps has a meaning below (-1: by epochs).
 LEAST: Mapping[str, float] = {
@@ -136,9 +141,10 @@ def check(config: str, values: Mapping[str, Any]) -> Iterable[tuple[tuple[str, .
         elif name not in known:
             yield (name,), f"{config} has no such setting.{did_you_mean(name, set(known) - set(OWNED))}"
         else:
-            if name in CHOICES and value is not None and value not in CHOICES[name]:
-                hint = did_you_mean(str(value), CHOICES[name])
-                yield (name,), f"{name} is one of {', '.join(CHOICES[name])}, not {shown(value)}.{hint}"
+            choices = _choices(name)
+            if choices and value is not None and value not in choices:
+                hint = did_you_mean(str(value), choices)
+                yield (name,), f"{name} is one of {', '.join(choices)}, not {shown(value)}.{hint}".rstrip(".")
                 continue
             try:
                 known[name].adapter.validate_python(value, strict=True)
@@ -149,6 +155,18 @@ def check(config: str, values: Mapping[str, Any]) -> Iterable[tuple[tuple[str, .
                 continue
             if isinstance(value, int | float) and not isinstance(value, bool) and (limit := _limit(name, value)):
                 yield (name,), f"{name} is {limit}, not {value!r}"
+
+
+@functools.cache
+def _choices(name: str) -> tuple[str, ...]:
+    """The words that a setting may be, as far as they are known without importing anything."""
+    if name not in _ENUMERATIONS:
+        return CHOICES.get(name, ())
+    file, enumeration = _ENUMERATIONS[name]
+    found = [node for node in _tree("transformers", file).body if isinstance(node, ast.ClassDef)]
+    body = next((node.body for node in found if node.name == enumeration), [])
+    values = [item.value for item in body if isinstance(item, ast.Assign)]
+    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
 
 
 def _limit(name: str, value: float) -> str:

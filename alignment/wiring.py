@@ -264,7 +264,7 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
                 yield ("rewards", index, "name"), f"{reward.name!r} is listed twice: add up the weights"
             limits = (reward.soft, reward.hard)
             if reward.name == "length_penalty":
-                if None in limits or not limits[0] < limits[1]:  # type: ignore[operator]
+                if None in limits or not limits[0] < limits[1]:
                     yield ("rewards", index), "length_penalty needs `soft` and `hard`, with soft less than hard"
             elif limits != (None, None):
                 yield ("rewards", index), "`soft` and `hard` belong to length_penalty"

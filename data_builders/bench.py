@@ -1,6 +1,6 @@
 """How fast each step is: `python -m data_builders.bench [FOLDER] [--megabytes 8] [--tokenizer DIR]`.
 
-Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library's sources are read.
+Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
     return found
 
 
-def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> dict[str, float]:
-    """Step -> MB/s of CPU time."""
+def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> Iterator[tuple[str, float]]:
+    """Each step and its MB/s of CPU time."""
     size = sum(len(content) for _, content in sources) / 1e6
     texts = [(path, decode(content)[0]) for path, content in sources]
     texts = [(path, text) for path, text in texts if text]
@@ -76,12 +76,10 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
         "classifier": lambda: [model.score(text) for text in words],
         "token_counts": lambda: counter.count(words),
     }
-    result = {}
     for name, step in steps.items():
         started = time.process_time()
         step()
-        result[name] = size / max(time.process_time() - started, 1e-9)
-    return result
+        yield name, size / max(time.process_time() - started, 1e-9)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,13 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")
     try:
         sources = read_sources(chosen.folder, int(chosen.megabytes * 1e6))
-        speeds = measure(sources, chosen.tokenizer)
+        print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
+        for name, speed in measure(sources, chosen.tokenizer):
+            print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
-    for name, speed in speeds.items():
-        print(f"{name:<16} {speed:10.1f} MB/s a core")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A small text classifier: hashed words and word pairs, one weight each, averaged (the model of fastText, for two classes).
+"""A small text classifier: hashed words and word pairs, one weight each (the model of fastText, for two classes).
 
 Trains in seconds on one core from two lists of texts, and judges several megabytes a second. Training is
 deterministic: the same seed texts give the same weights.
@@ -72,7 +72,8 @@ def _sigmoid(value: float) -> float:
 
 def read_seeds(path: str | Path) -> tuple[list[str], list[str]]:
     """Positive and negative texts from JSONL rows `{"text": ..., "label": 1 or 0}`."""
-    positive, negative = [], []
+    positive: list[str] = []
+    negative: list[str] = []
     for row in read_rows(Path(path)):
         if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1):
             raise ValueError(f'{path}: each seed needs "text" and "label" 0 or 1; found {json.dumps(row)[:100]}')

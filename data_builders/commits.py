@@ -5,7 +5,7 @@ Filters as CommitPackFT publishes them (arXiv 2308.07124): files of at most 50,0
 file 20% of the time, else a window of 31 lines around the change.
 """
 
-# ruff: noqa: E501 - a pattern reads best on one line
+
 from __future__ import annotations
 
 import difflib
@@ -212,11 +212,18 @@ class _History:
 
 
 def build_commits(
-    sources: Sequence[str | Path | dict[str, Any]], out_dir: str | Path, *, form: Literal["conversation", "document"] = "conversation",
-    settings: Mapping[str, Any] | CommitSettings | None = None, licenses: Mapping[str, Any] | LicensePolicy | None = None,
-    decontaminate: Sequence[str | Path] = (), clone_dir: str | Path | None = None, seed: int = 0, workers: int = 1,
+    sources: Sequence[str | Path | dict[str, Any]],
+    out_dir: str | Path,
+    *,
+    form: Literal["conversation", "document"] = "conversation",
+    settings: Mapping[str, Any] | CommitSettings | None = None,
+    licenses: Mapping[str, Any] | LicensePolicy | None = None,
+    decontaminate: Sequence[str | Path] = (),
+    clone_dir: str | Path | None = None,
+    seed: int = 0,
+    workers: int = 1,
     progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write the good commits of repositories: `conversation` rows (message and code -> changed code) or `document` rows
     (message and unified diff, for continued pretraining). Secrets are replaced, duplicates and benchmark texts removed.
     """
@@ -233,6 +240,14 @@ def build_commits(
                 "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
         history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]
         return clean_stream(
-            history.rows(repositories), Path(out_dir), "Commits", used, kind=form, redact=False, workers=workers, progress=progress,
-            decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None, report=history.report,
-        )  # fmt: skip
+            history.rows(repositories),
+            Path(out_dir),
+            "Commits",
+            used,
+            kind=form,
+            redact=False,
+            workers=workers,
+            progress=progress,
+            decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+            report=history.report,
+        )

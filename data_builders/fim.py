@@ -111,9 +111,14 @@ def batches(rows: Iterable[dict[str, Any]], size: int = 2_000_000, key: str = "t
 
 
 def build_fim(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, settings: FimSettings | None = None, seed: int = 0,
-    workers: int = 1, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    settings: FimSettings | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Read document rows and write them with a share cut for fill-in-the-middle. Returns the report."""
     chosen = settings or FimSettings()
     writer = DatasetWriter(Path(out_dir), "document", {"format": pa.string()})

@@ -53,8 +53,19 @@ def commits(git_dir: Path, head: str) -> Iterator[Commit]:
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
     """The changed regular files of some commits, through one `git diff-tree`."""
-    output = git.run(git_dir, "diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-ext-diff",
-                     "--no-textconv", stdin="\n".join([*identifiers, ""]).encode("ascii"))  # fmt: skip
+    output = git.run(
+        git_dir,
+        "diff-tree",
+        "--stdin",
+        "-r",
+        "-z",
+        "--raw",
+        "--no-renames",
+        "--no-abbrev",
+        "--no-ext-diff",
+        "--no-textconv",
+        stdin="\n".join([*identifiers, ""]).encode("ascii"),
+    )
     found: dict[str, list[Change]] = {}
     current: list[Change] = []
     fields = iter(output.split(b"\0"))

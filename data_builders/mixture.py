@@ -28,9 +28,15 @@ TOLERANCE = 0.005
 
 
 def build_mixture(
-    parts: Mapping[str, Mapping[str, Any]], out_dir: str | Path, *, tokens: int | None = None,
-    tokenizer: str | Path | None = None, tolerance: float = TOLERANCE, seed: int = 0, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    parts: Mapping[str, Mapping[str, Any]],
+    out_dir: str | Path,
+    *,
+    tokens: int | None = None,
+    tokenizer: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Mix document rows by token share.
 
     Args:
@@ -67,10 +73,22 @@ def build_mixture(
     _check(shares, reached, tolerance)
     order = [(name, index) for name, rows in chosen.items() for index in rows]
     random.Random(f"{seed} order").shuffle(order)
-    return _write(parts, order, lengths, reached, shares, out, {
-        "parts": {name: {**part, "path": [path.name for path in _paths(part)]} for name, part in parts.items()},
-        "tokens": tokens, "tokenizer": Path(tokenizer).name if tokenizer else None, "tolerance": tolerance, "seed": seed,
-    }, counter.exact)  # fmt: skip
+    return _write(
+        parts,
+        order,
+        lengths,
+        reached,
+        shares,
+        out,
+        {
+            "parts": {name: {**part, "path": [path.name for path in _paths(part)]} for name, part in parts.items()},
+            "tokens": tokens,
+            "tokenizer": Path(tokenizer).name if tokenizer else None,
+            "tolerance": tolerance,
+            "seed": seed,
+        },
+        counter.exact,
+    )
 
 
 def _shares(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -145,15 +163,22 @@ def _check(shares: Mapping[str, float], reached: Mapping[str, int], tolerance: f
         difference = abs(reached[name] / total - share) if total else 1.0
         if difference > tolerance:
             raise ValueError(
-                f"the share of {name!r} would be {reached[name] / max(total, 1):.4f} instead of {share:.4f}: its rows are too few or "
-                f"too long to meet it within {tolerance}. Use more or shorter rows, or a larger `tolerance`."
+                f"the share of {name!r} would be {reached[name] / max(total, 1):.4f} instead of {share:.4f}"
+                f": its rows are too few or too long to meet it within {tolerance}. "
+                "Use more or shorter rows, or a larger `tolerance`."
             )
 
 
 def _write(
-    parts: Mapping[str, Mapping[str, Any]], order: list[tuple[str, int]], lengths: Mapping[str, Sequence[int]],
-    reached: dict[str, int], shares: dict[str, float], out: Path, settings: dict[str, Any], exact: bool,
-) -> dict[str, Any]:  # fmt: skip
+    parts: Mapping[str, Mapping[str, Any]],
+    order: list[tuple[str, int]],
+    lengths: Mapping[str, Sequence[int]],
+    reached: dict[str, int],
+    shares: dict[str, float],
+    out: Path,
+    settings: dict[str, Any],
+    exact: bool,
+) -> dict[str, Any]:
     first: dict[str, int] = {}
     extra: dict[str, pa.DataType] = {}
     with RowStore(out / "rows.tmp") as store:

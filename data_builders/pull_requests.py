@@ -1,8 +1,8 @@
 """Pull requests and issues from exports that the user already has, as documents.
 
-Accepted are JSON arrays or JSONL of what `gh pr list --json ...`, `gh issue list --json ...`, GitHub's and GitLab's REST
-interfaces give. People become `user_0`, `user_1`, ... in the order in which they speak; bots are left out. Nothing is
-fetched from anywhere.
+Accepted are JSON arrays or JSONL of what `gh pr list --json ...`, `gh issue list --json ...`, and the REST
+interfaces of GitHub and GitLab give. People become `user_0`, `user_1`, ... in the order in which they speak; bots are
+left out. Nothing is fetched from anywhere.
 """
 
 from __future__ import annotations
@@ -81,9 +81,14 @@ def conversation_text(record: Mapping[str, Any]) -> str:
 
 
 def build_pull_requests(
-    exports: Sequence[str | Path], out_dir: str | Path, *, repository: str = "", decontaminate: Sequence[str | Path] = (),
-    workers: int = 1, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    exports: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    repository: str = "",
+    decontaminate: Sequence[str | Path] = (),
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Write one document for each pull request or issue of the exports; secrets and e-mails are replaced."""
     report: dict[str, Any] = {"left_out": Counter(), "sources": [Path(path).name for path in exports]}
 
@@ -92,7 +97,8 @@ def build_pull_requests(
             for record in _records(Path(path)):
                 if "title" not in record:
                     raise ValueError(
-                        f"{path}: a pull request or issue needs a title; this record has {', '.join(sorted(record))[:200]}"
+                        f"{path}: a pull request or issue needs a title; this record has "
+                        f"{', '.join(sorted(record))[:200]}"
                     )
                 text = conversation_text(record)
                 if _BOT.search(_author(record)):
@@ -101,11 +107,25 @@ def build_pull_requests(
                     report["left_out"]["length"] += 1
                 else:
                     number = str(record.get("number") or record.get("iid") or "")
-                    yield {"text": escape_special_text(text) + "\n", "repository": repository, "path": number, "commit": "",
-                           "language": "text", "license": "owned", "kind": "pull_request"}  # fmt: skip
+                    yield {
+                        "text": escape_special_text(text) + "\n",
+                        "repository": repository,
+                        "path": number,
+                        "commit": "",
+                        "language": "text",
+                        "license": "owned",
+                        "kind": "pull_request",
+                    }
 
     used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
     return clean_stream(
-        rows(), Path(out_dir), "Pull requests and issues", used, kind="document", workers=workers, progress=progress, report=report,
+        rows(),
+        Path(out_dir),
+        "Pull requests and issues",
+        used,
+        kind="document",
+        workers=workers,
+        progress=progress,
+        report=report,
         decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
-    )  # fmt: skip
+    )

@@ -169,9 +169,15 @@ def _row(document: list[tuple[dict[str, Any], str]], settings: FimSettings, seed
 
 
 def build_repo_level(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, max_length: int = 32_768, tokenizer: str | Path | None = None,
-    settings: FimSettings | None = None, seed: int = 0, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    max_length: int = 32_768,
+    tokenizer: str | Path | None = None,
+    settings: FimSettings | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Read document rows, grouped by repository as `build_corpus` writes them, and write repo-level documents.
 
     `max_length` is in tokens of `tokenizer` (a folder with `tokenizer.json`); without one they are estimated at

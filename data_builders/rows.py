@@ -98,24 +98,49 @@ def _keep(state: State) -> State:
 
 
 def build_clean(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, decontaminate: Sequence[str | Path] = (), redact: bool = True,
-    deduplicate: bool = True, threshold: float = THRESHOLD, workers: int = 1, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    decontaminate: Sequence[str | Path] = (),
+    redact: bool = True,
+    deduplicate: bool = True,
+    threshold: float = THRESHOLD,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Read rows of one kind, remove benchmark texts, secrets and duplicates, write the rest. Returns the report."""
     decontaminator = Decontaminator.from_paths(decontaminate) if decontaminate else None
     used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
             "threshold": threshold}  # fmt: skip
     return clean_stream(
-        read_many(inputs), Path(out_dir), "Cleaned rows", used, decontaminator=decontaminator, redact=redact,
-        deduplicate=deduplicate, threshold=threshold, workers=workers, progress=progress,
-    )  # fmt: skip
+        read_many(inputs),
+        Path(out_dir),
+        "Cleaned rows",
+        used,
+        decontaminator=decontaminator,
+        redact=redact,
+        deduplicate=deduplicate,
+        threshold=threshold,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def clean_stream(
-    rows: Iterable[dict[str, Any]], out: Path, title: str, settings: dict[str, Any], *,
-    decontaminator: Decontaminator | None = None, redact: bool = True, deduplicate: bool = True, threshold: float = THRESHOLD,
-    workers: int = 1, progress: bool | None = None, report: dict[str, Any] | None = None, kind: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    rows: Iterable[dict[str, Any]],
+    out: Path,
+    title: str,
+    settings: dict[str, Any],
+    *,
+    decontaminator: Decontaminator | None = None,
+    redact: bool = True,
+    deduplicate: bool = True,
+    threshold: float = THRESHOLD,
+    workers: int = 1,
+    progress: bool | None = None,
+    report: dict[str, Any] | None = None,
+    kind: str | None = None,
+) -> dict[str, Any]:
     """Clean a stream of rows of one kind and write it; `report` is added to the dataset's own.
 
     `report` is read at the end, so that a generator that feeds `rows` may fill it on the way.

@@ -4,7 +4,7 @@ The formats are those that the issuers document. Each pattern has literal hints;
 searched with the pattern, which is what makes the scan fast.
 """
 
-# ruff: noqa: E501 - a pattern reads best on one line
+
 from __future__ import annotations
 
 import re

@@ -3,8 +3,9 @@
 Qwen2.5-Coder sieves text-code grounding data in four stages, each with a small fast model, from coarse to fine, and
 calls surviving a stage a quality label (arXiv 2409.12186, section 3.1). What each stage asks is not disclosed; ours
 are: `prose` (is it connected text rather than navigation, logs or spam?), `technical` (is it about software?),
-`grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a file
-of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own (`seeds={"technical": path}`).
+`grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a
+file of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own
+(`seeds={"technical": path}`).
 
 General text loses its code: fenced blocks, indented blocks and lines that look like statements.
 """
@@ -31,11 +32,17 @@ _FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
 _STATEMENT = re.compile(
     r"^\s*(?:(?:def|class|import|from|return|if|for|while|public|private|static|const|let|var|function|func|fn|#include|"
-    r"package|using|struct|SELECT|INSERT|CREATE)\b[^\n]*[;:{(=]|[^\n]*[;{}]\s*|\$ [^\n]+|>>> [^\n]*|[\w.\[\]]+ = [^\n]+)$",
+    r"package|using|struct|SELECT|INSERT|CREATE)\b[^\n]*[;:{(=]|"
+    r"[^\n]*[;{}]\s*|\$ [^\n]+|>>> [^\n]*|[\w.\[\]]+ = [^\n]+)$",
     re.MULTILINE,
 )
-_MATHEMATICAL = re.compile(r"\\(?:frac|sum|int|sqrt|begin|alpha|cdot|le|ge)\b|\$[^$\n]{1,200}\$|[=<>≤≥]\s*-?\d|\d\s*[-+*/×÷^]\s*\d|"
-                           r"\b(?:theorem|lemma|proof|equation|integral|derivative|probability|polynomial|triangle|how many)\b", re.IGNORECASE)  # fmt: skip
+_MATHEMATICAL = re.compile(
+    r"\\(?:frac|sum|int|sqrt|begin|alpha|cdot|le|ge)\b|\$[^$\n]{1,200}\$|"
+    r"[=<>≤≥]\s*-?\d|\d\s*[-+*/×÷^]\s*\d|"
+    r"\b(?:theorem|lemma|proof|equation|integral|derivative|probability|polynomial|"
+    r"triangle|how many)\b",
+    re.IGNORECASE,
+)
 
 
 def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
@@ -46,7 +53,7 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def row_text(row: Mapping[str, Any]) -> str:
-    """The text of a document, or of a question and its answer (`question`/`answer`, `problem`/`solution`, `prompt`/...)."""
+    """The text of a document, or of a question and its answer (`question`/`answer`, `problem`/`solution`, ...)."""
     if isinstance(row.get("text"), str):
         return str(row["text"])
     for question, answer in (
@@ -68,21 +75,39 @@ def without_code(text: str) -> str:
 
 
 def _build(
-    inputs: Sequence[str | Path], out_dir: str | Path, title: str, rows: Iterable[dict[str, Any]], report: dict[str, Any],
-    settings: dict[str, Any], decontaminate: Sequence[str | Path], workers: int, progress: bool | None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    title: str,
+    rows: Iterable[dict[str, Any]],
+    report: dict[str, Any],
+    settings: dict[str, Any],
+    decontaminate: Sequence[str | Path],
+    workers: int,
+    progress: bool | None,
+) -> dict[str, Any]:
     report["sources"] = [Path(path).name for path in inputs]
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
-        rows, Path(out_dir), title, settings, kind="document", workers=workers, progress=progress, report=report,
+        rows,
+        Path(out_dir),
+        title,
+        settings,
+        kind="document",
+        workers=workers,
+        progress=progress,
+        report=report,
         decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
-    )  # fmt: skip
+    )
 
 
 def build_general(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, decontaminate: Sequence[str | Path] = (), workers: int = 1,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    decontaminate: Sequence[str | Path] = (),
+    workers: int = 1,
     progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """General text without code segments; what is left with fewer than 20 words is dropped and counted."""
     report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
 
@@ -100,9 +125,13 @@ def build_general(
 
 
 def build_math(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, decontaminate: Sequence[str | Path] = (), workers: int = 1,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    decontaminate: Sequence[str | Path] = (),
+    workers: int = 1,
     progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
     report: dict[str, Any] = {"left_out": Counter()}
 
@@ -118,9 +147,15 @@ def build_math(
 
 
 def build_grounding(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, threshold: float = 0.5, seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    threshold: float = 0.5,
+    seeds: Mapping[str, str | Path] | None = None,
+    decontaminate: Sequence[str | Path] = (),
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage."""
     return _sieve(
         GROUNDING_STAGES,
@@ -137,9 +172,15 @@ def build_grounding(
 
 
 def build_quality(
-    inputs: Sequence[str | Path], out_dir: str | Path, *, threshold: float = 0.5, seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (), workers: int = 1, progress: bool | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    threshold: float = 0.5,
+    seeds: Mapping[str, str | Path] | None = None,
+    decontaminate: Sequence[str | Path] = (),
+    workers: int = 1,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Code that a weak classifier (stage `code_quality`) takes for well written."""
     return _sieve(
         ("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress
@@ -147,9 +188,17 @@ def build_quality(
 
 
 def _sieve(
-    stages: Sequence[str], kind: str, title: str, inputs: Sequence[str | Path], out_dir: str | Path, threshold: float,
-    seeds: Mapping[str, str | Path] | None, decontaminate: Sequence[str | Path], workers: int, progress: bool | None,
-) -> dict[str, Any]:  # fmt: skip
+    stages: Sequence[str],
+    kind: str,
+    title: str,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path,
+    threshold: float,
+    seeds: Mapping[str, str | Path] | None,
+    decontaminate: Sequence[str | Path],
+    workers: int,
+    progress: bool | None,
+) -> dict[str, Any]:
     for name in seeds or {}:
         if name not in stages:
             raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")

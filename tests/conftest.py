@@ -27,3 +27,21 @@ def real_tokenizer(data_dir):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(data_dir / "qwen2.5-coder-tokenizer")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_dir(tmp_path_factory) -> Path:
+    """A byte-level BPE of 320 tokens with the structure and the added tokens of Qwen2.5-Coder's."""
+    from data_builders.synthetic.tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(["def add(a, b):\n    return a + b\n"] * 3, 320, folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_tokenizer(tiny_tokenizer_dir):
+    """A fresh one for each test: stages change its EOS and template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_tokenizer_dir)

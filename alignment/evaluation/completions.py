@@ -198,7 +198,9 @@ def _grade(
         raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} ids are unknown)")
     chosen = set(list(dict.fromkeys(sample.task_id for sample in samples))[:limit])
     samples = [sample for sample in samples if sample.task_id in chosen]
-    records = [{"text": _program(benchmark, by_id[s.task_id], s), "finish": "", "tokens": 0} for s in samples]
+    records: list[dict[str, Any]] = [
+        {"text": _program(benchmark, by_id[s.task_id], s), "finish": "", "tokens": 0} for s in samples
+    ]
     plain = dataclasses.replace(benchmark, assemble=_as_it_is, score=_raw_score(benchmark, samples))
     pairs = [
         (task, record["text"])

@@ -78,7 +78,8 @@ class TransformersEngine:
         self.device = torch.device(device)
         self.tokenizer = AutoTokenizer.from_pretrained(model_path)
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype).to(self.device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+        self.model = model.to(self.device).eval()
         self.stop_ids = end_ids(self.tokenizer, self.model.generation_config)
         self.max_length = int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)
         self.batch_size = batch_size

@@ -26,7 +26,15 @@ from alignment.grading.grader import Grader
 from alignment.grading.verdict import Verdict
 from alignment.sandbox.limits import Limits
 
-LANGUAGES = {"cpp": "cpp", "cs": "csharp", "java": "java", "js": "javascript", "php": "php", "sh": "bash", "ts": "typescript"}
+LANGUAGES = {
+    "cpp": "cpp",
+    "cs": "csharp",
+    "java": "java",
+    "js": "javascript",
+    "php": "php",
+    "sh": "bash",
+    "ts": "typescript",
+}
 NAMES = ("canonical", "humaneval", "mbpp", *LANGUAGES)
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30, reply_bytes=512 << 20)
 ABSENT = ("/usr/bin/bc",)
@@ -81,13 +89,20 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
     for name, file in (("humaneval+", "HumanEvalPlus.jsonl.gz"), ("mbpp+", "MbppPlus-v0.1.0.jsonl")):
         rows = benchmarks.plus_rows(folder / "benchmarks" / file)
         tasks = plus_tasks(rows, name, grader)
-        pairs = [(tasks[row["task_id"]], row["prompt"] + row["canonical_solution"]) for row in rows if row["task_id"] in tasks]
+        pairs = [
+            (tasks[row["task_id"]], row["prompt"] + row["canonical_solution"])
+            for row in rows
+            if row["task_id"] in tasks
+        ]
         yield _own(f"{name}: own solutions ({len(tasks)} of {len(rows)} give expected values)", pairs, grader)
 
 
 def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> Agreement:
     verdicts = grader.grade_many(pairs)
-    rows = [(task["id"], True, "own solution", verdict, verdict.status == "passed") for (task, _), verdict in zip(pairs, verdicts, strict=True)]
+    rows: list[tuple[str, bool, str, Verdict | None, bool]] = [
+        (task["id"], True, "own solution", verdict, verdict.status == "passed")
+        for (task, _), verdict in zip(pairs, verdicts, strict=True)
+    ]
     return _compared(name, rows)
 
 
@@ -96,7 +111,9 @@ def plus_tasks(rows: list[dict[str, Any]], name: str, grader: Grader) -> dict[st
     tasks = {}
     for row in rows:
         inputs = [*row["base_input"], *row["plus_input"]]
-        said = grader.outputs(row["prompt"] + row["canonical_solution"], row["entry_point"], [(case, {}) for case in inputs])
+        said = grader.outputs(
+            row["prompt"] + row["canonical_solution"], row["entry_point"], [(case, {}) for case in inputs]
+        )
         if all("value" in message for message in said):
             expected = [message["value"] for message in said]
             tasks[row["task_id"]] = benchmarks.plus_task(row, inputs, expected, name)
@@ -160,7 +177,9 @@ def run(folder: Path, only: list[str], sample: int | None, workers: int | None) 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare our verdicts with published ones.")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--sample", type=int, help="only so many programs of each MultiPL-E language, drawn with a fixed seed")
+    parser.add_argument(
+        "--sample", type=int, help="only so many programs of each MultiPL-E language, drawn with a fixed seed"
+    )
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
@@ -172,7 +191,10 @@ def main() -> None:
     for agreement in run(folder, arguments.only, arguments.sample, arguments.workers):
         found.append({**asdict(agreement), "percent": agreement.percent})
         if not arguments.json:
-            print(f"{agreement.benchmark}: {agreement.agreed} of {agreement.compared} ({agreement.percent:.2f}%)", flush=True)
+            print(
+                f"{agreement.benchmark}: {agreement.agreed} of {agreement.compared} ({agreement.percent:.2f}%)",
+                flush=True,
+            )
             for item in agreement.disagreements:
                 print(f"  {item.task}: published {item.published!r}, ours {item.ours} ({item.reason!r})", flush=True)
     if arguments.json:

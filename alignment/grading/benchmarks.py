@@ -97,7 +97,7 @@ def _argument_shapes(assertion: str, entry_point: str) -> list[list[Any]]:
                 try:
                     shapes[index].append(
                         eval(compile(ast.Expression(argument), "", "eval"), {"__builtins__": {}}, _SAFE)
-                    )  # noqa: S307
+                    )
                 except Exception:
                     continue
     return shapes

@@ -36,7 +36,7 @@ class Grader:
 
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
-    sandbox: ``namespaces``; or ``landlock``, the weaker mode, by which you consent to it where namespaces are refused.
+    sandbox: ``namespaces``; or ``landlock``, by which you consent to the weaker mode where namespaces are refused.
     hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not have.
     """
 
@@ -98,7 +98,9 @@ class Grader:
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
 
-    def outputs(self, program: str, entry_point: str, inputs: list[tuple[list[Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    def outputs(
+        self, program: str, entry_point: str, inputs: list[tuple[list[Any], dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
         """Call a program in the sandbox: per call a message with its ``value`` in wire form, or the ``reason`` why there is none.
 
         For computing expected values from a reference solution. inputs: positional and keyword arguments of each call.
@@ -111,7 +113,10 @@ class Grader:
         run, messages = call.result()
         missing = {"reason": python.ending(run)[0], "detail": python.ending(run)[1]}
         early = next((message for message in messages if "case" not in message), None)
-        return [messages[index] if early is None and index < len(messages) else early or missing for index in range(len(inputs))]
+        return [
+            messages[index] if early is None and index < len(messages) else early or missing
+            for index in range(len(inputs))
+        ]
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._owner != os.getpid():
@@ -126,7 +131,7 @@ class Grader:
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
             extra = () if name == "python" else languages.shown_folders()
-            slot = Slot(settings_for(self.sandbox == "namespaces", extra, self.hidden))
+            slot = Slot(settings_for(self.sandbox == "landlock", extra, self.hidden))
             setattr(self._local, name, slot)
             self._slots.append(slot)
         return slot

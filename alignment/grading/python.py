@@ -125,7 +125,9 @@ def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program:
     nonce = secrets.token_hex(16)
     header = {"nonce": nonce, "entry_point": entry_point, "setup": tests.get("setup", "")}
     code = tests["code"].encode("utf-8", "surrogatepass")
-    tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)  # the program's limit comes first
+    tester_limits = limits.at_least(
+        wall_seconds=WALL_GRACE * limits.wall_seconds + 1
+    )  # the program's limit comes first
     tester, candidate = slot.run(
         [Job("tester", header, code, limits=tester_limits), Job("candidate", {}, program, limits=limits)]
     )

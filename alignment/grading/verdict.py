@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Status = Literal["passed", "failed", "error"]
-PASSED, FAILED, ERROR = "passed", "failed", "error"
+PASSED: Status = "passed"
+FAILED: Status = "failed"
+ERROR: Status = "error"
 DETAIL = 500  # characters of output that a verdict carries
 
 

@@ -60,9 +60,7 @@ def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
              "entry_point": "f"} for n in range(164)
         ]  # fmt: skip
     pairs = [(benchmarks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in rows]
-    texts = [
-        f"{row['prompt']}{row['canonical_solution']}\n{row['test']}\ncheck({row['entry_point']})" for row in rows
-    ]
+    texts = [f"{row['prompt']}{row['canonical_solution']}\n{row['test']}\ncheck({row['entry_point']})" for row in rows]
     return pairs, texts
 
 
@@ -203,7 +201,9 @@ def main() -> None:
         return
     print(f"{arguments.workers} workers")
     for row in rows:
-        print(f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed")
+        print(
+            f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"
+        )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def cache_folder() -> Path:
     return folder
 
 
-def prepare(slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None) -> Compiled:
+def prepare(
+    slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None
+) -> Compiled:
     """Compile a program, or fetch it from the cache. For languages that need no compiler: the source itself."""
     file = file_name(tools.language, source.decode("utf-8", "replace"))
     if not tools.language.compile:
@@ -74,7 +76,9 @@ def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tu
 def _outcome(run: Run) -> Compiled:
     text = (run.stderr + run.stdout).decode(errors="replace").strip()
     if not run.began:
-        raise SandboxError(f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}")
+        raise SandboxError(
+            f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}"
+        )
     if run.stop is not None:
         return Compiled(problem=text[:1000] or "the compiler was stopped", reason=run.stop)
     if run.code != 0:
@@ -101,7 +105,7 @@ def _unpack(data: bytes) -> Compiled:
 
 def _store(entry: Path, compiled: Compiled) -> None:
     if compiled.files:
-        header = {"files": [[name, len(data)] for name, data in compiled.files]}
+        header: dict[str, object] = {"files": [[name, len(data)] for name, data in compiled.files]}
     else:
         header = {"problem": compiled.problem, "reason": compiled.reason}
     entry.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,10 @@ def _precompiled(
         _store(entry, compiled)
     if not compiled.files:
         return [], []
-    return ["-I", ".", "-include", "all.h"], [("all.h", b"#include <bits/stdc++.h>\n"), ("all.h.gch", compiled.files[0][1])]
+    return ["-I", ".", "-include", "all.h"], [
+        ("all.h", b"#include <bits/stdc++.h>\n"),
+        ("all.h.gch", compiled.files[0][1]),
+    ]
 
 
 def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]) -> Job:

@@ -42,9 +42,13 @@ def _probe(slot: Slot, language: languages.Language) -> dict[str, Any]:
 
 def _run(slot: Slot, language: languages.Language) -> tuple[str, str]:
     if language.name == "python":
-        (run,) = slot.run([Job("main", {"environment": {}}, b"import sys; print(42); print(sys.version)", limits=LIMITS)])
+        (run,) = slot.run(
+            [Job("main", {"environment": {}}, b"import sys; print(42); print(sys.version)", limits=LIMITS)]
+        )
         lines = run.stdout.decode().splitlines()
-        return "Python " + " ".join(lines[1:])[:40], "" if lines[:1] == ["42"] else "the warm interpreter does not run programs"
+        return "Python " + " ".join(lines[1:])[:40], "" if lines[:1] == [
+            "42"
+        ] else "the warm interpreter does not run programs"
     tools = languages.toolchain(language.name)
     compiled = prepare(slot, tools, language.probe.encode())
     if compiled.reason:
@@ -52,7 +56,10 @@ def _run(slot: Slot, language: languages.Language) -> tuple[str, str]:
     (run,) = slot.run([run_job(tools, compiled, b"", LIMITS, {})])
     if run.stdout.strip() == b"42":
         return tools.version, ""
-    return tools.version, f"its programs fail in the sandbox: {(run.stderr or run.stdout)[:200].decode(errors='replace')}"
+    return (
+        tools.version,
+        f"its programs fail in the sandbox: {(run.stderr or run.stdout)[:200].decode(errors='replace')}",
+    )
 
 
 def probe_sandbox() -> dict[str, Any]:

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,19 @@ class Settings:
     """How launchers are made."""
 
     namespaces: bool = True
+    fallback: bool = False
+    """Consent to Landlock and seccomp alone, a weaker grade, where the kernel refuses namespaces."""
     readable: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     """Files that programs find empty, though the machine has them."""
 
 
-def settings_for(namespaces: bool = True, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
+def settings_for(fallback: bool = False, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
     """Show programs this interpreter's own installation and its packages, whose folder may well lie in somebody's home."""
     packages = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
     base = (sys.base_prefix,) if not sys.base_prefix.startswith("/usr") else ()
-    return Settings(namespaces, (*base, *packages, *extra), packages, tuple(hidden))
+    return Settings(True, fallback, (*base, *packages, *extra), packages, tuple(hidden))
 
 
 class Slot:
@@ -116,7 +119,17 @@ class Slot:
         self.count = 0
 
     def start(self) -> None:
-        """Start the launcher. Raises SandboxUnavailable where the kernel refuses."""
+        """Start the launcher. Raises SandboxUnavailable where the kernel refuses, and the weaker mode is not consented to."""
+        try:
+            self._launch()
+        except SandboxUnavailable:
+            if not (self.settings.namespaces and self.settings.fallback):
+                raise
+            self.settings = replace(self.settings, namespaces=False)
+            self._launch()
+            warnings.warn(f"the sandbox is {self.notes[0]}", RuntimeWarning, stacklevel=2)
+
+    def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = self.settings
         configuration = {
@@ -148,7 +161,7 @@ class Slot:
             raise SandboxUnavailable(
                 f"the kernel refused to make the sandbox ({state.get('error')}). Allow user namespaces (in Docker: "
                 "--security-opt seccomp=unconfined, or run as root with --cap-add SYS_ADMIN; on Ubuntu 24.04: sysctl "
-                "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode with `sandbox: landlock`"
+                "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode: sandbox.allow_weaker"
             )
         self.notes = state["notes"]
 

@@ -40,6 +40,10 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
     return found[max(found)] if found else None
 
 
+class AlreadyTrained(Exception):
+    """The checkpoint is the last one: its weights are loaded, and no step is left."""
+
+
 class Recorder(TrainerCallback):
     """Marks whole checkpoints, writes metrics.jsonl, says how it goes every few seconds."""
 
@@ -56,6 +60,11 @@ class Recorder(TrainerCallback):
             # A resumed run writes the steps after its checkpoint again.
             kept = [line for line in self.file.read_text().splitlines() if _step(line) <= state.global_step]
             self.file.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Resumed from the last checkpoint in the middle of an epoch, transformers looks for the end only after a step.
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrained
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.first_step is None:
@@ -76,6 +85,21 @@ class Recorder(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if folder.is_dir():
             (folder / f"whole-{self.rank}.json").write_text(json.dumps({"world_size": self.world_size}))
+
+
+class OrderOfEpoch(TrainerCallback):
+    """Seeds the order of each epoch by its number, so that a resumed GRPO run sees the prompts it would have seen.
+
+    TRL's sampler draws every epoch from one generator, which a new process starts from its beginning.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        sampler = train_dataloader.batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        generator = getattr(sampler.sampler, "generator", None)
+        if generator is not None:
+            generator.manual_seed(args.seed + int(state.epoch or 0))
 
 
 def _step(line: str) -> int:

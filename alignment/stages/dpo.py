@@ -14,7 +14,7 @@ from typing import Any
 
 from alignment import formats
 from alignment.stages import rows as row_files
-from alignment.stages.prepare import once
+from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
 from alignment.stages.training import tokenizer_of, train
 
@@ -33,6 +33,7 @@ def run(request: Request) -> dict[str, Any]:
         pairs = list(_pairs(stage, tokenizer, max_length, counted))
         if not pairs:
             raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
+        leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], request.out)
         random.Random(request.seed).shuffle(pairs)
         Dataset.from_list(pairs).save_to_disk(folder / "train")
         return dict(counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from alignment import models
@@ -17,13 +18,9 @@ def run(request: Request) -> dict[str, Any]:
 
     assert request.model is not None
     path = request.model["path"]
-    random = request.model.get("init") is not None
-    if random:
-        tokenizer = models.load_tokenizer(request.model)
-        model = models.load(request.model, tokenizer, request.seed)
-        models.set_stop_tokens(model, tokenizer, chat=False)
+    if request.model.get("init"):
         path = str(request.out / "base")
-        models.save(model, tokenizer, request.out / "base")
+        models.write_random(request.model, models.load_tokenizer(request.model), request.seed, Path(path))
     figures = evaluate(
         path,
         request.stage.benchmarks,

@@ -6,14 +6,16 @@ reward model.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from alignment import formats
+from alignment.console import say
 from alignment.stages import execution
 from alignment.stages import rows as row_files
-from alignment.stages.prepare import once
+from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
 from alignment.stages.training import tokenizer_of, train
 
@@ -23,7 +25,7 @@ def run(request: Request) -> dict[str, Any]:
     stage = request.stage
     tokenizer = tokenizer_of(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = once(request, lambda folder: _prepare(stage, tokenizer, request.seed, folder))
+    folder, counts = once(request, lambda folder: _prepare(stage, tokenizer, request.seed, folder, request.out))
 
     with execution.grader(request.sandbox) as grader:
 
@@ -32,6 +34,7 @@ def run(request: Request) -> dict[str, Any]:
             from trl import GRPOTrainer
 
             from alignment import rewards
+            from alignment.stages.callbacks import OrderOfEpoch
 
             functions: Any = rewards.build(
                 {reward.name: reward.weight for reward in stage.rewards},
@@ -39,6 +42,7 @@ def run(request: Request) -> dict[str, Any]:
                 length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
                 end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
             )
+            align_saves(args)
             return GRPOTrainer(
                 model=model,
                 args=args,
@@ -46,12 +50,28 @@ def run(request: Request) -> dict[str, Any]:
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,
+                callbacks=[OrderOfEpoch()],
             )
 
         return train(request, tokenizer, make_trainer, chat=True, counts=counts)
 
 
-def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path) -> dict[str, Any]:
+def align_saves(args: Any) -> None:
+    """Save only where completions are about to be generated anew: those in between are in no checkpoint.
+
+    A run that resumed elsewhere would train on other completions than the one that was never interrupted.
+    """
+    batches = args.steps_per_generation * args.num_iterations
+    unit = math.lcm(batches, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
+    if args.save_strategy == "steps" and args.save_steps % unit:
+        if args.save_steps < 1:
+            raise ValueError("save_steps must be a whole number of steps for GRPO, not a share of them")
+        aligned = math.ceil(args.save_steps / unit) * unit
+        say(f"      save_steps {args.save_steps} -> {aligned}: every {unit} steps share their completions")
+        args.save_steps = aligned
+
+
+def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path, out: Path) -> dict[str, Any]:
     """Tasks as conversational prompts; overlong prompts are dropped and counted, since TRL never truncates them."""
     from datasets import Dataset
 
@@ -76,5 +96,6 @@ def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path) -> dict[str, A
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
+    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], out)
     Dataset.from_list(tasks).shuffle(seed=seed).save_to_disk(folder / "train")
     return dict(counted)

@@ -79,7 +79,8 @@ def training_rows(
     probes: list[str] = []
     for number, source in enumerate(sources):
         part, counted = _tokenize(source, tokenizer, rules, random.Random(f"{seed}:{number}"), folder, number, probes)
-        counts[Path(source.data).name if Path(source.data).name not in counts else f"{source.data}"] = counted
+        name = Path(source.data).name
+        counts[f"{name} ({number + 1})" if name in counts else name] = counted
         parts.append(part)
     if sources[0].share is not None:
         parts = _by_share(parts, [source.share for source in sources], seed, counts)
@@ -97,10 +98,15 @@ def training_rows(
         totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)
     data.save_to_disk(folder / "train")
     if probes:
-        from alignment.artifacts import write_json
-
-        write_json(out / "probes.json", probes[:4])
+        leave_probes(probes, out)
     return {"sources": counts, **totals}
+
+
+def leave_probes(prompts: Sequence[str], out: Path) -> None:
+    """A few prompts of the stage's own data, after which the trained model must stop by itself."""
+    from alignment.artifacts import write_json
+
+    write_json(out / "probes.json", prompts[:4])
 
 
 def _tokenize(
@@ -154,8 +160,9 @@ def _segments(
                 yield [(text, special, True) for text, special in document]
         elif kind == "conversation":
             messages = row_files.messages_of(row["messages"], where)
-            if len(probes) < 4 and messages[-1]["role"] == "assistant":
-                probes.append(formats.chat(messages[:-1], add_generation_prompt=True))
+            if len(probes) < 4 and len(messages) > 1 and messages[-1]["role"] == "assistant":
+                asked = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
+                probes.append(formats.chat(asked, add_generation_prompt=True))
             yield list(chat_segments(messages, where))
         else:
             raise ValueError(f"{where}: a {kind} can't be trained on here; documents and conversations can")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 from alignment import models
 from alignment.console import say
+from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
-from alignment.stages.callbacks import Recorder, last_whole_checkpoint
+from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import lora_config, training_config
 from alignment.stages.request import Request
 from alignment.tracking import wandb_environment
@@ -41,12 +43,13 @@ def train(
     assert request.model is not None
     os.environ.update(wandb_environment(request))
     wandb = request.tracking.wandb != "disabled"
+    source = _start(request, tokenizer)
     args = training_config(stage, request.seed, request.out, wandb=wandb, run_name=f"{request.recipe}/{request.name}")
     _assert_world(request, args)
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
     kwargs = {"quantization_config": _four_bits()} if stage.quantization else {}
-    model, changes = models.load_with_context(request.model, context, tokenizer, request.seed, **kwargs)
+    model, changes = models.load_with_context(source, context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
             say(f"      {change}")
@@ -59,19 +62,22 @@ def train(
     if checkpoint and request.rank == 0:
         say(f"      goes on from {checkpoint.name}")
     begun = time.monotonic()
-    output = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        found = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+    except AlreadyTrained:
+        found = {}
     seconds = time.monotonic() - begun
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP
     trainer.accelerator.wait_for_everyone()
-    metrics = {key: value for key, value in output.metrics.items() if isinstance(value, int | float)}
+    metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
-    metrics |= _token_rate(trainer, seconds, resumed=checkpoint is not None)
+    metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     if request.rank == 0:
         if lora:
-            merged, proof = models.merge_adapter(request.model, folder, tokenizer, request.seed, context)
+            merged, proof = models.merge_adapter(source, folder, tokenizer, context)
             models.set_stop_tokens(merged, tokenizer, chat)
             models.save(merged, tokenizer, request.out / "model")
             metrics |= proof
@@ -86,6 +92,27 @@ def train(
     }
 
 
+def _start(request: Request, tokenizer: Any) -> dict[str, Any]:
+    """The checkpoint to start from; random weights are written down first, by rank 0 alone.
+
+    That comes before any training settings exist: from then on ZeRO-3 cuts every new weight into shards before it
+    is drawn.
+    """
+    assert request.model is not None
+    if not request.model.get("init"):
+        return request.model
+    folder, pulse = request.out / "start", request.out / "starting"
+    if request.rank != 0:
+        wait_for(folder.is_dir, pulse, "write the random weights")
+    elif not folder.is_dir():
+        temporary = request.out / "start.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        with heartbeat(pulse):
+            models.write_random(request.model, tokenizer, request.seed, temporary)
+            temporary.replace(folder)
+    return {**request.model, "init": None, "path": str(folder)}
+
+
 def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> None:
     """Beside the gathered weights: config, generation config and tokenizer that agree on where to stop."""
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -97,9 +124,14 @@ def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> Non
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths, of no use to anyone
 
 
-def _token_rate(trainer: Any, seconds: float, resumed: bool) -> dict[str, float]:
-    """Real tokens per second over all ranks, where the trainer counted them and the run was whole."""
-    tokens = next((entry["num_tokens"] for entry in reversed(trainer.state.log_history) if "num_tokens" in entry), None)
+def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: bool) -> dict[str, float]:
+    """Real tokens per second over all ranks, for a run that was whole.
+
+    Where the stage prepared the tokens itself, by its own count: TRL 1.16 takes the length of one row for the tokens of
+    a whole batch without attention mask.
+    """
+    counted = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
+    tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else counted
     if not tokens or resumed or seconds <= 0:
         return {}
     return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}

@@ -69,7 +69,9 @@ def build_conversations(
         for _ in range(stated)
     ]
     rows += [
-        file_problem(draw_composition(generator, generator.choice((2, 3)), "train"), generator, generator.randint(*functions))
+        file_problem(
+            draw_composition(generator, generator.choice((2, 3)), "train"), generator, generator.randint(*functions)
+        )
         for _ in range(files)
     ]
     generator.shuffle(rows)

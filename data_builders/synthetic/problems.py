@@ -148,4 +148,3 @@ def fim_task(composition: Composition, identifier: str, generator: random.Random
         "suffix": "".join(lines[last:]),
         "middle": "".join(lines[first:last]),
     }
-

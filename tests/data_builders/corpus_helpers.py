@@ -12,9 +12,15 @@ MakeRepository = Callable[..., Path]
 
 def git(folder: Path, *arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    identity = {"GIT_AUTHOR_NAME": "Ada Byron", "GIT_AUTHOR_EMAIL": "ada@firm.example", "GIT_COMMITTER_NAME": "Ada Byron",
-                "GIT_COMMITTER_EMAIL": "ada@firm.example", "GIT_AUTHOR_DATE": "2024-01-01T00:00:00Z",
-                "GIT_COMMITTER_DATE": "2024-01-01T00:00:00Z", "GIT_CONFIG_GLOBAL": os.devnull}  # fmt: skip
+    identity = {
+        "GIT_AUTHOR_NAME": "Ada Byron",
+        "GIT_AUTHOR_EMAIL": "ada@firm.example",
+        "GIT_COMMITTER_NAME": "Ada Byron",
+        "GIT_COMMITTER_EMAIL": "ada@firm.example",
+        "GIT_AUTHOR_DATE": "2024-01-01T00:00:00Z",
+        "GIT_COMMITTER_DATE": "2024-01-01T00:00:00Z",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, env=environment | identity
     )

@@ -47,8 +47,13 @@ def history(repository: MakeRepository) -> Path:
 def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tmp_path: Path) -> None:
     report = build_commits([history], tmp_path / "out")
     assert report["commits_left_out"] == {
-        "added_or_deleted": 2, "bot": 1, "many_files": 1, "merge_bump_or_revert": 2, "not_imperative": 1, "short_subject": 1
-    }  # fmt: skip
+        "added_or_deleted": 2,
+        "bot": 1,
+        "many_files": 1,
+        "merge_bump_or_revert": 2,
+        "not_imperative": 1,
+        "short_subject": 1,
+    }
     (row,) = read_rows(tmp_path / "out")
     user, assistant = row["messages"]
     assert user["content"].startswith(

@@ -15,13 +15,18 @@ from data_builders.decontamination import Decontaminator
 from data_builders.rows import build_clean
 
 TASK = {
-    "task_id": "Own/0", "entry_point": "rotate_left",
-    "prompt": 'def rotate_left(values, count):\n    """Rotate the list to the left by count places and return a new list of values."""\n',
+    "task_id": "Own/0",
+    "entry_point": "rotate_left",
+    "prompt": "def rotate_left(values, count):\n"
+    '    """Rotate the list to the left by count places and return a new list of values."""\n',
     "canonical_solution": "    return values[count:] + values[:count]\n",
     "test": "assert rotate_left([1, 2, 3], 1) == [2, 3, 1]",
-}  # fmt: skip
+}
 SHORT = {"task_id": 9, "text": "Write a function to add two numbers.", "code": "def add(a, b):\n    return a + b"}
-CLEAN = 'def summarize(report):\n    """Put the figures of a report into one line for the people who read it."""\n    return report.line()\n'
+CLEAN = (
+    "def summarize(report):\n"
+    '    """Put the figures of a report into one line for the people who read it."""\n    return report.line()\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +45,11 @@ def test_a_planted_task_is_found_in_every_kind_of_row(index: Decontaminator) -> 
     planted = TASK["prompt"] + TASK["canonical_solution"]
     message = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": planted}]
     rows: list[dict[str, Any]] = [
-        {"text": f"# copied\n\n{planted}"}, {"messages": message},
+        {"text": f"# copied\n\n{planted}"},
+        {"messages": message},
         {"prompt": message[:1], "chosen": message[:1], "rejected": message[1:]},
         {"prompt": "Rotate", "tests": json.dumps({"code": planted}), "kind": "asserts"},
-    ]  # fmt: skip
+    ]
     assert all(index.check_row(row) for row in rows)
 
 
@@ -74,8 +80,13 @@ def test_clean_code_and_common_lines_are_kept(index: Decontaminator) -> None:
 
 def test_runs_of_numbers_and_of_letters_and_imports_are_no_evidence() -> None:
     index = Decontaminator()
-    index.add("b", [{"prompt": "sort 1 2 3 4 5 6 7 8 9 10 11 12 into a b c d e f g h i j k l"},
-                    {"prompt": "import os\nimport sys\nfrom typing import List, Dict, Tuple, Optional, Any, Union, Set\n"}])  # fmt: skip
+    index.add(
+        "b",
+        [
+            {"prompt": "sort 1 2 3 4 5 6 7 8 9 10 11 12 into a b c d e f g h i j k l"},
+            {"prompt": "import os\nimport sys\nfrom typing import List, Dict, Tuple, Optional, Any, Union, Set\n"},
+        ],
+    )
     assert not index.check("1 2 3 4 5 6 7 8 9 10 11 12")
     assert not index.check("a b c d e f g h i j k l")
     assert not index.check("from typing import List, Dict, Tuple, Optional, Any, Union, Set\n")

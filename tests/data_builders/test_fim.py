@@ -16,8 +16,15 @@ from data_builders.spans import syntax_span
 
 
 def document(name: str, text: str | None = None, language: str = "python") -> dict[str, str]:
-    return {"text": text or code(name), "repository": "r", "path": f"{name}.py", "commit": "c", "language": language,
-            "license": "owned", "kind": "code"}  # fmt: skip
+    return {
+        "text": text or code(name),
+        "repository": "r",
+        "path": f"{name}.py",
+        "commit": "c",
+        "language": language,
+        "license": "owned",
+        "kind": "code",
+    }
 
 
 @pytest.mark.parametrize("syntax_rate", [0.0, 1.0])
@@ -28,14 +35,20 @@ def test_the_three_pieces_are_the_file(syntax_rate: float) -> None:
         assert made and made.prefix + made.middle + made.suffix == row["text"]
 
 
-@pytest.mark.parametrize(("language", "text"), [
-    ("python", code("spans")),
-    ("javascript", "function total(items) {\n  const sum = items.reduce((a, b) => a + b, 0);\n  return sum * 2;\n}\n" * 3),
-    ("go", "package main\n\nfunc Add(left int, right int) int {\n\tsum := left + right\n\treturn sum\n}\n"),
-    ("rust", "fn add(left: i32, right: i32) -> i32 {\n    let sum = left + right;\n    sum\n}\n"),
-    ("java", "class A {\n  int add(int left, int right) {\n    int sum = left + right;\n    return sum;\n  }\n}\n"),
-    ("c++", "int add(int left, int right) {\n  int sum = left + right;\n  return sum;\n}\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("python", code("spans")),
+        (
+            "javascript",
+            "function total(items) {\n  const sum = items.reduce((a, b) => a + b, 0);\n  return sum * 2;\n}\n" * 3,
+        ),
+        ("go", "package main\n\nfunc Add(left int, right int) int {\n\tsum := left + right\n\treturn sum\n}\n"),
+        ("rust", "fn add(left: i32, right: i32) -> i32 {\n    let sum = left + right;\n    sum\n}\n"),
+        ("java", "class A {\n  int add(int left, int right) {\n    int sum = left + right;\n    return sum;\n  }\n}\n"),
+        ("c++", "int add(int left, int right) {\n  int sum = left + right;\n  return sum;\n}\n"),
+    ],
+)
 def test_a_syntax_span_is_a_whole_node(language: str, text: str) -> None:
     pytest.importorskip("tree_sitter_language_pack", reason="needs the extra [syntax]")
     spans = {syntax_span(text, language, random.Random(seed)) for seed in range(30)} - {None}

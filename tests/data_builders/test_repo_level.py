@@ -17,39 +17,77 @@ PLAIN = FimSettings(rate=0.0)
 
 CASES = {
     "python": (
-        {"src/app/__init__.py": "", "src/app/core.py": "", "src/app/util/__init__.py": "", "src/app/util/text.py": "",
-         "src/app/main.py": "import os, app.core\nfrom .util import text\nfrom app import core as c\n", "tests/core.py": ""},
-        "src/app/main.py", ["src/app/__init__.py", "src/app/core.py", "src/app/util/__init__.py", "src/app/util/text.py"],
+        {
+            "src/app/__init__.py": "",
+            "src/app/core.py": "",
+            "src/app/util/__init__.py": "",
+            "src/app/util/text.py": "",
+            "src/app/main.py": "import os, app.core\nfrom .util import text\nfrom app import core as c\n",
+            "tests/core.py": "",
+        },
+        "src/app/main.py",
+        ["src/app/__init__.py", "src/app/core.py", "src/app/util/__init__.py", "src/app/util/text.py"],
     ),
     "typescript": (
-        {"src/a.ts": "", "src/lib/index.ts": "", "src/b.tsx": "", "src/x.ts": "import {A} from './a'\nimport './lib'\n"
-         "export * from './b.js'\nconst z = require('react')\n"},
-        "src/x.ts", ["src/a.ts", "src/b.tsx", "src/lib/index.ts"],
+        {
+            "src/a.ts": "",
+            "src/lib/index.ts": "",
+            "src/b.tsx": "",
+            "src/x.ts": "import {A} from './a'\nimport './lib'\nexport * from './b.js'\nconst z = require('react')\n",
+        },
+        "src/x.ts",
+        ["src/a.ts", "src/b.tsx", "src/lib/index.ts"],
     ),
     "javascript": (
-        {"lib/router.js": "", "lib/app.js": "var r = require('./router');\nvar fs = require('fs');\nimport('../index.js')\n", "index.js": ""},
-        "lib/app.js", ["index.js", "lib/router.js"],
+        {
+            "lib/router.js": "",
+            "lib/app.js": "var r = require('./router');\nvar fs = require('fs');\nimport('../index.js')\n",
+            "index.js": "",
+        },
+        "lib/app.js",
+        ["index.js", "lib/router.js"],
     ),
     "java": (
-        {"src/main/java/com/firm/A.java": "", "src/main/java/com/firm/b/B.java": "", "src/main/java/com/firm/b/C.java": "",
-         "M.java": "import com.firm.A;\nimport com.firm.b.*;\nimport java.util.List;\nimport static com.firm.A.run;\n"},
-        "M.java", ["src/main/java/com/firm/A.java", "src/main/java/com/firm/b/B.java", "src/main/java/com/firm/b/C.java"],
+        {
+            "src/main/java/com/firm/A.java": "",
+            "src/main/java/com/firm/b/B.java": "",
+            "src/main/java/com/firm/b/C.java": "",
+            "M.java": "import com.firm.A;\nimport com.firm.b.*;\nimport static com.firm.A.run;\n",
+        },
+        "M.java",
+        ["src/main/java/com/firm/A.java", "src/main/java/com/firm/b/B.java", "src/main/java/com/firm/b/C.java"],
     ),
     "go": (
-        {"doc/doc.go": "", "doc/doc_test.go": "", "cobra.go": "",
-         "cmd/main.go": 'package main\n\nimport (\n\t"fmt"\n\t"github.com/spf13/cobra/doc"\n\tc "github.com/spf13/cobra"\n)\n'},
-        "cmd/main.go", ["cobra.go", "doc/doc.go"],
+        {
+            "doc/doc.go": "",
+            "doc/doc_test.go": "",
+            "cobra.go": "",
+            "cmd/main.go": 'package main\n\nimport (\n\t"fmt"\n\t"github.com/spf13/cobra/doc"\n\t"github.com/spf13/cobra"\n)',
+        },
+        "cmd/main.go",
+        ["cobra.go", "doc/doc.go"],
     ),
     "rust": (
-        {"src/lib.rs": "", "src/model/mod.rs": "", "src/model/bpe.rs": "", "src/utils.rs": "",
-         "src/main.rs": "mod model;\nuse crate::utils::parallelism;\nuse crate::model::bpe::Bpe;\nuse std::io;\n"},
-        "src/main.rs", ["src/model/bpe.rs", "src/model/mod.rs", "src/utils.rs"],
+        {
+            "src/lib.rs": "",
+            "src/model/mod.rs": "",
+            "src/model/bpe.rs": "",
+            "src/utils.rs": "",
+            "src/main.rs": "mod model;\nuse crate::utils::parallelism;\nuse crate::model::bpe::Bpe;\nuse std::io;\n",
+        },
+        "src/main.rs",
+        ["src/model/bpe.rs", "src/model/mod.rs", "src/utils.rs"],
     ),
     "c": (
-        {"include/firm/list.h": "", "src/util.h": "", "src/main.c": '#include <stdio.h>\n#include <firm/list.h>\n#include "util.h"\n'},
-        "src/main.c", ["include/firm/list.h", "src/util.h"],
+        {
+            "include/firm/list.h": "",
+            "src/util.h": "",
+            "src/main.c": '#include <stdio.h>\n#include <firm/list.h>\n#include "util.h"\n',
+        },
+        "src/main.c",
+        ["include/firm/list.h", "src/util.h"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("language", CASES)
@@ -76,8 +114,17 @@ def test_a_chain_of_ten_thousand_files_is_ordered() -> None:
 def write(folder: Path, files: dict[str, str]) -> Path:
     writer = DatasetWriter(folder, "document")
     for path, text in sorted(files.items()):
-        writer.write({"text": text, "repository": "project", "path": path, "commit": "c", "language": "python", "license": "owned",
-                      "kind": "code"})  # fmt: skip
+        writer.write(
+            {
+                "text": text,
+                "repository": "project",
+                "path": path,
+                "commit": "c",
+                "language": "python",
+                "license": "owned",
+                "kind": "code",
+            }
+        )
     writer.finish("in", {}, {})
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import string
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_redacting_twice_changes_nothing() -> None:
 
 def test_findings_do_not_overlap_and_are_sorted() -> None:
     findings = find(LONGEST, "yaml")
-    assert all(left.end <= right.start for left, right in zip(findings, findings[1:], strict=False))
+    assert all(left.end <= right.start for left, right in itertools.pairwise(findings))
 
 
 def test_a_truncated_private_key_is_redacted_too() -> None:

@@ -58,7 +58,7 @@ sandbox: {workers: 2, wall_seconds: 10.0}
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small():
     return SMALL
 

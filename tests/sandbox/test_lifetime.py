@@ -44,7 +44,6 @@ def _wait_for(condition: object, seconds: float = 20) -> bool:
     return False
 
 
-
 def test_killing_the_trainer_ends_everything(grader: Grader) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

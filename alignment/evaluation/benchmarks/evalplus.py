@@ -24,8 +24,8 @@ MBPP = Home(
     note="Unpack it.",
 )
 
-LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
-"""EvalPlus gives a task up to 60 seconds and 4 GB; some of its inputs are large."""
+LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
+"""EvalPlus gives a task up to 60 seconds and 4 GB; one of its tasks answers with 80 MB."""
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 FENCE_STOPS = ("\n```\n", "```")
 BASE_STOPS = {

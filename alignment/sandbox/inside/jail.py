@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +16,18 @@ from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000  # as root, a slot becomes a user that nobody else is: root escapes the limit on processes
+ALONE_READABLE = (
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+)
+ALONE_WRITABLE = ("/dev/null",)
 PACKAGE_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -26,14 +40,18 @@ class Jail:
         self.has_proc = has_proc
         self.abi = abi
         self.notes = notes
+        self.folders: dict[int, str] = {}
         self.filter = seccomp.Filter(seccomp.program(allow_processes=namespaces))
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
         """Fork a program with these descriptors as its 0, 1, 2, 3, ...; its process number as the launcher sees it."""
         if not self.namespaces:
+            folder = tempfile.mkdtemp(prefix="sandbox-")
             pid = os.fork()
             if pid == 0:
+                os.chdir(folder)
                 self._become(request, descriptors)
+            self.folders[pid] = folder
             return pid
         kernel.unshare(kernel.CLONE_NEWPID)
         try:
@@ -43,6 +61,12 @@ class Jail:
         finally:
             kernel.setns(self.pid_namespace, kernel.CLONE_NEWPID)
         return pid
+
+    def clean(self, pid: int) -> None:
+        """Remove what a program left, where no mount namespace did."""
+        folder = self.folders.pop(pid, None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _become(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         try:
@@ -59,8 +83,9 @@ class Jail:
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
             if self.abi:
-                readable = ["/"] if self.namespaces else request["readable"]
-                landlock.restrict(readable, ["/tmp", "/dev"] if self.namespaces else [os.getcwd()], self.abi)
+                readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
+                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]
+                landlock.restrict(readable, writable, self.abi)
             kernel.drop_capabilities()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             seccomp.apply(self.filter)
@@ -152,7 +177,21 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
 
 
 def _without_namespaces(abi: int) -> Jail:
+    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a folder of its own.
+
+    Weaker: the kernel's tables are shared, disk and memory of several programs are not counted together, and as root
+    folders that only root can read are lost, because the slot becomes another user.
+    """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")
+    if os.geteuid() == 0:
+        user = FIRST_USER + os.getpid()
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
     os.environ.clear()
-    return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=["weaker: Landlock only"])
+    os.environ.update(PACKAGE_VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
+    return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)

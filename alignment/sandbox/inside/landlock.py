@@ -56,7 +56,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     except FileNotFoundError:
         return
     try:
-        if not os.path.isdir(path):  # noqa: PTH112
+        if not os.path.isdir(path):
             access &= FILE_ONLY
         rule = _PathRule(access, descriptor)
         kernel.checked(

@@ -135,6 +135,7 @@ class Launcher:
         self.poll.unregister(program.descriptor)
         _, status, usage = os.wait4(program.pid, 0)  # the kernel has ended all of its pid namespace by now
         os.close(program.descriptor)
+        self.jail.clean(program.pid)
         began = os.read(program.began, 1) == b"1"
         os.close(program.began)
         del self.programs[program.number]
@@ -171,7 +172,7 @@ def _tree(pid: int) -> list[int]:
         current = waiting.pop()
         found.append(current)
         try:
-            with open(f"/proc/{current}/task/{current}/children") as file:  # noqa: PTH123
+            with open(f"/proc/{current}/task/{current}/children") as file:
                 waiting.extend(int(child) for child in file.read().split())
         except OSError:
             continue
@@ -187,7 +188,7 @@ def _waited(pid: int) -> float:
     for process in _tree(pid):
         try:
             for thread in os.listdir(f"/proc/{process}/task"):
-                with open(f"/proc/{process}/task/{thread}/schedstat") as file:  # noqa: PTH123
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
                     longest = max(longest, int(file.read().split()[1]))
         except (OSError, IndexError):
             continue
@@ -199,7 +200,7 @@ def _resident(pid: int) -> int:
     total = 0
     for process in _tree(pid):
         try:
-            with open(f"/proc/{process}/statm") as file:  # noqa: PTH123
+            with open(f"/proc/{process}/statm") as file:
                 fields = file.read().split()
             total += (int(fields[1]) - int(fields[2])) * resource.getpagesize()
         except (OSError, IndexError):

@@ -338,7 +338,7 @@ class Remote:
     def _refuse(self, *_: object) -> Any:
         raise NotPlain("the program returned something that is not plain data where the test needs a value")
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse  # type: ignore[assignment]
-    __bool__ = __hash__ = __contains__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __bool__ = __hash__ = __contains__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse
     __mul__ = __rmul__ = __truediv__ = __int__ = __float__ = __index__ = __abs__ = __round__ = _refuse
     __str__ = __repr__ = _refuse

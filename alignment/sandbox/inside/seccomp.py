@@ -43,6 +43,12 @@ NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* that clone() can carry, CLONE_N
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 # To forbid new processes where there is no pid namespace to end them with: fork, vfork, and clone without CLONE_THREAD.
 FORKS = {"fork": (57, None), "vfork": (58, None)}
+# And signals: without that namespace, processes of the same user would be within reach.
+SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
+           "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434),
+           "sched_setaffinity": (203, 122), "setpriority": (141, 140), "sched_setscheduler": (144, 119),
+           "sched_setattr": (314, 274), "ioprio_set": (251, 30)}  # fmt: skip
+PRLIMIT = (302, 261)
 
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -52,7 +58,7 @@ def program(*, allow_processes: bool = True) -> bytes:
     """The BPF program for this machine, as an array of ``struct sock_filter``."""
     column = {"x86_64": 0, "aarch64": 1}[kernel.MACHINE]
     audit = (0xC000003E, 0xC00000B7)[column]
-    refused = dict(REFUSED) if allow_processes else {**REFUSED, **FORKS}
+    refused = dict(REFUSED) if allow_processes else {**REFUSED, **FORKS, **SIGNALS}
     clone, clone3, ioctl = ((56, 435, 16), (220, 435, 29))[column]
     steps: list[tuple[int, int, int, int]] = []
 
@@ -71,6 +77,12 @@ def program(*, allow_processes: bool = True) -> bytes:
         if number is not None:
             add(_EQUAL, number, 0, 1)
             add(_RETURN, _ERRNO | errno.EPERM)
+    if not allow_processes:  # limits: its own only
+        add(_EQUAL, PRLIMIT[column], 0, 4)
+        add(_LOAD, 16)
+        add(_EQUAL, 0, 1, 0)
+        add(_RETURN, _ERRNO | errno.EPERM)
+        add(_RETURN, _ALLOW)
     add(_EQUAL, clone3, 0, 1)  # its flags are behind a pointer; libc falls back to clone
     add(_RETURN, _ERRNO | errno.ENOSYS)
     add(_EQUAL, clone, 0, 4 if allow_processes else 6)

@@ -1,0 +1,66 @@
+"""The shapes of the Qwen2.5-Coder models, for plans and checks that load no weights.
+
+Sources: table 1 of the Qwen2.5-Coder report (arXiv 2409.12186), corrected by the released configs: RoPE base and
+length are theirs, and so are the rows of the embedding, which exceed the tokenizer's 151,665 tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Config
+
+ROPE_THETA = 1_000_000.0
+MAX_POSITION_EMBEDDINGS = 32_768
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What sets one size apart from another."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    tie_word_embeddings: bool
+    vocab_size: int
+    rms_norm_eps: float
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, shared embeddings counted once."""
+        hidden, feed_forward = self.hidden_size, self.intermediate_size
+        key_value = hidden // self.num_attention_heads * self.num_key_value_heads
+        attention = (
+            2 * hidden * hidden + 2 * hidden * key_value + hidden + 2 * key_value
+        )  # q, o, k, v; biases of q, k, v
+        layer = attention + 3 * hidden * feed_forward + 2 * hidden
+        embeddings = self.vocab_size * hidden * (1 if self.tie_word_embeddings else 2)
+        return self.num_hidden_layers * layer + embeddings + hidden
+
+
+SHAPES = {
+    "0.5b": Shape(896, 24, 14, 2, 4864, True, 151_936, 1e-6),
+    "1.5b": Shape(1536, 28, 12, 2, 8960, True, 151_936, 1e-6),
+    "3b": Shape(2048, 36, 16, 2, 11008, True, 151_936, 1e-6),
+    "7b": Shape(3584, 28, 28, 4, 18944, False, 152_064, 1e-6),
+    "14b": Shape(5120, 48, 40, 8, 13824, False, 152_064, 1e-5),
+    "32b": Shape(5120, 64, 40, 8, 27648, False, 152_064, 1e-5),
+}
+
+
+def config(size: str) -> Qwen2Config:
+    """The transformers config of a size: `0.5b`, `1.5b`, `3b`, `7b`, `14b` or `32b`."""
+    from transformers import Qwen2Config
+
+    if size.lower() not in SHAPES:
+        raise ValueError(f"there is no Qwen2.5-Coder of size {size!r}: {', '.join(SHAPES)}")
+    return Qwen2Config(
+        **asdict(SHAPES[size.lower()]),
+        max_position_embeddings=MAX_POSITION_EMBEDDINGS,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        dtype="bfloat16",
+    )

@@ -1,0 +1,78 @@
+"""The ladder and its gates."""
+
+import pytest
+
+from alignment import artifacts, ladder
+from alignment.plan import plan
+from alignment.recipe import load
+
+TEXT = """name: small
+model: {path: base}
+stages:
+  - {name: sft, kind: sft, data: [{data: rows.jsonl}], gate: GATE}
+evaluate: [{name: i, benchmark: tasks, data: rows.jsonl}]
+"""
+
+
+@pytest.fixture
+def decide(tmp_path):
+    """Broken gates after the base reached `before` and the stage `after`."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+
+    def figure(value):
+        return {"benchmark": "i", "metric": "pass@1", "value": value, "n": 9, "low": 0.0, "high": 100.0, "seed": 0}
+
+    def run(gate, before, after):
+        (tmp_path / "recipe.yaml").write_text(TEXT.replace("GATE", gate))
+        recipe = load(tmp_path / "recipe.yaml")
+        steps = plan(recipe)
+        for name, value in (("evaluate-base", before), ("evaluate-sft", after)):
+            step = next(step for step in steps if step.name == name)
+            artifacts.write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value)]})
+        run.recipe, run.steps = recipe, steps
+        return ladder.broken_gates(recipe, steps[-1], steps)
+
+    return run
+
+
+def test_max_drop_allows_exactly_its_loss_and_no_more(decide):
+    assert decide("{metric: i.pass@1, max_drop: 5}", 50.0, 45.0) == []
+    (problem,) = decide("{metric: i.pass@1, max_drop: 5}", 50.0, 44.5)
+    assert "gate of 'sft': i.pass@1 fell from 50.0 [0.0, 100.0] to 44.5" in problem and "more than 5 points" in problem
+
+
+def test_min_value_is_a_floor(decide):
+    assert decide("{metric: i.pass@1, min_value: 40}", 50.0, 40.0) == []
+    assert "below 40" in decide("{metric: i.pass@1, min_value: 40}", 50.0, 39.9)[0]
+
+
+def test_every_gate_of_a_list_speaks(decide):
+    gates = "[{metric: i.pass@1, min_value: 40}, {metric: i.pass@1, max_drop: 1}]"
+    assert len(decide(gates, 50.0, 30.0)) == 2
+
+
+def test_a_metric_that_was_not_measured_breaks_its_gate(decide):
+    assert "was not measured; measured were i.pass@1" in decide("{metric: i.exact_match, min_value: 1}", 50.0, 50.0)[0]
+
+
+def test_only_the_evaluation_of_a_stage_decides_its_gate(decide):
+    decide("{metric: i.pass@1, min_value: 100}", 50.0, 30.0)
+    assert all(ladder.broken_gates(decide.recipe, step, decide.steps) == [] for step in decide.steps[:-1])
+
+
+def test_ladder_json_has_a_row_for_every_figure_in_the_order_of_the_chain(decide):
+    decide("[]", 50.0, 60.0)
+    ladder.write(decide.recipe, decide.steps)
+    import json
+
+    rows = json.loads((decide.recipe.folder / "ladder.json").read_text())
+    assert [(row["stage"], row["value"]) for row in rows] == [("base", 50.0), ("sft", 60.0)]
+    assert all(list(row) == ["stage", "metric", "value", "n", "low", "high", "seed"] for row in rows)
+
+
+def test_the_table_has_a_line_for_every_stage(decide):
+    decide("[]", 50.0, 60.0)
+    lines = ladder.table(decide.steps)
+    assert len(lines) == 3 and lines[1].startswith("base") and "60.0 [0.0, 100.0]" in lines[2]
+    assert ladder.table([]) == []

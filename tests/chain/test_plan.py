@@ -1,0 +1,129 @@
+"""The fingerprint: it changes with what could change the result, and with nothing else."""
+
+import pytest
+
+from alignment.plan import plan
+from alignment.recipe import load
+
+TEXT = """name: small
+output: runs
+model: {path: base}
+stages:
+  - {name: sft, kind: sft, data: [{data: rows.jsonl}], train: {max_length: 64}}
+  - {name: dpo, kind: dpo, data: [{data: pairs.jsonl}]}
+  - {name: export, kind: export, formats: [f16]}
+evaluate: [{name: i, benchmark: tasks, data: held.jsonl}]
+"""
+MADE_BY_A_STAGE = """name: small
+output: runs
+model:
+  init: {hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 4, num_key_value_heads: 2}
+  tokenizer: data/tokenizer
+stages:
+  - {name: data, kind: build, builder: synthetic, settings: {modules: 3}}
+  - {name: sft, kind: sft, data: [{data: data/conversations.jsonl}]}
+"""
+
+
+@pytest.fixture
+def fingerprints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a path of an override is relative to the working directory
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"weights")
+    for name in ("rows", "pairs", "held"):
+        (tmp_path / f"{name}.jsonl").write_text('{"a": 1}\n')
+
+    def of(*overrides, text=TEXT, replace=()):
+        for old, new in replace:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "recipe.yaml").write_text(text)
+        return {step.name: step.fingerprint for step in plan(load(tmp_path / "recipe.yaml", overrides))}
+
+    of.folder = tmp_path
+    return of
+
+
+def changed(before, after):
+    return {name for name in before if before[name] != after[name]}
+
+
+ALL = {"evaluate-base", "sft", "evaluate-sft", "dpo", "evaluate-dpo", "export"}
+
+
+def test_the_plan_measures_the_base_first_and_every_training_stage_after_it(fingerprints):
+    assert list(fingerprints()) == ["evaluate-base", "sft", "evaluate-sft", "dpo", "evaluate-dpo", "export"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["name=other", "output=elsewhere", "tracking.wandb=disabled", "tracking.project=x", "sandbox.workers=3",
+     "stages.dpo.gate={metric: i.pass@1, max_drop: 1}", "model.attn_implementation=null", "contract.must_stop=false"],
+)  # fmt: skip
+def test_what_can_not_change_a_result_is_in_no_fingerprint(fingerprints, override):
+    assert changed(fingerprints(), fingerprints(override)) == set()
+
+
+@pytest.mark.parametrize(
+    ("override", "stale"),
+    [
+        ("seed=7", ALL),
+        ("model.dtype=float32", ALL),
+        ("sandbox.wall_seconds=3.0", {"evaluate-base", "evaluate-sft", "evaluate-dpo"}),
+        ("evaluate.i.max_new_tokens=9", {"evaluate-base", "evaluate-sft", "evaluate-dpo"}),
+        ("stages.sft.train.max_length=65", ALL - {"evaluate-base"}),
+        ("stages.dpo.train.beta=0.2", {"dpo", "evaluate-dpo", "export"}),
+        ("stages.dpo.seed=9", {"dpo", "evaluate-dpo", "export"}),
+        ("stages.dpo.model=base", {"dpo", "evaluate-dpo", "export"}),
+        ("stages.export.formats=[q8_0]", {"export"}),
+    ],
+)
+def test_a_changed_setting_makes_its_stage_and_what_follows_stale(fingerprints, override, stale):
+    assert changed(fingerprints(), fingerprints(override)) == stale
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("rows.jsonl", ALL - {"evaluate-base"}),
+        ("pairs.jsonl", {"dpo", "evaluate-dpo", "export"}),
+        ("held.jsonl", {"evaluate-base", "evaluate-sft", "evaluate-dpo"}),
+        ("base/model.safetensors", ALL),
+    ],
+)
+def test_changed_content_makes_its_readers_stale_and_what_follows(fingerprints, file, stale):
+    before = fingerprints()
+    (fingerprints.folder / file).write_text('{"a": 22}\n')
+    assert changed(before, fingerprints()) == stale
+
+
+def test_a_moved_file_with_the_same_content_changes_nothing(fingerprints):
+    before = fingerprints()
+    (fingerprints.folder / "rows.jsonl").rename(fingerprints.folder / "moved.jsonl")
+    assert changed(before, fingerprints(replace=[("rows.jsonl", "moved.jsonl")])) == set()
+
+
+def test_the_name_of_a_stage_is_in_no_fingerprint_not_even_of_those_that_read_it(fingerprints):
+    before = fingerprints(text=MADE_BY_A_STAGE)
+    after = fingerprints(text=MADE_BY_A_STAGE, replace=[("name: data", "name: rows"), ("data/", "rows/")])
+    assert list(before.values()) == list(after.values())
+
+
+def test_which_file_of_a_stage_is_read_is_in_the_fingerprint(fingerprints):
+    before = fingerprints(text=MADE_BY_A_STAGE)
+    after = fingerprints(text=MADE_BY_A_STAGE, replace=[("conversations", "long")])
+    assert changed(before, after) == {"sft"}
+
+
+def test_a_builders_seed_and_settings_make_all_after_it_stale(fingerprints):
+    before = fingerprints(text=MADE_BY_A_STAGE)
+    assert changed(before, fingerprints("stages.data.seed=5", text=MADE_BY_A_STAGE)) == {"data", "sft"}
+    assert changed(before, fingerprints("stages.data.settings.modules=4", text=MADE_BY_A_STAGE)) == {"data", "sft"}
+
+
+def test_the_request_holds_absolute_paths(fingerprints):
+    fingerprints()
+    steps = {step.name: step for step in plan(load(fingerprints.folder / "recipe.yaml"))}
+    assert steps["sft"].request["stage"]["data"][0]["data"] == str(fingerprints.folder / "rows.jsonl")
+    assert steps["sft"].request["model"]["path"] == str(fingerprints.folder / "base")
+    assert steps["dpo"].request["model"]["path"] == str(steps["sft"].folder / "model")

@@ -1,0 +1,118 @@
+"""Processes of stages: their environment, their end, and waiting without a collective."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alignment import processes
+from alignment.processes import StageFailed, World, child_environment
+
+LAUNCHED = {
+    "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_USE_AGENT_STORE": "True",
+    "GROUP_RANK": "0", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_FSDP": "true", "HOME": "/home/x",
+}  # fmt: skip
+
+
+def test_without_a_launcher_there_is_one_process():
+    assert World.from_environment({}) == World(0, 1, None)
+
+
+def test_the_launchers_ranks_are_read():
+    assert World.from_environment(LAUNCHED) == World(1, 2, 29500)
+
+
+def test_a_launcher_that_silently_started_one_process_is_an_error():
+    with pytest.raises(ValueError, match="started only one"):
+        World.from_environment({"ACCELERATE_USE_CPU": "true", "MASTER_PORT": "29500"})
+
+
+def test_a_stage_of_all_ranks_gets_its_own_port_and_no_agents_store():
+    world = World(1, 2, 29500)
+    children = [child_environment(LAUNCHED, world, alone=False, port_offset=offset) for offset in (0, 1)]
+    assert [child["MASTER_PORT"] for child in children] == ["29501", "29502"]
+    assert not any(key.startswith("TORCHELASTIC_") for child in children for key in child)
+    assert children[0]["RANK"] == "1" and children[0]["ACCELERATE_USE_DEEPSPEED"] == "true"
+
+
+def test_a_stage_that_runs_alone_sees_no_launcher():
+    child = child_environment(LAUNCHED, World(0, 2, 29500), alone=True, port_offset=0)
+    assert not {"RANK", "WORLD_SIZE", "MASTER_PORT", "GROUP_RANK", "ACCELERATE_USE_DEEPSPEED"} & set(child)
+    assert "ACCELERATE_USE_FSDP" not in child and child["HOME"] == "/home/x"
+
+
+def test_the_childs_environment_is_a_copy():
+    before = dict(LAUNCHED)
+    child_environment(LAUNCHED, World(1, 2, 29500), alone=True, port_offset=0)["HOME"] = "changed"
+    assert before == LAUNCHED
+
+
+def test_waiting_gives_up_on_a_heartbeat_that_stands_still(tmp_path):
+    (tmp_path / "heartbeat").write_text("1 1")
+    with pytest.raises(StageFailed, match="no sign of life for 0 s while it should run 'sft'"):
+        processes.wait_for(lambda: False, tmp_path / "heartbeat", "run 'sft'", patience=0.3)
+
+
+def test_waiting_gives_up_where_no_heartbeat_ever_came(tmp_path):
+    with pytest.raises(StageFailed):
+        processes.wait_for(lambda: False, tmp_path / "heartbeat", "run", patience=0.2)
+
+
+def test_waiting_goes_on_as_long_as_the_heart_beats_and_ends_when_it_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "HEARTBEAT_SECONDS", 0.05)
+    file, start = tmp_path / "heartbeat", time.monotonic()
+    with processes.heartbeat(file):
+        processes.wait_for(lambda: time.monotonic() - start > 3, file, "run", patience=2)
+    assert not file.exists()
+
+
+def test_a_stage_that_fails_shows_the_end_of_its_log(tmp_path):
+    with pytest.raises(StageFailed, match="No module named") as caught:
+        processes.run("no_such_module_here", {}, tmp_path / "logs" / "x.log", os.environ)
+    assert "ended with code 1" in str(caught.value) and str(tmp_path / "logs" / "x.log") in str(caught.value)
+
+
+def test_last_words_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
+    (tmp_path / "log").write_bytes(b"\xff" + b"line\n" * 10_000 + b"last\n")
+    assert processes.last_words(tmp_path / "log", 2) == "  | line\n  | last"
+    assert processes.last_words(tmp_path / "none") == ""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie has)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_stage_dies_when_its_conductor_is_killed(tmp_path):
+    (tmp_path / "sleeper.py").write_text(
+        "import os, sys, time\nfrom alignment.processes import die_with_parent\ndie_with_parent()\n"
+        "print('pid', os.getpid(), flush=True)\ntime.sleep(100)\n"
+    )
+    log = tmp_path / "log"
+    code = (
+        "import os, pathlib\nfrom alignment.processes import run\n"
+        f"run('sleeper', {{}}, pathlib.Path({str(log)!r}), os.environ)"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    conductor = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().endswith("\n")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stage = int(log.read_text().split()[1])
+        assert not gone(stage)
+    finally:
+        conductor.send_signal(signal.SIGKILL)
+        conductor.wait()
+    while not gone(stage) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone(stage)

@@ -1,0 +1,122 @@
+"""Grounding, mathematics, general text, pull requests and the classifier under them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_builders.bench import main as bench
+from data_builders.classifier import Classifier, accuracy, read_seeds
+from data_builders.dataset import read_rows
+from data_builders.pull_requests import build_pull_requests
+from data_builders.show import sample_rows, show
+from data_builders.text import GROUNDING_STAGES, SEEDS, build_general, build_grounding, build_math, without_code
+
+EXPLAINED = (
+    "The function below adds two numbers, step by step, so that you can see how it works.\n\n"
+    "```python\ndef plus(left, right):\n    return left + right\n```\n\nFirst it takes both values,"
+    " then it returns the sum, because the caller needs the result."
+)
+RECIPE = "Cut the onions and cook them slowly in butter until they are golden, then add tomatoes and let it simmer."
+MENU = "Home | About | Contact | Login | Register | Privacy | Terms"
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_each_shipped_seed_set_can_be_learned() -> None:
+    for stage in (*GROUNDING_STAGES, "code_quality"):
+        positive, negative = read_seeds(SEEDS / f"{stage}.jsonl")
+        model = Classifier.train(positive, negative)
+        rows = [*((text, 1) for text in positive), *((text, 0) for text in negative)]
+        assert accuracy(model, rows) == 1.0, stage
+
+
+def test_a_classifier_generalises_and_trains_the_same_way_twice() -> None:
+    positive = [f"the parser reads token {number} of the source code" for number in range(20)]
+    negative = [f"the cook adds onion {number} to the warm soup" for number in range(20)]
+    first, second = Classifier.train(positive, negative), Classifier.train(positive, negative)
+    assert (first.weights == second.weights).all()
+    assert first.score("the source code has a parser") > 0.5 > first.score("a warm soup of onion")
+
+
+def test_grounding_reports_the_survivors_of_each_stage(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "in.jsonl", [{"text": EXPLAINED}, {"text": RECIPE}, {"text": MENU}])
+    report = build_grounding([path], tmp_path / "out")
+    survivors = [report["survivors"][stage] for stage in ("input", *GROUNDING_STAGES)]
+    assert survivors == sorted(survivors, reverse=True) and survivors[0] == 3
+    assert [row["text"] for row in read_rows(tmp_path / "out")] == [EXPLAINED]
+
+
+def test_seeds_can_be_replaced(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "in.jsonl", [{"text": EXPLAINED}])
+    nothing = jsonl(tmp_path / "seeds.jsonl", [{"text": RECIPE, "label": 1}, {"text": EXPLAINED, "label": 0}])
+    assert build_grounding([path], tmp_path / "out", seeds={"prose": nothing})["rows"] == 0
+    with pytest.raises(ValueError, match="no stage 'poetry'"):
+        build_grounding([path], tmp_path / "other", seeds={"poetry": nothing})
+
+
+def test_general_text_loses_its_code(tmp_path: Path) -> None:
+    text = "Text before.\n\n```python\nx = 1\n```\n\nText between.\n\n    indented = code()\n\nreturn x;\nText after.\n"
+    assert without_code(text) == "Text before.\n\nText between.\n\nText after.\n"
+    path = jsonl(tmp_path / "in.jsonl", [{"text": f"{EXPLAINED}\n{RECIPE}"}, {"text": "too short"}])
+    report = build_general([path], tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out")
+    assert "```" not in row["text"] and row["kind"] == "general" and report["left_out"] == {"too_short": 1}
+
+
+def test_math_joins_questions_and_answers_and_drops_the_rest(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "in.jsonl", [{"question": "How many are 3 + 4?", "answer": "7"}, {"text": RECIPE}])
+    report = build_math([path], tmp_path / "out")
+    assert [row["text"] for row in read_rows(tmp_path / "out")] == ["How many are 3 + 4?\n\n7\n"]
+    assert report["left_out"] == {"not_mathematical": 1}
+
+
+def test_pull_requests_are_anonymous_and_without_bots_and_secrets(tmp_path: Path) -> None:
+    github = {
+        "number": 7,
+        "title": "Close the connection",
+        "author": {"login": "ada"},
+        "body": "It leaks. password: tr0ub4dor3",
+        "comments": [
+            {"author": {"login": "bob"}, "body": "Thanks @ada, mail me at bob@firm-mail.com", "createdAt": "2"},
+            {"author": {"login": "codecov"}, "body": "Coverage fell", "createdAt": "1"},
+        ],
+    }
+    gitlab = {
+        "iid": 8,
+        "title": "Write the report once more",
+        "author": {"username": "eve"},
+        "description": "Because it is wrong. " * 5,
+        "notes": [{"author": {"username": "x"}, "body": "assigned", "system": True}],
+    }
+    path = tmp_path / "export.json"
+    path.write_text(
+        json.dumps([github, gitlab, {"title": "bump", "user": {"login": "renovate[bot]"}, "body": "x" * 100}])
+    )
+    report = build_pull_requests([path], tmp_path / "out", repository="app")
+    first, second = (row["text"] for row in read_rows(tmp_path / "out"))
+    assert first.startswith("Title: Close the connection\n\nuser_0: It leaks.") and "user_1: Thanks @user_0" in first
+    assert not any(word in first for word in ("ada", "bob@", "Coverage", "tr0ub4dor3"))
+    assert "assigned" not in second and report["left_out"] == {"bot": 1}
+
+
+def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path / "in.jsonl", [{"text": f"line {number}\n" * 900, "path": str(number)} for number in range(20)]
+    )
+    rows = sample_rows(path, 3, seed=1)
+    assert len(rows) == 3 and rows == sample_rows(path, 3, seed=1) != sample_rows(path, 3, seed=2)
+    assert "characters ...]" in show(path, 1)
+
+
+def test_the_benchmark_prints_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.py").write_text("def add(left, right):\n    return left + right\n" * 20)
+    assert bench([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("MB/s a core") == 13
+    assert bench([str(tmp_path / "nowhere")]) == 2

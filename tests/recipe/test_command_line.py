@@ -1,0 +1,93 @@
+"""`align check, plan, status, schema`: exit codes, one JSON document, no traceback, nothing heavy imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from alignment.cli import main
+
+
+@pytest.fixture
+def recipe(write, small):
+    return str(write(recipe=small))
+
+
+def test_check_plan_and_status_of_a_fine_recipe_end_with_zero(recipe, capsys):
+    assert main(["check", "--fast", recipe]) == 0
+    assert "no mistakes found; 8 stages" in capsys.readouterr().out
+    assert main(["plan", recipe]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 8 + 5
+    assert main(["status", recipe]) == 0
+    assert "no evaluation is done yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["check", "--fast"], ["plan"], ["status"]])
+def test_json_is_one_document_whatever_happens(recipe, capsys, command):
+    for arguments, code in ([recipe], 0), ([recipe, "--set", "sede=1"], 1), (["none.yaml"], 1):
+        assert main([*command, "--json", *arguments]) == code
+        printed = capsys.readouterr()
+        document = json.loads(printed.out)
+        assert printed.err == "" and document.get("ok", True) is (code == 0)
+        for problem in document.get("problems", []):
+            assert set(problem) == {"file", "line", "key", "message"}
+
+
+def test_json_is_one_document_when_an_artifact_is_damaged(recipe, capsys):
+    main(["plan", "--json", recipe])
+    step = json.loads(capsys.readouterr().out)["steps"][0]
+    from pathlib import Path
+
+    folder = Path(step["folder"])
+    folder.mkdir(parents=True)
+    (folder / "artifact.json").write_text("{")
+    assert main(["status", "--json", recipe]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is False and "delete the folder" in document["problems"][0]["message"]
+
+
+def test_mistakes_go_to_the_error_stream_and_end_with_one(recipe, capsys):
+    assert main(["check", "--fast", recipe, "--set", "stages.dpo.train.betta=1"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "Did you mean 'beta'?" in printed.err and "Traceback" not in printed.err
+
+
+def test_a_wrong_command_line_ends_with_two(capsys):
+    for arguments in (["chekc"], [], ["check"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_the_schema_knows_every_kind_of_stage(capsys):
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    kinds = schema["properties"]["stages"]["items"]["discriminator"]["mapping"]
+    assert set(kinds) == {"build", "pretrain", "sft", "dpo", "grpo", "evaluate", "export"}
+
+
+def test_loading_and_planning_a_recipe_import_nothing_heavy(recipe):
+    code = (
+        "import sys\nfrom alignment.cli import main\n"
+        f"assert main(['check', '--fast', {recipe!r}]) == 0 and main(['plan', {recipe!r}]) == 0\n"
+        "print([name for name in ('torch', 'transformers', 'trl', 'peft', 'datasets') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_the_full_check_prints_one_json_document_too(recipe):
+    command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["ok"] is True
+
+
+@pytest.mark.slow
+def test_the_full_check_reports_what_only_the_dataclass_refuses(recipe):
+    command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
+    command += ["--set", "stages.sft.train.eval_strategy=sometimes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "'sft'" in json.loads(done.stdout)["problems"][0]["message"]

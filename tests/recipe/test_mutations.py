@@ -1,0 +1,215 @@
+"""A thousand recipes with a mistake in them: each is refused with file and line, and nothing else ever comes up."""
+
+import copy
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alignment.recipe import RecipeError, load
+from alignment.source import load as load_source
+
+ROOT = Path(__file__).resolve().parents[2]
+FREE = ("lr_scheduler_kwargs",)  # keys below are the scheduler's own business
+NUMBERS_BELOW_ZERO = ("weight", "min_value")
+REQUIRED = {"name", "kind", "model", "stages", "builder", "formats", "benchmarks", "benchmark", "metric", "tasks"}
+REQUIRED |= {"hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "intermediate_size"}
+IMPOSSIBLE = {
+    "sft": [
+        {"quantization": "4bit", "peft": None},
+        {"context": {"original_max_position_embeddings": 64}},
+        {"train": {"bf16": True, "fp16": True}},
+        {"train": {"packing": True, "packing_strategy": "wrapped"}},
+        {"train": {"max_steps": 0}},
+        {"gate": {"metric": "nothing.pass@1", "max_drop": 1}},
+    ],
+    "dpo": [{"train": {"padding_free": True}}, {"data": []}, {"gate": {"metric": "instruct.pass@100", "min_value": 1}}],
+    "grpo": [
+        {"train": {"num_generations": 4, "generation_batch_size": 6}},
+        {"rewards": []},
+        {"rewards": [{"name": "parses"}, {"name": "parses"}]},
+        {"rewards": [{"name": "length_penalty"}]},
+    ],
+    "export": [{"formats": ["f16", "gguf:f16"]}, {"max_perplexity_change": {"q2_K": 1.0}}, {"formats": []}],
+}  # fmt: skip
+BROKEN_TEXT = (
+    "\n\tx: 1",
+    "\n}",
+    "\n? [a]\n: 1",
+    "\nname: [",
+    '\nname: "',
+    "\nx: *nowhere",
+    "\nx: !!set {a}",
+    "\nx: \x07",
+)
+
+
+def leaves(value, path=()):
+    yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        if key not in FREE:
+            yield from leaves(child, (*path, key))
+
+
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+class Mutator:
+    """Breaks a recipe; every method returns the broken value, or text where the mistake is in the YAML itself."""
+
+    def __init__(self, value, generator):
+        self.value, self.random = copy.deepcopy(value), generator
+        self.places = [(path, leaf) for path, leaf in leaves(self.value) if path]
+
+    def pick(self, wanted):
+        return self.random.choice([place for place in self.places if wanted(*place)])
+
+    def put(self, path, new):
+        at(self.value, path[:-1])[path[-1]] = new
+        return self.value
+
+    def typo_in_a_key(self):
+        path, leaf = self.pick(lambda path, _: isinstance(path[-1], str))
+        holder = at(self.value, path[:-1])
+        del holder[path[-1]]
+        word = path[-1]
+        holder[self.random.choice([f"{word}q", f"--{word}", word.upper() + "_", f" {word}", f"{word}\n"])] = leaf
+        return self.value
+
+    def wrong_type(self):
+        path, leaf = self.pick(lambda path, _: "target_modules" not in path)
+        wrong = [{"zzz": 1}, [[]], [{"zzz": leaf}]]
+        return self.put(path, self.random.choice(wrong))
+
+    def missing_key(self):
+        path, _ = self.pick(lambda path, _: path[-1] in REQUIRED and not (path[-1] == "model" and len(path) > 1))
+        del at(self.value, path[:-1])[path[-1]]
+        return self.value
+
+    def missing_file(self):
+        path, _ = self.pick(lambda path, leaf: path[-1] in ("data", "tasks") and isinstance(leaf, str))
+        return self.put(path, self.random.choice(["./no/such.jsonl", "/no/such", "data/no-such.jsonl", "data/../../x"]))
+
+    def later_stage(self):
+        stages = self.value["stages"]
+        index = self.random.choice([at for at, stage in enumerate(stages) if stage["kind"] in ("sft", "dpo", "grpo")])
+        later = self.random.choice(stages[index:])["name"]
+        if self.random.random() < 0.5:
+            return self.put(("stages", index, "model"), later)
+        return self.put(("stages", index, "data"), [{"data": f"{later}/rows.jsonl"}])
+
+    def impossible(self):
+        candidates = [stage for stage in self.value["stages"] if stage["kind"] in IMPOSSIBLE]
+        stage = self.random.choice(candidates)
+        stage.update(copy.deepcopy(self.random.choice(IMPOSSIBLE[stage["kind"]])))
+        return self.value
+
+    def doubled_or_lost_stage(self):
+        stages = self.value["stages"]
+        if self.random.random() < 0.5:
+            stages.insert(self.random.randrange(len(stages) + 1), copy.deepcopy(self.random.choice(stages)))
+        else:
+            stages.remove(self.random.choice([stage for stage in stages if stage["kind"] == "build"]))
+        return self.value
+
+    def bad_number(self):
+        path, leaf = self.pick(
+            lambda path, leaf: isinstance(leaf, int | float) and not isinstance(leaf, bool)
+            and path[-1] not in NUMBERS_BELOW_ZERO
+        )  # fmt: skip
+        return self.put(
+            path, self.random.choice([float("nan"), float("inf"), -float("inf"), -leaf - 2, 10**30, str(leaf)])
+        )
+
+    def bad_text(self):
+        path, leaf = self.pick(lambda path, leaf: isinstance(leaf, str) and path[-1] != "target_modules")
+        return self.put(path, self.random.choice(["x" * 5000, f"{leaf}\0", "", "\ud800", [leaf], 3.5, 7, True]))
+
+    def circle(self):
+        self.value["extends"] = self.random.choice(
+            ["mutated.yaml", ["./mutated.yaml"], "round.yaml", "none.yaml", 3, []]
+        )
+        return self.value
+
+    def broken_yaml(self):
+        text = self.random.choice(BROKEN_TEXT)
+        return json.dumps(self.value, indent=1) + text
+
+    def key_twice(self):
+        text = json.dumps(self.value, indent=1)
+        line = self.random.choice([line for line in text.split("\n") if line.startswith(' "') and line.endswith(",")])
+        return text.replace(line, f"{line}\n{line}", 1)
+
+
+KINDS = [name for name in vars(Mutator) if not name.startswith("_") and name not in ("pick", "put")]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory, small):
+    """(folder, plain values) of the small recipe and of every shipped one, what it extends merged in."""
+    root = tmp_path_factory.mktemp("mutations")
+    shutil.copytree(ROOT / "accelerate_configs", root / "accelerate_configs")
+    (root / "recipes").mkdir()
+    path = root / "recipes" / "small.yaml"
+    path.write_text(small)
+    found = [(root / "recipes", load_source(path).value)]
+    for path in sorted((ROOT / "recipes").rglob("*.yaml")):
+        folder = root / path.parent.relative_to(ROOT)
+        folder.mkdir(exist_ok=True)
+        found.append((folder, load_source(path).value))
+    for folder, _ in found:
+        (folder / "round.yaml").write_text("extends: mutated.yaml\n")
+    return [(folder, json.loads(json.dumps(value))) for folder, value in found]
+
+
+def refusal(path: Path, text: str) -> RecipeError | None:
+    path.write_bytes(text.encode("utf-8"))
+    try:
+        load(path)
+    except RecipeError as error:
+        return error
+    return None
+
+
+def as_yaml(value) -> str:
+    """JSON is YAML, but for the names of what is no number."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=1)
+    return text.replace("NaN", ".nan").replace("-Infinity", "-.inf").replace("Infinity", ".inf")
+
+
+def test_unmutated_recipes_are_fine(bases):
+    for folder, value in bases:
+        assert refusal(folder / "mutated.yaml", as_yaml(value)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_recipe_is_refused_with_file_and_line(bases, kind):
+    generator = random.Random(kind)
+    for number in range(1000 // len(KINDS) + 1):
+        # Most of them the small recipe, which has everything and reads fastest; the others in turn.
+        folder, value = bases[0] if number % 4 else bases[number // 4 % len(bases)]
+        text = as_yaml(getattr(Mutator(value, generator), kind)())
+        error = refusal(folder / "mutated.yaml", text)
+        assert error is not None, f"accepted, {kind} {number}:\n{text}"
+        for problem in error.problems:
+            assert problem.file.endswith((".yaml",)) and 1 <= problem.line <= text.count("\n") + 1, str(problem)
+            assert len(str(problem)) < 2000 and "\n" not in str(problem), str(problem)
+
+
+def test_a_damaged_text_is_fine_or_refused_and_nothing_else(bases):
+    generator = random.Random(0)
+    folder, value = bases[0]
+    whole = as_yaml(value)
+    accepted = 0
+    for _ in range(150):
+        start = generator.randrange(len(whole))
+        cut = generator.randrange(1, 4)
+        new = "".join(generator.choice("{}[]:,\"'#&*!|>%@`\\ \n\tx0-") for _ in range(generator.randrange(3)))
+        accepted += refusal(folder / "mutated.yaml", whole[:start] + new + whole[start + cut :]) is None
+    assert accepted < 75  # digits and free words may change and leave a recipe that is fine

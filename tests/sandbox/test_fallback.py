@@ -1,0 +1,86 @@
+"""Landlock and seccomp alone, where namespaces are refused and the user consents."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from alignment.sandbox import Job, Slot
+from alignment.sandbox.inside import landlock
+from alignment.sandbox.slot import settings_for
+
+from .hostile_hosts import BOILERPLATE
+
+pytestmark = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
+
+
+def _alone() -> Slot:
+    return Slot(replace(settings_for(), namespaces=False))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "won = bool(open('/etc/passwd').read())",
+        "import os\nwon = bool(os.listdir('/proc'))",
+        "import os\nwon = bool(os.listdir('/home'))",
+        "open('/tmp/outside', 'w'); won = True",
+        "import os\nos.fork(); won = True",
+        "import os\nos.kill(os.getppid(), 0); won = True",
+        "import socket\nsocket.socket(); won = True",
+        "won = CALL(302, 1, 7, 0, 0) == 0",
+        "won = CALL(29, 0, 4096, 0o1600) >= 0",
+        "won = CALL(272, 0x10000000) == 0",
+    ],
+)
+def test_the_host_is_out_of_reach_without_namespaces(attack: str) -> None:
+    slot = _alone()
+    try:
+        text = f"ATTACK = {attack!r}\n{BOILERPLATE}"
+        (run,) = slot.run([Job("main", {"environment": {}}, text.encode())])
+    finally:
+        slot.close()
+    assert run.stdout.strip() == b"contained", run
+
+
+def test_programs_run_and_their_folder_is_removed() -> None:
+    slot = _alone()
+    try:
+        text = b"import os; open('x', 'w').write('x'); print(os.getcwd())"
+        (run,) = slot.run([Job("main", {"environment": {}}, text)])
+        assert any("weaker" in note for note in slot.notes)
+    finally:
+        slot.close()
+    assert run.code == 0, run
+    assert not os.path.exists(run.stdout.decode().strip())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="refusing namespaces to a child needs root")
+@pytest.mark.parametrize(("consent", "expected"), [(False, "allow_weaker"), (True, "weaker: 1")])
+def test_where_namespaces_are_refused_only_consent_goes_on(consent: bool, expected: str) -> None:
+    """A user namespace whose own limit on further ones is zero stands for a container that refuses them."""
+    text = f"""
+import ctypes, os, sys, warnings
+warnings.simplefilter("ignore")
+sys.path[:0] = {[path for path in sys.path if path]!r} + [{os.getcwd()!r}]
+from alignment.sandbox import Job, Slot, SandboxUnavailable
+from alignment.sandbox.inside import kernel
+from alignment.sandbox.slot import settings_for
+kernel.unshare(kernel.CLONE_NEWUSER)
+kernel.map_identity(0, 0)
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+kernel.drop_bounding_set()
+kernel.drop_capabilities()
+slot = Slot(settings_for({consent}))
+try:
+    (run,) = slot.run([Job("main", {{"environment": {{}}}}, b"print(1)")])
+    print("weaker:", run.stdout.decode())
+except SandboxUnavailable as error:
+    print(error)
+finally:
+    slot.close()
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert expected in done.stdout, done.stderr

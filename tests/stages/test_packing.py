@@ -1,0 +1,131 @@
+"""Packing: no sample sees another, and labels stay with their tokens."""
+
+import random
+
+import pytest
+import torch
+from datasets import Dataset, load_from_disk
+from trl.data_utils import pack_dataset
+
+from alignment import models
+from alignment.stages.collator import PackedRows
+from alignment.stages.prepare import IGNORED, Rules, training_rows
+
+INIT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
+def _model(tokenizer):
+    """As stages train it: with a cache transformers would not look for samples in the positions."""
+    model = models.random_model(INIT, tokenizer, 0)
+    model.config.use_cache = False
+    return model
+
+
+def _samples(count, generator):
+    rows = []
+    for _ in range(count):
+        ids = [generator.randrange(256) for _ in range(generator.randint(2, 40))]
+        cut = generator.randrange(len(ids))
+        rows.append({"input_ids": ids, "labels": [IGNORED] * cut + ids[cut:]})
+    return rows
+
+
+def _pieces(packed):
+    for row in packed:
+        at = 0
+        for size in row["seq_lengths"]:
+            yield row["input_ids"][at : at + size], row["labels"][at : at + size]
+            at += size
+        assert at == len(row["input_ids"])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_logits_of_packed_samples_equal_those_of_each_alone(attention, tiny_tokenizer):
+    model = _model(tiny_tokenizer)
+    model.set_attn_implementation(attention)
+    samples = _samples(12, random.Random(0))
+    packed = pack_dataset(Dataset.from_list(samples), 64, "bfd")
+    batch = PackedRows(0)(list(packed))
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
+    compared = 0
+    for row, example in enumerate(packed):
+        at = 0
+        for size in example["seq_lengths"]:
+            alone = model(input_ids=torch.tensor([example["input_ids"][at : at + size]])).logits[0]
+            torch.testing.assert_close(logits[row, at : at + size], alone, rtol=1e-4, atol=1e-4)
+            at += size
+            compared += 1
+    assert compared == len(samples) > len(packed)
+
+
+def test_a_token_of_another_sample_changes_no_logit(tiny_tokenizer):
+    model = _model(tiny_tokenizer)
+    example = {"input_ids": [5, 6, 7, 8, 9, 10], "labels": [5, 6, 7, 8, 9, 10], "seq_lengths": [3, 3]}
+    other = {**example, "input_ids": [50, 60, 70, 8, 9, 10]}
+    with torch.no_grad():
+        first, second = (
+            model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
+            for batch in (PackedRows(0)([example]), PackedRows(0)([other]))
+        )
+    assert torch.equal(first[3:], second[3:])
+    assert not torch.equal(first[:3], second[:3])
+
+
+def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(tiny_tokenizer):
+    model = _model(tiny_tokenizer)
+    samples = _samples(10, random.Random(1))
+    with torch.no_grad():
+        total, count = 0.0, 0
+        for sample in samples:
+            targets = sum(label != IGNORED for label in sample["labels"][1:])
+            if targets:
+                ids, labels = (torch.tensor([sample[key]]) for key in ("input_ids", "labels"))
+                total += model(input_ids=ids, labels=labels).loss.item() * targets
+                count += targets
+        batch = PackedRows(0)(list(pack_dataset(Dataset.from_list(samples), 64, "bfd")))
+        assert int((batch["labels"][:, 1:] != IGNORED).sum()) == count
+        assert model(**batch).loss.item() == pytest.approx(total / count, rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split"])
+def test_packing_keeps_labels_with_their_tokens_and_loses_nothing(strategy):
+    samples = _samples(60, random.Random(2))
+    packed = pack_dataset(Dataset.from_list(samples), 64, strategy)
+    assert sorted(_pieces(packed)) == sorted((sample["input_ids"], sample["labels"]) for sample in samples)
+    assert max(len(row["input_ids"]) for row in packed) <= 64
+
+
+def test_padding_is_neither_learned_nor_mistaken_for_a_sample():
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [5, 6, 7], "seq_lengths": [3]},
+        {"input_ids": [8], "labels": [8], "seq_lengths": [1]},
+    ]
+    batch = PackedRows(99)(rows)
+    assert batch["input_ids"][1].tolist() == [8, 99, 99]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [IGNORED] * 3]
+
+
+def test_prepared_and_packed_rows_fill_their_length(tiny_tokenizer, tmp_path, source):
+    rows = source([{"text": "x = 1\n" * number} for number in range(1, 40)])
+    rules = Rules(128, "split", 0.0, 0.0, "lines", "bfd_split")
+    counts = training_rows([rows], tiny_tokenizer, rules, 0, tmp_path, tmp_path)
+    packed = load_from_disk(str(tmp_path / "train"))
+    assert counts["packed"] == len(packed) < counts["samples"]
+    assert counts["packing_efficiency"] > 0.9
+    assert sum(len(row["input_ids"]) for row in packed) == counts["tokens"]
+
+
+def test_unpacked_batches_of_trl_keep_our_labels(tiny_tokenizer):
+    """Without packing TRL's own collator makes the batches: it must not learn what we masked."""
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8, 9], "labels": [IGNORED, 9]}]
+    batch = DataCollatorForLanguageModeling(pad_token_id=0)(rows)
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [IGNORED, 9, IGNORED]]
