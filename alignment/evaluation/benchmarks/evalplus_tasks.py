@@ -55,7 +55,7 @@ def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
         from alignment.grading import Grader, Limits
 
         folder.mkdir(parents=True, exist_ok=True)
-        limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30)
+        limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, reply_bytes=512 << 20)
         with Grader(limits=limits) as grader, ThreadPoolExecutor(grader.workers) as threads:
 
             def compute(item: tuple[Row, Path]) -> None:
@@ -64,6 +64,8 @@ def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
                 program = row["prompt"] + row["canonical_solution"]
                 values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in inputs])
                 found[row["task_id"]] = values
+                if any("value" not in value for value in values):
+                    return  # not kept: the next start tries again
                 partial = path.with_name(f"{path.name}.{os.getpid()}")
                 partial.write_text(json.dumps(values))
                 partial.replace(path)
