@@ -15,7 +15,7 @@ from typing import Any
 
 from alignment.sandbox.inside import wire
 
-SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum", "intersection_array",  # noqa: E501
+SETS = ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly", "larg_nnum", "intersection_array",
         "find_dissimilar", "Diff")  # fmt: skip
 """MBPP+: the order of the result is not part of the task."""
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")

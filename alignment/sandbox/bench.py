@@ -57,7 +57,7 @@ def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
     else:
         test = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\n"
         rows = [
-            {"task_id": str(n), "prompt": "def f(x):\n", "canonical_solution": f"    return x * x + {n} - {n}\n", "test": test,  # noqa: E501
+            {"task_id": str(n), "prompt": "def f(x):\n", "canonical_solution": f"    return x * x + {n} - {n}\n", "test": test,
              "entry_point": "f"} for n in range(164)
         ]  # fmt: skip
     pairs = [(benchmarks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in rows]
@@ -149,15 +149,15 @@ def soak(count: int, workers: int) -> dict[str, Any]:
     asserts = {"kind": "asserts", "entry_point": "f", "tests": json.dumps({"code": "assert f(2) == 4"})}
     mix: list[Pair] = [
         (calls, "def f(x): return x * x"), (stdio, "print(1)"), (asserts, "def f(x): return x + x"),
-        (stdio, "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"),  # noqa: E501
-        (calls, "import os\ndef f(x): os._exit(0)"), (asserts, "import threading, time\nthreading.Thread(target=time.sleep, "  # noqa: E501
+        (stdio, "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"),
+        (calls, "import os\ndef f(x): os._exit(0)"), (asserts, "import threading, time\nthreading.Thread(target=time.sleep, "
          "args=(99,), daemon=True).start()\ndef f(x): return 4"), (stdio, "import sys\nsys.stdout.write('1' * 100000)"),
         (calls, "def f(x): return [x] * 1000"),
     ]  # fmt: skip
     mounts = Path("/proc/self/mounts").read_text()
-    files = set(os.listdir("/tmp"))  # noqa: PTH208
+    files = set(os.listdir("/tmp"))
     multiprocessing.active_children()
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = len(os.listdir("/proc/self/fd"))
     errors = passed = done = 0
     figures: dict[str, Any] = {"executions": count}
     with Grader(workers) as grader:
@@ -179,9 +179,9 @@ def soak(count: int, workers: int) -> dict[str, Any]:
     figures["processes_after"] = sum(Path(f"/proc/{pid}").exists() for pid in pids)
     figures["zombies_after"] = len(left)
     figures |= {
-        "passed": passed, "errors": errors, "descriptors_before": before, "descriptors_after": len(os.listdir("/proc/self/fd")),  # noqa: E501, PTH208
+        "passed": passed, "errors": errors, "descriptors_before": before, "descriptors_after": len(os.listdir("/proc/self/fd")),
         "mounts_changed": Path("/proc/self/mounts").read_text() != mounts,
-        "new_temporary_files": sorted(set(os.listdir("/tmp")) - files)[:20],  # noqa: PTH208
+        "new_temporary_files": sorted(set(os.listdir("/tmp")) - files)[:20],
         "own_memory_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }  # fmt: skip
     return figures
@@ -206,7 +206,7 @@ def main() -> None:
     print(f"{arguments.workers} workers")
     for row in rows:
         print(
-            f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"  # noqa: E501
+            f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"
         )
 
 

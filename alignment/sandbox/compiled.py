@@ -113,7 +113,7 @@ def _store(entry: Path, compiled: Compiled) -> None:
     descriptor, name = tempfile.mkstemp(dir=entry.parent)
     with os.fdopen(descriptor, "wb") as file:
         file.write(json.dumps(header).encode() + b"\n" + b"".join(data for _, data in compiled.files))
-    os.replace(name, entry)  # noqa: PTH105
+    os.replace(name, entry)
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
@@ -163,7 +163,7 @@ def _precompiled(
 def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]) -> Job:
     """The job that runs a compiled program."""
     header = {
-        "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),  # noqa: E501
+        "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),
         "environment": {**tools.language.environment, **environment}, "collect": [],
     }  # fmt: skip
     size = sum(len(data) for _, data in compiled.files)

@@ -67,7 +67,7 @@ LANGUAGES: dict[str, Language] = {
             "java", "Main.java", "javac", ("{folder}/java", "-ea", *JAVA_SMALL, "-cp", f".:{JAVATUPLES}", "{name}"),
             ("default-jdk-headless",),
             "public class Main { public static void main(String[] a) { System.out.println(6 * 7); } }",
-            compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),  # noqa: E501
+            compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),
             collect=("*.class",), version=("-version",), address_space=False, memory_bytes=2 << 30,
         ),
         Language(
@@ -107,7 +107,7 @@ LANGUAGES: dict[str, Language] = {
         ),
     )
 }  # fmt: skip
-ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "shell": "bash", "cs": "csharp", "c#": "csharp",  # noqa: E501
+ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "shell": "bash", "cs": "csharp", "c#": "csharp",
            "golang": "go", "rs": "rust", "rb": "ruby", "pl": "perl", "py": "python"}  # fmt: skip
 
 

@@ -28,8 +28,8 @@ START_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
 SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
-WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",  # noqa: E501
-        "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",  # noqa: E501
+WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
+        "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
 PATH = "/usr/local/bin:/usr/bin:/bin"
 

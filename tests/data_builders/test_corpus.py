@@ -260,7 +260,7 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
         {"cell_type": "markdown", "source": ["# Title\n", words]},
         {
             "cell_type": "code",
-            "source": "%matplotlib inline\nprint(40 + 2)",
+            "source": "%matplotlib inline\nfirst = 40\nsecond = 2\nprint(first + second)",
             "outputs": [{"output_type": "stream", "text": ["42\n"]}],
         },
     ]
@@ -269,7 +269,10 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
     rows = {row["kind"]: row for row in read_rows(tmp_path / "out")}
     compile(rows["code"]["text"], "n.py", "exec")
     assert rows["code"]["language"] == "python" and "# %matplotlib inline" in rows["code"]["text"]
-    assert "```python\n%matplotlib inline\nprint(40 + 2)\n```\n\n```output\n42\n```" in rows["notebook"]["text"]
+    assert (
+        "```python\n%matplotlib inline\nfirst = 40\nsecond = 2\nprint(first + second)\n```\n\n```output\n42\n```"
+        in rows["notebook"]["text"]
+    )
 
 
 def test_any_number_of_workers_gives_identical_bytes(repository: MakeRepository, tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Programs that reach for what is not theirs. Each prints WON where it got hold of it; none may."""
 
 REACH = {

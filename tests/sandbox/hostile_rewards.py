@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Programs that want to be paid without solving the task: to square a number. None solves it; none may pass."""
 
 AGAINST_ASSERTS = {

@@ -54,7 +54,7 @@ def test_programs_run_and_their_folder_is_removed() -> None:
     finally:
         slot.close()
     assert run.code == 0, run
-    assert not os.path.exists(run.stdout.decode().strip())  # noqa: PTH110
+    assert not os.path.exists(run.stdout.decode().strip())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="refusing namespaces to a child needs root")
@@ -81,6 +81,6 @@ except SandboxUnavailable as error:
     print(error)
 finally:
     slot.close()
-"""  # noqa: PTH109
+"""
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert expected in done.stdout, done.stderr

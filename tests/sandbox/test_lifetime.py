@@ -130,7 +130,7 @@ def test_works_as_a_plain_user(tmp_path: Path) -> None:
         "with Grader(workers=1) as g: print(g.grade_many([(task, 'print(1)')])[0].status)\n"
     )
     done = subprocess.run(
-        [interpreter, "-c", text], cwd=tmp_path, capture_output=True, text=True, user=65534, group=65534, extra_groups=[],  # noqa: E501
+        [interpreter, "-c", text], cwd=tmp_path, capture_output=True, text=True, user=65534, group=65534, extra_groups=[],
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=False,
     )  # fmt: skip
     if "refused to make the sandbox" in done.stderr:

@@ -85,7 +85,7 @@ class Jail:
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             if self.abi:
                 readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
-                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]  # noqa: PTH109
+                writable = ["/tmp", "/dev"] if self.namespaces else [os.getcwd(), *ALONE_WRITABLE]
                 landlock.restrict(readable, writable, self.abi)
             kernel.drop_capabilities()
             seccomp.apply(self.filter)

@@ -188,8 +188,8 @@ def _waited(pid: int) -> float:
     longest = 0
     for process in _tree(pid):
         try:
-            for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
-                with open(f"/proc/{process}/task/{thread}/schedstat") as file:  # noqa: PTH123
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
                     longest = max(longest, int(file.read().split()[1]))
         except (OSError, IndexError):
             continue

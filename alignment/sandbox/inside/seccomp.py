@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "lookup_dcookie": (212, 18),
     "vhangup": (153, 58), "nfsservctl": (180, 42), "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None),
     "socket": (41, 198), "bind": (49, 200), "listen": (50, 201), "connect": (42, 203), "accept": (43, 202),
-    "accept4": (288, 242), "lsm_set_self_attr": (460, 460), "migrate_pages": (256, 238), "move_pages": (279, 239), "vmsplice": (278, 75),  # noqa: E501
+    "accept4": (288, 242), "lsm_set_self_attr": (460, 460), "migrate_pages": (256, 238), "move_pages": (279, 239), "vmsplice": (278, 75),
     "mbind": (237, 235), "set_mempolicy": (238, 237),
 }  # fmt: skip
 NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* that clone() can carry, CLONE_NEWTIME among them

@@ -41,7 +41,7 @@ def build(extra: list[str], hidden: list[str]) -> None:
         _show(seen, path, root)
     etc = root / "etc"
     etc.mkdir()
-    for name in (*ETC, *(item for item in os.listdir(f"{seen}/etc") if item.startswith("java"))):  # noqa: PTH208
+    for name in (*ETC, *(item for item in os.listdir(f"{seen}/etc") if item.startswith("java"))):
         _show(seen, f"/etc/{name}", root)
     user, group = os.getuid(), os.getgid()
     (etc / "passwd").write_text(f"sandbox:x:{user}:{group}::/tmp:/bin/sh\n")
@@ -84,7 +84,7 @@ def _show(seen: str, path: str, root: Path) -> None:
     if source.is_symlink():
         if not target.is_symlink() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(os.readlink(source))  # noqa: PTH115
+            target.symlink_to(os.readlink(source))
         return
     if not source.exists() or target.exists():
         return  # not on this machine, or inside a folder that is shown already
