@@ -256,11 +256,12 @@ def test_licences_come_from_files_and_headers_and_obey_the_policy(repository: Ma
 
 def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeRepository, tmp_path: Path) -> None:
     words = " ".join(f"explanation{number}" for number in range(12))
+    code = "\n".join(f"value_{number} = compute({number})" for number in range(12))
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", words]},
         {
             "cell_type": "code",
-            "source": "%matplotlib inline\nfirst = 40\nsecond = 2\nprint(first + second)",
+            "source": f"%matplotlib inline\n{code}",
             "outputs": [{"output_type": "stream", "text": ["42\n"]}],
         },
     ]
@@ -269,10 +270,7 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
     rows = {row["kind"]: row for row in read_rows(tmp_path / "out")}
     compile(rows["code"]["text"], "n.py", "exec")
     assert rows["code"]["language"] == "python" and "# %matplotlib inline" in rows["code"]["text"]
-    assert (
-        "```python\n%matplotlib inline\nfirst = 40\nsecond = 2\nprint(first + second)\n```\n\n```output\n42\n```"
-        in rows["notebook"]["text"]
-    )
+    assert f"```python\n%matplotlib inline\n{code}\n```\n\n```output\n42\n```" in rows["notebook"]["text"]
 
 
 def test_any_number_of_workers_gives_identical_bytes(repository: MakeRepository, tmp_path: Path) -> None:
