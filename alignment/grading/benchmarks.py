@@ -110,26 +110,13 @@ _SAFE = {"complex": complex, "set": set, "dict": dict, "float": float, "int": in
 
 def _shaped(value: Any, examples: list[Any]) -> Any:
     """A JSON value with the types of the examples: lists become tuples or sets, text complex numbers, keys integers."""
-    if isinstance(value, str) and any(isinstance(example, complex) for example in examples):
-        return complex(value)
+    if isinstance(value, str) and examples and not any(isinstance(example, str) for example in examples):
+        try:
+            return complex(value)
+        except ValueError:
+            return value
     if isinstance(value, list):
-        containers = [example for example in examples if isinstance(example, list | tuple | set | frozenset)]
-        same = [example for example in containers if len(example) == len(value)]
-        inner = [
-            _shaped(
-                item,
-                [list(example)[index] for example in same if isinstance(example, tuple)]
-                if same and all(isinstance(example, tuple) for example in containers)
-                else [element for example in containers for element in example],
-            )
-            for index, item in enumerate(value)
-        ]
-        kinds = {type(example) for example in containers}
-        if kinds == {tuple}:
-            return tuple(inner)
-        if kinds == {set}:
-            return set(inner)
-        return inner
+        return _shaped_list(value, [item for item in examples if isinstance(item, list | tuple | set | frozenset)])
     if isinstance(value, dict):
         dicts = [example for example in examples if isinstance(example, dict)]
         if dicts == [] and any(isinstance(example, set) for example in examples):
@@ -139,6 +126,21 @@ def _shaped(value: Any, examples: list[Any]) -> Any:
         whole = keys == {int} and all(key.lstrip("-").isdigit() for key in value)
         return {int(key) if whole else key: _shaped(item, items) for key, item in value.items()}
     return value
+
+
+def _shaped_list(value: list[Any], containers: list[Any]) -> Any:
+    kinds = {type(example) for example in containers}
+    all_items = [element for example in containers for element in example]
+    inner = []
+    for index, item in enumerate(value):
+        aligned = [
+            example[index] for example in containers if isinstance(example, tuple) and len(example) == len(value)
+        ]
+        fits = kinds == {tuple} and any(isinstance(found, list | tuple) == isinstance(item, list) for found in aligned)
+        found = aligned if fits else all_items
+        nested = isinstance(item, list) and not any(isinstance(element, list | tuple | set) for element in found)
+        inner.append(_shaped_list(item, containers) if nested and kinds == {tuple} else _shaped(item, found))
+    return tuple(inner) if kinds == {tuple} else set(inner) if kinds == {set} else inner
 
 
 def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any], source: str) -> dict[str, Any]:
