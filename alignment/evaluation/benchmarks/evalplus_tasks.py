@@ -7,6 +7,7 @@ cache (`expected/` beside the benchmarks). How values are compared is `alignment
 from __future__ import annotations
 
 import json
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +17,13 @@ from alignment.evaluation.home import cache_folder
 from alignment.evaluation.problem import Row
 from alignment.evaluation.store import digest
 
+logger = logging.getLogger(__name__)
+
 
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Row]:
     """Tasks by id; `plus` adds the extended inputs to those of the original benchmark.
 
-    ValueError where a reference solution gives no value for one of its own inputs.
+    An input for which the reference solution gives no value is left out, with a warning.
     """
     from alignment.grading.benchmarks import plus_task
 
@@ -29,13 +32,17 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Ro
     for row in rows:
         inputs = [*row["base_input"], *(row["plus_input"] if plus else [])]
         values = expected[row["task_id"]][: len(inputs)]
-        if any("value" not in value for value in values):
-            raise ValueError(
-                f"{row['task_id']}: its own reference solution gives no value for input "
-                f"{next(number for number, value in enumerate(values) if 'value' not in value)}: "
-                f"{next(value for value in values if 'value' not in value)}"
-            )
-        tasks[row["task_id"]] = plus_task(row, inputs, [value["value"] for value in values], dataset + "+")
+        told = [(case, value["value"]) for case, value in zip(inputs, values, strict=True) if "value" in value]
+        if len(told) < len(inputs):
+            problem = next(value for value in values if "value" not in value)
+            logger.warning(
+                "%s: its reference solution gives no value for %d of %d inputs (%s): they are left out",
+                row["task_id"], len(inputs) - len(told), len(inputs), str(problem)[:200],
+            )  # fmt: skip
+        if not told:
+            raise ValueError(f"{row['task_id']}: its own reference solution gives no value for any input")
+        cases, results = [case for case, _ in told], [value for _, value in told]
+        tasks[row["task_id"]] = plus_task(row, cases, results, dataset + "+")
     return tasks
 
 
