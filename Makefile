@@ -14,9 +14,9 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# What CI runs: also the tests that take minutes.
+# What CI runs: also the tests that take minutes (`pytest -m nightly` has those that take longer).
 test-all: setup
-	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not nightly" $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -29,7 +29,10 @@ def alone(make_workshop):
     return losses(folder)
 
 
-@pytest.mark.parametrize("config", ["ddp", "zero2", "zero3"])
+@pytest.mark.parametrize(
+    "config",
+    ["ddp", pytest.param("zero2", marks=pytest.mark.nightly), pytest.param("zero3", marks=pytest.mark.nightly)],
+)
 def test_two_processes_follow_one_with_the_doubled_batch(config, alone, make_workshop):
     folder = make_workshop()
     done = tiny.launch(recipe(folder, "sft", batch=2), config=config, processes=2)

@@ -8,7 +8,7 @@ import tiny
 
 from alignment.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def test_one_step_of_every_stage_at_the_exact_shape(tmp_path, data_dir):

@@ -9,7 +9,7 @@ import time
 import pytest
 import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 # Where to strike: a file that appears while the run goes on, in the order of the run; the last chances of a stage too.
 MOMENTS = [

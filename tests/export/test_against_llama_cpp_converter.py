@@ -20,7 +20,7 @@ from alignment.export.checkpoint import open_checkpoint
 from alignment.export.gguf_file import write_gguf
 from alignment.export.levels import get_level
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 # The converter knows pre-tokenizers by a hash over the tokens of one text, which differ for every tiny vocabulary.
 CONVERT = """

@@ -17,7 +17,7 @@ from alignment.export.gguf_file import write_gguf
 from alignment.export.imatrix import read_imatrix, write_imatrix
 from alignment.export.levels import LEVELS, get_level
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 QUANTIZE = """
 import ctypes, sys

@@ -23,7 +23,7 @@ def environment() -> str:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("target", "settings", "method"),
     [
