@@ -13,7 +13,7 @@ SCORES = {"java": 38.61, "cpp": 42.86, "js": 47.83, "cs": 48.73, "php": 44.1, "s
 TOOLS = {"java": "javac", "cpp": "g++", "js": "node", "cs": "mcs", "php": "php", "sh": "bash", "ts": "tsc"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "scores"),
     [("humaneval", {"humaneval": 43.9, "humaneval+": 36.6}), ("mbpp", {"mbpp": 69.2, "mbpp+": 58.6})],
@@ -24,7 +24,7 @@ def test_python_scores_are_the_published_ones(data_dir, tmp_path, name, scores):
     assert {document["benchmark"]: document["value"] for document in documents} == pytest.approx(scores, abs=0.6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("short", ["sh", "php", "js"])
 def test_multipl_e_verdicts_agree_on_a_seeded_part(data_dir, tmp_path, short):
     """All of a language: `align evaluate --completions .../multipl_e/java.json --json`; it takes minutes."""
