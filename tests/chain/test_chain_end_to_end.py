@@ -5,6 +5,8 @@ import json
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 BUILT = {
     "modules": 60,
     "repositories": 6,
