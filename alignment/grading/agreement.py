@@ -17,7 +17,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def data_folder() -> Path:
     return folder
 
 
-def _compared(name: str, rows: list[tuple[str, bool, str, Verdict | None, bool]]) -> Agreement:
+def _compared(name: str, rows: Sequence[tuple[str, bool, str, Verdict | None, bool]]) -> Agreement:
     """rows: task, published verdict, its text, ours, whether it passed."""
     different = [
         Disagreement(task, f"{'passed' if theirs else 'failed'}: {text[:200]}", "passed" if ours else "failed",

@@ -76,7 +76,7 @@ def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path, out: Path) -> 
     from datasets import Dataset
 
     counted: Counter[str] = Counter()
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for source in stage.data:
         for number, row in enumerate(row_files.read(Path(source.data), source.rows)):
             where = f"{source.data}, row {number + 1}"
