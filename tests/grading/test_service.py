@@ -68,7 +68,7 @@ def test_bad_requests_are_answered_with_400(address: str, body: bytes) -> None:
 
 def test_a_full_queue_says_when_to_come_back(address: str) -> None:
     slow = json.dumps({"task": TASK, "program": "import time\ndef f(x): time.sleep(2); return 4"}).encode()
-    threads = [threading.Thread(target=_status, args=(address, slow)) for _ in range(2)]
+    threads = [threading.Thread(target=_status, args=(address, slow)) for _ in range(8)]
     for thread in threads:
         thread.start()
     seen = set()
