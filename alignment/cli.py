@@ -9,6 +9,7 @@ align status RECIPE           what is done, and the ladder so far
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -125,7 +126,9 @@ def _refused(recipe: Recipe) -> list[str]:
     from alignment.recipe import TrainingStage
     from alignment.stages.configs import refusals
 
-    return refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+    # DeepSpeed logs to stdout when it is imported; stdout belongs to our one document.
+    with contextlib.redirect_stdout(sys.stderr):
+        return refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
 
 
 def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[dict[str, Any]]]:

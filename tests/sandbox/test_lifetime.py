@@ -138,7 +138,7 @@ def test_works_as_a_plain_user(tmp_path: Path) -> None:
     assert done.stdout.strip() == "passed", done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_long_soak_leaks_nothing() -> None:
     from alignment.sandbox.bench import soak
 
