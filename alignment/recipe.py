@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
 from alignment import trainer_fields
-from alignment.source import Problem, RecipeError, Source, display
+from alignment.source import Problem, RecipeError, Source, Text, display
 from alignment.source import load as load_source
 from alignment.source import override as override_source
 
@@ -362,6 +362,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     source = load_source(path)
     for assignment in overrides:
         source = override_source(source, assignment)
+    if isinstance(source.value, dict) and "output" not in source.value:
+        beside = Text("runs")  # beside the recipe, like every path it does not say otherwise of
+        beside.origin = path.resolve()
+        source.value["output"] = beside
     return validate(source)
 
 

@@ -160,3 +160,14 @@ def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
     counts |= dict(long_conversations=2, rl_tasks=2, heldout_tasks=2, vocab_size=400)
     builders.function("synthetic")(tmp_path, seed=0, **counts)
     assert {path.name for path in tmp_path.iterdir()} == set(builders.OUTPUTS["synthetic"])
+
+
+def test_output_is_beside_the_recipe_where_it_does_not_say(tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: r\nmodel: {path: Qwen/Qwen2.5-Coder-0.5B}\n"
+        "stages: [{name: p, kind: pretrain, data: [{data: rows.jsonl}]}]\n"
+    )
+    monkeypatch.chdir("/")
+    assert load(recipe).folder == tmp_path / "runs" / "r"
