@@ -15,11 +15,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment import __version__
 from alignment import commands as more
 from alignment.recipe import Recipe, RecipeError, load
+
+if TYPE_CHECKING:
+    from alignment.plan import Step
 
 
 def parser() -> argparse.ArgumentParser:
@@ -131,12 +134,12 @@ def _refused(recipe: Recipe) -> list[str]:
         return refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
 
 
-def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[dict[str, Any]]]:
+def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict[str, Any]]]:
     from alignment.plan import plan
 
     recipe = load(arguments.recipe, arguments.overrides)
-    rows = []
-    for step in plan(recipe):
+    steps, rows = plan(recipe), []
+    for step in steps:
         artifact = step.artifact()
         state = "done" if artifact else ("begun" if step.folder.exists() else "to do")
         rows.append(
@@ -150,11 +153,11 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[dict[str, Any]]]
                 "seconds": (artifact or {}).get("seconds"),
             }
         )
-    return recipe, rows
+    return recipe, steps, rows
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    recipe, rows = _steps(arguments)
+    recipe, _, rows = _steps(arguments)
     if arguments.json:
         print(json.dumps({"name": recipe.name, "folder": str(recipe.folder), "steps": rows}, indent=2))
     else:
@@ -165,10 +168,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from alignment import ladder
-    from alignment.plan import plan
 
-    recipe, rows = _steps(arguments)
-    steps = plan(recipe)
+    recipe, steps, rows = _steps(arguments)
     if arguments.json:
         document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, "ladder": ladder.rungs(steps)}
         print(json.dumps(document, indent=2))

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["SECRET_TOKEN"] = "trainer-secret-token"  # what hostile programs look for
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ALIGN_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -45,3 +46,18 @@ def tiny_tokenizer(tiny_tokenizer_dir):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+
+
+@pytest.fixture(scope="session")
+def grader():
+    """One grader for all tests: a sandbox takes a fraction of a second to start."""
+    from alignment.grading import Grader, Limits
+    from alignment.sandbox import SandboxUnavailable
+
+    with Grader(workers=2, limits=Limits(cpu_seconds=3, wall_seconds=4)) as made:
+        task = {"kind": "calls", "tests": '{"cases": [{"args": [], "expected": 1}]}', "entry_point": "f"}
+        try:
+            made.grade_many([(task, "def f(): return 1")])
+        except SandboxUnavailable as error:
+            pytest.skip(f"this machine refuses the sandbox: {error}")
+        yield made

@@ -50,6 +50,13 @@ class Engine(Protocol):
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]: ...
 
 
+def split_by_length(jobs: Sequence[Job], max_length: int) -> tuple[list[Job], list[tuple[Job, Completion]]]:
+    """Jobs whose prompt leaves room for a token, and the others, already answered."""
+    fitting = [job for job in jobs if len(job.ids) + 1 <= max_length]
+    answered = [(job, Completion("", 0, "prompt_too_long")) for job in jobs if len(job.ids) + 1 > max_length]
+    return fitting, answered
+
+
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """`text` before the first stop string, and whether there was one."""
     found = [index for index in (text.find(string) for string in stop) if index >= 0]
@@ -88,12 +95,8 @@ class TransformersEngine:
         """Longest prompts first, so that what does not fit into memory shows at once."""
         import torch
 
-        fitting = []
-        for job in jobs:
-            if len(job.ids) + 1 > self.max_length:
-                yield job, Completion("", 0, "prompt_too_long")
-            else:
-                fitting.append(job)
+        fitting, too_long = split_by_length(jobs, self.max_length)
+        yield from too_long
         waiting = sorted(fitting, key=lambda job: (-len(job.ids), job.key))
         limit = self.batch_size
         while waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from alignment.evaluation.generate import Completion, Job, end_ids
+from alignment.evaluation.generate import Completion, Job, end_ids, split_by_length
 
 CHUNK = 1024
 """Jobs handed over at once: what an interrupted run loses at most."""
@@ -32,12 +32,8 @@ class VllmEngine:
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]:
         from vllm import SamplingParams
 
-        fitting = []
-        for job in jobs:
-            if len(job.ids) + 1 > self.max_length:
-                yield job, Completion("", 0, "prompt_too_long")
-            else:
-                fitting.append(job)
+        fitting, too_long = split_by_length(jobs, self.max_length)
+        yield from too_long
         for start in range(0, len(fitting), CHUNK):
             chunk = fitting[start : start + CHUNK]
             sampling = [
