@@ -6,6 +6,7 @@ held-out function is a composition that training never shows, made of steps that
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,10 @@ class Composition:
         return render(
             name, self.argument, self.summary() if summary is None else summary, self.steps(), VARIABLES[self.gives]
         )
+
+    def unmarked_source(self, name: str) -> str:
+        """The function as most code is: a docstring and lines, without the marks that tie them together."""
+        return re.sub(r" #\d|    #\d\n", "", self.source(name))
 
 
 def render(name: str, argument: str, summary: str, steps: list[str], returned: str) -> str:

@@ -91,13 +91,15 @@ def _instruction(composition: Composition, generator: random.Random) -> str:
 def file_problem(composition: Composition, generator: random.Random, functions: int) -> Problem:
     """A problem with the file that its function will join, shown behind the instruction.
 
+    The functions of the file carry no marks: the only ones in the prompt are the instruction's, far from the answer.
+
     Args:
         composition: All steps.
         generator: Source of every choice.
         functions: How many functions the file has: they decide how far the answer stands from what it must do.
     """
     sources = [
-        draw_composition(generator, generator.choice((1, 2)), "train").source(other)
+        draw_composition(generator, generator.choice((1, 2)), "train").unmarked_source(other)
         for other in draw_names(generator, functions)
     ]
     prompt = (

@@ -34,7 +34,7 @@ def build(
     file_conversations: int = 2000,
     long_conversations: int = 1500,
     short_functions: list[int] = [1, 2],  # noqa: B006 - read only
-    long_functions: list[int] = [8, 13],  # noqa: B006
+    long_functions: list[int] = [6, 9],  # noqa: B006
     rl_tasks: int = 600,
     heldout_tasks: int = 300,
     vocab_size: int = 1024,
