@@ -3,7 +3,9 @@
 import re
 from html.parser import HTMLParser
 
-from alignment import charts
+import pytest
+
+from alignment import charts, picture
 
 RUNGS = [
     {"stage": "base", "metric": "m", "value": 0.0, "low": 0.0, "high": 1.2, "n": 300, "seed": 1},
@@ -43,3 +45,20 @@ def test_svg_is_well_formed():
     parser = Counter()
     parser.feed(charts.curve([(1, 2.0), (5, 1.0), (9, 0.2)]))
     assert parser.depth == 0
+
+
+def test_the_picture_of_several_seeds_has_every_seed_and_the_mean_of_each_stage():
+    other = [{**RUNGS[0]}, {**RUNGS[1], "value": 71.3}]
+    drawn = picture.draw([RUNGS, other], ["m"])
+    assert drawn.count("<circle") == 4
+    assert re.findall(r'class="value">(\d+)<', drawn) == ["0", "66"]
+
+
+def test_ladders_of_different_stages_are_not_drawn_as_one():
+    with pytest.raises(ValueError, match="differ in their stages"):
+        picture.draw([RUNGS, RUNGS[:1]], ["m"])
+
+
+def test_a_metric_that_no_ladder_has_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match="no metric `n`; there are m"):
+        picture.draw([RUNGS], ["n"])
