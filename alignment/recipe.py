@@ -187,6 +187,8 @@ class Benchmark(Settings):
     limit: Positive | None = None
     """Only this many tasks."""
     batch_size: Positive | None = None
+    allow_overlap: Annotated[str, Field(min_length=10, max_length=300)] | None = None
+    """Why training rows may share text with this benchmark. Without a reason, rows that do are removed everywhere."""
 
 
 class Sandbox(Settings):
@@ -344,6 +346,8 @@ class Recipe(Settings):
     model: BaseModelSettings
     stages: list[AnyStage] = Field(min_length=1)
     evaluate: list[Benchmark] = Field(default_factory=list)
+    decontaminate: list[Ref] = Field(default_factory=list)
+    """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
     sandbox: Sandbox = Sandbox()
     tracking: Tracking = Tracking()
     contract: Contract = Contract()

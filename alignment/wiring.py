@@ -68,6 +68,14 @@ def base_references(recipe: Recipe) -> list[tuple[tuple[Key, ...], Reference]]:
     return found
 
 
+def benchmarks(recipe: Recipe) -> Iterator[Benchmark]:
+    """All benchmarks that the recipe measures anything on."""
+    yield from recipe.evaluate
+    for stage in recipe.stages:
+        if isinstance(stage, EvaluateStage):
+            yield from stage.benchmarks
+
+
 def is_hub_name(reference: Reference) -> bool:
     """`owner/name` that is no folder here: a model or dataset on the hub."""
     return (
@@ -93,6 +101,7 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
             yield from _check_reference(recipe, here + path, reference, names[:index], names, hub=False)
         yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
     yield from _check_evaluate(recipe, names)
+    yield from _check_decontamination(recipe, names)
     yield from _check_gates(recipe)
 
 
@@ -153,6 +162,26 @@ def _check_evaluate(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
                 recipe, ("evaluate", index, "data"), benchmark.data, earlier, names, hub=False,
                 before="the first training stage",
             )  # fmt: skip
+
+
+def _check_decontamination(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
+    """Whatever training data is held against must be there before the first training stage."""
+    first = first_training(recipe)
+    if recipe.decontaminate and first == len(names):
+        yield ("decontaminate",), "is for training data, and no stage trains: leave it out"
+        return
+    for index, reference in enumerate(recipe.decontaminate):
+        yield from _check_reference(
+            recipe, ("decontaminate", index), reference, names[:first], names, hub=False,
+            before="the first training stage",
+        )  # fmt: skip
+    for index, stage in enumerate(recipe.stages):
+        for position, benchmark in enumerate(stage.benchmarks if isinstance(stage, EvaluateStage) else []):
+            made = benchmark.data.stage(names[:index]) if benchmark.data is not None else None
+            if made in names[first:] and benchmark.allow_overlap is None:
+                place: tuple[Key, ...] = ("stages", index, "benchmarks", position, "data")
+                yield place, (f"stage {made!r} makes these rows after training has begun, so that training data can't be "
+                              "held against them: move it up, or give `allow_overlap` with the reason")  # fmt: skip
 
 
 def _check_reference(
