@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from alignment.formats import escape_special_text
 from data_builders import git
-from data_builders.clean import shown
+from data_builders.clean import public, shown
 from data_builders.decontamination import Decontaminator
 from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.fim import row_random
@@ -106,12 +106,13 @@ def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
     return "\n".join(old[first : len(old) - tail]), "\n".join(new[first : len(new) - tail]), changed
 
 
-class _History:
+class History:
     """Reads the usable commits of repositories as rows, counting what is left out."""
 
     def __init__(self, form: str, settings: CommitSettings, licenses: LicensePolicy, seed: int) -> None:
         self.form, self.settings, self.licenses, self.seed = form, settings, licenses, seed
         self.filters = FilterSettings()
+        self.bytes = 0
         self.report: dict[str, Any] = {
             "commits_read": 0,
             "commits_left_out": Counter(),
@@ -140,7 +141,7 @@ class _History:
             versions, reason = self._versions(change, reader)
             if reason:
                 return None, reason
-            files.append((shown(change.path), *versions))
+            files.append((public(change.path), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
         redacted = redact(
@@ -167,6 +168,7 @@ class _History:
             content = reader.read(identifier)
             if content is None or len(content) > 4 * self.settings.max_file_characters:
                 return nothing, "unreadable" if content is None else "long_file"
+            self.bytes += len(content)
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"
@@ -242,7 +244,7 @@ def build_commits(
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
-        history = _History(form, chosen, policy, seed)
+        history = History(form, chosen, policy, seed)
         used = {"form": form, "limits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
                 "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
         history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]

@@ -69,8 +69,14 @@ def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> A
     return value
 
 
+NAMES = ("path", "repository", "source", "name")
+"""Columns that name where a row comes from; a file's name can hold a token, too."""
+
+
 def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any], Counter[str]]:
-    """The row without secrets in any of its texts."""
+    """The row without secrets in any of its texts and names."""
+    named = {key: redact_text(row[key]).text for key in NAMES if isinstance(row.get(key), str)}
+    row = row | named
     texts: list[str] = []
     _map_strings(row, None, texts)
     redacted = redact_text(SEPARATOR.join(texts), language)

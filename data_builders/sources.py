@@ -103,11 +103,11 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
         folders = [match for match in matches if match.is_dir()]
         if not folders:
             raise ValueError(f"no folder matches {location}")
-        return [(match, match.resolve().name) for match in folders]
+        return [(match, match.name) for match in folders]
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise ValueError(f"source {location} {what}; name a git repository or a folder")
-    return [(path, path.resolve().name)]
+    return [(path, (Path.cwd() / path).name or path.resolve().name)]
 
 
 def resolved_location(location: str, folder: Path) -> str:

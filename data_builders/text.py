@@ -24,6 +24,11 @@ from data_builders.dataset import read_many
 from data_builders.decontamination import Decontaminator
 from data_builders.rows import clean_stream
 
+PROSE_LANGUAGES = frozenset(
+    ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
+     "literate-coffeescript", "literate-haskell"]
+)  # fmt: skip
+"""What text is taken from. Rows of other languages are code: they are left out, and counted."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
@@ -74,6 +79,14 @@ def without_code(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def _prose(inputs: Sequence[Path], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in read_many(inputs):
+        if str(row.get("language") or "") in PROSE_LANGUAGES:
+            yield row
+        else:
+            left_out["code"] += 1
+
+
 def _build(
     inputs: Sequence[Path],
     out: Path,
@@ -117,7 +130,7 @@ def build_general(
     report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, report["left_out"]):
             original = row_text(row)
             text = without_code(original)
             report["with_code"] += text.strip() != original.strip()
@@ -146,7 +159,7 @@ def build_math(
     report: dict[str, Any] = {"left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, report["left_out"]):
             text = row_text(row)
             if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
                 yield _document(row, text, "math")
@@ -231,10 +244,11 @@ def _sieve(
     }
     survivors: Counter[str] = Counter({"input": 0, **dict.fromkeys(stages, 0)})
     survivor_bytes: Counter[str] = Counter(survivors)
-    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes}
+    left_out: Counter[str] = Counter()
+    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, left_out) if kind == "grounding" else read_many(inputs):
             text = row_text(row)
             survivors["input"] += 1
             survivor_bytes["input"] += len(text)
