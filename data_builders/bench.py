@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import sys
 import sysconfig
 import tempfile
@@ -94,7 +95,8 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
 
 def _cpu() -> float:
     """Seconds of CPU time of this process and of those it has waited for (git)."""
-    return sum(os.times()[:4])
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _staged(rows: list[dict[str, Any]]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data_builders.clean import Batch, Cleaned, CleanSettings, clean_batch, cut_batches, removal, skip_reason
-from data_builders.dataset import DatasetWriter
+from data_builders.dataset import DatasetWriter, most_first
 from data_builders.decontamination import Decontaminator
 from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates
 from data_builders.filters import FilterSettings, decode
@@ -87,7 +87,6 @@ def build_corpus(
             prints, redacted, escaped = _clean(plan, settings, store, removed, workers, progress)
             duplicates = find_duplicates(prints, lambda index: store[index]["text"], threshold) if deduplicate else []
             gone = {duplicate.index: duplicate for duplicate in duplicates}
-            counts: dict[str, Counter[str]] = defaultdict(Counter)
             for index, row in enumerate(store):
                 if index in gone:
                     of = store[gone[index].of]
@@ -95,15 +94,12 @@ def build_corpus(
                     detail = f"{of['repository']}/{of['path']} {gone[index].similarity}"
                     removed.add(removal(row["repository"], row["path"], reason, len(row["text"]), detail))
                     continue
-                for column in ("language", "license", "kind"):
-                    counts[column][row[column]] += 1
                 writer.write(row)
     report = {
         "files_read": plan.files, "bytes_read": plan.bytes, "escaped_special_text": escaped,
         "sources": [f"{item.name} {item.commit or 'folder'}" for item in repositories],
-        "languages": _sorted(counts["language"]), "licenses": _sorted(counts["license"]),
-        "kinds": _sorted(counts["kind"]),
-        "removed": _sorted(removed.reasons), "removed_bytes": _sorted(removed.bytes), "redacted": _sorted(redacted),
+        "removed": most_first(removed.reasons), "removed_bytes": most_first(removed.bytes),
+        "redacted": most_first(redacted),
         "benchmarks": dict(sorted(settings.decontaminator.sizes.items())) if settings.decontaminator else {},
     }  # fmt: skip
     used = {
@@ -120,11 +116,6 @@ def _known(names: Sequence[str], known: Sequence[str] | frozenset[str], what: st
         if name not in known:
             raise ValueError(f"{name!r} is no {what}; known: {', '.join(sorted(known))}")
     return list(names)
-
-
-def _sorted(counter: Counter[str]) -> dict[str, int]:
-    """Largest first, equal ones by name."""
-    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 class _Removed:

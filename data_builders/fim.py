@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alignment.formats import FimMode, escape_special_text, fim_document
-from data_builders.dataset import DatasetWriter, read_many
+from data_builders.dataset import DatasetWriter, lineage, read_many
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
 from data_builders.spans import random_span, syntax_span
@@ -139,5 +139,5 @@ def build_fim(
             counts[row["format"]] += 1
             writer.write(row)
         shown.advance(len(made))
-    report = {"formats": dict(sorted(counts.items()))}
+    report = {"sources": lineage(inputs), "formats": dict(sorted(counts.items()))}
     return writer.finish("Fill-in-the-middle documents", {"fim": asdict(chosen), "seed": seed}, report)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_builders.dataset import DatasetWriter, data_files, read_rows, write_atomically
+from data_builders.dataset import DatasetWriter, data_files, lineage, read_rows, write_atomically
 from data_builders.fim import batches
 from data_builders.parallel import Progress
 from data_builders.rows import document_text, extra_columns, kind_of
@@ -213,6 +213,7 @@ def _write(
             writer.write(store[first[name] + index] | {"part": name, "tokens": lengths[name][index]})
     total = sum(reached.values())
     report = {
+        "sources": [f"{name}: {said}" for name, part in parts.items() for said in lineage(part.paths)],
         "tokens": total, "exact_lengths": exact,
         "part_tokens": reached,
         "part_shares": {name: round(count / total, 6) if total else 0.0 for name, count in reached.items()},

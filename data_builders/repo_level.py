@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from alignment.formats import escape_special_text, repo_document, repo_fim_document
-from data_builders.dataset import DatasetWriter, read_many
+from data_builders.dataset import DatasetWriter, lineage, read_many
 from data_builders.fim import FimSettings, cut
 from data_builders.imports import Resolver, imports
 from data_builders.parallel import Progress
@@ -225,7 +225,7 @@ def build_repo_level(
                 counts[made.get("format", "files")] += 1
                 writer.write(made)
             shown.advance(len(store))
-    report = {"repositories": len(seen), "formats": dict(sorted(counts.items())), "exact_lengths": counter.exact}
+    report = {"sources": lineage(inputs), "repositories": len(seen), "formats": dict(sorted(counts.items())), "exact_lengths": counter.exact}
     used = {
         "max_length": max_length,
         "tokenizer": Path(tokenizer).name if tokenizer else None,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_builders.dataset import SCHEMAS, DatasetWriter, read_many
+from data_builders.dataset import SCHEMAS, DatasetWriter, lineage, read_many
 from data_builders.decontamination import IGNORED_KEYS, Decontaminator, row_text
 from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.fim import batches
@@ -143,6 +143,7 @@ def build_clean(
         threshold=threshold,
         workers=workers,
         progress=progress,
+        report={"sources": lineage(inputs)},
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from alignment.formats import escape_special_text
 from data_builders.classifier import Classifier, train_from
-from data_builders.dataset import read_many
+from data_builders.dataset import lineage, read_many
 from data_builders.decontamination import Decontaminator
 from data_builders.rows import clean_stream
 
@@ -98,7 +98,7 @@ def _build(
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
-    report["sources"] = [Path(path).name for path in inputs]
+    report["sources"] = lineage(inputs)
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
         rows,

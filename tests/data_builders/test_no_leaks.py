@@ -161,3 +161,14 @@ def test_any_number_of_workers_writes_identical_bytes_in_every_dataset(
 ) -> None:
     for one, more in zip(built, build_all(tmp_path / "more", firm, workers), strict=True):
         assert hashes(one) == hashes(more), one.name
+
+
+def test_every_card_names_sources_commits_counts_settings_and_hash(built: list[Path], firm: Path) -> None:
+    head = git(firm, "rev-parse", "HEAD")
+    for folder in built:
+        card = (folder / "README.md").read_text()
+        report = json.loads((folder / "report.json").read_text())
+        assert report["sha256"] in card and "## Settings" in card and "## Sources" in card, folder.name
+        assert head in card or folder.name == "pull_requests", folder.name
+        assert "## Removed" in card or folder.name in ("fim", "repo_level", "mixture"), folder.name
+        assert "## Languages" in card or report["rows_kind"] == "conversation", folder.name
