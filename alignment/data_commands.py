@@ -9,11 +9,12 @@ align show DATASET [-n 5] [--kind notebook]            look at rows
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import os
 import re
-import sys
+import shutil
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--workers", type=int, help="processes (default: one a core); the result does not depend on it")
+    build.add_argument(
+        "--engine", choices=("local", "ray"), help="run on datatrove's local executor, or on a Ray cluster"
+    )
+    build.add_argument("--tasks", type=int, default=16, help="with --engine: into how many tasks work is cut")
     build.add_argument("--list", action="store_true", help="name all builders")
     build.add_argument("--settings", action="store_true", help="what the builder can be told")
     build.add_argument("--json", action="store_true", help="print one JSON document")
@@ -71,15 +76,29 @@ def _build(arguments: argparse.Namespace) -> int:
         raise ValueError("say with --out where the dataset goes")
     workers = arguments.workers or len(os.sched_getaffinity(0))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    summary = builders.call(
-        stage, arguments.out.resolve(), seed=arguments.seed, workers=workers, progress=None if sys.stderr.isatty() else False
-    )  # fmt: skip
+    out = arguments.out.resolve()
+    with _engine(arguments, out / "engine", workers):
+        summary = builders.call(stage, out, seed=arguments.seed, workers=workers, **_clones(arguments, out))
+    shutil.rmtree(out / "engine", ignore_errors=True)
     if arguments.json:
         print(json.dumps(summary, indent=2, default=str))
     else:
         print("\n".join(_summary(summary)))
         print(f"{arguments.out}: `align show {arguments.out}` shows rows of it")
     return 0
+
+
+def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contextlib.AbstractContextManager[Any]:
+    if arguments.engine is None:
+        return contextlib.nullcontext()
+    from data_builders import scale
+
+    return scale.engine(arguments.engine, folder, tasks=arguments.tasks, workers=workers)
+
+
+def _clones(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """With an engine, clones of URLs must lie where all machines see them."""
+    return {"clone_dir": out / "engine" / "clones"} if arguments.engine else {}
 
 
 def _stage(arguments: argparse.Namespace) -> Any:

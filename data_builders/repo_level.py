@@ -225,7 +225,12 @@ def build_repo_level(
                 counts[made.get("format", "files")] += 1
                 writer.write(made)
             shown.advance(len(store))
-    report = {"sources": lineage(inputs), "repositories": len(seen), "formats": dict(sorted(counts.items())), "exact_lengths": counter.exact}
+    report = {
+        "sources": lineage(inputs),
+        "repositories": len(seen),
+        "formats": dict(sorted(counts.items())),
+        "exact_lengths": counter.exact,
+    }
     used = {
         "max_length": max_length,
         "tokenizer": Path(tokenizer).name if tokenizer else None,

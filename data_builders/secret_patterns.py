@@ -110,7 +110,9 @@ PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\
 STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();]{4,100})(?=[;&"'])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
 VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
-SUM_BEFORE = re.compile(r"(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?[\s\"'`:=(/-]{0,8}\Z", re.IGNORECASE)
+SUM_BEFORE = re.compile(
+    r"(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?[\s\"'`:=(/-]{0,8}\Z", re.IGNORECASE
+)
 ARGUMENT_VALUE = re.compile(r"""[ =]([^\s"'`$<>(){}\[\]|&;]{6,300})(?=\s|$)""")
 XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")
 XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}$]{4,200})["']""")

@@ -86,7 +86,10 @@ POSITIVE: list[tuple[str, str, list[str]]] = [
 # (language, text) that must come out unchanged
 NEGATIVE: list[tuple[str, str]] = [
     ("python", 'password = os.environ["DB_PASSWORD"]'),
-    ("c", "    auth_timeout = server.cluster_node_timeout*2;\n    int require_auth = server.tls_cluster_mode_enabled;\n"),
+    (
+        "c",
+        "    auth_timeout = server.cluster_node_timeout*2;\n    int require_auth = server.tls_cluster_mode_enabled;\n",
+    ),
     ("json", '{"devDependencies": {"pbkdf2-password": "1.2.1", "password-hash": "^0.4.0"}}'),
     ("c", 'char *geoalphabet= "0123456789bcdefghjkmnpqrstuvwxyz";'),
     ("makefile", f'RUST_SHA256="{_HEX}"; \\\n'),

@@ -26,7 +26,9 @@ SECRETS = {
     "web page": "np" + "m_" + _RANDOM[:36],
     "person": "grace.hopper@navy.mil",
 }
-PROSE = "The service reads a list of orders, and for each order it looks up the price that was agreed with the customer. "
+PROSE = (
+    "The service reads a list of orders, and for each order it looks up the price that was agreed with the customer. "
+)
 
 
 def notebook() -> str:
@@ -132,14 +134,14 @@ def test_a_planted_secret_is_in_no_dataset_no_report_and_no_card(place: str, bui
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("corpus", "PASSWORD = \\\"REDACTED_PASSWORD_1\\\"  # of the shop"),
+        ("corpus", 'PASSWORD = \\"REDACTED_PASSWORD_1\\"  # of the shop'),
         ("corpus", "connected as shop with REDACTED_STRIPE_KEY_1"),
         ("corpus", "password: REDACTED_PASSWORD_1"),
         ("corpus", "keys/REDACTED_SLACK_TOKEN_1.py"),
         ("corpus", "Ask person1@example.com about"),
         ("commits", "Use the new account REDACTED_AWS_KEY_1 for uploads"),
-        ("commits", "TOKEN = \\\"REDACTED_GITHUB_TOKEN_1\\\""),
-        ("commit-documents", "-TOKEN = \\\"REDACTED_GITHUB_TOKEN_1\\\""),
+        ("commits", 'TOKEN = \\"REDACTED_GITHUB_TOKEN_1\\"'),
+        ("commit-documents", '-TOKEN = \\"REDACTED_GITHUB_TOKEN_1\\"'),
         ("commit-documents", "+++ b/keys/REDACTED_SLACK_TOKEN_1.py"),
         ("pull_requests", "password = REDACTED_PASSWORD_1 please"),
     ],

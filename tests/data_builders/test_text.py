@@ -128,4 +128,7 @@ def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
     rows = [{"text": f"{prose}{language}", "language": language} for language in ("markdown", "python", "text", "c")]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = build_general([source], tmp_path / "out")
-    assert report["left_out"] == {"code": 2} and {row["language"] for row in read_rows(tmp_path / "out")} <= {"markdown", "text"}
+    assert report["left_out"] == {"code": 2} and {row["language"] for row in read_rows(tmp_path / "out")} <= {
+        "markdown",
+        "text",
+    }
