@@ -37,7 +37,8 @@ def problem_of(source: Source, item: Any) -> Problem:
     elif given is None:
         message = "is empty: give it a value, or leave it out"
     elif kind in _TYPES:
-        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if location == ("model",) else ""
+        named = location == ("model",) and isinstance(given, str)
+        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if named else ""
         message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint if isinstance(given, str) else ''}".rstrip(".")
     elif kind == "literal_error":
         expected = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,27 @@ def _evaluation(recipe: Recipe, model: str, seed: int | None) -> tuple[str, AnyS
     return name, stage, model, model
 
 
+def _targets(recipe: Recipe, resolve: Callable[[Reference], tuple[str, Any]]) -> tuple[dict[str, Any], list[Any]]:
+    """What training rows are held against: for the stage's request, and for its fingerprint."""
+    benchmarks, contents = [], []
+    allowed: dict[str, str] = {}
+    for benchmark in wiring.benchmarks(recipe):
+        if benchmark.allow_overlap is not None:
+            allowed[benchmark.name] = benchmark.allow_overlap
+            continue
+        path, content = resolve(benchmark.data) if benchmark.data is not None else (None, None)
+        entry = {"name": benchmark.name, "benchmark": benchmark.benchmark, "data": path}
+        if [benchmark.benchmark, content] not in contents:
+            benchmarks.append(entry)
+            contents.append([benchmark.benchmark, content])
+    paths = []
+    for reference in recipe.decontaminate:
+        path, content = resolve(reference)
+        paths.append(path)
+        contents.append(content)
+    return {"benchmarks": benchmarks, "paths": paths, "allowed": allowed}, contents
+
+
 def _step(
     recipe: Recipe,
     name: str,
@@ -91,8 +113,12 @@ def _step(
     inputs: dict[str, str] = {}
     contents: dict[str, Any] = {}
 
+    from alignment.builders import SourceReference
+
     def resolve(reference: Reference) -> tuple[str, Any]:
         """Where a reference leads, and what stands for its content in the fingerprint."""
+        if isinstance(reference, SourceReference):
+            return reference.location(), None  # the builder's own `inputs` say which commits
         origin = reference.stage(list(done))
         if origin is not None:
             inputs[origin] = done[origin].fingerprint
@@ -120,6 +146,13 @@ def _step(
             "attn_implementation": recipe.model.attn_implementation,
         }
     hashed = {key: value for key, value in marked.items() if key not in _UNHASHED}
+    for benchmark in hashed.get("benchmarks", []):
+        benchmark.pop("allow_overlap")  # a matter of training, not of measuring
+    targets: dict[str, Any] = {}
+    if isinstance(stage, recipes.TrainingStage):
+        targets, contents["decontaminate"] = _targets(recipe, resolve)
+        if not contents["decontaminate"]:
+            del contents["decontaminate"]
     hashed |= {"seed": seed, "model": inputs.get(model or "", model)}
     if isinstance(stage, recipes.BuildStage):
         from alignment.builders import inputs as builder_inputs
@@ -142,5 +175,6 @@ def _step(
         "tracking": recipe.tracking.model_dump(mode="json"),
         "recipe": recipe.name,
         "fingerprint": mark,
+        "decontaminate": targets,
     }
     return Step(name, stage, seed, model, rung, mark, inputs, folder, request)

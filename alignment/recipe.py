@@ -149,8 +149,8 @@ class Fim(Settings):
     """Share of documents that become FIM documents (DeepSeek-Coder: 0.5; Qwen2.5-Coder does not say)."""
     spm_rate: Share = 0.0
     """Share of FIM documents in suffix-prefix-middle order."""
-    spans: Literal["lines", "characters"] = "characters"
-    """Where the middle may start and end."""
+    spans: Literal["lines", "characters", "syntax"] = "characters"
+    """Where the middle may start and end. `syntax`: half of the middles are nodes of the syntax tree (needs [syntax])."""
 
 
 class Gate(Settings):
@@ -187,6 +187,8 @@ class Benchmark(Settings):
     limit: Positive | None = None
     """Only this many tasks."""
     batch_size: Positive | None = None
+    allow_overlap: Annotated[str, Field(min_length=10, max_length=300)] | None = None
+    """Why training rows may share text with this benchmark. Without a reason, rows that do are removed everywhere."""
 
 
 class Sandbox(Settings):
@@ -344,6 +346,8 @@ class Recipe(Settings):
     model: BaseModelSettings
     stages: list[AnyStage] = Field(min_length=1)
     evaluate: list[Benchmark] = Field(default_factory=list)
+    decontaminate: list[Ref] = Field(default_factory=list)
+    """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
     sandbox: Sandbox = Sandbox()
     tracking: Tracking = Tracking()
     contract: Contract = Contract()

@@ -68,6 +68,14 @@ def base_references(recipe: Recipe) -> list[tuple[tuple[Key, ...], Reference]]:
     return found
 
 
+def benchmarks(recipe: Recipe) -> Iterator[Benchmark]:
+    """All benchmarks that the recipe measures anything on."""
+    yield from recipe.evaluate
+    for stage in recipe.stages:
+        if isinstance(stage, EvaluateStage):
+            yield from stage.benchmarks
+
+
 def is_hub_name(reference: Reference) -> bool:
     """`owner/name` that is no folder here: a model or dataset on the hub."""
     return (
@@ -93,6 +101,7 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
             yield from _check_reference(recipe, here + path, reference, names[:index], names, hub=False)
         yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
     yield from _check_evaluate(recipe, names)
+    yield from _check_decontamination(recipe, names)
     yield from _check_gates(recipe)
 
 
@@ -155,6 +164,26 @@ def _check_evaluate(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
             )  # fmt: skip
 
 
+def _check_decontamination(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
+    """Whatever training data is held against must be there before the first training stage."""
+    first = first_training(recipe)
+    if recipe.decontaminate and first == len(names):
+        yield ("decontaminate",), "is for training data, and no stage trains: leave it out"
+        return
+    for index, reference in enumerate(recipe.decontaminate):
+        yield from _check_reference(
+            recipe, ("decontaminate", index), reference, names[:first], names, hub=False,
+            before="the first training stage",
+        )  # fmt: skip
+    for index, stage in enumerate(recipe.stages):
+        for position, benchmark in enumerate(stage.benchmarks if isinstance(stage, EvaluateStage) else []):
+            made = benchmark.data.stage(names[:index]) if benchmark.data is not None else None
+            if made in names[first:] and benchmark.allow_overlap is None:
+                place: tuple[Key, ...] = ("stages", index, "benchmarks", position, "data")
+                yield place, (f"stage {made!r} makes these rows after training has begun, so that training data can't be "
+                              "held against them: move it up, or give `allow_overlap` with the reason")  # fmt: skip
+
+
 def _check_reference(
     recipe: Recipe,
     path: tuple[Key, ...],
@@ -164,6 +193,10 @@ def _check_reference(
     hub: bool,
     before: str = "",
 ) -> Iterator[Mistake]:
+    from alignment.builders import SourceReference
+
+    if isinstance(reference, SourceReference):
+        return  # the builder's settings have been checked with it
     stage = reference.stage(earlier)
     if stage is not None:
         made = recipe.stage(stage)
@@ -187,13 +220,13 @@ def _check_reference(
 
 
 def _missing_output(stage: recipes.BuildStage, reference: Reference) -> str:
-    from alignment.builders import OUTPUTS
+    from alignment.builders import outputs
 
-    made = OUTPUTS.get(stage.builder)
+    made = outputs(stage)
     first = Path(reference.inside()).parts
     if ".." in Path(reference.inside()).parts:
         return f"leads out of stage {stage.name!r}: write ./{reference} for a path"
-    if made is None or (first and first[0] in made):
+    if not made or (first and first[0] in made) or (not first and len(made) == 1):
         return ""
     asked = reference.inside()
     hint = did_you_mean(asked, made) if asked else ""
@@ -235,11 +268,36 @@ def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistak
             yield ("data",), "give `share` for all sources or for none"
         elif given and abs(sum(given) - 1) > 1e-6:
             yield ("data",), f"the shares add up to {sum(given):g}, not to 1"
+        yield from _check_kinds(recipe, stage, index)
         yield from _check_train(stage)
     if isinstance(stage, recipes.EvaluateStage):
         yield from _check_benchmarks(stage.benchmarks, ("benchmarks",))
     if isinstance(stage, recipes.ExportStage):
         yield from _check_formats(stage)
+
+
+# What kinds of rows each kind of stage can be trained on.
+_TRAINS_ON = {
+    "pretrain": ("document", "conversation"),
+    "sft": ("document", "conversation"),
+    "dpo": ("preference",),
+    "grpo": ("task",),
+}
+
+
+def _check_kinds(recipe: Recipe, stage: Any, index: int) -> Iterator[Mistake]:
+    from alignment.builders import outputs
+
+    for number, source in enumerate(stage.data):
+        name = source.data.stage([other.name for other in recipe.stages[:index]])
+        made = recipe.stage(name) if name else None
+        if isinstance(made, recipes.BuildStage):
+            first = Path(source.data.inside()).parts[:1]
+            kinds = outputs(made)
+            found = kinds.get(first[0], "") if first else next(iter(kinds.values()), "")
+            if found and found not in _TRAINS_ON[stage.kind]:
+                wanted = " or ".join(f"{kind}s" for kind in _TRAINS_ON[stage.kind])
+                yield ("data", number, "data"), f"a {stage.kind} stage trains on {wanted}; {source.data} holds {found}s"
 
 
 def _check_train(stage: Any) -> Iterator[Mistake]:

@@ -8,22 +8,29 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import sys
 import sysconfig
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_builders import git
 from data_builders.classifier import train_from
+from data_builders.commits import CommitSettings, History
+from data_builders.dataset import DatasetWriter
 from data_builders.decontamination import Decontaminator
 from data_builders.duplicates import find_duplicates, fingerprints
 from data_builders.filters import FilterSettings, decode, drop_by_text
 from data_builders.fim import FimSettings, fim_row
 from data_builders.imports import imports
 from data_builders.languages import detect
+from data_builders.licenses import LicensePolicy
 from data_builders.secrets import redact
+from data_builders.sources import Repository
 from data_builders.spans import syntax_span
+from data_builders.staging import RowStore
 from data_builders.text import SEEDS, without_code
 from data_builders.tokens import TokenCounter
 
@@ -32,6 +39,8 @@ def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
     """Source files of a folder, up to `limit` bytes."""
     found, total = [], 0
     for path in sorted(folder.rglob("*")):
+        if ".git" in path.parts:
+            continue
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20 and detect(path.name):
             content = path.read_bytes()
             found.append((str(path.relative_to(folder)), content))
@@ -75,11 +84,53 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
         "general_text": lambda: [without_code(text) for text in words],
         "classifier": lambda: [model.score(text) for text in words],
         "token_counts": lambda: counter.count(words),
+        "staging": lambda: _staged(rows),
+        "parquet": lambda: _written(rows),
     }
     for name, step in steps.items():
-        started = time.process_time()
+        started = _cpu()
         step()
-        yield name, size / max(time.process_time() - started, 1e-9)
+        yield name, size / max(_cpu() - started, 1e-9)
+
+
+def _cpu() -> float:
+    """Seconds of CPU time of this process and of those it has waited for (git)."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _staged(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, RowStore(Path(folder) / "rows") as store:
+        for row in rows:
+            store.append(row)
+        for _ in store:
+            pass
+
+
+def _written(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        writer = DatasetWriter(Path(folder), "document")
+        for row in rows:
+            writer.write(row)
+        writer.finish("bench", {}, {})
+
+
+def measure_history(git_dir: Path, most: int) -> Iterator[tuple[str, float]]:
+    """Reading a repository: all files of HEAD, and both versions of the files that its newest commits changed."""
+    head = git.resolve_commit(git_dir)
+    started, size = _cpu(), 0
+    with git.BlobReader(git_dir) as reader:
+        for entry in git.list_tree(git_dir, head):
+            if not entry.is_symlink and not entry.is_submodule and size < most:
+                size += len(reader.read(entry.object_id) or b"")
+    yield "git_files", size / 1e6 / max(_cpu() - started, 1e-9)
+    history = History("conversation", CommitSettings(), LicensePolicy(), 0)
+    repository = Repository("bench", git_dir, head, "")
+    started = _cpu()
+    for _ in history.rows([repository]):
+        if history.bytes > most:
+            break
+    yield "commits", history.bytes / 1e6 / max(_cpu() - started, 1e-9)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
         for name, speed in measure(sources, chosen.tokenizer):
             print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
+        if git_dir := git.find_git_dir(chosen.folder):
+            for name, speed in measure_history(git_dir, int(chosen.megabytes * 1e6)):
+                print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

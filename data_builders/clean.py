@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from alignment.formats import contains_special_text, escape_special_text
@@ -79,9 +80,15 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+@lru_cache(maxsize=4096)
+def public(path: str) -> str:
+    """A path as rows and reports show it: a file's name can hold a token, too."""
+    return redact(shown(path)).text
+
+
 def removal(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
     """One line of `removed.jsonl`."""
-    return {"repository": repository, "path": shown(path), "reason": reason, "bytes": size, "detail": detail}
+    return {"repository": repository, "path": public(path), "reason": reason, "bytes": size, "detail": detail}
 
 
 def skip_reason(file: File, settings: CleanSettings) -> str:
@@ -99,7 +106,9 @@ def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
                 done.removed.append(removal(batch.repository.name, file.path, "unreadable", file.size))
                 continue
             _clean_file(settings, batch, file, content, done)
-    done.prints = fingerprints([row["text"] for row in done.rows])
+    # The two forms of a notebook resemble each other, and are not duplicates.
+    groups = ["notebook" if row["kind"] == "notebook" else "" for row in done.rows]
+    done.prints = fingerprints([row["text"] for row in done.rows], groups)
     return done
 
 
@@ -136,7 +145,8 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
             form_text = escape_special_text(form_text)
             done.escaped += 1
         done.rows.append({
-            "text": form_text, "repository": batch.repository.name, "path": path, "commit": batch.repository.commit,
+            "text": form_text, "repository": batch.repository.name,
+            "path": public(file.path) if settings.redact else path, "commit": batch.repository.commit,
             "language": form_language, "license": license, "kind": kind,
         })  # fmt: skip
     return None

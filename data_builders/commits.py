@@ -11,14 +11,14 @@ import difflib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from alignment.formats import escape_special_text
 from data_builders import git
-from data_builders.clean import shown
+from data_builders.clean import public, shown
 from data_builders.decontamination import Decontaminator
 from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.fim import row_random
@@ -28,7 +28,7 @@ from data_builders.licenses import LicensePolicy
 from data_builders.rows import clean_stream
 from data_builders.secrets import redact
 from data_builders.settings import from_mapping
-from data_builders.sources import Repository, resolve
+from data_builders.sources import Location, Repository, Source, resolve
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(
@@ -106,12 +106,13 @@ def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
     return "\n".join(old[first : len(old) - tail]), "\n".join(new[first : len(new) - tail]), changed
 
 
-class _History:
+class History:
     """Reads the usable commits of repositories as rows, counting what is left out."""
 
     def __init__(self, form: str, settings: CommitSettings, licenses: LicensePolicy, seed: int) -> None:
         self.form, self.settings, self.licenses, self.seed = form, settings, licenses, seed
         self.filters = FilterSettings()
+        self.bytes = 0
         self.report: dict[str, Any] = {
             "commits_read": 0,
             "commits_left_out": Counter(),
@@ -140,7 +141,7 @@ class _History:
             versions, reason = self._versions(change, reader)
             if reason:
                 return None, reason
-            files.append((shown(change.path), *versions))
+            files.append((public(change.path), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
         redacted = redact(
@@ -167,6 +168,7 @@ class _History:
             content = reader.read(identifier)
             if content is None or len(content) > 4 * self.settings.max_file_characters:
                 return nothing, "unreadable" if content is None else "long_file"
+            self.bytes += len(content)
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"
@@ -211,36 +213,44 @@ class _History:
 
 
 def build_commits(
-    sources: Sequence[str | Path | dict[str, Any]],
-    out_dir: str | Path,
+    sources: Sequence[Location | Source],
+    out: Path,
     *,
     form: Literal["conversation", "document"] = "conversation",
-    settings: Mapping[str, Any] | CommitSettings | None = None,
-    licenses: Mapping[str, Any] | LicensePolicy | None = None,
-    decontaminate: Sequence[str | Path] = (),
-    clone_dir: str | Path | None = None,
+    limits: CommitSettings | None = None,
+    licenses: LicensePolicy | None = None,
+    decontaminate: Sequence[Path] = (),
+    clone_dir: Path | None = None,
     seed: int = 0,
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Write the good commits of repositories: `conversation` rows (message and code -> changed code) or `document` rows
-    (message and unified diff, for continued pretraining). Secrets are replaced, duplicates and benchmark texts removed.
+    """The good commits of repositories, as instructions to change code or as documents.
+
+    Secrets are replaced, duplicates and benchmark texts removed.
+
+    Args:
+        sources: git repositories, globs of them, URLs, or `Source`s, which also name commit, name and licence.
+        form: `conversation` (message and code, answered by the changed code) or `document` (message and difference).
+        limits: which commits are good enough.
+        licenses: allow and deny lists of SPDX ids.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
     """
     if form not in ("conversation", "document"):
         raise ValueError(f"form must be conversation or document, not {form!r}")
-    chosen, policy = from_mapping(CommitSettings, settings), from_mapping(LicensePolicy, licenses)
+    chosen, policy = from_mapping(CommitSettings, limits), from_mapping(LicensePolicy, licenses)
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
-        history = _History(form, chosen, policy, seed)
-        used = {"form": form, "commits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
+        history = History(form, chosen, policy, seed)
+        used = {"form": form, "limits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
                 "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
         history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]
         return clean_stream(
             history.rows(repositories),
-            Path(out_dir),
+            Path(out),
             "Commits",
             used,
             kind=form,

@@ -13,7 +13,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
 SHARD_BYTES = 256 * 1024 * 1024
-CARD_SAMPLES = 3
+COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
+"""Columns whose values the card counts, and what it calls them."""
 
 
 def row_size(row: dict[str, Any]) -> int:
@@ -72,6 +74,7 @@ class DatasetWriter:
         self.shard_bytes = shard_bytes
         self.rows = 0
         self.bytes = 0
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED if name in self.schema.names}
         self._buffer: list[dict[str, Any]] = []
         self._buffered = self._in_shard = 0
         self._shards: list[Path] = []
@@ -87,6 +90,8 @@ class DatasetWriter:
             self._close_shard()
         self._buffer.append({name: row.get(name) for name in self.schema.names})
         self._buffered += size
+        for name, counter in self.counts.items():
+            counter[str(row.get(name) or "none")] += 1
         self.rows += 1
         self.bytes += size
         if self._buffered >= ROW_GROUP_BYTES:
@@ -122,7 +127,9 @@ class DatasetWriter:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         summary = {
             "title": title, "rows_kind": self.kind, "rows": self.rows, "bytes": self.bytes,
-            "shards": len(self._shards), "sha256": digest.hexdigest(), **report, "settings": settings,
+            "shards": len(self._shards), "sha256": digest.hexdigest(),
+            **{COUNTED[name]: most_first(counter) for name, counter in self.counts.items()},
+            **report, "settings": settings,
         }  # fmt: skip
         write_atomically(self.out_dir / "README.md", card(summary))
         write_atomically(
@@ -134,6 +141,25 @@ class DatasetWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def most_first(counter: Mapping[str, int]) -> dict[str, int]:
+    """Largest first, equal ones by name."""
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+def lineage(paths: Iterable[Path | str]) -> list[str]:
+    """What datasets a new one is made of: their names and hashes, and the repositories and commits behind them."""
+    found = []
+    for path in map(Path, paths):
+        report = next((at / "report.json" for at in (path, path.parent) if (at / "report.json").is_file()), None)
+        if report is None:
+            found.append(path.name)
+            continue
+        said = json.loads(report.read_text(encoding="utf-8"))
+        behind = f" ({'; '.join(map(str, said['sources']))})" if said.get("sources") else ""
+        found.append(f"{said['title']}, sha256 {said['sha256']}{behind}")
+    return found
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -155,6 +181,7 @@ def card(summary: dict[str, Any]) -> str:
         f"# {summary['title']}",
         "",
     ]
+    lines += ["`align show` on this folder shows rows of it.", ""]
     skipped = {"title", "settings"}
     plain = {key: value for key, value in summary.items() if key not in skipped and not isinstance(value, dict | list)}
     lines += ["| what | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in plain.items()), ""]

@@ -8,6 +8,9 @@ DeepSeek-Coder closes it with an exact match for strings of 3 to 9 words; so doe
 - a shorter body (`return a + b`) counts only as a whole answer, message or fenced code block, because half of all
   programs contain it somewhere.
 
+What many tasks of one benchmark share (the frame of its prompts, its test harness) says of no row that it holds a task:
+runs that stand in at least ten rows and 5% of a benchmark do not count.
+
 Words are runs of letters, digits and `_` of any script, ASCII case folded. A run of ten counts only if at least
 half of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` are in benchmarks, and
 everywhere else too. For the same reason the import lines of a benchmark do not count.
@@ -28,6 +31,7 @@ from data_builders.shingles import Hashes, ngram_hashes, word_hashes, word_spans
 
 LENGTH = 10
 SHORT = 3
+FRAME_ROWS, FRAME_SHARE = 10, 0.05
 _DEFINES = re.compile(r"\b(?:def|function|func|fn|sub|fun|defn|defun|class|proc)\b")
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _PROMPT_KEYS = ("prompt", "declaration", "text", "question", "instruction")
@@ -131,13 +135,19 @@ class Decontaminator:
         if name not in self.names:
             self.names.append(name)
         owner = self.names.index(name)
+        count, found = 0, []
         for row in rows:
-            self.sizes[name] = self.sizes.get(name, 0) + 1
-            for text in {*row_text(row), *self._programs(row)}:
-                self._add_text(text, owner)
+            count += 1
+            grams = [self._add_text(text, owner) for text in {*row_text(row), *self._programs(row)}]
+            found.append(np.unique(np.concatenate([*grams, np.empty(0, dtype=np.uint64)])))
             for key in _SOLUTION_KEYS:
                 if isinstance(row.get(key), str):
                     self._add_whole(row[key], owner)
+        self.sizes[name] = self.sizes.get(name, 0) + count
+        distinct, rows_with = np.unique(np.concatenate([*found, np.empty(0, dtype=np.uint64)]), return_counts=True)
+        telling = distinct[(rows_with < FRAME_ROWS) | (rows_with < FRAME_SHARE * count)]
+        self._grams.append(telling)
+        self._owners.append(np.full(len(telling), owner, dtype=np.int32))
         self._sealed = False
 
     @staticmethod
@@ -151,18 +161,17 @@ class Decontaminator:
         if head:
             yield f"{head[-1]}\n{solution}"
 
-    def _add_text(self, text: str, owner: int) -> None:
+    def _add_text(self, text: str, owner: int) -> Hashes:
+        """Index a text that is short; returns the runs of one that is not."""
         whole, text = text, _IMPORT_LINE.sub("", text)
         words = word_hashes(text, lower=True)
         grams = ngram_hashes(words, LENGTH)
         grams = grams[_telling(text, words, LENGTH)] if len(grams) else grams
-        if len(grams):
-            self._grams.append(grams)
-            self._owners.append(np.full(len(grams), owner, dtype=np.int32))
         if (not len(grams) or whole != text) and len(words) > SHORT and _DEFINES.search(text):
             # Too short, or all names are single letters, or imports stand between its runs.
             start = word_hashes(whole, lower=True)[: 2 * LENGTH - 1]
             self._short.setdefault(len(start), {})[int(ngram_hashes(start, len(start))[0])] = owner
+        return grams
 
     def _add_whole(self, text: str, owner: int) -> None:
         words = word_hashes(text, lower=True)

@@ -11,6 +11,7 @@ that stay, never with removed ones, so likeness is not chained from one file to 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,10 +37,20 @@ class Fingerprint:
     bands: bytes = field(repr=False)
 
 
-def fingerprints(texts: Sequence[str]) -> list[Fingerprint]:
-    """Fingerprints of a batch of texts. A text of fewer than five words has no bands: only exact duplicates count."""
+def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> list[Fingerprint]:
+    """Fingerprints of a batch of texts. A text of fewer than five words has no bands: only exact duplicates count.
+
+    Texts of different `groups` (at most 16 characters each) are never duplicates of one another.
+    """
     sets = [shingles(text, NGRAM) for text in texts]
-    exact = [hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+    names = [group.encode() for group in groups] if groups is not None else [b""] * len(texts)
+    sets = [
+        np.sort(grams ^ np.uint64(zlib.crc32(name))) if name else grams for grams, name in zip(sets, names, strict=True)
+    ]
+    exact = [
+        hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16, person=name).digest()
+        for text, name in zip(texts, names, strict=True)
+    ]
     bands = band_keys(sets)
     return [
         Fingerprint(key, row.tobytes() if len(grams) else b"")

@@ -49,7 +49,9 @@ class FilterSettings:
 _VENDORED = re.compile(
     r"(?:^|/)(?:node_modules|bower_components|jspm_packages|vendor|vendors|third[_-]?party|thirdparty|externals?|Godeps|"
     r"Pods|Carthage|site-packages|dist-packages|\.venv|venv|virtualenv|\.tox|\.nox|\.eggs|[^/]+\.egg-info|__pycache__|"
-    r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/"
+    r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/|^(?:deps|dependencies)/"
+    # What autotools copy into a repository.
+    r"|(?:^|/)(?:configure|config\.(?:guess|sub)|aclocal\.m4|libtool\.m4|lt~?\w*\.m4|ltmain\.sh|install-sh|depcomp|missing|compile)$"
     r"|(?:^|/)(?:jquery[^/]*|bootstrap[^/]*|modernizr[^/]*|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)(?:\.js|\.css)?$"
 )
 _BUILD_OUTPUT = re.compile(r"(?:^|/)(?:dist|out|target/(?:debug|release|classes)|\.next|\.nuxt|_build)/")

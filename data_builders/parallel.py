@@ -17,6 +17,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _STATE: Any = None
+ENGINE: Callable[..., Iterator[Any]] | None = None
+"""What runs `ordered_map` instead of this machine's processes; see `data_builders.scale`."""
 
 
 def _start(initial: Callable[[Any], Any], argument: Any) -> None:
@@ -45,6 +47,9 @@ def ordered_map(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
+    if ENGINE is not None:
+        yield from ENGINE(function, items, initial, argument)
+        return
     if workers == 1:
         state = initial(argument)
         for item in items:

@@ -67,7 +67,7 @@ CONTEXTS: tuple[Pattern, ...] = (
     _pattern("WEBHOOK", "/api/webhooks/", r"discord(?:app)?\.com/api/webhooks/(\d{15,21}/[A-Za-z0-9_-]{50,100})"),
     _pattern("WEBHOOK", "webhook.office.com", r"webhook\.office\.com/webhookb2/([A-Za-z0-9@/-]{60,250})"),
     _pattern("DISCORD_TOKEN", "discord Discord DISCORD .run(", r"(?<![\w.-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}(?![\w-])"),
-    _pattern("NPM_TOKEN", "_authToken _auth", r"_auth(?:Token)?\s*=\s*[\"']?([A-Za-z0-9+/=_-]{16,200})"),
+    _pattern("NPM_TOKEN", "_authToken _auth", r"(?<![A-Za-z0-9])_auth(?:Token)?\s*=\s*[\"']?([A-Za-z0-9+/=_-]{16,200})"),
     _pattern("AZURE_KEY", "AccountKey SharedAccessKey", r"(?:AccountKey|SharedAccessKey)\s*=\s*([A-Za-z0-9+/=]{40,100})"),
     _pattern("AZURE_KEY", "sig=", r"[?&]sig=([A-Za-z0-9%+/=_-]{30,120})"),
     _pattern("CLOUDINARY_URL", "cloudinary://", r"cloudinary://(\d{15}:[A-Za-z0-9_-]{20,40})@"),
@@ -101,6 +101,17 @@ QUOTED_VALUE = re.compile(
 )
 BARE_VALUE = re.compile(
     r"""["']?[ \t]*(?:=>|:=|=|:)[ \t]*([^\s"'`#;,<>(){}\[\]]{3,300})[ \t]*(?:[#;,].*)?$""", re.MULTILINE
+)
+# In a sentence: `the password is tr0ub4dor&3, by the way`; a sign between the two counts only where no code is.
+SENTENCE_VALUE = re.compile(
+    r"""[ \t]+(?:is|was|will be)[ \t]*:?[ \t]+["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])"""
+)
+PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])""")
+STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();]{4,100})(?=[;&"'])""")
+EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
+VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
+SUM_BEFORE = re.compile(
+    r"(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?[\s\"'`:=(/-]{0,8}\Z", re.IGNORECASE
 )
 ARGUMENT_VALUE = re.compile(r"""[ =]([^\s"'`$<>(){}\[\]|&;]{6,300})(?=\s|$)""")
 XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")

@@ -12,6 +12,7 @@ near it calls a password.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import math
 import re
 from collections import Counter
@@ -193,7 +194,7 @@ def _masked(text: str) -> str:
     if "\\" in text:
         text = _ESCAPE.sub("  ", text)
     if "REDACTED_" in text:
-        text = _REPLACED.sub(lambda match: " " * len(match.group()), text)
+        text = _REPLACED.sub(lambda match: "\x1f" * len(match.group()), text)  # no value, nor a gap before one
     return text
 
 
@@ -268,8 +269,11 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
         return match.span(1) if _looks_secret(match.group(1), strong) else None
     if dashed and (match := patterns.ARGUMENT_VALUE.match(text, end)):
         return match.span(1) if _looks_secret(match.group(1), False) else None
+    for pattern in (patterns.SENTENCE_VALUE, *((patterns.PROSE_VALUE,) if bare else ())):
+        if strong and (match := pattern.match(text, end)) and _mixed(match.group(1)):
+            return match.span(1)
     # `Server=db;Password=...;` inside a longer string
-    if match := re.compile(r"[ \t]*=[ \t]*([^\s;\"'&<>{}$()]{4,100})(?=[;&\"'])").match(text, end):
+    if match := patterns.STRING_VALUE.match(text, end):
         return match.span(1) if _looks_secret(match.group(1), strong) else None
     return None
 
@@ -278,9 +282,16 @@ def _is_placeholder(value: str) -> bool:
     return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
 
 
+def _mixed(value: str) -> bool:
+    """Letters with digits among them, as no word of a sentence has them."""
+    return any(char.isdigit() for char in value) and _looks_secret(value, False)
+
+
 def _looks_secret(value: str, strong: bool) -> bool:
     """`strong`: the name says password, so any word will do; else the value itself has to look random."""
     if _is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
+        return False
+    if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):
         return False
     if strong:
         return len(value) >= 4 and not (" " in value and (value.count(" ") > 6 or value.endswith((":", "?", "!", "."))))
@@ -314,12 +325,20 @@ def _random_looking(text: str, language: str, runs: list[tuple[int, int]]) -> li
         before, after = text[start - 1 : start], text[end : end + 1]
         quoted = before in _QUOTES and after in _QUOTES and before != "" and after != ""
         alone = bare and end - start >= 24 and before in _BEFORE_BARE and before != "" and after in "\r\n"
-        if (quoted or alone) and _is_random(text[start:end]):
+        if (quoted or alone) and _is_random(text[start:end]) and not _is_sum(text, start, end):
             found.append(Finding(start, end, "RANDOM_STRING"))
     return found
 
 
+def _is_sum(text: str, start: int, end: int) -> bool:
+    """Whether what stands before a hexadecimal value calls it a checksum or a commit."""
+    hexadecimal = all(char in "0123456789abcdefABCDEF" for char in text[start:end])
+    return hexadecimal and patterns.SUM_BEFORE.search(text, max(0, start - 24), start) is not None
+
+
 def _is_random(value: str) -> bool:
+    if sum(left < right for left, right in itertools.pairwise(value)) > 0.85 * len(value):
+        return False  # an alphabet
     if len(set(value)) < 8 or not patterns.BLOB.match(value) or patterns.NOT_A_BLOB.search(value):
         return False
     if re.fullmatch(r"[0-9a-fA-F]+", value):

@@ -20,10 +20,15 @@ from typing import Any
 
 from alignment.formats import escape_special_text
 from data_builders.classifier import Classifier, train_from
-from data_builders.dataset import read_many
+from data_builders.dataset import lineage, read_many
 from data_builders.decontamination import Decontaminator
 from data_builders.rows import clean_stream
 
+PROSE_LANGUAGES = frozenset(
+    ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
+     "literate-coffeescript", "literate-haskell"]
+)  # fmt: skip
+"""What text is taken from. Rows of other languages are code: they are left out, and counted."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
@@ -74,22 +79,30 @@ def without_code(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def _prose(inputs: Sequence[Path], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in read_many(inputs):
+        if str(row.get("language") or "") in PROSE_LANGUAGES:
+            yield row
+        else:
+            left_out["code"] += 1
+
+
 def _build(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     title: str,
     rows: Iterable[dict[str, Any]],
     report: dict[str, Any],
     settings: dict[str, Any],
-    decontaminate: Sequence[str | Path],
+    decontaminate: Sequence[Path],
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
-    report["sources"] = [Path(path).name for path in inputs]
+    report["sources"] = lineage(inputs)
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
         rows,
-        Path(out_dir),
+        Path(out),
         title,
         settings,
         kind="document",
@@ -101,18 +114,23 @@ def _build(
 
 
 def build_general(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """General text without code segments; what is left with fewer than 20 words is dropped and counted."""
+    """General text without code segments; what is left with fewer than 20 words is dropped and counted.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, report["left_out"]):
             original = row_text(row)
             text = without_code(original)
             report["with_code"] += text.strip() != original.strip()
@@ -121,48 +139,60 @@ def build_general(
             else:
                 yield _document(row, text, "general")
 
-    return _build(inputs, out_dir, "General text", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "General text", rows(), report, {}, decontaminate, workers, progress)
 
 
 def build_math(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     report: dict[str, Any] = {"left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, report["left_out"]):
             text = row_text(row)
             if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
                 yield _document(row, text, "math")
             else:
                 report["left_out"]["not_mathematical"] += 1
 
-    return _build(inputs, out_dir, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
 
 
 def build_grounding(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
     threshold: float = 0.5,
-    seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (),
+    seeds: Mapping[str, Path] | None = None,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage."""
+    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        threshold: the probability, between 0 and 1, from which a stage keeps a text.
+        seeds: your own seed rows (`text`, `label` 1 or 0) by stage: prose, technical, grounded, educational.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     return _sieve(
         GROUNDING_STAGES,
         "grounding",
         "Text-code grounding",
         inputs,
-        out_dir,
+        out,
         threshold,
         seeds,
         decontaminate,
@@ -172,18 +202,25 @@ def build_grounding(
 
 
 def build_quality(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
     threshold: float = 0.5,
-    seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (),
+    seeds: Mapping[str, Path] | None = None,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Code that a weak classifier (stage `code_quality`) takes for well written."""
+    """Code that a weak classifier (stage `code_quality`) takes for well written.
+
+    Args:
+        inputs: datasets of code.
+        threshold: the probability, between 0 and 1, from which code is kept.
+        seeds: your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     return _sieve(
-        ("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress
+        ("code_quality",), "code", "Good code", inputs, out, threshold, seeds, decontaminate, workers, progress
     )
 
 
@@ -191,11 +228,11 @@ def _sieve(
     stages: Sequence[str],
     kind: str,
     title: str,
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     threshold: float,
-    seeds: Mapping[str, str | Path] | None,
-    decontaminate: Sequence[str | Path],
+    seeds: Mapping[str, Path] | None,
+    decontaminate: Sequence[Path],
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
@@ -207,10 +244,11 @@ def _sieve(
     }
     survivors: Counter[str] = Counter({"input": 0, **dict.fromkeys(stages, 0)})
     survivor_bytes: Counter[str] = Counter(survivors)
-    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes}
+    left_out: Counter[str] = Counter()
+    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in read_many(inputs):
+        for row in _prose(inputs, left_out) if kind == "grounding" else read_many(inputs):
             text = row_text(row)
             survivors["input"] += 1
             survivor_bytes["input"] += len(text)
@@ -223,4 +261,4 @@ def _sieve(
                 yield _document(row, text, kind)
 
     settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
-    return _build(inputs, out_dir, title, rows(), report, settings, decontaminate, workers, progress)
+    return _build(inputs, out, title, rows(), report, settings, decontaminate, workers, progress)

@@ -16,6 +16,7 @@ from alignment import formats
 from alignment.stages import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
+from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
 
 
@@ -30,13 +31,14 @@ def run(request: Request) -> dict[str, Any]:
         from datasets import Dataset
 
         counted: Counter[str] = Counter()
-        pairs = list(_pairs(stage, tokenizer, max_length, counted))
+        screen = Screen.of(request.decontaminate, request.out)
+        pairs = list(_pairs(stage, tokenizer, max_length, counted, screen))
         if not pairs:
             raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
         leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], request.out)
         random.Random(request.seed).shuffle(pairs)
         Dataset.from_list(pairs).save_to_disk(folder / "train")
-        return dict(counted)
+        return {**counted, **screen.counts()}
 
     folder, counts = once(request, prepare)
 
@@ -55,11 +57,13 @@ def run(request: Request) -> dict[str, Any]:
     return train(request, tokenizer, make_trainer, chat=True, counts=counts)
 
 
-def _pairs(stage: Any, tokenizer: Any, max_length: int, counted: Counter[str]) -> Iterator[dict[str, Any]]:
+def _pairs(
+    stage: Any, tokenizer: Any, max_length: int, counted: Counter[str], screen: Screen
+) -> Iterator[dict[str, Any]]:
     """Preference rows as conversations, special strings in them made harmless, overlong ones counted."""
     for source in stage.data:
-        for number, row in enumerate(row_files.read(Path(source.data), source.rows)):
-            where = f"{source.data}, row {number + 1}"
+        for number, row in screen.rows(source, counted):
+            where = f"{source.data}, row {number}"
             if row_files.kind_of(row, where) != "preference":
                 raise ValueError(f"{where}: DPO needs `prompt`, `chosen` and `rejected`")
             counted["rows"] += 1

@@ -17,6 +17,7 @@ from alignment.stages import execution
 from alignment.stages import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
+from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
 
 
@@ -25,7 +26,7 @@ def run(request: Request) -> dict[str, Any]:
     stage = request.stage
     tokenizer = tokenizer_of(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = once(request, lambda folder: _prepare(stage, tokenizer, request.seed, folder, request.out))
+    folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
 
     with execution.grader(request.sandbox) as grader:
 
@@ -71,15 +72,17 @@ def align_saves(args: Any) -> None:
         args.save_steps = aligned
 
 
-def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path, out: Path) -> dict[str, Any]:
+def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     """Tasks as conversational prompts; overlong prompts are dropped and counted, since TRL never truncates them."""
     from datasets import Dataset
 
+    stage = request.stage
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
+    screen = Screen.of(request.decontaminate, request.out)
     for source in stage.data:
-        for number, row in enumerate(row_files.read(Path(source.data), source.rows)):
-            where = f"{source.data}, row {number + 1}"
+        for number, row in screen.rows(source, counted):
+            where = f"{source.data}, row {number}"
             if row_files.kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
             counted["rows"] += 1
@@ -96,6 +99,6 @@ def _prepare(stage: Any, tokenizer: Any, seed: int, folder: Path, out: Path) -> 
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], out)
-    Dataset.from_list(tasks).shuffle(seed=seed).save_to_disk(folder / "train")
-    return dict(counted)
+    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], request.out)
+    Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
+    return {**counted, **screen.counts()}

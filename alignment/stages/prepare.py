@@ -19,12 +19,14 @@ from alignment.console import say
 from alignment.processes import heartbeat, wait_for
 from alignment.stages import rows as row_files
 from alignment.stages.request import Request
+from alignment.stages.screen import Screen
 
 IGNORED = -100  # the label that no loss counts
 _BATCH = 512
 
 Segments = list[tuple[str, bool]]
 Sample = tuple[list[int], list[int]]
+Targets = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path
 
 
 def training_rows(
-    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, out: Path
+    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, out: Path, targets: Targets = None
 ) -> dict[str, Any]:
     """Write the packed training set of documents and conversations to `folder/train`; returns counts.
 
     `sources` are the stage's `data:` entries with absolute paths. `out` gets a few prompts for the stop probe.
+    `targets` are what rows must share no text with.
     """
     from datasets import Dataset, concatenate_datasets
     from trl.data_utils import pack_dataset
@@ -77,8 +80,10 @@ def training_rows(
     counts: dict[str, Any] = {}
     parts = []
     probes: list[str] = []
+    screen = Screen.of(targets or {}, out)
     for number, source in enumerate(sources):
-        part, counted = _tokenize(source, tokenizer, rules, random.Random(f"{seed}:{number}"), folder, number, probes)
+        rng = random.Random(f"{seed}:{number}")
+        part, counted = _tokenize(source, tokenizer, rules, rng, folder, number, probes, screen)
         name = Path(source.data).name
         counts[f"{name} ({number + 1})" if name in counts else name] = counted
         parts.append(part)
@@ -99,7 +104,7 @@ def training_rows(
     data.save_to_disk(folder / "train")
     if probes:
         leave_probes(probes, out)
-    return {"sources": counts, **totals}
+    return {"sources": counts, **totals, **screen.counts()}
 
 
 def leave_probes(prompts: Sequence[str], out: Path) -> None:
@@ -110,7 +115,14 @@ def leave_probes(prompts: Sequence[str], out: Path) -> None:
 
 
 def _tokenize(
-    source: Any, tokenizer: Any, rules: Rules, rng: random.Random, folder: Path, number: int, probes: list[str]
+    source: Any,
+    tokenizer: Any,
+    rules: Rules,
+    rng: random.Random,
+    folder: Path,
+    number: int,
+    probes: list[str],
+    screen: Screen,
 ) -> tuple[Any, dict[str, int]]:
     """Tokenize one source into an Arrow file on disk, in batches: memory stays bounded."""
     import pyarrow as pa
@@ -120,7 +132,7 @@ def _tokenize(
     counted: Counter[str] = Counter()
     path = folder / f"source-{number}.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(_segments(source, rules, rng, counted, probes)):
+        for batch in _batches(_segments(source, rules, rng, counted, probes, screen)):
             samples = [
                 piece for sample in _encode(tokenizer, batch) for piece in _fit(sample, rules, source.data, counted)
             ]
@@ -147,11 +159,11 @@ def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _segments(
-    source: Any, rules: Rules, rng: random.Random, counted: Counter[str], probes: list[str]
+    source: Any, rules: Rules, rng: random.Random, counted: Counter[str], probes: list[str], screen: Screen
 ) -> Iterator[list[tuple[str, bool, bool]]]:
     """Each row as `(text, special, learned)` segments."""
-    for number, row in enumerate(row_files.read(Path(source.data), source.rows)):
-        where = f"{source.data}, row {number + 1}"
+    for number, row in screen.rows(source, counted):
+        where = f"{source.data}, row {number}"
         kind = row_files.kind_of(row, where)
         counted["rows"] += 1
         if kind == "document":
@@ -173,9 +185,14 @@ def _document_segments(
 ) -> Segments:
     """A document, a FIM document at the given rate, or a repo-level document with FIM in its last file."""
     before: Segments = []
+    language = str(row.get("language") or "")
     if row.get("files"):
         files = [(file["path"], file["text"]) for file in row["files"]]
         path, text = files[-1]
+        if rules.fim_spans == "syntax":
+            from data_builders.languages import detect
+
+            language = detect(path, text)
         before = formats.repo_segments(row.get("repository") or "repository", files[:-1])
         before += [(formats.FILE_SEP, True), (f"{path}\n", False)]
         counted["repo_level"] += 1
@@ -186,7 +203,12 @@ def _document_segments(
     if not text:
         counted["empty"] += 1
         return []
-    if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans)):
+    if str(row.get("format") or "plain") != "plain":
+        raise ValueError(
+            f"{where}: the row is a {row['format']} document for another trainer: its special tokens stand in its text, "
+            "and would be read as text. Name the corpus itself; the stage's `fim:` cuts it."
+        )
+    if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans, language)):
         start, end = span
         mode: formats.FimMode = "spm" if rng.random() < rules.spm_rate else "psm"
         counted["fim"] += 1
@@ -194,8 +216,17 @@ def _document_segments(
     return [*before, (text, False), (formats.ENDOFTEXT, True)]
 
 
-def choose_span(text: str, rng: random.Random, spans: str) -> tuple[int, int] | None:
-    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line."""
+def choose_span(text: str, rng: random.Random, spans: str, language: str = "") -> tuple[int, int] | None:
+    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line.
+
+    `syntax`: for half of the documents a node of the syntax tree, where the language is known and has one.
+    """
+    if spans == "syntax":
+        from data_builders.spans import syntax_span
+
+        if rng.random() < 0.5 and (node := syntax_span(text, language, rng)):
+            return node
+        spans = "characters"
     if spans == "characters":
         if len(text) < 2:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Request:
     tracking: Tracking
     recipe: str
     fingerprint: str
+    decontaminate: dict[str, Any] = field(default_factory=dict)
+    """What training rows are held against; see `alignment.stages.screen`."""
 
     @staticmethod
     def of(value: dict[str, Any]) -> Request:
@@ -42,6 +44,7 @@ class Request:
             tracking=Tracking.model_validate(value["tracking"]),
             recipe=value["recipe"],
             fingerprint=value["fingerprint"],
+            decontaminate=value.get("decontaminate", {}),
         )
 
     @property

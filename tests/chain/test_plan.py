@@ -87,7 +87,7 @@ def test_a_changed_setting_makes_its_stage_and_what_follows_stale(fingerprints, 
     [
         ("rows.jsonl", ALL - {"evaluate-base"}),
         ("pairs.jsonl", {"dpo", "evaluate-dpo", "export"}),
-        ("held.jsonl", {"evaluate-base", "evaluate-sft", "evaluate-dpo"}),
+        ("held.jsonl", ALL),  # training rows are held against it
         ("base/model.safetensors", ALL),
     ],
 )
@@ -95,6 +95,18 @@ def test_changed_content_makes_its_readers_stale_and_what_follows(fingerprints, 
     before = fingerprints()
     (fingerprints.folder / file).write_text('{"a": 22}\n')
     assert changed(before, fingerprints()) == stale
+
+
+def test_a_benchmark_that_may_overlap_is_no_matter_of_training(fingerprints):
+    allowed = [("data: held.jsonl", "data: held.jsonl, allow_overlap: because this is a test")]
+    before = fingerprints(replace=allowed)
+    assert changed(before, fingerprints()) == ALL - {"evaluate-base"}
+    (fingerprints.folder / "held.jsonl").write_text('{"a": 22}\n')
+    assert changed(before, fingerprints(replace=allowed)) == {"evaluate-base", "evaluate-sft", "evaluate-dpo"}
+
+
+def test_a_folder_to_decontaminate_against_is_a_matter_of_training_alone(fingerprints):
+    assert changed(fingerprints(), fingerprints("decontaminate=[pairs.jsonl]")) == ALL - {"evaluate-base"}
 
 
 def test_a_moved_file_with_the_same_content_changes_nothing(fingerprints):

@@ -63,6 +63,8 @@ POSITIVE: list[tuple[str, str, list[str]]] = [
     ("xslt", "<password>xml-pass-1</password>", ["xml-pass-1"]),
     ("html", '<property name="password" value="bean-pass-2"/>', ["bean-pass-2"]),
     ("markdown", "Log in with password: readmePw55\n", ["readmePw55"]),
+    ("text", "Try it with password = hunter2-longer please.", ["hunter2-longer"]),
+    ("python", "# The admin password is tr0ub4dor&3, by the way.\n", ["tr0ub4dor&3"]),
     ("python", f'SALT = "{_MIXED}"', [_MIXED]),
     ("python", f'digest_key = "{_HEX}"', [_HEX]),
     (
@@ -84,6 +86,16 @@ POSITIVE: list[tuple[str, str, list[str]]] = [
 # (language, text) that must come out unchanged
 NEGATIVE: list[tuple[str, str]] = [
     ("python", 'password = os.environ["DB_PASSWORD"]'),
+    (
+        "c",
+        "    auth_timeout = server.cluster_node_timeout*2;\n    int require_auth = server.tls_cluster_mode_enabled;\n",
+    ),
+    ("json", '{"devDependencies": {"pbkdf2-password": "1.2.1", "password-hash": "^0.4.0"}}'),
+    ("c", 'char *geoalphabet= "0123456789bcdefghjkmnpqrstuvwxyz";'),
+    ("makefile", f'RUST_SHA256="{_HEX}"; \\\n'),
+    ("markdown", f"Based on the master branch, commit {_HEX[:40]}\n"),
+    ("python", "# The password is checked by utf8_mode, and was a string before 3.11.\n"),
+    ("markdown", "The password is hashed with SHA-256: see RFC 2898.\n"),
     ("python", "password = getpass.getpass('Password: ')"),
     ("python", "def login(user: str, password: str) -> bool:\n    return check(user, password)\n"),
     ("python", 'parser.add_argument("--password", help="Password of the user.")'),

@@ -112,11 +112,23 @@ def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -
     )
     rows = sample_rows(path, 3, seed=1)
     assert len(rows) == 3 and rows == sample_rows(path, 3, seed=1) != sample_rows(path, 3, seed=2)
-    assert "characters ...]" in show(path, 1)
+    assert "characters ...]" in show(sample_rows(path, 1))
 
 
 def test_the_benchmark_prints_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.py").write_text("def add(left, right):\n    return left + right\n" * 20)
     assert bench([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("MB/s a core") == 13
+    assert capsys.readouterr().out.count("MB/s a core") == 15
     assert bench([str(tmp_path / "nowhere")]) == 2
+
+
+def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
+    prose = "The service reads every order once, and looks up the price that was agreed with the customer. " * 3
+    source = tmp_path / "rows.jsonl"
+    rows = [{"text": f"{prose}{language}", "language": language} for language in ("markdown", "python", "text", "c")]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = build_general([source], tmp_path / "out")
+    assert report["left_out"] == {"code": 2} and {row["language"] for row in read_rows(tmp_path / "out")} <= {
+        "markdown",
+        "text",
+    }

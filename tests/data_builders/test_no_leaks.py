@@ -1,0 +1,176 @@
+"""One firm's whole repository through every builder: no secret comes out, and any number of workers writes the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import code, commit, git
+
+from alignment.builders import BUILDERS, function
+
+_RANDOM = "b7Kq9ZtR2mXw5LpV8sYd3NfH6jGc1QaE4uTo0iB"
+SECRETS = {
+    "code": "Tr0ub4dor-und-3",
+    "history": "gh" + "p_" + _RANDOM[:36],
+    "commit message": "AK" + "IA" + "QX7ZK2M9PLW4RT8V",
+    "notebook output": "sk" + "_live_" + _RANDOM[:24],
+    "notebook source": "glp" + "at-" + _RANDOM[3:23],
+    "config file": "s3cr3t-d4tabase-pw",
+    "file name": "xo" + "xb-123456789012-" + _RANDOM[:24],
+    "pull request": "hunter2-but-longer",
+    "web page": "np" + "m_" + _RANDOM[:36],
+    "person": "grace.hopper@navy.mil",
+}
+PROSE = (
+    "The service reads a list of orders, and for each order it looks up the price that was agreed with the customer. "
+)
+
+
+def notebook() -> str:
+    source = "\n".join(f"frame_{number} = load_frame({number}, 'orders_{number}')" for number in range(12))
+    cells = [
+        {"cell_type": "markdown", "source": [PROSE, "We look at orders here, month by month."]},
+        {"cell_type": "code", "source": f"{source}\ntoken = '{SECRETS['notebook source']}'",
+         "outputs": [{"output_type": "stream", "text": [f"connected as shop with {SECRETS['notebook output']}\n"]}]},
+    ]  # fmt: skip
+    return json.dumps({"cells": cells, "metadata": {"kernelspec": {"language": "python"}}})
+
+
+def make_firm(folder: Path) -> Path:
+    """A repository with a secret in every place that people put them, and enough modules for several batches."""
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    modules = {f"shop/module_{number}.py": code(f"part{number}", 6 + number % 5) for number in range(300)}
+    files: dict[str, str | bytes] = {
+        **modules,
+        "shop/client.py": code("client") + f'\nPASSWORD = "{SECRETS["code"]}"  # of the shop\n',
+        "shop/old.py": code("old") + f'\nTOKEN = "{SECRETS["history"]}"\n',
+        "analysis.ipynb": notebook(),
+        "config/service.yaml": "database:\n  host: db.internal\n  user: shop\n"
+        f"  password: {SECRETS['config file']}\n  pool: 5  # connections, as measured\n",
+        f"keys/{SECRETS['file name']}.py": code("named"),
+        "AUTHORS.md": f"# People\n\n{PROSE * 3}\n\nAsk {SECRETS['person']} about the compiler and its errors.\n",
+        "docs/page.md": f"# Deploying\n\n{PROSE * 4}\n\n```shell\nexport NPM_TOKEN={SECRETS['web page']}\nmake deploy\n```\n",
+    }
+    commit(folder, "Lay the ground for the shop", files)
+    commit(folder, f"Use the new account {SECRETS['commit message']} for uploads", {
+        "shop/old.py": code("old", 13) + f'\nTOKEN = "{SECRETS["history"]}"\n'})  # fmt: skip
+    commit(folder, "Remove the token from the old module", {"shop/old.py": code("old", 13)})
+    name = f"keys/{SECRETS['file name']}.py"
+    commit(folder, "Compute one more step of the named module", {name: code("named", 14)})
+    for number in range(6):
+        path = f"shop/module_{number}.py"
+        commit(folder, f"Make part {number} take one more step", {path: code(f"part{number}", 14 + number)})
+    return folder
+
+
+def build_all(base: Path, firm: Path, workers: int) -> Iterator[Path]:
+    """Every builder of the table that needs no model, one from the other's result."""
+    exports = base.parent / "export.json"
+    remarks = [{"author": {"login": "grace"}, "body": f"Try it with password = {SECRETS['pull request']} please."}]
+    record = {"title": "Orders are slow", "number": 7, "body": PROSE * 2, "comments": remarks}
+    exports.write_text(json.dumps([record]))
+
+    def build(builder: str, name: str = "", **settings: Any) -> Path:
+        out = base / (name or builder)
+        target = function(builder)
+        given = {"workers": workers, "seed": 5}
+        taken = {key: value for key, value in given.items() if key in target.__kwdefaults__}
+        target(out=out, **settings, **taken)
+        return out
+
+    corpus = build("corpus", sources=[firm])
+    yield corpus
+    yield build("commits", sources=[firm])
+    yield build("commits", "commit-documents", sources=[firm], form="document")
+    yield build("pull_requests", exports=[exports], repository="firm")
+    for builder in ("general", "math", "grounding", "quality"):
+        extra = {"threshold": 0.0} if builder in ("grounding", "quality") else {}
+        yield build(builder, inputs=[corpus], **extra)
+    yield build("repo_level", inputs=[corpus], max_length=2000)
+    yield build("fim", inputs=[corpus], fim={"rate": 1.0})
+    yield build("clean", inputs=[base / "commits"])
+    parts = {"code": {"path": corpus, "share": 0.9}, "rest": {"path": base / "commit-documents", "share": 0.1}}
+    yield build("mixture", parts=parts, tolerance=0.2)
+
+
+@pytest.fixture(scope="module")
+def firm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_firm(tmp_path_factory.mktemp("source") / "firm")
+
+
+@pytest.fixture(scope="module")
+def built(firm: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return list(build_all(tmp_path_factory.mktemp("built") / "1", firm, 1))
+
+
+def test_every_builder_of_the_table_is_in_this_test(built: list[Path]) -> None:
+    made = {path.name for path in built}
+    assert made - {"commit-documents"} == set(BUILDERS) - {"synthetic", "preferences"} - OTHERS
+
+
+OTHERS = {name for name, builder in BUILDERS.items() if not builder.function.startswith("data_builders.")}
+
+
+def contents(folder: Path) -> str:
+    """All that a dataset's files say, rows decompressed."""
+    from data_builders.dataset import read_rows
+
+    texts = [json.dumps(row, ensure_ascii=False) for row in read_rows(folder)]
+    others = [path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".parquet"]
+    return "\n".join([*texts, *others])
+
+
+@pytest.mark.parametrize("place", SECRETS)
+def test_a_planted_secret_is_in_no_dataset_no_report_and_no_card(place: str, built: list[Path]) -> None:
+    assert [folder.name for folder in built if SECRETS[place] in contents(folder)] == []
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("corpus", 'PASSWORD = \\"REDACTED_PASSWORD_1\\"  # of the shop'),
+        ("corpus", "connected as shop with REDACTED_STRIPE_KEY_1"),
+        ("corpus", "password: REDACTED_PASSWORD_1"),
+        ("corpus", "keys/REDACTED_SLACK_TOKEN_1.py"),
+        ("corpus", "Ask person1@example.com about"),
+        ("commits", "Use the new account REDACTED_AWS_KEY_1 for uploads"),
+        ("commits", 'TOKEN = \\"REDACTED_GITHUB_TOKEN_1\\"'),
+        ("commit-documents", '-TOKEN = \\"REDACTED_GITHUB_TOKEN_1\\"'),
+        ("commit-documents", "+++ b/keys/REDACTED_SLACK_TOKEN_1.py"),
+        ("pull_requests", "password = REDACTED_PASSWORD_1 please"),
+    ],
+)
+def test_what_stood_around_a_secret_is_still_there(built: list[Path], dataset: str, expected: str) -> None:
+    (folder,) = [folder for folder in built if folder.name == dataset]
+    assert expected in contents(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_writes_identical_bytes_in_every_dataset(
+    workers: int, firm: Path, built: list[Path], tmp_path: Path
+) -> None:
+    for one, more in zip(built, build_all(tmp_path / "more", firm, workers), strict=True):
+        assert hashes(one) == hashes(more), one.name
+
+
+def test_every_card_names_sources_commits_counts_settings_and_hash(built: list[Path], firm: Path) -> None:
+    head = git(firm, "rev-parse", "HEAD")
+    for folder in built:
+        card = (folder / "README.md").read_text()
+        report = json.loads((folder / "report.json").read_text())
+        assert report["sha256"] in card and "## Settings" in card and "## Sources" in card, folder.name
+        assert head in card or folder.name == "pull_requests", folder.name
+        assert "## Removed" in card or folder.name in ("fim", "repo_level", "mixture"), folder.name
+        assert "## Languages" in card or report["rows_kind"] == "conversation", folder.name

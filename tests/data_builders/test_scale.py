@@ -1,0 +1,52 @@
+"""Other engines write the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from corpus_helpers import MakeRepository, code, commit
+from test_no_leaks import hashes
+
+from alignment.builders import function
+from data_builders import scale
+
+
+def make(firm: Path, base: Path) -> list[Path]:
+    function("corpus")(sources=[firm], out=base / "corpus")
+    function("commits")(sources=[firm], out=base / "commits", seed=3)
+    function("fim")(inputs=[base / "corpus"], out=base / "fim", seed=3)
+    return [base / name for name in ("corpus", "commits", "fim")]
+
+
+@pytest.fixture
+def firm(repository: MakeRepository) -> Path:
+    folder = repository({f"shop/module_{number}.py": code(f"part{number}", 6 + number % 9) for number in range(600)})
+    for number in range(4):
+        path = f"shop/module_{number}.py"
+        commit(folder, f"Make part {number} take one more step", {path: code(f"part{number}", 16 + number)})
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", scale.NAMES)
+def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
+    name: scale.Name, firm: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("datatrove", reason="needs pip install 'code-alignment[scale]'")
+    if name == "ray":
+        pytest.importorskip("ray", reason="needs pip install 'code-alignment[scale]'")
+    alone = make(firm, tmp_path / "alone")
+    with scale.engine(name, tmp_path / "work", tasks=3, workers=2) as engine:
+        together = make(firm, tmp_path / "together")
+    assert engine.jobs == 3
+    assert [hashes(folder) for folder in together] == [hashes(folder) for folder in alone]
+    assert not any((tmp_path / "work").iterdir())
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    firm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datatrove.executor", None)
+    with pytest.raises(ValueError, match=r"code-alignment\[scale\]"), scale.engine("local", tmp_path / "work"):
+        function("corpus")(sources=[firm], out=tmp_path / "out")

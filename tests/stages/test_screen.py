@@ -1,0 +1,124 @@
+"""A benchmark's task is in no training set, whatever kind of rows it hides in."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from datasets import load_from_disk
+
+from alignment import formats
+from alignment.stages import dpo, grpo
+from alignment.stages.prepare import Rules, training_rows
+from alignment.stages.screen import REPORT, Screen
+
+SOLUTION = (
+    "def merge_intervals(intervals):\n"
+    '    """Join all overlapping intervals of a list and return them in ascending order of their starts."""\n'
+    "    merged = []\n    for start, end in sorted(intervals):\n        merged.append([start, end])\n    return merged\n"
+)
+TASK = {
+    "id": "held-1", "prompt": "Write merge_intervals, which joins the overlapping intervals that a list of pairs holds.",
+    "language": "python", "kind": "asserts", "tests": json.dumps({"code": SOLUTION}),
+    "entry_point": "merge_intervals", "source": "t", "split": "test",
+}  # fmt: skip
+CLEAN = "def greet(name):\n    return f'Hello, {name}'\n"
+RULES = Rules(512, "drop", 0.5, 0.0, "lines", None)
+
+
+def said(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def rows_of(kind, text):
+    return {
+        "document": {"text": text, "path": "a.py"},
+        "repository": {"repository": "r", "files": [{"path": "a.py", "text": CLEAN}, {"path": "b.py", "text": text}]},
+        "conversation": {"messages": said("Help me, please.", text), "source": "s"},
+        "preference": {"prompt": "Help me, please.", "chosen": CLEAN + "1", "rejected": text, "source": "s"},
+        "task": {**TASK, "id": f"t-{len(text)}", "prompt": f"Do this:\n{text}", "tests": '{"cases": []}'},
+    }[kind]
+
+
+@pytest.fixture
+def targets(tmp_path):
+    path = tmp_path / "held.jsonl"
+    path.write_text(json.dumps(TASK) + "\n")
+    return {"benchmarks": [{"name": "instruct", "benchmark": "tasks", "data": str(path)}], "paths": [], "allowed": {}}
+
+
+def prepared(kind, source, tokenizer, targets, out):
+    """Texts of what is left to train on, and the counts."""
+    entry = source([rows_of(kind, CLEAN), rows_of(kind, SOLUTION), rows_of(kind, CLEAN + "x = 1\n")])
+    if kind == "task":
+        stage = SimpleNamespace(data=[entry], max_prompt_length=None)
+        request = SimpleNamespace(stage=stage, seed=0, out=out, decontaminate=targets)
+        counts = grpo._prepare(request, tokenizer, out)
+        return [json.dumps(row) for row in load_from_disk(str(out / "train"))], counts
+    if kind == "preference":
+        screen = Screen.of(targets, out)
+        stage = SimpleNamespace(data=[entry], overlong="drop")
+        pairs = list(dpo._pairs(stage, tokenizer, 512, Counter(), screen))
+        return [json.dumps(pair) for pair in pairs], screen.counts()
+    counts = training_rows([entry], tokenizer, RULES, 0, out, out, targets)
+    return [tokenizer.decode(row["input_ids"]) for row in load_from_disk(str(out / "train"))], counts
+
+
+@pytest.mark.parametrize("kind", ["document", "repository", "conversation", "preference", "task"])
+def test_a_planted_task_is_removed_from_every_kind_of_row_and_the_report_says_why(
+    kind, source, tiny_tokenizer, targets, tmp_path
+):
+    tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE
+    texts, counts = prepared(kind, source, tiny_tokenizer, targets, tmp_path)
+    assert len(texts) == 2 and not any("Join all overlapping" in text for text in texts)
+    found = counts["decontamination"]
+    assert (found["rows"], found["removed"], found["by_benchmark"]) == (3, 1, {"instruct": 1})
+    (line,) = map(json.loads, (tmp_path / REPORT).read_text().splitlines())
+    assert (line["row"], line["benchmark"], line["rule"]) == (2, "instruct", "10-gram")
+    assert "intervals" in line["words"]
+
+
+def test_a_folder_that_the_recipe_names_counts_like_a_benchmark(source, tiny_tokenizer, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "own.jsonl").write_text(json.dumps({"anything": SOLUTION}) + "\n")
+    _, counts = prepared("document", source, tiny_tokenizer, {"paths": [str(folder)]}, tmp_path)
+    assert counts["decontamination"]["by_benchmark"] == {"own.jsonl": 1}
+
+
+def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_kept_and_said(
+    source, tiny_tokenizer, tmp_path, capfd
+):
+    allowed = {"instruct": "the grammar is shared by design"}
+    texts, counts = prepared("document", source, tiny_tokenizer, {"allowed": allowed}, tmp_path)
+    assert len(texts) == 3 and counts["decontamination"]["allowed"] == allowed
+    assert "the grammar is shared by design" in "".join(capfd.readouterr())
+
+
+def test_a_benchmark_whose_rows_are_missing_stops_the_stage_and_says_what_to_do(
+    source, tiny_tokenizer, targets, tmp_path
+):
+    targets["benchmarks"][0]["data"] = str(tmp_path / "gone.jsonl")
+    with pytest.raises(ValueError, match="allow_overlap"):
+        prepared("document", source, tiny_tokenizer, targets, tmp_path)
+
+
+def test_the_frame_that_all_tasks_of_a_benchmark_share_is_no_evidence(source, tiny_tokenizer, targets, tmp_path):
+    frame = (
+        "You work in the repository of our web shop. Write the body of the function that the tests of this file call."
+    )
+    path = tmp_path / "held.jsonl"
+    words = [f"{word} every {word}ish thing" for word in ("sort", "join", "split", "count", "rank", "fold") * 4]
+    path.write_text(
+        "".join(
+            json.dumps(TASK | {"id": f"t{n}", "prompt": f"{frame} {text} {n}", "tests": "{}"}) + "\n"
+            for n, text in enumerate(words)
+        )
+    )
+    _, counts = prepared("document", source, tiny_tokenizer, targets, tmp_path)
+    entry = source([{"text": f"{frame} Ours is another one: greet everybody by name."}, {"text": CLEAN}])
+    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, tmp_path, targets)
+    assert counts["decontamination"]["removed"] == 0
+    entry = source([{"text": f"{frame} sort every sortish thing 0"}, {"text": CLEAN}])
+    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, tmp_path, targets)
+    assert counts["decontamination"]["removed"] == 1
