@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, ladder, processes
+from alignment import artifacts, extensions, ladder, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -88,6 +88,8 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
     started, clock = datetime.now(UTC), time.monotonic()
     logs = step.folder / "logs"
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
+    if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        extensions.prepare(child)
     trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
     if world.rank != 0:
         if not trained:

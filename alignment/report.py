@@ -78,6 +78,7 @@ def _figures(artifact: dict[str, Any]) -> str:
         "steps": "{:.0f} steps",
         "tokens_per_second": "{:,.0f} tokens/s",
         "merge_logit_difference": "merged, logits within {:.1e}",
+        "merge_rounding": "{:.0%} of the adapter lost to rounding",
     }
     parts = [text.format(metrics[key]) for key, text in words.items() if key in metrics]
     contract = artifact.get("contract") or {}
