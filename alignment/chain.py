@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import signal
 import time
@@ -155,12 +156,13 @@ def _json(path: Path) -> Any:
 def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping[str, str]) -> None:
     """Build TRL's dataclasses once for real, before the first step: an impossible setting must not surface hours in.
 
-    Costs the import of TRL, so it is skipped when all is done or the same settings passed before.
+    Costs the import of TRL, so it is skipped when all is done or the same settings passed before on this machine.
     """
     waiting = [step.request["stage"] for step in steps if step.trains and step.artifact() is None]
     if not waiting:
         return
-    mark = artifacts.fingerprint([waiting, artifacts.versions()])
+    request = {"stages": waiting, "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true"}
+    mark = artifacts.fingerprint([request, artifacts.versions(), platform.node()])
     passed = recipe.folder / ".configs-checked"
     if passed.is_file() and passed.read_text() == mark:
         return
@@ -168,9 +170,9 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
     log = recipe.folder / "check.log"
     log.unlink(missing_ok=True)
     try:
-        processes.run("alignment.stages.configs", {"stages": waiting}, log, child)
+        processes.run("alignment.stages.configs", request, log, child)
     except StageFailed:
-        raise ChainStopped(f"settings that TRL or PEFT refuse:\n{processes.last_words(log)}") from None
+        raise ChainStopped(f"this can't be run as it is:\n{processes.last_words(log)}") from None
     artifacts.write_text(passed, mark)
 
 

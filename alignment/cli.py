@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment import __version__
 from alignment import commands as more
+from alignment.launcher import explain
 from alignment.recipe import Recipe, RecipeError, load
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "json", False):
             print(json.dumps({"ok": False, "problems": [vars(problem) for problem in error.problems]}, indent=2))
         else:
-            print(error, file=sys.stderr)
+            explain(str(error))
         return 1
     except (ValueError, OSError) as error:
         if getattr(arguments, "json", False):
             problem = {"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": str(error)}
             print(json.dumps({"ok": False, "problems": [problem]}, indent=2))
         else:
-            print(f"error: {error}", file=sys.stderr)
+            explain(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -92,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         run(recipe, until=arguments.until)
     except ChainStopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        explain(f"stopped: {stop}")
         return 1
     return 0
 
@@ -104,8 +105,8 @@ def _launch(recipe: Recipe, arguments: argparse.Namespace) -> int:
     target = Path(__file__).resolve().parents[1] / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
-    accelerate = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(recipe.launch.path())]
-    command = [sys.executable, *accelerate, str(target), str(arguments.recipe), *options]
+    launcher = ["-m", "alignment.launcher", "--config_file", str(recipe.launch.path())]
+    command = [sys.executable, *launcher, str(target), str(arguments.recipe), *options]
     os.execv(sys.executable, command)
 
 
