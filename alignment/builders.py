@@ -24,14 +24,15 @@ BUILDERS: Mapping[str, str] = {
     "synthetic": "data_builders.synthetic.quickstart:build",
     "preferences": "alignment.stages.preferences:build",
 }
-# What each of them leaves in its artifact: a recipe that names another file is wrong before anything runs.
-OUTPUTS: Mapping[str, tuple[str, ...]] = {
-    "synthetic": (
-        "documents.jsonl", "conversations.jsonl", "long.jsonl", "rl.jsonl",
-        "heldout-fim.jsonl", "heldout-short.jsonl", "heldout-long.jsonl",
-        "heldout-documents.jsonl", "tokenizer",
-    ),
-    "preferences": ("preferences.jsonl",),
+# What each of them leaves in its artifact, and of what kind its rows are ("" where there are none, or of several
+# kinds): a recipe that names another file, or gives rows to a stage that does not take them, is wrong before it runs.
+OUTPUTS: Mapping[str, Mapping[str, str]] = {
+    "synthetic": {
+        "documents.jsonl": "document", "conversations.jsonl": "conversation", "long.jsonl": "conversation",
+        "rl.jsonl": "task", "heldout-fim.jsonl": "infilling", "heldout-short.jsonl": "task",
+        "heldout-long.jsonl": "task", "heldout-documents.jsonl": "document", "tokenizer": "",
+    },
+    "preferences": {"preferences.jsonl": "preference"},
 }  # fmt: skip
 _SAMPLING = ("preferences",)  # these read a model
 _GIVEN = ("out", "seed", "request")  # arguments that the stage supplies
@@ -60,6 +61,11 @@ def parameters(builder: str) -> dict[str, tuple[Any, bool]]:
         for name, parameter in inspect.signature(target).parameters.items()
         if name not in _GIVEN
     }
+
+
+def outputs(stage: BuildStage) -> Mapping[str, str]:
+    """What a stage makes: file or folder -> kind of its rows, "" where that is not known before it runs."""
+    return OUTPUTS.get(stage.builder, {})
 
 
 def check_settings(stage: BuildStage) -> Iterator[tuple[tuple[Key, ...], str]]:

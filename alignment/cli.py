@@ -152,6 +152,7 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict
                 "fingerprint": step.fingerprint,
                 "folder": str(step.folder),
                 "seconds": (artifact or {}).get("seconds"),
+                "peak_memory_mb": (artifact or {}).get("peak_memory_mb"),
             }
         )
     return recipe, steps, rows
@@ -177,7 +178,8 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         seconds = f"{row['seconds']:.0f} s" if row["seconds"] is not None else ""
-        print(f"{row['state']:6}  {row['step']:28} {seconds}")
+        memory = f"{row['peak_memory_mb'] / 1000:.1f} GB" if row["peak_memory_mb"] is not None else ""
+        print(f"{row['state']:6}  {row['step']:28} {seconds:>8} {memory:>9}".rstrip())
     table = ladder.table([step for step in steps if step.rung])
     print("\n".join(["", *table]) if table else "\nno evaluation is done yet")
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from alignment import recipe as recipes
 from alignment.recipe import AnyStage, Benchmark, EvaluateStage, Recipe, Reference
+from alignment.row_kinds import check_row_kinds
 from alignment.source import Key, did_you_mean, display, shown
 
 Mistake = tuple[tuple[Key, ...], str]
@@ -93,6 +94,7 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
             yield from _check_reference(recipe, here + path, reference, names[:index], names, hub=False)
         yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
     yield from _check_evaluate(recipe, names)
+    yield from check_row_kinds(recipe)
     yield from _check_gates(recipe)
 
 
@@ -187,13 +189,13 @@ def _check_reference(
 
 
 def _missing_output(stage: recipes.BuildStage, reference: Reference) -> str:
-    from alignment.builders import OUTPUTS
+    from alignment.builders import outputs
 
-    made = OUTPUTS.get(stage.builder)
+    made = outputs(stage)
     first = Path(reference.inside()).parts
     if ".." in Path(reference.inside()).parts:
         return f"leads out of stage {stage.name!r}: write ./{reference} for a path"
-    if made is None or (first and first[0] in made):
+    if not made or (first and first[0] in made):
         return ""
     asked = reference.inside()
     hint = did_you_mean(asked, made) if asked else ""
