@@ -89,7 +89,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.launched:
         return _launch(recipe, arguments)
     from alignment.chain import ChainStopped, run
+    from alignment.processes import die_with_parent
 
+    die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
     try:
         run(recipe, until=arguments.until)
     except ChainStopped as stop:

@@ -51,7 +51,9 @@ def prepare(environment: dict[str, str]) -> None:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     locks = sorted(where.glob("*/lock"))
     if locks and not Path("/proc/self/fd").is_dir():
-        raise ValueError(f"{locks[0]}: a build of DeepSpeed's goes on, or was killed. If none goes on, delete this file")
+        raise ValueError(
+            f"{locks[0]}: a build of DeepSpeed's goes on, or was killed. If none goes on, delete this file"
+        )
     locks = _unheld(locks)
     if locks:
         time.sleep(0.5)  # a build that ends closes its lock a moment before it removes it: look again

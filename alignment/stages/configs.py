@@ -1,6 +1,6 @@
 """TRL's and PEFT's own config objects, built from a recipe's `train:` and `peft:`.
 
-    python -m alignment.stages.configs < request.json     # build them all once, to find what they refuse
+python -m alignment.stages.configs < request.json     # build them all once, to find what they refuse
 """
 
 from __future__ import annotations

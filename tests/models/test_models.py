@@ -129,7 +129,7 @@ def test_merged_model_has_the_logits_of_model_and_adapter(tmp_path, tiny_tokeniz
 
 
 def test_a_merge_into_bfloat16_says_how_much_of_the_adapter_rounding_takes(tmp_path, tiny_tokenizer, source):
-    probe, expected = _adapter(source, tiny_tokenizer, tmp_path / "adapter")
+    _adapter(source, tiny_tokenizer, tmp_path / "adapter")
     rounded = {**source, "dtype": "bfloat16"}
     merged, proof = models.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
     assert merged.dtype == torch.bfloat16
