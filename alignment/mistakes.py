@@ -37,8 +37,9 @@ def problem_of(source: Source, item: Any) -> Problem:
     elif given is None:
         message = "is empty: give it a value, or leave it out"
     elif kind in _TYPES:
-        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if location == ("model",) else ""
-        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint if isinstance(given, str) else ''}".rstrip(".")
+        named = location == ("model",) and isinstance(given, str)
+        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if named else ""
+        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint}".rstrip(".")
     elif kind == "literal_error":
         expected = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         hint = did_you_mean(given, expected) if isinstance(given, str) else ""
