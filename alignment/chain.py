@@ -7,6 +7,7 @@ command goes on; changed, it and what follows it run anew beside the old artifac
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import platform
 import shutil
@@ -71,6 +72,8 @@ def _run_step(
     elif world.rank == 0:
         say(f"{position}: already done, {step.folder.name}")
     if world.rank == 0:
+        for temporary in ("checkpoints", "prepared", "start"):  # also what a kill after the artifact left
+            shutil.rmtree(step.folder / temporary, ignore_errors=True)
         artifacts.link(recipe.folder, step.name, step.folder)
         if step.rung is not None:
             for line in ladder.table([step]):
@@ -132,8 +135,6 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
                 **result,
             },
         )
-    for temporary in ("checkpoints", "prepared", "start"):
-        shutil.rmtree(step.folder / temporary, ignore_errors=True)
     say(f"      done in {duration(seconds)}")
 
 
@@ -145,8 +146,6 @@ def _result(step: Step) -> dict[str, Any]:
 
 
 def _json(path: Path) -> Any:
-    import json
-
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

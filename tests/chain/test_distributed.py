@@ -44,6 +44,15 @@ def test_two_processes_killed_midway_follow_one_with_the_doubled_batch(config, a
     assert artifact["contract"]["tensors"] > 0  # gathered, none empty, and loaded again
 
 
+def test_zero3_gathers_an_adapter_and_the_merge_is_proven(make_workshop):
+    folder = make_workshop()
+    path = recipe(folder, "sft", batch=2, max_steps=2)
+    done = tiny.launch(path, "--set", "stages.sft.peft={r: 4, lora_alpha: 8}", config="zero3", processes=2)
+    assert done.returncode == 0, tiny.said(done)
+    artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["contract"]["tensors"] > 0 and artifact["metrics"]["merge_logit_difference"] < 1e-4
+
+
 def test_a_checkpoint_of_two_processes_is_refused_by_one_and_says_why(make_workshop):
     folder = make_workshop()
     path = recipe(folder, "sft", batch=2)
