@@ -86,12 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
-    if not arguments.launched:
-        return _launch(recipe, arguments)
     from alignment.chain import ChainStopped, run
+    from alignment.plan import plan
     from alignment.processes import die_with_parent
 
-    die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
+    if arguments.launched:
+        die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
+    elif not all(step.artifact() for step in plan(recipe)):
+        return _launch(recipe, arguments)
     try:
         run(recipe, until=arguments.until)
     except ChainStopped as stop:
