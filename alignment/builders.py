@@ -60,7 +60,7 @@ BUILDERS: Mapping[str, Builder] = {
         "data_builders.synthetic.quickstart:build",
         {
             "documents.jsonl": "document", "conversations.jsonl": "conversation", "long.jsonl": "conversation",
-            "rl.jsonl": "task", "heldout-fim.jsonl": "task", "heldout-short.jsonl": "task",
+            "rl.jsonl": "task", "heldout-fim.jsonl": "infilling", "heldout-short.jsonl": "task",
             "heldout-long.jsonl": "task", "heldout-documents.jsonl": "document", "tokenizer": "",
         },
         inputs="data_builders.synthetic.quickstart:inputs",
@@ -107,7 +107,7 @@ def outputs(stage: BuildStage) -> dict[str, str]:
     known = {name: str(default) for name, (_, default) in parameters(stage.builder).items()}
     known |= {name: value for name, value in stage.settings.items() if isinstance(value, str)}
     made = {name: kind.format_map(known) for name, kind in BUILDERS[stage.builder].outputs.items()}
-    kinds = ("document", "conversation", "preference", "task")
+    kinds = ("document", "conversation", "preference", "task", "infilling")
     return {name: kind if kind in kinds else "" for name, kind in made.items()}
 
 

@@ -7,7 +7,9 @@ command goes on; changed, it and what follows it run anew beside the old artifac
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import platform
 import shutil
 import signal
 import time
@@ -17,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, ladder, processes
+from alignment import artifacts, extensions, ladder, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -70,6 +72,8 @@ def _run_step(
     elif world.rank == 0:
         say(f"{position}: already done, {step.folder.name}")
     if world.rank == 0:
+        for temporary in ("checkpoints", "prepared", "start"):  # also what a kill after the artifact left
+            shutil.rmtree(step.folder / temporary, ignore_errors=True)
         artifacts.link(recipe.folder, step.name, step.folder)
         if step.rung is not None:
             for line in ladder.table([step]):
@@ -88,6 +92,8 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
     started, clock = datetime.now(UTC), time.monotonic()
     logs = step.folder / "logs"
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
+    if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        extensions.prepare(child)
     trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
     if world.rank != 0:
         if not trained:
@@ -129,8 +135,6 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
                 **result,
             },
         )
-    for temporary in ("checkpoints", "prepared", "start"):
-        shutil.rmtree(step.folder / temporary, ignore_errors=True)
     say(f"      done in {duration(seconds)}")
 
 
@@ -142,8 +146,6 @@ def _result(step: Step) -> dict[str, Any]:
 
 
 def _json(path: Path) -> Any:
-    import json
-
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -153,12 +155,13 @@ def _json(path: Path) -> Any:
 def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping[str, str]) -> None:
     """Build TRL's dataclasses once for real, before the first step: an impossible setting must not surface hours in.
 
-    Costs the import of TRL, so it is skipped when all is done or the same settings passed before.
+    Costs the import of TRL, so it is skipped when all is done or the same settings passed before on this machine.
     """
     waiting = [step.request["stage"] for step in steps if step.trains and step.artifact() is None]
     if not waiting:
         return
-    mark = artifacts.fingerprint([waiting, artifacts.versions()])
+    request = {"stages": waiting, "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true"}
+    mark = artifacts.fingerprint([request, artifacts.versions(), platform.node()])
     passed = recipe.folder / ".configs-checked"
     if passed.is_file() and passed.read_text() == mark:
         return
@@ -166,9 +169,9 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
     log = recipe.folder / "check.log"
     log.unlink(missing_ok=True)
     try:
-        processes.run("alignment.stages.configs", {"stages": waiting}, log, child)
+        processes.run("alignment.stages.configs", request, log, child)
     except StageFailed:
-        raise ChainStopped(f"settings that TRL or PEFT refuse:\n{processes.last_words(log)}") from None
+        raise ChainStopped(f"this can't be run as it is:\n{processes.last_words(log)}") from None
     artifacts.write_text(passed, mark)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment import __version__
 from alignment import commands as more
+from alignment.launcher import explain
 from alignment.recipe import Recipe, RecipeError, load
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "json", False):
             print(json.dumps({"ok": False, "problems": [vars(problem) for problem in error.problems]}, indent=2))
         else:
-            print(error, file=sys.stderr)
+            explain(str(error))
         return 1
     except (ValueError, OSError) as error:
         if getattr(arguments, "json", False):
             problem = {"file": str(getattr(arguments, "recipe", "")), "line": 0, "key": "", "message": str(error)}
             print(json.dumps({"ok": False, "problems": [problem]}, indent=2))
         else:
-            print(f"error: {error}", file=sys.stderr)
+            explain(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -85,14 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
-    if not arguments.launched:
-        return _launch(recipe, arguments)
     from alignment.chain import ChainStopped, run
+    from alignment.plan import plan
+    from alignment.processes import die_with_parent
 
+    if arguments.launched:
+        die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
+    elif not all(step.artifact() for step in plan(recipe)):
+        return _launch(recipe, arguments)
     try:
         run(recipe, until=arguments.until)
     except ChainStopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        explain(f"stopped: {stop}")
         return 1
     return 0
 
@@ -104,8 +109,8 @@ def _launch(recipe: Recipe, arguments: argparse.Namespace) -> int:
     target = Path(__file__).resolve().parents[1] / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
-    accelerate = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(recipe.launch.path())]
-    command = [sys.executable, *accelerate, str(target), str(arguments.recipe), *options]
+    launcher = ["-m", "alignment.launcher", "--config_file", str(recipe.launch.path())]
+    command = [sys.executable, *launcher, str(target), str(arguments.recipe), *options]
     os.execv(sys.executable, command)
 
 
@@ -151,6 +156,7 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict
                 "fingerprint": step.fingerprint,
                 "folder": str(step.folder),
                 "seconds": (artifact or {}).get("seconds"),
+                "peak_memory_mb": (artifact or {}).get("peak_memory_mb"),
             }
         )
     return recipe, steps, rows
@@ -176,7 +182,8 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         seconds = f"{row['seconds']:.0f} s" if row["seconds"] is not None else ""
-        print(f"{row['state']:6}  {row['step']:28} {seconds}")
+        memory = f"{row['peak_memory_mb'] / 1000:.1f} GB" if row["peak_memory_mb"] is not None else ""
+        print(f"{row['state']:6}  {row['step']:28} {seconds:>8} {memory:>9}".rstrip())
     table = ladder.table([step for step in steps if step.rung])
     print("\n".join(["", *table]) if table else "\nno evaluation is done yet")
     return 0

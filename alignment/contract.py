@@ -18,7 +18,10 @@ PROBE_TOKENS = 256
 
 
 def check(folder: Path, chat: bool, must_stop: bool = True) -> dict[str, Any]:
-    """Check every clause; `must_stop` asks for the last, which generates. Returns the figures; raises ValueError with all clauses that are broken."""
+    """Check every clause; `must_stop` asks for the last, which generates.
+
+    Returns the figures; raises ValueError with all clauses that are broken.
+    """
     import torch
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -92,9 +95,14 @@ def _stops(model: Any, tokenizer: Any, end: int, probes: list[str]) -> tuple[int
     """How many greedy answers end by themselves, and how many were asked for."""
     import torch
 
+    if torch.accelerator.is_available():  # a 7B model takes minutes for this on a CPU
+        try:
+            model.to(torch.accelerator.current_accelerator())
+        except torch.OutOfMemoryError:
+            model.to("cpu")
     stopped = 0
     for text in probes:
-        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
+        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)], device=model.device)
         with torch.no_grad():
             answer = model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=PROBE_TOKENS, do_sample=False

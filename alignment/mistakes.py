@@ -39,7 +39,7 @@ def problem_of(source: Source, item: Any) -> Problem:
     elif kind in _TYPES:
         named = location == ("model",) and isinstance(given, str)
         hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if named else ""
-        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint if isinstance(given, str) else ''}".rstrip(".")
+        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint}".rstrip(".")
     elif kind == "literal_error":
         expected = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         hint = did_you_mean(given, expected) if isinstance(given, str) else ""

@@ -21,9 +21,12 @@ from transformers import (
 
 from alignment import formats
 
-# Largest difference of any logit between the adapted and the merged model, relative to the largest logit, that
-# rounding explains: about 2**-8 for bfloat16 weights, and far less for float32.
-MERGE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+# Largest difference of any logit between model with adapter and merged model, both in float32, as a share of the
+# largest logit: more than float32's own rounding is a wrong merge.
+MERGE_TOLERANCE = 1e-4
+# The same after the merged weights are rounded to the type they are kept in; an adapter that changes the logits by more
+# may lose as much as it changed, and no more.
+ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 
 
 def load_tokenizer(source: dict[str, Any]) -> Any:
@@ -164,7 +167,10 @@ def merge_adapter(
 ) -> tuple[PreTrainedModel, dict[str, float]]:
     """Merge a LoRA adapter into the full weights it was trained on, and prove the two equal by their logits.
 
-    Returns the merged model and the largest difference seen. Raises ValueError where merging changed the model.
+    Returns the merged model and the proof: `merge_logit_difference`, the largest difference of any logit before and
+    after merging in float32, as a share of the largest logit; `merge_rounding`, the share of the adapter's effect on
+    the logits that is lost when the weights are rounded to the type they are kept in (0 for float32).
+    Raises ValueError where merging changed the model, or rounding did by more than the adapter.
     """
     from peft import PeftModel
 
@@ -173,17 +179,26 @@ def merge_adapter(
     dtype = model.dtype
     adapted = PeftModel.from_pretrained(model.float(), str(adapter)).eval()
     probe = _probe_ids(tokenizer)
+    with adapted.disable_adapter():
+        plain = adapted(input_ids=probe).logits
     before = adapted(input_ids=probe).logits
-    merged = adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
-    after = merged(input_ids=probe).logits.float()
-    scale = before.abs().max().item()
-    difference = (after - before).abs().max().item() / max(scale, 1e-9)
-    if not difference <= MERGE_TOLERANCE[dtype]:
+    scale = max(before.abs().max().item(), 1e-9)
+    effect = (before - plain).abs().max().item() / scale
+
+    merged = adapted.merge_and_unload(safe_merge=True).eval()
+    difference = (merged(input_ids=probe).logits - before).abs().max().item() / scale
+    # Still in float32: what is asked is what rounding does to the weights, not to the arithmetic.
+    for weight in merged.parameters():
+        weight.copy_(weight.to(dtype))
+    rounding = (merged(input_ids=probe).logits - before).abs().max().item() / scale
+    if not (difference <= MERGE_TOLERANCE and rounding <= max(ROUNDING_TOLERANCE[dtype], effect)):
         raise ValueError(
-            f"merging the adapter changed the model: logits differ by {difference:.2e} of the largest. "
-            f"The adapter is kept in {adapter}; nothing was merged."
+            f"merging the adapter changed the model: logits differ by {difference:.2e} of the largest, and by "
+            f"{rounding:.2e} as {str(dtype).removeprefix('torch.')}, where the adapter itself changed them by "
+            f"{effect:.2e}. The adapter is kept in {adapter}; nothing was merged."
         )
-    return merged, {"merge_logit_difference": difference}
+    lost = min(1.0, rounding / effect) if effect > MERGE_TOLERANCE and dtype != torch.float32 else 0.0
+    return merged.to(dtype), {"merge_logit_difference": difference, "merge_rounding": round(lost, 4)}
 
 
 def _probe_ids(tokenizer: Any) -> torch.Tensor:

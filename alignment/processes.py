@@ -89,6 +89,7 @@ def run(module: str, request: Any, log: Path, environment: Mapping[str, str]) ->
     that are meant for a person.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    before = log.stat().st_size if log.exists() else 0  # what an earlier attempt left there
     terminal = os.dup(1)
     own = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
     try:
@@ -122,18 +123,18 @@ def run(module: str, request: Any, log: Path, environment: Mapping[str, str]) ->
         raise
     if code != 0:
         reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise StageFailed(f"{reason}{_memory_hint(code)}\n{last_words(log)}\n  whole log: {log}")
+        raise StageFailed(f"{reason}{_memory_hint(code)}\n{last_words(log, since=before)}\n  whole log: {log}")
 
 
 def _memory_hint(code: int) -> str:
     return " (the kernel's way to end a process when memory runs out)" if code == -signal.SIGKILL else ""
 
 
-def last_words(log: Path, lines: int = 12) -> str:
-    """The end of a log, indented: enough to see what went wrong."""
+def last_words(log: Path, lines: int = 12, since: int = 0) -> str:
+    """The end of a log, indented, from the byte `since` on: enough to see what went wrong."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_000))
+            file.seek(max(since, log.stat().st_size - 16_000))
             tail = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""

@@ -62,6 +62,7 @@ def _row(step: Step) -> dict[str, Any]:
         "kind": step.kind,
         "state": "done" if artifact else "to do",
         "seconds": duration(artifact["seconds"]) if artifact else "",
+        "memory": f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if (artifact or {}).get("peak_memory_mb") else "",
         "folder": step.folder.name,
         "reads": ", ".join(
             [*([step.model] if step.model else []), *(name for name in step.inputs if name != step.model)]
@@ -78,6 +79,7 @@ def _figures(artifact: dict[str, Any]) -> str:
         "steps": "{:.0f} steps",
         "tokens_per_second": "{:,.0f} tokens/s",
         "merge_logit_difference": "merged, logits within {:.1e}",
+        "merge_rounding": "{:.0%} of the adapter lost to rounding",
     }
     parts = [text.format(metrics[key]) for key, text in words.items() if key in metrics]
     contract = artifact.get("contract") or {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from alignment import recipe as recipes
 from alignment.recipe import AnyStage, Benchmark, EvaluateStage, Recipe, Reference
+from alignment.row_kinds import check_row_kinds
 from alignment.source import Key, did_you_mean, display, shown
 
 Mistake = tuple[tuple[Key, ...], str]
@@ -102,6 +103,7 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
         yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
     yield from _check_evaluate(recipe, names)
     yield from _check_decontamination(recipe, names)
+    yield from check_row_kinds(recipe)
     yield from _check_gates(recipe)
 
 

@@ -76,6 +76,7 @@ def grade(
     workers: int | None,
     limits: Any,
     hidden: Sequence[str] = (),
+    sandbox: str = "namespaces",
 ) -> None:
     """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
     missing: dict[str, tuple[Row, str]] = {}
@@ -89,7 +90,7 @@ def grade(
     from alignment.grading import Grader
 
     items = list(missing.items())
-    with Grader(workers, limits, hidden=tuple(hidden)) as grader:
+    with Grader(workers, limits, sandbox, tuple(hidden)) as grader:
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
             for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):

@@ -41,6 +41,7 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     limits: Any = None,
+    sandbox: str = "namespaces",
     rank: int | None = None,
     world_size: int | None = None,
     preflight: bool = True,
@@ -50,7 +51,7 @@ def evaluate(
 
     `benchmarks` are `Request`s, mappings or objects with the same fields, or words such as `humaneval` and
     `fim:held-out.jsonl`. `rank` and `world_size` default to what Accelerate and torchrun set; ranks other than 0
-    return no figures. `limits` and `workers` go to the grader. ValueError for a wrong name, missing data or a
+    return no figures. `limits`, `sandbox` and `workers` go to the grader. ValueError for a wrong name, missing data or a
     checkpoint that can't be measured, before anything long begins.
     """
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
@@ -71,6 +72,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         limits=limits,
+        sandbox=sandbox,
         rank=rank,
         world_size=world_size,
         say=progress or logger.info,
@@ -93,6 +95,7 @@ class _Run:
     batch_size: int | None
     workers: int | None
     limits: Any
+    sandbox: str
     rank: int
     world_size: int
     say: Callable[[str], None]
@@ -206,7 +209,9 @@ class _Run:
                 pairs.append((problem.task, benchmark.assemble(problem, record["text"])))
         if pairs:
             limits = judge.limits_for(benchmark, self.limits)
-            judge.grade(pairs, self.verdicts, workers=self.workers, limits=limits, hidden=benchmark.hidden)
+            judge.grade(
+                pairs, self.verdicts, workers=self.workers, limits=limits, hidden=benchmark.hidden, sandbox=self.sandbox
+            )
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int) -> Outcome | None:
         record = self.completions.records.get(self.job(benchmark, problem, sample).key)

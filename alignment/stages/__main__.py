@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import sys
 
 from alignment.processes import die_with_parent
@@ -27,8 +28,14 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if request.rank == 0:
-        write_json(request.out / "result.json", result)
+        write_json(request.out / "result.json", {**result, "peak_memory_mb": _peak_memory_mb()})
     return 0
+
+
+def _peak_memory_mb() -> int:
+    """The most that this process, or the largest it started and waited for, had in memory (Linux counts in KiB)."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(which).ru_maxrss for which in who) * 1024 // 1_000_000
 
 
 if __name__ == "__main__":

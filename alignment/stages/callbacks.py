@@ -26,18 +26,29 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
     for path in folder.glob("checkpoint-*"):
         if not (match := _CHECKPOINT.match(path.name)):
             continue
-        marks = [json.loads(mark.read_text()) for mark in path.glob("whole-*.json") if mark.stat().st_size]
-        sizes = {mark["world_size"] for mark in marks}
-        if sizes and sizes != {world_size}:
+        sizes = _marks(path)
+        if other := set(sizes) - {world_size}:
             raise ValueError(
-                f"{path} was written by {max(sizes)} processes and this run has {world_size}. Launch with "
-                f"{max(sizes)} again to go on, or delete {folder} to start the stage anew."
+                f"{path} was written by {max(other)} processes and this run has {world_size}. Launch with "
+                f"{max(other)} again to go on, or delete {folder} to start the stage anew."
             )
-        if len(marks) == world_size:
+        if len(sizes) == world_size:
             found[int(match.group(1))] = path
         elif rank == 0:
             shutil.rmtree(path)
     return found[max(found)] if found else None
+
+
+def _marks(checkpoint: Path) -> list[int]:
+    """The number of processes that each mark of a checkpoint names. A torn one is none; a folder that rank 0 removes
+    meanwhile has none."""
+    sizes = []
+    for mark in checkpoint.glob("whole-*.json"):
+        try:
+            sizes.append(int(json.loads(mark.read_text())["world_size"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return sizes
 
 
 class AlreadyTrained(Exception):

@@ -79,13 +79,31 @@ def refusals(stages: Sequence[TrainingStage]) -> list[str]:
     return refused
 
 
+def launch_refusals(fsdp: bool) -> list[str]:
+    """What this machine can't do of how the recipe is launched.
+
+    accelerate 1.15.0 (state.py, lines 986 to 1013) makes FSDP of MULTI_GPU and its like, and leaves MULTI_CPU as it is:
+    on CPUs every process would train a whole copy, and nothing would say so.
+    """
+    import torch
+
+    if not fsdp or torch.accelerator.is_available():
+        return []
+    return [
+        "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train a whole copy in every "
+        "process. Launch with accelerate_configs/zero3.yaml, which shards on CPUs too, or with ddp.yaml."
+    ]
+
+
 def main() -> int:
     from pydantic import TypeAdapter
 
     from alignment.recipe import AnyStage
 
+    request = json.load(sys.stdin)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    refused = refusals([adapter.validate_python(value) for value in json.load(sys.stdin)["stages"]])
+    refused = launch_refusals(request["fsdp"])
+    refused += refusals([adapter.validate_python(value) for value in request["stages"]])
     for problem in refused:
         print(problem, file=sys.stderr)
     return 1 if refused else 0

@@ -28,6 +28,7 @@ def run(request: Request) -> dict[str, Any]:
         seed=request.seed,
         workers=request.sandbox.workers,
         limits=execution.limits(request.sandbox),
+        sandbox=execution.mode(request.sandbox),
         progress=lambda text: say(f"      {text}"),
         preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
     )

@@ -15,7 +15,11 @@ def limits(settings: Sandbox) -> Limits:
     )
 
 
+def mode(settings: Sandbox) -> str:
+    """The containment to ask for: namespaces, or less where the recipe consents to it."""
+    return "landlock" if settings.allow_weaker else "namespaces"
+
+
 def grader(settings: Sandbox) -> Grader:
     """A pool of sandboxes; nothing starts before the first program."""
-    mode = "landlock" if settings.allow_weaker else "namespaces"
-    return Grader(workers=settings.workers, limits=limits(settings), sandbox=mode)
+    return Grader(workers=settings.workers, limits=limits(settings), sandbox=mode(settings))

@@ -74,6 +74,7 @@ def test_every_stage_leaves_an_artifact_with_its_lineage(finished):
     for artifact in found.values():
         assert artifact["seed"] == 3 and artifact["world_size"] == 1 and artifact["versions"]["trl"]
         assert artifact["started"] <= artifact["finished"]
+        assert 20 < artifact["peak_memory_mb"] < 6000
     for name in ("pretrain", "sft", "long", "dpo", "grpo"):
         assert found[name]["contract"]["tensors"] > 0 and found[name]["metrics"]["steps"] == 4
         assert (run / name / "model" / "model.safetensors").is_file()
@@ -113,9 +114,10 @@ def test_the_same_recipe_again_does_nothing(finished):
     assert done.returncode == 0
     assert artifacts(finished[0]) == before
     assert tiny.said(done).count("already done") == len(before)
+    page = (finished[0] / "runs" / "tiny" / "report.html").read_text()
+    assert page.count(" GB</td>") == len(before)
 
 
-@pytest.mark.slow
 def test_one_changed_setting_reruns_that_stage_and_what_follows_and_keeps_the_old(finished):
     before = artifacts(finished[0])
     done = tiny.launch(recipe(finished[0], beta=0.2))

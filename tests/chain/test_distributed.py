@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 def recipe(folder, *kinds, batch, **train):
     chosen = {kind: tiny.stages()[kind] for kind in kinds}
     for stage in chosen.values():
-        stage["train"] |= {"per_device_train_batch_size": batch, **train}
+        stage["train"] |= {"per_device_train_batch_size": batch, "max_steps": 12, **train}
     return tiny.write_recipe(folder, chosen)
 
 
@@ -29,15 +29,41 @@ def alone(make_workshop):
     return losses(folder)
 
 
-@pytest.mark.parametrize(
-    "config",
-    ["ddp", pytest.param("zero2", marks=pytest.mark.nightly), pytest.param("zero3", marks=pytest.mark.nightly)],
-)
-def test_two_processes_follow_one_with_the_doubled_batch(config, alone, make_workshop):
+@pytest.mark.parametrize("config", ["ddp", "zero2", "zero3"])
+def test_two_processes_killed_midway_follow_one_with_the_doubled_batch(config, alone, make_workshop):
     folder = make_workshop()
-    done = tiny.launch(recipe(folder, "sft", batch=2), config=config, processes=2)
+    path = recipe(folder, "sft", batch=2)
+    moment = "sft-*/checkpoints/checkpoint-2/whole-1.json"
+    assert tiny.strike(path, folder, moment, config=config, processes=2), "the run ended before it could be killed"
+    done = tiny.launch(path, config=config, processes=2)
     assert done.returncode == 0, tiny.said(done)
+    assert "goes on from checkpoint-" in tiny.said(done)
     assert losses(folder) == pytest.approx(alone, rel=2e-3)
     artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
     assert artifact["world_size"] == 2
-    assert artifact["contract"]["tensors"] > 0  # gathered, and sound
+    assert artifact["contract"]["tensors"] > 0  # gathered, none empty, and loaded again
+
+
+def test_zero3_gathers_an_adapter_and_the_merge_is_proven(make_workshop):
+    folder = make_workshop()
+    path = recipe(folder, "sft", batch=2, max_steps=2)
+    done = tiny.launch(path, "--set", "stages.sft.peft={r: 4, lora_alpha: 8}", config="zero3", processes=2)
+    assert done.returncode == 0, tiny.said(done)
+    artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["contract"]["tensors"] > 0 and artifact["metrics"]["merge_logit_difference"] < 1e-4
+
+
+def test_a_checkpoint_of_two_processes_is_refused_by_one_and_says_why(make_workshop):
+    folder = make_workshop()
+    path = recipe(folder, "sft", batch=2)
+    assert tiny.strike(path, folder, "sft-*/checkpoints/checkpoint-2/whole-1.json", config="ddp", processes=2)
+    done = tiny.launch(path)
+    said = tiny.said(done)
+    assert done.returncode == 1 and "was written by 2 processes and this run has 1. Launch with 2 again" in said
+    assert list(folder.glob("runs/tiny/artifacts/sft-*/checkpoints/checkpoint-*")), "nothing may be thrown away"
+
+
+def test_fsdp_is_refused_on_cpus_where_it_would_not_shard(make_workshop):
+    folder = make_workshop()
+    done = tiny.launch(recipe(folder, "sft", batch=2), config="fsdp2", processes=2)
+    assert done.returncode == 1 and "FSDP shards on accelerators only" in tiny.said(done)

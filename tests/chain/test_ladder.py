@@ -10,7 +10,7 @@ TEXT = """name: small
 model: {path: base}
 stages:
   - {name: sft, kind: sft, data: [{data: rows.jsonl}], gate: GATE}
-evaluate: [{name: i, benchmark: tasks, data: rows.jsonl}]
+evaluate: [{name: i, benchmark: tasks, data: held.jsonl}]
 """
 
 
@@ -18,7 +18,8 @@ evaluate: [{name: i, benchmark: tasks, data: rows.jsonl}]
 def decide(tmp_path):
     """Broken gates after the base reached `before` and the stage `after`."""
     (tmp_path / "base").mkdir()
-    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "held.jsonl").write_text('{"prompt": "a", "tests": "{}"}\n')
 
     def figure(value):
         return {"benchmark": "i", "metric": "pass@1", "value": value, "n": 9, "low": 0.0, "high": 100.0, "seed": 0}

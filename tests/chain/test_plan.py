@@ -23,6 +23,11 @@ stages:
   - {name: data, kind: build, builder: synthetic, settings: {modules: 3}}
   - {name: sft, kind: sft, data: [{data: data/conversations.jsonl}]}
 """
+ROWS = {
+    "rows": '{"text": "a"}',
+    "pairs": '{"prompt": "a", "chosen": "b", "rejected": "c"}',
+    "held": '{"prompt": "a", "tests": "{}"}',
+}
 
 
 @pytest.fixture
@@ -30,8 +35,8 @@ def fingerprints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a path of an override is relative to the working directory
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "model.safetensors").write_bytes(b"weights")
-    for name in ("rows", "pairs", "held"):
-        (tmp_path / f"{name}.jsonl").write_text('{"a": 1}\n')
+    for name, row in ROWS.items():
+        (tmp_path / f"{name}.jsonl").write_text(f"{row}\n")
 
     def of(*overrides, text=TEXT, replace=()):
         for old, new in replace:
@@ -93,7 +98,7 @@ def test_a_changed_setting_makes_its_stage_and_what_follows_stale(fingerprints, 
 )
 def test_changed_content_makes_its_readers_stale_and_what_follows(fingerprints, file, stale):
     before = fingerprints()
-    (fingerprints.folder / file).write_text('{"a": 22}\n')
+    (fingerprints.folder / file).write_text(f"{ROWS.get(file.removesuffix('.jsonl'))}\n\n")
     assert changed(before, fingerprints()) == stale
 
 

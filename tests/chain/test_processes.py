@@ -76,6 +76,13 @@ def test_a_stage_that_fails_shows_the_end_of_its_log(tmp_path):
     assert "ended with code 1" in str(caught.value) and str(tmp_path / "logs" / "x.log") in str(caught.value)
 
 
+def test_a_stage_that_fails_again_shows_only_its_own_words(tmp_path):
+    (tmp_path / "x.log").write_text("of an earlier attempt\n")
+    with pytest.raises(StageFailed, match="No module named") as caught:
+        processes.run("no_such_module_here", {}, tmp_path / "x.log", os.environ)
+    assert "earlier" not in str(caught.value) and "earlier" in (tmp_path / "x.log").read_text()
+
+
 def test_last_words_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff" + b"line\n" * 10_000 + b"last\n")
     assert processes.last_words(tmp_path / "log", 2) == "  | line\n  | last"

@@ -1,10 +1,13 @@
 """A recipe small enough to run in a test, and the real launcher to run it with."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -153,3 +156,25 @@ def launch(recipe: Path, *options: str, config: str = "cpu", processes: int = 1)
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+
+def strike(recipe: Path, folder: Path, moment: str, delay: float = 0.0, **launcher) -> bool:
+    """Launch, kill the whole process group `delay` seconds after a file of the artifacts appears, and say whether that
+    came before the end."""
+    process = subprocess.Popen(
+        command(recipe, **launcher),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        artifacts = folder / "runs" / "tiny" / "artifacts"
+        while process.poll() is None and not any(artifacts.glob(moment)):
+            time.sleep(0.02)
+        time.sleep(delay)
+        return process.poll() is None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

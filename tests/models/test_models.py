@@ -124,7 +124,17 @@ def test_merged_model_has_the_logits_of_model_and_adapter(tmp_path, tiny_tokeniz
         torch.testing.assert_close(merged(input_ids=probe).logits, expected, rtol=1e-4, atol=1e-4)
         plain = models.load(source, tiny_tokenizer)(input_ids=probe).logits
     assert (plain - expected).abs().max() > 0.01, "the adapter must matter"
-    assert 0 <= proof["merge_logit_difference"] <= models.MERGE_TOLERANCE[torch.float32]
+    assert 0 <= proof["merge_logit_difference"] <= models.MERGE_TOLERANCE
+    assert proof["merge_rounding"] == 0
+
+
+def test_a_merge_into_bfloat16_says_how_much_of_the_adapter_rounding_takes(tmp_path, tiny_tokenizer, source):
+    _adapter(source, tiny_tokenizer, tmp_path / "adapter")
+    rounded = {**source, "dtype": "bfloat16"}
+    merged, proof = models.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
+    assert merged.dtype == torch.bfloat16
+    assert 0 < proof["merge_rounding"] < 0.5
+    assert proof["merge_logit_difference"] <= models.MERGE_TOLERANCE
 
 
 def test_a_merge_that_changes_the_model_is_refused(tmp_path, tiny_tokenizer, source, monkeypatch):

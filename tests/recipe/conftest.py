@@ -50,7 +50,7 @@ stages:
   - name: export
     kind: export
     formats: [f16, q8_0]
-    data: data/heldout-short.jsonl
+    data: data/heldout-documents.jsonl
     max_perplexity_change: {q8_0: 1.0}
 evaluate:
   - {name: instruct, benchmark: tasks, data: data/heldout-short.jsonl, max_new_tokens: 48}

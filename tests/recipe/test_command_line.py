@@ -48,6 +48,19 @@ def test_json_is_one_document_when_an_artifact_is_damaged(recipe, capsys):
     assert document["ok"] is False and "delete the folder" in document["problems"][0]["message"]
 
 
+def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recipe, capsys, monkeypatch):
+    figure = {"benchmark": "instruct", "metric": "pass@1", "value": 5.0, "n": 9, "low": 0.0, "high": 9.0, "seed": 3}
+    monkeypatch.setattr("alignment.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
+    assert main(["run", recipe]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("already done") == 8 + 5 and printed.splitlines()[-1].startswith("report: ")
+
+
+def test_run_of_a_recipe_that_is_not_done_needs_a_launch_file(recipe, capsys):
+    assert main(["run", recipe]) == 1
+    assert "names no `launch:` file" in capsys.readouterr().err
+
+
 def test_mistakes_go_to_the_error_stream_and_end_with_one(recipe, capsys):
     assert main(["check", "--fast", recipe, "--set", "stages.dpo.train.betta=1"]) == 1
     printed = capsys.readouterr()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment import mistakes, recipe
 from alignment.recipe import RecipeError, load
 from alignment.source import load as load_source
 
@@ -17,6 +18,28 @@ NUMBERS_BELOW_ZERO = ("weight", "min_value")
 REQUIRED = {"name", "kind", "model", "stages", "builder", "formats", "benchmarks", "benchmark", "metric", "tasks"}
 REQUIRED |= {"hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "intermediate_size"}
 IMPOSSIBLE = {
+    "build": [
+        {"builder": "nothing"},
+        {"builder": "synthetic", "model": "base"},
+        {"settings": {"modules": 1.5}},
+        {"settings": {"zzz": 1}},
+        {"model": "nothing"},
+    ],
+    "pretrain": [
+        {"data": [{"data": "data/documents.jsonl", "share": 0.9}]},
+        {"data": [{"data": "data/documents.jsonl", "share": 0.5}, {"data": "data/long.jsonl"}]},
+        {"quantization": "4bit", "peft": None},
+        {"fim": {"rate": 2}},
+        {"overlong": "drop"},
+    ],
+    "evaluate": [
+        {"benchmarks": [{"name": "a", "benchmark": "nothing"}]},
+        {"benchmarks": [{"name": "a", "benchmark": "tasks"}]},
+        {"benchmarks": [{"name": "a", "benchmark": "humaneval", "n": 3}]},
+        {"benchmarks": [{"name": "a", "benchmark": "humaneval"}] * 2},
+        {"model": "data"},
+        {"gate": [{"metric": "a.b"}]},
+    ],
     "sft": [
         {"quantization": "4bit", "peft": None},
         {"context": {"original_max_position_embeddings": 64}},
@@ -110,6 +133,47 @@ class Mutator:
         stage.update(copy.deepcopy(self.random.choice(IMPOSSIBLE[stage["kind"]])))
         return self.value
 
+    def wrong_rows(self):
+        """Every reader of rows once, given rows that it does not take."""
+        kinds = {"pretrain": "rl", "sft": "rl", "dpo": "rl", "grpo": "documents", "export": "rl"}
+        stages = [stage for stage in self.value["stages"] if stage["kind"] in kinds]
+        stage = self.random.choice(stages)
+        builder = next(other["name"] for other in self.value["stages"] if other.get("builder") == "synthetic")
+        wrong = f"{builder}/{kinds[stage['kind']]}.jsonl"
+        stage["data"] = wrong if stage["kind"] == "export" else [{"data": wrong}]
+        return self.value
+
+    def bad_gate(self):
+        trained = [stage for stage in self.value["stages"] if stage["kind"] in ("pretrain", "sft", "dpo", "grpo")]
+        gates = [
+            {"metric": "a.pass@1"}, {"min_value": 1}, {"metric": "", "min_value": 1}, {"metric": 3, "min_value": 1},
+            {"metric": "nothing.pass@1", "min_value": 1}, {"metric": "pass@1", "max_drop": 1}, [], "x", [[]],
+            {"metric": "nothing.pass@1", "max_drop": -1}, {"metric": ".", "min_value": 0}, {}, 7,
+        ]  # fmt: skip
+        self.random.choice(trained)["gate"] = self.random.choice([gate for gate in gates if gate != []])
+        return self.value
+
+    def bad_benchmark(self):
+        benchmarks = [
+            {"name": "a", "benchmark": "tasks"}, {"name": "a"}, {"benchmark": "humaneval"}, "humaneval", 3, [],
+            {"name": "a", "benchmark": "humanevall"}, {"name": "A b", "benchmark": "humaneval"},
+            {"name": "a", "benchmark": "humaneval", "mode": "chatty"}, {"name": "a", "benchmark": "humaneval", "n": 2},
+            {"name": "a", "benchmark": "humaneval", "top_p": 0}, {"name": "a", "benchmark": "humaneval", "n": 0},
+            {"name": "a", "benchmark": "humaneval", "temperature": -1}, {"name": "a", "benchmark": "tasks", "data": "x"},
+        ]  # fmt: skip
+        self.value["evaluate"] = [*self.value.get("evaluate", []), self.random.choice(benchmarks)]
+        return self.value
+
+    def bad_base(self):
+        model = self.value["model"]
+        broken = [
+            {**model, "path": "a/b", "init": {}}, {"dtype": "float32"}, {**model, "revision": ""}, [], "a/b", 3,
+            {**model, "dtype": "int8"}, {**model, "tokenizer": "./nowhere"}, {**model, "attn_implementation": "flash"},
+            {"path": "./nowhere"}, {"path": ""}, {"path": "a/b", "zzz": 1},
+        ]  # fmt: skip
+        self.value["model"] = self.random.choice(broken)
+        return self.value
+
     def doubled_or_lost_stage(self):
         stages = self.value["stages"]
         if self.random.random() < 0.5:
@@ -200,6 +264,48 @@ def test_a_broken_recipe_is_refused_with_file_and_line(bases, kind):
         for problem in error.problems:
             assert problem.file.endswith((".yaml",)) and 1 <= problem.line <= text.count("\n") + 1, str(problem)
             assert len(str(problem)) < 2000 and "\n" not in str(problem), str(problem)
+
+
+def settings_below(model, path=()):
+    """Every setting of a class of the recipe with its place, nested ones too, whether or not a recipe has it."""
+    for name, field in model.model_fields.items():
+        yield (*path, name)
+        inner = mistakes._settings_in(field.annotation)
+        if inner is not None and inner not in (recipe.Recipe, recipe.Stage):
+            listed = "list" in str(field.annotation)
+            yield from settings_below(inner, (*path, name, *((0,) if listed else ())))
+
+
+@pytest.mark.parametrize("stage", mistakes._KINDS)
+def test_every_setting_of_every_kind_of_stage_refuses_what_it_does_not_take(bases, stage):
+    folder, value = bases[0]
+    index = next(at for at, other in enumerate(value["stages"]) if other["kind"] == stage)
+    _refuses_everywhere(folder, value, settings_below(mistakes._KINDS[stage], ("stages", index)))
+
+
+def test_every_setting_of_a_recipe_refuses_what_it_does_not_take(bases):
+    folder, value = bases[0]
+    places = [place for place in settings_below(recipe.Recipe) if place[:2] != ("stages", 0)]
+    _refuses_everywhere(folder, value, [*places, ("zzz",)])
+
+
+def _refuses_everywhere(folder, value, places):
+    for place in places:
+        for wrong in ({"zzz": 1}, [[]], "\0", [{"zzz": [1]}], 10**30):
+            text = as_yaml(put(value, place, wrong))
+            assert refusal(folder / "mutated.yaml", text) is not None, f"accepted at {place}: {wrong}"
+
+
+def put(value, place, new):
+    """A copy with `new` at `place`, with mappings and lists made on the way where the recipe has none."""
+    if not place:
+        return new
+    key, rest = place[0], place[1:]
+    if isinstance(key, int):
+        items = value if isinstance(value, list) else []
+        return [*items[:key], put(items[key] if key < len(items) else {}, rest, new), *items[key + 1 :]]
+    mapping = value if isinstance(value, dict) else {}
+    return {**mapping, key: put(mapping.get(key), rest, new)}
 
 
 def test_a_damaged_text_is_fine_or_refused_and_nothing_else(bases):

@@ -76,8 +76,8 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path, monkeypatch, s
     for folder in ("shared", "own", "elsewhere"):
         (tmp_path / folder).mkdir()
     (tmp_path / "shared/base.yaml").write_text(small.replace("data/long.jsonl", "./rows.jsonl"))
-    (tmp_path / "shared/rows.jsonl").write_text("{}\n")
-    (tmp_path / "own/rows.jsonl").write_text("{}\n")
+    (tmp_path / "shared/rows.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "own/rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "own/top.yaml").write_text(
         "extends: ../shared/base.yaml\noutput: here\nstages: [{name: sft, data: [{data: rows.jsonl}]}]\n"
     )
@@ -90,7 +90,7 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path, monkeypatch, s
 
 def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     assert mistakes(("data/conversations.jsonl", "~/rows.jsonl")) == []
     assert "there is no home folder" in mistakes(("data/conversations.jsonl", "~nobody-here/rows.jsonl"))[0]
 
@@ -138,6 +138,40 @@ def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp
 def test_what_can_not_run_is_refused_before_anything_runs(mistakes, old, new, expected):
     found = mistakes((old, new))
     assert len(found) == 1 and expected in found[0] and found[0].startswith("recipe.yaml:"), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("data/heldout-documents.jsonl", "data/rl.jsonl", "stages.export.data: an export compares models on"),
+        ("{data: data/conversations.jsonl}", "{data: data/rl.jsonl}", "data/rl.jsonl holds task rows"),
+        ("data: pairs/preferences", "data: data/conversations", "a dpo stage trains on preference rows; data/conv"),
+        ("[{data: data/rl.jsonl}]", "[{data: data/documents.jsonl}]", "a grpo stage trains on task rows"),
+        ("tasks: data/rl.jsonl", "tasks: data/documents.jsonl", "preferences are made from task rows"),
+        ("data/heldout-short.jsonl", "data/long.jsonl", "benchmark 'tasks' measures task rows or infilling rows"),
+        ("data/heldout-long.jsonl", "data/long.jsonl", "stages.more.benchmarks.instruct.data: benchmark 'tasks'"),
+    ],
+)
+def test_rows_that_their_reader_does_not_take_are_refused(mistakes, old, new, expected):
+    found = mistakes((old, new))
+    assert len(found) == 1 and expected in found[0] and found[0].startswith("recipe.yaml:"), found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "own.jsonl holds preference rows"),
+        ('{"code": "a"}\n', "a row with the columns code is none that can be trained on"),
+        ("\n\n", "own.jsonl is empty"),
+        ("{\n", "own.jsonl:1: not JSON"),
+        ('{"text": "a"}\n', ""),
+        ('{"messages": []}\n{', ""),  # only the first row is read
+    ],
+)
+def test_of_a_file_that_is_there_the_first_row_tells(mistakes, tmp_path, text, expected):
+    (tmp_path / "own.jsonl").write_text(text)
+    found = mistakes(("data/conversations.jsonl", "./own.jsonl"))
+    assert len(found) == bool(expected) and all(expected in problem for problem in found), found
 
 
 def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):

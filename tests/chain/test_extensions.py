@@ -1,0 +1,68 @@
+"""The folder of DeepSpeed's compiled extensions, and the locks of builds that were killed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignment import extensions
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file open")
+# What torch does while it builds: the lock is a file that exists, held open.
+BUILDER = "import sys, time\nfile = open(sys.argv[1], 'x')\nprint('holds', flush=True)\ntime.sleep(100)\n"
+
+
+@pytest.fixture
+def lock(tmp_path):
+    (tmp_path / "deepspeed_shm_comm").mkdir()
+    return tmp_path / "deepspeed_shm_comm" / "lock"
+
+
+def prepared(folder):
+    environment = {"HOME": "/home/x", "PATH": "/bin", extensions.VARIABLE: str(folder)}
+    extensions.prepare(environment)
+    return environment
+
+
+def test_the_lock_of_a_build_that_goes_on_stays_and_that_of_a_killed_one_goes(lock, tmp_path):
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(lock)], stdout=subprocess.PIPE)
+    try:
+        assert builder.stdout.readline() == b"holds\n"
+        prepared(tmp_path)
+        assert lock.exists()
+    finally:
+        builder.kill()
+        builder.wait()
+    assert lock.exists()
+    prepared(tmp_path)
+    assert not lock.exists()
+
+
+def test_a_lock_that_can_not_be_removed_is_refused_by_name(lock, tmp_path, monkeypatch):
+    lock.touch()
+
+    def denied(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(ValueError, match=rf"{lock}: .*Permission denied.*: delete this file"):
+        prepared(tmp_path)
+
+
+def test_nothing_but_locks_is_touched(lock, tmp_path):
+    (lock.parent / "deepspeed_shm_comm.so").touch()
+    prepared(tmp_path)
+    assert [path.name for path in lock.parent.iterdir()] == ["deepspeed_shm_comm.so"]
+
+
+def test_the_folder_is_the_users_own_choice_or_one_per_machine_and_version(tmp_path):
+    assert extensions.folder({extensions.VARIABLE: "/own"}) == Path("/own")
+    found = extensions.folder({"XDG_CACHE_HOME": "/cache"})
+    assert found.parent == Path("/cache/code-alignment/extensions")
+    assert "torch2" in found.name and "deepspeed0" in found.name
+    assert extensions.folder({"HOME": "/home/x"}).is_relative_to("/home/x/.cache")
+
+
+def test_tools_beside_the_interpreter_are_found(tmp_path):
+    assert prepared(tmp_path)["PATH"].split(":") == [str(Path(sys.executable).parent), "/bin"]

@@ -1,0 +1,62 @@
+"""The last word: what the user reads at the end, whatever launcher started the chain."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alignment import launcher
+
+# A process that does what accelerate's launcher does with a script that fails.
+RAISES = (
+    "import subprocess, sys\n"
+    "done = subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
+    "raise subprocess.CalledProcessError(done.returncode, 'script')\n"
+)
+SPEAKS = "from alignment.launcher import explain; explain('stopped: why'); raise SystemExit(1)"
+
+
+def launch(tmp_path, *options):
+    script = tmp_path / "accelerate"
+    script.write_text(RAISES)
+    command = [sys.executable, str(script), SPEAKS, *options]
+    environment = {**os.environ, "ACCELERATE_MIXED_PRECISION": "no", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what started us")
+def test_what_stopped_the_chain_is_said_again_below_the_launchers_traceback(tmp_path):
+    done = launch(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("stopped: why\n") and done.stderr.endswith("stopped: why\n")
+    assert "CalledProcessError" in done.stderr
+
+
+def test_a_launcher_that_keeps_quiet_is_not_talked_over(tmp_path):
+    assert launch(tmp_path, "--quiet").stderr.count("stopped: why") == 1
+
+
+def test_torchs_agent_is_told_why(tmp_path, capsys):
+    file = tmp_path / "error.json"
+    launcher.explain("stopped: why", {"ACCELERATE_X": "1", "RANK": "0", "TORCHELASTIC_ERROR_FILE": str(file)})
+    told = json.loads(file.read_text())
+    assert told["message"] == "stopped: why" and abs(told["timestamp"] - time.time()) < 60
+    assert capsys.readouterr().err == "stopped: why\n"
+
+
+def test_without_a_launcher_it_is_said_once(capsys):
+    launcher.explain("stopped: why", {})
+    assert capsys.readouterr().err == "stopped: why\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "said"),
+    [({0: 1}, 1, ""), ({0: 1, 1: -15}, 1, ""), ({0: -9}, 1, "process 0 was killed by signal 9"), ({1: 3}, 3, "")],
+)
+def test_only_a_death_that_nobody_explained_is_told(codes, code, said, capsys):
+    assert launcher._ended(codes) == code
+    printed = capsys.readouterr().err
+    assert said in printed and bool(said) == bool(printed)

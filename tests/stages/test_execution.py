@@ -1,0 +1,39 @@
+"""A recipe's `sandbox:` reaches everything that runs what a model wrote."""
+
+import pytest
+
+from alignment import evaluation
+from alignment.recipe import Sandbox
+from alignment.stages import evaluate, execution
+from alignment.stages.request import Request
+
+
+def request(tmp_path, **sandbox):
+    benchmark = {"name": "i", "benchmark": "tasks", "data": str(tmp_path / "rows.jsonl")}
+    return Request.of(
+        {
+            "name": "e", "stage": {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]}, "seed": 5,
+            "out": str(tmp_path), "model": {"path": "model"}, "model_stage": "sft", "sandbox": sandbox,
+            "tracking": {"wandb": "disabled"}, "recipe": "r", "fingerprint": "f",
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("weaker", "mode"), [(False, "namespaces"), (True, "landlock")])
+def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, monkeypatch, weaker, mode):
+    given = {}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
+    settings = {"allow_weaker": weaker, "workers": 3, "cpu_seconds": 4, "wall_seconds": 6.0, "memory_mb": 300}
+    evaluate.run(request(tmp_path, **settings))
+    with execution.grader(Sandbox(**settings)) as grader:
+        assert given["sandbox"] == grader.sandbox == mode
+        assert given["limits"] == grader.limits and given["workers"] == grader.workers == 3
+    limits = given["limits"]
+    assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_bytes) == (4, 6.0, 300 << 20)
+
+
+def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
+    evaluate.run(request(tmp_path))
+    assert given["seed"] == 5
