@@ -90,8 +90,9 @@ def accelerate_file(recipe: Recipe, cluster: Cluster) -> str:
             value["deepspeed_config"] |= {"deepspeed_multinode_launcher": "standard"}
     value.pop("machine_rank", None)
     value.pop("main_process_port", None)
-    return "# Made by `align launch`; the machine's rank and the first machine's address come from the command line.\n" + (
-        yaml.safe_dump(value, sort_keys=False)
+    return (
+        "# Made by `align launch`; the machine's rank and the first machine's address come from the command line.\n"
+        + (yaml.safe_dump(value, sort_keys=False))
     )
 
 
@@ -227,14 +228,17 @@ def kubernetes(recipe: Recipe, recipe_file: str, cluster: Cluster) -> str:
             "ports": [{"name": "rendezvous", "port": PORT}],
         },
     }
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"accelerate.yaml": accelerate_file(recipe, cluster)}}
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta,
+        "data": {"accelerate.yaml": accelerate_file(recipe, cluster)},
+    }
     documents = [yaml.safe_dump(value, sort_keys=False) for value in (config, service, job)]
     return f"# Made by `align launch --kubernetes` from {recipe_file}.\n" + "---\n".join(documents)
 
 
-def write(
-    recipe: Recipe, recipe_file: Path, cluster: Cluster, kind: str, out: Path, root: Path
-) -> list[Path]:
+def write(recipe: Recipe, recipe_file: Path, cluster: Cluster, kind: str, out: Path, root: Path) -> list[Path]:
     """Write the launch files below `out`; returns them, the one to submit first."""
     shown = _inside(recipe_file, root)
     name = _label(recipe.name)

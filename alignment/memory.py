@@ -19,7 +19,7 @@ GIB = 2**30
 TILE_TOKENS, TILE_COLUMNS = 4096, 32_768  # of the loss (TRL 1.16)
 # What the process takes before there is a model: on a GPU the context, cuBLAS's workspaces and the allocator's slack;
 # on a CPU the imports of torch, transformers, TRL and DeepSpeed, and their first step.
-OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.62 * GIB}
+OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}
 ATTENTION, FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *FEED_FORWARD)
 
@@ -151,7 +151,9 @@ def _adapter_layer_bytes(shape: Shape, work: Work, act: int, half: bool, device:
         return rank + len(of_hidden) * h * (act + mask) + (f * (act + mask) if down else 0)
     if half:
         return rank + act * (len(of_hidden) * h + (f if down else 0))
-    groups = any(name in lora.targets for name in ATTENTION[:3]) + any(name in lora.targets for name in FEED_FORWARD[:2])
+    groups = any(name in lora.targets for name in ATTENTION[:3]) + any(
+        name in lora.targets for name in FEED_FORWARD[:2]
+    )
     return rank + act * (groups * h + (f if down else 0))
 
 
@@ -212,7 +214,9 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
     # Backward frees a layer as it makes its gradients: with few tokens the gradients are the larger part, and what is
     # kept is gone when they are all there. The parts are shown as they are at the peak.
     top = kept + max(loss, backward)
-    bottom = layer + backward + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
+    bottom = (
+        layer + backward + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
+    )
     waiting = work.accumulate > 1 or layout.zero == 0 and layout.devices > 1
     at_top = top + (gradients if waiting else 0)
     step = {"activations": kept, "loss": max(loss, backward)}

@@ -68,7 +68,9 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--account", help="Slurm's account")
     parser.add_argument("--time", default="24:00:00", help="Slurm's time limit; a job out of time is queued again")
     parser.add_argument("--image", help="Kubernetes: the container image, with this toolkit's packages")
-    parser.add_argument("--claim", help="Kubernetes: a volume claim that all machines can mount, with the checkout on it")
+    parser.add_argument(
+        "--claim", help="Kubernetes: a volume claim that all machines can mount, with the checkout on it"
+    )
     parser.add_argument("--namespace", help="Kubernetes: the namespace")
     parser.add_argument("--mount", default="/workspace", help="Kubernetes: where the volume is mounted")
 

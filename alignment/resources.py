@@ -66,13 +66,20 @@ def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> W
     """One micro-batch of a stage, as its trainer would run it on that layout."""
     train = stage.train
     kind = stage.kind  # type: ignore[attr-defined]
-    batch, accumulate = int(train.get("per_device_train_batch_size", _DEFAULT_BATCH)), int(train.get("gradient_accumulation_steps", 1))
+    batch, accumulate = (
+        int(train.get("per_device_train_batch_size", _DEFAULT_BATCH)),
+        int(train.get("gradient_accumulation_steps", 1)),
+    )
     cuda = layout.device == "cuda"
     attention = train.get("attn_implementation") or model.attn_implementation or "sdpa"
     lora = None
     if stage.peft is not None:
         targets = stage.peft.get("target_modules", "all-linear")
-        names = memory.ALL_LINEAR if targets == "all-linear" else tuple(name for name in memory.ALL_LINEAR if name in targets)
+        names = (
+            memory.ALL_LINEAR
+            if targets == "all-linear"
+            else tuple(name for name in memory.ALL_LINEAR if name in targets)
+        )
         lora = Lora(int(stage.peft.get("r", 8)), float(stage.peft.get("lora_dropout", 0.0)), names or memory.ALL_LINEAR)
     length, completion, rollouts = int(train.get("max_length") or _DEFAULT_LENGTH), 0, 0
     masked = kind in ("dpo", "grpo") or bool(train.get("packing", kind == "pretrain"))
@@ -167,9 +174,6 @@ def _warnings(stage: TrainingStage, work: Work, layout: Layout) -> Iterator[str]
             f"{name} packs rows of {work.length} tokens for attention that needs a mask, of {size:.1f} GiB: install "
             "flash-attn, which is chosen by itself where it is there"
         )
-
-
-
 
 
 def device_bytes(layout: Layout) -> float | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,35 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from stage_requests import stage_request  # noqa: E402
 
 BASE: dict[str, Any] = {"max_steps": 2, "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-4}
-WIDE = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 8192}
-DEEP = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 24, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 4096}
-TALL = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 65536}
+WIDE = {
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "vocab_size": 8192,
+}
+DEEP = {
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 4096,
+}
+TALL = {
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "vocab_size": 65536,
+}
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
 # name: (kind, shape, training settings, LoRA, tied)
 CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | None, bool]] = {
@@ -45,50 +67,12 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
 }  # fmt: skip
 
 
-def write_rows(folder: Path, kind: str, length: int) -> str:
-    """Rows of about `length` tokens (bytes), more than are read."""
-    draw = random.Random(0)
-
-    def text(size: int) -> str:
-        return "".join(draw.choice("abcdefghij klmnopqrs") for _ in range(size))
-
-    rows: list[dict[str, Any]] = []
-    for _ in range(96):
-        if kind == "pretrain":
-            rows.append({"text": text(length * 2)})
-        elif kind == "sft":
-            asked = [{"role": "system", "content": "."}, {"role": "user", "content": "Say."}]
-            rows.append({"messages": [*asked, {"role": "assistant", "content": text(length - 48)}]})
-        elif kind == "dpo":
-            rows.append({"prompt": "Say.", "chosen": text(length - 120), "rejected": text(length - 121)})
-        else:
-            tests = json.dumps({"cases": [{"args": [1], "expected": 2}], "tolerance": None})
-            row = {"id": f"t{len(rows)}", "prompt": text(40), "language": "python", "kind": "calls", "tests": tests}
-            rows.append({**row, "entry_point": "f", "source": "t", "split": "train"})
-    file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
-
-
 def request(name: str, tokenizer: Path, folder: Path) -> dict[str, Any]:
     """What the chain would send to the stage's process."""
     kind, shape, train, lora, tied = CASES[name]
     init = {**shape, "tie_word_embeddings": tied, "max_position_embeddings": 4096}
-    stage: dict[str, Any] = {
-        "name": name,
-        "kind": kind,
-        "data": [{"data": write_rows(folder, kind, train.get("max_length", 0))}],
-        "train": {**BASE, "gradient_checkpointing": False, **train},
-        "peft": lora,
-    }
-    if kind == "grpo":
-        stage["rewards"] = [{"name": "parses"}]
-    source = {"path": None, "init": init, "tokenizer": str(tokenizer), "dtype": "float32", "attn_implementation": None}
-    return {
-        "name": name, "stage": stage, "seed": 0, "out": str(folder / "out"), "model": source, "model_stage": "base",
-        "sandbox": {"allow_weaker": True, "workers": 1}, "tracking": {"wandb": "disabled"}, "recipe": "memory",
-        "fingerprint": name,
-    }  # fmt: skip
+    train = {**BASE, "gradient_checkpointing": False, **train}
+    return stage_request(kind, init, train, lora, tokenizer, folder, length=train.get("max_length", 0))
 
 
 def measure(name: str, tokenizer: Path) -> float:

@@ -52,6 +52,7 @@ class Recorder(TrainerCallback):
         self.file = out / "metrics.jsonl"
         self.said = time.monotonic()
         self.first_step: float | None = None
+        self.after_first_step = 0.0
         self.begun = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -67,8 +68,10 @@ class Recorder(TrainerCallback):
             raise AlreadyTrained
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        elapsed = time.monotonic() - self.begun
         if self.first_step is None:
-            self.first_step = time.monotonic() - self.begun
+            self.first_step = elapsed
+        self.after_first_step = elapsed - self.first_step  # without what starts up and compiles
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.rank != 0 or not logs:

@@ -74,7 +74,9 @@ def train(
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
+        metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
+    metrics["peak_memory_bytes"] = _peak_memory()
     if request.rank == 0:
         if lora:
             merged, proof = models.merge_adapter(source, folder, tokenizer, context)
@@ -135,6 +137,17 @@ def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: b
     if not tokens or resumed or seconds <= 0:
         return {}
     return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
+
+
+def _peak_memory() -> int:
+    """Largest memory so far: of the device's tensors, or of this process where there is none; see `align plan`."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _assert_world(request: Request, args: Any) -> None:

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def recipe_with(tmp_path):
     """Call with the name of an Accelerate file and further YAML of the recipe's top level."""
 
-    def make(config: str | None = "zero3", train: str = "{max_steps: 2}", more: str = "", path="Qwen/Qwen2.5-Coder-1.5B"):
+    def make(
+        config: str | None = "zero3", train: str = "{max_steps: 2}", more: str = "", path="Qwen/Qwen2.5-Coder-1.5B"
+    ):
         launch = f"launch: {ROOT}/accelerate_configs/{config}.yaml" if config else ""
         file = tmp_path / "recipe.yaml"
         (tmp_path / "rows.jsonl").write_text('{"text": "x = 1"}\n')

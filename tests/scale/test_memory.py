@@ -99,7 +99,11 @@ def peak(**settings):
 
 def test_sharding_divides_what_its_stage_says():
     alone = peak(layout=Layout(8, 0, master_weights=True)).parts
-    for stage, parts in ((1, ["optimizer"]), (2, ["optimizer", "gradients"]), (3, ["optimizer", "gradients", "weights"])):
+    for stage, parts in (
+        (1, ["optimizer"]),
+        (2, ["optimizer", "gradients"]),
+        (3, ["optimizer", "gradients", "weights"]),
+    ):
         found = peak(layout=Layout(8, stage, master_weights=True)).parts
         for part in parts:
             assert found[part] <= alone[part] / 8 * 1.001
