@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment import __version__
+from alignment import __version__, planning
 from alignment import commands as more
-from alignment import planning
 from alignment.recipe import Recipe, RecipeError, load
 
 if TYPE_CHECKING:

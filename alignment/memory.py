@@ -217,7 +217,7 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
     bottom = (
         layer + backward + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
     )
-    waiting = work.accumulate > 1 or layout.zero == 0 and layout.devices > 1
+    waiting = work.accumulate > 1 or (layout.zero == 0 and layout.devices > 1)
     at_top = top + (gradients if waiting else 0)
     step = {"activations": kept, "loss": max(loss, backward)}
     if at_top < bottom + gradients:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment import memory
-from alignment.launch_file import layout_of
 from alignment.memory import Layout, Lora, Work
-from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, PretrainStage, Recipe, SftStage, TrainingStage
+from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, Recipe, TrainingStage
 from alignment.shapes import SHAPES, Shape
 
 # Bytes a weight of llama.cpp's levels, from its own block formats; anything else is taken as 16 bits.

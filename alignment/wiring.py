@@ -94,6 +94,9 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
         yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
     yield from _check_evaluate(recipe, names)
     yield from _check_gates(recipe)
+    from alignment import context
+
+    yield from context.check(recipe)
 
 
 def _check_names(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment import models
+from alignment import attention, models
 from alignment.console import say
+from alignment.context import check_loaded
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
@@ -49,10 +50,11 @@ def train(
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
     kwargs = {"quantization_config": _four_bits()} if stage.quantization else {}
-    model, changes = models.load_with_context(source, context, tokenizer, **kwargs)
+    model, changes = models.load_with_context(attention.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
             say(f"      {change}")
+    check_loaded(model.config, stage.train)
     models.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
     trainer = make_trainer(model, args, lora)
@@ -75,6 +77,7 @@ def train(
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
+        metrics["seconds_from_start"] = round(recorder.from_start, 1)
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     metrics["peak_memory_bytes"] = _peak_memory()
     if request.rank == 0:
@@ -91,6 +94,7 @@ def train(
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
+        "attention": model.config._attn_implementation,
     }
 
 
