@@ -1,8 +1,9 @@
-"""The command line: `align run, check, plan, status, report, schema`.
+"""The command line: `align run, check, plan, status, launch, report, schema`.
 
 align run RECIPE              launch a recipe with the Accelerate file it names
 align check RECIPE            find every mistake before anything runs
-align plan RECIPE             the steps, and which would run
+align plan RECIPE             the steps, which would run, and what they need
+align launch RECIPE --slurm   files that start the recipe on a cluster
 align status RECIPE           what is done, and the ladder so far
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment import __version__
+from alignment import __version__, planning
 from alignment import commands as more
 from alignment.launcher import explain
 from alignment.recipe import Recipe, RecipeError, load
@@ -48,11 +49,13 @@ def parser() -> argparse.ArgumentParser:
     check = command("check", "Check a recipe: all mistakes at once, with file and line.")
     check.add_argument("--fast", action="store_true", help="skip building TRL's own config objects (about 8 s)")
     check.add_argument("--json", action="store_true", help="print one JSON document")
-    for name, text in (
-        ("plan", "Show the steps of a recipe and which of them would run."),
-        ("status", "Show what is done, and the ladder so far."),
-    ):
-        command(name, text).add_argument("--json", action="store_true", help="print one JSON document")
+    plan = command("plan", "Show the steps of a recipe, which of them would run, and what they need.")
+    plan.add_argument("--json", action="store_true", help="print one JSON document")
+    plan.add_argument("--device-memory", type=float, metavar="GIB", help="of one device (default: this machine's)")
+    command("status", "Show what is done, and the ladder so far.").add_argument(
+        "--json", action="store_true", help="print one JSON document"
+    )
+    planning.add_launch(command("launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes."))
     command("report", "Write the report of a recipe anew.")
     command("schema", "Print the recipe's JSON schema, for editors.", recipe=False)
     more.add(commands)
@@ -93,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.launched:
         die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
     elif not all(step.artifact() for step in plan(recipe)):
-        return _launch(recipe, arguments)
+        return _become_launcher(recipe, arguments)
     try:
         run(recipe, until=arguments.until)
     except ChainStopped as stop:
@@ -102,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _launch(recipe: Recipe, arguments: argparse.Namespace) -> int:
+def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
     """Become `accelerate launch`, with the file the recipe names."""
     if recipe.launch is None:
         raise ValueError("the recipe names no `launch:` file: add one of accelerate_configs/, or use accelerate launch")
@@ -164,11 +167,21 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict
 
 def _plan(arguments: argparse.Namespace) -> int:
     recipe, _, rows = _steps(arguments)
+    needs = planning.needs(recipe, arguments.device_memory)
     if arguments.json:
-        print(json.dumps({"name": recipe.name, "folder": str(recipe.folder), "steps": rows}, indent=2))
-    else:
-        for row in rows:
-            print(f"{row['state']:6}  {row['step']:28} {row['kind']:9} {row['fingerprint'][:12]}")
+        document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, **needs}
+        print(json.dumps(document, indent=2))
+        return 0
+    for row in rows:
+        print(f"{row['state']:6}  {row['step']:28} {row['kind']:9} {row['fingerprint'][:12]}")
+    print("\n".join(["", *planning.describe(needs)]))
+    return 0
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    recipe = load(arguments.recipe, arguments.overrides)
+    for line in planning.launch(recipe, arguments):
+        print(line)
     return 0
 
 

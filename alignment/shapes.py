@@ -30,10 +30,28 @@ class Shape:
     rms_norm_eps: float
 
     @property
+    def key_value_size(self) -> int:
+        """Width of the keys, and of the values, of one token."""
+        return self.hidden_size // self.num_attention_heads * self.num_key_value_heads
+
+    def linear_sizes(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of the linear layers of one decoder layer, by their names in transformers."""
+        hidden, key_value, feed_forward = self.hidden_size, self.key_value_size, self.intermediate_size
+        return {
+            "q_proj": (hidden, hidden),
+            "k_proj": (hidden, key_value),
+            "v_proj": (hidden, key_value),
+            "o_proj": (hidden, hidden),
+            "gate_proj": (hidden, feed_forward),
+            "up_proj": (hidden, feed_forward),
+            "down_proj": (feed_forward, hidden),
+        }
+
+    @property
     def parameters(self) -> int:
         """Number of weights, shared embeddings counted once."""
         hidden, feed_forward = self.hidden_size, self.intermediate_size
-        key_value = hidden // self.num_attention_heads * self.num_key_value_heads
+        key_value = self.key_value_size
         attention = (
             2 * hidden * hidden + 2 * hidden * key_value + hidden + 2 * key_value
         )  # q, o, k, v; biases of q, k, v

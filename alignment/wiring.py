@@ -105,6 +105,9 @@ def check_wiring(recipe: Recipe) -> Iterator[Mistake]:
     yield from _check_decontamination(recipe, names)
     yield from check_row_kinds(recipe)
     yield from _check_gates(recipe)
+    from alignment import context
+
+    yield from context.check(recipe)
 
 
 def _check_names(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:

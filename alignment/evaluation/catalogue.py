@@ -55,6 +55,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "livecodebench": ("contests:livecodebench", "LiveCodeBench; livecodebench@2024-07..2024-11 is a window"),
     "gsm8k": ("math_answers:gsm8k", "grade-school mathematics; accuracy"),
     "math": ("math_answers:math", "MATH; accuracy by math-verify"),
+    **{
+        f"needle-{short}": ("needle:needle", f"a constant hidden in {length} tokens of code, at eleven depths")
+        for short, length in (("8k", "8,192"), ("32k", "32,768"), ("128k", "131,072"))
+    },
     "editing": ("regression:editing", "Aider-style editing of files, two tries"),
     "regression": ("regression:regression", "your own prompts (YAML) with tests or expected answers"),
     "tasks": ("own:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"),

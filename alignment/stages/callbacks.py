@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from transformers import TrainerCallback
 
 from alignment.console import say
@@ -63,6 +64,8 @@ class Recorder(TrainerCallback):
         self.file = out / "metrics.jsonl"
         self.said = time.monotonic()
         self.first_step: float | None = None
+        self.after_first_step = 0.0
+        self.from_start = 0.0
         self.begun = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -78,8 +81,12 @@ class Recorder(TrainerCallback):
             raise AlreadyTrained
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        elapsed = time.monotonic() - self.begun
         if self.first_step is None:
-            self.first_step = time.monotonic() - self.begun
+            self.first_step = elapsed
+            # From the start of this process: imports, data, model and the first step.
+            self.from_start = time.time() - psutil.Process().create_time()
+        self.after_first_step = elapsed - self.first_step  # without what starts up and compiles
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.rank != 0 or not logs:

@@ -18,12 +18,15 @@ from alignment.stages import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
 from alignment.stages.screen import Screen
+from alignment.stages.rollouts import RolloutWatch, check_vllm
 from alignment.stages.training import tokenizer_of, train
 
 
 def run(request: Request) -> dict[str, Any]:
     """Train on the stage's tasks; see `alignment.recipe.GrpoStage`."""
     stage = request.stage
+    check_vllm(stage.train)
+    watch = RolloutWatch()
     tokenizer = tokenizer_of(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
     folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
@@ -51,10 +54,12 @@ def run(request: Request) -> dict[str, Any]:
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,
-                callbacks=[OrderOfEpoch()],
+                callbacks=[OrderOfEpoch(), watch],
             )
 
-        return train(request, tokenizer, make_trainer, chat=True, counts=counts)
+        result = train(request, tokenizer, make_trainer, chat=True, counts=counts)
+    result["metrics"] |= watch.metrics()
+    return result
 
 
 def align_saves(args: Any) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment import models
+from alignment import attention, models
 from alignment.console import say
+from alignment.context import check_loaded
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
@@ -49,10 +50,11 @@ def train(
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
     kwargs = {"quantization_config": _four_bits()} if stage.quantization else {}
-    model, changes = models.load_with_context(source, context, tokenizer, **kwargs)
+    model, changes = models.load_with_context(attention.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
             say(f"      {change}")
+    check_loaded(model.config, stage.train)
     models.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
     trainer = make_trainer(model, args, lora)
@@ -76,7 +78,10 @@ def train(
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
     if (removed := counts.get("decontamination", {}).get("removed")) is not None:
         metrics["contaminated_rows_removed"] = removed
+        metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
+        metrics["seconds_from_start"] = round(recorder.from_start, 1)
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
+    metrics["peak_memory_bytes"] = _peak_memory()
     if request.rank == 0:
         if lora:
             merged, proof = models.merge_adapter(source, folder, tokenizer, context)
@@ -91,6 +96,7 @@ def train(
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
+        "attention": model.config._attn_implementation,
     }
 
 
@@ -137,6 +143,17 @@ def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: b
     if not tokens or resumed or seconds <= 0:
         return {}
     return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
+
+
+def _peak_memory() -> int:
+    """Largest memory so far: of the device's tensors, or of this process where there is none; see `align plan`."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _assert_world(request: Request, args: Any) -> None:

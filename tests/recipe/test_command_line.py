@@ -18,7 +18,9 @@ def test_check_plan_and_status_of_a_fine_recipe_end_with_zero(recipe, capsys):
     assert main(["check", "--fast", recipe]) == 0
     assert "no mistakes found; 8 stages" in capsys.readouterr().out
     assert main(["plan", recipe]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    steps, needs = capsys.readouterr().out.split("\n\n")
+    lines = steps.splitlines()
+    assert needs.startswith("Predicted peak") and "Disk:" in needs
     assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 8 + 5
     assert main(["status", recipe]) == 0
     assert "no evaluation is done yet" in capsys.readouterr().out

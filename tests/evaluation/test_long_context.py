@@ -1,0 +1,100 @@
+"""Needles and perplexity by position: prompts of the exact length, figures that follow what the model does."""
+
+import math
+
+import pytest
+import torch
+
+from alignment.evaluation import catalogue
+from alignment.evaluation.benchmarks.needle import ANSWER_TOKENS, DEPTHS, LENGTHS, VARIANTS
+from alignment.evaluation.positions import by_position, edges_of, long_windows
+from alignment.evaluation.request import Request
+
+
+@pytest.fixture(scope="module")
+def needles():
+    return catalogue.load(Request("needle-8k"))
+
+
+def test_every_depth_is_asked_as_often(needles):
+    assert len(needles.problems) == len(DEPTHS) * VARIANTS
+    assert len({problem.id for problem in needles.problems}) == len(needles.problems)
+
+
+@pytest.mark.parametrize("mode", ["base", "chat"])
+def test_a_prompt_fills_its_length_and_leaves_room_for_the_answer(mode, tiny_tokenizer):
+    for problem in catalogue.load(Request("needle-8k", mode=mode)).problems[:3]:
+        size = len(problem.prompt.encode(tiny_tokenizer))
+        assert LENGTHS["needle-8k"] - 200 < size <= LENGTHS["needle-8k"] - ANSWER_TOKENS
+
+
+def test_the_needle_is_there_once_at_its_depth(needles, tiny_tokenizer):
+    for problem in needles.problems:
+        text = problem.prompt.text(tiny_tokenizer)
+        assert text.count(problem.reference) == 1
+        assert text.index(problem.reference) / len(text) == pytest.approx(problem.row["depth"], abs=0.12)
+        assert text.endswith("() == ")
+
+
+def test_only_the_right_number_counts_as_found(needles):
+    problem = needles.problems[0]
+    assert needles.score(problem, f"{problem.reference}\n")["retrieved"] == 1
+    for wrong in ("", "no idea", f"1{problem.reference}", f"123456 {problem.reference}"):
+        assert needles.score(problem, wrong)["retrieved"] == 0
+
+
+class Counter(torch.nn.Module):
+    """Knows the next token (the one before plus one) up to a position, and nothing beyond it."""
+
+    device = torch.device("cpu")
+
+    class config:
+        max_position_embeddings = 4096
+
+    def __init__(self, vocabulary, sees):
+        super().__init__()
+        self.vocabulary, self.sees = vocabulary, sees
+        self.lm_head = torch.nn.Identity()
+
+    def model(self, input_ids, use_cache):
+        logits = torch.zeros(*input_ids.shape, self.vocabulary)
+        near = torch.arange(input_ids.shape[1]) < self.sees
+        logits[:, near] = 50.0 * torch.nn.functional.one_hot(
+            (input_ids[:, near] + 1) % self.vocabulary, self.vocabulary
+        )
+        return type("Output", (), {"last_hidden_state": logits})
+
+
+def test_perplexity_is_counted_where_the_token_stands():
+    window = [number % 10 for number in range(2048)]
+    rows = by_position(Counter(10, sees=1024), [window], 2048, [512, 1025, 2048])
+    assert [row["perplexity"] for row in rows] == pytest.approx([1.0, 1.0, 10.0], rel=1e-3)
+    assert sum(row["tokens"] for row in rows) == 2047  # the first token is predicted by nothing
+
+
+def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
+    from alignment import models
+
+    init = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    model = models.random_model(init, tiny_tokenizer, 0)
+    ids = torch.randint(0, 256, (1, 300))
+    rows = by_position(model, [ids[0].tolist()], 300, [300])
+    with torch.no_grad():
+        assert rows[0]["perplexity"] == pytest.approx(math.exp(model(input_ids=ids, labels=ids).loss.item()), rel=1e-4)
+
+
+def test_what_the_model_or_the_documents_can_not_hold_is_refused(tiny_tokenizer):
+    with pytest.raises(ValueError, match="holds 4096 positions, not 8192"):
+        by_position(Counter(10, 1), [], 8192)
+    with pytest.raises(ValueError, match="no document has 100 tokens"):
+        long_windows([{"text": "short"}], tiny_tokenizer, 100, 3)
+
+
+def test_bins_double_up_to_the_length():
+    assert edges_of(2000) == [256, 512, 1024, 2000]

@@ -1,0 +1,107 @@
+"""Every recipe that is shipped, found by itself: it checks out, fits its hardware, and suits its model's exact shape."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from alignment import launch_file, models, planning, shapes
+from alignment.recipe import SftStage, TrainingStage, load
+from alignment.stages.configs import lora_config, refusals
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(
+    path
+    for path in (ROOT / "recipes").rglob("*.yaml")
+    if "stages" in yaml.safe_load(path.read_text()) and "runs" not in path.parts
+)
+SIZED = [path for path in SHIPPED if re.match(r"[\d.]+b", path.stem)]
+names = {"ids": lambda path: str(path.relative_to(ROOT / "recipes"))}
+
+
+def size_of(path: Path) -> str:
+    return path.stem.split("-")[0]
+
+
+def test_every_size_has_a_recipe_of_full_weights():
+    assert {path.stem for path in SIZED} >= set(shapes.SHAPES)
+
+
+@pytest.mark.parametrize("path", SHIPPED, **names)
+def test_the_recipe_checks_out_also_with_what_trl_and_peft_say(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recipe = load(path)
+        assert not refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+
+
+@pytest.mark.parametrize("path", SIZED, **names)
+def test_the_header_says_how_to_start_it_what_it_needs_and_what_is_allowed(path):
+    header = re.match(r"(#.*\n)+", path.read_text())[0]
+    recipe = load(path)
+    assert f"recipes/qwen2.5-coder/{path.name}" in header
+    devices = int(re.search(r"# Hardware: (\d+) x (\d+) GB", header)[1])
+    assert launch_file.layout_of(recipe.launch.path()).devices == devices
+    licence = re.search(r"# Licence: (.*)", header)[1]
+    assert licence.startswith("Qwen Research" if size_of(path) == "3b" else "Apache-2.0")
+    assert str(recipe.model.path) == f"Qwen/Qwen2.5-Coder-{size_of(path).upper()}"
+
+
+@pytest.mark.parametrize("path", SIZED, **names)
+def test_every_stage_fits_the_hardware_that_the_header_names(path):
+    card = int(re.search(r"# Hardware: (\d+) x (\d+) GB", path.read_text())[2])
+    found = planning.needs(load(path), card * 1e9 / 2**30)
+    assert [stage["stage"] for stage in found["needs"] if not stage["fits"]] == []
+    assert len(found["needs"]) == 5
+
+
+@pytest.mark.parametrize("path", SIZED, **names)
+def test_no_stage_trains_all_weights_in_sixteen_bits_without_copies(path):
+    assert not [text for text in planning.needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
+
+
+@pytest.mark.parametrize("path", SIZED, **names)
+def test_the_settings_suit_the_exact_shape(path):
+    """Length within the model's positions, YaRN as the report has it, adapters on layers that exist."""
+    recipe, size = load(path), size_of(path)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(shapes.config(size))
+    shape = shapes.SHAPES[size]
+    assert sum(weight.numel() for weight in model.parameters()) == shape.parameters
+    assert (model.lm_head.weight is model.model.embed_tokens.weight) == shape.tie_word_embeddings
+    linear = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    for stage in recipe.stages:
+        if not isinstance(stage, TrainingStage):
+            continue
+        settings = shapes.config(size)
+        models.apply_context(settings, stage.context.model_dump() if stage.context else None)
+        assert stage.train.get("max_length", 0) <= settings.max_position_embeddings
+        if stage.peft:
+            targets = lora_config(stage).target_modules
+            assert targets == "all-linear" or set(targets) <= linear - {"lm_head"}
+        if stage.kind == "grpo":
+            whole = stage.max_prompt_length + stage.train["max_completion_length"]
+            assert whole <= (stage.train.get("vllm_max_model_length") or settings.max_position_embeddings)
+
+
+@pytest.mark.parametrize("path", SIZED, **names)
+def test_batches_are_the_same_for_every_size_and_variant(path):
+    recipe = load(path)
+    replicas = launch_file.layout_of(recipe.launch.path()).replicas
+    steps = {
+        stage.name: stage.train["per_device_train_batch_size"] * stage.train["gradient_accumulation_steps"] * replicas
+        for stage in recipe.stages
+        if isinstance(stage, TrainingStage)
+    }
+    assert steps == {"pretrain": 128, "sft": 256, "sft-long": 32, "dpo": 128, "grpo": 256}
+
+
+def test_packed_stages_are_packed_without_contact():
+    for path in SHIPPED:
+        for stage in load(path).stages:
+            if isinstance(stage, SftStage) and stage.train.get("packing"):
+                assert stage.train.get("packing_strategy", "bfd") != "wrapped"

@@ -1,0 +1,105 @@
+"""Settings that would drop context in silence, or let packed samples see each other, are mistakes of the recipe."""
+
+import pytest
+import yaml
+
+from alignment import attention
+from alignment.context import check_loaded
+from alignment.recipe import RecipeError, load
+
+MODEL = "Qwen/Qwen2.5-Coder-7B"
+
+
+def mistakes(folder, stages, launch=None, model=MODEL):
+    (folder / "rows.jsonl").write_text('{"text": "x"}\n')
+    value = {"name": "r", "model": {"path": model}, "stages": []}
+    if launch:
+        (folder / "launch.yaml").write_text(yaml.safe_dump(launch))
+        value["launch"] = "launch.yaml"
+    for number, stage in enumerate(stages):
+        value["stages"].append({"name": f"s{number}", "kind": "sft", "data": [{"data": "rows.jsonl"}], **stage})
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(value))
+    try:
+        load(folder / "recipe.yaml")
+    except RecipeError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_a_length_beyond_the_models_positions_is_refused_with_the_factor_that_would_do(tmp_path):
+    (found,) = mistakes(tmp_path, [{"train": {"max_length": 131072}}])
+    assert "max_length" in found and "32768 positions" in found and "yarn_factor: 4.0" in found
+
+
+def test_yarn_makes_room_and_keeps_it_for_the_stages_that_follow(tmp_path):
+    stretched = {"train": {"max_length": 131072}, "context": {"yarn_factor": 4.0}}
+    assert not mistakes(tmp_path, [stretched, {"train": {"max_length": 100_000}}])
+    assert mistakes(tmp_path, [stretched, {"model": "base", "train": {"max_length": 100_000}}])
+
+
+def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
+    stage = {"kind": "grpo", "max_prompt_length": 32000, "train": {"max_completion_length": 1024}}
+    assert "more than the model's 32768" in mistakes(tmp_path, [stage])[0]
+    stage = {"kind": "grpo", "max_prompt_length": 2048}
+    stage["train"] = {"max_completion_length": 1024, "use_vllm": True, "vllm_max_model_length": 2048}
+    assert "Give 3072" in mistakes(tmp_path, [stage])[0]
+
+
+def ulysses(attention):
+    return {
+        "distributed_type": "DEEPSPEED", "num_processes": 8, "deepspeed_config": {"zero_stage": 3},
+        "parallelism_config": {"parallelism_config_sp_size": 4, "parallelism_config_sp_attn_implementation": attention},
+    }  # fmt: skip
+
+
+def test_packing_under_sequence_parallelism_needs_attention_that_knows_samples(tmp_path):
+    packed = [{"train": {"packing": True}}]
+    assert "would see each other" in mistakes(tmp_path, packed, ulysses("sdpa"))[0]
+    assert not mistakes(tmp_path, packed, ulysses("flash_attention_2"))
+    assert not mistakes(tmp_path, [{"train": {}}], ulysses("sdpa"))
+
+
+@pytest.mark.parametrize("kind", ["dpo", "grpo"])
+def test_preferences_and_rewards_are_refused_under_sequence_parallelism(tmp_path, kind):
+    assert "sequence parallelism is for" in mistakes(tmp_path, [{"kind": kind}], ulysses("flash_attention_2"))[0]
+
+
+def test_a_model_whose_length_shows_only_when_loaded_is_checked_then():
+    from transformers import Qwen2Config
+
+    with pytest.raises(ValueError, match="max_length is 2048 and the model holds 1024"):
+        check_loaded(Qwen2Config(max_position_embeddings=1024), {"max_length": 2048})
+    check_loaded(Qwen2Config(max_position_embeddings=2048), {"max_length": 2048})
+
+
+class Stage:
+    def __init__(self, **train):
+        self.train = train
+
+
+def test_attention_is_what_the_recipe_says_else_what_is_installed(monkeypatch):
+    monkeypatch.setattr(attention, "installed", lambda: "flash_attention_2")
+    assert (
+        attention.choose({"attn_implementation": "eager", "dtype": "bfloat16"}, Stage())["attn_implementation"]
+        == "eager"
+    )
+    half = attention.choose({"attn_implementation": None, "dtype": "bfloat16"}, Stage())
+    assert half["attn_implementation"] == "flash_attention_2"
+    single = attention.choose({"attn_implementation": None, "dtype": "float32"}, Stage(bf16=False))
+    assert single["attn_implementation"] is None  # flash attention computes in 16 bits alone
+
+
+@pytest.mark.parametrize(
+    ("capability", "packages", "expected"),
+    [
+        ((9, 0), {"flash_attn", "flash_attn_interface"}, "flash_attention_3"),
+        ((8, 0), {"flash_attn", "flash_attn_interface"}, "flash_attention_2"),
+        ((7, 5), {"flash_attn"}, None),
+        ((9, 0), set(), None),
+    ],
+)
+def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, packages, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
+    assert attention.installed() == expected
