@@ -1,9 +1,10 @@
-"""The commands that need no recipe: `align evaluate`, `align export`, `align doctor`.
+"""The commands that need no recipe: `align evaluate`, `align export`, `align doctor`, `align build`, `align show`.
 
 align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
 align evaluate --completions FILE --out DIR      grade completions made elsewhere
 align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
 align doctor                                     what this machine can do
+align build corpus PATH... --out DIR             make a dataset; `alignment.data_commands` has this and `align show`
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NAMES = ("evaluate", "export", "doctor")
+from alignment import data_commands
+
+NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES)
 
 
 def add(commands: Any) -> None:
@@ -47,10 +50,13 @@ def add(commands: Any) -> None:
     export.add_argument("--json", action="store_true", help="print one JSON document")
     doctor = commands.add_parser("doctor", help="What this machine can do, and what to install for the rest.")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    data_commands.add(commands)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of `NAMES`."""
+    if arguments.command in data_commands.NAMES:
+        return data_commands.run(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     return {"evaluate": _evaluate, "export": _export, "doctor": _doctor}[arguments.command](arguments)
 

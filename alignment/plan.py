@@ -91,8 +91,12 @@ def _step(
     inputs: dict[str, str] = {}
     contents: dict[str, Any] = {}
 
+    from alignment.builders import SourceReference
+
     def resolve(reference: Reference) -> tuple[str, Any]:
         """Where a reference leads, and what stands for its content in the fingerprint."""
+        if isinstance(reference, SourceReference):
+            return reference.location(), None  # the builder's own `inputs` say which commits
         origin = reference.stage(list(done))
         if origin is not None:
             inputs[origin] = done[origin].fingerprint

@@ -149,8 +149,8 @@ class Fim(Settings):
     """Share of documents that become FIM documents (DeepSeek-Coder: 0.5; Qwen2.5-Coder does not say)."""
     spm_rate: Share = 0.0
     """Share of FIM documents in suffix-prefix-middle order."""
-    spans: Literal["lines", "characters"] = "characters"
-    """Where the middle may start and end."""
+    spans: Literal["lines", "characters", "syntax"] = "characters"
+    """Where the middle may start and end. `syntax`: half of the middles are nodes of the syntax tree (needs [syntax])."""
 
 
 class Gate(Settings):

@@ -11,7 +11,7 @@ import difflib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from data_builders.licenses import LicensePolicy
 from data_builders.rows import clean_stream
 from data_builders.secrets import redact
 from data_builders.settings import from_mapping
-from data_builders.sources import Repository, resolve
+from data_builders.sources import Location, Repository, Source, resolve
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(
@@ -211,36 +211,44 @@ class _History:
 
 
 def build_commits(
-    sources: Sequence[str | Path | dict[str, Any]],
-    out_dir: str | Path,
+    sources: Sequence[Location | Source],
+    out: Path,
     *,
     form: Literal["conversation", "document"] = "conversation",
-    settings: Mapping[str, Any] | CommitSettings | None = None,
-    licenses: Mapping[str, Any] | LicensePolicy | None = None,
-    decontaminate: Sequence[str | Path] = (),
-    clone_dir: str | Path | None = None,
+    limits: CommitSettings | None = None,
+    licenses: LicensePolicy | None = None,
+    decontaminate: Sequence[Path] = (),
+    clone_dir: Path | None = None,
     seed: int = 0,
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Write the good commits of repositories: `conversation` rows (message and code -> changed code) or `document` rows
-    (message and unified diff, for continued pretraining). Secrets are replaced, duplicates and benchmark texts removed.
+    """The good commits of repositories, as instructions to change code or as documents.
+
+    Secrets are replaced, duplicates and benchmark texts removed.
+
+    Args:
+        sources: git repositories, globs of them, URLs, or `Source`s, which also name commit, name and licence.
+        form: `conversation` (message and code, answered by the changed code) or `document` (message and difference).
+        limits: which commits are good enough.
+        licenses: allow and deny lists of SPDX ids.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
     """
     if form not in ("conversation", "document"):
         raise ValueError(f"form must be conversation or document, not {form!r}")
-    chosen, policy = from_mapping(CommitSettings, settings), from_mapping(LicensePolicy, licenses)
+    chosen, policy = from_mapping(CommitSettings, limits), from_mapping(LicensePolicy, licenses)
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
         history = _History(form, chosen, policy, seed)
-        used = {"form": form, "commits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
+        used = {"form": form, "limits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
                 "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
         history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]
         return clean_stream(
             history.rows(repositories),
-            Path(out_dir),
+            Path(out),
             "Commits",
             used,
             kind=form,

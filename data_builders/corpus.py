@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,39 +23,40 @@ from data_builders.languages import LANGUAGES
 from data_builders.licenses import LicensePolicy, is_license_file, of_repository
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
-from data_builders.sources import File, Reader, Repository, list_files, resolve
+from data_builders.sources import File, Location, Reader, Repository, Source, list_files, resolve
 from data_builders.staging import RowStore
 
 NOTEBOOK_FORMS = ("script", "structured")
 
 
 def build_corpus(
-    sources: Sequence[str | Path | dict[str, Any]],
-    out_dir: str | Path,
+    sources: Sequence[Location | Source],
+    out: Path,
     *,
     languages: Sequence[str] = (),
-    filters: Mapping[str, Any] | FilterSettings | None = None,
-    licenses: Mapping[str, Any] | LicensePolicy | None = None,
+    filters: FilterSettings | None = None,
+    licenses: LicensePolicy | None = None,
     notebooks: Sequence[str] = NOTEBOOK_FORMS,
     redact: bool = True,
     deduplicate: bool = True,
     threshold: float = THRESHOLD,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     kind: str = "code",
-    clone_dir: str | Path | None = None,
+    clone_dir: Path | None = None,
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Write the documents of all `sources` to `out_dir` and return the report.
+    """The source files of repositories as clean documents: filtered, redacted, deduplicated.
 
     Args:
-        sources: repositories (bare or not), folders, globs, URLs, or mappings with `path`, `commit`, `name`, `license`.
+        sources: repositories (bare or not), folders, globs, URLs, or `Source`s, which also name commit, name and licence.
         languages: keep only these of the 92 languages; empty keeps all.
-        filters: limits of `FilterSettings`.
-        licenses: `LicensePolicy`: allow and deny lists of SPDX ids.
+        filters: limits of the file filters.
+        licenses: allow and deny lists of SPDX ids.
         notebooks: forms that a notebook becomes, of `script` and `structured`.
         redact: replace secrets and personal data.
-        deduplicate: drop exact and near-duplicates (Jaccard of 5-grams at least `threshold`) across all sources.
+        deduplicate: drop exact and near-duplicates across all sources.
+        threshold: the Jaccard similarity of 5-grams from which files are duplicates.
         decontaminate: benchmark files and folders whose texts must not be in the corpus.
         kind: the rows' `kind` column.
         clone_dir: where clones of URLs stay; by default they are removed again.
@@ -76,7 +77,7 @@ def build_corpus(
     )
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")
-    out = Path(out_dir)
+    out = Path(out)
     writer = DatasetWriter(out, "document")
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))

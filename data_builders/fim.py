@@ -19,6 +19,7 @@ import pyarrow as pa
 from alignment.formats import FimMode, escape_special_text, fim_document
 from data_builders.dataset import DatasetWriter, read_many
 from data_builders.parallel import Progress, ordered_map
+from data_builders.settings import from_mapping
 from data_builders.spans import random_span, syntax_span
 
 
@@ -111,17 +112,24 @@ def batches(rows: Iterable[dict[str, Any]], size: int = 2_000_000, key: str = "t
 
 
 def build_fim(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    settings: FimSettings | None = None,
+    fim: FimSettings | None = None,
     seed: int = 0,
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Read document rows and write them with a share cut for fill-in-the-middle. Returns the report."""
-    chosen = settings or FimSettings()
-    writer = DatasetWriter(Path(out_dir), "document", {"format": pa.string()})
+    """Write documents with a share cut for fill-in-the-middle, as text with its special tokens, for other trainers.
+
+    The stages of a recipe cut documents themselves (`fim:`): they take a corpus as it is, and refuse these rows.
+
+    Args:
+        inputs: datasets of documents.
+        fim: how many documents are cut, and how.
+    """
+    chosen = from_mapping(FimSettings, fim)
+    writer = DatasetWriter(Path(out), "document", {"format": pa.string()})
     counts: Counter[str] = Counter()
     shown = Progress("fill-in-the-middle", 0, progress)
     for made in ordered_map(

@@ -2,7 +2,7 @@
 
 Qwen2.5-Coder found 70% code, 20% text and 10% math the best on average (arXiv 2409.12186, table 3). Rows are drawn
 without repetition in a seeded order; the last ones of each part are chosen to fit, so that every share is met within
-`tolerance`. Token counts are kept in `out_dir/lengths/`: a build that was interrupted does not count again.
+`tolerance`. Token counts are kept in `out/lengths/`: a build that was interrupted does not count again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import random
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,44 @@ import pyarrow as pa
 from data_builders.dataset import DatasetWriter, data_files, read_rows, write_atomically
 from data_builders.fim import batches
 from data_builders.parallel import Progress
-from data_builders.rows import extra_columns, kind_of
+from data_builders.rows import document_text, extra_columns, kind_of
+from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
 from data_builders.tokens import TokenCounter
 
 TOLERANCE = 0.005
 
 
+@dataclass(frozen=True)
+class Part:
+    """One ingredient of a mixture."""
+
+    path: Path | Sequence[Path]
+    """A dataset, or several that count as one."""
+    share: float
+    """Its weight; the shares of all parts are scaled to add up to 1."""
+    repeat: float = 1.0
+    """How often a row may come at most."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [Path(self.path)] if isinstance(self.path, str | Path) else [Path(path) for path in self.path]
+
+
 def build_mixture(
-    parts: Mapping[str, Mapping[str, Any]],
-    out_dir: str | Path,
+    out: Path,
     *,
+    parts: Mapping[str, Part],
     tokens: int | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: Path | None = None,
     tolerance: float = TOLERANCE,
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Mix document rows by token share.
+    """Datasets of documents, mixed by their shares of the tokens.
 
     Args:
-        parts: name -> {"path": dataset or list of datasets, "share": relative weight, "repeat": 1.0}. `repeat` is how
-            often a row may come at most (2.0: twice).
+        parts: what is mixed, by name.
         tokens: how many tokens in all; by default as many as the scarcest part allows.
         tokenizer: folder with `tokenizer.json`; without one, tokens are estimated at three bytes each.
         tolerance: the largest allowed difference between a share asked for and the share reached.
@@ -50,11 +67,12 @@ def build_mixture(
     Raises:
         ValueError: a part has too few tokens, or its rows are too long to meet its share within the tolerance.
     """
+    parts = {name: from_mapping(Part, part) for name, part in parts.items()}
     shares = _shares(parts)
     counter = TokenCounter(tokenizer)
-    out = Path(out_dir)
-    lengths = {name: _lengths(name, _paths(part), counter, tokenizer, out, progress) for name, part in parts.items()}
-    available = {name: sum(found) * float(parts[name].get("repeat", 1.0)) for name, found in lengths.items()}
+    out = Path(out)
+    lengths = {name: _lengths(name, part.paths, counter, tokenizer, out, progress) for name, part in parts.items()}
+    available = {name: sum(found) * parts[name].repeat for name, found in lengths.items()}
     scarcest = min(shares, key=lambda name: available[name] / shares[name])
     most = int(available[scarcest] / shares[scarcest])
     if tokens is not None and tokens > most * (1 + tolerance):
@@ -64,9 +82,7 @@ def build_mixture(
         )
     total = min(tokens, most) if tokens is not None else most
     chosen = {
-        name: _choose(
-            found, round(total * shares[name]), float(parts[name].get("repeat", 1.0)), random.Random(f"{seed} {name}")
-        )
+        name: _choose(found, round(total * shares[name]), parts[name].repeat, random.Random(f"{seed} {name}"))
         for name, found in lengths.items()
     }
     reached = {name: sum(lengths[name][index] for index in rows) for name, rows in chosen.items()}
@@ -81,7 +97,10 @@ def build_mixture(
         shares,
         out,
         {
-            "parts": {name: {**part, "path": [path.name for path in _paths(part)]} for name, part in parts.items()},
+            "parts": {
+                name: {"path": [path.name for path in part.paths], "share": part.share, "repeat": part.repeat}
+                for name, part in parts.items()
+            },
             "tokens": tokens,
             "tokenizer": Path(tokenizer).name if tokenizer else None,
             "tolerance": tolerance,
@@ -91,27 +110,21 @@ def build_mixture(
     )
 
 
-def _shares(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _shares(parts: Mapping[str, Part]) -> dict[str, float]:
     if not parts:
         raise ValueError("a mixture needs at least one part: {name: {path: ..., share: ...}}")
     for name, part in parts.items():
-        if unknown := set(part) - {"path", "share", "repeat"}:
-            raise ValueError(f"unknown setting {sorted(unknown)[0]!r} in part {name!r}; known: path, share, repeat")
-        if "path" not in part or not float(part.get("share", 0)) > 0:
-            raise ValueError(f"part {name!r} needs a `path` and a `share` above 0")
-    whole = sum(float(part["share"]) for part in parts.values())
-    return {name: float(part["share"]) / whole for name, part in parts.items()}
-
-
-def _paths(part: Mapping[str, Any]) -> list[Path]:
-    return [Path(path) for path in part["path"]] if isinstance(part["path"], list | tuple) else [Path(part["path"])]
+        if not part.paths or not part.share > 0 or not part.repeat > 0:
+            raise ValueError(f"part {name!r} needs a `path`, and a `share` and `repeat` above 0")
+    whole = sum(part.share for part in parts.values())
+    return {name: part.share / whole for name, part in parts.items()}
 
 
 def _lengths(
     name: str,
     paths: Sequence[Path],
     counter: TokenCounter,
-    tokenizer: str | Path | None,
+    tokenizer: Path | None,
     out: Path,
     progress: bool | None,
 ) -> array[int]:
@@ -128,7 +141,7 @@ def _lengths(
     shown = Progress(f"counting tokens of {name}", 0, progress)
     for path in paths:
         for batch in batches(read_rows(path)):
-            lengths.extend(counter.count([str(row.get("text") or "") for row in batch]))
+            lengths.extend(counter.count([document_text(row) for row in batch]))
             shown.advance(len(batch))
     cache.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(cache, json.dumps(list(lengths)))
@@ -170,7 +183,7 @@ def _check(shares: Mapping[str, float], reached: Mapping[str, int], tolerance: f
 
 
 def _write(
-    parts: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[str, Part],
     order: list[tuple[str, int]],
     lengths: Mapping[str, Sequence[int]],
     reached: dict[str, int],
@@ -184,7 +197,7 @@ def _write(
     with RowStore(out / "rows.tmp") as store:
         for name, part in parts.items():
             first[name] = len(store)
-            for path in _paths(part):
+            for path in part.paths:
                 for row in read_rows(path):
                     if kind_of(row) != "document":
                         raise ValueError(f"part {name!r} holds {kind_of(row)} rows; a mixture is made of documents")

@@ -81,15 +81,21 @@ def conversation_text(record: Mapping[str, Any]) -> str:
 
 
 def build_pull_requests(
-    exports: Sequence[str | Path],
-    out_dir: str | Path,
+    exports: Sequence[Path],
+    out: Path,
     *,
     repository: str = "",
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Write one document for each pull request or issue of the exports; secrets and e-mails are replaced."""
+    """One document for each pull request or issue of the exports; secrets and e-mails are replaced.
+
+    Args:
+        exports: JSON or JSONL files, as `gh pr list --json ...` or GitLab's interface give them.
+        repository: what rows call the repository.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     report: dict[str, Any] = {"left_out": Counter(), "sources": [Path(path).name for path in exports]}
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -120,7 +126,7 @@ def build_pull_requests(
     used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
     return clean_stream(
         rows(),
-        Path(out_dir),
+        Path(out),
         "Pull requests and issues",
         used,
         kind="document",

@@ -1,9 +1,12 @@
 """Repo-level documents: a repository's files, dependencies first, up to the stage's length in tokens.
 
+Rows hold `repository` and `files`, each with `path` and `text`: a recipe's stages make the document, and cut its last
+file for fill-in-the-middle. With `render` the rows hold the document as one `text` with its special tokens, for other
+trainers; then a share of them ends in a fill-in-the-middle block, as figure 4 of the Qwen2.5-Coder report shows.
+
 Order as DeepSeek-Coder's algorithm 1 (arXiv 2401.14196): connected files form a group, and within a group the file
 with the fewest dependencies still missing comes next, so cycles do no harm. Files without known imports (documents,
-configuration) follow in the order of their paths. A share of the documents ends in a fill-in-the-middle block, in its
-last file only, as figure 4 of the Qwen2.5-Coder report shows.
+configuration) follow in the order of their paths.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from data_builders.dataset import DatasetWriter, read_many
 from data_builders.fim import FimSettings, cut
 from data_builders.imports import Resolver, imports
 from data_builders.parallel import Progress
+from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
 from data_builders.tokens import TokenCounter
 
+_FILES = pa.list_(pa.struct([("path", pa.string()), ("text", pa.string())]))
 OVERHEAD = 24
 """Tokens kept free for a document's header and the tokens of a fill-in-the-middle block."""
 
@@ -148,44 +153,59 @@ def _documents(
         yield document
 
 
-def _row(document: list[tuple[dict[str, Any], str]], settings: FimSettings, seed: int) -> dict[str, Any]:
-    repository = escape_special_text(str(document[0][0]["repository"]))
+def _row(document: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
+    """A document as `repository` and `files`; no name or text in it spells a special token."""
     files = [(escape_special_text(str(row["path"])).replace("\n", " "), text) for row, text in document]
-    last_row, last_text = document[-1]
-    made = cut(last_row | {"text": last_text}, settings, seed)
-    if made is None:
-        text, form = repo_document(repository, files), "repo"
-    else:
-        text = repo_fim_document(repository, files[:-1], files[-1][0], made.prefix, made.middle, made.suffix, made.mode)
-        form = f"repo-fim-{made.mode}-{made.span}"
     languages = Counter(str(row["language"]) for row, _ in document)
     licenses = sorted({str(row["license"]) for row, _ in document})
     return {
-        "text": text, "repository": document[0][0]["repository"], "path": files[-1][0],
+        "repository": escape_special_text(str(document[0][0]["repository"])), "path": files[-1][0],
         "commit": document[0][0]["commit"],
         "language": languages.most_common(1)[0][0], "license": " AND ".join(licenses), "kind": "repository",
-        "format": form, "files": len(document),
+        "files": [{"path": path, "text": text} for path, text in files],
     }  # fmt: skip
 
 
+def _rendered(row: dict[str, Any], last: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
+    """The row as one text with its special tokens; `last` is the row of its last file."""
+    files = [(file["path"], file["text"]) for file in row["files"]]
+    path, text = files[-1]
+    made = cut(last | {"text": text}, settings, seed)
+    if made is None:
+        text, form = repo_document(row["repository"], files), "repo"
+    else:
+        text = repo_fim_document(row["repository"], files[:-1], path, made.prefix, made.middle, made.suffix, made.mode)
+        form = f"repo-fim-{made.mode}-{made.span}"
+    return row | {"text": text, "format": form, "files": len(files)}
+
+
 def build_repo_level(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
     max_length: int = 32_768,
-    tokenizer: str | Path | None = None,
-    settings: FimSettings | None = None,
+    tokenizer: Path | None = None,
+    render: bool = False,
+    fim: FimSettings | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Read document rows, grouped by repository as `build_corpus` writes them, and write repo-level documents.
+    """Whole repositories as documents, dependencies first, up to a length.
 
-    `max_length` is in tokens of `tokenizer` (a folder with `tokenizer.json`); without one they are estimated at
-    three bytes a token."""
-    chosen = settings or FimSettings()
+    Args:
+        inputs: datasets of documents, grouped by repository as the corpus is.
+        max_length: of a document, in tokens of `tokenizer`.
+        tokenizer: folder with `tokenizer.json`; without one, tokens are estimated at three bytes each.
+        render: write each document as one text with its special tokens, for trainers other than this toolkit's.
+        fim: with `render`, how many of the documents end in a fill-in-the-middle block.
+    """
+    if fim is not None and not render:
+        raise ValueError("`fim` is used only with `render`: the stages of a recipe have a `fim` of their own")
+    chosen = from_mapping(FimSettings, fim)
     counter = TokenCounter(tokenizer)
-    out = Path(out_dir)
-    writer = DatasetWriter(out, "document", {"format": pa.string(), "files": pa.int64()})
+    out = Path(out)
+    columns = {"format": pa.string(), "files": pa.int64()} if render else {"files": _FILES}
+    writer = DatasetWriter(out, "document", columns)
     counts: Counter[str] = Counter()
     shown = Progress("repo-level", 0, progress)
     rows = read_many(inputs)
@@ -199,15 +219,18 @@ def build_repo_level(
                 store.append(row)
             order = _ordered_files(store, 0, len(store), repository)
             for document in _documents(store, order, counter, max_length):
-                made = _row(document, chosen, seed)
-                counts[made["format"]] += 1
+                made = _row(document)
+                if render:
+                    made = _rendered(made, document[-1][0], chosen, seed)
+                counts[made.get("format", "files")] += 1
                 writer.write(made)
             shown.advance(len(store))
     report = {"repositories": len(seen), "formats": dict(sorted(counts.items())), "exact_lengths": counter.exact}
     used = {
         "max_length": max_length,
-        "tokenizer": str(tokenizer) if tokenizer else None,
-        "fim": asdict(chosen),
+        "tokenizer": Path(tokenizer).name if tokenizer else None,
+        "render": render,
+        "fim": asdict(chosen) if render else None,
         "seed": seed,
     }
     return writer.finish("Repo-level documents", used, report)

@@ -32,10 +32,16 @@ def kind_of(row: dict[str, Any]) -> str:
         ("messages", "conversation"),
         ("tests", "task"),
         ("text", "document"),
+        ("files", "document"),
     ):
         if column in row:
             return kind
     raise ValueError(f"rows need a column text, messages, chosen or tests; these have {', '.join(sorted(row))}")
+
+
+def document_text(row: dict[str, Any]) -> str:
+    """The text of a document, or all texts of a repo-level document's files."""
+    return str(row.get("text") or "") or "\n".join(str(file["text"]) for file in row.get("files") or [])
 
 
 def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
@@ -98,23 +104,31 @@ def _keep(state: State) -> State:
 
 
 def build_clean(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     redact: bool = True,
     deduplicate: bool = True,
     threshold: float = THRESHOLD,
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Read rows of one kind, remove benchmark texts, secrets and duplicates, write the rest. Returns the report."""
+    """Remove benchmark texts, secrets and duplicates from rows of one kind, and write the rest.
+
+    Args:
+        inputs: datasets of documents, conversations, preferences or tasks.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+        redact: replace secrets and personal data.
+        deduplicate: drop exact and near-duplicates.
+        threshold: the Jaccard similarity of 5-grams from which rows are duplicates.
+    """
     decontaminator = Decontaminator.from_paths(decontaminate) if decontaminate else None
     used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
             "threshold": threshold}  # fmt: skip
     return clean_stream(
         read_many(inputs),
-        Path(out_dir),
+        Path(out),
         "Cleaned rows",
         used,
         decontaminator=decontaminator,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 S = TypeVar("S")
 
 
-def from_mapping(kind: type[S], values: Mapping[str, Any] | S | None) -> S:
+def from_mapping(kind: type[S], values: S | Mapping[str, Any] | None) -> S:
     """An instance of the dataclass `kind`. Lists become tuples; an unknown key is a ValueError."""
     if values is None:
         return kind()

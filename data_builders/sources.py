@@ -1,6 +1,6 @@
 """From what the user names (repositories, folders, globs, remote URLs) to the files in them, in a fixed order.
 
-A source is a path, a glob or a URL, or a mapping with `path` and optionally `commit`, `name` and `license`:
+A source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optionally `commit`, `name` and `license`:
 
     sources:
       - /srv/git/*.git
@@ -10,19 +10,38 @@ A source is a path, a glob or a URL, or a mapping with `path` and optionally `co
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 from data_builders import git
+from data_builders.settings import from_mapping
 
 _URL = re.compile(r"^(?:(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:)")
-_SETTINGS = {"path", "commit", "name", "license"}
+_TRANSPORTS = "https:http:ssh:git:file"
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+Location = NewType("Location", str)
+"""Where repositories are: the path of one, of a folder, a glob of them, or a URL that git can clone."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source, where more than its location is said."""
+
+    path: Location
+    commit: str | None = None
+    """A commit, branch or tag; by default what HEAD points to. For a URL, only a full commit id is the same tomorrow."""
+    name: str | None = None
+    """What rows call the repository; by default the folder's name."""
+    license: str | None = None
+    """An SPDX id, or `owned` for private code; by default what its licence files say."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +68,26 @@ class File:
     skip: str = ""
 
 
-def resolve(sources: Sequence[str | Path | dict[str, Any]], clone_dir: Path | None = None) -> list[Repository]:
+Sources = Sequence[str | Path | Mapping[str, Any] | Source]
+
+
+def _as_source(source: str | Path | Mapping[str, Any] | Source) -> Source:
+    if isinstance(source, str | Path):
+        source = Source(Location(str(source)))
+    elif isinstance(source, Mapping) and not source.get("path"):
+        raise ValueError(f"a source needs `path`: {dict(source)}")
+    return from_mapping(Source, source)
+
+
+def resolve(sources: Sources, clone_dir: Path | None = None) -> list[Repository]:
     """Expand globs, clone URLs into `clone_dir`, resolve commits. In the order given, globs sorted; no duplicates."""
     if not sources:
         raise ValueError("no sources: name at least one repository, folder, glob or URL")
     found: dict[tuple[Path, str], Repository] = {}
     for source in sources:
-        settings = source if isinstance(source, dict) else {"path": str(source)}
-        if unknown := set(settings) - _SETTINGS:
-            raise ValueError(
-                f"unknown setting {sorted(unknown)[0]!r} in source {settings}; known: {', '.join(sorted(_SETTINGS))}"
-            )
-        if not settings.get("path"):
-            raise ValueError(f"a source needs `path`: {settings}")
-        for path, name in _expand(str(settings["path"]), clone_dir):
-            repository = _open(
-                path, settings.get("name") or name, settings.get("commit"), settings.get("license") or ""
-            )
+        wanted = _as_source(source)
+        for path, name in _expand(str(wanted.path), clone_dir):
+            repository = _open(path, wanted.name or name, wanted.commit, wanted.license or "")
             found.setdefault((repository.path, repository.commit), repository)
     return _distinct_names(list(found.values()))
 
@@ -86,6 +108,60 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
         what = "is a file" if path.exists() else "does not exist"
         raise ValueError(f"source {location} {what}; name a git repository or a folder")
     return [(path, path.resolve().name)]
+
+
+def resolved_location(location: str, folder: Path) -> str:
+    """A location relative to `folder`, made absolute; URLs stay as they are."""
+    return location if _URL.match(location) else os.path.normpath(folder / Path(location).expanduser())
+
+
+def problem_of(location: str, commit: str | None) -> str:
+    """What is wrong with an absolute location, or "". Nothing is asked of a remote."""
+    if _URL.match(location):
+        return ""
+    try:
+        for path, name in _expand(location, None):
+            _open(path, name, commit, "")
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def inputs(sources: Sources, **_: Any) -> list[list[str]]:
+    """What the content of `sources` depends on: commit ids; for a plain folder the sizes and times of its files.
+
+    A URL without a full commit id is asked for what it points to now.
+    """
+    found = []
+    for source in sources:
+        wanted = _as_source(source)
+        location = str(wanted.path)
+        if _URL.match(location):
+            commit = wanted.commit or "HEAD"
+            found.append([strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else _remote(location)])
+            continue
+        for path, name in _expand(location, None):
+            repository = _open(path, wanted.name or name, wanted.commit, "")
+            found.append([repository.name, repository.commit or _state(repository)])
+    return found
+
+
+def _state(folder: Repository) -> str:
+    digest = hashlib.sha256()
+    for file in list_files(folder, 1 << 62):
+        times = os.lstat(folder.path / file.path).st_mtime_ns if not file.skip else 0
+        digest.update(f"{file.size} {times} {file.skip} ".encode() + os.fsencode(file.path) + b"\0")
+    return digest.hexdigest()
+
+
+def _remote(url: str) -> str:
+    """All branches and tags of a remote, as one hash."""
+    command = ["git", *git.SAFE_OPTIONS, "ls-remote", "--", url]
+    done = subprocess.run(command, capture_output=True, text=True, env=git.environment(_TRANSPORTS))
+    if done.returncode:
+        lines = strip_credentials(done.stderr).strip().splitlines() or ["no message"]
+        raise ValueError(f"could not read {strip_credentials(url)}: {lines[-1]}")
+    return hashlib.sha256(done.stdout.encode()).hexdigest()
 
 
 def _open(path: Path, name: str, commit: str | None, license: str) -> Repository:
@@ -122,7 +198,7 @@ def clone(url: str, clone_dir: Path) -> Path:
     """Fetch all branches of `url` into a bare repository with the user's own git; the URL is not written anywhere."""
     target = clone_dir / f"{_name_of_url(url)}.git"
     arguments = ["git", *git.SAFE_OPTIONS, f"--git-dir={target}"]
-    environment = git.environment("https:http:ssh:git:file")
+    environment = git.environment(_TRANSPORTS)
     clone_dir.mkdir(parents=True, exist_ok=True)
     steps = [
         ["git", "init", "--quiet", "--bare", str(target)],

@@ -32,7 +32,7 @@ def parser(language: str) -> Any | None:
         from tree_sitter_language_pack import get_parser
     except ImportError:
         raise ValueError(
-            "syntax-tree spans need grammars: pip install 'code-alignment[syntax]', or use span='random'"
+            "syntax-tree spans need grammars: pip install 'code-alignment[syntax]', or cut at random characters"
         ) from None
     try:
         return get_parser(name)  # type: ignore[arg-type]

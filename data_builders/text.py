@@ -75,13 +75,13 @@ def without_code(text: str) -> str:
 
 
 def _build(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     title: str,
     rows: Iterable[dict[str, Any]],
     report: dict[str, Any],
     settings: dict[str, Any],
-    decontaminate: Sequence[str | Path],
+    decontaminate: Sequence[Path],
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _build(
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
         rows,
-        Path(out_dir),
+        Path(out),
         title,
         settings,
         kind="document",
@@ -101,14 +101,19 @@ def _build(
 
 
 def build_general(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """General text without code segments; what is left with fewer than 20 words is dropped and counted."""
+    """General text without code segments; what is left with fewer than 20 words is dropped and counted.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -121,18 +126,23 @@ def build_general(
             else:
                 yield _document(row, text, "general")
 
-    return _build(inputs, out_dir, "General text", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "General text", rows(), report, {}, decontaminate, workers, progress)
 
 
 def build_math(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
-    decontaminate: Sequence[str | Path] = (),
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     report: dict[str, Any] = {"left_out": Counter()}
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -143,26 +153,33 @@ def build_math(
             else:
                 report["left_out"]["not_mathematical"] += 1
 
-    return _build(inputs, out_dir, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
 
 
 def build_grounding(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
     threshold: float = 0.5,
-    seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (),
+    seeds: Mapping[str, Path] | None = None,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage."""
+    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage.
+
+    Args:
+        inputs: datasets of documents (`text`), or of questions and answers.
+        threshold: the probability, between 0 and 1, from which a stage keeps a text.
+        seeds: your own seed rows (`text`, `label` 1 or 0) by stage: prose, technical, grounded, educational.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     return _sieve(
         GROUNDING_STAGES,
         "grounding",
         "Text-code grounding",
         inputs,
-        out_dir,
+        out,
         threshold,
         seeds,
         decontaminate,
@@ -172,18 +189,25 @@ def build_grounding(
 
 
 def build_quality(
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     *,
     threshold: float = 0.5,
-    seeds: Mapping[str, str | Path] | None = None,
-    decontaminate: Sequence[str | Path] = (),
+    seeds: Mapping[str, Path] | None = None,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Code that a weak classifier (stage `code_quality`) takes for well written."""
+    """Code that a weak classifier (stage `code_quality`) takes for well written.
+
+    Args:
+        inputs: datasets of code.
+        threshold: the probability, between 0 and 1, from which code is kept.
+        seeds: your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+    """
     return _sieve(
-        ("code_quality",), "code", "Good code", inputs, out_dir, threshold, seeds, decontaminate, workers, progress
+        ("code_quality",), "code", "Good code", inputs, out, threshold, seeds, decontaminate, workers, progress
     )
 
 
@@ -191,11 +215,11 @@ def _sieve(
     stages: Sequence[str],
     kind: str,
     title: str,
-    inputs: Sequence[str | Path],
-    out_dir: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
     threshold: float,
-    seeds: Mapping[str, str | Path] | None,
-    decontaminate: Sequence[str | Path],
+    seeds: Mapping[str, Path] | None,
+    decontaminate: Sequence[Path],
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
@@ -223,4 +247,4 @@ def _sieve(
                 yield _document(row, text, kind)
 
     settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
-    return _build(inputs, out_dir, title, rows(), report, settings, decontaminate, workers, progress)
+    return _build(inputs, out, title, rows(), report, settings, decontaminate, workers, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -13,14 +14,16 @@ from alignment.stages.request import Request
 def run(request: Request) -> dict[str, Any]:
     """Run the stage's builder into a scratch folder, then move its files to the artifact.
 
-    A builder that was killed halfway starts anew: it is deterministic, and cheap against training.
+    A builder that was killed halfway starts anew, unless it goes on by itself: it is deterministic, and cheap against
+    training.
     """
     stage = request.stage
     scratch = request.out / "building"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    extra = {"request": request} if builders.needs_model(stage.builder) else {}
-    summary = builders.function(stage.builder)(scratch, seed=request.seed, **builders.arguments(stage), **extra)
+    if not builders.BUILDERS[stage.builder].resumes:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    workers = len(os.sched_getaffinity(0))
+    summary = builders.call(stage, scratch, seed=request.seed, request=request, workers=workers)
     for path in sorted(scratch.iterdir()):
         target = request.out / path.name
         if target.is_dir():

@@ -173,9 +173,14 @@ def _document_segments(
 ) -> Segments:
     """A document, a FIM document at the given rate, or a repo-level document with FIM in its last file."""
     before: Segments = []
+    language = str(row.get("language") or "")
     if row.get("files"):
         files = [(file["path"], file["text"]) for file in row["files"]]
         path, text = files[-1]
+        if rules.fim_spans == "syntax":
+            from data_builders.languages import detect
+
+            language = detect(path, text)
         before = formats.repo_segments(row.get("repository") or "repository", files[:-1])
         before += [(formats.FILE_SEP, True), (f"{path}\n", False)]
         counted["repo_level"] += 1
@@ -186,7 +191,12 @@ def _document_segments(
     if not text:
         counted["empty"] += 1
         return []
-    if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans)):
+    if str(row.get("format") or "plain") != "plain":
+        raise ValueError(
+            f"{where}: the row is a {row['format']} document for another trainer: its special tokens stand in its text, "
+            "and would be read as text. Name the corpus itself; the stage's `fim:` cuts it."
+        )
+    if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans, language)):
         start, end = span
         mode: formats.FimMode = "spm" if rng.random() < rules.spm_rate else "psm"
         counted["fim"] += 1
@@ -194,8 +204,17 @@ def _document_segments(
     return [*before, (text, False), (formats.ENDOFTEXT, True)]
 
 
-def choose_span(text: str, rng: random.Random, spans: str) -> tuple[int, int] | None:
-    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line."""
+def choose_span(text: str, rng: random.Random, spans: str, language: str = "") -> tuple[int, int] | None:
+    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line.
+
+    `syntax`: for half of the documents a node of the syntax tree, where the language is known and has one.
+    """
+    if spans == "syntax":
+        from data_builders.spans import syntax_span
+
+        if rng.random() < 0.5 and (node := syntax_span(text, language, rng)):
+            return node
+        spans = "characters"
     if spans == "characters":
         if len(text) < 2:
             return None

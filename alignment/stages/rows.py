@@ -15,7 +15,7 @@ _SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 def files(path: Path) -> list[Path]:
-    """The data files of a path: itself, or all JSONL and Parquet files below it, sorted."""
+    """The data files of a path: itself, or all JSONL and Parquet files below it (below its `data`, if any), sorted."""
     if path.is_file():
         if path.suffix not in _SUFFIXES:
             raise ValueError(f"{path}: rows come as .jsonl or .parquet, not {path.suffix or 'a file without suffix'}")
@@ -23,7 +23,8 @@ def files(path: Path) -> list[Path]:
     if not path.exists():
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise ValueError(f"there is no {path}.{near}")
-    found = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file())
+    folder = path / "data" if (path / "data").is_dir() else path  # as datasets are laid out
+    found = sorted(file for file in folder.rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file())
     if not found:
         raise ValueError(f"{path} holds no .jsonl or .parquet file")
     return found

@@ -112,7 +112,7 @@ def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -
     )
     rows = sample_rows(path, 3, seed=1)
     assert len(rows) == 3 and rows == sample_rows(path, 3, seed=1) != sample_rows(path, 3, seed=2)
-    assert "characters ...]" in show(path, 1)
+    assert "characters ...]" in show(sample_rows(path, 1))
 
 
 def test_the_benchmark_prints_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,7 +159,7 @@ def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
     counts = dict(modules=4, repositories=2, standard_library=0, history=0, conversations=4, file_conversations=2)
     counts |= dict(long_conversations=2, rl_tasks=2, heldout_tasks=2, vocab_size=400)
     builders.function("synthetic")(tmp_path, seed=0, **counts)
-    assert {path.name for path in tmp_path.iterdir()} == set(builders.OUTPUTS["synthetic"])
+    assert {path.name for path in tmp_path.iterdir()} == set(builders.BUILDERS["synthetic"].outputs)
 
 
 def test_output_is_beside_the_recipe_where_it_does_not_say(tmp_path, monkeypatch):

@@ -1,0 +1,53 @@
+"""From a git repository to a model, with one recipe."""
+
+import json
+import subprocess
+
+import pytest
+import tiny
+
+
+def make_repository(folder):
+    """A project of two commits, with a password in it."""
+    folder.mkdir()
+    git = ["git", "-C", str(folder), "-c", "user.name=Ada", "-c", "user.email=ada@firm.example"]
+    subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
+    for turn in ("draw the first version", "draw all of it again"):
+        for number in range(8):
+            lines = "\n".join(
+                f"    part_{number}_{line} = shape_{number}({line}, {turn!r})" for line in range(10 + number)
+            )
+            (folder / f"shape_{number}.py").write_text(
+                f"from base import shape_{number}\n\n\ndef draw_{number}(canvas):\n{lines}\n    return canvas\n"
+            )
+        (folder / "settings.py").write_text(
+            'HOST = "localhost"\nPASSWORD = "tr0ub4dor&3xyz"\n' + "TIMEOUT = 3  # seconds\n"
+        )
+        subprocess.run([*git, "add", "-A"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", f"Let us {turn} for everybody"], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_repository_becomes_a_corpus_and_the_corpus_a_model(make_workshop):
+    folder = make_workshop()
+    make_repository(folder / "project")
+    recipe = tiny.write_recipe(
+        folder,
+        {
+            "corpus": {"kind": "build", "builder": "corpus", "settings": {"sources": ["project"]}},
+            "whole": {"kind": "build", "builder": "repo_level", "settings": {"inputs": ["corpus"], "max_length": 600}},
+            "pretrain": {
+                "kind": "pretrain",
+                "data": [{"data": "corpus"}, {"data": "whole/data"}],
+                "fim": {"rate": 0.5, "spans": "syntax"},
+                "train": tiny.trainer(max_steps=2),
+            },
+        },
+    )
+    done = tiny.launch(recipe)
+    assert done.returncode == 0, tiny.said(done)
+    artifact = json.loads((folder / "runs" / "tiny" / "pretrain" / "artifact.json").read_text())
+    assert "tr0ub4dor" not in json.dumps(artifact)
+    report = json.loads((folder / "runs" / "tiny" / "corpus" / "report.json").read_text())
+    assert report["rows"] == 9 and report["redacted"] == {"PASSWORD": 1}

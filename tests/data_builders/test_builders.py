@@ -1,0 +1,198 @@
+"""Every builder by name: from a recipe's settings, and as `align build` and `align show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import MakeRepository, code, commit, git, write_files
+
+from alignment import builders, cli, plan
+from alignment.recipe import RecipeError, load
+from data_builders.dataset import read_rows
+
+RECIPE = """name: r
+model: {path: Qwen/Qwen2.5-Coder-0.5B}
+stages:
+  - name: corpus
+    kind: build
+    builder: corpus
+    settings: {sources: [project, {path: "more/*", license: MIT}], filters: {max_line_length: 500}}
+  - {name: whole, kind: build, builder: repo_level, settings: {inputs: [corpus], max_length: 500}}
+  - name: mix
+    kind: build
+    builder: mixture
+    settings: {parts: {code: {path: corpus, share: 0.7}, rest: {path: [whole/data], share: 0.3}}, tolerance: 0.5}
+  - {name: pretrain, kind: pretrain, data: [{data: mix}]}
+"""
+
+
+@pytest.fixture
+def recipe(repository: MakeRepository, tmp_path: Path) -> Path:
+    repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
+    repository({"b.py": code("beta")}, name="other")
+    write_files(tmp_path / "more" / "lib", {"c.py": code("gamma")})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def mistakes(path: Path, old: str, new: str) -> list[str]:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_paths_of_sources_parts_and_inputs_are_relative_to_the_recipe(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    steps = {step.name: step.request["stage"].get("settings") for step in plan.plan(load(recipe))}
+    assert steps["corpus"]["sources"] == [
+        str(tmp_path / "project"), {"path": str(tmp_path / "more" / "*"), "license": "MIT"}
+    ]  # fmt: skip
+    corpus = steps["mix"]["parts"]["code"]["path"]
+    assert Path(corpus).parent == tmp_path / "runs" / "r" / "artifacts" and steps["whole"]["inputs"] == [corpus]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("filters:", "filter:", "recipe.yaml:7: stages.corpus.settings.filter: builder 'corpus' has no such setting. "
+         "Did you mean 'filters'?"),
+        ("max_line_length", "max_line_lenght", "stages.corpus.settings.filters.max_line_lenght: no such setting. "
+         "Did you mean 'max_line_length'?"),
+        ("max_line_length: 500", "max_line_length: long", "filters.max_line_length: must be a valid integer"),
+        ("[project,", "[projct,", "stages.corpus.settings.sources.0: source"),
+        ("more/*", "none/*", "no folder matches"),
+        ("license: MIT", "licence: MIT", "Did you mean 'license'?"),
+        ("license: MIT", "commit: v1", "it has no commit 'v1'"),
+        ("inputs: [corpus]", "inputs: corpus", "must be a valid"),
+        ("share: 0.7", "share: most", "settings.parts.code.share: must be a valid number"),
+        ("share: 0.7", "share: -1", "no builder takes a negative number"),
+        ("path: corpus, share", "pth: corpus, share", "Did you mean 'path'?"),
+        ("inputs: [corpus]", "inputs: [corpse]", "no earlier stage of that name. Did you mean 'corpus'?"),
+        ("[whole/data]", "[whole/dat]", "stage 'whole' makes no 'dat'; it makes data. Did you mean 'data'?"),
+        ("builder: repo_level", "builder: repo_levl", "Did you mean 'repo_level'?"),
+        ("kind: pretrain", "kind: dpo", "a dpo stage trains on preferences; mix holds documents"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_at_its_place_before_anything_runs(
+    recipe: Path, old: str, new: str, expected: str
+) -> None:
+    assert any(expected in found for found in mistakes(recipe, old, new))
+
+
+def test_a_commit_that_is_not_there_is_a_mistake_of_the_recipe(recipe: Path) -> None:
+    (found,) = mistakes(recipe, "[project,", "[{path: project, commit: v9},")
+    assert "stages.corpus.settings.sources.0: " in found and "has no commit 'v9'" in found
+
+
+def fingerprints(recipe: Path) -> dict[str, str]:
+    return {step.name: step.fingerprint for step in plan.plan(load(recipe))}
+
+
+def test_a_new_commit_makes_the_corpus_and_what_follows_stale_and_a_dirty_checkout_does_not(
+    recipe: Path, tmp_path: Path
+) -> None:
+    before = fingerprints(recipe)
+    write_files(tmp_path / "project", {"draft.py": "x = 1\n"})
+    assert fingerprints(recipe) == before
+    commit(tmp_path / "project", "Add one more module to it", {"d.py": code("delta")})
+    after = fingerprints(recipe)
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_a_changed_file_of_a_plain_folder_makes_the_corpus_stale(recipe: Path, tmp_path: Path) -> None:
+    before = fingerprints(recipe)
+    write_files(tmp_path / "more" / "lib", {"c.py": code("gamma", 14)})
+    assert fingerprints(recipe)["corpus"] != before["corpus"]
+
+
+def test_a_commit_of_a_url_is_pinned_and_a_moving_one_is_asked_for(recipe: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    first = git(other, "rev-parse", "HEAD")
+    text = recipe.read_text()
+    moving = text.replace("[project,", f"['file://{other}',")
+    pinned = text.replace("[project,", f"[{{path: 'file://{other}', commit: {first}}},")
+    found = []
+    for version in (moving, pinned):
+        recipe.write_text(version)
+        before = fingerprints(recipe)["corpus"]
+        commit(other, "Change something in the other one", {"b.py": code("beta", 15 + len(found))})
+        found.append(fingerprints(recipe)["corpus"] == before)
+    assert found == [False, True]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    status = cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_align_build_and_show_work_on_paths(
+    repository: MakeRepository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = repository({"a.py": code("alpha"), "b.go": 'package main\n\nfunc main() { println("beta") }\n'})
+    out = tmp_path / "out"
+    status, said, error = run(capsys, "build", "corpus", folder, "--out", out, "--set", "languages=[python, go]", "--workers", 1)  # fmt: skip
+    assert status == 0 and "rows: 2" in said, error
+    status, said, _ = run(capsys, "show", out, "-n", 1, "--language", "go")
+    assert "path: b.go" in said and "func main" in said and "a.py" not in said
+    status, _, error = run(capsys, "show", out, "--kind", "notebook")
+    assert status == 1 and "no row of kind 'notebook'; it has code" in error
+    status, said, _ = run(capsys, "build", "math", out, "--out", tmp_path / "math", "--json", "--workers", 1)
+    assert status == 0 and json.loads(said)["title"] == "Mathematics"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("corpus", "nowhere", "--out", "out"), "sources.0: source"),
+        (("corpus", "--out", "out"), "sources is missing"),
+        (("corpus", ".", "--out", "out", "--set", "lanuages=[go]"), "Did you mean 'languages'?"),
+        (("korpus", ".", "--out", "out"), "Did you mean 'corpus'?"),
+        (("general", "nowhere", "--out", "out"), "inputs.0: there is no file or folder"),
+        (("mixture", "a", "--out", "out"), "takes no list of paths"),
+        (("preferences", ".", "--out", "out"), "takes no list of paths"),
+        (("corpus", "."), "--out"),
+        ((), "--list"),
+    ],
+)
+def test_a_wrong_command_line_is_explained_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, error = run(capsys, "build", *arguments)
+    assert status == 1 and message in error
+
+
+@pytest.mark.parametrize("name", [name for name in builders.BUILDERS if name != "synthetic"])
+def test_every_builder_says_what_it_makes_and_what_each_setting_means(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "build", name, "--settings")[0] == 0
+    text = builders.function(name).__doc__ or ""
+    assert text and all(f" {setting}: " in text for setting in builders.parameters(name))
+
+
+def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
+    repository: MakeRepository, tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    from types import SimpleNamespace
+
+    from alignment.stages.prepare import Rules, training_rows
+
+    folder = repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
+    builders.function("corpus")([folder], tmp_path / "corpus")
+    builders.function("fim")([tmp_path / "corpus"], tmp_path / "fim", fim={"rate": 1.0})
+    assert all(row["format"].startswith("fim") for row in read_rows(tmp_path / "fim"))
+    rules = Rules(512, "split", 0.5, 0.0, "characters", None)
+    source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
+    with pytest.raises(ValueError, match="for another trainer"):
+        training_rows([source], tiny_tokenizer, rules, 0, tmp_path, tmp_path)
