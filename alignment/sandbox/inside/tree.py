@@ -27,6 +27,9 @@ TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
 
 
+EMPTY = "/etc/empty"
+
+
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
     """Put the tree together in a tmpfs. `extra` are further folders and files to show; `hidden` are files to show
     empty, and folders to show without anything in them.
@@ -52,6 +55,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
     etc.mkdir()
     for name in (*ETC, *(item for item in os.listdir(f"{seen}/etc") if item.startswith("java"))):
         _show(seen, f"/etc/{name}", root)
+    (root / EMPTY.lstrip("/")).touch()
     user, group = os.getuid(), os.getgid()
     (etc / "passwd").write_text(f"sandbox:x:{user}:{group}::/tmp:/bin/sh\n")
     (etc / "group").write_text(f"sandbox:x:{group}:\n")
@@ -85,8 +89,8 @@ def mount_proc(root: str = "") -> bool:
 
 
 def cover(path: str) -> None:
-    """Hide one file from the program that is about to start: it finds it empty, or not readable."""
-    kernel.mount("/dev/null", path, None, kernel.MS_BIND)
+    """Hide one file from the program that is about to start: it finds it empty."""
+    kernel.mount(EMPTY, path, None, kernel.MS_BIND)
 
 
 def mount_scratch(size: int, inodes: int) -> None:
