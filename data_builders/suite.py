@@ -98,6 +98,8 @@ class Prepared:
     """Of all files that are neither tests nor documentation."""
     texts: dict[str, str]
     """Of the same files."""
+    tests_texts: dict[str, str]
+    """Of the tests' files."""
 
     @property
     def id(self) -> str:
@@ -144,7 +146,9 @@ def prepare(
         data = _make(folder, files, texts, found, list(tests), environment or {}, repository)
         ready.write_text(json.dumps(data), encoding="utf-8")
     own = {path: text for path, text in texts.items() if path in set(data["files"])}
-    return Prepared(Snapshot(folder, data), [item for path in sorted(own) for item in functions(path, own[path])], own)
+    shown = {path: text for path, text in texts.items() if path in set(data["test_files"])}
+    found_functions = [item for path in sorted(own) for item in functions(path, own[path])]
+    return Prepared(Snapshot(folder, data), found_functions, own, shown)
 
 
 def _is_utf8(content: bytes) -> bool:
