@@ -65,6 +65,7 @@ BUILDERS: Mapping[str, Builder] = {
         },
         inputs="data_builders.synthetic.quickstart:inputs",
     ),
+    "tasks": Builder("data_builders.tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCES),
     "preferences": Builder("alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True),
 }  # fmt: skip
 # Arguments that are no settings: they change where and how fast, not what, or come from the stage.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alignment.grading import python, stdio
+from alignment.grading import python, repository, stdio
 from alignment.grading.verdict import Verdict, error, failed
 from alignment.sandbox import languages
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
@@ -63,7 +63,7 @@ class Grader:
     def _reset(self) -> None:
         self._owner = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
-        self._slots: list[Slot] = []
+        self._slots: list[Slot | repository.Suites] = []
         self._local = threading.local()
 
     def __enter__(self) -> Grader:
@@ -139,6 +139,14 @@ class Grader:
             self._slots.append(slot)
         return slot
 
+    def _suites(self) -> repository.Suites:
+        """This thread's warm repositories."""
+        suites: repository.Suites | None = getattr(self._local, "suites", None)
+        if suites is None:
+            suites = self._local.suites = repository.Suites(self.sandbox == "landlock")
+            self._slots.append(suites)
+        return suites
+
     def _grade(self, task: dict[str, Any], program: str) -> Verdict:
         try:
             try:
@@ -161,6 +169,10 @@ class Grader:
         kind = task["kind"]
         language = languages.language_of(task.get("language") or "python").name
         _check(kind, tests, language)
+        if kind == "pytest":
+            if len(program) > PROGRAM_BYTES:
+                return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
+            return repository.grade(self._suites().of(tests["suite"]), tests, program, self.limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
@@ -187,11 +199,11 @@ class Grader:
 
 
 def _check(kind: str, tests: Any, language: str) -> None:
-    if kind not in ("stdio", "calls", "asserts", "program"):
+    if kind not in ("stdio", "calls", "asserts", "program", "pytest"):
         raise ValueError(f"unknown kind of task {kind!r}")
     if not isinstance(tests, dict):
         raise ValueError("tests must be a JSON object")
-    if kind in ("calls", "asserts") and language != "python":
+    if kind in ("calls", "asserts", "pytest") and language != "python":
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")

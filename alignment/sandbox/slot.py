@@ -54,6 +54,8 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
     """Whether memory is limited by address space; runtimes that reserve a lot of it are limited by data instead."""
+    cover: tuple[str, ...] = ()
+    """Files that this program finds empty, though its launcher can read them."""
 
 
 @dataclass
@@ -98,7 +100,14 @@ class Settings:
     readable: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
-    """Files that programs find empty, though the machine has them."""
+    """Files and folders that programs find empty, though the machine has them."""
+    interpreter: str = ""
+    """Python that launchers run; by default this one."""
+    suite: str = ""
+    """File that says which repository the launcher loads before it starts programs (`inside.suite`)."""
+    start_seconds: float = START_SECONDS
+    mounts: tuple[tuple[str, str], ...] = ()
+    """Further folders, read-only: where they are, and where programs see them."""
 
 
 def settings_for(fallback: bool = False, extra: Sequence[str] = (), hidden: Sequence[str] = ()) -> Settings:
@@ -117,6 +126,7 @@ class Slot:
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
         self.notes: list[str] = []
+        self.told: dict[str, Any] = {}
         self.count = 0
 
     def start(self) -> None:
@@ -137,18 +147,19 @@ class Slot:
         configuration = {
             "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": PATH,
             "readable": list(settings.readable), "hidden": list(settings.hidden), "packages": list(settings.packages),
-            "warm": list(WARM),
+            "warm": list(WARM), "suite": settings.suite,
+            "mounts": [list(pair) for pair in settings.mounts],
         }  # fmt: skip
         folder = str(Path(__file__).parent)
         text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
         self.process = subprocess.Popen(
-            [os.path.realpath(sys.executable), "-I", "-S", "-c", text, json.dumps(configuration)],
+            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text, json.dumps(configuration)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
             close_fds=True, pass_fds=(theirs.fileno(),), start_new_session=True, cwd="/",
         )  # fmt: skip
         theirs.close()
         self.control = ours
-        ours.settimeout(START_SECONDS)
+        ours.settimeout(settings.start_seconds)
         try:
             message = ours.recv(1 << 16)
         except TimeoutError:
@@ -165,7 +176,7 @@ class Slot:
                 "--security-opt seccomp=unconfined, or run as root with --cap-add SYS_ADMIN; on Ubuntu 24.04: sysctl "
                 "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode: sandbox.allow_weaker"
             )
-        self.notes = state["notes"]
+        self.notes, self.told = state["notes"], state["told"]
 
     def _last_words(self) -> str:
         assert self.process is not None and self.process.stderr is not None
@@ -197,7 +208,7 @@ class Slot:
         if self.process is None:
             self.start()
         try:
-            return Exchange(self, jobs).run()
+            return Exchange([self] * len(jobs), jobs).run()
         except (OSError, ValueError, KeyError) as error:
             self.close()
             raise SandboxError(f"the sandbox's launcher failed: {type(error).__name__}: {error}") from error
@@ -206,19 +217,35 @@ class Slot:
             raise
 
 
-class Exchange:
-    """One `Slot.run`: feeds and drains the descriptors of its programs until they have ended."""
+def run_across(pairs: Sequence[tuple[Slot, Job]]) -> list[Run]:
+    """Run programs of different launchers that talk to each other over descriptor 4, until the first has ended.
 
-    def __init__(self, slot: Slot, jobs: Sequence[Job]) -> None:
-        assert slot.control is not None
-        self.control = slot.control
+    Raises SandboxError where a launcher fails; they are started anew the next time.
+    """
+    for slot, _ in pairs:
+        if slot.process is None:
+            slot.start()
+    try:
+        return Exchange([slot for slot, _ in pairs], [job for _, job in pairs]).run()
+    except BaseException as error:
+        for slot, _ in pairs:
+            slot.close()
+        if isinstance(error, OSError | ValueError | KeyError):
+            raise SandboxError(f"the sandbox's launcher failed: {type(error).__name__}: {error}") from error
+        raise
+
+
+class Exchange:
+    """Feeds and drains the descriptors of programs until they have ended. `slots` has the launcher of each job."""
+
+    def __init__(self, slots: Sequence[Slot], jobs: Sequence[Job]) -> None:
+        self.slots = slots
         self.jobs = jobs
         self.runs = [Run() for _ in jobs]
-        self.numbers: dict[int, int] = {}
+        self.numbers: dict[tuple[Slot, int], int] = {}
         self.selector = selectors.DefaultSelector()
         self.open: set[int] = set()
         self.buffers: dict[tuple[int, str], bytearray] = {}
-        self.slot = slot
 
     def run(self) -> list[Run]:
         try:
@@ -254,14 +281,16 @@ class Exchange:
                 theirs.append(their)
                 header = json.dumps({**job.header, "size": len(job.body)}).encode() + b"\n"
                 self._watch(ours, index, "reply", bytearray(), header + job.body)
-                self.slot.count += 1
-                self.numbers[self.slot.count] = index
+                slot = self.slots[index]
+                slot.count += 1
+                self.numbers[slot, slot.count] = index
                 request = {
-                    "id": self.slot.count, "entry": job.entry, "limits": asdict(job.limits),
-                    "address_space": job.address_space, "readable": list(self.slot.settings.readable),
+                    "id": slot.count, "entry": job.entry, "limits": asdict(job.limits),
+                    "address_space": job.address_space, "readable": list(slot.settings.readable), "cover": list(job.cover),
                 }  # fmt: skip
                 sent += [their, *peers[index : index + 1]]
-                socket.send_fds(self.control, [json.dumps(request).encode()], sent)
+                assert slot.control is not None
+                socket.send_fds(slot.control, [json.dumps(request).encode()], sent)
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
@@ -288,19 +317,20 @@ class Exchange:
     def _exchange(self) -> None:
         spare = max(WALL_GRACE * job.limits.wall_seconds for job in self.jobs) + SPARE_SECONDS
         deadline = time.monotonic() + spare
-        self.selector.register(self.control, selectors.EVENT_READ, None)
+        for slot in dict.fromkeys(self.slots):
+            assert slot.control is not None
+            self.selector.register(slot.control, selectors.EVENT_READ, slot)
         waiting = set(self.numbers.values())
         while waiting:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise OSError("the launcher does not answer")
             for key, events in self.selector.select(remaining):
-                if key.data is None:
-                    waiting.discard(self._ended())
+                if isinstance(key.data, Slot):
+                    waiting.discard(self._ended(key.data))
                     if 0 not in waiting:
-                        for number, index in self.numbers.items():
-                            if index in waiting:
-                                self._kill(number, "finished")
+                        for index in waiting:
+                            self._kill(index, "finished")
                     continue
                 if key.fd not in self.open:
                     continue
@@ -312,17 +342,18 @@ class Exchange:
 
     def _drain(self) -> None:
         """All writers have ended: what is left in the pipes is all there is."""
-        for descriptor, key in [(key.fd, key) for key in self.selector.get_map().values() if key.data is not None]:
+        for descriptor, key in [(key.fd, key) for key in self.selector.get_map().values() if not isinstance(key.data, Slot)]:
             while descriptor in self.open and key.data[1] != "in":
                 if not self._read(descriptor, *key.data[:2]):
                     break
 
-    def _ended(self) -> int:
-        message = self.control.recv(1 << 16)
+    def _ended(self, slot: Slot) -> int:
+        assert slot.control is not None
+        message = slot.control.recv(1 << 16)
         if not message:
             raise OSError("it ended")
         state = json.loads(message)
-        index = self.numbers[state["id"]]
+        index = self.numbers[slot, state["id"]]
         if "error" in state:
             raise OSError(state["error"])
         run = self.runs[index]
@@ -331,8 +362,10 @@ class Exchange:
         run.stop = run.stop or (state["stop"] if state["stop"] != "finished" else None)
         return index
 
-    def _kill(self, number: int, reason: str) -> None:
-        self.control.send(json.dumps({"kill": number, "reason": reason}).encode())
+    def _kill(self, index: int, reason: str) -> None:
+        slot, number = next(key for key, owner in self.numbers.items() if owner == index)
+        assert slot.control is not None
+        slot.control.send(json.dumps({"kill": number, "reason": reason}).encode())
 
     def _read(self, descriptor: int, index: int, name: str) -> bool:
         try:
@@ -351,8 +384,7 @@ class Exchange:
         if len(data) > room:
             self.runs[index].stop = "output_limit"
             self._drop(descriptor)
-            number = next(number for number, owner in self.numbers.items() if owner == index)
-            self._kill(number, "output_limit")
+            self._kill(index, "output_limit")
             return False
         return True
 

@@ -46,6 +46,8 @@ class Jail:
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
         """Fork a program with these descriptors as its 0, 1, 2, 3, ...; its process number as the launcher sees it."""
         if not self.namespaces:
+            if request.get("cover"):
+                raise OSError(1, "files can only be hidden from one program where namespaces are allowed")
             folder = tempfile.mkdtemp(prefix="sandbox-")
             pid = os.fork()
             if pid == 0:
@@ -77,6 +79,8 @@ class Jail:
                 tree.mount_scratch(limits["tmp_bytes"], limits["tmp_inodes"])
                 if self.has_proc:
                     tree.mount_proc()
+                for path in request.get("cover", ()):
+                    tree.cover(path)
                 os.chdir("/tmp")
             _take(descriptors)
             _limit(limits, request["address_space"])
@@ -140,7 +144,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         try:
             kernel.unshare(UNSHARED)
             socket.sethostname("sandbox")
-            tree.build(configuration["readable"], configuration["hidden"])
+            tree.build(configuration["readable"], configuration["hidden"], configuration.get("mounts", ()))
             tree.mount_proc(tree.STAGE)
             tree.enter()
             built = True
@@ -167,7 +171,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         has_proc = tree.mount_proc()
     else:
         socket.sethostname("sandbox")
-        tree.build(configuration["readable"], configuration["hidden"])
+        tree.build(configuration["readable"], configuration["hidden"], configuration.get("mounts", ()))
         has_proc = tree.mount_proc(tree.STAGE)
         tree.enter()
     if not has_proc:

@@ -20,9 +20,10 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from typing import Any
 
-from . import jail, kernel
+from . import jail, kernel, suite
 
 READY, REFUSED = "ready", "refused"
 START_SECONDS = 60.0
@@ -32,6 +33,10 @@ GRACE = 6.0  # at most this many times the wall limit, where a program waits for
 
 def main() -> None:
     configuration = json.loads(sys.argv[1])
+    manifest = configuration.get("suite")
+    if manifest:
+        with open(manifest, encoding="utf-8") as file:
+            configuration["suite"] = json.load(file)
     control = socket.socket(fileno=configuration["control"])
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != configuration["parent"]:
@@ -49,8 +54,15 @@ def main() -> None:
     if run is None:  # the outer process: wait for the inner one
         control.close()
         os._exit(0)
+    launcher = Launcher(control, run)
     try:
-        Launcher(control, run).serve()
+        if manifest:
+            suite.around(configuration["suite"], launcher.serve)
+        else:
+            launcher.serve({})
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(0)
 
@@ -81,11 +93,12 @@ class Launcher:
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
 
-    def serve(self) -> None:
+    def serve(self, told: dict[str, Any]) -> None:
+        """Start programs until the other side is gone; `told` goes into the ready message."""
         gc.collect()
         gc.freeze()
         gc.disable()
-        self.reply(state=READY, notes=self.jail.notes)
+        self.reply(state=READY, notes=self.jail.notes, told=told)
         while True:
             timeout = TICK * 1000 if self.programs else None
             for descriptor, _ in self.poll.poll(timeout):

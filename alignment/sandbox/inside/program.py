@@ -17,7 +17,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import remote, tester, wire
+from . import remote, suite, tester, wire
 from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
@@ -46,6 +46,8 @@ def run(entry: str, announce: int) -> NoReturn:
                 code = _candidate(parent, source)
             elif entry == "tester":
                 code = tester.run(parent, Channel(PEER), source, payload)
+            elif entry.startswith("suite_"):
+                code = suite.run(entry, parent, source, payload)
     except ChannelError:
         pass
     except BaseException:

@@ -304,7 +304,10 @@ class Remote:
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         data = self._client.encode(arguments)
-        return self._client.value(do="method", object=self._handle, name=name, arguments=data)
+        try:
+            return self._client.value(do="method", object=self._handle, name=name, arguments=data)
+        except AttributeError as error:  # what Python itself raises for a missing protocol; `list` relies on it
+            raise TypeError(str(error)) from None
 
     def __len__(self) -> int:
         length = self._ask("__len__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import kernel
@@ -26,23 +27,35 @@ TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
 
 
-def build(extra: list[str], hidden: list[str]) -> None:
+EMPTY = "/etc/empty"
+
+
+def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
     """Put the tree together in a tmpfs. `extra` are further folders and files to show; `hidden` are files to show
-    empty.
+    empty, and folders to show without anything in them.
+    `mounts` are folders to show at another place.
 
     Needs a private mount namespace and the right to mount in it.
     """
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     old = os.open("/", os.O_PATH)
+    opened = [(os.open(source, os.O_PATH), place) for source, place in mounts]  # they may lie below STAGE
     kernel.mount("tree", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     seen = f"/proc/self/fd/{old}"
     root = Path(STAGE)
     for path in ("/usr", *TOP, *extra):
         _show(seen, path, root)
+    for descriptor, place in opened:
+        target = root / place.lstrip("/")
+        target.mkdir(parents=True)
+        kernel.mount(f"/proc/self/fd/{descriptor}", str(target), None, kernel.MS_BIND | kernel.MS_REC)
+        kernel.make_read_only(str(target))
+        os.close(descriptor)
     etc = root / "etc"
     etc.mkdir()
     for name in (*ETC, *(item for item in os.listdir(f"{seen}/etc") if item.startswith("java"))):
         _show(seen, f"/etc/{name}", root)
+    (root / EMPTY.lstrip("/")).touch()
     user, group = os.getuid(), os.getgid()
     (etc / "passwd").write_text(f"sandbox:x:{user}:{group}::/tmp:/bin/sh\n")
     (etc / "group").write_text(f"sandbox:x:{group}:\n")
@@ -51,6 +64,9 @@ def build(extra: list[str], hidden: list[str]) -> None:
     for path in hidden:
         if (root / path.lstrip("/")).is_file():
             kernel.mount(str(root / "dev/null"), str(root / path.lstrip("/")), None, kernel.MS_BIND)
+        elif (root / path.lstrip("/")).is_dir():
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY
+            kernel.mount("hidden", str(root / path.lstrip("/")), "tmpfs", flags, "size=4k,mode=755")
     for name in ("proc", "tmp"):
         (root / name).mkdir()
     os.close(old)
@@ -70,6 +86,11 @@ def mount_proc(root: str = "") -> bool:
     except OSError:
         return False
     return True
+
+
+def cover(path: str) -> None:
+    """Hide one file from the program that is about to start: it finds it empty."""
+    kernel.mount(EMPTY, path, None, kernel.MS_BIND)
 
 
 def mount_scratch(size: int, inodes: int) -> None:

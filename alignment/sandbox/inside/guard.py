@@ -1,0 +1,73 @@
+"""What a body may not do where it runs in one process with the tests that judge it.
+
+No proof, a fence: tests in the candidate's own process can always be forged by somebody who finds a way. The ways
+that are known begin with a few modules, names and attributes; a body that uses one that its file did not use before
+fails. Tasks judged this way are marked ``forgeable`` all the same.
+"""
+
+from __future__ import annotations
+
+import ast
+
+MODULES = frozenset(
+    "abc array ast base64 binascii bisect calendar cmath codecs collections colorsys contextlib copy csv dataclasses "
+    "datetime decimal difflib enum errno fractions functools getopt hashlib heapq hmac html io itertools json keyword "
+    "locale math numbers operator os pathlib posixpath pprint queue random re secrets shlex stat statistics string "
+    "struct sys tempfile textwrap threading time token tokenize types typing unicodedata urllib uuid warnings weakref "
+    "zlib zoneinfo __future__".split()
+)
+"""Modules that a body may import though its file does not."""
+NAMES = frozenset(
+    "exec eval compile globals locals vars __import__ breakpoint exit quit SystemExit KeyboardInterrupt GeneratorExit "
+    "BaseException __builtins__ __loader__ __spec__ open input delattr setattr __debug__ pytest".split()
+)
+ATTRIBUTES = frozenset(
+    "_exit _getframe _current_frames modules meta_path settrace setprofile gettrace getprofile excepthook displayhook "
+    "unraisablehook stdout stderr __stdout__ __stderr__ stdin exit abort kill killpg execv execve execl execvp fork forkpty "
+    "system popen spawnv posix_spawn dup dup2 write writev pwrite fdopen sendfile close closerange f_back f_locals f_globals f_code tb_frame "
+    "tb_next gi_frame cr_frame ag_frame get_objects get_referrers get_referents register unregister atexit "
+    "func_globals co_code co_consts putenv environ chdir remove unlink symlink rename _os _sys sys os".split()
+)
+DUNDERS = frozenset(
+    "__init__ __new__ __name__ __doc__ __len__ __iter__ __next__ __class__ __contains__ __getitem__ __setitem__ __delitem__ "
+    "__enter__ __exit__ __call__ __add__ __repr__ __str__ __hash__ __module__ __qualname__ __wrapped__".split()
+)
+COMPARISONS = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __instancecheck__ __subclasscheck__ __bool__ __class__".split())
+
+
+class Forbidden(Exception):
+    """The body reaches for something by which it could forge its own verdict."""
+
+
+def check(body: list[ast.stmt], known: frozenset[str]) -> None:
+    """Raise Forbidden for a use that is not among `known`: names, attributes and modules that the file had before."""
+    for statement in body:
+        for node in ast.walk(statement):
+            for word in words(node):
+                if word not in known:
+                    raise Forbidden(f"line {getattr(node, 'lineno', 0)}: {word!r} is not for a body that shares a process with its tests")
+
+
+def words(node: ast.AST) -> list[str]:
+    """The words of one node that need permission."""
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names if alias.name.partition(".")[0] not in MODULES]
+    if isinstance(node, ast.ImportFrom):
+        module = (node.module or "").partition(".")[0]
+        outside = [module] if not node.level and module not in MODULES else []
+        return outside + [alias.name for alias in node.names if _is_risky(alias.name)]
+    if isinstance(node, ast.Name):
+        return [node.id] if node.id in NAMES else []
+    if isinstance(node, ast.Attribute):
+        return [node.attr] if _is_risky(node.attr) else []
+    if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
+        return [node.name]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_risky(node.value):
+        return [node.value]  # for getattr
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return list(node.names)
+    return []
+
+
+def _is_risky(word: str) -> bool:
+    return word in ATTRIBUTES or (word.startswith("__") and word.endswith("__") and len(word) > 4 and word not in DUNDERS)

@@ -1,0 +1,144 @@
+"""`remote`, for a repository's functions: iterators cross lazily, exceptions and plain library functions by name.
+
+What neither side understands of the other's (a test's own object) crosses as a token that can be handed back and
+nothing more: a candidate that could ask the tester's objects for attributes could walk from one to the tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any
+
+from . import wire
+from .remote import PYTHON_EXCEPTIONS, Callback, CandidateGone, Client, NotPlain, Remote, Server
+
+LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
+"""Modules whose functions and types cross by name."""
+
+
+def library_name(value: Any) -> str | None:
+    """``module:name`` of a function or type of the standard library's plain modules."""
+    name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
+    if type(name) is not str:
+        return None
+    if isinstance(value, type) and PYTHON_EXCEPTIONS.get(name) is value:
+        return f"builtins:{name}"
+    module = value.__module__ if type(getattr(value, "__module__", None)) is str else None
+    module = {"_operator": "operator", "_functools": "functools"}.get(module or "", module)
+    if module in LIBRARY and getattr(importlib.import_module(module), name, None) is value:
+        return f"{module}:{name}"
+    return None
+
+
+_NAMED = (type, types.BuiltinFunctionType)
+
+
+def from_library(content: Any) -> Any:
+    module, _, name = str(content).partition(":")
+    if module not in LIBRARY or not hasattr(importlib.import_module(module), name):
+        raise wire.WireError("malformed data")
+    return getattr(importlib.import_module(module), name)
+
+
+# ---- the candidate's side
+
+
+class CallbackIterator:
+    """An iterator of the tester's."""
+
+    def __init__(self, server: Server, number: int) -> None:
+        self._server = server
+        self._number = number
+
+    def __iter__(self) -> CallbackIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._server.call_back(self._number, (), {})
+
+
+class Token:
+    """An object of the tester's."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class PeerServer(Server):
+    """Serves one function under the name ``target``."""
+
+    def __init__(self, channel: Any, namespace: dict[str, Any]) -> None:
+        super().__init__(channel, namespace)
+        self.tokens: dict[int, Any] = {}
+
+    def _hold(self, value: Any) -> Any:
+        if type(value) is Token:
+            return {"token": value.number}
+        if type(value) in (Callback, CallbackIterator):
+            return {"token": value._number}
+        name = library_name(value)
+        return {"library": name} if name is not None else super()._hold(value)
+
+    def _special(self, tag: str, content: Any) -> Any:
+        if tag == "library":
+            return from_library(content)
+        if tag in ("function", "iterator", "token"):
+            if content not in self.tokens:
+                made = {"function": Callback, "iterator": CallbackIterator}.get(tag)
+                self.tokens[content] = made(self, content) if made else Token(content)
+            return self.tokens[content]
+        return super()._special(tag, content)
+
+
+# ---- the tester's side
+
+
+class PeerClient(Client):
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel)
+        self.owners: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.named: set[str] = set()
+
+    def handle_of(self, name: str) -> int:
+        """The handle of the function under test."""
+        found = self.name("target")
+        if not isinstance(found, Remote):
+            raise CandidateGone("no function")
+        return int(object.__getattribute__(found, "_handle"))
+
+    def _special(self, value: Any) -> Any:
+        if isinstance(value, Remote):
+            return {"r": object.__getattribute__(value, "_handle")}
+        name = library_name(value)
+        if name is not None:
+            self.named.add(name)
+            return {"library": name}
+        if isinstance(value, type | types.ModuleType) or isinstance(value, BaseException):
+            raise NotPlain(f"a {type(value).__name__} cannot be handed to the program: it is not plain data")
+        iterator = getattr(type(value), "__next__", None)
+        if iterator is not None:
+            return {"iterator": self._number(value, value.__next__)}
+        if callable(value):
+            return {"function": self._number(value, value)}
+        return {"token": self._number(value, None)}
+
+    def _number(self, owner: Any, function: Any) -> int:
+        known = self.numbers.get(id(owner))
+        if known is None:
+            known = self.numbers[id(owner)] = len(self.functions)
+            self.functions.append(function if function is not None else _refuse)
+            self.owners.append(owner)  # keeps it alive, so that its number stays its own
+        return known
+
+    def _proxy(self, tag: str, content: Any) -> Any:
+        if tag == "library" and content in self.named:
+            return from_library(content)
+        if tag == "token" and type(content) is int and 0 <= content < len(self.owners):
+            return self.owners[content]
+        return super()._proxy(tag, content)
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise TypeError("this object cannot be called")

@@ -1,0 +1,300 @@
+"""A repository's own tests, warm: what a launcher loads once, and what each program that it starts does with it.
+
+Three roles, each in a launcher of its own, so that what one holds is out of the others' reach:
+
+``tester``     pytest has collected the tests; its programs run tests while the function under test is a proxy to a
+               candidate in another process, or (``whole``) while its code is the candidate's own.
+``candidate``  the repository's modules are loaded, tests and pytest are not there at all; its programs take a body
+               and answer the tester's calls.
+
+The repository's modules are imported by the launcher itself, inside the namespaces but before a program's seccomp
+filter: they are the user's own. Nothing that a model wrote ever runs there.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import guard, peers, splice
+from .channel import Channel, ChannelError
+
+PEER = 4
+Place = tuple[str, int]
+
+
+class Warm:
+    """What the launcher has loaded; its programs inherit it."""
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        self.root: str = configuration["root"]
+        self.role: str = configuration["role"]
+        self.items: dict[str, Any] = {}
+        self.problems: list[dict[str, str]] = []
+        self.functions: dict[Place, list[types.FunctionType]] = {}
+        self.plugin: Any = None
+
+
+WARM: Warm | None = None
+
+
+def around(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None]) -> None:
+    """Load a repository and serve programs from there; `serve` takes what the ready message says about it."""
+    global WARM
+    WARM = Warm(configuration)
+    for variable, value in configuration.get("environment", {}).items():
+        os.environ[variable] = value
+    sys.path[:0] = configuration["paths"]
+    os.chdir(WARM.root)
+    sys.argv = ["pytest"]
+    if WARM.role == "candidate":
+        for name in configuration["modules"]:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:
+                WARM.problems.append(_problem(name, error))
+        _index(configuration)
+        serve(_ready())
+        return
+    import pytest
+
+    class Plugin:
+        """Takes the place of pytest's loop over the tests."""
+
+        def __init__(self) -> None:
+            self.reports: list[Any] = []
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_collectreport(self, report: Any) -> None:
+            if report.failed:
+                assert WARM is not None
+                lines = str(report.longrepr).strip().splitlines()
+                WARM.problems.append({"where": report.nodeid, "why": lines[-1] if lines else "collection failed"})
+
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            self.reports.append(report)
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtestloop(self, session: Any) -> bool:
+            assert WARM is not None
+            WARM.plugin = self
+            WARM.items = {item.nodeid: item for item in session.items}
+            _index(configuration)
+            serve(_ready())
+            return True
+
+    arguments = [
+        "-q", "--capture=no", "--tb=native", "--continue-on-collection-errors", "-o", "addopts=", f"--rootdir={WARM.root}",
+        *(part for name in ("cacheprovider", "faulthandler", "xdist", "cov", "randomly", "random_order", "benchmark",
+                            "junitxml", "threadexception", "unraisableexception")
+          for part in ("-p", f"no:{name}")),
+        *configuration["arguments"],
+    ]  # fmt: skip
+    code = pytest.main(arguments, plugins=[Plugin()])
+    if not WARM.items:  # nothing was collected, so the loop was never entered
+        WARM.problems.append({"where": "pytest", "why": f"ended with code {int(code)} before any test"})
+        serve(_ready())
+
+
+def _problem(where: str, error: BaseException) -> dict[str, str]:
+    return {"where": where, "why": f"{type(error).__name__}: {error}"[:300]}
+
+
+def _ready() -> dict[str, Any]:
+    assert WARM is not None
+    threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    return {"problems": WARM.problems[:50], "tests": len(WARM.items), "threads": threads[:10]}
+
+
+def _index(configuration: dict[str, Any]) -> None:
+    assert WARM is not None
+    WARM.functions = splice.functions_at({(os.path.join(WARM.root, file), line) for file, line in configuration["places"]})
+
+
+def _target(header: dict[str, Any]) -> list[types.FunctionType]:
+    assert WARM is not None
+    target = header["target"]
+    return WARM.functions.get((os.path.join(WARM.root, target["file"]), target["line"]), [])
+
+
+# ---- programs of the tester's launcher
+
+
+def describe(parent: Channel) -> int:
+    """Tell what was collected, and which of the repository's modules are loaded."""
+    assert WARM is not None
+    modules = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(WARM.root + os.sep) and name == getattr(module, "__name__", None):
+            modules.append([name, os.path.relpath(file, WARM.root)])
+    tests = [[item.nodeid, os.path.relpath(str(item.path), WARM.root)] for item in WARM.items.values()]
+    outside = sorted({name.partition(".")[0] for name in sys.modules})
+    parent.send({"modules": modules, "tests": tests, "loaded": outside, "problems": WARM.problems})
+    return 0
+
+
+def trace(parent: Channel, header: dict[str, Any]) -> int:
+    """Run tests, and tell of each which functions of the repository it called."""
+    assert WARM is not None
+    os.chdir(WARM.root)
+    prefix = WARM.root + os.sep
+    for name in header["tests"]:
+        called: dict[int, types.CodeType] = {}
+
+        def on_call(frame: Any, event: str, argument: Any, called: dict[int, types.CodeType] = called) -> None:
+            code = frame.f_code
+            called.setdefault(id(code), code)
+
+        parent.send({"begin": name})
+        threading.settrace(on_call)
+        sys.settrace(on_call)
+        try:
+            result = _run_test(name, None)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+        places = sorted(
+            {
+                (os.path.relpath(code.co_filename, WARM.root), code.co_firstlineno)
+                for code in called.values()
+                if code.co_filename.startswith(prefix)
+            }
+        )
+        parent.send({"end": name, **result, "places": places})
+    return 0
+
+
+def proxied(parent: Channel, header: dict[str, Any]) -> int:
+    """Run tests whose function under test lives in the candidate's process."""
+    functions = _target(header)
+    if not functions:
+        parent.send({"nonce": header["nonce"], "task_error": "the function is not loaded"})
+        return 0
+    client = peers.PeerClient(Channel(PEER))
+    try:
+        handle = client.handle_of(header["target"]["qualname"])
+    except BaseException:
+        client.gone = True
+        handle = -1
+    if not client.gone:
+        splice.trampoline(functions, lambda arguments, keywords: client.call(handle, arguments, keywords))
+    results = [_gone(name) if client.gone else _run_test(name, _next(header, place)) for place, name in enumerate(header["tests"])]
+    parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
+    return 0
+
+
+def _gone(name: str) -> dict[str, Any]:
+    return {"test": name, "outcome": "failed", "detail": "the program ended", "seconds": 0.0}
+
+
+def whole(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
+    """Run tests with the candidate's body in this very process: forgeable, so marked as such."""
+    functions = _target(header)
+    if not functions:
+        parent.send({"task_error": "the function is not loaded", "nonce": header["nonce"]})
+        return 0
+    target = header["target"]
+    try:
+        body = splice.body_of(source.decode("utf-8", "surrogatepass"), target)
+        guard.check(body, frozenset(target["names"]))
+        splice.swap(functions, body, target)
+    except guard.Forbidden as error:
+        parent.send({"nonce": header["nonce"], "refused": "forbidden", "detail": str(error)})
+        return 0
+    except splice.BadBody as error:
+        parent.send({"nonce": header["nonce"], "refused": "syntax", "detail": str(error)})
+        return 0
+    nonce, tests = header.pop("nonce"), header.pop("tests")
+    results = []
+    descriptor = os.dup(parent.descriptor)  # the well-known number is closed: a candidate has to look for this one
+    os.close(parent.descriptor)
+    parent.descriptor = descriptor
+    for place, name in enumerate(tests):
+        results.append(_run_test(name, tests[place + 1] if place + 1 < len(tests) else None))
+    parent.send({"nonce": nonce, "results": results, "gone": False, "errors": []})
+    return 0
+
+
+def _next(header: dict[str, Any], place: int) -> str | None:
+    tests = header["tests"]
+    return tests[place + 1] if place + 1 < len(tests) else None
+
+
+def _run_test(name: str, following: str | None) -> dict[str, Any]:
+    """One test through pytest's own protocol."""
+    from _pytest.runner import runtestprotocol  # the protocol without its log
+
+    assert WARM is not None
+    if os.getcwd() != WARM.root:
+        os.chdir(WARM.root)
+    began = time.perf_counter()
+    item = WARM.items.get(name)
+    if item is None:
+        return {"test": name, "outcome": "missing", "detail": "no such test was collected", "seconds": 0.0}
+    del WARM.plugin.reports[:]
+    outcome, detail = "passed", ""
+    try:
+        reports = [*runtestprotocol(item, log=False, nextitem=WARM.items.get(following or "")), *WARM.plugin.reports]
+    except BaseException as error:
+        return {"test": name, "outcome": "failed", "detail": f"{type(error).__name__}: {error}"[:300], "seconds": 0.0}
+    phases = {report.when for report in reports if report.outcome == "passed"}
+    for report in reports:
+        if report.failed:
+            outcome, detail = "failed", _last_line(report)
+            break
+        if report.skipped:
+            outcome = "skipped"
+    if outcome == "passed" and "call" not in phases:
+        outcome = "skipped"
+    return {"test": name, "outcome": outcome, "detail": detail, "seconds": time.perf_counter() - began}
+
+
+def _last_line(report: Any) -> str:
+    lines = str(report.longrepr).strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+# ---- programs of the candidate's launcher
+
+
+def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
+    """Take the body and answer the tester's calls."""
+    functions = _target(header)
+    target = header["target"]
+    if not functions:
+        parent.send({"reason": "protocol", "detail": "the function is not loaded"})
+        return 0
+    try:
+        splice.swap(functions, splice.body_of(source.decode("utf-8", "surrogatepass"), target), target)
+    except splice.BadBody as error:
+        parent.send({"reason": "syntax", "detail": str(error)})
+        return 0
+    try:
+        peers.PeerServer(Channel(PEER), {"target": functions[0]}).serve()
+    except ChannelError:
+        pass
+    return 0
+
+
+def run(entry: str, parent: Channel, source: bytes, header: dict[str, Any]) -> int:
+    """The program that `entry` names."""
+    gc.disable()
+    if entry == "suite_describe":
+        return describe(parent)
+    if entry == "suite_trace":
+        return trace(parent, header)
+    if entry == "suite_proxied":
+        return proxied(parent, header)
+    if entry == "suite_whole":
+        return whole(parent, source, header)
+    if entry == "suite_candidate":
+        return candidate(parent, source, header)
+    raise ValueError(f"unknown entry {entry!r}")

@@ -1,0 +1,274 @@
+"""Prepare a repository and its tests for grading: export it, find its environment, collect its tests, strip a copy.
+
+The snapshot is named by its content (files, interpreter, installed packages, pytest's arguments) and prepared once
+per machine; see `alignment.grading.repository` for what is done with it. Nothing of the repository runs outside the
+sandbox, and nothing in it reaches the network.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import posixpath
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment.grading.repository import ROOT, Snapshot, Suite, store
+from alignment.sandbox.limits import Limits
+from alignment.sandbox.slot import Job, SandboxError
+from data_builders.sources import Reader, Repository, list_files
+from data_builders.targets import Function, functions
+
+VERSION = 1
+MAX_FILE = 16 << 20
+TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
+TEST_FOLDERS = frozenset({"tests", "test"})
+PROSE_FOLDERS = frozenset({"doc", "docs", "examples", "build", "dist", "node_modules", ".github", "site"})
+PROSE = ("*.md", "*.rst", "*.ipynb", "*.pyc", "*.patch", "*.diff", "*.orig", "*.rej")
+LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30, reply_bytes=256 << 20, files=256)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python with the packages that the tests need."""
+
+    executable: str
+    version: str
+    base: tuple[str, ...]
+    """Folders of the interpreter outside /usr."""
+    packages: tuple[str, ...]
+    distributions: tuple[str, ...]
+    """Installed packages as ``name==version``."""
+
+
+_ASK = """
+import json, os, sys, sysconfig
+from importlib import metadata
+folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+folders += [item for item in sys.path if item.endswith(("site-packages", "dist-packages"))]
+print(json.dumps({
+    "executable": os.path.realpath(sys.executable), "version": "%d.%d" % sys.version_info[:2], "full": sys.version,
+    "base": sys.base_prefix, "packages": [item for item in dict.fromkeys(folders) if os.path.isdir(item)],
+    "distributions": sorted({"%s==%s" % (item.metadata["Name"], item.version) for item in metadata.distributions()}),
+}))
+"""
+
+
+def find_environment(interpreter: str | Path | None = None) -> Environment:
+    """What an interpreter has. By default this one's. Raises ValueError where it can't be asked.
+
+    An environment without pytest borrows ours, where the versions of Python agree.
+    """
+    program = str(interpreter) if interpreter else sys.executable
+    try:
+        done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"the interpreter {program} can't be started: {error}") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise ValueError(f"{program} is no Python that can be asked for its packages: {lines[-1]}")
+    told = json.loads(done.stdout)
+    packages, distributions = list(told["packages"]), list(told["distributions"])
+    if not any((Path(folder) / "pytest").is_dir() for folder in packages):
+        if told["version"] != "{}.{}".format(*sys.version_info[:2]):
+            raise ValueError(f"{program} has no pytest: install it there ({program} -m pip install pytest)")
+        ours = sysconfig.get_path("purelib")
+        packages.append(ours)
+        distributions.append(f"pytest of {ours}")
+    base = () if told["base"].startswith("/usr") else (told["base"],)
+    return Environment(told["executable"], told["full"], base, tuple(packages), tuple(distributions))
+
+
+@dataclass
+class Prepared:
+    """A snapshot with what was found while it was made."""
+
+    snapshot: Snapshot
+    functions: list[Function]
+    """Of all files that are neither tests nor documentation."""
+    texts: dict[str, str]
+    """Of the same files."""
+    tests_texts: dict[str, str]
+    """Of the tests' files."""
+
+    @property
+    def id(self) -> str:
+        return self.snapshot.folder.name
+
+    @property
+    def tests(self) -> list[str]:
+        return [name for name, _ in self.snapshot.data["tests"]]
+
+
+def prepare(
+    repository: Repository,
+    *,
+    interpreter: str | Path | None = None,
+    tests: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+) -> Prepared:
+    """Make (or find) the snapshot of a repository at its commit.
+
+    Args:
+        repository: from `data_builders.sources.resolve`.
+        interpreter: Python whose packages the tests need, for example a virtual environment's; by default this one.
+        tests: files and folders for pytest, relative to the repository; by default what its own settings say.
+        environment: variables that the tests need.
+
+    Raises ValueError for an environment that can't be used and tests that are not there.
+    """
+    found = find_environment(interpreter)
+    files = _read(repository)
+    for name in tests:
+        if not any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for path in files):
+            raise ValueError(f"{repository.name} has no {name!r} to look for tests in")
+    identity = [VERSION, found.version, found.distributions, list(tests), environment or {}, repository.name]
+    digest = hashlib.sha256(json.dumps(identity).encode())
+    for path in sorted(files):
+        digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
+    identifier = digest.hexdigest()[:32]
+    texts = {path: content.decode("utf-8") for path, content in files.items() if path.endswith(".py") and _is_utf8(content)}
+    folder = store() / identifier
+    ready = folder / "suite.json"
+    if ready.is_file():
+        data = json.loads(ready.read_text(encoding="utf-8"))
+    else:
+        data = _make(folder, files, texts, found, list(tests), environment or {}, repository)
+        ready.write_text(json.dumps(data), encoding="utf-8")
+    own = {path: text for path, text in texts.items() if path in set(data["files"])}
+    shown = {path: text for path, text in texts.items() if path in set(data["test_files"])}
+    found_functions = [item for path in sorted(own) for item in functions(path, own[path])]
+    return Prepared(Snapshot(folder, data), found_functions, own, shown)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return b"\r" not in content  # offsets would not agree with what Python reads
+
+
+def _read(repository: Repository) -> dict[str, bytes]:
+    files = {}
+    with Reader(repository) as reader:
+        for file in list_files(repository, MAX_FILE):
+            if not file.skip and not _is_odd(file.path):
+                content = reader.read(file)
+                if content is not None:
+                    files[file.path] = content
+    return files
+
+
+def _is_odd(path: str) -> bool:
+    parts = path.split("/")
+    return any(part in (".git", "__pycache__", "..") or part.endswith(".egg-info") for part in parts) or "\0" in path
+
+
+def is_test_file(path: str) -> bool:
+    """Whether a path looks like a test's: by its name, or by a folder ``tests``."""
+    *folders, name = path.split("/")
+    return any(folder in TEST_FOLDERS for folder in folders) or any(fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES)
+
+
+def is_prose(path: str) -> bool:
+    """Whether a path is documentation, an example or something generated: no place for what a candidate may read."""
+    *folders, name = path.split("/")
+    return any(folder in PROSE_FOLDERS for folder in folders) or any(fnmatch.fnmatch(name, pattern) for pattern in PROSE)
+
+
+def _make(
+    folder: Path, files: dict[str, bytes], texts: dict[str, str], found: Environment, tests: list[str],
+    variables: dict[str, str], repository: Repository,
+) -> dict[str, Any]:  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
+    _write(folder / "tree", files)
+    generated = _generated(folder / "tree", files, found)
+    sources = [path for path in texts if not is_test_file(path) and not is_prose(path)]
+    places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
+    paths = ["", *(name for name in ("src", "lib", "python") if any(path.startswith(f"{name}/") and path.endswith(".py") for path in files))]
+    roles: dict[str, dict[str, Any]] = {
+        role: {"role": role, "root": ROOT, "environment": variables, "places": places, "arguments": tests,
+               "paths": [posixpath.join(ROOT, path).rstrip("/") for path in paths], "modules": []}
+        for role in ("tester", "candidate")
+    }  # fmt: skip
+    (folder / "tester.json").write_text(json.dumps(roles["tester"]), encoding="utf-8")
+    tops = sorted({path.split("/")[0].removesuffix(".py") for base in paths for path in _below(files, base) if path.endswith(".py")})
+    data: dict[str, Any] = {
+        "name": repository.name, "commit": repository.commit, "interpreter": found.executable,
+        "readable": [*found.base, *(item for item in found.packages if not item.startswith("/usr"))],
+        "packages": list(found.packages),
+        "hidden": sorted(
+            str(path) for base in found.packages for top in tops
+            for path in (Path(base) / top, Path(base) / f"{top}.py") if path.exists()
+        ),
+        "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": found.version,
+    }  # fmt: skip
+    suite = Suite(Snapshot(folder, data))
+    try:
+        (run,) = suite.tester.run([Job("suite_describe", {}, limits=LIMITS)])
+        told = run.messages()[0]
+        data["threads"] = suite.tester.told.get("threads", [])
+    except (SandboxError, IndexError) as error:
+        data["problems"] = [{"where": "pytest", "why": str(error) or "the tests could not be collected"}]
+        told = {"modules": [], "tests": [], "problems": []}
+        data["threads"] = []
+    finally:
+        suite.close()
+    own = {file for _, file in told["tests"]}
+    data["tests"] = [[name, file] for name, file in told["tests"]]
+    data["problems"] += told["problems"]
+    data["test_files"] = sorted(path for path in files if path.endswith(".py") and (path in own or is_test_file(path)))
+    hidden = {path for path in files if path in own or is_test_file(path) or is_prose(path)}
+    data["files"] = sorted(path for path in sources if path not in hidden)
+    _write(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
+    for path in generated:
+        shutil.copy2(folder / "tree" / path, folder / "bare" / path)
+    roles["candidate"]["modules"] = [name for name, file in told["modules"] if file not in hidden and name != "conftest"]
+    (folder / "candidate.json").write_text(json.dumps(roles["candidate"]), encoding="utf-8")
+    return data
+
+
+def _below(files: dict[str, bytes], base: str) -> list[str]:
+    return [path[len(base) + 1 :] if base else path for path in files if not base or path.startswith(f"{base}/")]
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Files that everybody may read: programs run as a user of their own."""
+    folder.mkdir(parents=True)
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o644)
+    for path in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
+        path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+
+
+def _generated(tree: Path, files: dict[str, bytes], found: Environment) -> list[str]:
+    """Files that a build makes (extension modules, a version file), copied from the installed package of the same
+    name."""
+    copied = []
+    for base in ("", "src", "lib", "python"):
+        packages = {path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")}
+        for name in sorted(packages):
+            for installed in (Path(folder) / name for folder in found.packages):
+                for source in sorted(installed.rglob("*")) if installed.is_dir() else []:
+                    path = posixpath.join(base, name, source.relative_to(installed).as_posix())
+                    wanted = source.suffix in (".so", ".pyd") or re.search(r"_?version\w*\.py$", source.name)
+                    if wanted and source.is_file() and path not in files and not (tree / path).exists():
+                        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(source, tree / path)
+                        (tree / path).chmod(0o644)
+                        copied.append(path)
+    return copied

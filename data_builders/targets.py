@@ -1,0 +1,164 @@
+"""The functions of Python source that can become tasks: where their bodies are, and what they look like masked."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignment.sandbox.inside import guard
+from alignment.sandbox.inside.splice import bare_header
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+MASK = "raise NotImplementedError"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function or method of a file; `start` and `end` are the offsets of its body, without docstring, in the text."""
+
+    file: str
+    qualname: str
+    line: int
+    """Of the first decorator, or of ``def``: where its code object begins."""
+    header: str
+    start: int
+    end: int
+    first: int
+    """Offset where the definition begins, decorators included."""
+    plain: bool
+    """A module's own function, not a method and no coroutine: it may exchange plain data alone."""
+    doc: str = ""
+    names: tuple[str, ...] = ()
+    """Words that a guarded body may use because the original does (`inside.guard`)."""
+    problem: str = ""
+    """Why it can't become a task, or ""."""
+    body: tuple[ast.stmt, ...] = field(default=(), repr=False, compare=False)
+
+    def target(self) -> dict[str, Any]:
+        """What the sandbox needs to know of it."""
+        return {"file": self.file, "line": self.line, "qualname": self.qualname, "header": self.header, "names": list(self.names)}
+
+
+def parse(text: str) -> ast.Module | None:
+    """The syntax tree, or None for what this Python can't parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def functions(file: str, text: str) -> list[Function]:
+    """All functions of modules and classes, in order; functions inside functions belong to the outer one."""
+    tree = parse(text)
+    if tree is None:
+        return []
+    lines = _Lines(text)
+    return [_function(file, node, owners, lines) for node, owners in _definitions(tree.body, ())]
+
+
+def _definitions(body: list[ast.stmt], owners: tuple[str, ...]) -> Iterator[tuple[Definition, tuple[str, ...]]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node, owners
+        elif isinstance(node, ast.ClassDef):
+            yield from _definitions(node.body, (*owners, node.name))
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.While):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _definitions(getattr(node, part, []), owners)
+            for handler in getattr(node, "handlers", []):
+                yield from _definitions(handler.body, owners)
+
+
+class _Lines:
+    """Offsets in a text by the lines and byte columns of its syntax tree."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.starts = [0]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line) + 1)
+
+    def offset(self, line: int, column: int) -> int:
+        content = self.lines[line - 1]
+        if not content.isascii():
+            column = len(content.encode("utf-8", "surrogatepass")[:column].decode("utf-8", "replace"))
+        return self.starts[line - 1] + column
+
+    def is_filler(self, line: int) -> bool:
+        content = self.lines[line - 1].strip()
+        return not content or content.startswith("#")
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
+
+
+def _function(file: str, node: Definition, owners: tuple[str, ...], lines: _Lines) -> Function:
+    doc = ast.get_docstring(node, clean=True) or ""
+    body = node.body[1:] if doc or _is_text(node.body[0]) else node.body
+    line = _first_line(node)
+    first = lines.starts[line - 1]
+    words = sorted({word for item in node.body for part in ast.walk(item) for word in guard.words(part)})
+    common = {
+        "file": file, "qualname": ".".join((*owners, node.name)), "line": line, "header": bare_header(node), "first": first,
+        "plain": not owners and isinstance(node, ast.FunctionDef), "doc": doc, "names": tuple(words), "body": tuple(body),
+    }  # fmt: skip
+    if not body or all(_is_nothing(item) for item in body):
+        return Function(**common, start=first, end=first, problem="no_body")
+    top = _first_line(body[0])
+    above = node.body[0].end_lineno if len(body) < len(node.body) else None
+    if not lines.lines[top - 1][: _column(body[0])].strip() and top != above:
+        while top - 1 > max(node.lineno, above or 0) and lines.is_filler(top - 1):
+            top -= 1  # a comment above the first statement gives it away
+        start = lines.starts[top - 1]
+    else:
+        start = lines.offset(body[0].lineno, body[0].col_offset)
+    last = body[-1]
+    assert last.end_lineno is not None and last.end_col_offset is not None
+    end = lines.offset(last.end_lineno, last.end_col_offset)
+    problem = "nonlocal" if any(isinstance(part, ast.Nonlocal) for item in body for part in _own(item)) else ""
+    return Function(**common, start=start, end=end, problem=problem)
+
+
+def _column(node: ast.stmt) -> int:
+    return min([node.col_offset, *(max(0, item.col_offset - 1) for item in getattr(node, "decorator_list", []))])
+
+
+def _own(node: ast.stmt) -> Iterator[ast.AST]:
+    """The node and what is inside it, without functions of its own."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                yield from _own(child)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_nothing(node: ast.stmt) -> bool:
+    """``pass``, ``...``, a string, or ``raise NotImplementedError``."""
+    if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        return True
+    if isinstance(node, ast.Raise) and node.exc is not None:
+        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    return False
+
+
+def masked(text: str, function: Function, mask: str) -> str:
+    """The text with the function's body replaced."""
+    return text[: function.start] + mask + text[function.end :]
+
+
+def indentation(text: str, function: Function) -> str:
+    """The white space that the body's first line begins with; "" for a body on the line of its ``def``."""
+    body = text[function.start : function.end]
+    line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
+    return line[: len(line) - len(line.lstrip())]

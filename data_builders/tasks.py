@@ -1,0 +1,205 @@
+"""Executable tasks from repositories' own tests: map, mask, validate, split, ask."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment.sandbox.slot import SandboxUnavailable
+from data_builders.context import prompt, window
+from data_builders.coverage_map import CoverageMap, coverage_map
+from data_builders.secrets import redact
+from data_builders.sources import Location, Repository, Source, resolve
+from data_builders.suite import Prepared, prepare
+from data_builders.targets import Function
+from data_builders.validation import Candidate, TaskSettings, account, split, validate
+
+FIM_BEFORE, FIM_AFTER = 4000, 2000
+
+
+@dataclass(frozen=True)
+class Tests:
+    """How the tests of a repository are run; graded in the sandbox, without a network."""
+
+    __test__ = False  # not a test class of pytest
+
+    interpreter: str | None = None
+    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one."""
+    paths: tuple[str, ...] = ()
+    """Files and folders for pytest; by default what the repository's own settings say."""
+    environment: Mapping[str, str] | None = None
+    """Variables that the tests need."""
+    budget_seconds: float = 600.0
+    """For the one run of the whole suite; tests that it does not reach are counted and left out."""
+
+
+def build_tasks(
+    sources: Sequence[Location | Source],
+    out: Path,
+    *,
+    seed: int = 0,
+    tests: Tests | None = None,
+    settings: TaskSettings | None = None,
+    context_characters: int = 6000,
+    workers: int = 1,
+    clone_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Executable tasks from the tests of Python repositories: one function's body masked, its own tests the judges.
+
+    Args:
+        sources: repositories with pytest suites.
+        tests: how their tests are run.
+        settings: what a function needs to become a task.
+        context_characters: of the file around the masked body that a prompt shows, about.
+
+    Raises:
+        ValueError: a source or setting is wrong, or no repository has a single task; the message says which.
+    """
+    tests, settings = tests or Tests(), settings or TaskSettings()
+    rows: list[dict[str, Any]] = []
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        for repository in resolve(sources, clone_dir or Path(temporary)):
+            found = repository_tasks(repository, tests, settings, workers=workers)
+            made = found.rows("train", context_characters)
+            rows += capped(made, settings.forgeable_share)
+            report[repository.name] = found.report() | {"rows": len(rows)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_rows(out / "tasks.jsonl", rows)
+    (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if not rows:
+        raise ValueError(f"no function became a task: {explain(report)}")
+    return summary(rows, report)
+
+
+def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
+    return {"tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows), "repositories": report}
+
+
+def explain(report: Mapping[str, Any]) -> str:
+    """One line per repository: what can't be done, and why."""
+    lines = []
+    for name, found in report.items():
+        said = "; ".join(found["advice"]) or ", ".join(f"{reason} {count}" for reason, count in found["dropped"].items())
+        lines.append(f"{name}: {said}")
+    return " | ".join(lines)
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@dataclass
+class Found:
+    """A repository's functions after validation."""
+
+    repository: Repository
+    prepared: Prepared
+    coverage: CoverageMap
+    candidates: list[Candidate]
+    hidden_share: float
+    left_out: Counter[str]
+
+    def report(self) -> dict[str, Any]:
+        return {
+            **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
+            "map_seconds": self.coverage.seconds, "left_out": dict(self.left_out), "advice": advice(self.prepared, self.coverage),
+        }  # fmt: skip
+
+    def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
+        """Task rows, asked in chat or (fim) with `prefix`, `suffix` and `middle`."""
+        made = []
+        for item in self.candidates:
+            if item.tier:
+                row = self._row(item, part, characters, fim)
+                if row is None:
+                    self.left_out["secret_in_context"] += 1
+                else:
+                    made.append(row)
+        return made
+
+    def _row(self, item: Candidate, part: str, characters: int, fim: bool) -> dict[str, Any] | None:
+        function = item.function
+        visible, hidden = split(function, item.tests, self.hidden_share)
+        tests = {"suite": self.prepared.id, "tier": item.tier, "target": function.target(), "visible": visible, "hidden": hidden,
+                 "copies": item.copies}  # fmt: skip
+        where = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
+        row: dict[str, Any] = {
+            "id": where, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
+            "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
+            "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
+        }  # fmt: skip
+        if fim:
+            text = self.prepared.texts[function.file]
+            opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
+            tests["cut"] = [opening, function.start, function.end, closing]
+            row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
+                    "suffix": text[function.end : closing], "id": f"{where}:fim"}  # fmt: skip
+        else:
+            row["prompt"] = prompt(self.prepared, function, visible, characters)
+        shown = row["prompt"] or row["prefix"] + row["middle"] + row["suffix"]
+        if redact(shown, "python").counts:
+            return None
+        return row | {"tests": json.dumps(tests)}
+
+
+def repository_tasks(
+    repository: Repository, tests: Tests, settings: TaskSettings, *, workers: int = 1, only: Any = None
+) -> Found:
+    """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
+    prepared = prepare(repository, interpreter=tests.interpreter, tests=tests.paths, environment=dict(tests.environment or {}))
+    coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
+    chosen: list[Function] = [item for item in prepared.functions if only is None or only(item, prepared.texts[item.file])]
+    try:
+        candidates = validate(prepared, coverage, chosen, settings, workers=workers)
+    except SandboxUnavailable as error:
+        raise ValueError(f"tasks need the sandbox: {error}") from None
+    return Found(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
+
+
+def capped(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """The rows with at most this share of forgeable ones: those with the best tests stay."""
+    safe = [row for row in rows if not row["forgeable"]]
+    forgeable = [row for row in rows if row["forgeable"]]
+    room = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
+    kept = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:room]}
+    return [row for row in rows if not row["forgeable"] or row["id"] in kept]
+
+
+def advice(prepared: Prepared, coverage: CoverageMap) -> list[str]:
+    """What stands in the way, in a user's words, and what would help."""
+    data, outcomes = prepared.snapshot.data, Counter(coverage.outcomes.values())
+    said = []
+    for problem in data["problems"][:5]:
+        said.append(f"{problem['where']}: {problem['why']}{_hint(problem['why'])}")
+    if not data["tests"]:
+        said.append("no tests were collected: name their folders with `tests.paths`, or leave this repository to the corpus")
+    if data["threads"]:
+        said.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
+    missing = sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_package"))
+    if missing:
+        said.append(f"tests need packages that the environment lacks: {', '.join(missing)}; name one that has them with `tests.interpreter`")
+    for key, text in (
+        ("failed", "tests fail as the repository is"), ("needs_network_or_database", "tests need the network or a database: there is none in the sandbox"),
+        ("slow", "tests are too slow to grade by"), ("ends_the_process_or_hangs", "tests end their process or hang"),
+        ("over_budget", "tests were not reached within `tests.budget_seconds`"),
+        ("writes_into_the_repository", "tests write into the repository, which is read-only here"),
+    ):  # fmt: skip
+        if outcomes[key]:
+            said.append(f"{outcomes[key]} {text}")
+    return said
+
+
+def _hint(why: str) -> str:
+    if "No module named" in why:
+        return " (install it into the environment that `tests.interpreter` names)"
+    if "version" in why.lower() or "undefined symbol" in why or "cannot import name" in why:
+        return " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
+    return ""

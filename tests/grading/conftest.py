@@ -1,0 +1,124 @@
+"""A small repository with tests, prepared once."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+MODULE = '''"""Words."""
+
+
+def middle(words):
+    """The word in the middle of the sorted words."""
+    # sort, then take
+    ordered = sorted(words)
+    return ordered[len(words) // 2]
+
+
+def pairs(words, of=tuple):
+    """Neighbours, lazily."""
+    previous = None
+    for word in words:
+        if previous is not None:
+            yield of((previous, word))
+        previous = word
+
+
+class Bag:
+    """Words that can be counted."""
+
+    def __init__(self, words=()):
+        self.words = list(words)
+
+    def middle(self, words=None):
+        """The word in the middle of this bag, or of other words."""
+        ordered = sorted(self.words if words is None else words)
+        return ordered[len(ordered) // 2]
+
+    def __eq__(self, other):
+        return isinstance(other, Bag) and sorted(self.words) == sorted(other.words)
+'''
+TESTS = '''import pytest
+from words import Bag, middle, pairs
+
+
+def test_middle_of_three():
+    assert middle(["c", "a", "b"]) == "b"
+
+
+def test_middle_of_four():
+    assert middle(["d", "a", "b", "c"]) == "c"
+
+
+def test_middle_of_nothing():
+    with pytest.raises(IndexError):
+        middle([])
+
+
+def test_pairs():
+    assert list(pairs(iter("abc"))) == [("a", "b"), ("b", "c")]
+
+
+def test_pairs_of():
+    assert list(pairs("abc", of=lambda pair: pair[0] + pair[1])) == ["ab", "bc"]
+
+
+def test_bag_of_three():
+    assert Bag("cab").middle() == "b"
+
+
+def test_bag_of_others():
+    assert Bag("x").middle(["d", "a", "b", "c"]) == "c"
+
+
+def test_bags_are_equal():
+    assert Bag("ab") == Bag("ba")
+    assert Bag("ab") != Bag("b")
+'''
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, grader):
+    """The repository as a snapshot; `grader` skips where the machine refuses the sandbox."""
+    from data_builders.sources import resolve
+    from data_builders.suite import prepare
+
+    os.environ["ALIGN_SUITES"] = str(tmp_path_factory.mktemp("suites"))
+    folder = tmp_path_factory.mktemp("work") / "words"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "docs").mkdir()
+    (folder / "words.py").write_text(MODULE)
+    (folder / "copied.py").write_text(MODULE)
+    (folder / "docs" / "words.md").write_text(MODULE)
+    (folder / "tests" / "test_words.py").write_text(TESTS)
+    return prepare(resolve([str(folder)])[0])
+
+
+@pytest.fixture
+def task(prepared):
+    """`task(function, tier)`: a row whose tests are all of those that name the function."""
+
+    def make(qualname: str, tier: str) -> dict:
+        function = next(item for item in prepared.functions if item.qualname == qualname and item.file == "words.py")
+        words = {"middle": "test_middle", "pairs": "test_pairs"}.get(qualname, "test_bag")
+        names = [name for name in prepared.tests if words in name]
+        tests = {"suite": prepared.id, "tier": tier, "target": function.target(), "visible": names[:1], "hidden": names[1:],
+                 "copies": ["copied.py"]}  # fmt: skip
+        return {"kind": "pytest", "language": "python", "entry_point": qualname, "tests": json.dumps(tests)}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def source_of(prepared):
+    """A function's own body."""
+
+    def read(qualname: str) -> str:
+        function = next(item for item in prepared.functions if item.qualname == qualname and item.file == "words.py")
+        return prepared.texts["words.py"][function.start : function.end]
+
+    return read
+
+
