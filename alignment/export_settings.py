@@ -103,11 +103,11 @@ def read_settings(kind: type[Kind], what: str, given: Mapping[str, Any] | Kind |
     """Settings of `kind` from plain values; ValueError names the first mistake, with `what` before it."""
     if isinstance(given, kind):
         return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{what} is a mapping of settings, not {given!r}")
     try:
         return kind.model_validate(dict(given or {}))
-    except (TypeError, ValidationError) as error:
-        if not isinstance(error, ValidationError):
-            raise ValueError(f"{what} is a mapping, not {given!r}") from None
+    except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":

@@ -36,7 +36,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # What artifacts and reports keep of a row.
-KEPT = tuple(key for _, key, _ in COLUMNS)[:-1] + ("original_perplexity", "original_pass_at_1", "passed", "reasons")
+KEPT = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
 
 
 def summary(row: Mapping[str, Any]) -> dict[str, Any]:
