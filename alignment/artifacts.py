@@ -24,7 +24,7 @@ VERSIONS: Mapping[str, int] = {
     "dpo": 1,
     "grpo": 1,
     "evaluate": 1,
-    "export": 1,
+    "export": 2,
 }
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "code-alignment")
 ARTIFACT = "artifact.json"

@@ -41,6 +41,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
             _configs_checked(recipe, steps, environment)
+            _engines_ready(steps)
         for number, step in enumerate(steps):
             _run_step(recipe, step, steps, number, world, environment)
             if step.name == until:
@@ -173,6 +174,19 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
     except StageFailed:
         raise ChainStopped(f"this can't be run as it is:\n{processes.last_words(log)}") from None
     artifacts.write_text(passed, mark)
+
+
+def _engines_ready(steps: Sequence[Step]) -> None:
+    """Make the environments that exports will need now: days later is no time to find that there is no network."""
+    from alignment.export.check import engines_needed
+    from alignment.export.environment import engine_python
+
+    for step in steps:
+        for engine in engines_needed(step.stage) if step.kind == "export" and step.artifact() is None else ():
+            try:
+                engine_python(engine)
+            except ValueError as error:
+                raise ChainStopped(f"{step.name}: {error}") from None
 
 
 def _summary(recipe: Recipe, steps: Sequence[Step]) -> None:

@@ -129,7 +129,23 @@ def _check(arguments: argparse.Namespace) -> int:
         print("\n".join(refused), file=sys.stderr)
     else:
         print(f"{arguments.recipe}: no mistakes found; {len(recipe.stages)} stages")
+        for line in _still_to_make(recipe):
+            print(line)
     return 1 if refused else 0
+
+
+def _still_to_make(recipe: Recipe) -> list[str]:
+    """What a run will install before its first step: worth knowing where the network is somewhere else."""
+    from alignment.export.check import engines_needed
+    from alignment.export.environment import is_ready
+
+    engines = {engine for stage in recipe.stages if stage.kind == "export" for engine in engines_needed(stage)}
+    return [
+        f"the run will first make an environment for {engine}; to do it now: python -m alignment.export.environment "
+        f"{engine}"
+        for engine in sorted(engines)
+        if not is_ready(engine)
+    ]
 
 
 def _refused(recipe: Recipe) -> list[str]:

@@ -38,19 +38,39 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON document")
-    export = commands.add_parser("export", help="Convert and quantize a model, and prove each file against it.")
-    export.add_argument("model", type=Path, help="a model's folder")
-    export.add_argument("--to", nargs="+", required=True, metavar="TARGET", help="for example f16 q8_0 q4_K_M")
-    export.add_argument("--out", type=Path, default=Path("export"), help="where files go (default: export)")
-    export.add_argument(
-        "--held-out", type=Path, metavar="ROWS", help="rows to compare on (default: Python's own library)"
-    )
-    export.add_argument("--calibration", type=Path, metavar="ROWS", help="rows for importance matrices")
-    export.add_argument("--imatrix", action="store_true", help="weigh the quantization by an importance matrix")
-    export.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_export(commands)
     doctor = commands.add_parser("doctor", help="What this machine can do, and what to install for the rest.")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
     data_commands.add(commands)
+
+
+def _add_export(commands: Any) -> None:
+    from alignment.export.targets import CHOICES
+
+    export = commands.add_parser("export", help="Convert and quantize a model, and prove each file against it.")
+    export.add_argument("model", type=Path, help="a model's folder")
+    export.add_argument("--to", nargs="+", required=True, metavar="FORMAT", help=", ".join(CHOICES))
+    export.add_argument("--out", type=Path, default=Path("export"), help="where files go (default: export)")
+    export.add_argument("--held-out", metavar="ROWS", help="rows to compare on (default: Python's own library)")
+    export.add_argument(
+        "--calibration", nargs="+", default=[], metavar="ROWS", help="rows for importance matrices, GPTQ and AWQ"
+    )
+    export.add_argument("--imatrix", action="store_true", help="weigh GGUF levels by an importance matrix")
+    export.add_argument("--benchmark", metavar="NAME[:ROWS]", help="measure pass@1 of every model on it too")
+    export.add_argument("--adapter", type=Path, metavar="DIR", help="the LoRA adapter, for the format adapter")
+    export.add_argument("--adapter-base", type=Path, metavar="DIR", help="its base model, where its config is wrong")
+    export.add_argument("--name", help="in file names and the model card (default: the folder's name)")
+    export.add_argument("--license", help="for metadata and model card, for example apache-2.0")
+    export.add_argument("--base-model", metavar="OWNER/NAME", help="for metadata and model card")
+    export.add_argument("--split-bytes", type=int, metavar="N", help="write GGUF files in parts of about this size")
+    export.add_argument("--push", metavar="OWNER/NAME", help="upload to this private repository of the hub")
+    export.add_argument("--seed", type=int, default=0)
+    export.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="any other key of a recipe's export stage: compare.context=128, quantize.group_size=64, "
+        "compare.thresholds.q4_K_M.max_kl_divergence=0.1; may be repeated",
+    )  # fmt: skip
+    export.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,23 +131,63 @@ def _request(request: Any, arguments: argparse.Namespace) -> Any:
 
 def _export(arguments: argparse.Namespace) -> int:
     from alignment.export import export
+    from alignment.export.card import said
+    from alignment.recipe import Sandbox
+    from alignment.stages.export import arguments as arguments_of
 
     rows = export(
         arguments.model,
         arguments.to,
         arguments.out,
-        held_out=arguments.held_out,
-        calibration=arguments.calibration,
-        imatrix=arguments.imatrix,
+        **arguments_of(_export_stage(arguments), Sandbox(), arguments.seed),
+        name=arguments.name,
+        adapter=arguments.adapter,
+        adapter_base=arguments.adapter_base,
     )
-    if arguments.json:
-        print(json.dumps(rows, indent=2, default=str))
-    else:
-        for row in rows:
-            verdict = "ok" if row["passed"] else "BROKEN: " + "; ".join(row["reasons"])
-            print(f"{row['target']}: {row['size_bytes'] / 1e6:.1f} MB, perplexity {row['perplexity']:.4f} "
-                  f"(original {row['original_perplexity']:.4f}), {verdict}")  # fmt: skip
+    print(json.dumps(rows, indent=2, default=str) if arguments.json else "\n".join(map(said, rows)))
     return 0 if all(row["passed"] for row in rows) else 1
+
+
+def _export_stage(arguments: argparse.Namespace) -> Any:
+    """The command line as the export stage of a recipe, checked like one."""
+    import yaml
+    from pydantic import ValidationError
+
+    from alignment.export.check import check_stage
+    from alignment.recipe import ExportStage
+
+    given: dict[str, Any] = {"name": "export", "kind": "export", "formats": arguments.to}
+    for key in ("imatrix", "license", "base_model", "split_bytes"):
+        if value := getattr(arguments, key):
+            given[key] = value
+    if arguments.held_out:
+        given["data"] = arguments.held_out
+    if arguments.calibration:
+        given["calibration"] = {"data": [{"data": rows} for rows in arguments.calibration]}
+    if arguments.benchmark:
+        benchmark, _, rows = arguments.benchmark.partition(":")
+        given["benchmark"] = {"name": "benchmark", "benchmark": benchmark} | ({"data": rows} if rows else {})
+    if arguments.push:
+        given["push"] = {"repository": arguments.push, "visibility": "private"}
+    for override in arguments.overrides:
+        path, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, not {override!r}")
+        place = given
+        *parents, last = path.split(".")
+        for key in parents:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"--set {override}: {key} holds no further keys")
+        place[last] = yaml.safe_load(value)
+    try:
+        stage = ExportStage.model_validate(given)
+    except ValidationError as error:
+        found = [(item["loc"], item["msg"]) for item in error.errors()]
+        raise ValueError("; ".join(f"{'.'.join(map(str, place))}: {text}" for place, text in found)) from None
+    if mistakes := list(check_stage(stage)):
+        raise ValueError("; ".join(f"{'.'.join(map(str, place))}: {text}" for place, text in mistakes))
+    return stage
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,6 @@ from alignment.artifacts import versions
 # package -> (extra that brings it, what it is for)
 OPTIONAL = {
     "xllamacpp": ("gguf", "GGUF export and its comparison with llama.cpp"),
-    "gptqmodel": ("quant", "GPTQ and AWQ export"),
     "bitsandbytes": ("qlora", "QLoRA"),
     "vllm": ("vllm", "fast generation on GPUs"),
     "tree-sitter-language-pack": ("syntax", "fill-in-the-middle spans along the syntax tree"),

@@ -13,74 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError
 
 from alignment import trainer_fields
+from alignment.export_settings import Calibration, Comparison, Push, Quantize
+from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share, make_reference
 from alignment.source import Problem, RecipeError, Source, Text, display
 from alignment.source import load as load_source
 from alignment.source import override as override_source
-
-
-class Reference(str):
-    """Something a stage reads: `stage/file` of an earlier stage, or a path relative to the file that names it.
-
-    `./` in front makes it a path whatever the stages are called.
-    """
-
-    folder: Path = Path()
-
-    def stage(self, names: Sequence[str]) -> str | None:
-        """The earlier stage this names, if it names one."""
-        first = self.split("/", 1)[0]
-        return first if first in names else None
-
-    def inside(self) -> str:
-        """The path inside the stage's artifact, empty for the artifact itself."""
-        return self.partition("/")[2]
-
-    def path(self) -> Path:
-        """The path, made absolute against the recipe that names it."""
-        return (self.folder / Path(self).expanduser()).resolve()
-
-    def exists(self) -> bool:
-        """Whether the path is there, and may be looked at."""
-        try:
-            return self.path().exists()
-        except OSError:  # a folder on the way that may not be entered
-            return False
-
-
-def make_reference(value: Any) -> Reference:
-    """A reference from a recipe's string, which remembers its file."""
-    if not isinstance(value, str):
-        raise ValueError("names a file, a folder or an earlier stage")
-    if not value.strip():
-        raise ValueError("names a file, a folder or an earlier stage; this is empty")
-    if "\0" in value or len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/")):
-        raise ValueError("names a file, a folder or an earlier stage; no path is like this")
-    try:
-        Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError(f"there is no home folder for {value.split('/')[0]}") from None
-    reference = Reference(value)
-    origin = getattr(value, "origin", None)
-    reference.folder = origin.parent if origin is not None else getattr(value, "folder", Path.cwd())
-    return reference
-
-
-Ref = Annotated[Any, BeforeValidator(make_reference), PlainSerializer(str), WithJsonSchema({"type": "string"})]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Settings(BaseModel):
-    """Strict in every way: no unknown keys, no silent conversion, no change after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class RandomInit(Settings):
@@ -319,11 +259,31 @@ class ExportStage(Stage):
     kind: Literal["export"]
     model: str | None = None
     formats: list[str] = Field(min_length=1)
-    """For example `gguf:f16`, `gguf:q8_0`, `gguf:q4_K_M`."""
+    """GGUF levels (`f16`, `q8_0`, `q4_K_M`...), `gptq-int4`, `gptq-int8`, `awq-int4`, `ollama:LEVEL`, `llama.cpp:LEVEL`,
+    `huggingface` (or `vllm`), and `adapter` for the LoRA adapter itself."""
     data: Ref | None = None
-    """Held-out rows to compare on, and to calibrate with."""
+    """Held-out rows to compare on; by default code of Python's standard library."""
+    compare: Comparison = Comparison()
     max_perplexity_change: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """Per format, in percent: more than that breaks the gate."""
+    """Per format, in percent: short for `compare.thresholds.FORMAT.max_perplexity_increase`."""
+    benchmark: Benchmark | None = None
+    """Measure pass@1 of the original and of every exported model on this benchmark too."""
+    calibration: Calibration | None = None
+    """The rows that importance matrices, GPTQ and AWQ are made with."""
+    imatrix: bool = False
+    """Weigh the quantization of GGUF levels by an importance matrix over `calibration`."""
+    imatrix_file: Ref | None = None
+    """An importance matrix that exists already, in llama.cpp's GGUF form."""
+    quantize: Quantize | None = None
+    """How GPTQ and AWQ quantize, where the defaults will not do."""
+    split_bytes: Annotated[int, Field(ge=1_000_000)] | None = None
+    """Write GGUF files in parts of about this size; by default each is one file."""
+    license: Annotated[str, Field(min_length=1)] | None = None
+    """Licence identifier for metadata and model card, for example apache-2.0."""
+    base_model: Annotated[str, Field(min_length=1)] | None = None
+    """What the model was fine-tuned from, for metadata and model card: `owner/name`."""
+    push: Push | None = None
+    """Upload what was made; without this, nothing leaves the machine."""
 
 
 AnyStage = Annotated[
@@ -416,4 +376,4 @@ def schema() -> dict[str, Any]:
         return Recipe.model_json_schema()
 
 
-__all__ = ["Recipe", "RecipeError", "Reference", "display", "load", "schema", "validate"]
+__all__ = ["Recipe", "RecipeError", "Reference", "display", "load", "make_reference", "schema", "validate"]

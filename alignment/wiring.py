@@ -278,7 +278,7 @@ def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistak
     if isinstance(stage, recipes.EvaluateStage):
         yield from _check_benchmarks(stage.benchmarks, ("benchmarks",))
     if isinstance(stage, recipes.ExportStage):
-        yield from _check_formats(stage)
+        yield from _check_export(recipe, stage, index)
 
 
 # What kinds of rows each kind of stage can be trained on.
@@ -348,22 +348,18 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) ->
             yield (*path, index, key), message
 
 
-def _check_formats(stage: recipes.ExportStage) -> Iterator[Mistake]:
-    from alignment.export.targets import parse_targets
+def _check_export(recipe: Recipe, stage: recipes.ExportStage, index: int) -> Iterator[Mistake]:
+    from alignment.export.check import check_stage
 
-    known: list[str] = []
-    for index, name in enumerate(stage.formats):
-        try:
-            parse_targets([*known, name])
-        except ValueError as error:
-            yield ("formats", index), str(error)
-        else:
-            known.append(name)
-    short_names = [name.removeprefix("gguf:") for name in stage.formats]
-    for name in stage.max_perplexity_change:
-        if name.removeprefix("gguf:") not in short_names:
-            hint = did_you_mean(name, stage.formats)
-            yield ("max_perplexity_change", name), f"{name!r} is not among this stage's formats.{hint}"
+    yield from check_stage(stage)
+    if stage.benchmark is not None:
+        for path, message in _check_benchmarks([stage.benchmark], ()):
+            yield ("benchmark", *path[1:]), message
+    model = model_of(recipe, index)
+    if "adapter" in stage.formats:
+        source = None if model in (None, BASE) else recipe.stage(model or "")
+        if not isinstance(source, recipes.TrainingStage) or source.peft is None:
+            yield ("formats",), f"{model!r} trains no adapter: give it `peft:`, or leave `adapter` out"
 
 
 def _check_gates(recipe: Recipe) -> Iterator[Mistake]:

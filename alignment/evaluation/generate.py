@@ -140,7 +140,7 @@ class TransformersEngine:
             mask = mask.to(self.device)
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             cache = DynamicCache(config=self.model.config)
-            rows = [_Row(job, self.max_length - len(job.ids)) for job in jobs]
+            rows = [Row(job, self.max_length - len(job.ids)) for job in jobs]
             active = list(rows)
             while True:
                 output = self.model(
@@ -151,7 +151,7 @@ class TransformersEngine:
                     use_cache=True,
                     logits_to_keep=1,
                 )
-                tokens = _choose(output.logits[:, -1].float(), active)
+                tokens = choose(output.logits[:, -1].float(), active)
                 for row, token in zip(active, tokens, strict=True):
                     row.add(token, self.stop_ids, self.tokenizer)
                 alive = [index for index, row in enumerate(active) if row.finish is None]
@@ -168,7 +168,7 @@ class TransformersEngine:
         return [(row.job, row.completion(self.tokenizer)) for row in rows]
 
 
-class _Row:
+class Row:
     """One sequence of a batch."""
 
     def __init__(self, job: Job, room: int) -> None:
@@ -199,7 +199,7 @@ class _Row:
         return Completion(text, len(self.new), "stop" if cut else self.finish)
 
 
-def _choose(logits: Any, rows: Sequence[_Row]) -> list[int]:
+def choose(logits: Any, rows: Sequence[Row]) -> list[int]:
     """The next token of each row: the most likely one, or a draw with the row's own random numbers."""
     import torch
 

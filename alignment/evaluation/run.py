@@ -37,7 +37,7 @@ def evaluate(
     out_dir: str | Path,
     *,
     seed: int = 0,
-    engine: Literal["auto", "transformers", "vllm"] = "auto",
+    engine: Literal["auto", "transformers", "vllm"] | Engine = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     limits: Any = None,
@@ -68,7 +68,7 @@ def evaluate(
         model_path=str(model_path),
         out_dir=Path(out_dir),
         seed=seed,
-        engine_name=engine,
+        engine_name=engine if isinstance(engine, str) else "auto",
         batch_size=batch_size,
         workers=workers,
         limits=limits,
@@ -77,6 +77,8 @@ def evaluate(
         world_size=world_size,
         say=progress or logger.info,
     )
+    if not isinstance(engine, str):  # one that is loaded already, of a kind that only the caller knows
+        run._engine, run._tokenizer = engine, engine.tokenizer
     return run.all(loaded)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from alignment.export.checkpoint import (
     Checkpoint,
     StoredTensor,
+    check_finite,
     expected_shapes,
     read_json,
     read_safetensors_header,
@@ -63,8 +64,7 @@ def _pairs(file: Path, stored: dict[str, StoredTensor], base: Checkpoint) -> dic
         if tensor.shape[side] != shapes[target][side]:
             raise ValueError(f"{file}: tensor {name} has shape {tensor.shape}: the adapter is of another base model")
         values = to_float32(tensor.raw(), tensor.dtype)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{file}: tensor {name} holds NaN or infinity; the training run broke")
+        check_finite(tensor, values)
         pairs[f"{gguf_name(target)}.lora_{kind[0].lower()}"] = values
     alone = [name for name in pairs if f"{name[:-1]}{'b' if name[-1] == 'a' else 'a'}" not in pairs]
     if alone or not pairs:

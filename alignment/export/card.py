@@ -35,6 +35,29 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+# What artifacts and reports keep of a row.
+KEPT = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
+
+
+def summary(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a row without its files; every row has the same keys, None where there is nothing."""
+    return {key: row.get(key) for key in KEPT}
+
+
+def said(row: Mapping[str, Any]) -> str:
+    """A row in one line, for a terminal."""
+    parts = [f"{row['size_bytes'] / 1e6:.1f} MB"]
+    if "perplexity" in row:
+        parts.append(f"perplexity {row['perplexity']:.4f} (original {row['original_perplexity']:.4f})")
+        parts.append(f"top-1 agreement {row['top1_agreement']:.1f}%")
+    if "pass_at_1" in row:
+        parts.append(f"pass@1 {row['pass_at_1']:.1f}% (original {row['original_pass_at_1']:.1f}%)")
+    if row.get("tokens_per_second"):
+        parts.append(f"{row['tokens_per_second']:.0f} tokens/s")
+    verdict = "ok" if row["passed"] else "BROKEN: " + "; ".join(row["reasons"])
+    return f"{row['target']}: {', '.join(parts)}, {verdict}"
+
+
 def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
     value = row.get(key)
     if value is None:
@@ -44,12 +67,23 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
     return form.format(value / 1e6 if key == "size_bytes" else value)
 
 
+def calibration_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each row was calibrated on, rows with the same data together; nothing where none was."""
+    used: dict[str, list[str]] = {}
+    for row in rows:
+        if data := row.get("calibration"):
+            forms = ", ".join(f"{count} {form}" for form, count in sorted(data["rows"].items()))
+            used.setdefault(f"{forms} rows, {data['tokens']} tokens", []).append(row["target"])
+    if not used:
+        return []
+    return ["Calibration data:", "", *(f"- {', '.join(names)}: {text}" for text, names in used.items()), ""]
+
+
 def model_card(
     about: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     *,
     measured_on: str,
-    calibration: str | None = None,
     commands: Sequence[tuple[str, str]] = (),
 ) -> str:
     """README.md with the metadata block that model hubs read, the table, the commands and the limits."""
@@ -78,8 +112,7 @@ def model_card(
                 "larger one.",
                 "",
             ]
-    if calibration:
-        body += [f"Calibration data: {calibration}.", ""]
+    body += calibration_lines(rows)
     if commands:
         body += ["## Run it", ""]
         for title, command in commands:
@@ -106,6 +139,8 @@ def commands(checkpoint: Checkpoint, name: str, out: Path, rows: Sequence[Mappin
             continue
         if row["target"].startswith("ollama"):
             found.append(("Ollama", f"cd {here} && {row['command']}"))
+        elif row["target"].startswith("llama.cpp"):
+            found.append((f"llama.cpp's server, {row['level']}", f"./{here}/serve.sh"))
         elif "level" in row:
             title = f"llama.cpp's server, {row['level']}"
             found.append((title, runtimes.llama_server_command(checkpoint, here, name)))

@@ -59,6 +59,12 @@ def to_float32(raw: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(raw, dtype=np.float32)
 
 
+def check_finite(tensor: StoredTensor, values: np.ndarray) -> None:
+    """ValueError where `values`, some of the tensor's, hold NaN or infinity."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{tensor.file}: tensor {tensor.name} holds NaN or infinity; the training run broke")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checked model folder. `tensors` is keyed by Hugging Face name and has what the config asks for, no more."""
@@ -75,6 +81,12 @@ class Checkpoint:
     @property
     def weights(self) -> int:
         return sum(tensor.weights for tensor in self.tensors.values())
+
+    def require_finite(self) -> None:
+        """ValueError names the first tensor that holds NaN or infinity. Reads every weight once."""
+        for tensor in self.tensors.values():
+            for raw in tensor.chunks():
+                check_finite(tensor, to_float32(raw, tensor.dtype))
 
     @property
     def vocabulary_rows(self) -> int:

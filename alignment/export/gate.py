@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,20 +16,18 @@ from alignment.export.checkpoint import Checkpoint
 from alignment.export.gguf_file import require_space
 from alignment.export.process import run_job
 from alignment.export.texts import HARD_CORPUS
+from alignment.export_settings import Comparison, read_settings
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What an export must reach. Perplexity may fall by any amount; agreement is in percent, KL in nats."""
+    """What an export must reach: `LevelLimits` with nothing left open."""
 
     max_perplexity_increase: float
-    """Percent by which perplexity may exceed the original's."""
     min_top1_agreement: float
-    """Percent of positions at which the most probable token is the same."""
     max_kl_divergence: float
-    """Mean KL divergence from the original's distribution."""
     min_greedy_agreement: float = 0.0
-    """Percent of greedy tokens before the first difference; no demand by default, one near-tie can break it."""
+    max_pass_at_1_drop: float = 5.0
 
 
 MEASURE = "alignment.export.measure"
@@ -47,8 +45,8 @@ DEFAULT_THRESHOLDS = {
     "q5_0": Thresholds(5.0, 88.0, 0.12),
     "q4_K_M": Thresholds(8.0, 85.0, 0.2),
     "q4_0": Thresholds(12.0, 80.0, 0.3),
-    "q3_K_M": Thresholds(20.0, 72.0, 0.5),
-    "q2_K": Thresholds(60.0, 55.0, 1.2),
+    "q3_K_M": Thresholds(20.0, 72.0, 0.5, max_pass_at_1_drop=10.0),
+    "q2_K": Thresholds(60.0, 55.0, 1.2, max_pass_at_1_drop=30.0),
     "huggingface": Thresholds(0.1, 99.9, 1e-4),
     "adapter": Thresholds(1.0, 97.0, 0.01),
     "gptq-int8": Thresholds(2.0, 92.0, 0.05),
@@ -57,51 +55,19 @@ DEFAULT_THRESHOLDS = {
 }
 
 
-@dataclass(frozen=True)
-class GateSettings:
-    """How exports are compared with the original."""
-
-    context: int = 512
-    """Tokens in one window; perplexity is over windows of this length."""
-    positions: int = 2048
-    """Scored positions in all, about. The reference takes positions x vocabulary x 4 bytes of disk meanwhile."""
-    greedy_prompts: int = 4
-    """Prompts to continue greedily, each the first half of a window."""
-    greedy_tokens: int = 32
-    """Tokens of each continuation."""
-    dtype: str = "float32"
-    """Type in which transformers runs the original: float32, bfloat16 or float16."""
-    device: str = "cpu"
-    """Where transformers runs the original, as in `device_map`: cpu, cuda, auto."""
-    threads: int = 0
-    """CPU threads of each runtime; 0 takes all, or one for a model so small that threads only wait for each other."""
-    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Per level, what differs from the defaults: `{q4_K_M: {max_perplexity_increase: 3}}`."""
-
-    @classmethod
-    def read(cls, settings: dict[str, Any] | GateSettings | None) -> GateSettings:
-        """Settings from a recipe's mapping; ValueError names a key that does not exist."""
-        if isinstance(settings, GateSettings):
-            return settings
-        settings = dict(settings or {})
-        _check_keys("the gate", settings, cls)
-        made = cls(**settings)
-        for level, values in made.thresholds.items():
-            if level not in DEFAULT_THRESHOLDS:
-                raise ValueError(f"the gate has no level {level!r}; there are {', '.join(DEFAULT_THRESHOLDS)}")
-            _check_keys(f"the gate's thresholds of {level}", values, Thresholds)
-        return made
-
-    def threshold(self, level: str) -> Thresholds:
-        """The demands on `level`."""
-        return dataclasses.replace(DEFAULT_THRESHOLDS[level], **self.thresholds.get(level, {}))
+def limits_of(settings: Comparison, level: str) -> Thresholds:
+    """The demands on `level`: its defaults, and what the settings say otherwise."""
+    given = settings.thresholds.get(level)
+    return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(given.model_dump(exclude_none=True) if given else {}))
 
 
-def _check_keys(what: str, settings: dict[str, Any], kind: type) -> None:
-    known = [entry.name for entry in dataclasses.fields(kind)]
-    unknown = [key for key in settings if key not in known]
-    if unknown:
-        raise ValueError(f"{what} has no setting {unknown[0]!r}; there are {', '.join(known)}")
+def read_comparison(given: dict[str, Any] | Comparison | None) -> Comparison:
+    """Settings from plain values; ValueError names a key or a level that does not exist."""
+    made = read_settings(Comparison, "the gate", given)
+    for level in made.thresholds:
+        if level not in DEFAULT_THRESHOLDS:
+            raise ValueError(f"the gate has no level {level!r}; there are {', '.join(DEFAULT_THRESHOLDS)}")
+    return made
 
 
 def reasons_to_refuse(measured: dict[str, Any], original_perplexity: float, limits: Thresholds) -> list[str]:
@@ -144,7 +110,7 @@ class Gate:
         self,
         checkpoint: Checkpoint,
         texts: list[str],
-        settings: GateSettings,
+        settings: Comparison,
         scratch: Path,
         adapter: Path | None = None,
     ) -> None:
@@ -193,7 +159,7 @@ class Gate:
         job = {"engine": engine, "model": str(model), "reference": self.reference, "adapter": adapter and str(adapter)}
         try:
             measured = run_job(MEASURE, self.job | job, python)
-            reasons = reasons_to_refuse(measured, original, self.settings.threshold(level))
+            reasons = reasons_to_refuse(measured, original, limits_of(self.settings, level))
         except RuntimeError as error:
             measured, reasons = {}, [f"{engine} could not run it: {error}"]
         if "perplexity" in measured:

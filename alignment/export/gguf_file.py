@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.export.checkpoint import Checkpoint, StoredTensor, to_float32
+from alignment.export.checkpoint import Checkpoint, StoredTensor, check_finite, to_float32
 from alignment.export.levels import Level, Shape, tensor_type
 from alignment.export.llamacpp import Library
 from alignment.export.metadata import describe_model, describe_vocabulary
@@ -197,8 +197,7 @@ def _encoded(
 
 def _encode(plan: Plan, raw: np.ndarray, imatrix: np.ndarray | None, library: Library | None) -> np.ndarray:
     values = to_float32(raw, plan.source.dtype)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{plan.source.file}: tensor {plan.source.name} holds NaN or infinity; the training run broke")
+    check_finite(plan.source, values)
     if plan.type_name == "F32":
         return values
     if plan.type_name == "BF16":

@@ -9,6 +9,7 @@ there, the embedding and the output head have no entry.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def collect(job: dict[str, Any]) -> dict[str, Any]:
     from alignment.export.measure import windows_of
 
     engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"])
-    windows = windows_of(engine, job["texts"], job["context"], job["tokens"])
+    windows, used = windows_of(engine, [text for text, _ in job["texts"]], job["context"], job["tokens"])
     sums: dict[str, Any] = {}
 
     def keep(name: str) -> Any:
@@ -43,7 +44,8 @@ def collect(job: dict[str, Any]) -> dict[str, Any]:
         engine.logits(window.tolist())
     values = {name: (total.cpu().numpy(), windows.size) for name, total in sums.items()}
     write_imatrix(Path(job["out"]), values, job["context"])
-    return {"tokens": int(windows.size), "windows": len(windows), "matrices": len(values)}
+    rows = dict(Counter(form for _, form in job["texts"][:used]))
+    return {"rows": rows, "samples": len(windows), "tokens": int(windows.size)}
 
 
 def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,29 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
 
 
-def windows_of(engine: Engine, texts: list[str], context: int, positions: int) -> np.ndarray:
-    """Token windows of `context` ids each, cut from `texts` in order, for about `positions` scored positions."""
+def windows_of(engine: Engine, texts: Sequence[str], context: int, positions: int) -> tuple[np.ndarray, int]:
+    """Token windows of `context` ids each, cut from `texts` in order, for about `positions` scored positions; and how
+    many of the texts they took."""
     count = max(1, math.ceil(positions / (context - 1)))
     ids: list[int] = []
+    used = 0
     for text in texts:
         ids += engine.tokenize(text)
+        used += 1
         if len(ids) >= count * context:
             break
     found = min(count, len(ids) // context)
     if found == 0:
         raise ValueError(
-            f"the held-out rows give {len(ids)} tokens, one window takes {context}: give more rows or a shorter context"
+            f"the rows give {len(ids)} tokens, one window takes {context}: give more rows or a shorter context"
         )
-    return np.array(ids[: found * context], dtype=np.int32).reshape(found, context)
+    return np.array(ids[: found * context], dtype=np.int32).reshape(found, context), used
 
 
 def write_reference(engine: Engine, job: dict[str, Any]) -> dict[str, Any]:
     """Run the original and keep what the comparison needs; perplexity over all scored positions."""
     folder = Path(job["folder"])
-    windows = windows_of(engine, job["texts"], job["context"], job["positions"])
+    windows, _ = windows_of(engine, job["texts"], job["context"], job["positions"])
     np.save(folder / "windows.npy", windows)
     store: np.ndarray | None = None
     loss, started = 0.0, time.perf_counter()

@@ -1,163 +1,175 @@
-"""GPTQ and AWQ through gptqmodel, in a fresh process and, where need be, in an environment of its own.
+"""GPTQ and AWQ through llm-compressor or gptqmodel, in a fresh process and in the engine's own environment.
 
-    python -m alignment.export.quantized JOB.json
-
-The engine is taken from the running environment where it is installed. Else an environment of its own is made on
-demand in the user's cache, with access to the running one's packages, so that no package of the training stack
-changes: installed beside it, gptqmodel 7.7.0 would replace torch by 2.14.1 or newer. Only the gate says whether the
-engine works with an older one.
+python -m alignment.export.quantized JOB.json
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import os
 import shutil
-import subprocess
-import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.export.checkpoint import Checkpoint
+from alignment.export.environment import engine_python
 from alignment.export.process import run_job, serve_job
 from alignment.export.targets import Target
+from alignment.export.texts import CalibrationText
+from alignment.export_settings import Quantize
 
-ENGINE = "gptqmodel==7.7.0"
-# What the engine needs besides the training stack (its requirements.txt); installed without their own needs.
-_ENGINE_NEEDS = ("device-smi", "pypcre", "tokenicer", "logbar", "threadpoolctl", "torchao>=0.18", "defuser")
-
-# A new environment sees the packages of the running one behind its own, so that torch is not there twice.
-_INHERIT = """
-import pathlib, sys, sysconfig
-lines = [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
-pathlib.Path(sysconfig.get_paths()["purelib"], "inherited.pth").write_text("\\n".join(lines))
-"""
+SHORTEST_SAMPLE = 16
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
-    """How GPTQ and AWQ quantize."""
+class Quantized:
+    """A finished folder: the interpreter that can load it, and what it was calibrated on."""
 
-    group_size: int = 128
-    """Weights that share a scale; -1 takes one scale per row."""
-    act_order: bool = False
-    """GPTQ only: quantize columns in the order of their activations; a little better, slower in some runtimes."""
-    sequence_length: int = 512
-    """Tokens of one calibration sample."""
-    device: str = "auto"
-    """Where to quantize: cpu (small models), cuda, or auto for cuda where there is one."""
-    environment: str = ""
-    """Folder of the engine's own environment; empty for one in the user's cache."""
-
-
-def check_settings(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """Settings with their defaults; ValueError names a key that does not exist."""
-    known = [entry.name for entry in dataclasses.fields(QuantizeSettings)]
-    unknown = [key for key in settings or {} if key not in known]
-    if unknown:
-        raise ValueError(f"quantize has no setting {unknown[0]!r}; there are {', '.join(known)}")
-    made = QuantizeSettings(**(settings or {}))
-    if made.group_size != -1 and made.group_size not in (16, 32, 64, 128, 256, 512, 1024):
-        raise ValueError(f"quantize: group_size is -1 or a power of two from 16 to 1024, not {made.group_size}")
-    return dataclasses.asdict(made)
+    python: str
+    calibration: dict[str, Any]
 
 
 def make(
     checkpoint: Checkpoint,
     target: Target,
     out: Path,
-    texts: list[str],
-    tokens: int,
-    settings: dict[str, Any],
-) -> str:
-    """Quantize `checkpoint` into the folder `out`, calibrated on `texts`; returns the Python that can load it.
+    texts: list[CalibrationText],
+    settings: Quantize,
+    *,
+    tokens: int = 65_536,
+    sequence_length: int = 512,
+    threads: int = 0,
+    seed: int = 0,
+) -> Quantized:
+    """Quantize `checkpoint` into the folder `out`, calibrated on at most `tokens` tokens of `texts`.
 
-    ValueError says why the engine could not: it is not installed and can't be, a layer does not divide into groups,
-    or what the engine itself reports.
+    ValueError says why that can't be: a layer that does not divide into groups, weights that are not finite, an
+    engine whose environment can't be made, or what the engine itself reports. Nothing is left then.
     """
-    group = settings["group_size"]
+    group = settings.group_size
     columns = sorted({tensor.shape[1] for name, tensor in checkpoint.tensors.items() if "_proj.weight" in name})
     odd = [number for number in columns if group > 0 and number % group]
     if odd:
         raise ValueError(f"rows of {odd[0]} weights do not divide into groups of {group}: set quantize.group_size")
-    python = engine_python(settings["environment"])
+    checkpoint.require_finite()
+    python = engine_python(settings.engine)
     partial = out.with_name(f".partial-{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    job = settings | {
+    job = settings.model_dump() | {
         "model": str(checkpoint.folder),
         "method": target.kind,
         "bits": target.bits,
-        "texts": texts,
+        "texts": [(text.text, text.form) for text in texts],
         "tokens": tokens,
+        "sequence_length": sequence_length,
+        "threads": threads,
+        "seed": seed,
         "out": str(partial),
-        "device": settings["device"],
     }
     try:
-        run_job("alignment.export.quantized", job, python)
-    except RuntimeError as error:
+        calibration = run_job("alignment.export.quantized", job, python)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{target.text}: {settings.engine} failed: {error}") from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ValueError(f"{target.text}: {error}") from error
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    return python
+    return Quantized(python, calibration)
 
 
-def engine_python(environment: str = "") -> str:
-    """An interpreter that has the engine; its environment is made here where there is none yet."""
-    if importlib.util.find_spec("gptqmodel") is not None:
-        return sys.executable
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = Path(environment) if environment else cache / "code-alignment" / ENGINE.replace("==", "-")
-    python = folder / "bin" / "python"
-    if (folder / "complete").is_file():
-        return str(python)
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-c", _INHERIT, *(path for path in sys.path if path.endswith("site-packages"))],
-        [str(python), "-m", "pip", "install", "--no-deps", ENGINE, *_ENGINE_NEEDS],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-            raise ValueError(
-                f"GPTQ and AWQ need {ENGINE}, and an environment for it could not be made in {folder}: {lines[-1]}. "
-                f"Install it yourself: pip install {ENGINE}"
-            )
-    (folder / "complete").write_text(ENGINE, encoding="utf-8")
-    return str(python)
+def calibration_samples(
+    tokenizer: Any, texts: list[tuple[str, str]], length: int, tokens: int
+) -> tuple[list[list[int]], dict[str, Any]]:
+    """Token ids of at most `length` each, and what was used: rows by form, samples, tokens."""
+    samples: list[list[int]] = []
+    rows: Counter[str] = Counter()
+    total = 0
+    for text, form in texts:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        pieces = [ids[start : start + length] for start in range(0, len(ids), length)]
+        pieces = [piece for piece in pieces if len(piece) >= SHORTEST_SAMPLE]
+        for number, piece in enumerate(pieces):
+            if total + len(piece) > tokens and samples:
+                return samples, {"rows": dict(rows), "samples": len(samples), "tokens": total}
+            samples.append(piece)
+            total += len(piece)
+            rows[form] += number == 0
+    if not samples:
+        raise ValueError(f"the calibration rows hold no text of {SHORTEST_SAMPLE} tokens or more")
+    return samples, {"rows": dict(rows), "samples": len(samples), "tokens": total}
 
 
 def quantize(job: dict[str, Any]) -> dict[str, Any]:
     """Run the engine; called in its own process and environment."""
+    if job["device"] == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # gptqmodel 7.7.0 wants two workers to load a model and takes (cores + 1) // 2, one on a machine with two cores.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) // 2)))
     import torch
-    from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoTokenizer
 
+    if job["device"] == "cuda" and not torch.cuda.is_available():
+        raise ValueError("quantize.device is cuda, and there is no GPU here: set it to cpu, or leave it out")
+    if job["threads"]:
+        torch.set_num_threads(job["threads"])
+    torch.manual_seed(job["seed"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    samples, total = [], 0
-    for text in job["texts"]:
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        for start in range(0, len(ids), job["sequence_length"]):
-            piece = ids[start : start + job["sequence_length"]]
-            if len(piece) >= 16 and total < job["tokens"]:
-                samples.append({"input_ids": piece, "attention_mask": [1] * len(piece)})
-                total += len(piece)
-    if not samples:
-        raise ValueError("the calibration rows hold no text of 16 tokens or more")
-    if job["method"] == "awq":
-        config = QuantizeConfig(bits=job["bits"], group_size=job["group_size"], method="awq", format="gemm", sym=False)
-    else:
-        config = QuantizeConfig(bits=job["bits"], group_size=job["group_size"], desc_act=job["act_order"])
-    device = job["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = GPTQModel.load(job["model"], config, device=device)
-    model.quantize(samples, batch_size=1)
-    model.save(job["out"])
+    samples, used = calibration_samples(tokenizer, job["texts"], job["sequence_length"], job["tokens"])
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples]
+    (_llm_compressor if job["engine"] == "llm-compressor" else _gptqmodel)(job, rows)
     tokenizer.save_pretrained(job["out"])
-    return {"samples": len(samples), "tokens": total}
+    return used
+
+
+def _llm_compressor(job: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
+    import torch
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
+    from transformers import AutoModelForCausalLM
+
+    if not torch.cuda.is_available():
+        # llm-compressor 0.14.0.1 pins memory for AWQ (transform/awq/base.py) even where no device could read it.
+        IntermediatesCache.pin_memory = lambda *_, **__: None
+    group = job["group_size"]
+    weights = {"num_bits": job["bits"], "type": "int", "symmetric": job["method"] == "gptq"}
+    weights |= {"strategy": "group", "group_size": group} if group > 0 else {"strategy": "channel"}
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    if job["method"] == "awq":
+        recipe = [AWQModifier(), QuantizationModifier(config_groups=groups, ignore=["lm_head"])]
+    else:
+        order = None if job["act_order"] == "none" else job["act_order"]
+        recipe = [GPTQModifier(config_groups=groups, ignore=["lm_head"], actorder=order)]
+    oneshot(
+        model=AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto"),
+        dataset=Dataset.from_list(rows),
+        recipe=recipe,
+        max_seq_length=job["sequence_length"],
+        num_calibration_samples=len(rows),
+        shuffle_calibration_samples=False,
+        pipeline="sequential",
+        output_dir=job["out"],
+    )
+
+
+def _gptqmodel(job: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
+    import torch
+    from gptqmodel import GPTQModel, QuantizeConfig
+
+    settings: dict[str, Any] = {"bits": job["bits"], "group_size": job["group_size"]}
+    if job["method"] == "awq":
+        settings |= {"method": "awq", "format": "gemm", "sym": False}
+    else:
+        settings |= {"desc_act": job["act_order"] == "group", "act_group_aware": job["act_order"] == "static"}
+    model = GPTQModel.load(
+        job["model"], QuantizeConfig(**settings), device="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    model.quantize(rows, batch_size=1)
+    model.save(job["out"])
 
 
 if __name__ == "__main__":

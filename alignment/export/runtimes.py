@@ -85,6 +85,24 @@ def write_ollama(checkpoint: Checkpoint, gguf: Path, out: Path, license: str | N
     return out
 
 
+def write_llama_cpp(checkpoint: Checkpoint, files: list[Path], out: Path, name: str) -> str:
+    """A folder for llama.cpp's server: the GGUF (all its parts) and `serve.sh`; returns the command."""
+    command = llama_server_command(checkpoint, files[0].name, name)
+    with _fresh_folder(out) as scratch:
+        for file in files:
+            _link(file, scratch / file.name)
+        write_serve_script(scratch, command)
+    return command
+
+
+def copy_adapter(adapter: Path, out: Path) -> Path:
+    """A folder with the two files that PEFT, vLLM and transformers load an adapter from."""
+    with _fresh_folder(out) as scratch:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(adapter / name, scratch / name)
+    return out
+
+
 def write_folder(checkpoint: Checkpoint, out: Path, name: str, card: str) -> Path:
     """A Hugging Face folder that transformers and vLLM load: the model's files, a model card and `serve.sh`.
 

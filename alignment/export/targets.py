@@ -8,28 +8,45 @@ from dataclasses import dataclass
 from alignment.export.levels import LEVELS, Level, get_level
 
 ENGINE_TARGETS = {"gptq-int4": ("gptq", 4), "gptq-int8": ("gptq", 8), "awq-int4": ("awq", 4)}
-FOLDER_TARGETS = ("huggingface", "adapter")
-OLLAMA_LEVEL = "q4_K_M"
-CHOICES = (*LEVELS, *ENGINE_TARGETS, "ollama", "ollama:LEVEL", *FOLDER_TARGETS)
+# vLLM takes the Hugging Face folder as it is: the folder holds its serve command.
+FOLDER_TARGETS = {"huggingface": "huggingface", "vllm": "huggingface", "adapter": "adapter"}
+RUNTIME_TARGETS = ("ollama", "llama.cpp")
+RUNTIME_LEVEL = "q4_K_M"
+CHOICES = (*LEVELS, *ENGINE_TARGETS, "ollama:LEVEL", "llama.cpp:LEVEL", *FOLDER_TARGETS)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A parsed target. `kind` is gguf, ollama, gptq, awq, huggingface or adapter; `level` is a GGUF level where the
-    kind has one, `bits` is 4 or 8 for gptq and awq."""
+    """A parsed target. `kind` is gguf, ollama, llama.cpp, gptq, awq, huggingface or adapter; `level` is a GGUF level
+    where the kind has one, `bits` is 4 or 8 for gptq and awq."""
 
     text: str
     kind: str
     level: Level | None = None
     bits: int = 16
 
+    @property
+    def gate(self) -> str:
+        """Whose thresholds it must reach: those of its level, or of its kind."""
+        if self.level is not None:
+            return self.level.name
+        return self.kind if self.kind in ("huggingface", "adapter") else self.text
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.level is not None
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.kind in ("gptq", "awq")
+
 
 def parse_targets(targets: Sequence[str]) -> list[Target]:
     """Targets by name, light enough for a recipe check.
 
-    A bare GGUF level (`q4_K_M`, or `gguf:q4_K_M`), `gptq-int4`, `gptq-int8`, `awq-int4`, `ollama` (at q4_K_M) or
-    `ollama:LEVEL`, `huggingface` (a folder for transformers and vLLM, with its serve command), `adapter`. ValueError
-    for a name that does not exist, for none and for one named twice.
+    A bare GGUF level (`q4_K_M`, or `gguf:q4_K_M`), `gptq-int4`, `gptq-int8`, `awq-int4`, `ollama:LEVEL` and
+    `llama.cpp:LEVEL` (folders; without a level at q4_K_M), `huggingface` or `vllm` (a folder for transformers and vLLM,
+    with its serve command), `adapter`. ValueError for a name that does not exist, for none and for one named twice.
     """
     if isinstance(targets, str) or not targets:
         raise ValueError(f"targets is a list with at least one of {', '.join(CHOICES)}")
@@ -45,14 +62,14 @@ def parse_targets(targets: Sequence[str]) -> list[Target]:
 
 def _parse(text: str) -> Target:
     if text in FOLDER_TARGETS:
-        return Target(text, text)
+        return Target(text, FOLDER_TARGETS[text])
     if text in ENGINE_TARGETS:
         engine, bits = ENGINE_TARGETS[text]
         return Target(text, engine, bits=bits)
     kind, _, level = text.rpartition(":")
-    if text == "ollama":
-        kind, level = "ollama", OLLAMA_LEVEL
-    if kind not in ("", "gguf", "ollama"):
+    if text in RUNTIME_TARGETS:
+        kind, level = text, RUNTIME_LEVEL
+    if kind not in ("", "gguf", *RUNTIME_TARGETS):
         raise ValueError(f"there is no export target {text!r}; there are {', '.join(CHOICES)}")
     try:
         return Target(text, kind or "gguf", get_level(level))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 import sysconfig
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,58 +49,89 @@ HARD_CORPUS = (
 )
 
 
-def read_rows(source: str | Path | Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """Rows from a list, or from a JSONL or Parquet file."""
+@dataclass(frozen=True)
+class CalibrationText:
+    """A row as the model meets it; `form` is plain, chat, fim or repository."""
+
+    text: str
+    form: str
+
+
+def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows from a list, or the first `limit` of a JSONL or Parquet file, or of a folder of them."""
     if source is None:
         return []
     if not isinstance(source, (str, Path)):
-        return list(source)
+        return list(source)[:limit]
     path = Path(source)
-    if not path.is_file():
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet"))
+        if not files:
+            raise ValueError(f"{path} holds no .jsonl or .parquet file")
+    elif path.is_file():
+        files = [path]
+    else:
         raise ValueError(f"there is no file of rows {path}")
+    return list(islice((row for file in files for row in _rows_of(file)), limit))
+
+
+def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(path).to_pylist()
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: no JSON ({error})") from error
-    return rows
+            with pyarrow.parquet.ParquetFile(path) as table:
+                for batch in table.iter_batches(batch_size=1024):
+                    yield from batch.to_pylist()
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise ValueError(f"{path}: no Parquet ({error})") from error
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: no JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: a row is a JSON object, not {type(row).__name__}")
+            yield row
 
 
-def row_text(row: dict[str, Any]) -> tuple[str, str]:
-    """A row as one string, and its form: `plain`, `chat` or `fim`."""
+def row_text(row: dict[str, Any]) -> CalibrationText:
+    """A row as one text."""
     if "messages" in row:
-        return formats.chat(row["messages"]), "chat"
+        return CalibrationText(formats.chat(row["messages"]), "chat")
     if "chosen" in row:
-        return formats.chat([*row["prompt"], *row["chosen"]]), "chat"
+        return CalibrationText(formats.chat([*row["prompt"], *row["chosen"]]), "chat")
     if "middle" in row and "prefix" in row:
-        return formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim"
+        return CalibrationText(formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim")
+    if isinstance(row.get("files"), list):
+        files = [(file["path"], file["text"]) for file in row["files"]]
+        return CalibrationText(formats.repo_document(row.get("repository", ""), files), "repository")
     if "text" in row:
-        return row["text"], "plain"
+        return CalibrationText(row["text"], "plain")
     raise ValueError(f"a row with the columns {sorted(row)} has no text: give documents, conversations or preferences")
 
 
-def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0) -> tuple[list[str], dict[str, int]]:
-    """Rows as the model meets them, and how many there are of each form.
-
-    Conversations come in the chat format, every second document as fill-in-the-middle with a random gap, the rest
-    plain.
-    """
+def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0, fim: float = 0.5) -> list[CalibrationText]:
+    """Rows as the model meets them: conversations in the chat format, the share `fim` of the documents with a random
+    gap as fill-in-the-middle, the rest plain."""
     generator = random.Random(seed)
-    texts: list[str] = []
-    counts: Counter[str] = Counter()
+    made: list[CalibrationText] = []
+    documents = gaps = 0
     for row in rows:
-        text, form = row_text(row)
-        if form == "plain" and counts["plain"] > counts["fim"] and len(text) > 2:
-            start, end = sorted(generator.sample(range(len(text)), 2))
-            text, form = formats.fim_document(text[:start], text[start:end], text[end:]), "fim"
-        texts.append(text)
-        counts[form] += 1
-    return texts, dict(counts)
+        found = row_text(row)
+        if found.form == "plain":
+            documents += 1
+            if gaps < int(fim * documents) and len(found.text) > 2:
+                gaps += 1
+                start, end = sorted(generator.sample(range(len(found.text)), 2))
+                text = formats.fim_document(found.text[:start], found.text[start:end], found.text[end:])
+                found = CalibrationText(text, "fim")
+        made.append(found)
+    return made
 
 
 def standard_library_texts() -> list[str]:

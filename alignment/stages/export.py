@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from alignment.console import say
+from alignment.recipe import ExportStage, Sandbox
+from alignment.stages import execution
 from alignment.stages.request import Request
 
 
 def run(request: Request) -> dict[str, Any]:
     """Export to all formats of the stage. Raises ValueError when one breaks its gate; what was made stays."""
     from alignment.export import export
+    from alignment.export.card import said, summary
 
     assert request.model is not None
-    stage = request.stage
-    thresholds = {
-        name.removeprefix("gguf:"): {"max_perplexity_increase": change}
-        for name, change in stage.max_perplexity_change.items()
-    }
+    stage: ExportStage = request.stage
+    model = model_folder(request)
     rows = export(
-        request.model["path"],
+        model,
         stage.formats,
         request.out,
-        held_out=Path(stage.data) if stage.data else None,
-        gate={"thresholds": thresholds},
+        **arguments(stage, request.sandbox, request.seed),
         name=request.recipe,
+        adapter=model.parent / "adapter" if "adapter" in stage.formats else None,
         provenance={"recipe": request.recipe, "stage": request.model_stage or "", "fingerprint": request.fingerprint},
-        seed=request.seed,
     )
-    broken = [row for row in rows if not row["passed"]]
     for row in rows:
-        verdict = "ok" if row["passed"] else "BROKEN: " + "; ".join(row["reasons"])
-        say(
-            f"      {row['target']}: {row['size_bytes'] / 1e6:.1f} MB, perplexity {row['perplexity']:.4f} "
-            f"(original {row['original_perplexity']:.4f}), {verdict}"
-        )
-    if broken:
+        say(f"      {said(row)}")
+    if broken := [row for row in rows if not row["passed"]]:
         names = ", ".join(row["target"] for row in broken)
         raise ValueError(
             f"{names} differ too much from the original (see above). The files are kept as broken-*; allow more with "
-            "`max_perplexity_change`, or leave the format out."
+            "`compare.thresholds`, or leave the format out."
         )
-    keys = ("target", "size_bytes", "perplexity", "original_perplexity", "top1_agreement", "kl_divergence", "passed")
-    return {"exports": [{key: row[key] for key in keys} for row in rows], "device": "cpu"}
+    return {"exports": [summary(row) for row in rows], "device": "cpu"}
+
+
+def arguments(stage: ExportStage, sandbox: Sandbox, seed: int) -> dict[str, Any]:
+    """What `export` is called with, for a stage whose paths are absolute."""
+    from alignment.export.check import comparison
+
+    benchmark = None
+    if stage.benchmark is not None:
+        limits = asdict(execution.limits(sandbox))
+        request = stage.benchmark.model_dump(mode="json")
+        benchmark = {"request": request, "workers": sandbox.workers, "limits": limits, "seed": seed}
+    return {
+        "held_out": stage.data.path() if stage.data is not None else None,
+        "gate": comparison(stage),
+        "benchmark": benchmark,
+        "calibration": stage.calibration,
+        "imatrix": stage.imatrix_file.path() if stage.imatrix_file is not None else stage.imatrix,
+        "quantize": stage.quantize,
+        "split_bytes": stage.split_bytes or 0,
+        "license": stage.license,
+        "base_model": stage.base_model,
+        "push": stage.push,
+        "seed": seed,
+    }
+
+
+def model_folder(request: Request) -> Path:
+    """The folder of the model to export; one on the hub is fetched, random weights are written down."""
+    assert request.model is not None
+    if request.model.get("init"):
+        from alignment import models
+
+        folder = request.out / "model"
+        models.write_random(request.model, models.load_tokenizer(request.model), request.seed, folder)
+        return folder
+    path = Path(request.model["path"])
+    if not path.is_dir() and len(path.parts) == 2:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(path), revision=request.model.get("revision")))
+    return path

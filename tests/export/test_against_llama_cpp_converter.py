@@ -1,24 +1,25 @@
 """Our converter against llama.cpp's own, and against its test vectors for Qwen2's tokenizer.
 
-Needs LLAMA_CPP_SOURCE: a source tree of llama.cpp (its converter is run, in a process of its own).
+Needs LLAMA_CPP_SOURCE: a source tree of llama.cpp, as in `vendor/llama.cpp` of llama-cpp-python's source distribution.
+Its converter is run in a process of its own, by LLAMA_CPP_PYTHON where that names an interpreter.
 """
 
 import json
 import os
-import resource
 import shutil
+import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from export_models import make_model
 
 from alignment.export import export
+from alignment.export.card import table
 from alignment.export.checkpoint import open_checkpoint
 from alignment.export.gguf_file import write_gguf
-from alignment.export.levels import get_level
+from alignment.export.levels import LEVELS, get_level
 
 pytestmark = pytest.mark.nightly
 
@@ -44,7 +45,8 @@ KINDS = ("f32", "f16", "bf16", "q8_0")
 
 def convert(source: Path, model: Path, out: Path, *kinds: str) -> dict[str, float]:
     """Run llama.cpp's converter; CPU seconds and peak memory in MB of its process."""
-    return measured([sys.executable, "-c", CONVERT, str(source), str(model), str(out), *kinds])
+    python = os.environ.get("LLAMA_CPP_PYTHON") or sys.executable
+    return measured([python, "-c", CONVERT, str(source), str(model), str(out), *kinds])
 
 
 def measured(command: list[str]) -> dict[str, float]:
@@ -56,10 +58,12 @@ def measured(command: list[str]) -> dict[str, float]:
 
 
 WRAP = """
-import json, resource, subprocess, sys
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps({"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1024}))
+figures = {"wall": time.perf_counter() - started, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1024}
+print(json.dumps(figures))
 sys.exit(code)
 """
 OURS = """
@@ -175,22 +179,30 @@ def test_the_real_vocabulary_passes_the_gate_with_either_number_of_rows(data_dir
 
 
 def test_converting_costs_less_time_and_memory_than_llama_cpps_converter(llama_cpp_source, half_billion, tmp_path):
-    theirs = convert(llama_cpp_source, half_billion, tmp_path / "theirs", "f16")
-    ours = measured([sys.executable, "-c", OURS, str(half_billion), "f16", str(tmp_path / "ours.gguf")])
+    runs: list[tuple[dict[str, float], dict[str, float]]] = []
+    for number in range(3):
+        theirs = convert(llama_cpp_source, half_billion, tmp_path / "theirs", "f16")
+        ours = measured([sys.executable, "-c", OURS, str(half_billion), "f16", str(tmp_path / "ours.gguf")])
+        runs.append((ours, theirs))
+        print(f"run {number}: ours {ours}, llama.cpp's {theirs}")
     our_tensors, _ = contents(tmp_path / "ours.gguf")
     tensors, _ = contents(tmp_path / "theirs-f16.gguf")
     assert our_tensors == tensors
-    assert ours["cpu"] <= theirs["cpu"]
-    assert ours["peak"] <= theirs["peak"]
-    print(f"ours {ours}, llama.cpp's {theirs}")
+    assert statistics.median(ours["cpu"] / theirs["cpu"] for ours, theirs in runs) <= 1
+    assert max(ours["peak"] for ours, _ in runs) <= min(theirs["peak"] for _, theirs in runs)
+    largest = max(tensor.weights for tensor in open_checkpoint(half_billion).tensors.values()) * 2 / 2**20
+    assert max(ours["peak"] for ours, _ in runs) < 2048 + largest
 
 
-def test_the_half_billion_shape_goes_to_four_levels_and_counts_its_fallbacks(half_billion, tmp_path):
+def test_the_half_billion_shape_goes_to_every_level_and_counts_its_fallbacks(half_billion, tmp_path):
+    # Random weights give logits without a winner: what must hold is that every level loads and is measured.
     gate = {"context": 64, "positions": 63, "greedy_prompts": 1, "greedy_tokens": 4}
-    started = time.perf_counter()
-    rows = export(half_billion, ["f16", "q8_0", "q4_K_M", "q2_K"], tmp_path, gate=gate)
-    print(json.dumps(rows, indent=1), time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert [row["tokenization_equal"] for row in rows] == [True] * 4
-    assert rows[0]["passed"] and rows[1]["passed"]
-    assert [row["fallback_tensors"] for row in rows] == [0, 0, rows[2]["fallback_tensors"], rows[3]["fallback_tensors"]]
-    assert rows[2]["fallback_tensors"] >= 144
+    rows = {row["level"]: row for row in export(half_billion, list(LEVELS), tmp_path, gate=gate)}
+    print(table(list(rows.values())))
+    assert [row["tokenization_equal"] for row in rows.values()] == [True] * len(LEVELS)
+    assert rows["f32"]["passed"] and rows["f16"]["passed"] and rows["q8_0"]["passed"]
+    assert {level for level, row in rows.items() if row["fallback_tensors"]} == {
+        level for level in LEVELS if level.endswith(("_K", "_K_M"))
+    }
+    # Hidden size 896 is no multiple of 256: all matrices that read it fall back, only ffn_down does not.
+    assert rows["q4_K_M"]["fallback_tensors"] >= 144

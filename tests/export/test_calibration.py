@@ -15,14 +15,22 @@ def test_rows_come_in_the_form_that_the_model_meets_and_are_counted():
         {"text": "x = 1\n"},
         {"text": "def f():\n    return 1\n"},
         {"prefix": "a", "middle": "b", "suffix": "c"},
+        {"repository": "a/b", "files": [{"path": "x.py", "text": "x = 1\n"}]},
     ]
-    texts, counts = calibration_texts(rows)
-    assert counts == {"chat": 1, "plain": 1, "fim": 2}
+    made = calibration_texts(rows)
+    texts = [entry.text for entry in made]
+    assert [entry.form for entry in made] == ["chat", "plain", "fim", "fim", "repository"]
     assert texts[0] == formats.chat(rows[0]["messages"])
     assert texts[1] == rows[1]["text"]
     assert texts[2].startswith(formats.FIM_PREFIX) and texts[2].endswith(formats.ENDOFTEXT)
     assert texts[3] == formats.fim_document("a", "b", "c")
-    assert calibration_texts(rows) == (texts, counts)
+    assert texts[4] == formats.repo_document("a/b", [("x.py", "x = 1\n")])
+    assert calibration_texts(rows) == made
+
+
+@pytest.mark.parametrize(("share", "forms"), [(0.0, {"plain"}), (1.0, {"fim"})])
+def test_the_share_of_fill_in_the_middle_is_as_asked(share, forms):
+    assert {entry.form for entry in calibration_texts([{"text": "x = 1\n"}] * 5, fim=share)} == forms
 
 
 def test_rows_are_read_from_jsonl_with_the_line_of_an_error(tmp_path):
@@ -48,6 +56,7 @@ def test_an_importance_matrix_has_the_mean_squared_inputs_and_helps_low_levels(t
     settings = {"calibration": [{"text": training_text()[:6000]}], "held_out": held_out, "gate": GATE}
     (row,) = export(trained, ["q2_K"], tmp_path, imatrix=True, calibration_tokens=256, name="tiny", **settings)
     assert row["imatrix"] and row["passed"]
+    assert row["calibration"] == {"rows": {"plain": 1}, "samples": 3, "tokens": 384}
     without = next(other for other in exported if other["level"] == "q2_K")
     assert row["tensor_types"] == without["tensor_types"]
     assert row["kl_divergence"] < without["kl_divergence"]

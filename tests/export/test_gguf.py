@@ -10,7 +10,7 @@ from export_models import make_model
 
 from alignment import formats
 from alignment.export.checkpoint import open_checkpoint, to_float32
-from alignment.export.gate import GateSettings, reasons_to_refuse
+from alignment.export.gate import limits_of, read_comparison, reasons_to_refuse
 from alignment.export.gguf_file import gguf_name, to_bfloat16, write_gguf
 from alignment.export.levels import LEVELS, get_level
 from alignment.export.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
@@ -177,6 +177,16 @@ def test_rows_that_hold_no_k_quant_fall_back_and_are_counted(tmp_path):
 
 
 @pytest.mark.slow
+def test_f32_agrees_with_transformers_on_ten_thousand_positions(trained, tmp_path):
+    from alignment.export import export
+
+    gate = {"context": 256, "positions": 10_000, "greedy_prompts": 1, "greedy_tokens": 4}
+    (row,) = export(trained, ["f32"], tmp_path, gate=gate)
+    assert row["positions"] >= 10_000
+    assert row["top1_agreement"] >= 99.9
+
+
+@pytest.mark.slow
 def test_a_failed_gate_keeps_the_file_aside_as_broken(trained, held_out, tmp_path):
     from alignment.export import export
 
@@ -216,7 +226,8 @@ MEASURED = {
     ],
 )
 def test_the_gate_says_what_was_missed(changed, reason):
-    limits = GateSettings.read({"thresholds": {"q4_K_M": {"min_greedy_agreement": 20}}}).threshold("q4_K_M")
+    settings = read_comparison({"thresholds": {"q4_K_M": {"min_greedy_agreement": 20}}})
+    limits = limits_of(settings, "q4_K_M")
     assert reasons_to_refuse(MEASURED, 2.0, limits) == []
     (found,) = reasons_to_refuse(MEASURED | changed, 2.0, limits)
     assert reason in found

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from alignment.export.publish import check_push, publish
+from alignment.export.publish import publish
+from alignment.export_settings import Push, read_settings
 
 PASSED = [{"target": "q8_0", "passed": True}]
 
@@ -30,8 +31,7 @@ def hub(monkeypatch):
     return SimpleNamespace(calls=calls, api=Api)
 
 
-def test_nothing_is_pushed_where_nothing_is_asked():
-    assert check_push(None) is None
+PRIVATE = Push(repository="a/b", visibility="private")
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_nothing_is_pushed_where_nothing_is_asked():
 )
 def test_a_push_that_is_not_fully_said_is_an_error(push):
     with pytest.raises(ValueError, match="push"):
-        check_push(push)
+        read_settings(Push, "push", push)
 
 
 def test_a_private_push_makes_a_private_repository_and_leaves_broken_files_here(hub, tmp_path):
-    publish(tmp_path, PASSED, *check_push({"repository": "a/b", "visibility": "private"}))
+    publish(tmp_path, PASSED, PRIVATE)
     assert hub.calls[0] == ("create", "a/b", True)
     assert "broken-*" in hub.calls[1][2]
 
@@ -58,11 +58,11 @@ def test_a_private_push_makes_a_private_repository_and_leaves_broken_files_here(
 def test_a_private_push_into_a_public_repository_is_refused(hub, tmp_path):
     hub.api.private = False
     with pytest.raises(ValueError, match="is public"):
-        publish(tmp_path, PASSED, "a/b", True)
+        publish(tmp_path, PASSED, PRIVATE)
     assert [call[0] for call in hub.calls] == ["create"]
 
 
 def test_what_failed_its_gate_is_never_pushed(hub, tmp_path):
     with pytest.raises(ValueError, match="q2_K failed the gate"):
-        publish(tmp_path, [*PASSED, {"target": "q2_K", "passed": False}], "a/b", True)
+        publish(tmp_path, [*PASSED, {"target": "q2_K", "passed": False}], PRIVATE)
     assert hub.calls == []

@@ -1,72 +1,146 @@
-"""GPTQ and AWQ by their real engine, and what is refused before it starts."""
+"""GPTQ and AWQ by their real engines, and what is refused before they start."""
 
-import importlib.util
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from export_models import GATE, make_model, training_text
 
-from alignment.export import export
+from alignment.export import environment, export
 from alignment.export.checkpoint import open_checkpoint
-from alignment.export.quantized import check_settings, make
+from alignment.export.quantized import calibration_samples, make
 from alignment.export.targets import parse_targets
+from alignment.export.texts import CalibrationText
+from alignment.export_settings import Quantize, read_settings
+
+ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 
 
-@pytest.fixture(scope="module")
-def environment() -> str:
-    """The engine's own environment, or nothing where the running one has it."""
-    folder = os.environ.get("ALIGN_QUANT_ENVIRONMENT", "")
-    if not folder and importlib.util.find_spec("gptqmodel") is None:
-        pytest.skip("needs the extra [quant], or ALIGN_QUANT_ENVIRONMENT with a folder to make its environment in")
-    return folder
+def ready(engine: str) -> None:
+    """Make the engine's environment, or skip with the reason why it can't be made here."""
+    try:
+        environment.engine_python(engine)
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+def quantized(trained, held_out, out, targets, **settings):
+    return export(
+        trained,
+        targets,
+        out,
+        calibration=ROWS,
+        calibration_tokens=1024,
+        sequence_length=128,
+        held_out=held_out,
+        gate=GATE,
+        quantize=settings | {"device": "cpu"},
+        name="tiny",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "settings", "bits", "symmetric"),
+    [
+        ("gptq-int4", {"act_order": "group"}, 4, True),
+        ("gptq-int8", {"group_size": 64}, 8, True),
+        ("awq-int4", {}, 4, False),
+    ],
+)
+def test_a_quantized_folder_loads_in_transformers_and_passes_its_gate(
+    trained, held_out, tmp_path, target, settings, bits, symmetric
+):
+    ready("llm-compressor")
+    (row,) = quantized(trained, held_out, tmp_path, [target], **settings)
+    assert row["reasons"] == []
+    assert row["top1_agreement"] > 90
+    assert row["calibration"]["rows"] == {"fim": 1, "plain": 1}
+    assert 512 < row["calibration"]["tokens"] <= 1024
+    folder = Path(row["file"])
+    written = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert written["quant_method"] == "compressed-tensors"
+    weights = written["config_groups"]["group_0"]["weights"]
+    assert (weights["num_bits"], weights["symmetric"]) == (bits, symmetric)
+    assert weights["group_size"] == settings.get("group_size", 128)
+    assert weights["actorder"] == {"gptq-int4": "group", "gptq-int8": "static", "awq-int4": None}[target]
+    assert row["size_bytes"] < 0.7 * sum(file.stat().st_size for file in trained.glob("*.safetensors"))
+    assert "vllm serve . --served-model-name tiny" in (folder / "serve.sh").read_text()
+    assert f"{target}: 1 fim, 1 plain rows" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("target", "settings", "method"),
-    [
-        ("gptq-int4", {"act_order": True}, "gptq"),
-        ("gptq-int8", {"group_size": 64}, "gptq"),
-        ("awq-int4", {}, "awq"),
-    ],
+    [("gptq-int4", {"act_order": "group"}, "gptq"), ("gptq-int8", {"group_size": 64}, "gptq"), ("awq-int4", {}, "awq")],
 )
-def test_a_quantized_folder_loads_in_transformers_and_passes_its_gate(
-    trained, held_out, environment, tmp_path, target, settings, method
-):
-    (row,) = export(
-        trained,
-        [target],
-        tmp_path,
-        calibration=[{"text": training_text()[:6000]}],
-        held_out=held_out,
-        gate=GATE,
-        quantize=settings | {"environment": environment, "device": "cpu", "sequence_length": 128},
-        calibration_tokens=1024,
-        name="tiny",
-    )
+def test_gptqmodel_writes_the_older_layouts(trained, held_out, tmp_path, target, settings, method):
+    ready("gptqmodel")
+    (row,) = quantized(trained, held_out, tmp_path, [target], engine="gptqmodel", **settings)
     assert row["reasons"] == []
-    folder = Path(row["file"])
-    written = json.loads((folder / "config.json").read_text())["quantization_config"]
+    written = json.loads((Path(row["file"]) / "config.json").read_text())["quantization_config"]
     assert written["quant_method"] == method
     assert written["bits"] == int(target[-1])
     assert written["group_size"] == settings.get("group_size", 128)
-    assert "vllm serve . --served-model-name tiny" in (folder / "serve.sh").read_text()
-    assert "1 plain rows" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
+    ready("llm-compressor")
+    (target,) = parse_targets(["gptq-int4"])
+    with pytest.raises(ValueError, match="no text of 16 tokens or more"):
+        make(open_checkpoint(trained), target, tmp_path / "out", [CalibrationText("x", "plain")], Quantize())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_cannot_be_made_says_how_to_make_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    nowhere = environment.EngineEnvironment("llm-compressor", ("no-such-package-anywhere==1.0",), resolve=True)
+    monkeypatch.setitem(environment.ENGINES, "llm-compressor", nowhere)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ValueError, match=r"no-such-package.*python -m alignment\.export\.environment llm-compressor"):
+        environment.engine_python("llm-compressor")
+    assert not environment.is_ready("llm-compressor")
+    assert not environment.folder_of("llm-compressor").exists()
+
+
+def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    empty = environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
+    monkeypatch.setitem(environment.ENGINES, "llm-compressor", empty)
+    python = environment.engine_python("llm-compressor")
+    assert environment.engine_python("llm-compressor") == python
+    code = "import sys, numpy, safetensors; print(sys.prefix)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(environment.folder_of("llm-compressor"))
+    assert done.stdout.strip() != sys.prefix
+
+
+def test_calibration_samples_stay_within_the_tokens_that_were_asked(tmp_path):
+    class Letters:
+        def encode(self, text, add_special_tokens):
+            return list(text.encode())
+
+    texts = [("a" * 70, "plain"), ("b" * 10, "plain"), ("c" * 64, "chat"), ("d" * 64, "chat")]
+    samples, used = calibration_samples(Letters(), texts, 32, 100)
+    assert [len(sample) for sample in samples] == [32, 32, 32]
+    assert used == {"rows": {"plain": 1, "chat": 1}, "samples": 3, "tokens": 96}
 
 
 def test_rows_that_do_not_divide_into_groups_are_refused_before_the_engine_starts(tmp_path):
     model = make_model(tmp_path / "model", hidden_size=224, head_dim=64, intermediate_size=256)
     (target,) = parse_targets(["gptq-int4"])
     with pytest.raises(ValueError, match="rows of 224 weights do not divide into groups of 128"):
-        make(open_checkpoint(model), target, tmp_path / "out", ["x"], 10, check_settings({}))
+        make(open_checkpoint(model), target, tmp_path / "out", [CalibrationText("x", "plain")], Quantize())
 
 
-@pytest.mark.parametrize("settings", [{"group": 128}, {"group_size": 100}])
+@pytest.mark.parametrize("settings", [{"group": 128}, {"group_size": 100}, {"act_order": True}, {"engine": "autoawq"}])
 def test_quantize_settings_that_do_not_exist_are_refused(settings):
     with pytest.raises(ValueError, match="quantize"):
-        check_settings(settings)
+        read_settings(Quantize, "quantize", settings)
 
 
 def test_calibrated_targets_need_rows(trained, tmp_path):
