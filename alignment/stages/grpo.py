@@ -17,8 +17,8 @@ from alignment.stages import execution
 from alignment.stages import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
-from alignment.stages.screen import Screen
 from alignment.stages.rollouts import RolloutWatch, check_vllm
+from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
 
 

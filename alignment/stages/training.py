@@ -76,10 +76,10 @@ def train(
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
-    if (removed := counts.get("decontamination", {}).get("removed")) is not None:
-        metrics["contaminated_rows_removed"] = removed
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
         metrics["seconds_from_start"] = round(recorder.from_start, 1)
+    if (removed := counts.get("decontamination", {}).get("removed")) is not None:
+        metrics["contaminated_rows_removed"] = removed
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     metrics["peak_memory_bytes"] = _peak_memory()
     if request.rank == 0:

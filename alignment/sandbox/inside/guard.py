@@ -10,29 +10,19 @@ from __future__ import annotations
 import ast
 
 MODULES = frozenset(
-    "abc array ast base64 binascii bisect calendar cmath codecs collections colorsys contextlib copy csv dataclasses "
-    "datetime decimal difflib enum errno fractions functools getopt hashlib heapq hmac html io itertools json keyword "
-    "locale math numbers operator os pathlib posixpath pprint queue random re secrets shlex stat statistics string "
-    "struct sys tempfile textwrap threading time token tokenize types typing unicodedata urllib uuid warnings weakref "
-    "zlib zoneinfo __future__".split()
+    ["abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections", "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "errno", "fractions", "functools", "getopt", "hashlib", "heapq", "hmac", "html", "io", "itertools", "json", "keyword", "locale", "math", "numbers", "operator", "os", "pathlib", "posixpath", "pprint", "queue", "random", "re", "secrets", "shlex", "stat", "statistics", "string", "struct", "sys", "tempfile", "textwrap", "threading", "time", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref", "zlib", "zoneinfo", "__future__"]
 )
 """Modules that a body may import though its file does not."""
 NAMES = frozenset(
-    "exec eval compile globals locals vars __import__ breakpoint exit quit SystemExit KeyboardInterrupt GeneratorExit "
-    "BaseException __builtins__ __loader__ __spec__ open input delattr setattr __debug__ pytest".split()
+    ["exec", "eval", "compile", "globals", "locals", "vars", "__import__", "breakpoint", "exit", "quit", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "__builtins__", "__loader__", "__spec__", "open", "input", "delattr", "setattr", "__debug__", "pytest"]
 )
 ATTRIBUTES = frozenset(
-    "_exit _getframe _current_frames modules meta_path settrace setprofile gettrace getprofile excepthook displayhook "
-    "unraisablehook stdout stderr __stdout__ __stderr__ stdin exit abort kill killpg execv execve execl execvp fork forkpty "
-    "system popen spawnv posix_spawn dup dup2 write writev pwrite fdopen sendfile close closerange f_back f_locals f_globals f_code tb_frame "
-    "tb_next gi_frame cr_frame ag_frame get_objects get_referrers get_referents register unregister atexit "
-    "func_globals co_code co_consts putenv environ chdir remove unlink symlink rename _os _sys sys os".split()
+    ["_exit", "_getframe", "_current_frames", "modules", "meta_path", "settrace", "setprofile", "gettrace", "getprofile", "excepthook", "displayhook", "unraisablehook", "stdout", "stderr", "__stdout__", "__stderr__", "stdin", "exit", "abort", "kill", "killpg", "execv", "execve", "execl", "execvp", "fork", "forkpty", "system", "popen", "spawnv", "posix_spawn", "dup", "dup2", "write", "writev", "pwrite", "fdopen", "sendfile", "close", "closerange", "f_back", "f_locals", "f_globals", "f_code", "tb_frame", "tb_next", "gi_frame", "cr_frame", "ag_frame", "get_objects", "get_referrers", "get_referents", "register", "unregister", "atexit", "func_globals", "co_code", "co_consts", "putenv", "environ", "chdir", "remove", "unlink", "symlink", "rename", "_os", "_sys", "sys", "os"]
 )
 DUNDERS = frozenset(
-    "__init__ __new__ __name__ __doc__ __len__ __iter__ __next__ __class__ __contains__ __getitem__ __setitem__ __delitem__ "
-    "__enter__ __exit__ __call__ __add__ __repr__ __str__ __hash__ __module__ __qualname__ __wrapped__".split()
+    ["__init__", "__new__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__class__", "__contains__", "__getitem__", "__setitem__", "__delitem__", "__enter__", "__exit__", "__call__", "__add__", "__repr__", "__str__", "__hash__", "__module__", "__qualname__", "__wrapped__"]
 )
-COMPARISONS = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __instancecheck__ __subclasscheck__ __bool__ __class__".split())
+COMPARISONS = frozenset(["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__instancecheck__", "__subclasscheck__", "__bool__", "__class__"])
 
 
 class Forbidden(Exception):

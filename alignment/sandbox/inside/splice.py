@@ -7,7 +7,6 @@ of the candidate's own steps.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast
