@@ -31,7 +31,7 @@ MODEL = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
 }
-TRAIN = {
+TRAIN: dict[str, Any] = {
     "max_length": 256,
     "per_device_train_batch_size": 8,
     "num_train_epochs": 1,
@@ -97,7 +97,8 @@ def plain(folder: Path, packing: bool, number: int) -> float:
         train_dataset=load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train"),
         processing_class=AutoTokenizer.from_pretrained(folder / "base"),
     )
-    tokens = sum(map(len, trainer.train_dataset["input_ids"]))
+    rows: Any = trainer.train_dataset
+    tokens = sum(map(len, rows["input_ids"]))
     begun = time.monotonic()
     trainer.train()
     return tokens / (time.monotonic() - begun)
@@ -135,7 +136,7 @@ def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
     """Seconds that a stage takes beside its training, and that a recipe takes when all is done."""
     recipe = folder / "recipe.yaml"
-    stages = [
+    stages: list[dict[str, Any]] = [
         {"name": name, "kind": "sft", "data": [{"data": "rows.jsonl", "rows": 64}],
          "train": {**TRAIN, "max_steps": 2, "learning_rate": rate}}
         for name, rate in (("one", 1e-3), ("two", 2e-3))

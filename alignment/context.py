@@ -81,13 +81,13 @@ def _too_long(stage: TrainingStage, positions: int) -> Iterator[Mistake]:
                 f"{stage.max_prompt_length} tokens of prompt and {completion} of completion are more than the model's {positions}",
             )
         window = stage.train.get("vllm_max_model_length")
-        if stage.train.get("use_vllm") and isinstance(window, int) and isinstance(completion, int):
-            if stage.max_prompt_length + completion > window:
-                yield (
-                    ("train", "vllm_max_model_length"),
-                    f"{window} tokens hold no prompt of {stage.max_prompt_length} with a completion of {completion}: vLLM "
-                    f"would cut completions short. Give {stage.max_prompt_length + completion}",
-                )
+        cut = isinstance(window, int) and isinstance(completion, int) and stage.max_prompt_length + completion > window
+        if stage.train.get("use_vllm") and cut:
+            yield (
+                ("train", "vllm_max_model_length"),
+                f"{window} tokens hold no prompt of {stage.max_prompt_length} with a completion of {completion}: vLLM "
+                f"would cut completions short. Give {stage.max_prompt_length + completion}",
+            )
 
 
 def _shared_sequences(recipe: Recipe) -> dict[str, Any]:

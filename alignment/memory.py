@@ -125,7 +125,7 @@ def layer_bytes(shape: Shape, work: Work, device: str) -> float:
     half = work.autocast or work.dtype != "float32"  # what linear layers compute in
     act, stream = (2 if half else 4), (4 if work.dtype == "float32" else 2)
     expanded = work.masked and "flash" not in work.attention  # keys and values are repeated for every query head
-    kept = act * ((2 * h + 2 * (h if expanded else kv)) + 3 * f) + 4 * shape.num_attention_heads + 8
+    kept: float = act * ((2 * h + 2 * (h if expanded else kv)) + 3 * f) + 4 * shape.num_attention_heads + 8
     kept += 2 * 4 * h  # the float32 input of both norms
     if work.lora is None:
         kept += 2 * stream * h  # normalized rows

@@ -102,7 +102,8 @@ def launch(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
     shown = str(Path(name).relative_to(ROOT)) if Path(name).is_relative_to(ROOT) else name
     if arguments.cluster == "kubernetes":
         return [kubernetes(recipe, shown, cluster)]
-    assert recipe.launch is not None or accelerate_file(recipe, cluster)
+    accelerate_file(recipe, cluster)  # raises where the recipe names none, or one for other machines
+    assert recipe.launch is not None
     if cluster.nodes > 1 or cluster.gpus_per_node is not None:
         raise ValueError("the script needs an Accelerate file of its own beside it: give --out FOLDER")
     return [slurm(recipe, shown, str(recipe.launch.path()), cluster, str(ROOT))]

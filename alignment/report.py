@@ -62,7 +62,7 @@ def _row(step: Step) -> dict[str, Any]:
         "kind": step.kind,
         "state": "done" if artifact else "to do",
         "seconds": duration(artifact["seconds"]) if artifact else "",
-        "memory": f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if (artifact or {}).get("peak_memory_mb") else "",
+        "memory": f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if artifact and artifact.get("peak_memory_mb") else "",
         "folder": step.folder.name,
         "reads": ", ".join(
             [*([step.model] if step.model else []), *(name for name in step.inputs if name != step.model)]

@@ -43,6 +43,7 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
             rows,
             model.init.rms_norm_eps,
         )
+    assert model.path is not None, "a model has a path or is made from random weights"
     file = model.path.path() / "config.json"
     if file.is_file():
         config = json.loads(file.read_text())

@@ -28,7 +28,9 @@ def prompt(prepared: Prepared, function: Function, visible: Sequence[str], chara
     text = prepared.texts[function.file]
     opening, closing = window(text, function, characters * 2 // 3, characters // 3)
     mark = f"{indentation(text, function) or '    '}...  # write this body"
-    shown = masked(text, function, mark if text[function.start - 1 : function.start] == "\n" else "...  # write this body")
+    shown = masked(
+        text, function, mark if text[function.start - 1 : function.start] == "\n" else "...  # write this body"
+    )
     moved = len(shown) - len(text)
     part = shown[opening : closing + moved]
     parts = [
@@ -79,7 +81,9 @@ def signatures(prepared: Prepared, function: Function) -> str:
     parts: list[str] = []
     left = SIGNATURES
     for path in sorted(wanted):
-        found = [item for name in dict.fromkeys(wanted[path]) if (item := _signature(prepared.texts[path], name))][:left]
+        found = [item for name in dict.fromkeys(wanted[path]) if (item := _signature(prepared.texts[path], name))][
+            :left
+        ]
         left -= len(found)
         if found:
             parts.append("\n".join([f"# {path}", *found]))
@@ -94,11 +98,15 @@ def _signature(text: str, name: str) -> str:
             said = f'\n    """{doc}"""' if doc else ""
             if isinstance(node, ast.ClassDef):
                 bases = ", ".join(ast.unparse(base) for base in node.bases)
-                return f"class {node.name}({bases}):{said or ' ...'}" if bases else f"class {node.name}:{said or ' ...'}"
+                return (
+                    f"class {node.name}({bases}):{said or ' ...'}" if bases else f"class {node.name}:{said or ' ...'}"
+                )
             word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
             returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
             return f"{word} {node.name}({ast.unparse(node.args)}){returns}:{said or ' ...'}"
-        if isinstance(node, ast.Assign) and any(isinstance(item, ast.Name) and item.id == name for item in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(item, ast.Name) and item.id == name for item in node.targets
+        ):
             line = ast.unparse(node)
             return line if len(line) <= 120 else f"{name} = ..."
     return ""

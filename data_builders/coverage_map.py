@@ -115,7 +115,12 @@ def _run(prepared: Prepared, budget_seconds: float) -> tuple[dict[str, dict[str,
 def _batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
     """Results by test, and the test during which the program ended, or ""."""
     limits = Limits(
-        cpu_seconds=wall, wall_seconds=wall, memory_bytes=4 << 30, files=256, output_bytes=64 << 20, reply_bytes=256 << 20
+        cpu_seconds=wall,
+        wall_seconds=wall,
+        memory_bytes=4 << 30,
+        files=256,
+        output_bytes=64 << 20,
+        reply_bytes=256 << 20,
     )
     try:
         (run,) = suite.tester.run([Job("suite_trace", {"tests": list(names)}, limits=limits)])

@@ -57,7 +57,12 @@ def indented(text: str) -> str:
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """(kind of change, number of the node in walking order)."""
-    silent = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) for part in ast.walk(node)}
+    silent = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
+        for part in ast.walk(node)
+    }
     for number, node in enumerate(ast.walk(tree)):
         if id(node) in silent:
             continue
@@ -103,7 +108,9 @@ def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
     elif kind == "value" and isinstance(node, ast.Return | ast.Yield):
         node.value = ast.Constant(None)
     else:
-        replacement = {"delete": ast.Pass(), "loop": ast.Continue() if isinstance(node, ast.Break) else ast.Break()}[kind]
+        replacement = {"delete": ast.Pass(), "loop": ast.Continue() if isinstance(node, ast.Break) else ast.Break()}[
+            kind
+        ]
         if not _replace(tree, node, replacement):
             return None
     try:

@@ -137,7 +137,9 @@ def prepare(
     for path in sorted(files):
         digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
     identifier = digest.hexdigest()[:32]
-    texts = {path: content.decode("utf-8") for path, content in files.items() if path.endswith(".py") and _is_utf8(content)}
+    texts = {
+        path: content.decode("utf-8") for path, content in files.items() if path.endswith(".py") and _is_utf8(content)
+    }
     folder = store() / identifier
     ready = folder / "suite.json"
     if ready.is_file():
@@ -178,13 +180,17 @@ def _is_odd(path: str) -> bool:
 def is_test_file(path: str) -> bool:
     """Whether a path looks like a test's: by its name, or by a folder ``tests``."""
     *folders, name = path.split("/")
-    return any(folder in TEST_FOLDERS for folder in folders) or any(fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES)
+    return any(folder in TEST_FOLDERS for folder in folders) or any(
+        fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES
+    )
 
 
 def is_prose(path: str) -> bool:
     """Whether a path is documentation, an example or something generated: no place for what a candidate may read."""
     *folders, name = path.split("/")
-    return any(folder in PROSE_FOLDERS for folder in folders) or any(fnmatch.fnmatch(name, pattern) for pattern in PROSE)
+    return any(folder in PROSE_FOLDERS for folder in folders) or any(
+        fnmatch.fnmatch(name, pattern) for pattern in PROSE
+    )
 
 
 def _make(
@@ -196,14 +202,28 @@ def _make(
     generated = _generated(folder / "tree", files, found)
     sources = [path for path in texts if not is_test_file(path) and not is_prose(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
-    paths = ["", *(name for name in ("src", "lib", "python") if any(path.startswith(f"{name}/") and path.endswith(".py") for path in files))]
+    paths = [
+        "",
+        *(
+            name
+            for name in ("src", "lib", "python")
+            if any(path.startswith(f"{name}/") and path.endswith(".py") for path in files)
+        ),
+    ]
     roles: dict[str, dict[str, Any]] = {
         role: {"role": role, "root": ROOT, "environment": variables, "places": places, "arguments": tests,
                "paths": [posixpath.join(ROOT, path).rstrip("/") for path in paths], "modules": []}
         for role in ("tester", "candidate")
     }  # fmt: skip
     (folder / "tester.json").write_text(json.dumps(roles["tester"]), encoding="utf-8")
-    tops = sorted({path.split("/")[0].removesuffix(".py") for base in paths for path in _below(files, base) if path.endswith(".py")})
+    tops = sorted(
+        {
+            path.split("/")[0].removesuffix(".py")
+            for base in paths
+            for path in _below(files, base)
+            if path.endswith(".py")
+        }
+    )
     data: dict[str, Any] = {
         "name": repository.name, "commit": repository.commit, "interpreter": found.executable,
         "readable": [*found.base, *(item for item in found.packages if not item.startswith("/usr"))],
@@ -234,7 +254,9 @@ def _make(
     _write(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
     for path in generated:
         shutil.copy2(folder / "tree" / path, folder / "bare" / path)
-    roles["candidate"]["modules"] = [name for name, file in told["modules"] if file not in hidden and name != "conftest"]
+    roles["candidate"]["modules"] = [
+        name for name, file in told["modules"] if file not in hidden and name != "conftest"
+    ]
     (folder / "candidate.json").write_text(json.dumps(roles["candidate"]), encoding="utf-8")
     return data
 
@@ -251,8 +273,8 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         target.chmod(0o644)
-    for path in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
-        path.chmod(path.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+    for made in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
+        made.chmod(made.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
 
 
 def _generated(tree: Path, files: dict[str, bytes], found: Environment) -> list[str]:
@@ -260,7 +282,9 @@ def _generated(tree: Path, files: dict[str, bytes], found: Environment) -> list[
     name."""
     copied = []
     for base in ("", "src", "lib", "python"):
-        packages = {path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")}
+        packages = {
+            path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")
+        }
         for name in sorted(packages):
             for installed in (Path(folder) / name for folder in found.packages):
                 for source in sorted(installed.rglob("*")) if installed.is_dir() else []:

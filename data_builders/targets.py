@@ -39,7 +39,13 @@ class Function:
 
     def target(self) -> dict[str, Any]:
         """What the sandbox needs to know of it."""
-        return {"file": self.file, "line": self.line, "qualname": self.qualname, "header": self.header, "names": list(self.names)}
+        return {
+            "file": self.file,
+            "line": self.line,
+            "qualname": self.qualname,
+            "header": self.header,
+            "names": list(self.names),
+        }
 
 
 def parse(text: str) -> ast.Module | None:
@@ -104,7 +110,7 @@ def _function(file: str, node: Definition, owners: tuple[str, ...], lines: _Line
     line = _first_line(node)
     first = lines.starts[line - 1]
     words = sorted({word for item in node.body for part in ast.walk(item) for word in guard.words(part)})
-    common = {
+    common: dict[str, Any] = {
         "file": file, "qualname": ".".join((*owners, node.name)), "line": line, "header": bare_header(node), "first": first,
         "plain": not owners and isinstance(node, ast.FunctionDef), "doc": doc, "names": tuple(words), "body": tuple(body),
     }  # fmt: skip

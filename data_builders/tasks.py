@@ -85,7 +85,9 @@ def explain(report: Mapping[str, Any]) -> str:
     """One line per repository: what can't be done, and why."""
     lines = []
     for name, found in report.items():
-        said = "; ".join(found["advice"]) or ", ".join(f"{reason} {count}" for reason, count in found["dropped"].items())
+        said = "; ".join(found["advice"]) or ", ".join(
+            f"{reason} {count}" for reason, count in found["dropped"].items()
+        )
         lines.append(f"{name}: {said}")
     return " | ".join(lines)
 
@@ -128,7 +130,7 @@ class Found:
     def _row(self, item: Candidate, part: str, characters: int, fim: bool) -> dict[str, Any] | None:
         function = item.function
         visible, hidden = split(function, item.tests, self.hidden_share)
-        tests = {"suite": self.prepared.id, "tier": item.tier, "target": function.target(), "visible": visible, "hidden": hidden,
+        tests: dict[str, Any] = {"suite": self.prepared.id, "tier": item.tier, "target": function.target(), "visible": visible, "hidden": hidden,
                  "copies": item.copies}  # fmt: skip
         where = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
         row: dict[str, Any] = {
@@ -154,9 +156,13 @@ def repository_tasks(
     repository: Repository, tests: Tests, settings: TaskSettings, *, workers: int = 1, only: Any = None
 ) -> Found:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
-    prepared = prepare(repository, interpreter=tests.interpreter, tests=tests.paths, environment=dict(tests.environment or {}))
+    prepared = prepare(
+        repository, interpreter=tests.interpreter, tests=tests.paths, environment=dict(tests.environment or {})
+    )
     coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
-    chosen: list[Function] = [item for item in prepared.functions if only is None or only(item, prepared.texts[item.file])]
+    chosen: list[Function] = [
+        item for item in prepared.functions if only is None or only(item, prepared.texts[item.file])
+    ]
     try:
         candidates = validate(prepared, coverage, chosen, settings, workers=workers)
     except SandboxUnavailable as error:
@@ -180,12 +186,16 @@ def advice(prepared: Prepared, coverage: CoverageMap) -> list[str]:
     for problem in data["problems"][:5]:
         said.append(f"{problem['where']}: {problem['why']}{_hint(problem['why'])}")
     if not data["tests"]:
-        said.append("no tests were collected: name their folders with `tests.paths`, or leave this repository to the corpus")
+        said.append(
+            "no tests were collected: name their folders with `tests.paths`, or leave this repository to the corpus"
+        )
     if data["threads"]:
         said.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
     missing = sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_package"))
     if missing:
-        said.append(f"tests need packages that the environment lacks: {', '.join(missing)}; name one that has them with `tests.interpreter`")
+        said.append(
+            f"tests need packages that the environment lacks: {', '.join(missing)}; name one that has them with `tests.interpreter`"
+        )
     for key, text in (
         ("failed", "tests fail as the repository is"), ("needs_network_or_database", "tests need the network or a database: there is none in the sandbox"),
         ("slow", "tests are too slow to grade by"), ("ends_the_process_or_hangs", "tests end their process or hang"),

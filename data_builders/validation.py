@@ -63,7 +63,12 @@ class Candidate:
         """A task to grade with, all tests hidden."""
         tests = {"suite": prepared.id, "tier": tier, "target": self.function.target(), "visible": [], "hidden": list(names),
                  "copies": self.copies}  # fmt: skip
-        return {"language": "python", "kind": "pytest", "entry_point": self.function.qualname, "tests": json.dumps(tests)}
+        return {
+            "language": "python",
+            "kind": "pytest",
+            "entry_point": self.function.qualname,
+            "tests": json.dumps(tests),
+        }
 
 
 def validate(
@@ -93,7 +98,9 @@ def _candidate(prepared: Prepared, coverage: CoverageMap, function: Function, se
         item.dropped = "body_too_long"
     else:
         if len(item.covering) > settings.max_tests:
-            drawn = random.Random(f"{function.file}:{function.qualname}").sample(range(len(item.covering)), settings.max_tests)
+            drawn = random.Random(f"{function.file}:{function.qualname}").sample(
+                range(len(item.covering)), settings.max_tests
+            )
             item.covering = [item.covering[place] for place in sorted(drawn)]
         item.copies = copies(prepared.texts, function)
     return item
@@ -154,7 +161,11 @@ def _score(
         [*mutants(item.function, settings.mutants), *trivial_bodies(item.function)] if settings.mutants else []
         for item, _ in left
     ]
-    jobs = [(item.row(prepared, names, tier), body) for (item, names), texts in zip(left, bodies, strict=True) for body in texts]
+    jobs = [
+        (item.row(prepared, names, tier), body)
+        for (item, names), texts in zip(left, bodies, strict=True)
+        for body in texts
+    ]
     verdicts = iter(grader.grade_many(jobs))
     for (item, names), texts in zip(left, bodies, strict=True):
         noticed = [next(verdicts).status == "failed" for _ in texts]

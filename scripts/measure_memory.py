@@ -77,13 +77,13 @@ def request(name: str, tokenizer: Path, folder: Path) -> dict[str, Any]:
 
 def measure(name: str, tokenizer: Path) -> float:
     """Peak resident bytes of the stage's process."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryFile() as log:
         folder = Path(temporary)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALIGN_PARENT": str(os.getpid())}
         environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)
         process = subprocess.Popen(
             [sys.executable, "-m", "alignment.stages"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=(log := tempfile.TemporaryFile()), env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment,
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(json.dumps(request(name, tokenizer, folder)).encode())

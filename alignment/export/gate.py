@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +62,7 @@ def limits_of(settings: Comparison, level: str) -> Thresholds:
     return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(given.model_dump(exclude_none=True) if given else {}))
 
 
-def read_comparison(given: dict[str, Any] | Comparison | None) -> Comparison:
+def read_comparison(given: Comparison | Mapping[str, Any] | None) -> Comparison:
     """Settings from plain values; ValueError names a key or a level that does not exist."""
     made = read_settings(Comparison, "the gate", given)
     for level in made.thresholds:

@@ -150,8 +150,7 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
             return failed(own.reason, own.detail, len(names), cpu)
         return _verdict(tester, nonce, names, cpu)
     cover = tuple(
-        f"{ROOT}/{file}"
-        for file in (target["file"], *tests.get("copies", ()), *suite.snapshot.data["test_files"])
+        f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ()), *suite.snapshot.data["test_files"])
     )
     (run,) = suite.tester.run([Job("suite_whole", header, body, limits=limits, cover=cover)])
     return _verdict(run, nonce, names, run.cpu_seconds)

@@ -342,7 +342,9 @@ class Exchange:
 
     def _drain(self) -> None:
         """All writers have ended: what is left in the pipes is all there is."""
-        for descriptor, key in [(key.fd, key) for key in self.selector.get_map().values() if not isinstance(key.data, Slot)]:
+        for descriptor, key in [
+            (key.fd, key) for key in self.selector.get_map().values() if not isinstance(key.data, Slot)
+        ]:
             while descriptor in self.open and key.data[1] != "in":
                 if not self._read(descriptor, *key.data[:2]):
                     break

@@ -40,7 +40,7 @@ class Bag:
     def __eq__(self, other):
         return isinstance(other, Bag) and sorted(self.words) == sorted(other.words)
 '''
-TESTS = '''import pytest
+TESTS = """import pytest
 from words import Bag, middle, pairs
 
 
@@ -76,7 +76,7 @@ def test_bag_of_others():
 def test_bags_are_equal():
     assert Bag("ab") == Bag("ba")
     assert Bag("ab") != Bag("b")
-'''
+"""
 
 
 @pytest.fixture(scope="session")
@@ -120,5 +120,3 @@ def source_of(prepared):
         return prepared.texts["words.py"][function.start : function.end]
 
     return read
-
-

@@ -39,7 +39,9 @@ def test_a_method_is_taken_inside_its_class(grader, task):
 
 
 def test_another_signature_is_a_failure_that_says_so(grader, task):
-    verdict = grader.grade_many([(task("middle", "A"), "def middle(items):\n    return sorted(items)[len(items) // 2]")])[0]
+    verdict = grader.grade_many(
+        [(task("middle", "A"), "def middle(items):\n    return sorted(items)[len(items) // 2]")]
+    )[0]
     assert verdict.status == "failed" and "signature" in verdict.detail
 
 

@@ -10,19 +10,215 @@ from __future__ import annotations
 import ast
 
 MODULES = frozenset(
-    ["abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections", "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "errno", "fractions", "functools", "getopt", "hashlib", "heapq", "hmac", "html", "io", "itertools", "json", "keyword", "locale", "math", "numbers", "operator", "os", "pathlib", "posixpath", "pprint", "queue", "random", "re", "secrets", "shlex", "stat", "statistics", "string", "struct", "sys", "tempfile", "textwrap", "threading", "time", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref", "zlib", "zoneinfo", "__future__"]
+    [
+        "abc",
+        "array",
+        "ast",
+        "base64",
+        "binascii",
+        "bisect",
+        "calendar",
+        "cmath",
+        "codecs",
+        "collections",
+        "colorsys",
+        "contextlib",
+        "copy",
+        "csv",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "difflib",
+        "enum",
+        "errno",
+        "fractions",
+        "functools",
+        "getopt",
+        "hashlib",
+        "heapq",
+        "hmac",
+        "html",
+        "io",
+        "itertools",
+        "json",
+        "keyword",
+        "locale",
+        "math",
+        "numbers",
+        "operator",
+        "os",
+        "pathlib",
+        "posixpath",
+        "pprint",
+        "queue",
+        "random",
+        "re",
+        "secrets",
+        "shlex",
+        "stat",
+        "statistics",
+        "string",
+        "struct",
+        "sys",
+        "tempfile",
+        "textwrap",
+        "threading",
+        "time",
+        "token",
+        "tokenize",
+        "types",
+        "typing",
+        "unicodedata",
+        "urllib",
+        "uuid",
+        "warnings",
+        "weakref",
+        "zlib",
+        "zoneinfo",
+        "__future__",
+    ]
 )
 """Modules that a body may import though its file does not."""
 NAMES = frozenset(
-    ["exec", "eval", "compile", "globals", "locals", "vars", "__import__", "breakpoint", "exit", "quit", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "__builtins__", "__loader__", "__spec__", "open", "input", "delattr", "setattr", "__debug__", "pytest"]
+    [
+        "exec",
+        "eval",
+        "compile",
+        "globals",
+        "locals",
+        "vars",
+        "__import__",
+        "breakpoint",
+        "exit",
+        "quit",
+        "SystemExit",
+        "KeyboardInterrupt",
+        "GeneratorExit",
+        "BaseException",
+        "__builtins__",
+        "__loader__",
+        "__spec__",
+        "open",
+        "input",
+        "delattr",
+        "setattr",
+        "__debug__",
+        "pytest",
+    ]
 )
 ATTRIBUTES = frozenset(
-    ["_exit", "_getframe", "_current_frames", "modules", "meta_path", "settrace", "setprofile", "gettrace", "getprofile", "excepthook", "displayhook", "unraisablehook", "stdout", "stderr", "__stdout__", "__stderr__", "stdin", "exit", "abort", "kill", "killpg", "execv", "execve", "execl", "execvp", "fork", "forkpty", "system", "popen", "spawnv", "posix_spawn", "dup", "dup2", "write", "writev", "pwrite", "fdopen", "sendfile", "close", "closerange", "f_back", "f_locals", "f_globals", "f_code", "tb_frame", "tb_next", "gi_frame", "cr_frame", "ag_frame", "get_objects", "get_referrers", "get_referents", "register", "unregister", "atexit", "func_globals", "co_code", "co_consts", "putenv", "environ", "chdir", "remove", "unlink", "symlink", "rename", "_os", "_sys", "sys", "os"]
+    [
+        "_exit",
+        "_getframe",
+        "_current_frames",
+        "modules",
+        "meta_path",
+        "settrace",
+        "setprofile",
+        "gettrace",
+        "getprofile",
+        "excepthook",
+        "displayhook",
+        "unraisablehook",
+        "stdout",
+        "stderr",
+        "__stdout__",
+        "__stderr__",
+        "stdin",
+        "exit",
+        "abort",
+        "kill",
+        "killpg",
+        "execv",
+        "execve",
+        "execl",
+        "execvp",
+        "fork",
+        "forkpty",
+        "system",
+        "popen",
+        "spawnv",
+        "posix_spawn",
+        "dup",
+        "dup2",
+        "write",
+        "writev",
+        "pwrite",
+        "fdopen",
+        "sendfile",
+        "close",
+        "closerange",
+        "f_back",
+        "f_locals",
+        "f_globals",
+        "f_code",
+        "tb_frame",
+        "tb_next",
+        "gi_frame",
+        "cr_frame",
+        "ag_frame",
+        "get_objects",
+        "get_referrers",
+        "get_referents",
+        "register",
+        "unregister",
+        "atexit",
+        "func_globals",
+        "co_code",
+        "co_consts",
+        "putenv",
+        "environ",
+        "chdir",
+        "remove",
+        "unlink",
+        "symlink",
+        "rename",
+        "_os",
+        "_sys",
+        "sys",
+        "os",
+    ]
 )
 DUNDERS = frozenset(
-    ["__init__", "__new__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__class__", "__contains__", "__getitem__", "__setitem__", "__delitem__", "__enter__", "__exit__", "__call__", "__add__", "__repr__", "__str__", "__hash__", "__module__", "__qualname__", "__wrapped__"]
+    [
+        "__init__",
+        "__new__",
+        "__name__",
+        "__doc__",
+        "__len__",
+        "__iter__",
+        "__next__",
+        "__class__",
+        "__contains__",
+        "__getitem__",
+        "__setitem__",
+        "__delitem__",
+        "__enter__",
+        "__exit__",
+        "__call__",
+        "__add__",
+        "__repr__",
+        "__str__",
+        "__hash__",
+        "__module__",
+        "__qualname__",
+        "__wrapped__",
+    ]
 )
-COMPARISONS = frozenset(["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__instancecheck__", "__subclasscheck__", "__bool__", "__class__"])
+COMPARISONS = frozenset(
+    [
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__instancecheck__",
+        "__subclasscheck__",
+        "__bool__",
+        "__class__",
+    ]
+)
 
 
 class Forbidden(Exception):
@@ -35,7 +231,9 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
         for node in ast.walk(statement):
             for word in words(node):
                 if word not in known:
-                    raise Forbidden(f"line {getattr(node, 'lineno', 0)}: {word!r} is not for a body that shares a process with its tests")
+                    raise Forbidden(
+                        f"line {getattr(node, 'lineno', 0)}: {word!r} is not for a body that shares a process with its tests"
+                    )
 
 
 def words(node: ast.AST) -> list[str]:
@@ -60,4 +258,6 @@ def words(node: ast.AST) -> list[str]:
 
 
 def _is_risky(word: str) -> bool:
-    return word in ATTRIBUTES or (word.startswith("__") and word.endswith("__") and len(word) > 4 and word not in DUNDERS)
+    return word in ATTRIBUTES or (
+        word.startswith("__") and word.endswith("__") and len(word) > 4 and word not in DUNDERS
+    )

@@ -115,7 +115,7 @@ class PeerClient(Client):
         if name is not None:
             self.named.add(name)
             return {"library": name}
-        if isinstance(value, type | types.ModuleType) or isinstance(value, BaseException):
+        if isinstance(value, type | types.ModuleType | BaseException):
             raise NotPlain(f"a {type(value).__name__} cannot be handed to the program: it is not plain data")
         iterator = getattr(type(value), "__next__", None)
         if iterator is not None:

@@ -202,9 +202,9 @@ def trampoline(functions: list[types.FunctionType], call: Callable[[tuple[Any, .
             co_consts=consts, co_name=old.co_name, co_filename=old.co_filename, co_firstlineno=old.co_firstlineno
         )
         function.__defaults__ = None
-        function.__kwdefaults__ = None  # type: ignore[assignment]
+        function.__kwdefaults__ = None
 
 
 def _caller(*arguments, **keywords):  # type: ignore[no-untyped-def]
-    stub = "STUB"
-    return stub(*arguments, **keywords)  # type: ignore[operator]
+    stub: Any = "STUB"
+    return stub(*arguments, **keywords)

@@ -13,6 +13,7 @@ filter: they are the user's own. Nothing that a model wrote ever runs there.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -115,7 +116,9 @@ def _ready() -> dict[str, Any]:
 
 def _index(configuration: dict[str, Any]) -> None:
     assert WARM is not None
-    WARM.functions = splice.functions_at({(os.path.join(WARM.root, file), line) for file, line in configuration["places"]})
+    WARM.functions = splice.functions_at(
+        {(os.path.join(WARM.root, file), line) for file, line in configuration["places"]}
+    )
 
 
 def _target(header: dict[str, Any]) -> list[types.FunctionType]:
@@ -160,7 +163,7 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
             result = _run_test(name, None)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
         places = sorted(
             {
                 (os.path.relpath(code.co_filename, WARM.root), code.co_firstlineno)
@@ -186,7 +189,10 @@ def proxied(parent: Channel, header: dict[str, Any]) -> int:
         handle = -1
     if not client.gone:
         splice.trampoline(functions, lambda arguments, keywords: client.call(handle, arguments, keywords))
-    results = [_gone(name) if client.gone else _run_test(name, _next(header, place)) for place, name in enumerate(header["tests"])]
+    results = [
+        _gone(name) if client.gone else _run_test(name, _next(header, place))
+        for place, name in enumerate(header["tests"])
+    ]
     parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
     return 0
 
@@ -277,10 +283,8 @@ def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
     except splice.BadBody as error:
         parent.send({"reason": "syntax", "detail": str(error)})
         return 0
-    try:
+    with contextlib.suppress(ChannelError):
         peers.PeerServer(Channel(PEER), {"target": functions[0]}).serve()
-    except ChannelError:
-        pass
     return 0
 
 
