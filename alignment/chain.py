@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, extensions, ladder, processes
+from alignment import artifacts, disk, extensions, ladder, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -66,7 +66,7 @@ def _run_step(
                 processes.wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
         except StageFailed as error:
             raise ChainStopped(
-                f"stage {step.name!r} {error}\n"
+                f"stage {step.name!r} {error}\n{disk.full(step.folder)}"
                 "  Everything before it is kept. Mend what the log names and run the same command again: "
                 "it goes on from here."
             ) from None

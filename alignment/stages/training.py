@@ -63,17 +63,19 @@ def train(
     checkpoint = last_whole_checkpoint(Path(args.output_dir), request.world_size, request.rank)
     if checkpoint and request.rank == 0:
         say(f"      goes on from {checkpoint.name}")
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     try:
         found = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     except AlreadyTrained:
         found = {}
-    seconds = time.monotonic() - begun
+    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP
     trainer.accelerator.wait_for_everyone()
+    _end_process_group()  # from here on rank 0 is alone, and no other waits for it in a collective
     metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
+    metrics["train_cpu_seconds"] = round(cpu, 1)  # of this process: what a busy machine does not change
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
@@ -84,13 +86,13 @@ def train(
     metrics["peak_memory_bytes"] = _peak_memory()
     if request.rank == 0:
         if lora:
+            _forget_shards()
             merged, proof = models.merge_adapter(source, folder, tokenizer, context)
             models.set_stop_tokens(merged, tokenizer, chat)
             models.save(merged, tokenizer, request.out / "model")
             metrics |= proof
         else:
             _save_configs(trainer, tokenizer, folder, chat)
-    _end_process_group()
     return {
         "metrics": metrics,
         "data": counts,
@@ -178,6 +180,13 @@ def _four_bits() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def _forget_shards() -> None:
+    """Load whole models from here on: with ZeRO-3's settings in force every new one is cut into shards by all ranks."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
 
 
 def _end_process_group() -> None:

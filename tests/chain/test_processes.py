@@ -89,6 +89,24 @@ def test_last_words_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
     assert processes.last_words(tmp_path / "none") == ""
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch):
+    for name in ("json", "random", "argparse", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "alignment").mkdir()
+    (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
+    child = processes.Child("alignment.launch_file", tmp_path / "log", os.environ)
+    child.finish({})
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path):
+    child = processes.Child("code", tmp_path / "log", os.environ)  # reads stdin until it ends
+    child.stop()
+    child.stop()
+    assert child.process.poll() is not None
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended (a zombie has)."""
     try:
