@@ -60,7 +60,7 @@ OWNED = {
     "do_train": "every training stage trains",
     "do_eval": "use `evaluate` of the recipe",
     "do_predict": "use `evaluate` of the recipe",
-    "chat_template_path": "use `chat_template` of the stage",
+    "chat_template_path": "conversations are trained in Qwen2.5-Coder's ChatML",
     "load_best_model_at_end": "use `gate` of the stage: a stage ends with its last step",
     "task_type": "always CAUSAL_LM",
     "inference_mode": "adapters are made to be trained",

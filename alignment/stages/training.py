@@ -23,7 +23,12 @@ from alignment.tracking import wandb_environment
 def tokenizer_of(request: Request) -> Any:
     """The stage's tokenizer; loading it needs no distributed state."""
     assert request.model is not None
-    return models.load_tokenizer(request.model)
+    tokenizer = models.load_tokenizer(request.model)
+    if request.rank == 0 and request.stage.kind != "pretrain" and models.replaces_template(tokenizer):
+        say(
+            "      the model's own chat template gives way to Qwen2.5-Coder's ChatML, which conversations are trained in"
+        )
+    return tokenizer
 
 
 def train(
@@ -57,6 +62,10 @@ def train(
     check_loaded(model.config, stage.train)
     models.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
+    if request.rank == 0 and not (
+        torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    ):
+        say("      no accelerator here: training on the CPU")
     trainer = make_trainer(model, args, lora)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)

@@ -24,5 +24,5 @@ def test_the_chain_says_it_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 5_000_000)
     monkeypatch.setattr(chain, "_execute", fails)
-    with pytest.raises(chain.ChainStopped, match="ended with code 1\n  The disk is full: .*5 MB left"):
+    with pytest.raises(chain.ChainStopped, match=r"ended with code 1\n  The disk is full: .*5 MB left"):
         chain._run_step(None, Step(), [Step()], 0, World(0, 1, None), {})
