@@ -159,7 +159,7 @@ class Grader:
                 return self._verdict(task, program, limits)
         except SandboxUnavailable:
             raise
-        except SandboxError as problem:
+        except (SandboxError, OSError) as problem:
             return error("infrastructure", str(problem))
         except languages.NoToolchain as problem:
             return error("toolchain", str(problem))
