@@ -173,15 +173,19 @@ def _python_from_prose(answer: str) -> str:
         if re.match(r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=])", line)
     ]
     best = ""
-    for start in starts[:20]:
-        code = longest_valid(_dedent("\n".join(lines[start:])))
+    for start in starts[: min(20, max(1, PARSED // (16 * len(text) + 1)))]:
+        code = longest_valid(_dedent("\n".join(lines[start:])), PARSED // 16)
         if len(code) > len(best):
             best = code
     return best or _dedent(text)
 
 
-def longest_valid(code: str) -> str:
-    """`code` up to the last line with which it still parses; empty when no line does."""
+PARSED = 1_000_000
+"""Characters of one answer that are parsed in search of its code: an answer that repeats itself must not stall a run."""
+
+
+def longest_valid(code: str, budget: int = PARSED) -> str:
+    """`code` up to the last line with which it still parses; empty when no line does, or none within the budget."""
     code = code.rstrip()
     if _parses(code):
         return code
@@ -192,7 +196,8 @@ def longest_valid(code: str) -> str:
     while end > low:
         end -= 1
         candidate = "\n".join(lines[:end]).rstrip()
-        if not candidate.strip():
+        budget -= len(candidate)
+        if not candidate.strip() or budget < 0:
             return ""
         error = _syntax_error(candidate)
         if error is None:

@@ -87,10 +87,10 @@ def grade(
             missing[key] = (task, program)
     if not missing:
         return
-    from alignment.grading import Grader
+    from alignment.grading import open_grader
 
     items = list(missing.items())
-    with Grader(workers, limits, sandbox, tuple(hidden)) as grader:
+    with open_grader(workers, limits, sandbox, tuple(hidden)) as grader:
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
             for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from alignment.evaluation.data import read_rows
@@ -13,6 +12,7 @@ from alignment.evaluation.extraction import fenced_blocks
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
 from alignment.evaluation.request import Request
+from alignment.grading.benchmarks import multipl_e_tests
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
@@ -75,13 +75,13 @@ def multipl_e(request: Request) -> Benchmark:
 
 
 def task_of(name: str, short: str) -> Row:
-    """Programs come with their tests; the tests must run to their end."""
+    """Programs come with their tests; the tests must run to their end, and the harness's own rule decides."""
     return {
         "id": name,
         "prompt": "",
         "language": LANGUAGES[short],
         "kind": "program",
-        "tests": json.dumps({"marker": True}),
+        "tests": multipl_e_tests(short),
         "entry_point": None,
         "source": "multipl-e",
         "split": "test",
