@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,6 @@ from typing import Any
 
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
-
-CHUNK = 64
-"""Programs between two looks at the disk: what an interrupted run loses at most."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +87,21 @@ def grade(
         return
     from alignment.grading import Grader
 
-    items = list(missing.items())
     with Grader(workers, limits, sandbox, tuple(hidden)) as grader:
-        for start in range(0, len(items), CHUNK):
-            chunk = items[start : start + CHUNK]
-            for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):
-                store.add(
-                    {
-                        "key": key,
-                        "status": verdict.status,
-                        "reason": verdict.reason or "",
-                        "detail": verdict.detail or "",
-                        "fraction": verdict.fraction,
-                    }
-                )
-                store.records[key]["fresh"] = True
+        keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
+        for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
+            verdict = future.result()
+            store.add(
+                {
+                    "key": keys[future],
+                    "status": verdict.status,
+                    "reason": verdict.reason or "",
+                    "detail": verdict.detail or "",
+                    "fraction": verdict.fraction,
+                    "cpu_seconds": round(verdict.cpu_seconds, 3),
+                }
+            )
+            store.records[keys[future]]["fresh"] = True
 
 
 def judged(
