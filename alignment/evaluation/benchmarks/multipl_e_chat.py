@@ -146,7 +146,7 @@ def _in_class_problem(code: str, short: str) -> str:
     end = _end_of_block(plain, chosen.start())
     around = re.sub(r"\bpublic class\b", "class", f"{code[: chosen.start()]}{code[end:]}".strip())
     body = code[chosen.end() : end]
-    return f"{head}{around}\nclass Problem {{{body}"
+    return head + "\n".join([*([around] if around else []), f"class Problem {{{body}"])
 
 
 def _without_closing(code: str, row: Row, short: str, *, whole: bool) -> str:
