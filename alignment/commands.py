@@ -5,6 +5,7 @@ align evaluate --completions FILE --out DIR      grade completions made elsewher
 align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
 align doctor                                     what this machine can do
 align build corpus PATH... --out DIR             make a dataset; `alignment.data_commands` has this and `align show`
+align sandbox serve                              grade for other machines; see `alignment.sandbox_commands`
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment import data_commands
+from alignment import data_commands, sandbox_commands
 
-NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES)
+NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES, *sandbox_commands.NAMES)
 
 
 def add(commands: Any) -> None:
@@ -62,6 +63,7 @@ def add(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="What this machine can do, and what to install for the rest.")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
     data_commands.add(commands)
+    sandbox_commands.add(commands)
 
 
 def _add_export(commands: Any) -> None:
@@ -97,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run one of `NAMES`."""
     if arguments.command in data_commands.NAMES:
         return data_commands.run(arguments)
+    if arguments.command in sandbox_commands.NAMES:
+        return sandbox_commands.run(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     return {"evaluate": _evaluate, "export": _export, "doctor": _doctor}[arguments.command](arguments)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from alignment import trainer_fields
 from alignment.export_settings import Calibration, Comparison, Push, Quantize
@@ -132,15 +132,27 @@ class Benchmark(Settings):
 
 
 class Sandbox(Settings):
-    """How untrusted code runs."""
+    """How untrusted code runs; `sandbox: http://host:port` alone names a service that does it (`align sandbox serve`)."""
 
+    address: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = None
+    """Of a service, whose token is in the environment variable CODE_ALIGNMENT_TOKEN; by default programs run here."""
     workers: Positive | None = None
-    """Programs at once; by default one a core."""
+    """Programs at once; by default one a core, and 32 at a service."""
     wall_seconds: Annotated[float, Field(gt=0)] = 10.0
     cpu_seconds: Positive = 10
     memory_mb: Positive = 1024
     allow_weaker: bool = False
     """Consent to run without namespaces where the kernel refuses them."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Sandbox:
+        if self.address and self.allow_weaker:
+            raise ValueError("allow_weaker is about this machine, and address names another: leave one of them out")
+        return self
+
+
+def _as_sandbox(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
 
 
 class Contract(Settings):
@@ -308,7 +320,7 @@ class Recipe(Settings):
     evaluate: list[Benchmark] = Field(default_factory=list)
     decontaminate: list[Ref] = Field(default_factory=list)
     """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
-    sandbox: Sandbox = Sandbox()
+    sandbox: Annotated[Sandbox, BeforeValidator(_as_sandbox, json_schema_input_type=Sandbox | str)] = Sandbox()
     tracking: Tracking = Tracking()
     contract: Contract = Contract()
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from alignment.evaluation.extraction import extract_code
-from alignment.grading import Grader, Verdict
+from alignment.grading import Grader, RemoteGrader, Verdict
 from alignment.sandbox.languages import language_of
 
 Completion = str | list[dict[str, str]]
@@ -50,7 +50,7 @@ class Verdicts:
     and preferences judge alike.
     """
 
-    def __init__(self, grader: Grader, end_ids: Sequence[int] = ()) -> None:
+    def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
         self.grader = grader
         self.end_ids = frozenset(end_ids)
         self._batch: dict[tuple[str, ...], asyncio.Future[Verdict]] = {}
@@ -252,7 +252,7 @@ def _add(name: str, weight: float, total: float | None, value: float | None) -> 
 
 def build(
     weights: Mapping[str, float],
-    grader: Grader,
+    grader: Grader | RemoteGrader,
     *,
     length: tuple[int, int] | None = None,
     end_ids: Sequence[int] = (),

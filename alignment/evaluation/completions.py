@@ -25,6 +25,7 @@ from alignment.evaluation.store import Store, read_jsonl
 logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+WHOLE = ("program", "tested")
 BEHIND_THE_PROMPT = ("humaneval", "humaneval+", "mbpp", "mbpp+")
 """A completion of these is graded as EvalPlus does: the row's prompt, and the completion as it is."""
 
@@ -108,9 +109,11 @@ def _loaded(
 ) -> tuple[Benchmark, list[Sample]]:
     """The benchmark, and its samples with the ids as it spells them; of the first `limit` tasks only."""
     short = name.removeprefix(MULTIPL_E)
-    if name.startswith(MULTIPL_E) and not sanitize and all(sample.form == "program" for sample in samples):
+    if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in WHOLE for sample in samples):
+        published = any(sample.form == "program" for sample in samples)
         identities = list(dict.fromkeys(sample.task_id for sample in samples))  # programs that bring their tests
-        problems = [Problem(id=task, prompt=Text(""), task=multipl_e.task_of(task, short)) for task in identities]
+        tasks = {task: multipl_e.task_of(task, short, published=published) for task in identities}
+        problems = [Problem(id=name, prompt=Text(""), task=task) for name, task in tasks.items()]
         benchmark = Benchmark(name, problems, 0, least_limits=multipl_e.LEAST_LIMITS, hidden=multipl_e.HIDDEN)
     else:
         modes = {sample.mode for sample in samples}
@@ -135,7 +138,7 @@ def _loaded(
 
 
 def _warn_of_fences(samples: Sequence[Sample], sanitize: bool) -> None:
-    fenced = sum("```" in sample.text for sample in samples if sample.form in ("program", "completion"))
+    fenced = sum("```" in sample.text for sample in samples if sample.form in (*WHOLE, "completion"))
     if fenced and not sanitize:
         logger.warning(
             "%d of %d completions hold ``` fences and are graded as they are; with --sanitize the code is taken out "
@@ -186,7 +189,7 @@ def _program(benchmark: Benchmark, problem: Problem, sample: Sample, sanitize: b
     """The program of a sample, or None where the benchmark has to make one of what the model said."""
     if sanitize or sample.form == "raw":
         return None
-    if sample.form == "program":
+    if sample.form in WHOLE:
         return sample.text
     if sample.form == "function":
         return multipl_e.join_tests(sample.text, problem.row, benchmark.name.removeprefix(MULTIPL_E))

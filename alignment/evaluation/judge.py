@@ -85,9 +85,9 @@ def grade(
             missing[key] = (task, program)
     if not missing:
         return
-    from alignment.grading import Grader
+    from alignment.grading import open_grader
 
-    with Grader(workers, limits, sandbox, tuple(hidden)) as grader:
+    with open_grader(workers, limits, sandbox, tuple(hidden)) as grader:
         keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
         for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
             verdict = future.result()

@@ -26,7 +26,7 @@ from alignment.evaluation.data import read_rows
 
 logger = logging.getLogger(__name__)
 
-Form = Literal["completion", "program", "raw", "function"]
+Form = Literal["completion", "program", "tested", "function", "raw"]
 MULTIPL_E = "multipl-e-"
 PYTHON_IDS = r"(?i)(HumanEval|MBPP)[/_]\d+"
 KNOWN = "HumanEval and EvalPlus (`task_id` with `completion` or `solution`), MultiPL-E, or this toolkit's own"
@@ -41,8 +41,8 @@ class Sample:
     task_id: str
     text: str
     form: Form = "completion"
-    """`completion` comes behind the prompt, `program` is whole, `function` lacks MultiPL-E's tests only, and `raw` is
-    what a model said, for the benchmark to assemble."""
+    """`completion` comes behind the prompt, `program` is whole, `tested` is whole and of MultiPL-E's own harness,
+    `function` lacks MultiPL-E's tests only, and `raw` is what a model said, for the benchmark to assemble."""
     mode: Literal["base", "chat"] | None = None
     """How the model was asked, where a `raw` sample says it."""
 
@@ -196,13 +196,13 @@ def _multipl_e(path: Path, where: str, content: dict[str, Any], benchmark: str |
             if not isinstance(content.get(key), str):
                 raise ValueError(f"{where}: a MultiPL-E problem needs its `{key}` to put completions into")
         for text in _texts(where, content, "completions"):
-            yield Sample(name, content["name"], f"{content['prompt']}{text}\n{content['tests']}", "program")
+            yield Sample(name, content["name"], f"{content['prompt']}{text}\n{content['tests']}", "tested")
         return
     results = content["results"] if isinstance(content.get("results"), list) else [content]
     for result in results:
         if not isinstance(result, dict) or not isinstance(result.get("program"), str):
             raise ValueError(f"{where}: results without their `program`: give the files with `completions`")
-        yield Sample(name, content["name"], result["program"], "program")
+        yield Sample(name, content["name"], result["program"], "tested")
 
 
 def _language_of(path: Path) -> str:

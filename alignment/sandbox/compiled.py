@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignment.sandbox.languages import Toolchain, file_name
+from alignment.sandbox.languages import JAVATUPLES, NoToolchain, Toolchain, file_name
 from alignment.sandbox.limits import COMPILE, Limits
 from alignment.sandbox.slot import Job, Run, SandboxError, Slot
 
@@ -49,6 +49,8 @@ def prepare(
     file = file_name(tools.language, source.decode("utf-8", "replace"))
     if not tools.language.compile:
         return Compiled(((file, source),), file)
+    if tools.language.name == "java" and b"org.javatuples" in source and not Path(JAVATUPLES).exists():
+        raise NoToolchain(f"the program uses org.javatuples, and {JAVATUPLES} is not there; install libjavatuples-java")
     command = [*tools.command(tools.language.compile, file), *flags]
     extra, shown = _precompiled(slot, tools, source, flags, cache)
     digest = hashlib.sha256(json.dumps([command, tools.identity]).encode() + source).hexdigest()

@@ -79,14 +79,14 @@ def test_multipl_e_problems_are_prompt_completion_and_tests(tmp_path, ending):
     document(tmp_path / f"HumanEval_0_f.results.{ending}", results)
     found = read_samples(tmp_path)
     assert [sample.text for sample in found] == ["def f\n  1\nend\nf()\n", "def f\n2\nf()\n"]
-    assert {(sample.benchmark, sample.form) for sample in found} == {("multipl-e-rb", "program")}
+    assert {(sample.benchmark, sample.form) for sample in found} == {("multipl-e-rb", "tested")}
 
 
 def test_multipl_e_results_alone_are_graded_by_their_programs(tmp_path):
     folder = tmp_path / "humaneval-lua-model-0.2-reworded"
     folder.mkdir()
     document(folder / "HumanEval_0_f.results.json.gz", {"name": "HumanEval_0_f", "results": [{"program": "p"}]})
-    assert read_samples(folder) == [Sample("multipl-e-lua", "HumanEval_0_f", "p", "program")]
+    assert read_samples(folder) == [Sample("multipl-e-lua", "HumanEval_0_f", "p", "tested")]
 
 
 @pytest.mark.parametrize("name", ["java.json", "humaneval-java-details.json"])

@@ -12,6 +12,7 @@ from alignment.evaluation.data import read_rows
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
 from alignment.evaluation.request import Request
+from alignment.grading.benchmarks import multipl_e_tests
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
@@ -73,18 +74,17 @@ def multipl_e(request: Request) -> Benchmark:
     )
 
 
-def task_of(name: str, short: str) -> Row:
+def task_of(name: str, short: str, *, published: bool = True) -> Row:
     """Programs come with their tests; the tests must run to their end.
 
-    In C# the published verdicts ask for no failed assertion only: an unhandled exception passes there, and so it does
-    here, as the scores could not be compared otherwise.
+    `published`: by the rules of qwencoder-eval, which made the published verdicts; else by MultiPL-E's own, exit code 0.
     """
     return {
         "id": name,
         "prompt": "",
         "language": LANGUAGES[short],
         "kind": "program",
-        "tests": json.dumps({"judge": "assertions"} if short == "cs" else {"marker": True}),
+        "tests": multipl_e_tests(short) if published else json.dumps({"marker": True}),
         "entry_point": None,
         "source": "multipl-e",
         "split": "test",
