@@ -54,8 +54,8 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--engine", choices=("auto", "transformers", "vllm"), default="auto")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
-        "--sandbox", choices=("namespaces", "landlock"), default="namespaces",
-        help="landlock: your consent to the weaker sandbox where the kernel refuses namespaces",
+        "--sandbox", default="namespaces", metavar="HOW",
+        help="namespaces; landlock: your consent to the weaker sandbox where the kernel refuses them; or an http:// address",
     )  # fmt: skip
     evaluate.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON document")

@@ -61,6 +61,7 @@ def grade_completions(
                 raise
             logger.warning("%s is left out: %s", name, error)  # nobody asked for it by name
     _warn_of_fences(samples, sanitize)
+    judge.check_tools([loaded for loaded, _ in work], limits, sandbox)
     results: dict[str, list[Outcome]] = {}
     with Store(Path(out_dir) / "raw", "verdicts") as verdicts:
         for loaded, mine in work:
@@ -114,7 +115,14 @@ def _loaded(
         identities = list(dict.fromkeys(sample.task_id for sample in samples))  # programs that bring their tests
         tasks = {task: multipl_e.task_of(task, short, published=published) for task in identities}
         problems = [Problem(id=name, prompt=Text(""), task=task) for name, task in tasks.items()]
-        benchmark = Benchmark(name, problems, 0, least_limits=multipl_e.LEAST_LIMITS, hidden=multipl_e.HIDDEN)
+        benchmark = Benchmark(
+            name,
+            problems,
+            0,
+            least_limits=multipl_e.LEAST_LIMITS,
+            hidden=multipl_e.HIDDEN,
+            needs=multipl_e.NEEDS.get(short),
+        )
     else:
         modes = {sample.mode for sample in samples}
         mode = "chat" if sanitize else modes.pop() if len(modes) == 1 else None
@@ -190,7 +198,7 @@ def _program(benchmark: Benchmark, problem: Problem, sample: Sample, sanitize: b
     if sanitize or sample.form == "raw":
         return None
     if sample.form in WHOLE:
-        return sample.text
+        return multipl_e.go_main(sample.text) if benchmark.name == "multipl-e-go" else sample.text
     if sample.form == "function":
         return multipl_e.join_tests(sample.text, problem.row, benchmark.name.removeprefix(MULTIPL_E))
     if benchmark.name in BEHIND_THE_PROMPT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from typing import Any
 
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,38 @@ def grade(
                 }
             )
             store.records[keys[future]]["fresh"] = True
+
+
+def check_tools(benchmarks: Sequence[Benchmark], limits: Any, sandbox: str) -> None:
+    """Raise ValueError where a benchmark's programs can't run on this machine; warn where some of its languages can't.
+
+    Without its toolchain or test framework every program would fail, or be an error, after a long run.
+    """
+    from alignment.grading import open_grader
+    from alignment.sandbox import languages
+
+    for benchmark in benchmarks:
+        spoken = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
+        missing: dict[str, str] = {}
+        for language in sorted(spoken):
+            name = languages.language_of(language).name
+            if name == "python" or sandbox.startswith(("http://", "https://")):
+                continue
+            try:
+                languages.toolchain(name)
+            except languages.NoToolchain as problem:
+                missing[name] = str(problem)
+        if missing and len(missing) == len(spoken):
+            raise ValueError(f"{benchmark.name}: {'; '.join(missing.values())}")
+        for text in missing.values():
+            logger.warning("%s: %s; until then its tasks are errors, and in no score", benchmark.name, text)
+        if benchmark.needs is not None:
+            program, install = benchmark.needs
+            task = {"kind": "program", "language": next(iter(spoken)), "tests": "{}", "entry_point": None}
+            with open_grader(1, limits_for(benchmark, limits), sandbox) as grader:
+                (verdict,) = grader.grade_many([(task, program)])
+            if verdict.status == "failed":
+                raise ValueError(f"{benchmark.name}: {install} ({verdict.detail[:200]})")
 
 
 def judged(

@@ -64,6 +64,7 @@ def evaluate(
     if preflight:
         for warning in check_checkpoint(model_path, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
             logger.warning("%s", warning)
+    judge.check_tools([benchmark for _, benchmark in loaded], limits, sandbox)
     run = _Run(
         model_path=str(model_path),
         out_dir=Path(out_dir),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
 from alignment.evaluation.data import read_rows
@@ -38,8 +39,20 @@ CSHARP_USINGS = (
 )  # fmt: skip
 
 
+UNMARKED = ("go", "lua", "rb")
+"""Their test frameworks end the process themselves: nothing can come behind the tests, and the exit code has to do."""
+NEEDS = {
+    "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
+    "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
+    "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
+}
+"""Short name -> a program that must run, and what brings what it asks for."""
+
+
 def multipl_e(request: Request) -> Benchmark:
     short = request.benchmark.partition("-e-")[2]
+    if short == "r":
+        raise ValueError(f"{request.name}: R is not graded here: the sandbox has no R")
     home = Home(
         file=f"humaneval-{short}.jsonl",
         url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
@@ -71,6 +84,7 @@ def multipl_e(request: Request) -> Benchmark:
         assemble=assemble,
         least_limits=LEAST_LIMITS,
         hidden=HIDDEN,
+        needs=NEEDS.get(short),
     )
 
 
@@ -79,12 +93,13 @@ def task_of(name: str, short: str, *, published: bool = True) -> Row:
 
     `published`: by the rules of qwencoder-eval, which made the published verdicts; else by MultiPL-E's own, exit code 0.
     """
+    own = {"marker": short not in UNMARKED}
     return {
         "id": name,
         "prompt": "",
         "language": LANGUAGES[short],
         "kind": "program",
-        "tests": multipl_e_tests(short) if published else json.dumps({"marker": True}),
+        "tests": multipl_e_tests(short) if published and short not in UNMARKED else json.dumps(own),
         "entry_point": None,
         "source": "multipl-e",
         "split": "test",
@@ -113,4 +128,18 @@ def join_tests(code: str, row: Row, short: str) -> str:
         code = f"{head}\n{code}"
     elif short == "php" and code[:5] != "<?php":
         code = f"<?php\n{code}"
-    return f"{code}\n{row['tests']}" + ("?>" if short == "php" else "")
+    program = f"{code}\n{row['tests']}" + ("?>" if short == "php" else "")
+    return go_main(program) if short == "go" else program
+
+
+def go_main(program: str) -> str:
+    """A test file of Go as a program of its own: MultiPL-E runs it with `go test`, which wants a module around it."""
+    tests = re.findall(r"^func (Test\w+)\(\w+ \*testing\.T\)", program, re.MULTILINE)
+    if not tests or re.search(r"^func main\(\)", program, re.MULTILINE):
+        return program
+    listed = ", ".join(f'{{"{name}", {name}}}' for name in tests)
+    program = re.sub(r"^package \w+", "package main", program, count=1, flags=re.MULTILINE)
+    return (
+        f"{program}\nfunc main() {{\n\ttesting.Main(func(pattern, name string) (bool, error) {{ return true, nil }}, "
+        f"[]testing.InternalTest{{{listed}}}, nil, nil)\n}}\n"
+    )
