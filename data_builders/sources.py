@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType
@@ -44,7 +44,7 @@ class Source:
     """An SPDX id, or `owned` for private code; by default what its licence files say."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Repository:
     """One resolved source. `commit` is a full commit id, or "" for a plain folder; `license` "" means: find out."""
 
@@ -58,7 +58,7 @@ class Repository:
         return bool(self.commit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One file of a repository. `skip` is a reason not to read it, found without opening it."""
 
@@ -195,7 +195,10 @@ def _name_of_url(url: str) -> str:
 
 
 def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch all branches of `url` into a bare repository with the user's own git; the URL is not written anywhere."""
+    """Fetch the branches and tags of `url` into a bare repository with the user's own git; the URL is written nowhere.
+
+    Not all refs: a forge keeps one for every pull request, more than all branches weigh.
+    """
     target = clone_dir / f"{_name_of_url(url)}.git"
     arguments = ["git", *git.SAFE_OPTIONS, f"--git-dir={target}"]
     environment = git.environment(_TRANSPORTS)
@@ -208,9 +211,11 @@ def clone(url: str, clone_dir: Path) -> Path:
             "--quiet",
             "--no-write-fetch-head",
             "--no-recurse-submodules",
+            "--no-tags",
             "--",
             url,
-            "+refs/*:refs/*",
+            "+refs/heads/*:refs/heads/*",
+            "+refs/tags/*:refs/tags/*",
         ],
         [*arguments, "ls-remote", "--symref", "--", url, "HEAD"],
     ]
@@ -225,20 +230,27 @@ def clone(url: str, clone_dir: Path) -> Path:
     return target
 
 
-def list_files(repository: Repository, max_bytes: int) -> list[File]:
-    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip."""
+def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
+    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip.
+
+    A notebook may be longer (`max_notebook_bytes`): most of it is pictures, which no row gets.
+    """
+
+    def limit(path: str) -> int:
+        return max(max_bytes, max_notebook_bytes) if path.endswith(".ipynb") else max_bytes
+
     if not repository.is_git:
-        return sorted(_walk(repository.path, max_bytes), key=lambda file: os.fsencode(file.path))
+        return sorted(_walk(repository.path, limit), key=lambda file: os.fsencode(file.path))
     files = []
     for entry in git.list_tree(repository.path, repository.commit):
         skip = "symlink" if entry.is_symlink else "submodule" if entry.is_submodule else ""
-        if not skip and entry.size > max_bytes:
+        if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         files.append(File(entry.path, entry.size, entry.object_id, skip))
     return sorted(files, key=lambda file: os.fsencode(file.path))
 
 
-def _walk(root: Path, max_bytes: int) -> Iterator[File]:
+def _walk(root: Path, limit: Callable[[str], int]) -> Iterator[File]:
     """Regular files under `root`; links are never followed, so loops and escapes end here."""
     for folder, names, filenames in os.walk(root, followlinks=False):
         linked = [name for name in names if (Path(folder) / name).is_symlink()]
@@ -256,7 +268,7 @@ def _walk(root: Path, max_bytes: int) -> Iterator[File]:
             elif not stat.S_ISREG(status.st_mode):
                 yield File(path, 0, "", "special_file")
             else:
-                yield File(path, status.st_size, "", "too_large" if status.st_size > max_bytes else "")
+                yield File(path, status.st_size, "", "too_large" if status.st_size > limit(path) else "")
 
 
 class Reader:
