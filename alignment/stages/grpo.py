@@ -84,7 +84,7 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     stage = request.stage
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
-    screen = Screen.of(request.decontaminate, request.out)
+    screen = Screen.of(request.decontaminate, folder)
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
@@ -104,6 +104,6 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], request.out)
+    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}

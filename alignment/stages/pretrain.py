@@ -29,7 +29,7 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
     folder, counts = once(
         request,
         lambda folder: training_rows(
-            stage.data, tokenizer, rules, request.seed, folder, request.out, request.decontaminate
+            stage.data, tokenizer, rules, request.seed, folder, request.decontaminate
         ),
     )
 
