@@ -106,7 +106,7 @@ def test_a_benchmark_that_may_overlap_is_no_matter_of_training(fingerprints):
     allowed = [("data: held.jsonl", "data: held.jsonl, allow_overlap: because this is a test")]
     before = fingerprints(replace=allowed)
     assert changed(before, fingerprints()) == ALL - {"evaluate-base"}
-    (fingerprints.folder / "held.jsonl").write_text('{"a": 22}\n')
+    (fingerprints.folder / "held.jsonl").write_text(f"{ROWS['held']}\n\n")
     assert changed(before, fingerprints(replace=allowed)) == {"evaluate-base", "evaluate-sft", "evaluate-dpo"}
 
 

@@ -12,12 +12,14 @@ MODEL = "Qwen/Qwen2.5-Coder-7B"
 
 def mistakes(folder, stages, launch=None, model=MODEL):
     (folder / "rows.jsonl").write_text('{"text": "x"}\n')
+    (folder / "tasks.jsonl").write_text('{"prompt": "x", "tests": []}\n')
     value = {"name": "r", "model": {"path": model}, "stages": []}
     if launch:
         (folder / "launch.yaml").write_text(yaml.safe_dump(launch))
         value["launch"] = "launch.yaml"
     for number, stage in enumerate(stages):
-        value["stages"].append({"name": f"s{number}", "kind": "sft", "data": [{"data": "rows.jsonl"}], **stage})
+        rows = "tasks.jsonl" if stage.get("kind") == "grpo" else "rows.jsonl"
+        value["stages"].append({"name": f"s{number}", "kind": "sft", "data": [{"data": rows}], **stage})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(value))
     try:
         load(folder / "recipe.yaml")
