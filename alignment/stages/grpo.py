@@ -6,6 +6,7 @@ reward model.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -47,7 +48,12 @@ def run(request: Request) -> dict[str, Any]:
                 end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
             )
             align_saves(args)
-            return GRPOTrainer(
+            kind: Any = GRPOTrainer
+            if stage.resample:
+                from alignment.stages.resample import ResamplingTrainer
+
+                kind = functools.partial(ResamplingTrainer, resample=stage.resample)
+            return kind(
                 model=model,
                 args=args,
                 reward_funcs=functions,
