@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, extensions, ladder, processes
+from alignment import artifacts, disk, extensions, ladder, launch_file, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -41,6 +41,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
+            disk.check(recipe, launch_file.layout_of(recipe.launch.path() if recipe.launch else None))
             _configs_checked(recipe, steps, environment)
             _engines_ready(steps)
         for number, step in enumerate(steps):

@@ -41,13 +41,17 @@ def run(request: Request) -> dict[str, Any]:
             from alignment import rewards
             from alignment.stages.callbacks import OrderOfEpoch
 
+            ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             functions: Any = rewards.build(
                 {reward.name: reward.weight for reward in stage.rewards},
                 grader,
                 length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
-                end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
+                end_ids=ends,
             )
             align_saves(args)
+            if args.use_vllm:
+                # vLLM stops where the generation config of the model's folder says, which may be a base model's.
+                args.generation_kwargs = {"stop_token_ids": ends, **(args.generation_kwargs or {})}
             kind: Any = GRPOTrainer
             if stage.resample:
                 from alignment.stages.resample import ResamplingTrainer

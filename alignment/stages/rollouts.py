@@ -67,3 +67,8 @@ def check_vllm(train: dict[str, Any]) -> None:
             "`use_vllm` needs vLLM: pip install 'code-alignment[vllm]', or generate with transformers: "
             "--set stages.grpo.train.use_vllm=false"
         )
+    if train.get("use_vllm") and train.get("vllm_importance_sampling_correction") is False:
+        raise ValueError(
+            "`vllm_importance_sampling_correction: false` hides whether vLLM samples from the weights that are trained: TRL "
+            "compares their log-probabilities only with it. Leave it out"
+        )

@@ -14,6 +14,7 @@ from alignment.console import say
 from alignment.context import check_loaded
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
+from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import lora_config, training_config
 from alignment.stages.request import Request
@@ -82,21 +83,21 @@ def train(
         metrics["contaminated_rows_removed"] = removed
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     metrics["peak_memory_bytes"] = _peak_memory()
-    if request.rank == 0:
-        if lora:
-            merged, proof = models.merge_adapter(source, folder, tokenizer, context)
-            models.set_stop_tokens(merged, tokenizer, chat)
-            models.save(merged, tokenizer, request.out / "model")
-            metrics |= proof
-        else:
-            _save_configs(trainer, tokenizer, folder, chat)
+    if request.rank == 0 and not lora:
+        _save_configs(trainer, tokenizer, folder, chat)
+    attended = model.config._attn_implementation
     _end_process_group()
+    if request.rank == 0 and lora:
+        # Others wait for the artifact, not in a collective. In a process of its own where several trained: here ZeRO-3 would
+        # cut what is loaded into shards.
+        merge = merging.merge if request.world_size == 1 else merging.merge_apart
+        metrics |= merge({**source, "attn_implementation": None}, folder, context, chat, request.out)
     return {
         "metrics": metrics,
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
-        "attention": model.config._attn_implementation,
+        "attention": attended,
     }
 
 
