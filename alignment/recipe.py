@@ -255,6 +255,8 @@ class GrpoStage(TrainingStage):
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     max_prompt_length: Positive | None = None
     """Longer prompts are dropped and counted; TRL itself never truncates."""
+    resample: Annotated[int, Field(ge=0, le=16)] = 0
+    """Rounds of other prompts for groups whose answers all scored alike, which teach nothing; they are counted anyway."""
 
 
 class EvaluateStage(Stage):
