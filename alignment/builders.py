@@ -38,6 +38,8 @@ class Builder:
     """`module:function` that takes the settings and returns, as plain values, what the result depends on beyond them."""
     samples: bool = False
     """Whether it samples from a model, and so takes the stage's `request`."""
+    check: str = ""
+    """`module:function` that takes the settings as they are written and yields what can't be had together."""
     resumes: bool = False
     """Whether it goes on from what it left when it was killed; others start anew."""
 
@@ -75,8 +77,12 @@ BUILDERS: Mapping[str, Builder] = {
         "data_builders.private_benchmark:build_private_benchmark",
         {"tasks.jsonl": "task", "fim.jsonl": "infilling", "fim-tasks.jsonl": "infilling", "account.json": ""},
         "data_builders.sources:inputs_with_head",
+        check="data_builders.private_benchmark:check",
     ),
-    "preferences": Builder("alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True),
+    "preferences": Builder(
+        "alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True,
+        check="alignment.stages.preferences:check",
+    ),
 }  # fmt: skip
 # Arguments that are no settings: they change where and how fast, not what, or come from the stage.
 _GIVEN = ("out", "seed", "request", "workers", "progress", "clone_dir")
@@ -139,6 +145,8 @@ def check_settings(stage: BuildStage) -> Iterator[tuple[Place, str]]:
     for name, (_, default) in known.items():
         if default is inspect.Parameter.empty and name not in stage.settings:
             yield ("settings",), f"{name} is missing"
+    if own := BUILDERS[stage.builder].check:
+        yield from ((("settings",), message) for message in _load(own)(stage.settings))
 
 
 def _mistakes(annotation: Any, value: Any) -> Iterator[tuple[Place, str]]:

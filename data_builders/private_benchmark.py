@@ -13,7 +13,7 @@ import random
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,16 @@ def build_private_benchmark(
             "`executable: false` and measure `fim` alone"
         )
     return {**{name: len(found) for name, found in rows.items()}, "repositories": report}
+
+
+def check(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Every source must be split."""
+    sources = settings.get("sources")
+    for source in sources if isinstance(sources, list) else []:
+        split = isinstance(source, Mapping) and (source.get("before") is not None or source.get("held_out") is not None)
+        if not split:
+            name = source.get("path") if isinstance(source, Mapping) else source
+            yield f"source {name} is not split: give it `before` (a date) or `held_out` (a share of its commits)"
 
 
 def _one(

@@ -52,12 +52,8 @@ def build(
     """
     from alignment.stages import rows as row_files
 
-    if tasks is None and questions is None:
-        raise ValueError("preferences need `tasks`, or `questions` and a `judge`")
-    if (questions is None) != (judge is None):
-        raise ValueError("`questions` and `judge` belong together: give both, or neither")
-    if references and tasks is None:
-        raise ValueError("`references` are those of `tasks`, and there are none")
+    for message in check({"tasks": tasks, "questions": questions, "judge": judge, "references": references}):
+        raise ValueError(message)
     generator = random.Random(seed)
     rows = list(row_files.read(tasks, limit)) if tasks is not None else []
     asked = [_question(row, index) for index, row in enumerate(row_files.read(questions, limit))] if questions else []
@@ -82,6 +78,17 @@ def build(
             f"no pair of a better and a worse answer was found ({_told(counted)}): {_what_to_do(references)}"
         )
     return {"tasks": len(rows), **counted, "pairs": len(pairs)}
+
+
+def check(settings: Mapping[str, Any]) -> Iterator[str]:
+    """What can't be had together."""
+    tasks, questions, judge = (settings.get(name) for name in ("tasks", "questions", "judge"))
+    if tasks is None and questions is None:
+        yield "tasks is missing (or `questions` and a `judge`)"
+    if (questions is None) != (judge is None):
+        yield "`questions` and `judge` belong together: give both, or neither"
+    if settings.get("references") and tasks is None:
+        yield "`references` are those of `tasks`, and there are none"
 
 
 def _pair(prompt: str, chosen: str, rejected: str, source: str) -> dict[str, Any]:

@@ -162,9 +162,19 @@ PLANTS = {
     "a document among others": {"text": OLD * 4 + BODY + OLD * 4},
     "other white space and quotes": {"text": f"def f(orders, today, grace):\n{REFORMATTED}"},
     "one line changed": {"text": BODY.replace('not order["paid"]', 'order["open"]')},
-    "an answer": {"messages": [{"role": "user", "content": "Write it."}, {"role": "assistant", "content": f"```python\n{BODY}\n```"}]},  # fmt: skip
+    "an answer": {
+        "messages": [
+            {"role": "user", "content": "Write it."},
+            {"role": "assistant", "content": f"```python\n{BODY}\n```"},
+        ]
+    },
     "a chosen answer": {"prompt": "Write it.", "chosen": f"def overdue():\n{BODY}", "rejected": "pass"},
-    "a task's reference": {"prompt": "Write it.", "tests": "{}", "kind": "pytest", "reference": f"def overdue():\n{BODY}"},
+    "a task's reference": {
+        "prompt": "Write it.",
+        "tests": "{}",
+        "kind": "pytest",
+        "reference": f"def overdue():\n{BODY}",
+    },
 }
 
 
