@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import time
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, disk, extensions, ladder, processes
+from alignment import artifacts, disk, extensions, ladder, launch_file, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -40,6 +41,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
+            disk.check(recipe, launch_file.layout_of(recipe.launch.path() if recipe.launch else None))
             _configs_checked(recipe, steps, environment)
             _engines_ready(steps)
         for number, step in enumerate(steps):
@@ -75,6 +77,7 @@ def _run_step(
     if world.rank == 0:
         for temporary in ("checkpoints", "prepared", "start"):  # also what a kill after the artifact left
             shutil.rmtree(step.folder / temporary, ignore_errors=True)
+        _forget_rows(step)
         artifacts.link(recipe.folder, step.name, step.folder)
         if step.rung is not None:
             for line in ladder.table([step]):
@@ -87,6 +90,16 @@ def _run_step(
             + "\n  All artifacts are kept. Change the stage's settings and run again (only it and what follows runs "
             "anew), or allow more in its `gate`."
         )
+
+
+def _forget_rows(step: Step) -> None:
+    """Keep a stage's newest token ids for the next run, and no others."""
+    if not step.request["prepared"]:
+        return
+    kept = Path(step.request["prepared"])
+    for path in kept.parent.glob(f"{step.name}-*"):
+        if path != kept and re.fullmatch(r"[0-9a-f]{12}(\.tmp)?", path.name.removeprefix(f"{step.name}-")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _execute(recipe: Recipe, step: Step, number: int, world: World, environment: Mapping[str, str]) -> None:

@@ -56,8 +56,13 @@ def _given(path: Path, request: Request, home: Home) -> Path:
     if path.is_dir():
         names = (home.file, *home.aliases)
         for name in names:
-            if (path / name).exists():
-                return path / name
+            found = [
+                path / name,
+                *sorted(path.glob(f"*/{name}")),
+            ]  # benchmarks with many files have folders of their own
+            for file in found:
+                if file.exists():
+                    return file
         raise ValueError(f"{request.name}: {path} has no {' or '.join(names)}. {_how(home)}")
     if not path.exists():
         raise ValueError(f"{request.name}: there is no file {path}. {_how(home)}")

@@ -85,11 +85,13 @@ class Grader:
             for slot in slots:
                 slot.close()
 
-    def submit(self, task: dict[str, Any], program: str) -> Future[Verdict]:
-        """Grade in the background. The future's result is a verdict; it raises SandboxUnavailable on a machine that
-        refuses."""
+    def submit(self, task: dict[str, Any], program: str, limits: Limits | None = None) -> Future[Verdict]:
+        """Grade in the background, with these limits instead of the grader's own where some are given.
+
+        The future's result is a verdict; it raises SandboxUnavailable on a machine that refuses.
+        """
         with self._lock:
-            return self._threads().submit(self._grade, task, program)
+            return self._threads().submit(self._grade, task, program, limits or self.limits)
 
     async def grade(self, task: dict[str, Any], program: str) -> Verdict:
         """The verdict of a program on a task."""
@@ -147,29 +149,29 @@ class Grader:
             self._slots.append(suites)
         return suites
 
-    def _grade(self, task: dict[str, Any], program: str) -> Verdict:
+    def _grade(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
         try:
             try:
-                return self._verdict(task, program)
+                return self._verdict(task, program, limits)
             except SandboxUnavailable:
                 raise
             except SandboxError:  # not the program's fault: once more, with a new launcher where the old one is lost
-                return self._verdict(task, program)
+                return self._verdict(task, program, limits)
         except SandboxUnavailable:
             raise
-        except SandboxError as problem:
+        except (SandboxError, OSError) as problem:
             return error("infrastructure", str(problem))
         except languages.NoToolchain as problem:
             return error("toolchain", str(problem))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
-    def _verdict(self, task: dict[str, Any], program: str) -> Verdict:
+    def _verdict(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
         kind, tests, language = read_task(task)
         if kind == "pytest":
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
-            return repository.grade(self._suites().of(tests["suite"]), tests, program, self.limits)
+            return repository.grade(self._suites().of(tests["suite"]), tests, program, limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
@@ -177,15 +179,15 @@ class Grader:
             return failed("too_long", f"the program has {len(data)} bytes, more than {PROGRAM_BYTES}")
         slot = self._slot(language)
         if kind == "calls":
-            return python.calls(slot, tests, task["entry_point"], data, self.limits)
+            return python.calls(slot, tests, task["entry_point"], data, limits)
         if kind == "asserts":
-            return python.asserts(slot, tests, task.get("entry_point"), data, self.limits)
+            return python.asserts(slot, tests, task.get("entry_point"), data, limits)
         grade = stdio.stdio if kind == "stdio" else stdio.program
         if language == "python":
-            return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), self.limits)
+            return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), limits)
         tools = languages.toolchain(language)
         compiled = prepare(slot, tools, data, tuple(tests.get("flags", ())), self._cache_folder())
-        return grade(slot, tests, tools, compiled, self.limits)
+        return grade(slot, tests, tools, compiled, limits)
 
     def _cache_folder(self) -> Path:
         with self._lock:

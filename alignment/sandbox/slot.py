@@ -7,6 +7,7 @@ descriptors; this process, which may be a trainer with threads and a GPU, never 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import selectors
@@ -76,10 +77,14 @@ class Run:
     wall_seconds: float = 0.0
     memory_bytes: int = 0
 
-    def messages(self) -> list[dict[str, Any]]:
-        """The JSON lines of the reply; what is no JSON object ends the list."""
+    def messages(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The JSON lines of the reply, at most so many; what is no JSON object ends the list."""
         found: list[dict[str, Any]] = []
-        for line in self.reply.split(b"\n")[:-1]:
+        stream = io.BytesIO(self.reply)
+        while most is None or len(found) < most:
+            line = stream.readline()
+            if not line.endswith(b"\n"):
+                break
             try:
                 message = json.loads(line)
             except (ValueError, RecursionError):

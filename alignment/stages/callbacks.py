@@ -14,6 +14,7 @@ import psutil
 from transformers import TrainerCallback
 
 from alignment.console import say
+from alignment.disk import check_checkpoint
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
@@ -103,6 +104,8 @@ class Recorder(TrainerCallback):
             raise AlreadyTrained
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save and self.rank == 0:
+            check_checkpoint(Path(args.output_dir), state.global_step)
         elapsed = time.monotonic() - self.begun
         if self.first_step is None:
             self.first_step = elapsed

@@ -6,6 +6,7 @@ reward model.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -40,14 +41,23 @@ def run(request: Request) -> dict[str, Any]:
             from alignment import rewards
             from alignment.stages.callbacks import OrderOfEpoch
 
+            ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             functions: Any = rewards.build(
                 {reward.name: reward.weight for reward in stage.rewards},
                 grader,
                 length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
-                end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
+                end_ids=ends,
             )
             align_saves(args)
-            return GRPOTrainer(
+            if args.use_vllm:
+                # vLLM stops where the generation config of the model's folder says, which may be a base model's.
+                args.generation_kwargs = {"stop_token_ids": ends, **(args.generation_kwargs or {})}
+            kind: Any = GRPOTrainer
+            if stage.resample:
+                from alignment.stages.resample import ResamplingTrainer
+
+                kind = functools.partial(ResamplingTrainer, resample=stage.resample)
+            return kind(
                 model=model,
                 args=args,
                 reward_funcs=functions,
@@ -84,7 +94,7 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     stage = request.stage
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
-    screen = Screen.of(request.decontaminate, request.out)
+    screen = Screen.of(request.decontaminate, folder)
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
@@ -102,7 +112,7 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], request.out)
+    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
 

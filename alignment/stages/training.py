@@ -14,6 +14,7 @@ from alignment.console import say
 from alignment.context import check_loaded
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
+from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import lora_config, training_config
 from alignment.stages.request import Request
@@ -93,21 +94,22 @@ def train(
         metrics["contaminated_rows_removed"] = removed
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     metrics["peak_memory_bytes"] = _peak_memory()
-    if request.rank == 0:
-        if lora:
-            _forget_shards()
-            merged, proof = models.merge_adapter(source, folder, tokenizer, context)
-            models.set_stop_tokens(merged, tokenizer, chat)
-            models.save(merged, tokenizer, request.out / "model")
-            metrics |= proof
-        else:
-            _save_configs(trainer, tokenizer, folder, chat)
+    attended = model.config._attn_implementation
+    if request.rank == 0 and not lora:
+        _save_configs(trainer, tokenizer, folder, chat)
+    elif request.rank == 0:
+        from transformers.integrations import is_deepspeed_zero3_enabled
+
+        # In a process of its own where several trained, or where ZeRO-3 would cut what is loaded here into shards.
+        apart = request.world_size > 1 or is_deepspeed_zero3_enabled()
+        merge = merging.merge_apart if apart else merging.merge
+        metrics |= merge({**source, "attn_implementation": None}, folder, context, chat, request.out)
     return {
         "metrics": metrics,
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
-        "attention": model.config._attn_implementation,
+        "attention": attended,
     }
 
 
@@ -189,13 +191,6 @@ def _four_bits() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-def _forget_shards() -> None:
-    """Load whole models from here on: with ZeRO-3's settings in force every new one is cut into shards by all ranks."""
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-    unset_hf_deepspeed_config()
 
 
 def _end_process_group() -> None:

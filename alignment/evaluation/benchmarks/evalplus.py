@@ -6,11 +6,15 @@ QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), kept by `ali
 
 from __future__ import annotations
 
+import textwrap
+
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.benchmarks.mbpp_types import restore_types
 from alignment.evaluation.data import read_rows
+from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.python_code import defined_names, longest_valid
 from alignment.evaluation.request import Request
 
 HUMANEVAL = Home(
@@ -35,6 +39,7 @@ BASE_STOPS = {
 }
 CHAT_STOPS = (*COMMON_STOPS, "\n#", "\n```")
 SYSTEM_PROMPT = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+PREFILL = "```python\n"
 CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{prompt}\n```\n"
 
 
@@ -46,7 +51,7 @@ def chat_prompt(row: Row) -> Chat:
     """The answer is opened with a Python block, so that code is all that can follow."""
     question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
     system = {"role": "system", "content": SYSTEM_PROMPT}
-    return Chat((system, {"role": "user", "content": question}), prefill="```python\n")
+    return Chat((system, {"role": "user", "content": question}), prefill=PREFILL)
 
 
 def base_program(problem: Problem, completion: str) -> str:
@@ -56,12 +61,30 @@ def base_program(problem: Problem, completion: str) -> str:
 
 
 def chat_program(problem: Problem, completion: str) -> str:
-    """The block's content; behind the prompt where the answer only went on with the body."""
-    code = completion.replace("\t", "    ").split("```")[0]
-    if f"def {problem.row['entry_point']}" in code:
-        preamble = problem.row["prompt"] if problem.id.startswith("HumanEval") else ""
-        return _imports_of(preamble) + code
-    return str(problem.row["prompt"]) + code
+    """The code of an answer; behind the prompt where the answer only went on with the body.
+
+    The prompt has opened the block already, so the completion begins inside of it; answers of models that were asked
+    without that opening, as in files of completions, begin with prose or with a block of their own.
+    """
+    row, text = problem.row, completion.replace("\t", "    ")
+    name = row["entry_point"]
+    for answer in (PREFILL + text, text):
+        code = extract_code(answer, entry_point=name)
+        if name in defined_names(code):
+            preamble = row["prompt"] if problem.id.startswith("HumanEval") else ""
+            return _imports_of(preamble) + code
+    return str(row["prompt"]) + _body(row["prompt"], text, name)
+
+
+def _body(prompt: str, text: str, name: str) -> str:
+    """What comes behind the prompt: the first block's lines, indented where the answer has lost that."""
+    opened = [content for _, content in fenced_blocks(cleaned(PREFILL + text))] + [text]
+    indented = [textwrap.indent(textwrap.dedent(body), "    ") for body in opened]
+    for body in (*opened, *indented):
+        code = longest_valid(prompt + body)
+        if name in defined_names(code) and not is_stub(code, name):
+            return code[len(prompt) :]
+    return opened[0]
 
 
 def _imports_of(prompt: str) -> str:

@@ -14,7 +14,6 @@ import array
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -171,6 +170,8 @@ class Launcher:
             elif now - program.started > START_SECONDS:
                 program.kill("start")
             return
+        if select.select([program.descriptor], [], [], 0)[0]:
+            return  # it has ended by itself while this process waited for a core
         wall = program.limits["wall_seconds"]
         passed = now - program.started
         if passed >= wall and (passed >= GRACE * wall or passed - _waited(program.pid) >= wall):
@@ -210,13 +211,14 @@ def _waited(pid: int) -> float:
 
 
 def _resident(pid: int) -> int:
-    """Bytes that a process and all its descendants hold for themselves alone."""
+    """Bytes of memory that a process and all its descendants hold: their own, and what they share, once for each."""
     total = 0
     for process in _tree(pid):
         try:
-            with open(f"/proc/{process}/statm") as file:
-                fields = file.read().split()
-            total += (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+            with open(f"/proc/{process}/status", "rb") as file:
+                for line in file:
+                    if line.startswith((b"RssAnon:", b"RssShmem:", b"HugetlbPages:")):
+                        total += int(line.split()[1]) << 10
         except (OSError, IndexError):
             continue
     return total
