@@ -5,6 +5,7 @@ python -m alignment.stages.configs < request.json     # build them all once, to 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment.recipe import CONFIGS, TrainingStage
+
+NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
 
 
 def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
@@ -79,6 +82,21 @@ def refusals(stages: Sequence[TrainingStage]) -> list[str]:
     return refused
 
 
+def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
+    """What stages need and this environment lacks: told before the first of them, not when their turn comes."""
+    from alignment.stages.rollouts import check_vllm
+
+    missing = []
+    for stage in stages:
+        if stage.quantization and importlib.util.find_spec("bitsandbytes") is None:
+            missing.append(f"stage {stage.name!r}: {NO_BITSANDBYTES}")
+        try:
+            check_vllm(stage.train)
+        except ValueError as error:
+            missing.append(f"stage {stage.name!r}: {error}")
+    return missing
+
+
 def launch_refusals(fsdp: bool) -> list[str]:
     """What this machine can't do of how the recipe is launched.
 
@@ -103,7 +121,8 @@ def main() -> int:
     request = json.load(sys.stdin)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
     refused = launch_refusals(request["fsdp"])
-    refused += refusals([adapter.validate_python(value) for value in request["stages"]])
+    stages = [adapter.validate_python(value) for value in request["stages"]]
+    refused += missing_packages(stages) + refusals(stages)
     for problem in refused:
         print(problem, file=sys.stderr)
     return 1 if refused else 0

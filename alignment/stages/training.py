@@ -16,7 +16,7 @@ from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
-from alignment.stages.configs import lora_config, training_config
+from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.stages.request import Request
 from alignment.tracking import wandb_environment
 
@@ -184,7 +184,7 @@ def _four_bits() -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise ValueError("`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'") from None
+        raise ValueError(NO_BITSANDBYTES) from None
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

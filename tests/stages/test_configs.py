@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignment.recipe import DpoStage, GrpoStage, PretrainStage, SftStage
-from alignment.stages.configs import launch_refusals, lora_config, refusals, training_config
+from alignment.stages.configs import launch_refusals, lora_config, missing_packages, refusals, training_config
 
 KINDS = {"pretrain": PretrainStage, "sft": SftStage, "dpo": DpoStage, "grpo": GrpoStage}
 
@@ -72,6 +72,16 @@ def test_fsdp_without_accelerators_is_refused_and_without_fsdp_nothing_is(monkey
     assert launch_refusals(fsdp=False) == []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert launch_refusals(fsdp=True) == []
+
+
+def test_packages_that_a_later_stage_lacks_are_named_before_the_first(monkeypatch):
+    stages = [stage("sft", quantization="4bit", peft={"r": 4}), stage("grpo", train={"use_vllm": True}), stage("dpo")]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    quantized, sampled = missing_packages(stages)
+    assert "'sft'" in quantized and "code-alignment[qlora]" in quantized
+    assert "'grpo'" in sampled and "code-alignment[vllm]" in sampled
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert missing_packages(stages) == []
 
 
 def test_the_check_as_a_process_ends_with_one_and_the_refusals():
