@@ -26,7 +26,7 @@ MBPP = Home(
     file="MbppPlus-v0.1.0.jsonl",
     aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
     url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
-    note="Unpack it.",
+    sha256="a855b9de667baea8e2f8aa61f898767a7336872208a85222b35622545e819fe9",
 )
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
