@@ -170,9 +170,7 @@ class History:
             return self._document(row, parts, [path for path, *_ in files]), ""
         return self._conversation(row, parts)
 
-    def _versions(
-        self, change: Change, reader: git.BlobReader, counts: Counts
-    ) -> tuple[tuple[str, str, str], str]:
+    def _versions(self, change: Change, reader: git.BlobReader, counts: Counts) -> tuple[tuple[str, str, str], str]:
         path = shown(change.path)
         nothing = ("", "", "")
         if not change.before or not change.after:
