@@ -78,6 +78,8 @@ def export(
     settings = read_comparison(gate)
     pushing = read_settings(Push, "push", push) if push is not None else None
     quantizing = read_settings(Quantize, "quantize", quantize)
+    if message := quantizing.contradiction():
+        raise ValueError(f"quantize.act_order: {message}")
     if not isinstance(calibration, Calibration):
         texts = _texts(read_rows(calibration), seed)
     else:

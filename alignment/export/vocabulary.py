@@ -18,6 +18,10 @@ QWEN2_SPLIT = (
 )
 # Released checkpoints have up to 399 embedding rows beyond the tokenizer (152064 rows, 151665 tokens).
 MAX_PADDING_ROWS = 1024
+# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) takes for ends of generation by their text alone: it would
+# read `</s>` in HTML as one token that the model never saw, and stop there. Qwen2's split rule cuts all of these texts
+# into pieces, so that no text ever gave these tokens, and their names can go.
+TAKEN_FOR_CONTROL = ("</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>")
 FIM_KEYS = {
     "fim_pre": formats.FIM_PREFIX,
     "fim_suf": formats.FIM_SUFFIX,
@@ -49,7 +53,7 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     _check_is_qwen2(path, tokenizer)
     model = tokenizer["model"]
     added = {entry["id"]: entry for entry in tokenizer["added_tokens"]}
-    by_id = {number: token for token, number in model["vocab"].items()}
+    by_id = {number: token for token, number in model["vocab"].items() if token not in TAKEN_FOR_CONTROL}
     by_id |= {number: entry["content"] for number, entry in added.items()}
     if max(by_id) >= rows:
         raise ValueError(
