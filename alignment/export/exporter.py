@@ -151,7 +151,9 @@ def _check_output(out: Path, name: str, checkpoint: Checkpoint) -> None:
         raise ValueError(f"the name {name!r} is part of file names: leave out slashes and a dot in front")
     model, folder = checkpoint.folder.resolve(), out.resolve()
     if model == folder or (model.parent == folder and model.name.startswith(f"{name}-")):
-        raise ValueError(f"the export to {out} would replace the model {checkpoint.folder}: choose another output folder")
+        raise ValueError(
+            f"the export to {out} would replace the model {checkpoint.folder}: choose another output folder"
+        )
     if (out / "README.md").exists() and not (out / "export.json").exists():
         raise ValueError(f"{out} holds a README.md that is no model card of an export: choose another output folder")
 

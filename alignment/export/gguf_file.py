@@ -136,7 +136,9 @@ def _scratch_folder(out: Path, need: int) -> Path:
         require_space(out.parent, need)
         return Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
     except OSError as error:
-        raise ValueError(f"{out.parent} can't be written to ({error.strerror}): choose another output folder") from error
+        raise ValueError(
+            f"{out.parent} can't be written to ({error.strerror}): choose another output folder"
+        ) from error
 
 
 def require_space(folder: Path, need: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from alignment.export_settings import Push
 
+
 def _patterns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the rows made, and the model card: whatever else lies in the folder was not asked for."""
     paths = [Path(file) for row in rows for file in row["files"]]

@@ -1,6 +1,5 @@
 """Our converter against llama.cpp's own, and against its test vectors for Qwen2's tokenizer."""
 
-import json
 import shutil
 import statistics
 import sys
@@ -89,20 +88,18 @@ def test_tokens_equal_llama_cpps_qwen2_vectors(llama_cpp_source, data_dir, tmp_p
 
 
 def tiny_with_real_tokenizer(data_dir: Path, folder: Path, rows: int) -> Path:
-    """A model of one narrow layer under the real vocabulary."""
+    """A model of one narrow layer under the real vocabulary; untied where it has the larger models' rows."""
     shape = {"vocab_size": rows, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    make_model(folder, tied=rows == 151936, num_attention_heads=2, num_key_value_heads=1, **shape)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": 151643, "eos_token_id": 151643}))
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(data_dir / "qwen2.5-coder-tokenizer" / name, folder / name)
-    return folder
+    shape |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    return make_random_model(folder, HALF_BILLION | shape, data_dir / "qwen2.5-coder-tokenizer", tied=rows == 151936)
 
 
 @pytest.mark.parametrize("rows", [151936, 152064])
 def test_the_real_vocabulary_passes_the_gate_with_either_number_of_rows(data_dir, tmp_path, rows):
     model = tiny_with_real_tokenizer(data_dir, tmp_path / "model", rows)
-    gate = {"context": 64, "positions": 300, "greedy_prompts": 1, "greedy_tokens": 4}
+    # Random weights: a near-tie may go either way, so the top-1 limit is left to models that have learned something.
+    gate = {"context": 64, "positions": 63, "greedy_prompts": 1, "greedy_tokens": 2}
+    gate["thresholds"] = {"f32": {"min_top1_agreement": 95}}
     (row,) = export(model, ["f32"], tmp_path / "out", gate=gate)
     assert row["reasons"] == []
     assert row["tokenization_equal"]

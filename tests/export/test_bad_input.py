@@ -1,6 +1,8 @@
 """What users get wrong ends in one clear sentence, and leaves no file under a final name."""
 
+import errno
 import json
+import os
 import shutil
 import struct
 
@@ -230,6 +232,18 @@ def test_a_disk_that_fills_up_while_writing(model):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_folder_whose_disk_fills_up_is_not_left_half_written(model, monkeypatch):
+    from alignment.export import runtimes
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runtimes, "_link", full)
+    with pytest.raises(ValueError, match=r"out could not be written \(No space left on device\)"):
+        runtimes.write_folder(open_checkpoint(model), model.parent / "out", "tiny", "card")
+    assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
 def test_an_engine_that_is_not_installed(model, monkeypatch):
