@@ -67,7 +67,7 @@ def build_tasks(
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         for repository in resolve(sources, clone_dir or Path(temporary)):
-            for name, found in _languages(repository, tests, settings, workers):
+            for name, found in by_language(repository, tests, settings, workers):
                 made = capped(found.rows("train", context_characters), settings.forgeable_share)
                 rows += made
                 report[name] = found.report() | {"rows": len(made)}
@@ -79,16 +79,16 @@ def build_tasks(
     return summary(rows, report)
 
 
-def _languages(
-    repository: Repository, tests: Tests, settings: TaskSettings, workers: int
+def by_language(
+    repository: Repository, tests: Tests, settings: TaskSettings, workers: int, only: Any = None
 ) -> Iterator[tuple[str, Found | JsFound]]:
     """What is found of each language that the repository has tests in; Python's also where it has neither."""
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
-        yield repository.name, repository_tasks(repository, tests, settings, workers=workers)
+        yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
     if javascript:
-        yield f"{repository.name} (javascript)", js_repository_tasks(repository, settings, workers=workers)
+        yield f"{repository.name} (javascript)", js_repository_tasks(repository, settings, workers=workers, only=only)
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class NodeSuite:
             memory_bytes=language.memory_bytes, file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20), files=256,
             output_bytes=16 << 20,
         )  # fmt: skip
-        sent = {
+        sent: dict[str, Any] = {
             "files": [[name, len(content)] for name, content in files], "environment": {}, "collect": [], "peer": header.get("mode") != "trace",
             "command": [toolchain("javascript").tool, "--no-warnings", "align.cjs"],
         }  # fmt: skip
