@@ -23,7 +23,7 @@ VERSIONS: Mapping[str, int] = {
     "sft": 1,
     "dpo": 1,
     "grpo": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "export": 2,
 }
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "code-alignment")
