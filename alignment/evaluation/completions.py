@@ -17,9 +17,9 @@ from alignment.evaluation.benchmarks import multipl_e
 from alignment.evaluation.figures import Figure, figures
 from alignment.evaluation.judge import Outcome
 from alignment.evaluation.problem import Benchmark, Problem, Text
-from alignment.evaluation.request import Request
+from alignment.evaluation.request import Request, resolved
 from alignment.evaluation.run import write_results
-from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples, resolved
+from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
 from alignment.evaluation.store import Store, read_jsonl
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ def _loaded(
     name: str, samples: Sequence[Sample], data: str | Path | None, limit: int | None, sanitize: bool
 ) -> tuple[Benchmark, list[Sample]]:
     """The benchmark, and its samples with the ids as it spells them; of the first `limit` tasks only."""
+    asked = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
+    samples = [sample for sample in samples if sample.task_id in set(asked)]
     short = name.removeprefix(MULTIPL_E)
     if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in WHOLE for sample in samples):
         published = any(sample.form == "program" for sample in samples)
@@ -128,21 +130,18 @@ def _loaded(
         mode = "chat" if sanitize else modes.pop() if len(modes) == 1 else None
         for _, message in catalogue.check_benchmark(name, has_data=data is not None):
             raise ValueError(f"{message} (with --completions, --benchmark names what the samples belong to)")
-        # A benchmark's own n and limit are about generating.
         mode = None if mode == "base" else mode
-        benchmark = catalogue.load(Request(name, data=str(data) if data else None, mode=mode))
+        benchmark = catalogue.load(Request(name, data=str(data) if data else None, mode=mode, only=frozenset(asked)))
     known = {problem.id for problem in benchmark.problems}
     spelled = [(sample, resolved(sample.task_id, known)) for sample in samples]
     unknown = list(dict.fromkeys(sample.task_id for sample, identity in spelled if identity is None))
     if unknown:
         raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} of the completions' ids are unknown)")
     mine = [dataclasses.replace(sample, task_id=identity) for sample, identity in spelled if identity is not None]
-    chosen = set(list(dict.fromkeys(sample.task_id for sample in mine))[:limit])
-    if limit is None and len(chosen) < len(known):
-        logger.warning(
-            "%s: completions of %d of its %d tasks: the score is of those alone", name, len(chosen), len(known)
-        )
-    return benchmark, [sample for sample in mine if sample.task_id in chosen]
+    found, size = len({sample.task_id for sample in mine}), benchmark.size or len(known)
+    if limit is None and found < size:
+        logger.warning("%s: completions of %d of its %d tasks: the score is of those alone", name, found, size)
+    return benchmark, mine
 
 
 def _warn_of_fences(samples: Sequence[Sample], sanitize: bool) -> None:

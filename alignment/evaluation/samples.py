@@ -16,7 +16,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -213,15 +213,6 @@ def _language_of(path: Path) -> str:
         if found:
             return MULTIPL_E + found[0]
     raise ValueError(f"{path}: which language is this? Name the benchmark, as in --benchmark multipl-e-java")
-
-
-def resolved(task_id: str, known: Collection[str]) -> str | None:
-    """The benchmark's own spelling of an id: `HumanEval_3`, `humaneval/3` and a bare `3` are `HumanEval/3`."""
-    if task_id in known:
-        return task_id
-    number = re.fullmatch(r"(?i)(?:(?:HumanEval|MBPP)[/_])?(\d+)", task_id)
-    spellings = [f"{family}/{int(number[1])}" for family in ("HumanEval", "Mbpp")] if number else []
-    return next((spelling for spelling in spellings if spelling in known), None)
 
 
 def benchmarks_of(sample: Sample, given: str | None) -> tuple[str, ...]:

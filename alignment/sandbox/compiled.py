@@ -118,7 +118,10 @@ def _fetch(entry: Path | None) -> Compiled | None:
     if entry is None:
         return None
     try:
-        found = _unpack(entry.read_bytes())
+        data = entry.read_bytes()
+        found = _unpack(data)
+        if found.problem and not data.startswith(b'{"problem"'):
+            raise SandboxError(found.problem)  # it was cut short
         os.utime(entry)
     except FileNotFoundError:
         return None

@@ -158,11 +158,14 @@ class Slot:
         folder = str(Path(__file__).parent)
         text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
         self.process = subprocess.Popen(
-            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text, json.dumps(configuration)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
+            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
             close_fds=True, pass_fds=(theirs.fileno(),), start_new_session=True, cwd="/",
         )  # fmt: skip
         theirs.close()
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(json.dumps(configuration).encode())
         self.control = ours
         ours.settimeout(settings.start_seconds)
         try:

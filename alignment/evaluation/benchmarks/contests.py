@@ -21,6 +21,7 @@ LIVECODEBENCH = Home(
     file="livecodebench.jsonl",
     aliases=("test.jsonl", "test5.jsonl"),
     url="https://huggingface.co/datasets/livecodebench/code_generation_lite",
+    by_hand=True,
     note="Join its test*.jsonl files.",
 )
 SYSTEM_PROMPT = "You are a helpful assistant."
@@ -133,11 +134,15 @@ BIGCODEBENCH = {
         file="bigcodebench.jsonl",
         aliases=("BigCodeBench.jsonl", "BigCodeBench-v0.1.0_hf.jsonl"),
         url="https://huggingface.co/datasets/bigcode/bigcodebench",
+        by_hand=True,
+        note="Write the rows of its latest split as JSONL.",
     ),
     "bigcodebench-hard": Home(
         file="bigcodebench-hard.jsonl",
         aliases=("BigCodeBench-Hard.jsonl",),
         url="https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+        by_hand=True,
+        note="Write the rows of its latest split as JSONL.",
     ),
 }
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")

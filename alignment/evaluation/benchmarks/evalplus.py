@@ -15,7 +15,7 @@ from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
 from alignment.evaluation.python_code import defined_names, longest_valid
-from alignment.evaluation.request import Request
+from alignment.evaluation.request import Request, resolved
 
 HUMANEVAL = Home(
     file="HumanEvalPlus.jsonl.gz",
@@ -26,7 +26,7 @@ MBPP = Home(
     file="MbppPlus-v0.1.0.jsonl",
     aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
     url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
-    note="Unpack it.",
+    sha256="a855b9de667baea8e2f8aa61f898767a7336872208a85222b35622545e819fe9",
 )
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
@@ -117,11 +117,23 @@ def with_types(row: Row) -> Row:
     return row | {name: restore_types(number, row[name]) for name in ("base_input", "plus_input")}
 
 
+def spelled(row: Row) -> str:
+    """The id of a row; MBPP's own file has bare numbers."""
+    return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
+
+
 def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
     from alignment.grading import benchmarks as graded
 
-    path = locate(request, home)
-    rows = read_rows(path)
+    rows = read_rows(locate(request, home))
+    size = len(rows)
+    if request.only is not None:  # a file of a few completions needs the reference values of a few tasks
+        known = {spelled(row) for row in rows}
+        wanted = {resolved(task_id, known) for task_id in request.only}
+        if None in wanted:
+            unknown = sorted(task_id for task_id in request.only if resolved(task_id, known) is None)
+            raise ValueError(f"{request.name} has no task {unknown[0]!r} ({len(unknown)} of the ids are unknown)")
+        rows = [row for row in rows if spelled(row) in wanted]
     if rows and "plus_input" in rows[0]:
         rows = [with_types(row) for row in rows[: request.limit]]
         tasks = evalplus_tasks(rows, dataset, plus=plus)
@@ -145,4 +157,5 @@ def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Ben
         stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
         assemble=chat_program if chat else base_program,
         least_limits=LEAST_LIMITS,
+        size=size,
     )

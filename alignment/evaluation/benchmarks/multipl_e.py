@@ -56,6 +56,7 @@ def multipl_e(request: Request) -> Benchmark:
     home = Home(
         file=f"humaneval-{short}.jsonl",
         url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
+        by_hand=True,
         note="It is also in qwencoder-eval/base/benchmarks/multiple-eval/data of QwenLM/Qwen2.5-Coder.",
     )
     rows = read_rows(locate(request, home))[: request.limit]

@@ -5,7 +5,8 @@ slot's pid namespace, so that when either ends, for whatever reason, the kernel 
 as JSON messages over a socket, with the program's descriptors attached; the program itself comes on its own pipe and
 never passes through here.
 
-Started as ``python -I -S -c "..." CONFIGURATION`` by `alignment.sandbox.slot`.
+Started as ``python -I -S -c "..."`` by `alignment.sandbox.slot`, with its configuration as standard input: programs can
+read their own command line, which is this process's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ GRACE = 6.0  # at most this many times the wall limit, where a program waits for
 
 
 def main() -> None:
-    configuration = json.loads(sys.argv[1])
+    with open(0, "rb") as file:
+        configuration = json.load(file)
+    os.open("/dev/null", os.O_RDONLY)  # takes the place of what was just closed
     manifest = configuration.get("suite")
     if manifest:
         with open(manifest, encoding="utf-8") as file:

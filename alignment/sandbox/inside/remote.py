@@ -252,7 +252,7 @@ class Client:
         if type(arguments) is not tuple or type(keywords) is not dict or not all(type(key) is str for key in keywords):
             raise ChannelError("not a call")
         try:
-            answer = {"returned": self.encode(function(*arguments, **keywords))}
+            answer = {"returned": self.encode(self.functions[number](*arguments, **keywords))}
         except Exception as error:
             answer = {"raised": type(error).__name__, "text": str(error)[:500]}
         self.channel.send(answer)
