@@ -188,7 +188,11 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
     waiting = [step.request["stage"] for step in steps if step.trains and step.artifact() is None]
     if not waiting:
         return
-    request = {"stages": waiting, "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true"}
+    request = {
+        "stages": waiting,
+        "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true",
+        "processes": int(environment.get("LOCAL_WORLD_SIZE", "1")),
+    }
     mark = artifacts.fingerprint([request, artifacts.versions(), platform.node()])
     passed = recipe.folder / ".configs-checked"
     if passed.is_file() and passed.read_text() == mark:

@@ -97,7 +97,7 @@ def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
     return missing
 
 
-def launch_refusals(fsdp: bool) -> list[str]:
+def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
     """What this machine can't do of how the recipe is launched.
 
     accelerate 1.15.0 (state.py, lines 986 to 1013) makes FSDP of MULTI_GPU and its like, and leaves MULTI_CPU as it is:
@@ -105,7 +105,15 @@ def launch_refusals(fsdp: bool) -> list[str]:
     """
     import torch
 
-    if not fsdp or torch.accelerator.is_available():
+    if torch.accelerator.is_available():
+        devices = torch.accelerator.device_count()
+        if processes <= devices:
+            return []
+        return [
+            f"{processes} processes were launched, and this machine has {devices} accelerator{'s' if devices > 1 else ''}: "
+            f"add --num_processes {devices} to accelerate launch, or set num_processes in the launch file."
+        ]
+    if not fsdp:
         return []
     return [
         "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train a whole copy in every "
@@ -120,7 +128,7 @@ def main() -> int:
 
     request = json.load(sys.stdin)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    refused = launch_refusals(request["fsdp"])
+    refused = launch_refusals(request["fsdp"], request["processes"])
     stages = [adapter.validate_python(value) for value in request["stages"]]
     refused += missing_packages(stages) + refusals(stages)
     for problem in refused:

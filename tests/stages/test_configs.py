@@ -71,7 +71,18 @@ def test_fsdp_without_accelerators_is_refused_and_without_fsdp_nothing_is(monkey
     assert "accelerate_configs/zero3.yaml" in found
     assert launch_refusals(fsdp=False) == []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     assert launch_refusals(fsdp=True) == []
+
+
+def test_more_processes_than_accelerators_are_refused_and_on_cpus_they_share(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    (found,) = launch_refusals(fsdp=False, processes=8)
+    assert found.startswith("8 processes were launched, and this machine has 2 accelerators: add --num_processes 2")
+    assert launch_refusals(fsdp=False, processes=2) == []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert launch_refusals(fsdp=False, processes=8) == []
 
 
 def test_packages_that_a_later_stage_lacks_are_named_before_the_first(monkeypatch):
@@ -85,7 +96,11 @@ def test_packages_that_a_later_stage_lacks_are_named_before_the_first(monkeypatc
 
 
 def test_the_check_as_a_process_ends_with_one_and_the_refusals():
-    request = {"stages": [stage("sft", train={"eval_strategy": "sometimes"}).model_dump(mode="json")], "fsdp": False}
+    request = {
+        "stages": [stage("sft", train={"eval_strategy": "sometimes"}).model_dump(mode="json")],
+        "fsdp": False,
+        "processes": 1,
+    }
     command = [sys.executable, "-m", "alignment.stages.configs"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("SFTConfig refuses")
