@@ -87,7 +87,7 @@ def train(
     _end_process_group()  # from here on rank 0 is alone, and no other waits for it in a collective
     metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
-    metrics["train_cpu_seconds"] = round(cpu, 1)  # of this process: what a busy machine does not change
+    metrics["train_cpu_seconds"] = round(cpu, 2)  # of this process: what a busy machine does not change
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
