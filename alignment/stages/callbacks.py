@@ -52,7 +52,7 @@ def _torn(checkpoint: Path) -> Path | None:
             with file.open("rb") as stream:
                 size = int.from_bytes(stream.read(8), "little")
                 try:
-                    header = json.loads(stream.read(size)) if size < 100_000_000 else None
+                    header: dict[str, Any] = json.loads(stream.read(size if size < 100_000_000 else 0))
                     end = max((entry["data_offsets"][1] for key, entry in header.items() if key[:2] != "__"), default=0)
                 except (ValueError, AttributeError, TypeError, KeyError):
                     return file
