@@ -17,6 +17,7 @@ from typing import Any
 from alignment.formats import escape_special_text
 from data_builders.dataset import read_rows
 from data_builders.decontamination import Decontaminator
+from data_builders.fim import batches
 from data_builders.rows import clean_stream
 
 _BOT = re.compile(
@@ -125,7 +126,7 @@ def build_pull_requests(
 
     used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
     return clean_stream(
-        rows(),
+        batches(rows()),
         Path(out),
         "Pull requests and issues",
         used,

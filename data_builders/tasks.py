@@ -13,10 +13,11 @@ from typing import Any
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
+from data_builders.held_out import COLUMN
 from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, resolve
 from data_builders.suite import Prepared, prepare
-from data_builders.targets import Function
+from data_builders.targets import Function, definition
 from data_builders.validation import Candidate, TaskSettings, account, split, validate
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
@@ -138,6 +139,11 @@ class Found:
             "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
             "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
         }  # fmt: skip
+        text = self.prepared.texts[function.file]
+        if part == "heldout":
+            row[COLUMN] = text[function.start : function.end]
+        else:
+            row["reference"] = definition(text, function)
         if fim:
             text = self.prepared.texts[function.file]
             opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
@@ -157,7 +163,10 @@ def repository_tasks(
 ) -> Found:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     prepared = prepare(
-        repository, interpreter=tests.interpreter, tests=tests.paths, environment=dict(tests.environment or {})
+        repository,
+        interpreter=repository.interpreter or tests.interpreter,
+        tests=tests.paths,
+        environment=dict(tests.environment or {}),
     )
     coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
     chosen: list[Function] = [

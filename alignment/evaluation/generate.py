@@ -46,6 +46,8 @@ class Engine(Protocol):
     tokenizer: Any
     stop_ids: tuple[int, ...]
     max_length: int
+    batch_size: int | None
+    """Sequences at once; None: as many as fit."""
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]: ...
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -167,10 +167,7 @@ class Grader:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
     def _verdict(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
-        tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
-        kind = task["kind"]
-        language = languages.language_of(task.get("language") or "python").name
-        _check(kind, tests, language)
+        kind, tests, language = read_task(task)
         if kind == "pytest":
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
@@ -198,6 +195,14 @@ class Grader:
                 self._cache = cache_folder()
                 prune(self._cache)
             return self._cache
+
+
+def read_task(task: Mapping[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """Kind, tests and language of a task. Raises KeyError or ValueError where it could never be graded."""
+    tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
+    language = languages.language_of(task.get("language") or "python").name
+    _check(task["kind"], tests, language)
+    return task["kind"], tests, language
 
 
 def _check(kind: str, tests: Any, language: str) -> None:

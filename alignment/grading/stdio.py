@@ -103,6 +103,7 @@ EPILOGUES = {
     "lua": (f'print(os.getenv("{NONCE}"))', ""),
     "perl": (f'print "\\n", $ENV{{"{NONCE}"}};', ""),
     "cpp": (f'printf("\\n%s\\n", getenv("{NONCE}"));', "}"),
+    "rust": (f'println!("\\n{{}}", std::env::var("{NONCE}").unwrap());', "}"),
     "java": (f'System.out.println("\\n" + System.getenv("{NONCE}"));', "}"),
     "csharp": (f'System.Console.WriteLine("\\n" + System.Environment.GetEnvironmentVariable("{NONCE}"));', "}"),
 }

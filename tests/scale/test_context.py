@@ -47,6 +47,12 @@ def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
     assert "Give 3072" in mistakes(tmp_path, [stage])[0]
 
 
+def test_vllm_and_a_context_that_only_the_trainer_would_know_are_refused(tmp_path):
+    stage = {"kind": "grpo", "context": {"yarn_factor": 2.0}, "train": {"use_vllm": True}}
+    assert "would sample from another model" in mistakes(tmp_path, [stage])[0]
+    assert not mistakes(tmp_path, [{**stage, "train": {}}])
+
+
 def ulysses(attention):
     return {
         "distributed_type": "DEEPSPEED", "num_processes": 8, "deepspeed_config": {"zero_stage": 3},
