@@ -176,8 +176,8 @@ def _own_mistakes(kind: Any, item: Any) -> Iterator[tuple[Place, str]]:
                 hint = did_you_mean(str(key), names) or f" Known here: {', '.join(names)}."
                 yield (key,), f"no such setting.{hint}"
         if "path" in names and names["path"] is Location and isinstance(item.get("path"), str):
-            if not list(_wrong_source(item["path"], {})):  # which is said at the path itself
-                yield from _wrong_source(item["path"], item)
+            alone = list(_wrong_source(item["path"], {}))  # which is said at the path itself
+            yield from () if alone else _wrong_source(item["path"], item)
     elif kind is Location and isinstance(item, str):
         yield from _wrong_source(item, {})
     elif is_path(kind) and isinstance(item, str):

@@ -153,6 +153,7 @@ def _step(
     if model == wiring.BASE:
         source = recipe.model.model_dump(mode="json")
         contents["base"] = {**source, "attn_implementation": None}
+        del contents["base"]["use_kernels"]
         for (_, key), reference in wiring.base_references(recipe):
             source[str(key)], contents["base"][key] = resolve(reference)
     elif model is not None:
@@ -161,6 +162,7 @@ def _step(
             "path": str(done[model].folder / "model"),
             "dtype": recipe.model.dtype,
             "attn_implementation": recipe.model.attn_implementation,
+            "use_kernels": recipe.model.use_kernels,
         }
     hashed = {key: value for key, value in marked.items() if key not in _UNHASHED}
     for benchmark in hashed.get("benchmarks", []):

@@ -56,7 +56,9 @@ class BaseModelSettings(Settings):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
         None
     )
-    """Attention kernel, as transformers names it; by default transformers' choice."""
+    """Attention kernel, as transformers names it; by default the best that is installed and that the card runs."""
+    use_kernels: bool = False
+    """Fused kernels for training (RMSNorm, MLP) from the Hugging Face hub, on accelerators; needs the package `kernels`."""
 
 
 class Context(Settings):

@@ -104,8 +104,7 @@ def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
     """Read and clean a batch of files."""
     done = Cleaned(removed=list(batch.skipped), files=len(batch.files), bytes=batch.size)
     with Reader(batch.repository) as reader:
-        for file in batch.files:
-            content = reader.read(file)
+        for file, content in zip(batch.files, reader.read_many(batch.files), strict=True):
             if content is None:
                 done.removed.append(removal(batch.repository.name, file.path, "unreadable", file.size))
                 continue

@@ -22,7 +22,7 @@ from data_builders.clean import public, shown
 from data_builders.decontamination import Decontaminator
 from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.fim import row_random
-from data_builders.history import Change, Commit
+from data_builders.history import Commit
 from data_builders.languages import detect
 from data_builders.licenses import LicensePolicy, license_of, spdx_header
 from data_builders.rows import Counts, clean_stream
@@ -129,24 +129,38 @@ class History:
         rows: list[dict[str, Any]] = []
         counts: Counts = {name: Counter() for name in ("commits", "commits_left_out", "redacted_in_history")}
         with git.BlobReader(chunk.repository.path) as reader:
+            wanted = []
             for commit in history.read(chunk.repository.path, chunk.identifiers, reader):
                 counts["commits"]["read"] += 1
-                reason = drop_commit(commit, self.settings)
-                row = None
-                if not reason:
-                    row, reason = self._row(chunk, commit, reader, counts)
+                reason = drop_commit(commit, self.settings) or self._drop_by_paths(commit)
+                if reason:
+                    counts["commits_left_out"][reason] += 1
+                else:
+                    wanted.append(commit)
+            changes = [change for commit in wanted for change in commit.changes]
+            most = 4 * self.settings.max_file_characters  # bytes: UTF-8 has at most four for a character
+            contents = reader.read_many((each for change in changes for each in (change.before, change.after)), most)
+            for commit in wanted:
+                versions = [(next(contents), next(contents)) for _ in commit.changes]
+                counts["commits"]["bytes"] += sum(len(content or b"") for pair in versions for content in pair)
+                row, reason = self._row(chunk, commit, versions, counts)
                 if row is None:
                     counts["commits_left_out"][reason] += 1
                 else:
                     rows.append(row)
         return rows, counts
 
+    def _drop_by_paths(self, commit: Commit) -> str:
+        if not all(change.before and change.after for change in commit.changes):
+            return "added_or_deleted"
+        return "unwanted_file" if any(drop_by_path(shown(each.path), self.filters) for each in commit.changes) else ""
+
     def _row(
-        self, chunk: Chunk, commit: Commit, reader: git.BlobReader, counts: Counts
+        self, chunk: Chunk, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
     ) -> tuple[dict[str, Any] | None, str]:
         files = []
-        for change in commit.changes:
-            versions, reason = self._versions(change, reader, counts)
+        for change, pair in zip(commit.changes, contents, strict=True):
+            versions, reason = self._versions(shown(change.path), pair)
             if reason:
                 return None, reason
             files.append((public(change.path), *versions))
@@ -170,22 +184,14 @@ class History:
             return self._document(row, parts, [path for path, *_ in files]), ""
         return self._conversation(row, parts)
 
-    def _versions(
-        self, change: Change, reader: git.BlobReader, counts: Counts
-    ) -> tuple[tuple[str, str, str], str]:
-        path = shown(change.path)
+    def _versions(self, path: str, contents: tuple[bytes | None, bytes | None]) -> tuple[tuple[str, str, str], str]:
         nothing = ("", "", "")
-        if not change.before or not change.after:
-            return nothing, "added_or_deleted"
-        if drop_by_path(path, self.filters):
-            return nothing, "unwanted_file"
         texts = []
-        for identifier in (change.before, change.after):
-            most = 4 * self.settings.max_file_characters  # bytes: UTF-8 has at most four for a character
-            content = reader.read(identifier, most)
-            counts["commits"]["bytes"] += len(content or b"")
-            if content is None or len(content) > most:
-                return nothing, "unreadable" if content is None else "long_file"
+        for content in contents:
+            if content is None:
+                return nothing, "unreadable"
+            if len(content) > 4 * self.settings.max_file_characters:
+                return nothing, "long_file"  # it was not read to its end
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"

@@ -8,8 +8,10 @@ is ever executed and a partial clone is never completed over the network.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -174,6 +176,10 @@ def list_tree(git_dir: Path, commit: str) -> list[TreeEntry]:
     return entries
 
 
+WINDOW = 256
+"""Objects asked for at once: their ids fit into a pipe, so that neither side ever waits for the other to read."""
+
+
 class BlobReader:
     """Blobs through one `git cat-file --batch` process. A context manager; not for use by several threads."""
 
@@ -191,14 +197,26 @@ class BlobReader:
 
         Of one with more than `most` bytes, only the first `most + 1` are kept in memory.
         """
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
-        try:
-            stdin.write(object_id.encode() + b"\n")
-            stdin.flush()
-            header = stdout.readline().split()
-        except BrokenPipeError:
-            return None
+        return next(self.read_many([object_id], most))
+
+    def read_many(self, object_ids: Iterable[str], most: int | None = None) -> Iterator[bytes | None]:
+        """`read` of each, in order; git reads ahead. Take all of them before anything else is asked of this reader."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        wanted = iter(object_ids)
+        while window := list(itertools.islice(wanted, WINDOW)):
+            try:
+                stdin.write("".join(f"{object_id}\n" for object_id in window).encode())
+                stdin.flush()
+            except BrokenPipeError:
+                yield from (None for _ in window)
+                continue
+            yield from (self._next(most) for _ in window)
+
+    def _next(self, most: int | None) -> bytes | None:
+        stdout = self.process.stdout
+        assert stdout is not None
+        header = stdout.readline().split()
         if len(header) != 3:
             return None
         size = int(header[2])

@@ -48,8 +48,7 @@ def chunks(git_dir: Path, head: str) -> Iterator[list[str]]:
 def read(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
     """Some commits with what they changed."""
     changes = _changes(git_dir, identifiers)
-    for identifier in identifiers:
-        content = reader.read(identifier)
+    for identifier, content in zip(identifiers, reader.read_many(identifiers), strict=True):
         if content is not None:
             yield _commit(identifier, content, changes.get(identifier, []))
 

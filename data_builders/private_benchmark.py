@@ -20,12 +20,13 @@ from typing import Any
 from data_builders import git
 from data_builders.context import window
 from data_builders.held_out import COLUMN, Bodies
+from data_builders.javascript import JsFunction, js_functions
 from data_builders.languages import detect
 from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, resolve, texts_of
 from data_builders.suite import is_prose, is_test_file
 from data_builders.targets import Function, functions
-from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Tests, explain, repository_tasks, write_rows
+from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, write_rows
 from data_builders.validation import TaskSettings
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
@@ -126,18 +127,24 @@ def _one(
     }  # fmt: skip
     if executable:
         wanted = {(piece.file, piece.start, piece.end) for piece in new}
-        found = repository_tasks(
-            dataclasses.replace(repository, commit=repository.head), tests, settings, workers=workers,
-            only=lambda function, text: (function.file, function.start, function.end) in wanted,
-        )  # fmt: skip
-        for name, fim in (("tasks", False), ("fim-tasks", True)):
-            rows[name] += found.rows("heldout", context_characters, fim=fim)
-        account |= found.report()
+        later = dataclasses.replace(repository, commit=repository.head)
+
+        def only(function: Function | JsFunction, text: str) -> bool:
+            return (function.file, function.start, function.end) in wanted
+
+        for name, found in by_language(later, tests, settings, workers, only):
+            rows["tasks"] += found.rows("heldout", context_characters)
+            if isinstance(found, Found):
+                rows["fim-tasks"] += found.rows("heldout", context_characters, fim=True)
+            told = found.report()
+            account["advice"] += told.pop("advice")
+            account["dropped"] |= told.pop("dropped")
+            account[name] = told
     return account
 
 
 def pieces(repository: Repository, now: dict[str, str]) -> list[Piece]:
-    """What may be asked for at the end of the split: functions of Python, runs of added lines of other languages."""
+    """What may be asked for at the end of the split: functions of Python and JavaScript, runs of added lines elsewhere."""
     found: list[Piece] = []
     for path, text in sorted(now.items()):
         language = detect(path, text)
@@ -145,6 +152,8 @@ def pieces(repository: Repository, now: dict[str, str]) -> list[Piece]:
             continue
         if language == "python":
             found += [_piece(item) for item in functions(path, text) if item.end > item.start]
+        elif language == "javascript" and (own := js_functions(path, text)):
+            found += [Piece(path, item.line, item.name, language, item.start, item.end) for item in own]
         else:
             found += _added(repository, path, text, language)
     return found

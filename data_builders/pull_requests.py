@@ -57,7 +57,7 @@ def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
         entries = record.get(key)
-        for entry in entries if isinstance(entries, list) else []:
+        for entry in (item for item in entries if isinstance(item, dict)) if isinstance(entries, list) else ():
             for note in entry.get("notes") or [entry]:
                 if not note.get("system"):
                     when = str(note.get("createdAt") or note.get("created_at") or note.get("submittedAt") or "")

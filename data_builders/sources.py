@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NewType
@@ -314,8 +314,15 @@ class Reader:
 
     def read(self, file: File) -> bytes | None:
         """The bytes of a file, or None where it can't be read."""
+        return next(self.read_many([file]))
+
+    def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
+        """`read` of each, in order. Take all of them before anything else is asked of this reader."""
         if self.blobs is not None:
-            return self.blobs.read(file.object_id)
+            return self.blobs.read_many(file.object_id for file in files)
+        return map(self._open, files)
+
+    def _open(self, file: File) -> bytes | None:
         try:
             # O_NOFOLLOW: the file may have become a link since it was listed.
             handle = os.open(self.repository.path / file.path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -69,8 +69,7 @@ class FingerprintStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._exact = tempfile.TemporaryFile(dir=folder)
-        self._bands = [tempfile.TemporaryFile(dir=folder) for _ in range(BANDS)]
+        self._exact, *self._bands = [tempfile.TemporaryFile(dir=folder) for _ in range(1 + BANDS)]  # noqa: SIM115
         self._banded = array("q")
         self._count = 0
 

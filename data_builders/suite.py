@@ -29,7 +29,7 @@ from alignment.sandbox.slot import Job, SandboxError
 from data_builders.sources import Reader, Repository, list_files
 from data_builders.targets import Function, functions
 
-VERSION = 1
+VERSION = 2
 MAX_FILE = 16 << 20
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alignment.grading import python, repository, stdio
+from alignment.grading import nodejs, python, repository, stdio
 from alignment.grading.verdict import Verdict, error, failed
 from alignment.sandbox import languages
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
@@ -172,6 +172,10 @@ class Grader:
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
             return repository.grade(self._suites().of(tests["suite"]), tests, program, limits)
+        if kind == "node":
+            if len(program) > PROGRAM_BYTES:
+                return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
+            return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
@@ -206,12 +210,14 @@ def read_task(task: Mapping[str, Any]) -> tuple[str, dict[str, Any], str]:
 
 
 def _check(kind: str, tests: Any, language: str) -> None:
-    if kind not in ("stdio", "calls", "asserts", "program", "pytest"):
+    if kind not in ("stdio", "calls", "asserts", "program", "pytest", "node"):
         raise ValueError(f"unknown kind of task {kind!r}")
     if not isinstance(tests, dict):
         raise ValueError("tests must be a JSON object")
     if kind in ("calls", "asserts", "pytest") and language != "python":
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
+    if kind == "node" and language != "javascript":
+        raise ValueError(f"kind 'node' is for javascript, not for {language!r}")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):

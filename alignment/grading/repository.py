@@ -17,11 +17,13 @@ import json
 import os
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from alignment.grading.nodejs import NodeSnapshot, NodeSuite
 from alignment.grading.python import check, claim, ending, text_of
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
 from alignment.sandbox.limits import Limits
@@ -103,11 +105,27 @@ class Suites:
 
     def __init__(self, fallback: bool) -> None:
         self.fallback = fallback
-        self.open: OrderedDict[str, Suite] = OrderedDict()
+        self.open: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
 
     def of(self, identifier: str) -> Suite:
+        """The suite of a Python repository."""
+        found = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.fallback))
+        if not isinstance(found, Suite):
+            raise ValueError(f"the snapshot {identifier} is not of Python tests")
+        return found
+
+    def of_node(self, identifier: str) -> NodeSuite:
+        """The suite of a JavaScript repository."""
+        found = self._opened(
+            identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.fallback)
+        )
+        if not isinstance(found, NodeSuite):
+            raise ValueError(f"the snapshot {identifier} is not of JavaScript tests")
+        return found
+
+    def _opened(self, identifier: str, make: Callable[[], Suite | NodeSuite]) -> Suite | NodeSuite:
         if identifier not in self.open:
-            self.open[identifier] = Suite(open_snapshot(identifier), self.fallback)
+            self.open[identifier] = make()
             while len(self.open) > OPEN_SUITES:
                 self.open.popitem(last=False)[1].close()
         self.open.move_to_end(identifier)

@@ -55,7 +55,9 @@ def train(
     _assert_world(request, args)
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
-    kwargs = {"quantization_config": _four_bits()} if stage.quantization else {}
+    kwargs: dict[str, Any] = attention.kernels(request.model)
+    if stage.quantization:
+        kwargs["quantization_config"] = _four_bits()
     model, changes = models.load_with_context(attention.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:

@@ -213,7 +213,7 @@ def test_an_endpoint_that_is_busy_is_asked_again_and_gets_its_key(
 def test_an_endpoint_that_is_not_there_is_a_mistake_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     author = open_model(Model(url="http://127.0.0.1:9/v1", model="m"))
-    with pytest.raises(ValueError, match="http://127.0.0.1:9/v1/chat/completions can't be reached"):
+    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/v1/chat/completions can't be reached"):
         author.answers([[{"role": "user", "content": "hi"}]], 1, temperature=0.5, seed=0)
 
 
