@@ -25,7 +25,7 @@ from alignment.sandbox.languages import language_of
 Completion = str | list[dict[str, str]]
 Reward = Callable[..., Awaitable[list[float | None]]]
 TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
-FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)", re.MULTILINE)
 PARSE_BYTES = 1 << 18
 
 
@@ -179,7 +179,9 @@ def _is_python(program: str) -> bool:
 
 def _too_deep(program: str) -> bool:
     """Long runs of operators and brackets can exhaust the C stack of the parser: not something to try in a trainer."""
-    return re.search(r"(?:[-+~(\[{!]\s*){80}|(?:\bnot\s+){80}|(?:\blambda\b[^\n]*?){80}", program) is not None
+    if any(line.count("lambda") >= 80 for line in program.split("\n")):
+        return True
+    return re.search(r"(?:[-+~(\[{!]\s*){80}|(?:\bnot\s+){80}", program) is not None
 
 
 async def fenced(prompts: Sequence[Any], completions: Sequence[Completion], **columns: Any) -> list[float | None]:
@@ -193,10 +195,8 @@ async def fenced(prompts: Sequence[Any], completions: Sequence[Completion], **co
 
 
 def _well_fenced(text: str, language: str | None) -> bool:
-    blocks = FENCE.findall(text)
-    closed = len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) == 2
-    label = blocks[0][0] if blocks else ""
-    return len(blocks) == 1 and closed and (not language or not label or _same_language(label, language))
+    labels = FENCE.findall(text)
+    return len(labels) == 2 and (not language or not labels[0] or _same_language(labels[0], language))
 
 
 def length_penalty(soft: int, hard: int) -> Reward:

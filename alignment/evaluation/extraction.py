@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from alignment.evaluation.python_code import (
+    PARSED,
     add_imports,
     dedent,
     defined_names,
@@ -192,8 +193,8 @@ def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
         if re.match(r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=])", line)
     ]
     best, rank = "", (False, 0)
-    for start in starts[:40]:
-        code = longest_valid(dedent("\n".join(lines[start:])))
+    for start in starts[: min(40, max(1, PARSED // (16 * len(text) + 1)))]:
+        code = longest_valid(dedent("\n".join(lines[start:])), PARSED // 16)
         found = (entry_point is not None and entry_point in defined_names(code), len(code))
         if found > rank:
             best, rank = code, found

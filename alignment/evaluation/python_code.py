@@ -60,8 +60,12 @@ _FROM = {
 }  # fmt: skip
 
 
-def longest_valid(code: str) -> str:
-    """`code` up to the last line with which it still parses; empty when no line does."""
+PARSED = 1_000_000
+"""Characters of one answer that are parsed in search of its code: an answer that repeats itself must not stall a run."""
+
+
+def longest_valid(code: str, budget: int = PARSED) -> str:
+    """`code` up to the last line with which it still parses; empty when no line does, or none within the budget."""
     code = code.rstrip()
     if parses(code):
         return code
@@ -72,7 +76,8 @@ def longest_valid(code: str) -> str:
     while end > low:
         end -= 1
         candidate = "\n".join(lines[:end]).rstrip()
-        if not candidate.strip():
+        budget -= len(candidate)
+        if not candidate.strip() or budget < 0:
             return ""
         error = _syntax_error(candidate)
         if error is None:

@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alignment.grading import python, repository, stdio
+from alignment.grading import nodejs, python, repository, stdio
 from alignment.grading.verdict import Verdict, error, failed
 from alignment.sandbox import languages
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
@@ -159,7 +159,7 @@ class Grader:
                 return self._verdict(task, program, limits)
         except SandboxUnavailable:
             raise
-        except SandboxError as problem:
+        except (SandboxError, OSError) as problem:
             return error("infrastructure", str(problem))
         except languages.NoToolchain as problem:
             return error("toolchain", str(problem))
@@ -167,14 +167,15 @@ class Grader:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
     def _verdict(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
-        tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
-        kind = task["kind"]
-        language = languages.language_of(task.get("language") or "python").name
-        _check(kind, tests, language)
+        kind, tests, language = read_task(task)
         if kind == "pytest":
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
             return repository.grade(self._suites().of(tests["suite"]), tests, program, limits)
+        if kind == "node":
+            if len(program) > PROGRAM_BYTES:
+                return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
+            return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
@@ -200,13 +201,23 @@ class Grader:
             return self._cache
 
 
+def read_task(task: Mapping[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """Kind, tests and language of a task. Raises KeyError or ValueError where it could never be graded."""
+    tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
+    language = languages.language_of(task.get("language") or "python").name
+    _check(task["kind"], tests, language)
+    return task["kind"], tests, language
+
+
 def _check(kind: str, tests: Any, language: str) -> None:
-    if kind not in ("stdio", "calls", "asserts", "program", "pytest"):
+    if kind not in ("stdio", "calls", "asserts", "program", "pytest", "node"):
         raise ValueError(f"unknown kind of task {kind!r}")
     if not isinstance(tests, dict):
         raise ValueError("tests must be a JSON object")
     if kind in ("calls", "asserts", "pytest") and language != "python":
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
+    if kind == "node" and language != "javascript":
+        raise ValueError(f"kind 'node' is for javascript, not for {language!r}")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):

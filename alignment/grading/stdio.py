@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from alignment.grading import compare
-from alignment.grading.python import check, claim, ending
+from alignment.grading.python import check, claim, ending, out_of_memory
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
 from alignment.sandbox.compiled import Compiled, run_job
 from alignment.sandbox.languages import Toolchain
@@ -60,7 +60,8 @@ def program(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program:
     (run,) = slot.run([_job(tools, program, stdin, limits, {NONCE: nonce})])
     check(run)
     said = run.stderr.decode(errors="replace")
-    if judge == "assertions" and run.stop is None and run.code != -signal.SIGKILL:  # which ends what is out of CPU time
+    limited = run.stop is not None or run.code == -signal.SIGKILL or out_of_memory(said)  # the signal: out of CPU time
+    if judge == "assertions" and not limited:
         return of_tests(
             [TestResult("wrong_answer", said[:500]) if "Fail" in said else TestResult(PASSED)], run.cpu_seconds
         )
@@ -121,7 +122,7 @@ def _problem(run: Run) -> TestResult | None:
         return TestResult(*ending(run))
     if run.code == 0:
         return None
-    said = run.messages()
+    said = run.messages(1)
     if said:
         return claim(said[0])
     reason, text = ending(run)
