@@ -14,7 +14,7 @@ from alignment.source import Key, did_you_mean, display, shown
 Mistake = tuple[tuple[Key, ...], str]
 BASE = "base"
 # What lies beside the stages' links in the folder of a recipe.
-_RESERVED = ("artifacts", "ladder.json", "report.html", "check.log")
+_RESERVED = ("artifacts", "prepared", "ladder.json", "report.html", "check.log")
 
 
 def model_before(recipe: Recipe, index: int) -> str:

@@ -7,6 +7,7 @@ is ever executed and a partial clone is never completed over the network.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 import subprocess
@@ -117,8 +118,43 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
         pass
     if not run(git_dir, "rev-list", "--all", "--max-count=1").strip():
         raise ValueError(f"{git_dir} has no commits; commit something or leave it out of the sources")
-    hint = " The clone is shallow: `git fetch --unshallow` brings its history." if shallow_boundary(git_dir) else ""
+    hint = _shallow_hint(git_dir)
     raise ValueError(f"{git_dir} has no commit {revision!r}; name a branch, a tag or a commit that it has.{hint}")
+
+
+def moment(text: str) -> datetime.datetime:
+    """A date or a date with a time, of UTC where no zone is said. git itself takes any text for some date."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no date: write it as 2026-01-31, or as 2026-01-31T12:00:00+01:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def commit_before(git_dir: Path, head: str, date: str) -> str:
+    """The last commit on the first-parent line of `head` that was committed before the date. ValueError for none."""
+    lines = run(git_dir, "rev-list", "--first-parent", "--timestamp", head).decode("ascii").split("\n")
+    limit = moment(date).timestamp()
+    for line in filter(None, lines):
+        seconds, _, commit = line.partition(" ")
+        if int(seconds) < limit:
+            return commit
+    raise ValueError(f"{git_dir} has no commit before {date}: choose a later date.{_shallow_hint(git_dir)}")
+
+
+def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
+    """The last commit on the first-parent line of `head` before the newest share of that line, at least one commit."""
+    line = run(git_dir, "rev-list", "--first-parent", head).decode("ascii").split()
+    newest = max(1, round(share * len(line)))
+    if newest >= len(line):
+        raise ValueError(
+            f"{git_dir} has {len(line)} commits: too few to hold out {share:g} of them.{_shallow_hint(git_dir)}"
+        )
+    return line[newest]
+
+
+def _shallow_hint(git_dir: Path) -> str:
+    return " The clone is shallow: `git fetch --unshallow` brings its history." if shallow_boundary(git_dir) else ""
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:

@@ -195,4 +195,4 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
     rules = Rules(512, "split", 0.5, 0.0, "characters", None)
     source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
     with pytest.raises(ValueError, match="for another trainer"):
-        training_rows([source], tiny_tokenizer, rules, 0, tmp_path, tmp_path)
+        training_rows([source], tiny_tokenizer, rules, 0, tmp_path)

@@ -46,6 +46,15 @@ PROSE = (
 )
 
 
+DOCUMENTED = '''def price_of(order, agreed):
+    """The price of an order, as it was agreed with the customer."""
+    for customer, price in agreed:
+        if customer == order["customer"]:
+            return price
+    return order["price"]
+'''
+
+
 def notebook(*more: dict[str, Any]) -> str:
     source = "\n".join(f"frame_{number} = load_frame({number}, 'orders_{number}')" for number in range(12))
     cells = [
@@ -65,6 +74,7 @@ def make_firm(folder: Path) -> Path:
         **modules,
         "shop/client.py": code("client") + f'\nPASSWORD = "{SECRETS["code"]}"  # of the shop\n',
         "shop/old.py": code("old") + f'\nTOKEN = "{SECRETS["history"]}"\n',
+        "shop/prices.py": f'{DOCUMENTED}\n\nPASSWORD = "{SECRETS["code"]}"\n',
         "analysis.ipynb": notebook(),
         "solved.ipynb": notebook({"cell_type": "code", "source": SOLUTION, "outputs": []}),
         "shop/solved.py": code("solved") + SOLUTION,
@@ -121,6 +131,8 @@ def build_all(base: Path, firm: Path, workers: int) -> Iterator[Path]:
     yield build("clean", inputs=[base / "commits"])
     parts = {"code": {"path": corpus, "share": 0.9}, "rest": {"path": base / "commit-documents", "share": 0.1}}
     yield build("mixture", parts=parts, tolerance=0.2)
+    yield build("instructions", sources=[firm])
+    yield build("private_benchmark", sources=[{"path": str(firm), "held_out": 0.3}], executable=False)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +150,7 @@ def test_every_builder_of_the_table_is_in_this_test(built: list[Path]) -> None:
     assert made - {"commit-documents"} == set(BUILDERS) - ELSEWHERE - OTHERS
 
 
-# Made without a user's code, from a model, or (tasks) from a repository with a suite of its own.
+# Made without a user's code, from a model, or (tasks) with its secrets planted in `test_tasks`.
 ELSEWHERE = {"synthetic", "preferences", "tasks"}
 OTHERS = {name for name, builder in BUILDERS.items() if not builder.function.startswith("data_builders.")}
 

@@ -47,6 +47,12 @@ def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
     assert "Give 3072" in mistakes(tmp_path, [stage])[0]
 
 
+def test_vllm_and_a_context_that_only_the_trainer_would_know_are_refused(tmp_path):
+    stage = {"kind": "grpo", "context": {"yarn_factor": 2.0}, "train": {"use_vllm": True}}
+    assert "would sample from another model" in mistakes(tmp_path, [stage])[0]
+    assert not mistakes(tmp_path, [{**stage, "train": {}}])
+
+
 def ulysses(attention):
     return {
         "distributed_type": "DEEPSPEED", "num_processes": 8, "deepspeed_config": {"zero_stage": 3},
@@ -105,3 +111,15 @@ def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, pa
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
     assert attention.installed() == expected
+
+
+def test_fused_kernels_are_refused_where_they_can_not_run(monkeypatch):
+    assert attention.kernels({"use_kernels": False}) == {}
+    with pytest.raises(ValueError, match="there is none here"):
+        attention.kernels({"use_kernels": True})
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
+    with pytest.raises(ValueError, match="needs the package `kernels`, from"):
+        attention.kernels({"use_kernels": True})
+    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: True)
+    assert attention.kernels({"use_kernels": True}) == {"use_kernels": True}
