@@ -106,7 +106,7 @@ def test_an_environment_that_cannot_be_made_says_how_to_make_it(tmp_path, monkey
     assert not environment.folder_of("llm-compressor").exists()
 
 
-def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypatch):
+def test_an_environment_sees_the_packages_of_the_running_one_behind_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     empty = environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
@@ -117,6 +117,16 @@ def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypat
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(environment.folder_of("llm-compressor"))
     assert done.stdout.strip() != sys.prefix
+
+    # An installed toolkit lies among the training stack's packages, and jobs have its folder in PYTHONPATH.
+    (tmp_path / "twice.py").write_text("where = 'PYTHONPATH'")
+    own = next(environment.folder_of("llm-compressor").glob("lib/python*/site-packages"))
+    (own / "twice.py").write_text("where = 'own'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(
+        [python, "-c", "import twice; print(twice.where)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "own"
 
 
 class Letters:
