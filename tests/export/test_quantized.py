@@ -86,6 +86,19 @@ def test_gptqmodel_writes_the_older_layouts(trained, held_out, tmp_path, target,
     assert written["group_size"] == settings.get("group_size", 128)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("target", ["gptq-int4", "awq-int4"])
+def test_the_half_billion_shape_is_quantized_and_measured(half_billion, roomy, target):
+    ready("llm-compressor")
+    # Random weights give logits without a winner: what must hold is that the folder loads and is measured.
+    gate = {"context": 32, "positions": 31, "greedy_prompts": 1, "greedy_tokens": 2}
+    settings = {"calibration": ROWS, "calibration_tokens": 128, "sequence_length": 64, "quantize": {"device": "cpu"}}
+    (row,) = export(half_billion, [target], roomy, gate=gate, name="half", **settings)
+    print(row)
+    assert row["tokenization_equal"] and row["perplexity"] > 1
+    assert row["bits_per_weight"] < 8
+
+
 @pytest.mark.slow
 def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
     ready("llm-compressor")
