@@ -38,6 +38,8 @@ class Builder:
     """`module:function` that takes the settings and returns, as plain values, what the result depends on beyond them."""
     samples: bool = False
     """Whether it samples from a model, and so takes the stage's `request`."""
+    check: str = ""
+    """`module:function` that takes the settings as they are written and yields what can't be had together."""
     resumes: bool = False
     """Whether it goes on from what it left when it was killed; others start anew."""
 
@@ -66,7 +68,21 @@ BUILDERS: Mapping[str, Builder] = {
         inputs="data_builders.synthetic.quickstart:inputs",
     ),
     "tasks": Builder("data_builders.tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCES),
-    "preferences": Builder("alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True),
+    "instructions": Builder(
+        "data_builders.instructions:build_instructions",
+        {"instructions.jsonl": "conversation", "account.json": ""},
+        SOURCES,
+    ),
+    "private_benchmark": Builder(
+        "data_builders.private_benchmark:build_private_benchmark",
+        {"tasks.jsonl": "task", "fim.jsonl": "infilling", "fim-tasks.jsonl": "infilling", "account.json": ""},
+        "data_builders.sources:inputs_with_head",
+        check="data_builders.private_benchmark:check",
+    ),
+    "preferences": Builder(
+        "alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True,
+        check="alignment.stages.preferences:check",
+    ),
 }  # fmt: skip
 # Arguments that are no settings: they change where and how fast, not what, or come from the stage.
 _GIVEN = ("out", "seed", "request", "workers", "progress", "clone_dir")
@@ -129,6 +145,8 @@ def check_settings(stage: BuildStage) -> Iterator[tuple[Place, str]]:
     for name, (_, default) in known.items():
         if default is inspect.Parameter.empty and name not in stage.settings:
             yield ("settings",), f"{name} is missing"
+    if own := BUILDERS[stage.builder].check:
+        yield from ((("settings",), message) for message in _load(own)(stage.settings))
 
 
 def _mistakes(annotation: Any, value: Any) -> Iterator[tuple[Place, str]]:
@@ -158,9 +176,10 @@ def _own_mistakes(kind: Any, item: Any) -> Iterator[tuple[Place, str]]:
                 hint = did_you_mean(str(key), names) or f" Known here: {', '.join(names)}."
                 yield (key,), f"no such setting.{hint}"
         if "path" in names and names["path"] is Location and isinstance(item.get("path"), str):
-            yield from _wrong_source(item["path"], item.get("commit"))
+            alone = list(_wrong_source(item["path"], {}))  # which is said at the path itself
+            yield from () if alone else _wrong_source(item["path"], item)
     elif kind is Location and isinstance(item, str):
-        yield from _wrong_source(item, None)
+        yield from _wrong_source(item, {})
     elif is_path(kind) and isinstance(item, str):
         try:
             make_reference(item)
@@ -168,13 +187,13 @@ def _own_mistakes(kind: Any, item: Any) -> Iterator[tuple[Place, str]]:
             yield (), f"{error}, not {shown(item)}"
 
 
-def _wrong_source(location: str, commit: Any) -> Iterator[tuple[Place, str]]:
+def _wrong_source(location: str, settings: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
     try:
         reference = SourceReference.of(location)
     except ValueError as error:
         yield (), f"{error}, not {shown(location)}"
         return
-    if message := problem_of(reference.location(), commit if isinstance(commit, str) else None):
+    if message := problem_of(reference.location(), settings):
         yield (), message
 
 

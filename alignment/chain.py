@@ -68,7 +68,7 @@ def _run_step(
                 processes.wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
         except StageFailed as error:
             raise ChainStopped(
-                f"stage {step.name!r} {error}\n"
+                f"stage {step.name!r} {error}\n{disk.full(step.folder)}"
                 "  Everything before it is kept. Mend what the log names and run the same command again: "
                 "it goes on from here."
             ) from None
@@ -108,26 +108,26 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
     if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
         extensions.prepare(child)
-    trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
+    trained = _json(step.folder / "result.json") is not None  # killed between training and the artifact
     if world.rank != 0:
         if not trained:
             processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
         pulse = step.folder / "heartbeat"
         processes.wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
         return
-    with processes.heartbeat(step.folder / "heartbeat"):
+    with processes.heartbeat(step.folder / "heartbeat"), _contract(step, world, environment) as contract:
         if not trained:
             processes.run("alignment.stages", step.request, logs / "rank0.log", child)
         result = _result(step)
-        if step.trains:
-            alone = processes.child_environment(environment, world, alone=True, port_offset=0)
-            contract = {
-                "model": str(step.folder / "model"),
-                "kind": step.kind,
-                "out": str(step.folder),
-                "must_stop": recipe.contract.must_stop,
-            }
-            processes.run("alignment.contract", contract, logs / "contract.log", alone)
+        if contract is not None:
+            contract.finish(
+                {
+                    "model": str(step.folder / "model"),
+                    "kind": step.kind,
+                    "out": str(step.folder),
+                    "must_stop": recipe.contract.must_stop,
+                }
+            )
             result["contract"] = _json(step.folder / "contract.json")
         seconds = time.monotonic() - clock
         artifacts.write_json(
@@ -150,6 +150,20 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
             },
         )
     say(f"      done in {duration(seconds)}")
+
+
+@contextmanager
+def _contract(step: Step, world: World, environment: Mapping[str, str]) -> Iterator[processes.Child | None]:
+    """The process that will load what was saved: started with the stage, so that nothing waits for its imports."""
+    if not step.trains:
+        yield None
+        return
+    alone = processes.child_environment(environment, world, alone=True, port_offset=0)
+    child = processes.Child("alignment.contract", step.folder / "logs" / "contract.log", alone)
+    try:
+        yield child
+    finally:
+        child.stop()
 
 
 def _result(step: Step) -> dict[str, Any]:

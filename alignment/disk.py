@@ -18,6 +18,7 @@ from alignment.shapes import Shape
 
 # Bytes a weight of llama.cpp's levels, from their block formats; what is not listed is taken as 16 bits.
 EXPORTED = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
+FULL_BYTES = 64_000_000
 MARGIN = 0.05  # tokenizers, logs, rows; and no file system likes to be full
 
 
@@ -108,4 +109,13 @@ def too_little(space: dict[str, Any]) -> str:
     return (
         f"{space['folder']} has {space['free'] / GIB:.1f} GiB free, and up to {space['total'] / GIB:.1f} GiB are needed: "
         "free some, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
+    )
+
+
+def full(folder: Path) -> str:
+    """A line for a stage that failed where there is hardly any space left, whatever its libraries made of that."""
+    if (free := free_bytes(folder)) > FULL_BYTES:
+        return ""
+    return (
+        f"  The disk is full: {folder} has {free // 1_000_000} MB left. Free some, or set `output:` to another disk.\n"
     )

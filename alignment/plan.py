@@ -178,7 +178,7 @@ def _step(
 
         contents["builder"] = builder_inputs(stage.model_copy(update={"settings": settings["settings"]}))
     if isinstance(stage, recipes.GrpoStage | EvaluateStage | recipes.BuildStage):
-        hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"workers", "allow_weaker"})
+        hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"address", "workers", "allow_weaker"})
     # Inputs count by what they are, not by what their stages are called.
     read_from = sorted(inputs.values())
     mark = fingerprint({"version": VERSIONS[stage.kind], "settings": hashed, "contents": contents, "inputs": read_from})

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from alignment import trainer_fields
 from alignment.export_settings import Calibration, Comparison, Push, Quantize
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share, make_reference
-from alignment.source import Problem, RecipeError, Source, Text, display
+from alignment.source import Problem, RecipeError, Source, Text, display, replace_at
 from alignment.source import load as load_source
 from alignment.source import override as override_source
 
@@ -134,15 +134,27 @@ class Benchmark(Settings):
 
 
 class Sandbox(Settings):
-    """How untrusted code runs."""
+    """How untrusted code runs; `sandbox: http://host:port` alone names a service that does it (`align sandbox serve`)."""
 
+    address: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = None
+    """Of a service, whose token is in the environment variable CODE_ALIGNMENT_TOKEN; by default programs run here."""
     workers: Positive | None = None
-    """Programs at once; by default one a core."""
+    """Programs at once; by default one a core, and 32 at a service."""
     wall_seconds: Annotated[float, Field(gt=0)] = 10.0
     cpu_seconds: Positive = 10
     memory_mb: Positive = 1024
     allow_weaker: bool = False
     """Consent to run without namespaces where the kernel refuses them."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Sandbox:
+        if self.address and self.allow_weaker:
+            raise ValueError("allow_weaker is about this machine, and address names another: leave one of them out")
+        return self
+
+
+def _as_sandbox(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
 
 
 class Contract(Settings):
@@ -308,11 +320,13 @@ class Recipe(Settings):
     launch: Ref | None = None
     """The Accelerate file that `align run` starts the recipe with."""
     model: BaseModelSettings
+    sources: list[str | dict[str, Any]] = Field(default_factory=list)
+    """Repositories for every build stage that reads some and names none in its own settings."""
     stages: list[AnyStage] = Field(min_length=1)
     evaluate: list[Benchmark] = Field(default_factory=list)
     decontaminate: list[Ref] = Field(default_factory=list)
     """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
-    sandbox: Sandbox = Sandbox()
+    sandbox: Annotated[Sandbox, BeforeValidator(_as_sandbox, json_schema_input_type=Sandbox | str)] = Sandbox()
     tracking: Tracking = Tracking()
     contract: Contract = Contract()
 
@@ -341,6 +355,7 @@ def validate(source: Source) -> Recipe:
     """Check a recipe that is already plain values. Raises RecipeError with all mistakes."""
     from alignment import mistakes  # which needs the classes of this module
 
+    source, readers = _with_sources(source)
     problems: list[Problem] = []
     recipe: Recipe | None = None
     try:
@@ -351,14 +366,40 @@ def validate(source: Source) -> Recipe:
     if recipe is not None:
         from alignment.wiring import check_wiring
 
-        problems += [
-            source.problem(mistakes.known_location(source.value, location)[0], message)
-            for location, message in check_wiring(recipe)
-        ]
+        if recipe.sources and not readers:
+            problems.append(source.problem(("sources",), "no build stage reads these repositories: leave them out"))
+        for location, message in check_wiring(recipe):
+            if location[:1] == ("stages",) and location[1:2] and location[1] in readers and location[2:4] == _SOURCES:
+                location = location[3:]  # written once, at the top
+            problems.append(source.problem(mistakes.known_location(source.value, location)[0], message))
     if problems:
         raise RecipeError(problems)
     assert recipe is not None
     return recipe
+
+
+_SOURCES = ("settings", "sources")
+
+
+def _with_sources(source: Source) -> tuple[Source, set[Any]]:
+    """Give the recipe's `sources` to the build stages that name none; also the numbers of these stages."""
+    value = source.value if isinstance(source.value, dict) else {}
+    readers: set[Any] = set()
+    stages = value.get("stages")
+    if not value.get("sources") or not isinstance(stages, list):
+        return source, readers
+    from alignment import builders
+
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, dict) or stage.get("builder") not in builders.BUILDERS:
+            continue
+        settings = stage.get("settings") or {}
+        takes = "sources" in builders.parameters(stage["builder"])
+        if takes and isinstance(settings, dict) and "sources" not in settings:
+            readers.add(number)
+            value_with = replace_at(source.value, ("stages", number, *_SOURCES), value["sources"])
+            source = Source(value_with, source.positions)
+    return source, readers
 
 
 def _check_trainers(source: Source) -> Iterator[Problem]:

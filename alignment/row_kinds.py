@@ -21,6 +21,11 @@ TRAINED_ON = {
     "dpo": ("preference",),
     "grpo": ("task",),
 }
+# What settings of builders read.
+BUILT_FROM = {
+    "preferences": {"tasks": "task", "questions": "conversation"},
+    "instructions": {"tasks": "task"},
+}
 # What an export can compare and calibrate on: whatever has text of its own.
 EXPORTED_ON = ("document", "conversation", "preference", "infilling")
 # What the benchmarks on a recipe's own rows take.
@@ -48,12 +53,13 @@ def _readers(stage: AnyStage) -> Iterator[_Reader]:
         yield from _benchmarks(stage.benchmarks, ("benchmarks",))
     elif isinstance(stage, recipes.ExportStage) and stage.data is not None:
         yield ("data",), stage.data, EXPORTED_ON, "an export compares models on"
-    elif isinstance(stage, recipes.BuildStage) and stage.builder == "preferences":
+    elif isinstance(stage, recipes.BuildStage) and stage.builder in BUILT_FROM:
         from alignment.builders import references
 
         for place, reference in references(stage):
-            if place == ("settings", "tasks"):
-                yield place, reference, ("task",), "preferences are made from"
+            wanted = BUILT_FROM[stage.builder].get(str(place[1])) if len(place) == 2 else None
+            if wanted is not None:
+                yield place, reference, (wanted,), f"{stage.builder} are made from"
 
 
 def _benchmarks(benchmarks: list[recipes.Benchmark], place: Place) -> Iterator[_Reader]:

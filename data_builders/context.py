@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Protocol
 
 from data_builders.imports import Resolver
 from data_builders.suite import Prepared
@@ -12,9 +13,19 @@ from data_builders.targets import Function, indentation, masked, parse
 SIGNATURES = 20  # names of other files that a prompt shows at most
 
 
-def window(text: str, function: Function, before: int, after: int) -> tuple[int, int]:
+class Span(Protocol):
+    """A run of text: offsets of its begin and end."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+def window(text: str, function: Function | Span, before: int, after: int) -> tuple[int, int]:
     """Offsets of the part of a file that is shown: whole lines, about so many characters around the body."""
-    opening = max(0, min(function.first, function.start - before))
+    first = function.first if isinstance(function, Function) else function.start
+    opening = max(0, min(first, function.start - before))
     if opening:
         opening = text.rfind("\n", 0, opening) + 1
     closing = min(len(text), function.end + after)
@@ -118,13 +129,14 @@ def test_sources(prepared: Prepared, names: Sequence[str], characters: int) -> s
     for name in dict.fromkeys(item.partition("[")[0] for item in names):
         file, *path = name.split("::")
         source = prepared.tests_texts.get(file, "")
-        code = _definition(source, path)
+        code = definition_of(source, path)
         if code and sum(map(len, parts)) + len(code) <= characters:
             parts.append(code)
     return "\n\n".join(parts)
 
 
-def _definition(source: str, path: Sequence[str]) -> str:
+def definition_of(source: str, path: Sequence[str]) -> str:
+    """The code of a function by its path of names (class, then function), or "" where there is none."""
     tree = parse(source)
     if tree is None or not path:
         return ""

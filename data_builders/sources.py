@@ -10,13 +10,14 @@ A source is a path, a glob or a URL, or a mapping (`Source`) with `path` and opt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NewType
 
@@ -42,9 +43,23 @@ class Source:
     """What rows call the repository; by default the folder's name."""
     license: str | None = None
     """An SPDX id, or `owned` for private code; by default what its licence files say."""
+    before: str | None = None
+    """A date (`2026-01-31`, UTC): only what was committed before it is read. What came after is the private benchmark."""
+    held_out: float | None = None
+    """Or a share: the newest commits that are not read, 0.1 for a tenth of them."""
+    interpreter: str | None = None
+    """Python that has what its tests need, for example `/srv/venv/bin/python`, where its tests are run at all."""
+
+    def __post_init__(self) -> None:
+        if self.before is not None and self.held_out is not None:
+            raise ValueError("give either `before` or `held_out`: both say where the newest commits begin")
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is a share of the commits, above 0 and below 1, not {self.held_out}")
+        if self.before is not None:
+            git.moment(self.before)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Repository:
     """One resolved source. `commit` is a full commit id, or "" for a plain folder; `license` "" means: find out."""
 
@@ -52,13 +67,16 @@ class Repository:
     path: Path
     commit: str
     license: str
+    head: str = ""
+    """Of a source that is split by time, the commit that it is split at the end of; `commit` is the last one before."""
+    interpreter: str = ""
 
     @property
     def is_git(self) -> bool:
         return bool(self.commit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One file of a repository. `skip` is a reason not to read it, found without opening it."""
 
@@ -87,7 +105,7 @@ def resolve(sources: Sources, clone_dir: Path | None = None) -> list[Repository]
     for source in sources:
         wanted = _as_source(source)
         for path, name in _expand(str(wanted.path), clone_dir):
-            repository = _open(path, wanted.name or name, wanted.commit, wanted.license or "")
+            repository = _open(path, wanted.name or name, wanted)
             found.setdefault((repository.path, repository.commit), repository)
     return _distinct_names(list(found.values()))
 
@@ -115,13 +133,14 @@ def resolved_location(location: str, folder: Path) -> str:
     return location if _URL.match(location) else os.path.normpath(folder / Path(location).expanduser())
 
 
-def problem_of(location: str, commit: str | None) -> str:
-    """What is wrong with an absolute location, or "". Nothing is asked of a remote."""
-    if _URL.match(location):
-        return ""
+def problem_of(location: str, settings: Mapping[str, Any]) -> str:
+    """What is wrong with an absolute location and the settings of a `Source`, or "". Nothing is asked of a remote."""
+    known = {"commit": str, "before": str, "held_out": float | int}
+    given = {name: settings[name] for name, kind in known.items() if isinstance(settings.get(name), kind)}
     try:
-        for path, name in _expand(location, None):
-            _open(path, name, commit, "")
+        wanted = from_mapping(Source, {"path": location, **given})
+        for path, name in [] if _URL.match(location) else _expand(location, None):
+            _open(path, name, wanted)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
@@ -132,18 +151,25 @@ def inputs(sources: Sources, **_: Any) -> list[list[str]]:
 
     A URL without a full commit id is asked for what it points to now.
     """
-    found = []
+    return [[name, commit] for name, commit, _ in _states(sources)]
+
+
+def inputs_with_head(sources: Sources, **_: Any) -> list[list[str]]:
+    """The same with the commits that sources are split at the end of, for what reads the held-out share."""
+    return [list(state) for state in _states(sources)]
+
+
+def _states(sources: Sources) -> Iterator[tuple[str, str, str]]:
     for source in sources:
         wanted = _as_source(source)
         location = str(wanted.path)
         if _URL.match(location):
             commit = wanted.commit or "HEAD"
-            found.append([strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else _remote(location)])
+            yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else _remote(location), ""
             continue
         for path, name in _expand(location, None):
-            repository = _open(path, wanted.name or name, wanted.commit, "")
-            found.append([repository.name, repository.commit or _state(repository)])
-    return found
+            repository = _open(path, wanted.name or name, wanted)
+            yield repository.name, repository.commit or _state(repository), repository.head
 
 
 def _state(folder: Repository) -> str:
@@ -164,15 +190,23 @@ def _remote(url: str) -> str:
     return hashlib.sha256(done.stdout.encode()).hexdigest()
 
 
-def _open(path: Path, name: str, commit: str | None, license: str) -> Repository:
+def _open(path: Path, name: str, wanted: Source) -> Repository:
+    license, interpreter = wanted.license or "", wanted.interpreter or ""
     git_dir = git.find_git_dir(path)
     if git_dir is None:
-        if commit:
-            raise ValueError(f"{path} is not a git repository, so it has no commit {commit!r}")
-        return Repository(name, path.resolve(), "", license)
+        if wanted.commit:
+            raise ValueError(f"{path} is not a git repository, so it has no commit {wanted.commit!r}")
+        if wanted.before is not None or wanted.held_out is not None:
+            raise ValueError(f"{path} is not a git repository: without a history it can't be split by time")
+        return Repository(name, path.resolve(), "", license, interpreter=interpreter)
     if name == ".git":
         name = path.resolve().parent.name
-    return Repository(name.removesuffix(".git"), git_dir, git.resolve_commit(git_dir, commit or "HEAD"), license)
+    commit = head = git.resolve_commit(git_dir, wanted.commit or "HEAD")
+    if wanted.before is not None:
+        commit = git.commit_before(git_dir, head, wanted.before)
+    elif wanted.held_out is not None:
+        commit = git.commit_before_newest(git_dir, head, wanted.held_out)
+    return Repository(name.removesuffix(".git"), git_dir, commit, license, head if head != commit else "", interpreter)
 
 
 def _distinct_names(repositories: list[Repository]) -> list[Repository]:
@@ -182,7 +216,7 @@ def _distinct_names(repositories: list[Repository]) -> list[Repository]:
     for repository in repositories:
         count = seen[repository.name] = seen.get(repository.name, 0) + 1
         name = repository.name if count == 1 else f"{repository.name}-{count}"
-        distinct.append(Repository(name, repository.path, repository.commit, repository.license))
+        distinct.append(replace(repository, name=name))
     return distinct
 
 
@@ -195,7 +229,10 @@ def _name_of_url(url: str) -> str:
 
 
 def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch all branches of `url` into a bare repository with the user's own git; the URL is not written anywhere."""
+    """Fetch the branches and tags of `url` into a bare repository with the user's own git; the URL is written nowhere.
+
+    Not all refs: a forge keeps one for every pull request, more than all branches weigh.
+    """
     target = clone_dir / f"{_name_of_url(url)}.git"
     arguments = ["git", *git.SAFE_OPTIONS, f"--git-dir={target}"]
     environment = git.environment(_TRANSPORTS)
@@ -208,9 +245,11 @@ def clone(url: str, clone_dir: Path) -> Path:
             "--quiet",
             "--no-write-fetch-head",
             "--no-recurse-submodules",
+            "--no-tags",
             "--",
             url,
-            "+refs/*:refs/*",
+            "+refs/heads/*:refs/heads/*",
+            "+refs/tags/*:refs/tags/*",
         ],
         [*arguments, "ls-remote", "--symref", "--", url, "HEAD"],
     ]
@@ -225,20 +264,27 @@ def clone(url: str, clone_dir: Path) -> Path:
     return target
 
 
-def list_files(repository: Repository, max_bytes: int) -> list[File]:
-    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip."""
+def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
+    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip.
+
+    A notebook may be longer (`max_notebook_bytes`): most of it is pictures, which no row gets.
+    """
+
+    def limit(path: str) -> int:
+        return max(max_bytes, max_notebook_bytes) if path.endswith(".ipynb") else max_bytes
+
     if not repository.is_git:
-        return sorted(_walk(repository.path, max_bytes), key=lambda file: os.fsencode(file.path))
+        return sorted(_walk(repository.path, limit), key=lambda file: os.fsencode(file.path))
     files = []
     for entry in git.list_tree(repository.path, repository.commit):
         skip = "symlink" if entry.is_symlink else "submodule" if entry.is_submodule else ""
-        if not skip and entry.size > max_bytes:
+        if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         files.append(File(entry.path, entry.size, entry.object_id, skip))
     return sorted(files, key=lambda file: os.fsencode(file.path))
 
 
-def _walk(root: Path, max_bytes: int) -> Iterator[File]:
+def _walk(root: Path, limit: Callable[[str], int]) -> Iterator[File]:
     """Regular files under `root`; links are never followed, so loops and escapes end here."""
     for folder, names, filenames in os.walk(root, followlinks=False):
         linked = [name for name in names if (Path(folder) / name).is_symlink()]
@@ -256,7 +302,7 @@ def _walk(root: Path, max_bytes: int) -> Iterator[File]:
             elif not stat.S_ISREG(status.st_mode):
                 yield File(path, 0, "", "special_file")
             else:
-                yield File(path, status.st_size, "", "too_large" if status.st_size > max_bytes else "")
+                yield File(path, status.st_size, "", "too_large" if status.st_size > limit(path) else "")
 
 
 class Reader:
@@ -268,8 +314,15 @@ class Reader:
 
     def read(self, file: File) -> bytes | None:
         """The bytes of a file, or None where it can't be read."""
+        return next(self.read_many([file]))
+
+    def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
+        """`read` of each, in order. Take all of them before anything else is asked of this reader."""
         if self.blobs is not None:
-            return self.blobs.read(file.object_id)
+            return self.blobs.read_many(file.object_id for file in files)
+        return map(self._open, files)
+
+    def _open(self, file: File) -> bytes | None:
         try:
             # O_NOFOLLOW: the file may have become a link since it was listed.
             handle = os.open(self.repository.path / file.path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -287,3 +340,15 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def texts_of(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
+    """The files of a repository that are UTF-8 text, by path; others, and longer ones, are left out."""
+    found = {}
+    with Reader(repository) as reader:
+        for file in list_files(repository, max_bytes):
+            content = None if file.skip else reader.read(file)
+            if content is not None and b"\0" not in content:
+                with contextlib.suppress(UnicodeDecodeError):
+                    found[file.path] = content.decode("utf-8")
+    return found

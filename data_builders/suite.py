@@ -29,7 +29,7 @@ from alignment.sandbox.slot import Job, SandboxError
 from data_builders.sources import Reader, Repository, list_files
 from data_builders.targets import Function, functions
 
-VERSION = 1
+VERSION = 2
 MAX_FILE = 16 << 20
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})
@@ -86,6 +86,12 @@ def find_environment(interpreter: str | Path | None = None) -> Environment:
         packages.append(ours)
         distributions.append(f"pytest of {ours}")
     base = () if told["base"].startswith("/usr") else (told["base"],)
+    for folder in (*base, *packages):
+        if Path(folder).is_relative_to("/tmp"):
+            raise ValueError(
+                f"{program} has its packages in {folder}: programs in the sandbox have a /tmp of their own. "
+                "Make the environment somewhere else"
+            )
     return Environment(told["executable"], told["full"], base, tuple(packages), tuple(distributions))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -168,3 +169,8 @@ def indentation(text: str, function: Function) -> str:
     body = text[function.start : function.end]
     line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
     return line[: len(line) - len(line.lstrip())]
+
+
+def definition(text: str, function: Function) -> str:
+    """The whole function, decorators included, from the left margin."""
+    return textwrap.dedent(text[function.first : function.end])

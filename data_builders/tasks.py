@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
+from data_builders.held_out import COLUMN
+from data_builders.javascript_tasks import JsFound, has_javascript, js_repository_tasks
 from data_builders.secrets import redact
-from data_builders.sources import Location, Repository, Source, resolve
-from data_builders.suite import Prepared, prepare
-from data_builders.targets import Function
+from data_builders.sources import Location, Repository, Source, list_files, resolve
+from data_builders.suite import MAX_FILE, Prepared, is_test_file, prepare
+from data_builders.targets import Function, definition
 from data_builders.validation import Candidate, TaskSettings, account, split, validate
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
@@ -49,10 +51,10 @@ def build_tasks(
     workers: int = 1,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Executable tasks from the tests of Python repositories: one function's body masked, its own tests the judges.
+    """Executable tasks from repositories' own tests (pytest, node:test): one function's body masked, its tests the judges.
 
     Args:
-        sources: repositories with pytest suites.
+        sources: repositories with suites for pytest, or for node's test runner.
         tests: how their tests are run.
         settings: what a function needs to become a task.
         context_characters: of the file around the masked body that a prompt shows, about.
@@ -65,16 +67,28 @@ def build_tasks(
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         for repository in resolve(sources, clone_dir or Path(temporary)):
-            found = repository_tasks(repository, tests, settings, workers=workers)
-            made = found.rows("train", context_characters)
-            rows += capped(made, settings.forgeable_share)
-            report[repository.name] = found.report() | {"rows": len(rows)}
+            for name, found in by_language(repository, tests, settings, workers):
+                made = capped(found.rows("train", context_characters), settings.forgeable_share)
+                rows += made
+                report[name] = found.report() | {"rows": len(made)}
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "tasks.jsonl", rows)
     (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no function became a task: {explain(report)}")
     return summary(rows, report)
+
+
+def by_language(
+    repository: Repository, tests: Tests, settings: TaskSettings, workers: int, only: Any = None
+) -> Iterator[tuple[str, Found | JsFound]]:
+    """What is found of each language that the repository has tests in; Python's also where it has neither."""
+    paths = {file.path for file in list_files(repository, MAX_FILE)}
+    javascript = has_javascript(paths)
+    if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
+        yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
+    if javascript:
+        yield f"{repository.name} (javascript)", js_repository_tasks(repository, settings, workers=workers, only=only)
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +152,11 @@ class Found:
             "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
             "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
         }  # fmt: skip
+        text = self.prepared.texts[function.file]
+        if part == "heldout":
+            row[COLUMN] = text[function.start : function.end]
+        else:
+            row["reference"] = definition(text, function)
         if fim:
             text = self.prepared.texts[function.file]
             opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
@@ -157,7 +176,10 @@ def repository_tasks(
 ) -> Found:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     prepared = prepare(
-        repository, interpreter=tests.interpreter, tests=tests.paths, environment=dict(tests.environment or {})
+        repository,
+        interpreter=repository.interpreter or tests.interpreter,
+        tests=tests.paths,
+        environment=dict(tests.environment or {}),
     )
     coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
     chosen: list[Function] = [

@@ -196,13 +196,18 @@ def _with(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
 
 def split(function: Function, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
     """(visible, hidden) tests; the parameters of one test stay together where there are several tests."""
+    return split_names(f"{function.file}:{function.qualname}", names, hidden_share)
+
+
+def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
+    """The same for a function that `key` names."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition("[")[0], []).append(name)
     if len(groups) == 1:
         groups = {name: [name] for name in names}
     order = sorted(groups)
-    random.Random(f"hide:{function.file}:{function.qualname}").shuffle(order)
+    random.Random(f"hide:{key}").shuffle(order)
     count = min(len(order), max(1, round(hidden_share * len(order))))
     hidden = {name for group in order[:count] for name in groups[group]}
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]

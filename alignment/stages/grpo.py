@@ -105,14 +105,12 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
             if row_files.kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
             counted["rows"] += 1
+            _check_task(row, where)
             prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
             length = len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
                 continue
-            tests = row["tests"]
-            if not isinstance(tests, str):
-                raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
             columns = ("id", "language", "kind", "tests", "entry_point", "source")
             tasks.append({"prompt": prompt, **{key: row.get(key) for key in columns}})
     if not tasks:
@@ -121,3 +119,21 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
+
+
+def _check_task(row: row_files.Row, where: str) -> None:
+    """A task that can't be graded would be rewarded with nothing, step after step: say so before the first one."""
+    from alignment.grading import read_task
+
+    if not isinstance(row["prompt"], str):
+        raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
+    if not isinstance(row["tests"], str):
+        raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
+    try:
+        kind, _, _ = read_task(row)
+    except KeyError as error:
+        raise ValueError(f"{where}: a task needs {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: can't be graded: {error}") from None
+    if kind == "calls" and not isinstance(row.get("entry_point"), str):
+        raise ValueError(f"{where}: a task of kind calls needs `entry_point`, the name of the function")

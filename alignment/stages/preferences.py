@@ -1,14 +1,19 @@
-"""Preferences from execution: sample answers from the stage before, run them, pair what passes with what fails."""
+"""Preferences: sample answers from the stage before, run them, pair what passes with what fails.
+
+What can't be executed is scored by a judge, where one is configured: its pairs are the best answer with the worst.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alignment.stages.request import Request
+from data_builders.writers import Model
 
 
 def build(
@@ -16,7 +21,11 @@ def build(
     *,
     seed: int,
     request: Request,
-    tasks: Path,
+    tasks: Path | None = None,
+    questions: Path | None = None,
+    judge: Model | None = None,
+    min_gap: float = 0.2,
+    references: bool = False,
     n: int = 8,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -29,6 +38,10 @@ def build(
 
     Args:
         tasks: Executable tasks; never the held-out ones.
+        questions: Conversations whose last answer can't be executed; `judge` says which sampled answer is better.
+        judge: The model that scores answers to `questions` by a checklist.
+        min_gap: Scores (0 to 1) of a judged pair lie at least so far apart.
+        references: Where no sampled answer passes, the task's own reference stands in as the chosen one.
         n: Answers sampled per task.
         temperature: Of the sampling.
         top_p: Of the sampling.
@@ -39,25 +52,95 @@ def build(
     """
     from alignment.stages import rows as row_files
 
-    rows = list(row_files.read(tasks, limit))
-    answers = _sample(request, rows, seed, n, temperature, top_p, max_new_tokens, batch_size)
-    counted, graded = _grade(request, rows, answers)
+    for message in check({"tasks": tasks, "questions": questions, "judge": judge, "references": references}):
+        raise ValueError(message)
     generator = random.Random(seed)
-    pairs = 0
+    rows = list(row_files.read(tasks, limit)) if tasks is not None else []
+    asked = [_question(row, index) for index, row in enumerate(row_files.read(questions, limit))] if questions else []
+    answers = _sample(request, [*rows, *asked], seed, n, temperature, top_p, max_new_tokens, batch_size)
+    counted, graded = _grade(request, rows, answers[: len(rows)]) if rows else ({}, [])
+    pairs: list[dict[str, Any]] = []
+    for row, (passing, failing) in zip(rows, graded, strict=True):
+        source = "execution"
+        if references and not passing and row.get("reference"):
+            passing, source = [f"```{row['language']}\n{row['reference']}\n```"], "reference"
+        found = list(choose_pairs(passing, failing, pairs_per_prompt, generator))
+        if source == "reference":
+            counted["pairs_with_reference"] = counted.get("pairs_with_reference", 0) + len(found)
+        pairs += [_pair(row["prompt"], chosen, rejected, f"{source}:{row['id']}") for chosen, rejected in found]
+    if judge is not None:
+        pairs += _judged(asked, answers[len(rows) :], judge, min_gap, seed, counted)
     with (out / "preferences.jsonl").open("w", encoding="utf-8") as file:
-        import json
+        for preference in pairs:
+            file.write(json.dumps(preference, ensure_ascii=False) + "\n")
+    if not pairs:
+        raise ValueError(
+            f"no pair of a better and a worse answer was found ({_told(counted)}): {_what_to_do(references)}"
+        )
+    return {"tasks": len(rows), **counted, "pairs": len(pairs)}
 
-        for row, (passing, failing) in zip(rows, graded, strict=True):
-            for chosen, rejected in choose_pairs(passing, failing, pairs_per_prompt, generator):
-                pairs += 1
-                preference = {
-                    "prompt": [{"role": "user", "content": row["prompt"]}],
-                    "chosen": [{"role": "assistant", "content": chosen}],
-                    "rejected": [{"role": "assistant", "content": rejected}],
-                    "source": f"execution:{row['id']}",
-                }
-                file.write(json.dumps(preference, ensure_ascii=False) + "\n")
-    return {"tasks": len(rows), **counted, "pairs": pairs}
+
+def check(settings: Mapping[str, Any]) -> Iterator[str]:
+    """What can't be had together."""
+    tasks, questions, judge = (settings.get(name) for name in ("tasks", "questions", "judge"))
+    if tasks is None and questions is None:
+        yield "tasks is missing (or `questions` and a `judge`)"
+    if (questions is None) != (judge is None):
+        yield "`questions` and `judge` belong together: give both, or neither"
+    if settings.get("references") and tasks is None:
+        yield "`references` are those of `tasks`, and there are none"
+
+
+def _pair(prompt: str, chosen: str, rejected: str, source: str) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": prompt}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "source": source,
+    }
+
+
+def _told(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counted.items())
+
+
+def _what_to_do(references: bool) -> str:
+    if references:
+        return "sample more answers (`n`), or longer ones (`max_new_tokens`)"
+    return "train longer before, sample more answers (`n`), or let `references` stand in where none passes"
+
+
+def _question(row: dict[str, Any], index: int) -> dict[str, Any]:
+    """A conversation as a question: what the user asked first."""
+    messages = row.get("messages") or []
+    asked = next((message["content"] for message in messages if message.get("role") == "user"), None)
+    if asked is None:
+        raise ValueError(f"questions, row {index + 1}: a conversation with a user's message is needed")
+    return {"id": f"{row.get('source', 'question')}:{index}", "prompt": asked}
+
+
+def _judged(
+    asked: Sequence[dict[str, Any]],
+    answers: Sequence[Sequence[tuple[str, bool]]],
+    judge: Model,
+    min_gap: float,
+    seed: int,
+    counted: dict[str, int],
+) -> list[dict[str, Any]]:
+    """The best answer of each question with the worst that is far enough below it."""
+    from data_builders.judge import scores
+    from data_builders.writers import open_model
+
+    texts = [sorted({text for text, ended in samples if ended and text.strip()}) for samples in answers]
+    flat = [(row["prompt"], text) for row, own in zip(asked, texts, strict=True) for text in own]
+    found = iter(scores(open_model(judge), flat, seed))
+    pairs = []
+    for row, own in zip(asked, texts, strict=True):
+        ranked = sorted((score, text) for text in own if (score := next(found)) is not None)
+        if len(ranked) > 1 and ranked[-1][0] - ranked[0][0] >= min_gap:
+            pairs.append(_pair(row["prompt"], ranked[-1][1], ranked[0][1], f"judge:{row['id']}"))
+    counted["questions"], counted["judged_answers"], counted["judged_pairs"] = len(asked), len(flat), len(pairs)
+    return pairs
 
 
 def choose_pairs(

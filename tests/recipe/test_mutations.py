@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,9 @@ def bases(tmp_path_factory, small):
     root = tmp_path_factory.mktemp("mutations")
     shutil.copytree(ROOT / "accelerate_configs", root / "accelerate_configs")
     (root / "recipes").mkdir()
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]  # some recipes read the checkout and its history
+    for arguments in (["init", "-q"], *[[*identity, "commit", "-q", "--allow-empty", "-m", "more"]] * 5):
+        subprocess.run(["git", "-C", str(root), *arguments], check=True)
     path = root / "recipes" / "small.yaml"
     path.write_text(small)
     found = [(root / "recipes", load_source(path).value)]

@@ -1,11 +1,15 @@
 """Which answers become a pair."""
 
+import json
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignment.stages import preferences
 from alignment.stages.preferences import choose_pairs
+from data_builders.writers import Model
 
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
@@ -32,3 +36,68 @@ def test_the_order_of_the_answers_does_not_matter_and_the_seed_does():
     first = list(choose_pairs(passing, failing, 3, random.Random(1)))
     assert first == list(choose_pairs(passing[::-1], failing[::-1], 3, random.Random(1)))
     assert any(list(choose_pairs(passing, failing, 3, random.Random(seed))) != first for seed in range(2, 9))
+
+
+class Judge:
+    """Scores an answer by its length, and says nothing of one that holds a question mark."""
+
+    def answers(self, prompts, n, *, temperature, seed):
+        from data_builders.judge import CHECKLIST
+
+        texts = [prompt[0]["content"].split("<answer>\n")[1].split("\n</answer>")[0] for prompt in prompts]
+        return [[] if "?" in text else [json.dumps(dict.fromkeys(CHECKLIST, min(10, len(text))))] for text in texts]
+
+
+def build(tmp_path, monkeypatch, answers, graded=None, **settings):
+    """The builder with sampled answers and their grades given; the pairs that it writes."""
+    monkeypatch.setattr(preferences, "_sample", lambda request, rows, *_: [list(own) for own in answers])
+    monkeypatch.setattr(preferences, "_grade", lambda request, rows, answers: ({"failed": 1}, graded))
+    monkeypatch.setattr("data_builders.writers.open_model", lambda settings: Judge())
+    for name, rows in (("tasks", TASKS), ("questions", QUESTIONS)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = {name: tmp_path / f"{name}.jsonl" for name in ("tasks", "questions") if settings.pop(name, False)}
+    told = preferences.build(tmp_path, seed=1, request=None, **named, **settings)
+    return told, [json.loads(line) for line in (tmp_path / "preferences.jsonl").read_text().splitlines()]
+
+
+TASKS = [{"id": "t", "prompt": "Write f.", "language": "python", "tests": "{}", "reference": "def f(): return 1"}]
+QUESTIONS = [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "x"}], "source": "q"}]
+SETTINGS = Model(url="http://localhost/v1", model="judge")
+
+
+def test_where_no_answer_passes_the_reference_stands_in_and_says_so(tmp_path, monkeypatch):
+    told, pairs = build(
+        tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True, references=True, pairs_per_prompt=2
+    )
+    assert [pair["chosen"][0]["content"] for pair in pairs] == ["```python\ndef f(): return 1\n```"]
+    assert pairs[0]["source"] == "reference:t" and told["pairs_with_reference"] == 1
+
+
+def test_without_references_a_set_without_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no pair of a better and a worse answer was found .failed 1.: train longer"):
+        build(tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True)
+
+
+def test_a_judge_pairs_the_best_answer_with_the_worst_and_its_silence_counts_for_nothing(tmp_path, monkeypatch):
+    answers = [("12345678", True), ("12", True), ("1234", True), ("unsure?", True), ("123456789 cut off", False)]
+    told, pairs = build(tmp_path, monkeypatch, [answers], questions=True, judge=SETTINGS)
+    ((chosen, rejected),) = [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs]
+    assert (chosen, rejected) == ("12345678", "12") and told["judged_pairs"] == 1 and told["judged_answers"] == 4
+
+
+def test_answers_that_the_judge_finds_about_equal_are_no_pair(tmp_path, monkeypatch):
+    answers = [[("12345678", True), ("1234567", True)]]
+    with pytest.raises(ValueError, match="no pair"):
+        build(tmp_path, monkeypatch, answers, questions=True, judge=SETTINGS, min_gap=0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "tasks is missing"),
+        ({"questions": "q"}, "belong together"),
+        ({"questions": "q", "judge": {}, "references": True}, "and there are none"),
+    ],
+)
+def test_settings_that_can_not_be_had_together_are_refused(settings, expected):
+    assert any(expected in message for message in preferences.check(settings))

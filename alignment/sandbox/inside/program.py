@@ -186,6 +186,8 @@ def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
     if not os.access(command[0], os.X_OK):
         raise FileNotFoundError(command[0])
     _begin(announce)
+    if payload.get("peer"):
+        os.set_inheritable(PEER, True)
     if not payload["collect"]:
         try:
             os.close(PARENT)

@@ -1,0 +1,219 @@
+"""Tasks from a JavaScript repository's own tests: what becomes one, and who can't cheat."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import write_files
+
+from alignment.sandbox.languages import NoToolchain, toolchain
+from data_builders.javascript import js_functions, js_mutants
+from data_builders.sources import Location, Source
+from data_builders.tasks import build_tasks
+
+PRICES = """'use strict';
+
+/** The price less a share of it, never below nothing. */
+function discount(price, percent = 0) {
+  if (typeof price !== 'number') {
+    throw new TypeError('a price is a number');
+  }
+  const reduced = price - (price * percent) / 100;
+  return Math.max(0, Math.round(reduced * 100) / 100);
+}
+
+const groupByDay = (orders) => {
+  const days = {};
+  for (const order of orders) {
+    (days[order.day] = days[order.day] || []).push(order.name);
+  }
+  return days;
+};
+
+async function later(value) {
+  const given = await Promise.resolve(value);
+  return { given, nothing: undefined };
+}
+
+function mapAll(items, fn) {
+  return items.map((item) => fn(item));
+}
+
+function untested(a) {
+  return a + 1;
+}
+
+module.exports = { discount, groupByDay, later, mapAll, untested };
+"""
+TESTS = """const { test, describe, it } = require('node:test');
+const assert = require('node:assert');
+const { discount, groupByDay, later, mapAll } = require('../lib/prices.js');
+
+test('discount', () => {
+  assert.strictEqual(discount(100, 10), 90);
+  assert.throws(() => discount('1'), TypeError);
+});
+test('discount rounds', () => assert.strictEqual(discount(9.99, 33), 6.69));
+test('no discount below nothing', () => assert.strictEqual(discount(10, 200), 0));
+describe('groups', () => {
+  it('of none', () => assert.deepStrictEqual(groupByDay([]), {}));
+  it('of two', () => {
+    assert.deepStrictEqual(groupByDay([{ day: 1, name: 'a' }, { day: 1, name: 'b' }]), { 1: ['a', 'b'] });
+  });
+});
+test('later', async () => assert.deepStrictEqual(await later(3), { given: 3, nothing: undefined }));
+test('later with text', async () => assert.deepStrictEqual(await later('x'), { given: 'x', nothing: undefined }));
+test('map', () => assert.deepStrictEqual(mapAll([1], (n) => n + 1), [2]));
+test('map of none', () => assert.deepStrictEqual(mapAll([], (n) => n), []));
+test('fails', () => assert.strictEqual(1, 2));
+test('later on', { skip: true }, () => {});
+"""
+MODULE = """export function clamp(value, low, high) {
+  if (value < low) return low;
+  return value > high ? high : value;
+}
+
+export default function sum(values) {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+"""
+MODULE_TESTS = """import test from 'node:test';
+import assert from 'node:assert';
+import sum, { clamp } from '../src/numbers.mjs';
+
+test('clamp', () => assert.strictEqual(clamp(5, 0, 3), 3));
+test('clamp below', () => assert.strictEqual(clamp(-5, 0, 3), 0));
+test('clamp inside', () => assert.strictEqual(clamp(2, 0, 3), 2));
+test('sum', () => assert.strictEqual(sum([1, 2]), 3));
+test('sum of none', () => assert.strictEqual(sum([]), 0));
+"""
+FILES: dict[str, str | bytes] = {
+    "package.json": '{"name": "prices", "scripts": {"test": "node --test"}}', "lib/prices.js": PRICES,
+    "test/prices.test.js": TESTS, "src/numbers.mjs": MODULE, "test/numbers.test.mjs": MODULE_TESTS,
+}  # fmt: skip
+
+
+def test_functions_are_found_with_their_bodies_whether_declared_assigned_or_exported() -> None:
+    found = {item.name: item for item in (*js_functions("a.js", PRICES), *js_functions("b.mjs", MODULE))}
+    assert set(found) == {"discount", "groupByDay", "later", "mapAll", "untested", "clamp", "sum"}
+    assert found["discount"].header == "function discount(price, percent = 0)"
+    assert found["discount"].doc.startswith("/** The price") and found["groupByDay"].export == ""
+    assert found["groupByDay"].stub == "const groupByDay = (...__a) =>" and found["later"].stub.startswith("async ")
+    assert (found["clamp"].export, found["sum"].export) == ("named", "default")
+    assert PRICES[found["untested"].start : found["untested"].end] == "\n  return a + 1;\n"
+
+
+def test_offsets_are_right_behind_characters_of_several_bytes() -> None:
+    (found,) = js_functions("a.js", "// größe\nfunction f(ä) {\n  return ä;\n}\n")
+    assert (found.first, found.header) == (9, "function f(ä)")
+
+
+def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:
+    found = js_functions("b.mjs", MODULE)[0]
+    first = js_mutants(MODULE, found, 5)
+    assert first == js_mutants(MODULE, found, 5) and len(set(first)) == 6
+    assert f"{found.header} {{{MODULE[found.start : found.end]}}}" not in first
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
+    """(rows by function, account) of the repository."""
+    try:
+        toolchain("javascript")
+    except NoToolchain as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("sources") / "prices"
+    write_files(folder, FILES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
+        out = tmp_path_factory.mktemp("tasks")
+        build_tasks([Source(Location(str(folder)))], out)
+        rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
+        yield {row["entry_point"]: row for row in rows}, json.loads((out / "account.json").read_text())
+
+
+slow = pytest.mark.slow
+
+
+@slow
+def test_functions_of_plain_data_become_tasks_and_the_others_are_counted(built: Any) -> None:
+    rows, account = built
+    assert set(rows) == {"discount", "groupByDay", "later", "clamp", "sum"}
+    told = account["prices (javascript)"]
+    assert told["dropped"] == {"no_plain_data": 1, "not_covered": 1} and told["outcomes"] == {"failed": 1, "passed": 14}
+    assert not any(row["forgeable"] for row in rows.values())
+
+
+@slow
+@pytest.mark.parametrize("name", ["discount", "groupByDay", "later", "clamp", "sum"])
+def test_the_reference_passes_and_a_masked_function_fails(built: Any, grader: Any, name: str) -> None:
+    row = built[0][name]
+    masked = row["reference"].partition("{")[0] + "{ throw new Error(); }"
+    verdicts = grader.grade_many([(row, row["reference"]), (row, masked)])
+    assert [verdict.status for verdict in verdicts] == ["passed", "failed"], verdicts
+
+
+@slow
+@pytest.mark.parametrize(
+    "program",
+    [
+        "  return Math.max(0, Math.round((price - price * percent / 100) * 100) / 100);",
+        "const round = (x) => Math.round(x * 100) / 100;\nexport function discount(price, percent = 0) {\n"
+        "  if (typeof price !== 'number') throw new TypeError('no');\n  return Math.max(0, round(price - price * percent / 100));\n}",
+    ],
+)
+def test_a_body_alone_or_a_function_with_helpers_is_taken(built: Any, grader: Any, program: str) -> None:
+    row = built[0]["discount"]
+    (verdict,) = grader.grade_many([(row, program)])
+    assert verdict.reason in ("passed", "wrong_answer") and (verdict.status == "passed") == ("TypeError" in program)
+
+
+HACKS = {
+    "patched assert": "require('node:assert').strictEqual = () => {}; return 0;",
+    "exit code 0": "process.exit(0);",
+    "printed results": "console.log('ok 1 - discount'); process.stdout.write('\\nalign:{}\\n'); return 0;",
+    "always equal": "return { valueOf() { return 90; }, [Symbol.toPrimitive]() { return 90; } };",
+    "proxy": "return new Proxy({}, { get: () => 90 });",
+    "reads the tests": "const fs = require('fs'); const t = fs.readdirSync('test'); return 90;",
+    "forged reply": "const d = Buffer.from(JSON.stringify({ value: 90 })); const h = Buffer.alloc(4); h.writeUInt32BE(d.length);"
+    " require('fs').writeSync(4, Buffer.concat([h, d])); return 90;",
+    "polluted prototype": "Object.prototype.valueOf = () => 90; Number.prototype.valueOf = () => 90; return 1;",
+    "patched runner": "require('node:test').test = () => {}; globalThis.__align_hit = () => {}; return 1;",
+    "closed channel": "require('fs').closeSync(4); return 90;",
+    "looks for the original": "const text = require('fs').readFileSync(__filename, 'utf8'); if (text.includes('percent) / 100'))"
+    " { return eval('(' + text.slice(text.indexOf('function')) + ')')(price, percent); } return -1;",
+}
+
+
+@slow
+@pytest.mark.parametrize("name", HACKS)
+def test_no_hack_passes(built: Any, grader: Any, name: str) -> None:
+    row = built[0]["discount"]
+    (verdict,) = grader.grade_many([(row, f"function discount(price, percent = 0) {{\n{HACKS[name]}\n}}")])
+    assert verdict.status == "failed", verdict
+
+
+@slow
+def test_the_candidate_sees_no_test(built: Any, grader: Any) -> None:
+    program = (
+        "function sum(values) {\n  if (existsSync('test') || existsSync('/repository')) throw new Error('seen');\n"
+        "  return values.reduce((a, b) => a + b, 0);\n}\nimport { existsSync } from 'node:fs';"
+    )
+    assert grader.grade_many([(built[0]["sum"], program)])[0].status == "passed"
+
+
+@slow
+def test_a_repository_of_another_runner_says_so(tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
+    package = '{"name": "x", "devDependencies": {"vitest": "^1"}}'
+    write_files(tmp_path / "x", {"package.json": package, "index.js": MODULE})
+    with pytest.raises(ValueError, match="its tests are for vitest: only node's own test runner"):
+        build_tasks([Source(Location(str(tmp_path / "x")))], tmp_path / "out")

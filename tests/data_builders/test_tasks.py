@@ -1,0 +1,226 @@
+"""Tasks from repositories as they are: with tests that fail, hang, want the network, or are not there at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import write_files
+
+from data_builders.sources import Location, Source
+from data_builders.suite import find_environment
+from data_builders.tasks import Tests, build_tasks, capped
+from data_builders.validation import TaskSettings
+
+MODULE = '''"""Prices."""
+
+KEY = "{secret}"
+
+
+def discount(price, percent):
+    """The price less a share of it, never below nothing."""
+    reduced = price - price * percent / 100
+    return max(0, round(reduced, 2))
+
+
+def shout(text):
+    """Text in capitals, with as many marks as it has words."""
+    count = len(text.split())
+    return text.upper() + "!" * count
+
+
+def untested(a, b):
+    return a * b + a
+
+
+class Basket:
+    """Things with prices."""
+
+    def __init__(self):
+        self.items = []
+
+    def add(self, name, price):
+        """Put a thing in; returns the basket."""
+        self.items.append((name, price))
+        return self
+
+    def total(self):
+        """The sum of all prices."""
+        result = 0
+        for _, price in self.items:
+            result += price
+        return result
+'''
+GOOD = """import pytest
+from shop.prices import Basket, discount, shout
+
+
+@pytest.mark.parametrize("price, percent, expected", [(100, 10, 90), (3, 50, 1.5), (10, 200, 0)])
+def test_discount(price, percent, expected):
+    assert discount(price, percent) == expected
+
+
+def test_discount_rounds():
+    assert discount(9.99, 33) == 6.69
+
+
+def test_basket():
+    assert Basket().add("a", 2).add("b", 3).total() == 5
+
+
+def test_basket_of_one():
+    basket = Basket()
+    assert basket.add("a", 2) is basket and basket.total() == 2
+"""
+BAD = {
+    "tests/test_failing.py": "from shop.prices import shout\n\n\ndef test_shout():\n    assert shout('a b') == 'no'\n",
+    "tests/test_network.py": "import urllib.request\n\n\ndef test_page():\n    urllib.request.urlopen('http://example.com', timeout=1)\n",
+    "tests/test_writes.py": "def test_write():\n    open('report.txt', 'w').write('x')\n",
+    "tests/test_slow.py": "import time\n\n\ndef test_slow():\n    time.sleep(2.2)\n",
+    "tests/test_package.py": "def test_package():\n    import numbers_of_the_firm\n",
+    "tests/test_collection.py": "import package_that_nobody_has\n",
+    "tests/test_ends.py": "import os\n\n\ndef test_end():\n    os._exit(0)\n",
+    "tests/test_skipped.py": "import pytest\n\n\n@pytest.mark.skip\ndef test_later():\n    pass\n",
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources") / "shop"
+    files: dict[str, str | bytes] = {
+        "shop/__init__.py": "", "shop/prices.py": MODULE.replace("{secret}", "none"), "tests/test_prices.py": GOOD, **BAD,
+    }  # fmt: skip
+    write_files(folder, files)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(shop: Path, tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
+    """(rows, account) of the shop, twice from nothing."""
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        for number in range(2):
+            patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
+            out = tmp_path_factory.mktemp(f"tasks{number}")
+            build_tasks([Source(Location(str(shop)))], out, settings=TaskSettings(forgeable_share=1.0))
+            rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
+            made.append((rows, json.loads((out / "account.json").read_text())["shop"]))
+        yield made
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_two_tests_cover_becomes_a_task_or_is_dropped_for_a_counted_reason(built: Any) -> None:
+    rows, account = built[0]
+    assert {row["entry_point"]: row["forgeable"] for row in rows} == {
+        "discount": False, "__init__": True, "add": True, "total": True,
+    }  # fmt: skip
+    assert account["covered_by_two"] == account["valid"] + sum(account["dropped_of_covered"].values())
+
+
+def test_every_test_that_can_not_judge_is_counted_by_its_reason(built: Any) -> None:
+    outcomes = built[0][1]["outcomes"]
+    assert outcomes == {
+        "ends_the_process_or_hangs": 1, "failed": 1, "needs_network_or_database": 1,
+        "needs_package: numbers_of_the_firm": 1, "passed": 6, "skipped": 1, "slow": 1,
+        "writes_into_the_repository": 1,
+    }  # fmt: skip
+
+
+def test_the_advice_says_what_would_help(built: Any) -> None:
+    said = "\n".join(built[0][1]["advice"])
+    for words in (
+        "No module named 'package_that_nobody_has' (install it into the environment that `tests.interpreter` names)",
+        "tests need packages that the environment lacks: numbers_of_the_firm", "1 tests need the network",
+    ):  # fmt: skip
+        assert words in said
+
+
+def test_a_rerun_from_nothing_gives_the_same_tasks(built: Any) -> None:
+    assert built[0][0] == built[1][0]
+
+
+def test_neither_the_body_nor_a_hidden_test_is_in_the_prompt(built: Any) -> None:
+    for row in built[0][0]:
+        tests = json.loads(row["tests"])
+        assert tests["hidden"] and not set(tests["hidden"]) & set(tests["visible"])
+        for name in tests["hidden"]:
+            function = name.partition("[")[0].rpartition("::")[2]
+            shown = any(function == other.partition("[")[0].rpartition("::")[2] for other in tests["visible"])
+            assert shown or f"def {function}(" not in row["prompt"]
+        body = row["reference"].split('"""\n')[-1]
+        assert body.strip() not in row["prompt"]
+
+
+def test_the_reference_passes(built: Any, grader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in built[1][0]:
+        assert grader.grade_many([(row, row["reference"])])[0].status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"shop/prices.py": MODULE}, "no tests were collected: name their folders with `tests.paths`"),
+        ({"shop.py": "from _speedups import fast\n", "test_shop.py": "import shop\n\ndef test_a():\n    shop.fast()\n"},
+         "No module named '_speedups'"),
+        ({"shop.py": "def f(x):\n    y = x\n    return y\n", "test_shop.py": "import shop\n\ndef test_a():\n    assert shop.f(1)\n"},
+         "too_few_tests 1"),
+    ],
+)  # fmt: skip
+def test_a_repository_that_gives_no_task_says_why(
+    files: dict[str, str | bytes], expected: str, tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
+    write_files(tmp_path / "shop", files)
+    with pytest.raises(ValueError) as caught:
+        build_tasks([Source(Location(str(tmp_path / "shop")))], tmp_path / "out")
+    assert expected in str(caught.value) and (tmp_path / "out" / "account.json").is_file()
+
+
+def test_a_suite_longer_than_its_budget_is_cut_and_the_rest_goes_on(
+    tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
+    slow = "import time, pytest\n\n\n@pytest.mark.parametrize('n', range(200))\ndef test_n(n):\n    time.sleep(0.5)\n"
+    write_files(
+        tmp_path / "shop",
+        {"shop/__init__.py": "", "shop/prices.py": MODULE, "tests/test_a.py": GOOD, "tests/test_b.py": slow},
+    )
+    found = build_tasks(
+        [Source(Location(str(tmp_path / "shop")))], tmp_path / "out", tests=Tests(budget_seconds=15),
+        settings=TaskSettings(forgeable_share=1.0),
+    )  # fmt: skip
+    account = found["repositories"]["shop"]
+    assert found["tasks"] == 4 and account["outcomes"]["over_budget"] > 50
+    assert any("not reached within `tests.budget_seconds`" in item for item in account["advice"])
+
+
+def test_a_task_whose_prompt_would_show_a_secret_is_left_out(
+    tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
+    module = MODULE.replace("{secret}", "AK" + "IA" + "QX7ZK2M9PLW4RT8V")
+    write_files(tmp_path / "shop", {"shop/__init__.py": "", "shop/prices.py": module, "tests/test_a.py": GOOD})
+    with pytest.raises(ValueError, match="no function became a task"):
+        build_tasks([Source(Location(str(tmp_path / "shop")))], tmp_path / "out")
+    account = json.loads((tmp_path / "out" / "account.json").read_text())["shop"]
+    assert account["left_out"] == {"secret_in_context": 4}
+
+
+def test_forgeable_tasks_are_capped_and_the_best_tested_stay() -> None:
+    rows = [{"id": str(n), "forgeable": n % 2 == 1, "mutation_score": n / 10} for n in range(10)]
+    kept = capped(rows, 0.3)
+    assert [row["id"] for row in kept if row["forgeable"]] == ["7", "9"] and len(kept) == 7
+
+
+def test_an_environment_that_the_sandbox_can_not_show_is_refused(tmp_path: Path) -> None:
+    import venv
+
+    venv.create(tmp_path / "environment", with_pip=False)
+    if not (tmp_path / "environment").is_relative_to("/tmp"):
+        pytest.skip("the temporary folder is not below /tmp here")
+    with pytest.raises(ValueError, match="Make the environment somewhere else"):
+        find_environment(tmp_path / "environment" / "bin" / "python")
