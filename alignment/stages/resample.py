@@ -33,7 +33,7 @@ class ResamplingTrainer(GRPOTrainer):
         found: Rollouts = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return found
-        size, filled = self.num_generations, 0
+        size, filled = int(self.args.num_generations or 1), 0
         for number in range(self.resample):
             empty = without_spread(found["advantages"], size)
             wanted = self._most(len(empty))
