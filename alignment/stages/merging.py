@@ -14,12 +14,6 @@ from typing import Any
 from alignment import models, processes
 
 
-def sharded(world_size: int) -> bool:
-    """Whether this process trained with others, or with an engine that changes how models are loaded."""
-    engines = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
-    return world_size > 1 or any(os.environ.get(engine) == "true" for engine in engines)
-
-
 def merge(
     source: dict[str, Any], adapter: Path, context: dict[str, Any] | None, chat: bool, out: Path
 ) -> dict[str, float]:
