@@ -74,7 +74,9 @@ def test_where_no_answer_passes_the_reference_stands_in_and_says_so(tmp_path, mo
 
 
 def test_without_references_a_set_without_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="no pair of a better and a worse answer was found .failed 1.: train longer"):
+    with pytest.raises(
+        ValueError, match=r"no pair of a better and a worse answer was found \(failed 1\): train longer"
+    ):
         build(tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True)
 
 
