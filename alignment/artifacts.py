@@ -23,7 +23,7 @@ VERSIONS: Mapping[str, int] = {
     "sft": 1,
     "dpo": 1,
     "grpo": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "export": 2,
 }
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "code-alignment")
@@ -97,13 +97,15 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The artifact of a folder, or None where it is not done."""
     try:
         found = json.loads((folder / ARTIFACT).read_text())
+        if not isinstance(found, dict) or not found:
+            raise ValueError("not what the chain wrote")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder / ARTIFACT} can't be read ({error}): delete the folder {folder} to make it anew"
         ) from None
-    return found if isinstance(found, dict) else None
+    return found
 
 
 def link(folder: Path, name: str, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The attention kernel of a training stage: what the recipe says, else the best that is installed and that the card runs."""
+"""The kernels of a training stage: what the recipe says, else the best attention that is installed and that the card runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,24 @@ def choose(source: dict[str, Any], stage: Any) -> dict[str, Any]:
         return source
     half = source.get("dtype") in ("bfloat16", "float16") or bool(stage.train.get("bf16") or stage.train.get("fp16"))
     return {**source, "attn_implementation": installed() if half else None}
+
+
+def kernels(source: dict[str, Any]) -> dict[str, bool]:
+    """`use_kernels` for `from_pretrained`, where the recipe wants fused kernels. Raises ValueError where there are none."""
+    if not source.get("use_kernels"):
+        return {}
+    import torch
+
+    if not torch.accelerator.is_available():
+        raise ValueError("model.use_kernels: fused kernels are for accelerators, and there is none here: leave it out")
+    from transformers.utils import import_utils
+
+    if not import_utils.is_kernels_available():
+        raise ValueError(
+            f"model.use_kernels needs the package `kernels`, from {import_utils.KERNELS_MIN_VERSION} and below "
+            f"{import_utils.KERNELS_MAX_VERSION} for this version of transformers"
+        )
+    return {"use_kernels": True}
 
 
 def installed() -> str | None:

@@ -4,7 +4,7 @@
     python -m alignment.bench --json --repeats 7    # one JSON document
 
 Both sides train the same model on the same conversations with the same settings for one epoch, in turns, in this one
-process; a machine that is busy slows both. Times of stages go through the real launcher.
+process; a machine that is busy slows both, and hardly changes the ratio of CPU time. Times of stages go through the real launcher.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ def prepare(folder: Path, conversations: int) -> None:
     models.write_random({"init": MODEL, "dtype": "float32"}, tokenizer, 0, folder / "base")
 
 
-def ours(folder: Path, packing: bool, number: int) -> float:
-    """Tokens per second of the `sft` stage, from its rows to its saved model."""
+Rates = tuple[float, float]
+"""Tokens per second, and tokens per second of this process's CPU time."""
+
+
+def ours(folder: Path, packing: bool, number: int) -> Rates:
+    """What the `sft` stage trains."""
     from alignment.stages import sft
     from alignment.stages.request import Request
 
@@ -78,11 +82,12 @@ def ours(folder: Path, packing: bool, number: int) -> float:
             "tracking": {"wandb": "disabled"}, "recipe": "bench", "fingerprint": "0" * 12,
         }
     )  # fmt: skip
-    return float(sft.run(request)["metrics"]["tokens_per_second"])
+    metrics = sft.run(request)["metrics"]
+    return metrics["tokens_per_second"], metrics["tokens"] / metrics["train_cpu_seconds"]
 
 
-def plain(folder: Path, packing: bool, number: int) -> float:
-    """Tokens per second of TRL's SFTTrainer as its documentation uses it, on the same rows."""
+def plain(folder: Path, packing: bool, number: int) -> Rates:
+    """What TRL's SFTTrainer as its documentation uses it trains, on the same rows."""
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -99,9 +104,9 @@ def plain(folder: Path, packing: bool, number: int) -> float:
     )
     rows: Any = trainer.train_dataset
     tokens = sum(map(len, rows["input_ids"]))
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     trainer.train()
-    return tokens / (time.monotonic() - begun)
+    return tokens / (time.monotonic() - begun), tokens / (time.process_time() - cpu)
 
 
 def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
@@ -118,15 +123,18 @@ def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
                 gc.collect()
             pairs.append(figures)
         pairs = pairs[1:]  # the first of all warms up
-        ratios = sorted(pair["ours"] / pair["plain"] for pair in pairs)
+        ratios, cpu_ratios = (sorted(pair["ours"][at] / pair["plain"][at] for pair in pairs) for at in (0, 1))
         found.append(
             {
                 "packing": packing,
-                "ours": round(median(pair["ours"] for pair in pairs), 1),
-                "plain": round(median(pair["plain"] for pair in pairs), 1),
+                "ours": round(median(pair["ours"][0] for pair in pairs), 1),
+                "plain": round(median(pair["plain"][0] for pair in pairs), 1),
                 "ratio": round(median(ratios), 3),
                 "ratio_low": round(ratios[0], 3),
                 "ratio_high": round(ratios[-1], 3),
+                "cpu_ratio": round(median(cpu_ratios), 3),  # which a busy machine does not change
+                "cpu_ratio_low": round(cpu_ratios[0], 3),
+                "cpu_ratio_high": round(cpu_ratios[-1], 3),
                 "pairs": len(pairs),
             }
         )
@@ -192,7 +200,8 @@ def main() -> int:
     for row in found.get("sft", []):
         print(
             f"SFT, packing {str(row['packing']).lower():5}: {row['ours']:8.0f} tokens/s, plain TRL {row['plain']:8.0f}, "
-            f"ratio {row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}] of {row['pairs']} pairs"
+            f"ratio {row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}], of CPU time "
+            f"{row['cpu_ratio']:.3f} [{row['cpu_ratio_low']:.3f}, {row['cpu_ratio_high']:.3f}] of {row['pairs']} pairs"
         )
     for key, figure in found.get("overhead", {}).items():
         print(f"{key.replace('_', ' ')}: {figure}")

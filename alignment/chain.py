@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import time
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment import artifacts, extensions, ladder, processes
+from alignment import artifacts, disk, extensions, ladder, launch_file, processes
 from alignment.console import duration, say
 from alignment.plan import Step, plan
 from alignment.processes import StageFailed, World
@@ -40,6 +41,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
+            disk.check(recipe, launch_file.layout_of(recipe.launch.path() if recipe.launch else None))
             _configs_checked(recipe, steps, environment)
             _engines_ready(steps)
         for number, step in enumerate(steps):
@@ -66,7 +68,7 @@ def _run_step(
                 processes.wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
         except StageFailed as error:
             raise ChainStopped(
-                f"stage {step.name!r} {error}\n"
+                f"stage {step.name!r} {error}\n{disk.full(step.folder)}"
                 "  Everything before it is kept. Mend what the log names and run the same command again: "
                 "it goes on from here."
             ) from None
@@ -75,6 +77,7 @@ def _run_step(
     if world.rank == 0:
         for temporary in ("checkpoints", "prepared", "start"):  # also what a kill after the artifact left
             shutil.rmtree(step.folder / temporary, ignore_errors=True)
+        _forget_rows(step)
         artifacts.link(recipe.folder, step.name, step.folder)
         if step.rung is not None:
             for line in ladder.table([step]):
@@ -89,32 +92,42 @@ def _run_step(
         )
 
 
+def _forget_rows(step: Step) -> None:
+    """Keep a stage's newest token ids for the next run, and no others."""
+    if not step.request["prepared"]:
+        return
+    kept = Path(step.request["prepared"])
+    for path in kept.parent.glob(f"{step.name}-*"):
+        if path != kept and re.fullmatch(r"[0-9a-f]{12}(\.tmp)?", path.name.removeprefix(f"{step.name}-")):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _execute(recipe: Recipe, step: Step, number: int, world: World, environment: Mapping[str, str]) -> None:
     started, clock = datetime.now(UTC), time.monotonic()
     logs = step.folder / "logs"
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
     if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
         extensions.prepare(child)
-    trained = (step.folder / "result.json").is_file()  # killed between training and the artifact
+    trained = _json(step.folder / "result.json") is not None  # killed between training and the artifact
     if world.rank != 0:
         if not trained:
             processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
         pulse = step.folder / "heartbeat"
         processes.wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
         return
-    with processes.heartbeat(step.folder / "heartbeat"):
+    with processes.heartbeat(step.folder / "heartbeat"), _contract(step, world, environment) as contract:
         if not trained:
             processes.run("alignment.stages", step.request, logs / "rank0.log", child)
         result = _result(step)
-        if step.trains:
-            alone = processes.child_environment(environment, world, alone=True, port_offset=0)
-            contract = {
-                "model": str(step.folder / "model"),
-                "kind": step.kind,
-                "out": str(step.folder),
-                "must_stop": recipe.contract.must_stop,
-            }
-            processes.run("alignment.contract", contract, logs / "contract.log", alone)
+        if contract is not None:
+            contract.finish(
+                {
+                    "model": str(step.folder / "model"),
+                    "kind": step.kind,
+                    "out": str(step.folder),
+                    "must_stop": recipe.contract.must_stop,
+                }
+            )
             result["contract"] = _json(step.folder / "contract.json")
         seconds = time.monotonic() - clock
         artifacts.write_json(
@@ -137,6 +150,20 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
             },
         )
     say(f"      done in {duration(seconds)}")
+
+
+@contextmanager
+def _contract(step: Step, world: World, environment: Mapping[str, str]) -> Iterator[processes.Child | None]:
+    """The process that will load what was saved: started with the stage, so that nothing waits for its imports."""
+    if not step.trains:
+        yield None
+        return
+    alone = processes.child_environment(environment, world, alone=True, port_offset=0)
+    child = processes.Child("alignment.contract", step.folder / "logs" / "contract.log", alone)
+    try:
+        yield child
+    finally:
+        child.stop()
 
 
 def _result(step: Step) -> dict[str, Any]:

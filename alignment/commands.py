@@ -5,20 +5,22 @@ align evaluate --completions FILE --out DIR      grade completions made elsewher
 align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
 align doctor                                     what this machine can do
 align build corpus PATH... --out DIR             make a dataset; `alignment.data_commands` has this and `align show`
+align sandbox serve                              grade for other machines; see `alignment.sandbox_commands`
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from alignment import data_commands
+from alignment import data_commands, sandbox_commands
 
-NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES)
+NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES, *sandbox_commands.NAMES)
 
 
 def add(commands: Any) -> None:
@@ -29,19 +31,39 @@ def add(commands: Any) -> None:
         "--tasks", nargs="+", default=[], metavar="NAME", help="benchmarks, for example humaneval or fim:rows.jsonl"
     )
     evaluate.add_argument("--list", action="store_true", help="name all benchmarks")
-    evaluate.add_argument("--completions", type=Path, metavar="FILE", help="grade this file instead of generating")
+    evaluate.add_argument(
+        "--completions", type=Path, nargs="+", metavar="FILE", help="grade these files or folders instead of generating"
+    )
+    evaluate.add_argument(
+        "--sanitize", action="store_true", help="with --completions: take the code out of chat answers first"
+    )
+    evaluate.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"),
+        help="two folders of results: which tasks were won and lost, and whether that is more than chance",
+    )  # fmt: skip
     evaluate.add_argument("--benchmark", help="with --completions: which benchmark, where the ids do not tell")
     evaluate.add_argument("--data", type=Path, help="the benchmarks' rows: a file, or a folder of them")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="where results go (default: evaluation)")
     evaluate.add_argument("--mode", choices=("base", "chat"), help="prompts of base models, or ChatML")
     evaluate.add_argument("--limit", type=int, help="only the first so many tasks")
+    evaluate.add_argument("--n", type=int, help="samples per task, for pass@k; needs --temperature")
+    evaluate.add_argument("--temperature", type=float, help="0 is greedy; by default as published")
+    evaluate.add_argument("--top-p", type=float)
+    evaluate.add_argument("--max-new-tokens", type=int)
+    evaluate.add_argument("--batch-size", type=int, help="sequences at once (default: as many as fit)")
+    evaluate.add_argument("--engine", choices=("auto", "transformers", "vllm"), default="auto")
     evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument(
+        "--sandbox", default="namespaces", metavar="HOW",
+        help="namespaces; landlock: your consent to the weaker sandbox where the kernel refuses them; or an http:// address",
+    )  # fmt: skip
     evaluate.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON document")
     _add_export(commands)
     doctor = commands.add_parser("doctor", help="What this machine can do, and what to install for the rest.")
     doctor.add_argument("--json", action="store_true", help="print one JSON document")
     data_commands.add(commands)
+    sandbox_commands.add(commands)
 
 
 def _add_export(commands: Any) -> None:
@@ -77,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run one of `NAMES`."""
     if arguments.command in data_commands.NAMES:
         return data_commands.run(arguments)
+    if arguments.command in sandbox_commands.NAMES:
+        return sandbox_commands.run(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     return {"evaluate": _evaluate, "export": _export, "doctor": _doctor}[arguments.command](arguments)
 
@@ -88,29 +112,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         for name, (_, text) in catalogue.BENCHMARKS.items():
             print(f"{name:24} {text}")
         return 0
-    if (arguments.model is None) == (arguments.completions is None):
-        raise ValueError("give either a model, or --completions FILE")
-    from alignment.evaluation.completions import grade_completions, read_documents
-
+    given = [arguments.model, arguments.completions, arguments.compare]
+    if sum(value is not None for value in given) != 1:
+        raise ValueError("give either a model, or --completions FILE, or --compare BEFORE AFTER")
+    if arguments.compare is not None:
+        return _compare(arguments)
+    generating = {key: getattr(arguments, key) for key in GENERATING if getattr(arguments, key) is not None}
     if arguments.completions is not None:
-        documents = grade_completions(
-            arguments.completions,
-            arguments.out,
-            benchmark=arguments.benchmark,
-            data=arguments.data,
-            workers=arguments.workers,
-            limit=arguments.limit,
-        )
+        for key in [*generating, *(["tasks"] if arguments.tasks else [])]:
+            raise ValueError(f"--{key.replace('_', '-')} is about generating: it has no effect on --completions")
+        documents: list[dict[str, Any]] | None = _grade(arguments)
     else:
         if not arguments.tasks:
             raise ValueError("name the benchmarks with --tasks; `align evaluate --list` shows them")
-        from alignment.evaluation import evaluate
-        from alignment.evaluation.request import as_request
-
-        requests = [_request(as_request(task), arguments) for task in arguments.tasks]
-        say = None if arguments.json else (lambda text: print(text, file=sys.stderr))
-        evaluate(arguments.model, requests, arguments.out, seed=arguments.seed, workers=arguments.workers, progress=say)
-        documents = read_documents(arguments.out)
+        for key in ("sanitize", "benchmark"):
+            if getattr(arguments, key):
+                raise ValueError(f"--{key} is about --completions: it has no effect on a model")
+        documents = _measure(arguments, generating)
+    if documents is None:
+        return 0
     if arguments.json:
         print(json.dumps(documents, indent=2))
     else:
@@ -120,13 +140,65 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _request(request: Any, arguments: argparse.Namespace) -> Any:
-    import dataclasses
+GENERATING = ("mode", "n", "temperature", "top_p", "max_new_tokens", "batch_size")
 
-    given = {"mode": arguments.mode, "limit": arguments.limit}
-    if request.data is None and arguments.data is not None:
-        given["data"] = str(arguments.data)
-    return dataclasses.replace(request, **{key: value for key, value in given.items() if value is not None})
+
+def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from alignment.evaluation import grade_completions
+
+    return grade_completions(
+        arguments.completions,
+        arguments.out,
+        benchmark=arguments.benchmark,
+        data=arguments.data,
+        workers=arguments.workers,
+        limit=arguments.limit,
+        sanitize=arguments.sanitize,
+        sandbox=arguments.sandbox,
+    )
+
+
+def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The results; None on ranks that only help."""
+    from alignment.evaluation import evaluate, read_documents
+    from alignment.evaluation.request import as_request
+
+    if arguments.limit is not None:
+        generating["limit"] = arguments.limit
+    requests = []
+    for request in map(as_request, arguments.tasks):
+        data: dict[str, Any] = (
+            {"data": str(arguments.data)} if request.data is None and arguments.data is not None else {}
+        )
+        requests.append(dataclasses.replace(request, **data, **generating))
+    figures = evaluate(
+        arguments.model,
+        requests,
+        arguments.out,
+        seed=arguments.seed,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        sandbox=arguments.sandbox,
+        progress=None if arguments.json else (lambda text: print(text, file=sys.stderr)),
+    )
+    return read_documents(arguments.out) if figures else None
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from alignment.evaluation import compare
+
+    rows = compare(*arguments.compare)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        print(
+            f"{row['benchmark']} {row['score']}: {row['before']:.1f} -> {row['after']:.1f}, "
+            f"{row['difference']:+.1f} [{row['low']:.1f}, {row['high']:.1f}], p = {row['p_value']:.3f}, n = {row['n']}"
+        )
+        for word in ("won", "lost"):
+            print(f"  {word} {len(row[word])}: {' '.join(row[word][:20])}{' ...' if len(row[word]) > 20 else ''}")
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -48,6 +48,12 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
         held[stage.name] = positions
         if positions is not None:
             yield from ((("stages", index, *path), text) for path, text in _too_long(stage, positions))
+        if isinstance(stage, GrpoStage) and stage.context is not None and stage.train.get("use_vllm"):
+            yield (
+                ("stages", index, "context"),
+                "vLLM loads the model as the stage before saved it, without these settings, and would sample from another "
+                "model: stretch the context in an earlier stage, or set use_vllm: false",
+            )
         if shared:
             yield from ((("stages", index, *path), text) for path, text in _sharing(stage, shared))
 

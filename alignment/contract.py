@@ -115,8 +115,13 @@ def main() -> int:
     from alignment.processes import die_with_parent
 
     die_with_parent()
-    request = json.load(sys.stdin)
+    # Imported before the request is there: the stage trains meanwhile.
+    import torch  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM  # noqa: F401
+
     from alignment.artifacts import write_json
+
+    request = json.load(sys.stdin)
 
     try:
         figures = check(Path(request["model"]), chat=request["kind"] != "pretrain", must_stop=request["must_stop"])

@@ -1,6 +1,6 @@
 """How much disk a recipe takes, against what is free: asked before the first step, not found out after the last.
 
-Checkpoints of a stage live only while it trains: they hold the state to go on from (trained weights, optimizer, random
+The chain refuses to start what will not fit, and a stage to begin a checkpoint that will not. Checkpoints of a stage live only while it trains: they hold the state to go on from (trained weights, optimizer, random
 states), apart from the artifact's own model. Models of finished stages stay.
 """
 
@@ -13,11 +13,12 @@ from typing import Any
 from alignment import memory
 from alignment.memory import GIB, Layout
 from alignment.recipe import ExportStage, Recipe, TrainingStage
-from alignment.resources import work_of
+from alignment.resources import shape_of, work_of
 from alignment.shapes import Shape
 
 # Bytes a weight of llama.cpp's levels, from their block formats; what is not listed is taken as 16 bits.
 EXPORTED = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
+FULL_BYTES = 64_000_000
 MARGIN = 0.05  # tokenizers, logs, rows; and no file system likes to be full
 
 
@@ -79,9 +80,42 @@ def forecast(recipe: Recipe, shape: Shape, layout: Layout) -> dict[str, Any]:
     return {"stages": stages, "total": round(total), "free": free_bytes(recipe.folder), "folder": str(recipe.folder)}
 
 
+def check(recipe: Recipe, layout: Layout) -> None:
+    """Raises ValueError where what is still to do takes more than is free; says nothing of models of unknown shape."""
+    shape = shape_of(recipe.model)
+    if shape is None:
+        return
+    space = forecast(recipe, shape, layout)
+    if space["total"] > space["free"]:
+        raise ValueError(too_little(space))
+
+
+def check_checkpoint(folder: Path, step: int) -> None:
+    """Raises ValueError where a checkpoint as large as the newest in `folder` would not fit: half of one is of no use."""
+    older = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    if not older:
+        return
+    newest = max(older, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+    if (free := free_bytes(folder)) < size * (1 + MARGIN):
+        raise ValueError(
+            f"step {step}: {folder} has {free / GIB:.2f} GiB free, and a checkpoint takes {size / GIB:.2f} GiB. Free some, "
+            f"and run the same command: it goes on from {newest.name}"
+        )
+
+
 def too_little(space: dict[str, Any]) -> str:
     """What to tell the user."""
     return (
         f"{space['folder']} has {space['free'] / GIB:.1f} GiB free, and up to {space['total'] / GIB:.1f} GiB are needed: "
         "free some, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
+    )
+
+
+def full(folder: Path) -> str:
+    """A line for a stage that failed where there is hardly any space left, whatever its libraries made of that."""
+    if (free := free_bytes(folder)) > FULL_BYTES:
+        return ""
+    return (
+        f"  The disk is full: {folder} has {free // 1_000_000} MB left. Free some, or set `output:` to another disk.\n"
     )

@@ -48,10 +48,16 @@ class Quantize(Settings):
     group_size: Literal[-1, 16, 32, 64, 128, 256] = 128
     """Weights that share a scale; -1 takes one scale per row."""
     act_order: Literal["none", "static", "group"] = "static"
-    """GPTQ: quantize columns in the order of their activations. `static` costs nothing at run time, `group` (known as
-    desc_act) also reorders the groups: slower in some runtimes."""
+    """GPTQ: quantize columns in the order of their activations. `static` costs nothing at run time; `group` (known as
+    desc_act, gptqmodel only) also reorders the groups: slower in some runtimes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to quantize: cpu (small models), cuda, or auto for cuda where there is one."""
+
+    def contradiction(self) -> str:
+        """What the engine can't do of this; empty where it can do all."""
+        if self.act_order == "group" and self.engine == "llm-compressor":
+            return "llm-compressor orders columns by `static` or `none` only: for `group` set `engine: gptqmodel`"
+        return ""
 
 
 class LevelLimits(Settings):

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ[_LAUNCHER] = "1"
     os.environ.setdefault("LOGLEVEL", "CRITICAL")  # torch's agent would announce the same end in six lines
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
@@ -33,7 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended({0: error.returncode})
     except ChildFailedError as error:
         return _ended({rank: failure.exitcode for rank, failure in error.failures.items()})
+    except SignalException as error:  # torch's agent has ended its processes
+        return 128 + int(error.sigval)
+    except KeyboardInterrupt:
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    """Ctrl-C went to the script too: let it end its stage and say so. Another Ctrl-C waits no longer."""
+    with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
+        while True:
+            os.wait()
+    return 130
 
 
 def _ended(codes: Mapping[int, int]) -> int:

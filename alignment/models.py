@@ -6,10 +6,13 @@ saved is then checked in a fresh process by `alignment.contract`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -56,16 +59,26 @@ def load(source: dict[str, Any], tokenizer: Any, **kwargs: Any) -> PreTrainedMod
     """
     dtype = getattr(torch, source.get("dtype") or "bfloat16")
     attention = source.get("attn_implementation")
-    try:
+    with _in_words(source):
         model = AutoModelForCausalLM.from_pretrained(
             source["path"], revision=source.get("revision"), dtype=dtype, attn_implementation=attention, **kwargs
         )
-    except OSError as error:
-        raise ValueError(f"no model can be loaded from {source['path']}: {_first_line(error)}") from None
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     if 0 < rows < len(tokenizer):  # rows are 0 where ZeRO-3 has the weights in shards
         raise ValueError(f"the tokenizer has {len(tokenizer)} tokens and the model {source['path']} only {rows} rows")
     return model
+
+
+@contextmanager
+def _in_words(source: dict[str, Any]) -> Iterator[None]:
+    """What the libraries say of a checkpoint that is missing, cut short or contradicts itself, as one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights do not have the shapes that its config.json says"
+        raise ValueError(f"no model can be loaded from {source['path']}: {reason}") from error
 
 
 def random_model(
@@ -129,7 +142,8 @@ def load_with_context(
     """`load`, with the stage's long-context settings in the config that the model is built from."""
     if not context:
         return load(source, tokenizer, **kwargs), []
-    config = AutoConfig.from_pretrained(source["path"], revision=source.get("revision"))
+    with _in_words(source):
+        config = AutoConfig.from_pretrained(source["path"], revision=source.get("revision"))
     changes = apply_context(config, context)
     return load(source, tokenizer, config=config, **kwargs), changes
 
@@ -152,6 +166,21 @@ def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
     generation.pad_token_id = end
     generation.eos_token_id = [turn, end] if chat else end
     model.generation_config = generation
+
+
+def replaces_template(tokenizer: Any) -> bool:
+    """Whether the tokenizer's own chat template writes conversations otherwise than the toolkit's, which takes its place."""
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": "a"},
+    ]
+    if not tokenizer.chat_template:
+        return False
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False)) != formats.chat(messages)
+    except Exception:  # whatever somebody's template raises
+        return True
 
 
 def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:

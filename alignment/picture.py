@@ -1,6 +1,6 @@
 """The ladders of one recipe under several seeds as one SVG: what every stage earned, and how far that is luck.
 
-python -m alignment.picture runs/*/ladder.json --metrics fim.pass@1 instruct.pass@1 --out ladder.svg
+python -m alignment.picture runs/*/ladder.json --metrics fim.pass@1=FIM instruct.pass@1 --out ladder.svg
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ def draw(ladders: Sequence[Sequence[dict[str, Any]]], metrics: Sequence[str]) ->
 
     Args:
         ladders: The entries of each `ladder.json`; all of them climb the same stages.
-        metrics: Which metrics, for example `fim.pass@1`; values are percent.
+        metrics: Which metrics, for example `fim.pass@1`, or `fim.pass@1=Fill in the middle` to give the panel a title of
+            its own; values are percent.
 
     Raises:
         ValueError: A ladder lacks a metric, or the stages differ.
     """
     panels = []
-    for number, metric in enumerate(metrics):
+    for number, wanted in enumerate(metrics):
+        metric, _, title = wanted.partition("=")
         climbs = [[entry for entry in ladder if entry["metric"] == metric] for ladder in ladders]
         if not all(climbs):
             known = sorted({entry["metric"] for ladder in ladders for entry in ladder})
@@ -46,17 +48,23 @@ def draw(ladders: Sequence[Sequence[dict[str, Any]]], metrics: Sequence[str]) ->
             raise ValueError(
                 f"the ladders differ in their stages: {metric} was measured after {', '.join(stages)} in one"
             )
-        panels.append(f'<g transform="translate({_PANEL * number},0)">{_panel(metric, stages, climbs)}</g>')
+        panels.append(f'<g transform="translate({_PANEL * number},0)">{_panel(title or metric, stages, climbs)}</g>')
     width = _PANEL * len(metrics)
+    dots = "a dot" if len(ladders) == 1 else f"{len(ladders)} dots, one a seed,"
+    note = (
+        f"{dots} with 95% intervals; the line and the figures are {'its value' if len(ladders) == 1 else 'their mean'}"
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" role="img"><style>{_STYLE}</style>'
-        f'<rect width="{width}" height="{_HEIGHT}" fill="#fff"/>{"".join(panels)}</svg>\n'
+        f'<rect width="{width}" height="{_HEIGHT}" fill="#fff"/>{"".join(panels)}'
+        f'<text x="{width - _RIGHT}" y="{_HEIGHT - 4}" class="tick">{note}</text></svg>\n'
     )
 
 
-def _panel(metric: str, stages: Sequence[str], climbs: Sequence[Sequence[dict[str, Any]]]) -> str:
+def _panel(title: str, stages: Sequence[str], climbs: Sequence[Sequence[dict[str, Any]]]) -> str:
     step = (_PANEL - _LEFT - _RIGHT) / len(stages)
-    parts = [f'<text x="{_LEFT}" y="18" class="title">{escape(metric)} (%)</text>']
+    tasks = climbs[0][0]["n"]
+    parts = [f'<text x="{_LEFT}" y="18" class="title">{escape(title)}, % of {tasks}</text>']
     for tick in range(0, 101, 25):
         parts.append(
             f'<line x1="{_LEFT}" x2="{_PANEL - _RIGHT}" y1="{_y(tick):.1f}" y2="{_y(tick):.1f}" class="grid"/>'
@@ -90,7 +98,7 @@ def _y(percent: float) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ladders", nargs="+", type=Path, help="ladder.json of each seed")
-    parser.add_argument("--metrics", nargs="+", required=True, help="one panel each, for example fim.pass@1")
+    parser.add_argument("--metrics", nargs="+", required=True, help="one panel each: METRIC or METRIC=TITLE")
     parser.add_argument("--out", type=Path, required=True, help="the SVG to write")
     options = parser.parse_args()
     try:

@@ -10,11 +10,17 @@ from typing import Any
 from alignment import recipe as recipes
 from alignment import wiring
 from alignment.artifacts import VERSIONS, Digests, fingerprint, read
+from alignment.artifacts import versions as artifacts_versions
 from alignment.recipe import AnyStage, EvaluateStage, Recipe, Reference
 from alignment.source import replace_at
 
 # In no fingerprint: what a stage is called, what is measured after it, how fast it runs.
 _UNHASHED: dict[str, Any] = {"name": True, "gate": True, "evaluate": True, "model": True}
+# What a stage's rows become token ids by, and where they are kept for the next run (see `alignment.stages.prepare`).
+PREPARED = "prepared"
+_PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
+_PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
+_PREPARED_WITH = ("transformers", "trl", "datasets", "code-alignment")
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,17 @@ def _targets(recipe: Recipe, resolve: Callable[[Reference], tuple[str, Any]]) ->
     return {"benchmarks": benchmarks, "paths": paths, "allowed": allowed}, contents
 
 
+def _preparation(stage: recipes.TrainingStage, marked: dict[str, Any], read: Any) -> str:
+    """The fingerprint of all that tokenizing and packing depend on: the same rows, prepared the same way, once.
+
+    Every model of a chain has the tokenizer of its base, so nothing of earlier training counts.
+    """
+    settings = {key: marked[key] for key in _PREPARES if key in marked}
+    train = {key: stage.train[key] for key in _PREPARES_IN_TRAIN if key in stage.train}
+    versions = {package: version for package, version in artifacts_versions().items() if package in _PREPARED_WITH}
+    return fingerprint([VERSIONS[marked["kind"]], settings, train, read, versions])
+
+
 def _step(
     recipe: Recipe,
     name: str,
@@ -136,6 +153,7 @@ def _step(
     if model == wiring.BASE:
         source = recipe.model.model_dump(mode="json")
         contents["base"] = {**source, "attn_implementation": None}
+        del contents["base"]["use_kernels"]
         for (_, key), reference in wiring.base_references(recipe):
             source[str(key)], contents["base"][key] = resolve(reference)
     elif model is not None:
@@ -144,6 +162,7 @@ def _step(
             "path": str(done[model].folder / "model"),
             "dtype": recipe.model.dtype,
             "attn_implementation": recipe.model.attn_implementation,
+            "use_kernels": recipe.model.use_kernels,
         }
     hashed = {key: value for key, value in marked.items() if key not in _UNHASHED}
     for benchmark in hashed.get("benchmarks", []):
@@ -159,11 +178,16 @@ def _step(
 
         contents["builder"] = builder_inputs(stage.model_copy(update={"settings": settings["settings"]}))
     if isinstance(stage, recipes.GrpoStage | EvaluateStage | recipes.BuildStage):
-        hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"workers", "allow_weaker"})
+        hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"address", "workers", "allow_weaker"})
     # Inputs count by what they are, not by what their stages are called.
     read_from = sorted(inputs.values())
     mark = fingerprint({"version": VERSIONS[stage.kind], "settings": hashed, "contents": contents, "inputs": read_from})
     folder = recipe.folder / "artifacts" / f"{name}-{mark[:12]}"
+    prepared = ""
+    if isinstance(stage, recipes.TrainingStage):
+        tokenizer = [recipe.model.revision, *(resolve(reference)[1] for _, reference in wiring.base_references(recipe))]
+        key = _preparation(stage, {**marked, "seed": seed}, [tokenizer, contents.get("decontaminate")])
+        prepared = str(recipe.folder / PREPARED / f"{name}-{key[:12]}")
     request = {
         "name": name,
         "stage": settings,
@@ -176,5 +200,6 @@ def _step(
         "recipe": recipe.name,
         "fingerprint": mark,
         "decontaminate": targets,
+        "prepared": prepared,
     }
     return Step(name, stage, seed, model, rung, mark, inputs, folder, request)

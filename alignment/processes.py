@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 HEARTBEAT_SECONDS = 5.0
 # A rank 0 that has not moved its heartbeat for this long is taken for dead by the ranks that wait for it.
 PATIENCE_SECONDS = 300.0
@@ -82,48 +83,69 @@ def die_with_parent() -> None:
             os._exit(1)  # the parent died before the kernel knew
 
 
-def run(module: str, request: Any, log: Path, environment: Mapping[str, str]) -> None:
-    """Run `python -m module` with a JSON request on stdin until it ends. Raises StageFailed.
+class Child:
+    """A fresh `python -m module`, which reads one JSON request from stdin and ends.
 
+    It starts at once and waits for `finish` to send the request, so that what it imports first costs nobody time.
     Everything it prints goes to `log`; descriptor ALIGN_TERMINAL leads to the user's terminal, for the few lines
     that are meant for a person.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    before = log.stat().st_size if log.exists() else 0  # what an earlier attempt left there
-    terminal = os.dup(1)
-    own = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
-    try:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=own,
-                pass_fds=(terminal,),
-            )
-    finally:
-        os.close(terminal)
-    try:
-        assert process.stdin is not None
+
+    def __init__(self, module: str, log: Path, environment: Mapping[str, str]):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        self.before = log.stat().st_size if log.exists() else 0  # what an earlier attempt left there
+        terminal = os.dup(1)
+        own = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
+        if (ROOT / "pyproject.toml").is_file():  # a checkout needs no installation
+            own["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])
         try:
-            process.stdin.write(json.dumps(request).encode())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died at once; its exit code says so below
-        code = process.wait()
-    except BaseException:
-        # Ctrl-C, or the launcher's SIGTERM turned into an exception: no stage outlives its conductor.
-        process.terminate()
+            with log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    # -P: a `random.py` or `datasets.py` in the user's working directory is not ours to import.
+                    [sys.executable, "-P", "-m", module],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=own,
+                    pass_fds=(terminal,),
+                )
+        finally:
+            os.close(terminal)
+
+    def finish(self, request: Any) -> None:
+        """Send the request and wait for the end. Raises StageFailed."""
         try:
-            process.wait(10)
+            assert self.process.stdin is not None
+            try:
+                self.process.stdin.write(json.dumps(request).encode())
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass  # it died at once; its exit code says so below
+            code = self.process.wait()
+        except BaseException:
+            self.stop()  # Ctrl-C, or the launcher's SIGTERM turned into an exception: no stage outlives its conductor
+            raise
+        if code != 0:
+            reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            words = last_words(self.log, since=self.before)
+            raise StageFailed(f"{reason}{_memory_hint(code)}\n{words}\n  whole log: {self.log}")
+
+    def stop(self) -> None:
+        """End it, where it has not ended."""
+        if self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-    if code != 0:
-        reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise StageFailed(f"{reason}{_memory_hint(code)}\n{last_words(log, since=before)}\n  whole log: {log}")
+            self.process.kill()
+            self.process.wait()
+
+
+def run(module: str, request: Any, log: Path, environment: Mapping[str, str]) -> None:
+    """Run `python -m module` with a JSON request on stdin until it ends. Raises StageFailed."""
+    Child(module, log, environment).finish(request)
 
 
 def _memory_hint(code: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from alignment import trainer_fields
 from alignment.export_settings import Calibration, Comparison, Push, Quantize
@@ -55,7 +55,9 @@ class BaseModelSettings(Settings):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
         None
     )
-    """Attention kernel, as transformers names it; by default transformers' choice."""
+    """Attention kernel, as transformers names it; by default the best that is installed and that the card runs."""
+    use_kernels: bool = False
+    """Fused kernels for training (RMSNorm, MLP) from the Hugging Face hub, on accelerators; needs the package `kernels`."""
 
 
 class Context(Settings):
@@ -132,15 +134,27 @@ class Benchmark(Settings):
 
 
 class Sandbox(Settings):
-    """How untrusted code runs."""
+    """How untrusted code runs; `sandbox: http://host:port` alone names a service that does it (`align sandbox serve`)."""
 
+    address: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = None
+    """Of a service, whose token is in the environment variable CODE_ALIGNMENT_TOKEN; by default programs run here."""
     workers: Positive | None = None
-    """Programs at once; by default one a core."""
+    """Programs at once; by default one a core, and 32 at a service."""
     wall_seconds: Annotated[float, Field(gt=0)] = 10.0
     cpu_seconds: Positive = 10
     memory_mb: Positive = 1024
     allow_weaker: bool = False
     """Consent to run without namespaces where the kernel refuses them."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Sandbox:
+        if self.address and self.allow_weaker:
+            raise ValueError("allow_weaker is about this machine, and address names another: leave one of them out")
+        return self
+
+
+def _as_sandbox(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
 
 
 class Contract(Settings):
@@ -243,6 +257,8 @@ class GrpoStage(TrainingStage):
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     max_prompt_length: Positive | None = None
     """Longer prompts are dropped and counted; TRL itself never truncates."""
+    resample: Annotated[int, Field(ge=0, le=16)] = 0
+    """Rounds of other prompts for groups whose answers all scored alike, which teach nothing; they are counted anyway."""
 
 
 class EvaluateStage(Stage):
@@ -310,7 +326,7 @@ class Recipe(Settings):
     evaluate: list[Benchmark] = Field(default_factory=list)
     decontaminate: list[Ref] = Field(default_factory=list)
     """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
-    sandbox: Sandbox = Sandbox()
+    sandbox: Annotated[Sandbox, BeforeValidator(_as_sandbox, json_schema_input_type=Sandbox | str)] = Sandbox()
     tracking: Tracking = Tracking()
     contract: Contract = Contract()
 

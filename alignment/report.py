@@ -34,7 +34,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
     )
     page = environment.get_template("report.html.jinja").render(
         recipe=recipe,
-        metrics=_metrics(entries),
+        metrics=_metrics(entries, _gains(steps)),
         steps=[_row(step) for step in steps],
         curves=[curve for step in steps for curve in _curves(step)],
         exports=[row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])],
@@ -46,11 +46,33 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
     return path
 
 
-def _metrics(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _gains(steps: Sequence[Step]) -> dict[tuple[str, str], str]:
+    """What each stage gained over the model it began with, by stage and metric: paired over the tasks, in points."""
+    from alignment.evaluation.compare import compare
+
+    measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
+    found = {}
+    for trained in steps:
+        before, after = measured.get(trained.model), measured.get(trained.name)
+        if before is None or after is None or not trained.trains:
+            continue
+        try:
+            rows = compare(before.folder, after.folder)
+        except ValueError:  # nothing in common, or results of another release
+            continue
+        for row in rows:
+            metric = f"{row['benchmark']}.{'pass@1' if row['score'] == 'pass' else row['score']}"
+            found[trained.name, metric] = f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+    return found
+
+
+def _metrics(entries: list[dict[str, Any]], gains: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
     """A chart and a table per metric."""
     found = []
     for metric in dict.fromkeys(entry["metric"] for entry in entries):
-        rungs = [entry for entry in entries if entry["metric"] == metric]
+        rungs = [
+            entry | {"gain": gains.get((entry["stage"], metric), "")} for entry in entries if entry["metric"] == metric
+        ]
         found.append({"name": metric, "rungs": rungs, "chart": charts.rungs(rungs)})
     return found
 

@@ -19,13 +19,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from alignment.evaluation.extraction import extract_code
-from alignment.grading import Grader, Verdict
+from alignment.grading import Grader, RemoteGrader, Verdict
 from alignment.sandbox.languages import language_of
 
 Completion = str | list[dict[str, str]]
 Reward = Callable[..., Awaitable[list[float | None]]]
 TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
-FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)", re.MULTILINE)
 PARSE_BYTES = 1 << 18
 
 
@@ -50,7 +50,7 @@ class Verdicts:
     and preferences judge alike.
     """
 
-    def __init__(self, grader: Grader, end_ids: Sequence[int] = ()) -> None:
+    def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
         self.grader = grader
         self.end_ids = frozenset(end_ids)
         self._batch: dict[tuple[str, ...], asyncio.Future[Verdict]] = {}
@@ -179,7 +179,9 @@ def _is_python(program: str) -> bool:
 
 def _too_deep(program: str) -> bool:
     """Long runs of operators and brackets can exhaust the C stack of the parser: not something to try in a trainer."""
-    return re.search(r"(?:[-+~(\[{!]\s*){80}|(?:\bnot\s+){80}|(?:\blambda\b[^\n]*?){80}", program) is not None
+    if any(line.count("lambda") >= 80 for line in program.split("\n")):
+        return True
+    return re.search(r"(?:[-+~(\[{!]\s*){80}|(?:\bnot\s+){80}", program) is not None
 
 
 async def fenced(prompts: Sequence[Any], completions: Sequence[Completion], **columns: Any) -> list[float | None]:
@@ -193,10 +195,8 @@ async def fenced(prompts: Sequence[Any], completions: Sequence[Completion], **co
 
 
 def _well_fenced(text: str, language: str | None) -> bool:
-    blocks = FENCE.findall(text)
-    closed = len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) == 2
-    label = blocks[0][0] if blocks else ""
-    return len(blocks) == 1 and closed and (not language or not label or _same_language(label, language))
+    labels = FENCE.findall(text)
+    return len(labels) == 2 and (not language or not labels[0] or _same_language(labels[0], language))
 
 
 def length_penalty(soft: int, hard: int) -> Reward:
@@ -252,7 +252,7 @@ def _add(name: str, weight: float, total: float | None, value: float | None) -> 
 
 def build(
     weights: Mapping[str, float],
-    grader: Grader,
+    grader: Grader | RemoteGrader,
     *,
     length: tuple[int, int] | None = None,
     end_ids: Sequence[int] = (),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ OWNED = {
     "do_train": "every training stage trains",
     "do_eval": "use `evaluate` of the recipe",
     "do_predict": "use `evaluate` of the recipe",
-    "chat_template_path": "use `chat_template` of the stage",
+    "chat_template_path": "conversations are trained in Qwen2.5-Coder's ChatML",
     "load_best_model_at_end": "use `gate` of the stage: a stage ends with its last step",
     "task_type": "always CAUSAL_LM",
     "inference_mode": "adapters are made to be trained",
@@ -99,7 +100,15 @@ LEAST: Mapping[str, float] = {
     "repetition_penalty": 0,
 }
 # Settings that 0 makes senseless: nothing would be trained, or a division by it.
-ABOVE_ZERO = ("num_train_epochs", "temperature", "save_steps", "logging_steps", "eval_steps", "repetition_penalty")
+ABOVE_ZERO = (
+    "learning_rate",
+    "num_train_epochs",
+    "temperature",
+    "save_steps",
+    "logging_steps",
+    "eval_steps",
+    "repetition_penalty",
+)
 # Greatest values: shares and probabilities.
 MOST: Mapping[str, float] = {
     "lora_dropout": 1,
@@ -180,10 +189,9 @@ def _limit(name: str, value: float) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def readable(annotation: str) -> str:

@@ -14,7 +14,7 @@ from alignment.source import Key, did_you_mean, display, shown
 Mistake = tuple[tuple[Key, ...], str]
 BASE = "base"
 # What lies beside the stages' links in the folder of a recipe.
-_RESERVED = ("artifacts", "ladder.json", "report.html", "check.log")
+_RESERVED = ("artifacts", "prepared", "ladder.json", "report.html", "check.log")
 
 
 def model_before(recipe: Recipe, index: int) -> str:
@@ -273,36 +273,11 @@ def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistak
             yield ("data",), "give `share` for all sources or for none"
         elif given and abs(sum(given) - 1) > 1e-6:
             yield ("data",), f"the shares add up to {sum(given):g}, not to 1"
-        yield from _check_kinds(recipe, stage, index)
         yield from _check_train(stage)
     if isinstance(stage, recipes.EvaluateStage):
         yield from _check_benchmarks(stage.benchmarks, ("benchmarks",))
     if isinstance(stage, recipes.ExportStage):
         yield from _check_export(recipe, stage, index)
-
-
-# What kinds of rows each kind of stage can be trained on.
-_TRAINS_ON = {
-    "pretrain": ("document", "conversation"),
-    "sft": ("document", "conversation"),
-    "dpo": ("preference",),
-    "grpo": ("task",),
-}
-
-
-def _check_kinds(recipe: Recipe, stage: Any, index: int) -> Iterator[Mistake]:
-    from alignment.builders import outputs
-
-    for number, source in enumerate(stage.data):
-        name = source.data.stage([other.name for other in recipe.stages[:index]])
-        made = recipe.stage(name) if name else None
-        if isinstance(made, recipes.BuildStage):
-            first = Path(source.data.inside()).parts[:1]
-            kinds = outputs(made)
-            found = kinds.get(first[0], "") if first else next(iter(kinds.values()), "")
-            if found and found not in _TRAINS_ON[stage.kind]:
-                wanted = " or ".join(f"{kind}s" for kind in _TRAINS_ON[stage.kind])
-                yield ("data", number, "data"), f"a {stage.kind} stage trains on {wanted}; {source.data} holds {found}s"
 
 
 def _check_train(stage: Any) -> Iterator[Mistake]:

@@ -47,6 +47,8 @@ class Batch:
     license: str
     files: list[File]
     size: int
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    """What was removed before any batch of its repository; in the first one."""
 
 
 @dataclass
@@ -62,17 +64,19 @@ class Cleaned:
     bytes: int = 0
 
 
-def cut_batches(repository: Repository, license: str, files: list[File]) -> Iterator[Batch]:
+def cut_batches(
+    repository: Repository, license: str, files: list[File], skipped: list[dict[str, Any]]
+) -> Iterator[Batch]:
     batch: list[File] = []
     size = 0
     for file in files:
         batch.append(file)
         size += file.size
         if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
-            yield Batch(repository, license, batch, size)
-            batch, size = [], 0
-    if batch:
-        yield Batch(repository, license, batch, size)
+            yield Batch(repository, license, batch, size, skipped)
+            batch, size, skipped = [], 0, []
+    if batch or skipped:
+        yield Batch(repository, license, batch, size, skipped)
 
 
 def shown(path: str) -> str:
@@ -98,10 +102,9 @@ def skip_reason(file: File, settings: CleanSettings) -> str:
 
 def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
     """Read and clean a batch of files."""
-    done = Cleaned(files=len(batch.files), bytes=batch.size)
+    done = Cleaned(removed=list(batch.skipped), files=len(batch.files), bytes=batch.size)
     with Reader(batch.repository) as reader:
-        for file in batch.files:
-            content = reader.read(file)
+        for file, content in zip(batch.files, reader.read_many(batch.files), strict=True):
             if content is None:
                 done.removed.append(removal(batch.repository.name, file.path, "unreadable", file.size))
                 continue

@@ -12,23 +12,23 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from alignment.formats import escape_special_text
-from data_builders import git
+from data_builders import git, history
 from data_builders.clean import public, shown
 from data_builders.decontamination import Decontaminator
 from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.fim import row_random
-from data_builders.history import Change, Commit, commits
+from data_builders.history import Commit
 from data_builders.languages import detect
-from data_builders.licenses import LicensePolicy
-from data_builders.rows import clean_stream
+from data_builders.licenses import LicensePolicy, license_of, spdx_header
+from data_builders.rows import Counts, clean_stream
 from data_builders.secrets import redact
 from data_builders.settings import from_mapping
-from data_builders.sources import Location, Repository, Source, resolve
+from data_builders.sources import Location, Repository, Source, list_files, resolve
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(
@@ -106,39 +106,61 @@ def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
     return "\n".join(old[first : len(old) - tail]), "\n".join(new[first : len(new) - tail]), changed
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Some commits of one repository, which has `license`."""
+
+    repository: Repository
+    license: str
+    identifiers: list[str]
+
+
+@dataclass(frozen=True)
 class History:
-    """Reads the usable commits of repositories as rows, counting what is left out."""
+    """Makes rows of the usable commits of a chunk, counting what is left out. Picklable: it works in the workers."""
 
-    def __init__(self, form: str, settings: CommitSettings, licenses: LicensePolicy, seed: int) -> None:
-        self.form, self.settings, self.licenses, self.seed = form, settings, licenses, seed
-        self.filters = FilterSettings()
-        self.bytes = 0
-        self.report: dict[str, Any] = {
-            "commits_read": 0,
-            "commits_left_out": Counter(),
-            "redacted_in_history": Counter(),
-        }
+    form: str
+    settings: CommitSettings
+    licenses: LicensePolicy
+    seed: int
+    filters: FilterSettings = field(default_factory=FilterSettings)
 
-    def rows(self, repositories: Sequence[Repository]) -> Iterator[dict[str, Any]]:
-        for repository in repositories:
-            with git.BlobReader(repository.path) as reader:
-                for commit in commits(repository.path, repository.commit):
-                    self.report["commits_read"] += 1
-                    reason = drop_commit(commit, self.settings)
-                    row = None
-                    if not reason:
-                        row, reason = self._row(repository, commit, reader)
-                    if row is None:
-                        self.report["commits_left_out"][reason] += 1
-                    else:
-                        yield row
-        self.report["commits_left_out"] = dict(sorted(self.report["commits_left_out"].items()))
-        self.report["redacted_in_history"] = dict(sorted(self.report["redacted_in_history"].items()))
+    def __call__(self, chunk: Chunk) -> tuple[list[dict[str, Any]], Counts]:
+        rows: list[dict[str, Any]] = []
+        counts: Counts = {name: Counter() for name in ("commits", "commits_left_out", "redacted_in_history")}
+        with git.BlobReader(chunk.repository.path) as reader:
+            wanted = []
+            for commit in history.read(chunk.repository.path, chunk.identifiers, reader):
+                counts["commits"]["read"] += 1
+                reason = drop_commit(commit, self.settings) or self._drop_by_paths(commit)
+                if reason:
+                    counts["commits_left_out"][reason] += 1
+                else:
+                    wanted.append(commit)
+            changes = [change for commit in wanted for change in commit.changes]
+            most = 4 * self.settings.max_file_characters  # bytes: UTF-8 has at most four for a character
+            contents = reader.read_many((each for change in changes for each in (change.before, change.after)), most)
+            for commit in wanted:
+                versions = [(next(contents), next(contents)) for _ in commit.changes]
+                counts["commits"]["bytes"] += sum(len(content or b"") for pair in versions for content in pair)
+                row, reason = self._row(chunk, commit, versions, counts)
+                if row is None:
+                    counts["commits_left_out"][reason] += 1
+                else:
+                    rows.append(row)
+        return rows, counts
 
-    def _row(self, repository: Repository, commit: Commit, reader: git.BlobReader) -> tuple[dict[str, Any] | None, str]:
+    def _drop_by_paths(self, commit: Commit) -> str:
+        if not all(change.before and change.after for change in commit.changes):
+            return "added_or_deleted"
+        return "unwanted_file" if any(drop_by_path(shown(each.path), self.filters) for each in commit.changes) else ""
+
+    def _row(
+        self, chunk: Chunk, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
+    ) -> tuple[dict[str, Any] | None, str]:
         files = []
-        for change in commit.changes:
-            versions, reason = self._versions(change, reader)
+        for change, pair in zip(commit.changes, contents, strict=True):
+            versions, reason = self._versions(shown(change.path), pair)
             if reason:
                 return None, reason
             files.append((public(change.path), *versions))
@@ -147,28 +169,29 @@ class History:
         redacted = redact(
             _SEPARATOR.join(texts), files[0][3]
         )  # together: a password has one replacement in both versions
-        self.report["redacted_in_history"].update(redacted.counts)
+        counts["redacted_in_history"].update(redacted.counts)
         parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
         if len(parts) != len(texts):
             return None, "unreadable"
-        row = {"repository": repository.name, "path": files[0][0], "commit": commit.id, "language": files[0][3]}
+        licenses = [spdx_header(versions[2]) or chunk.license for versions in files]
+        if not all(map(self.licenses.permits, licenses)):
+            return None, "license"
+        row = {
+            "repository": chunk.repository.name, "path": files[0][0], "commit": commit.id, "language": files[0][3],
+            "license": " AND ".join(sorted(set(licenses))),
+        }  # fmt: skip
         if self.form == "document":
-            return self._document(row, repository, parts, [path for path, *_ in files]), ""
+            return self._document(row, parts, [path for path, *_ in files]), ""
         return self._conversation(row, parts)
 
-    def _versions(self, change: Change, reader: git.BlobReader) -> tuple[tuple[str, str, str], str]:
-        path = shown(change.path)
+    def _versions(self, path: str, contents: tuple[bytes | None, bytes | None]) -> tuple[tuple[str, str, str], str]:
         nothing = ("", "", "")
-        if not change.before or not change.after:
-            return nothing, "added_or_deleted"
-        if drop_by_path(path, self.filters):
-            return nothing, "unwanted_file"
         texts = []
-        for identifier in (change.before, change.after):
-            content = reader.read(identifier)
-            if content is None or len(content) > 4 * self.settings.max_file_characters:
-                return nothing, "unreadable" if content is None else "long_file"
-            self.bytes += len(content)
+        for content in contents:
+            if content is None:
+                return nothing, "unreadable"
+            if len(content) > 4 * self.settings.max_file_characters:
+                return nothing, "long_file"  # it was not read to its end
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"
@@ -198,18 +221,20 @@ class History:
         ]
         return row | {"messages": messages, "source": f"commit {row['repository']} {row['commit']}"}, ""
 
-    def _document(
-        self, row: dict[str, Any], repository: Repository, parts: list[str], paths: list[str]
-    ) -> dict[str, Any]:
+    @staticmethod
+    def _document(row: dict[str, Any], parts: list[str], paths: list[str]) -> dict[str, Any]:
         pieces = [parts[0], ""]
         for number, path in enumerate(paths):
             before, after = parts[1 + 2 * number].split("\n"), parts[2 + 2 * number].split("\n")
             pieces += difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
-        return row | {
-            "text": "\n".join(pieces) + "\n",
-            "license": repository.license or self.licenses.unlicensed,
-            "kind": "commit",
-        }
+        return row | {"text": "\n".join(pieces) + "\n", "kind": "commit"}
+
+
+def _chunks(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[Chunk]:
+    for repository in repositories:
+        license = license_of(repository, list_files(repository, FilterSettings().max_bytes), policy)
+        for identifiers in history.chunks(repository.path, repository.commit):
+            yield Chunk(repository, license, identifiers)
 
 
 def build_commits(
@@ -244,12 +269,10 @@ def build_commits(
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
-        history = History(form, chosen, policy, seed)
         used = {"form": form, "limits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
                 "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
-        history.report["sources"] = [f"{item.name} {item.commit}" for item in repositories]
         return clean_stream(
-            history.rows(repositories),
+            _chunks(repositories, policy),
             Path(out),
             "Commits",
             used,
@@ -258,5 +281,6 @@ def build_commits(
             workers=workers,
             progress=progress,
             decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
-            report=history.report,
+            prepare=History(form, chosen, policy, seed),
+            report={"sources": [f"{item.name} {item.commit}" for item in repositories]},
         )

@@ -1,7 +1,7 @@
 """Repositories to a corpus: filtered, licensed, redacted, deduplicated, decontaminated document rows.
 
 Files are read and cleaned in worker processes, in a fixed order; what they leave waits in one file on disk until the
-duplicates are known, and is then written. Memory holds fingerprints (under 500 bytes a file), not texts.
+duplicates are known, and is then written. Memory holds the names of one repository's files and 16 bytes for each row.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from data_builders.clean import Batch, Cleaned, CleanSettings, clean_batch, cut_batches, removal, skip_reason
 from data_builders.dataset import DatasetWriter, most_first
 from data_builders.decontamination import Decontaminator
-from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates
-from data_builders.filters import FilterSettings, decode
+from data_builders.duplicates import THRESHOLD, find_duplicates
+from data_builders.filters import FilterSettings
 from data_builders.languages import LANGUAGES
-from data_builders.licenses import LicensePolicy, is_license_file, of_repository
+from data_builders.licenses import LicensePolicy, license_of
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
-from data_builders.sources import File, Location, Reader, Repository, Source, list_files, resolve
-from data_builders.staging import RowStore
+from data_builders.sources import Location, Repository, Source, list_files, resolve
+from data_builders.staging import FingerprintStore, RowStore
 
 NOTEBOOK_FORMS = ("script", "structured")
 
@@ -82,9 +82,13 @@ def build_corpus(
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
         plan = _Plan(repositories, settings)
-        with RowStore(out / "rows.tmp") as store, (out / "removed.jsonl").open("w", encoding="utf-8") as removed_file:
+        with (
+            RowStore(out / "rows.tmp") as store,
+            FingerprintStore(out) as prints,
+            (out / "removed.jsonl").open("w", encoding="utf-8") as removed_file,
+        ):
             removed = _Removed(removed_file)
-            prints, redacted, escaped = _clean(plan, settings, store, removed, workers, progress)
+            redacted, escaped = _clean(plan, store, prints, removed, workers, progress)
             duplicates = find_duplicates(prints, lambda index: store[index]["text"], threshold) if deduplicate else []
             gone = {duplicate.index: duplicate for duplicate in duplicates}
             for index, row in enumerate(store):
@@ -133,61 +137,47 @@ class _Removed:
 
 
 class _Plan:
-    """All files of all repositories, and what they weigh."""
+    """The files of the repositories, listed one repository after another, and what they weigh."""
 
     def __init__(self, repositories: list[Repository], settings: CleanSettings) -> None:
-        self.settings = settings
-        self.skipped: list[dict[str, Any]] = []
+        self.repositories, self.settings = repositories, settings
         self.files = self.bytes = 0
-        self.work: list[tuple[Repository, str, list[File]]] = []
-        for repository in repositories:
-            files = list_files(repository, settings.filters.max_bytes)
-            license = repository.license or self._license(repository, files)
-            self.work.append((repository, license, files))
 
-    def _license(self, repository: Repository, files: list[File]) -> str:
-        with Reader(repository) as reader:
-            texts = [
-                decode(content)[0]
-                for file in files
-                if is_license_file(file.path) and not file.skip and (content := reader.read(file)) is not None
-            ]
-        return of_repository(texts, self.settings.licenses)
-
-    def batches(self, removed: _Removed) -> Iterator[Batch]:
-        for repository, license, files in self.work:
-            wanted = []
+    def batches(self) -> Iterator[Batch]:
+        filters = self.settings.filters
+        for repository in self.repositories:
+            files = list_files(repository, filters.max_bytes, filters.max_notebook_bytes)
+            license = license_of(repository, files, self.settings.licenses)
+            wanted, skipped = [], []
             for file in files:
                 if reason := skip_reason(file, self.settings):
-                    removed.add(removal(repository.name, file.path, reason, file.size))
+                    skipped.append(removal(repository.name, file.path, reason, file.size))
                 else:
                     wanted.append(file)
             self.files += len(wanted)
             self.bytes += sum(file.size for file in wanted)
-            yield from cut_batches(repository, license, wanted)
+            yield from cut_batches(repository, license, wanted, skipped)
 
 
 def _clean(
-    plan: _Plan, settings: CleanSettings, store: RowStore, removed: _Removed, workers: int, progress: bool | None
-) -> tuple[list[Fingerprint], Counter[str], int]:
-    prints: list[Fingerprint] = []
+    plan: _Plan, store: RowStore, prints: FingerprintStore, removed: _Removed, workers: int, progress: bool | None
+) -> tuple[Counter[str], int]:
     redacted: Counter[str] = Counter()
     escaped = 0
-    shown = Progress("corpus", sum(len(files) for _, _, files in plan.work), progress)
-    batches = list(plan.batches(removed))
+    shown = Progress("corpus", 0, progress)
     results: Iterator[Cleaned] = ordered_map(
-        clean_batch, batches, initial=_identity, argument=settings, workers=workers
+        clean_batch, plan.batches(), initial=_identity, argument=plan.settings, workers=workers
     )
     for done in results:
         for row in done.rows:
             store.append(row)
         for item in done.removed:
             removed.add(item)
-        prints += done.prints
+        prints.append(done.prints)
         redacted.update(done.redacted)
         escaped += done.escaped
         shown.advance(done.files, done.bytes)
-    return prints, redacted, escaped
+    return redacted, escaped
 
 
 def _identity(settings: CleanSettings) -> CleanSettings:

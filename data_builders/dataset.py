@@ -58,14 +58,19 @@ def row_size(row: dict[str, Any]) -> int:
     return total
 
 
+def refuse_finished(out_dir: Path) -> None:
+    """A ValueError where a dataset is finished already: nothing is ever overwritten."""
+    if (out_dir / "report.json").exists():
+        raise ValueError(f"{out_dir} already holds a finished dataset; remove it or choose another folder")
+
+
 class DatasetWriter:
     """Streams rows of one kind into `out_dir`; memory is bounded by one row group. Call `finish` at the end."""
 
     def __init__(
         self, out_dir: Path, kind: str, extra: dict[str, pa.DataType] | None = None, shard_bytes: int = SHARD_BYTES
     ) -> None:
-        if (out_dir / "report.json").exists():
-            raise ValueError(f"{out_dir} already holds a finished dataset; remove it or choose another folder")
+        refuse_finished(out_dir)
         self.out_dir = out_dir
         self.kind = kind
         self.schema = SCHEMAS[kind]

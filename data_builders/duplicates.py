@@ -11,8 +11,9 @@ that stay, never with removed ones, so likeness is not chained from one file to 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,15 +22,15 @@ import rensa
 from numpy.typing import NDArray
 
 from data_builders.shingles import Hashes, jaccard, mix, shingles
+from data_builders.staging import BANDS, FingerprintStore
 
 PERMUTATIONS = 256
 THRESHOLD = 0.7
 NGRAM = 5
-BANDS = 32
 SEED = 42
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What is kept of a text to find its duplicates: 16 bytes for exact ones, 32 band keys for near ones."""
 
@@ -72,7 +73,7 @@ def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
     return keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """`index` is removed because `of` stays; `similarity` is the true Jaccard, 1.0 for equal texts."""
 
@@ -83,52 +84,76 @@ class Duplicate:
 
 
 def find_duplicates(
-    prints: Sequence[Fingerprint], text_of: Callable[[int], str], threshold: float = THRESHOLD, near: bool = True
+    prints: FingerprintStore | Iterable[Fingerprint], text_of: Callable[[int], str], threshold: float = THRESHOLD
 ) -> list[Duplicate]:
     """Which texts to remove, in order. `text_of` is asked only for candidates.
 
-    Memory: 272 bytes a text, and a dictionary over the band keys that occur more than once.
+    Memory: about 60 bytes a text while one band after another is looked at, and 20 for each key that occurs more than once.
     """
+    if not isinstance(prints, FingerprintStore):
+        with FingerprintStore() as store:
+            store.append(prints)
+            return find_duplicates(store, text_of, threshold)
     removed: dict[int, Duplicate] = {}
-    first: dict[bytes, int] = {}
-    for index, fingerprint in enumerate(prints):
-        original = first.setdefault(fingerprint.exact, index)
-        if original != index:
+    keys = prints.exact()
+    if len(keys):
+        order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal texts the first comes first
+        starts = np.concatenate([[True], (keys[order[1:]] != keys[order[:-1]]).any(axis=1)])
+        firsts = order[starts][np.cumsum(starts) - 1]
+        for index, original in zip(order[~starts].tolist(), firsts[~starts].tolist(), strict=True):
             removed[index] = Duplicate(index, original, 1.0, True)
-    if near:
-        _find_near([(index, item.bands) for index, item in enumerate(prints) if item.bands and index not in removed],
-                   text_of, threshold, removed)  # fmt: skip
+    if len(prints.banded()):
+        _find_near(prints, text_of, threshold, removed)
     return [removed[index] for index in sorted(removed)]
 
 
 def _find_near(
-    banded: list[tuple[int, bytes]], text_of: Callable[[int], str], threshold: float, removed: dict[int, Duplicate]
+    prints: FingerprintStore, text_of: Callable[[int], str], threshold: float, removed: dict[int, Duplicate]
 ) -> None:
-    if len(banded) < 2:
-        return
-    keys = np.frombuffer(b"".join(bands for _, bands in banded), dtype=np.uint64).reshape(len(banded), BANDS)
-    shared = np.zeros(keys.shape, dtype=np.bool_)
-    for band in range(BANDS):  # keys that occur once can't make a pair: leave them out before any dictionary
-        order = np.argsort(keys[:, band], kind="stable")
-        column = keys[order, band]
-        equal = column[1:] == column[:-1]
-        shared[order[1:][equal], band] = True
-        shared[order[:-1][equal], band] = True
+    rows, groups, starts, members = _groups(prints, removed)
+    staying = np.zeros(len(starts), dtype=np.int64)  # members of each group that stay so far
 
     @lru_cache(maxsize=1024)
     def grams(index: int) -> Hashes:
         return shingles(text_of(index), NGRAM)
 
-    buckets: dict[tuple[int, int], list[int]] = {}
-    for row in np.flatnonzero(shared.any(axis=1)):
-        index = banded[row][0]
-        places = [(int(band), int(keys[row, band])) for band in np.flatnonzero(shared[row])]
-        candidates = sorted({other for place in places for other in buckets.get(place, ())})
-        for other in candidates:
+    edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
+    for first, last in itertools.pairwise(edges.tolist()):
+        index, own = int(rows[first]), groups[first:last]
+        known = [members[starts[group] : starts[group] + staying[group]] for group in own]
+        for other in np.unique(np.concatenate(known)).tolist():
             similarity = jaccard(grams(index), grams(other))
             if similarity >= threshold:
                 removed[index] = Duplicate(index, other, round(similarity, 4), False)
                 break
         else:
-            for place in places:
-                buckets.setdefault(place, []).append(index)
+            members[starts[own] + staying[own]] = index
+            staying[own] += 1
+
+
+def _groups(
+    prints: FingerprintStore, removed: dict[int, Duplicate]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """Texts that share a key in some band: (text, group) pairs sorted by text, each group's start, and room for members."""
+    indices = prints.banded()
+    kept = np.ones(len(indices), dtype=np.bool_)
+    kept[np.isin(indices, np.fromiter(removed, dtype=np.int64, count=len(removed)))] = False
+    places = np.flatnonzero(kept)
+    all_rows, all_groups, sizes = [], [], []
+    count = 0
+    for band in range(BANDS):
+        column = prints.band(band)[places]
+        order = np.argsort(column, kind="stable")
+        equal = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a text has the key of the one before it
+        equal[1:-1] = column[order[1:]] == column[order[:-1]]
+        shared = equal[:-1] | equal[1:]
+        heads = equal[1:] & ~equal[:-1]  # the first text of each group
+        numbers = np.cumsum(heads)[shared] - 1
+        all_rows.append(indices[places[order[shared]]].astype(np.int32))
+        all_groups.append((numbers + count).astype(np.int32))
+        sizes.append(np.bincount(numbers, minlength=int(heads.sum())))
+        count += int(heads.sum())
+    rows, groups = np.concatenate(all_rows), np.concatenate(all_groups)
+    by_row = np.argsort(rows, kind="stable")  # within a text, bands in order
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])[:-1].astype(np.int64)
+    return rows[by_row], groups[by_row], starts, np.zeros(len(rows), dtype=np.int32)

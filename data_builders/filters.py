@@ -27,6 +27,8 @@ class FilterSettings:
 
     max_bytes: int = 1_048_576
     """Larger files are not even read."""
+    max_notebook_bytes: int = 33_554_432
+    """The same for notebooks, whose bytes are mostly pictures. Their text is held to the other limits."""
     min_characters: int = 16
     max_lines: int = 100_000
     max_line_length: int = 1000
@@ -52,7 +54,7 @@ _VENDORED = re.compile(
     r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/|^(?:deps|dependencies)/"
     # What autotools copy into a repository.
     r"|(?:^|/)(?:configure|config\.(?:guess|sub)|aclocal\.m4|libtool\.m4|lt~?\w*\.m4|ltmain\.sh|install-sh|depcomp|missing|compile)$"
-    r"|(?:^|/)(?:jquery[^/]*|bootstrap[^/]*|modernizr[^/]*|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)(?:\.js|\.css)?$"
+    r"|(?:^|/)(?:(?:jquery|bootstrap|modernizr)(?:[-.][^/]*)?\.(?:js|css)|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)$"
 )
 _BUILD_OUTPUT = re.compile(r"(?:^|/)(?:dist|out|target/(?:debug|release|classes)|\.next|\.nuxt|_build)/")
 _LOCKFILE = re.compile(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alignment.formats import FimMode, escape_special_text, fim_document
-from data_builders.dataset import DatasetWriter, lineage, read_many
+from data_builders.dataset import DatasetWriter, lineage, read_many, row_size
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
 from data_builders.spans import random_span, syntax_span
@@ -97,13 +97,13 @@ def identity(argument: Any) -> Any:
     return argument
 
 
-def batches(rows: Iterable[dict[str, Any]], size: int = 2_000_000, key: str = "text") -> Iterable[list[dict[str, Any]]]:
+def batches(rows: Iterable[dict[str, Any]], size: int = 2_000_000) -> Iterable[list[dict[str, Any]]]:
     """Cut a stream of rows into lists of about `size` characters: the same lists whatever the number of workers."""
     batch: list[dict[str, Any]] = []
     total = 0
     for row in rows:
         batch.append(row)
-        total += len(str(row.get(key) or "")) + 200
+        total += row_size(row) + 200
         if total >= size:
             yield batch
             batch, total = [], 0

@@ -8,6 +8,7 @@ is ever executed and a partial clone is never completed over the network.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -43,9 +44,21 @@ class TreeEntry:
         return self.mode == "160000"
 
 
+# What git itself calls local to one repository (`git rev-parse --local-env-vars`), but for the settings in GIT_CONFIG_*.
+_LOCAL = frozenset(
+    ["GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE",
+     "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
+     "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_CEILING_DIRECTORIES", "GIT_EXTERNAL_DIFF", "GIT_DEFAULT_HASH"]
+)  # fmt: skip
+
+
 def environment(transports: str = "none") -> dict[str, str]:
-    """The user's environment without the variables that would point git elsewhere."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key == "GIT_SSH_COMMAND"}
+    """The user's environment without the variables that would point git elsewhere.
+
+    For a remote (`transports`), what gives the user access stays: askpass, settings, certificates, proxies.
+    """
+    local = _LOCAL if transports != "none" else [key for key in os.environ if key.startswith("GIT_")]
+    kept = {key: value for key, value in os.environ.items() if key not in local}
     return kept | {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
@@ -163,6 +176,10 @@ def list_tree(git_dir: Path, commit: str) -> list[TreeEntry]:
     return entries
 
 
+WINDOW = 256
+"""Objects asked for at once: their ids fit into a pipe, so that neither side ever waits for the other to read."""
+
+
 class BlobReader:
     """Blobs through one `git cat-file --batch` process. A context manager; not for use by several threads."""
 
@@ -175,25 +192,39 @@ class BlobReader:
             env=environment(),
         )
 
-    def read(self, object_id: str) -> bytes | None:
-        """The content of an object, or None where the repository lacks it (partial clone, corruption)."""
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
-        try:
-            stdin.write(object_id.encode() + b"\n")
-            stdin.flush()
-            header = stdout.readline().split()
-        except BrokenPipeError:
-            return None
+    def read(self, object_id: str, most: int | None = None) -> bytes | None:
+        """The content of an object, or None where the repository lacks it (partial clone, corruption).
+
+        Of one with more than `most` bytes, only the first `most + 1` are kept in memory.
+        """
+        return next(self.read_many([object_id], most))
+
+    def read_many(self, object_ids: Iterable[str], most: int | None = None) -> Iterator[bytes | None]:
+        """`read` of each, in order; git reads ahead. Take all of them before anything else is asked of this reader."""
+        stdin = self.process.stdin
+        assert stdin is not None
+        wanted = iter(object_ids)
+        while window := list(itertools.islice(wanted, WINDOW)):
+            try:
+                stdin.write("".join(f"{object_id}\n" for object_id in window).encode())
+                stdin.flush()
+            except BrokenPipeError:
+                yield from (None for _ in window)
+                continue
+            yield from (self._next(most) for _ in window)
+
+    def _next(self, most: int | None) -> bytes | None:
+        stdout = self.process.stdout
+        assert stdout is not None
+        header = stdout.readline().split()
         if len(header) != 3:
             return None
-        content = stdout.read(int(header[2]))
-        stdout.read(1)
+        size = int(header[2])
+        content = stdout.read(size if most is None else min(size, most + 1))
+        left = size + 1 - len(content)
+        while left and (skipped := len(stdout.read(min(left, 1 << 20)))):
+            left -= skipped
         return content
-
-    def read_many(self, object_ids: Iterable[str]) -> Iterator[bytes | None]:
-        for object_id in object_ids:
-            yield self.read(object_id)
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):

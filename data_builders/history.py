@@ -10,7 +10,7 @@ from pathlib import Path
 from data_builders import git
 
 CHUNK = 256
-"""Commits whose changes are asked for at once."""
+"""Commits whose changes are asked for at once, and that one worker gets at once."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Commit:
     changes: list[Change]
 
 
-def commits(git_dir: Path, head: str) -> Iterator[Commit]:
-    """Commits reachable from `head` that have exactly one parent, oldest first.
+def chunks(git_dir: Path, head: str) -> Iterator[list[str]]:
+    """Ids of the commits reachable from `head` that have exactly one parent, oldest first.
 
     Merges and root commits are left out, and so are the oldest commits of a shallow clone: git would show all of their
     files as new.
@@ -41,14 +41,16 @@ def commits(git_dir: Path, head: str) -> Iterator[Commit]:
     boundary = git.shallow_boundary(git_dir)
     listed = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
     wanted = [line for line in listed.decode("ascii").split() if line not in boundary]
-    with git.BlobReader(git_dir) as reader:
-        for start in range(0, len(wanted), CHUNK):
-            chunk = wanted[start : start + CHUNK]
-            changes = _changes(git_dir, chunk)
-            for identifier in chunk:
-                content = reader.read(identifier)
-                if content is not None:
-                    yield _commit(identifier, content, changes.get(identifier, []))
+    for start in range(0, len(wanted), CHUNK):
+        yield wanted[start : start + CHUNK]
+
+
+def read(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
+    """Some commits with what they changed."""
+    changes = _changes(git_dir, identifiers)
+    for identifier, content in zip(identifiers, reader.read_many(identifiers), strict=True):
+        if content is not None:
+            yield _commit(identifier, content, changes.get(identifier, []))
 
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:

@@ -7,8 +7,12 @@ no replacement for a scanner such as scancode; what it does not recognise is cal
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from data_builders.filters import decode
+from data_builders.sources import File, Reader, Repository
 
 OWNED = "owned"
 UNKNOWN = "unknown"
@@ -119,3 +123,16 @@ def of_repository(license_texts: list[str], policy: LicensePolicy) -> str:
         return policy.unlicensed
     known = [identifier for identifier in found if identifier != UNKNOWN]
     return " OR ".join(known) if known else UNKNOWN
+
+
+def license_of(repository: Repository, files: Iterable[File], policy: LicensePolicy) -> str:
+    """What the source says of itself, or else what the licence files among `files` say."""
+    if repository.license:
+        return repository.license
+    with Reader(repository) as reader:
+        texts = [
+            decode(content)[0]
+            for file in files
+            if is_license_file(file.path) and not file.skip and (content := reader.read(file)) is not None
+        ]
+    return of_repository(texts, policy)

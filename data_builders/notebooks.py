@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from data_builders.languages import LANGUAGES, line_comment
 
 MAX_OUTPUT = 2000
 """Characters of one cell's output that are kept."""
+WIDTH = 100
+"""Where a script's comments are wrapped: a paragraph of a notebook is one line, which the filters of code would not like."""
+_PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -43,10 +47,22 @@ def convert(text: str) -> Notebook | None:
             if output:
                 structured.append(f"```output\n{output}\n```")
         else:
-            commented = "\n".join(f"{marker} {line}".rstrip() for line in source.split("\n"))
+            source = _PICTURE.sub("data:,", source)
+            commented = "\n".join(f"{marker} {line}".rstrip() for line in _wrapped(source))
             script.append(f"{marker} %% [markdown]\n{commented}")
             structured.append(source)
     return Notebook(language, _clean("\n\n".join(script)), _clean("\n\n".join(structured)))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of at most `WIDTH` characters, but for words that are longer."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return lines
 
 
 def _language(metadata: dict[str, Any]) -> str:

@@ -75,7 +75,10 @@ def ordered_map(
 
 
 class Progress:
-    """One line on standard error, at most every two seconds; silent where standard error is no terminal."""
+    """One line on standard error, at most every two seconds; silent where standard error is no terminal.
+
+    A `total` of 0 is not known.
+    """
 
     def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:
         self.label, self.total = label, total
@@ -90,4 +93,6 @@ class Progress:
         if self.enabled and now - self.shown > 2:
             self.shown = now
             rate = self.bytes / 1e6 / (now - self.started)
-            print(f"{self.label}: {self.done:,} of {self.total:,}, {rate:.1f} MB/s", file=sys.stderr, flush=True)
+            of = f" of {self.total:,}" if self.total else ""
+            speed = f", {rate:.1f} MB/s" if self.bytes else ""
+            print(f"{self.label}: {self.done:,}{of}{speed}", file=sys.stderr, flush=True)

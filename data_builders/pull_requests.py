@@ -17,6 +17,7 @@ from typing import Any
 from alignment.formats import escape_special_text
 from data_builders.dataset import read_rows
 from data_builders.decontamination import Decontaminator
+from data_builders.fim import batches
 from data_builders.rows import clean_stream
 
 _BOT = re.compile(
@@ -56,7 +57,7 @@ def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
         entries = record.get(key)
-        for entry in entries if isinstance(entries, list) else []:
+        for entry in (item for item in entries if isinstance(item, dict)) if isinstance(entries, list) else ():
             for note in entry.get("notes") or [entry]:
                 if not note.get("system"):
                     when = str(note.get("createdAt") or note.get("created_at") or note.get("submittedAt") or "")
@@ -125,7 +126,7 @@ def build_pull_requests(
 
     used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
     return clean_stream(
-        rows(),
+        batches(rows()),
         Path(out),
         "Pull requests and issues",
         used,

@@ -7,22 +7,27 @@ a repository.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from data_builders.dataset import SCHEMAS, DatasetWriter, lineage, read_many
+from data_builders.dataset import SCHEMAS, DatasetWriter, lineage, most_first, read_many, refuse_finished
 from data_builders.decontamination import IGNORED_KEYS, Decontaminator, row_text
 from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.fim import batches
 from data_builders.parallel import Progress, ordered_map
 from data_builders.secrets import redact as redact_text
-from data_builders.staging import RowStore
+from data_builders.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
 """Joins the texts of a row while they are redacted together, so that one secret gets one replacement."""
+
+
+Counts = dict[str, Counter[str]]
+"""What a report counts, by name."""
 
 
 def kind_of(row: dict[str, Any]) -> str:
@@ -44,14 +49,14 @@ def document_text(row: dict[str, Any]) -> str:
     return str(row.get("text") or "") or "\n".join(str(file["text"]) for file in row.get("files") or [])
 
 
+def column_types(row: dict[str, Any]) -> dict[str, pa.DataType]:
+    """Arrow types of the columns of a row that say something."""
+    return {field.name: field.type for field in pa.Table.from_pylist([row]).schema if field.type != pa.null()}
+
+
 def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
     """Columns beyond those of the kind, with their Arrow types."""
-    table = pa.Table.from_pylist([row])
-    return {
-        field.name: field.type
-        for field in table.schema
-        if field.name not in SCHEMAS[kind].names and field.type != pa.null()
-    }
+    return {name: type_ for name, type_ in column_types(row).items() if name not in SCHEMAS[kind].names}
 
 
 def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> Any:
@@ -87,25 +92,41 @@ def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any],
     return _map_strings(row, parts, []), redacted.counts
 
 
-State = tuple[Decontaminator | None, bool]
-Judged = tuple[list[dict[str, Any]], list[Fingerprint], Counter[str], Counter[str]]
+Prepare = Callable[[Any], tuple[list[dict[str, Any]], Counts]]
+"""Makes rows of an item (a batch of other rows, a stretch of history) in a worker, and counts what it leaves out."""
 
 
-def _judge(state: State, batch: list[dict[str, Any]]) -> Judged:
-    decontaminator, redact = state
+@dataclass(frozen=True)
+class _State:
+    prepare: Prepare | None
+    decontaminator: Decontaminator | None
+    redact: bool
+
+
+@dataclass
+class _Judged:
+    rows: list[dict[str, Any]]
+    prints: list[Fingerprint]
+    removed: Counter[str]
+    redacted: Counter[str]
+    counts: Counts
+
+
+def _judge(state: _State, item: Any) -> _Judged:
+    made, counts = state.prepare(item) if state.prepare else (item, {})
     rows, removed, redacted = [], Counter[str](), Counter[str]()
-    for row in batch:
-        if decontaminator and (match := decontaminator.check_row(row)):
+    for row in made:
+        if state.decontaminator and (match := state.decontaminator.check_row(row)):
             removed[f"contaminated: {match.benchmark}: {match.rule}"] += 1
             continue
-        if redact:
-            row, counts = redact_row(row, str(row.get("language") or ""))
-            redacted.update(counts)
+        if state.redact:
+            row, found = redact_row(row, str(row.get("language") or ""))
+            redacted.update(found)
         rows.append(row)
-    return rows, fingerprints(["\n".join(row_text(row)) for row in rows]), removed, redacted
+    return _Judged(rows, fingerprints(["\n".join(row_text(row)) for row in rows]), removed, redacted, counts)
 
 
-def _keep(state: State) -> State:
+def _keep(state: _State) -> _State:
     return state
 
 
@@ -133,7 +154,7 @@ def build_clean(
     used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
             "threshold": threshold}  # fmt: skip
     return clean_stream(
-        read_many(inputs),
+        batches(read_many(inputs)),
         Path(out),
         "Cleaned rows",
         used,
@@ -148,7 +169,7 @@ def build_clean(
 
 
 def clean_stream(
-    rows: Iterable[dict[str, Any]],
+    items: Iterable[Any],
     out: Path,
     title: str,
     settings: dict[str, Any],
@@ -161,46 +182,45 @@ def clean_stream(
     progress: bool | None = None,
     report: dict[str, Any] | None = None,
     kind: str | None = None,
+    prepare: Prepare | None = None,
 ) -> dict[str, Any]:
-    """Clean a stream of rows of one kind and write it; `report` is added to the dataset's own.
+    """Clean rows of one kind and write them; `report` is added to the dataset's own.
 
-    `report` is read at the end, so that a generator that feeds `rows` may fill it on the way.
+    `items` are lists of rows, or whatever `prepare` makes rows of in the workers. `report` is read at the end, so that a
+    generator that feeds `items` may fill it on the way.
     """
-    stream = iter(rows)
-    first = next(stream, None)
-    kind = kind or kind_of(first or {"text": ""})
-    writer = DatasetWriter(out, kind, extra_columns(kind, first) if first else None)
-    removed, redacted = Counter[str](), Counter[str]()
-    prints: list[Fingerprint] = []
+    refuse_finished(out)
+    own_counts = ("removed", "redacted")
+    counts: Counts = {name: Counter() for name in own_counts}
+    columns: dict[str, pa.DataType] = {}
     shown = Progress(title, 0, progress)
-
-    def every() -> Iterable[dict[str, Any]]:
-        if first is not None:
-            yield first
-            yield from stream
-
     read = 0
-    with RowStore(out / "rows.tmp") as store:
-        cut = batches(every(), key="messages" if kind == "conversation" else "text")
-        for kept, more, gone, counts in ordered_map(
-            _judge, cut, initial=_keep, argument=(decontaminator, redact), workers=workers
-        ):
-            for row in kept:
+    with RowStore(out / "rows.tmp") as store, FingerprintStore(out) as prints:
+        state = _State(prepare, decontaminator, redact)
+        for done in ordered_map(_judge, items, initial=_keep, argument=state, workers=workers):
+            for row in done.rows:
+                kind = kind or kind_of(row)
+                if any(value is not None for name, value in row.items() if name not in columns):
+                    columns |= {name: type_ for name, type_ in column_types(row).items() if name not in columns}
                 store.append(row)
-            prints += more
-            removed.update(gone)
-            redacted.update(counts)
-            read += len(kept) + sum(gone.values())
-            shown.advance(len(kept))
+            prints.append(done.prints)
+            for name, found in ({"removed": done.removed, "redacted": done.redacted} | done.counts).items():
+                counts.setdefault(name, Counter()).update(found)
+            read += len(done.rows) + done.removed.total()
+            shown.advance(len(done.rows))
         duplicates = (
             find_duplicates(prints, lambda index: "\n".join(row_text(store[index])), threshold) if deduplicate else []
         )
         dropped = {duplicate.index: duplicate for duplicate in duplicates}
-        removed.update("duplicate" if duplicate.exact else "near_duplicate" for duplicate in duplicates)
+        counts["removed"].update("duplicate" if duplicate.exact else "near_duplicate" for duplicate in duplicates)
+        kind = kind or "document"
+        own = SCHEMAS[kind].names
+        writer = DatasetWriter(out, kind, {name: type_ for name, type_ in columns.items() if name not in own})
         for index, row in enumerate(store):
             if index not in dropped:
                 writer.write(row)
-    result = {"rows_read": read, "removed": dict(sorted(removed.items())), "redacted": dict(sorted(redacted.items()))}
+    result: dict[str, Any] = {"rows_read": read}
+    result |= {name: most_first(counter) if name in own_counts else dict(counter) for name, counter in counts.items()}
     if decontaminator:
         result["benchmarks"] = dict(sorted(decontaminator.sizes.items()))
     return writer.finish(title, settings, result | (report or {}))

@@ -74,7 +74,7 @@ CONTEXTS: tuple[Pattern, ...] = (
     _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:([^\s/@\"'<>{}$]{1,128})@(?=[A-Za-z0-9\[])"),
     _pattern("TOKEN", "://", r"://([A-Za-z0-9_-]{30,100})@(?=[A-Za-z0-9])"),
     _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+([A-Za-z0-9_.~+/=-]{16,500})"),
-    _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+([A-Za-z0-9+/=]{8,200})"),
+    _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+((?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/=]{8,200})"),
     _pattern("PASSWORD", "curl wget", r"(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)[ =]?[\"']?[\w.@+-]{1,64}:([^\s\"'$<{]{3,100})"),
 )  # fmt: skip
 """Secrets that what stands around them gives away."""
@@ -109,6 +109,8 @@ SENTENCE_VALUE = re.compile(
 PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])""")
 STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();]{4,100})(?=[;&"'])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
+# A regular expression, a format, a path to a file, the name of an algorithm: what calls on a `token` or `key` are given.
+NO_TOKEN = re.compile(r"\(\?|\[\^?\w-\w|%[sd]|[;:]=|\{\w*\}|/[\w.-]+\.[a-z]{2,4}\Z|\A[A-Za-z]+\d*[Ww]ith[A-Z]\w+\Z")
 VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
 SUM_BEFORE = re.compile(
     r"(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?[\s\"'`:=(/-]{0,8}\Z", re.IGNORECASE

@@ -27,7 +27,7 @@ _CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "
                             "rmarkdown"})  # fmt: skip
 """Languages in which a value may stand without quotes."""
 
-_EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-])")
+_EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-]|\.[A-Za-z])")
 _EMAIL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
 _SPARED_EMAIL = re.compile(
     r"(?:no-?reply|do-?not-?reply|git)@|@(?:\w+[.-])*(?:example|test|invalid|localhost|domain)\.|@users\.noreply\.|"
@@ -38,7 +38,7 @@ _ESCAPE = re.compile(r"\\[nrt]")
 _REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _IPV6_HINT = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IPV6 = re.compile(r"[0-9A-Fa-f:]{6,39}(?![\w:])")
+_IPV6 = re.compile(r"[0-9A-Fa-f:]{6,39}(?![\w:]|\.\d)")
 _IPV6_CHARACTERS = frozenset("0123456789abcdefABCDEF:")
 _JOINS = frozenset({"_", ".", "-"})
 _QUOTES = "\"'`\\"
@@ -295,7 +295,7 @@ def _looks_secret(value: str, strong: bool) -> bool:
         return False
     if strong:
         return len(value) >= 4 and not (" " in value and (value.count(" ") > 6 or value.endswith((":", "?", "!", "."))))
-    if len(value) < 6 or " " in value or "/" in value[:2]:
+    if len(value) < 6 or " " in value or "/" in value[:2] or patterns.NO_TOKEN.search(value):
         return False
     has_digit = any(char.isdigit() for char in value)
     has_letter = any(char.isalpha() for char in value)

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NewType
@@ -59,7 +59,7 @@ class Source:
             git.moment(self.before)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Repository:
     """One resolved source. `commit` is a full commit id, or "" for a plain folder; `license` "" means: find out."""
 
@@ -76,7 +76,7 @@ class Repository:
         return bool(self.commit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """One file of a repository. `skip` is a reason not to read it, found without opening it."""
 
@@ -229,7 +229,10 @@ def _name_of_url(url: str) -> str:
 
 
 def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch all branches of `url` into a bare repository with the user's own git; the URL is not written anywhere."""
+    """Fetch the branches and tags of `url` into a bare repository with the user's own git; the URL is written nowhere.
+
+    Not all refs: a forge keeps one for every pull request, more than all branches weigh.
+    """
     target = clone_dir / f"{_name_of_url(url)}.git"
     arguments = ["git", *git.SAFE_OPTIONS, f"--git-dir={target}"]
     environment = git.environment(_TRANSPORTS)
@@ -242,9 +245,11 @@ def clone(url: str, clone_dir: Path) -> Path:
             "--quiet",
             "--no-write-fetch-head",
             "--no-recurse-submodules",
+            "--no-tags",
             "--",
             url,
-            "+refs/*:refs/*",
+            "+refs/heads/*:refs/heads/*",
+            "+refs/tags/*:refs/tags/*",
         ],
         [*arguments, "ls-remote", "--symref", "--", url, "HEAD"],
     ]
@@ -259,20 +264,27 @@ def clone(url: str, clone_dir: Path) -> Path:
     return target
 
 
-def list_files(repository: Repository, max_bytes: int) -> list[File]:
-    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip."""
+def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
+    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip.
+
+    A notebook may be longer (`max_notebook_bytes`): most of it is pictures, which no row gets.
+    """
+
+    def limit(path: str) -> int:
+        return max(max_bytes, max_notebook_bytes) if path.endswith(".ipynb") else max_bytes
+
     if not repository.is_git:
-        return sorted(_walk(repository.path, max_bytes), key=lambda file: os.fsencode(file.path))
+        return sorted(_walk(repository.path, limit), key=lambda file: os.fsencode(file.path))
     files = []
     for entry in git.list_tree(repository.path, repository.commit):
         skip = "symlink" if entry.is_symlink else "submodule" if entry.is_submodule else ""
-        if not skip and entry.size > max_bytes:
+        if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         files.append(File(entry.path, entry.size, entry.object_id, skip))
     return sorted(files, key=lambda file: os.fsencode(file.path))
 
 
-def _walk(root: Path, max_bytes: int) -> Iterator[File]:
+def _walk(root: Path, limit: Callable[[str], int]) -> Iterator[File]:
     """Regular files under `root`; links are never followed, so loops and escapes end here."""
     for folder, names, filenames in os.walk(root, followlinks=False):
         linked = [name for name in names if (Path(folder) / name).is_symlink()]
@@ -290,7 +302,7 @@ def _walk(root: Path, max_bytes: int) -> Iterator[File]:
             elif not stat.S_ISREG(status.st_mode):
                 yield File(path, 0, "", "special_file")
             else:
-                yield File(path, status.st_size, "", "too_large" if status.st_size > max_bytes else "")
+                yield File(path, status.st_size, "", "too_large" if status.st_size > limit(path) else "")
 
 
 class Reader:
@@ -302,8 +314,15 @@ class Reader:
 
     def read(self, file: File) -> bytes | None:
         """The bytes of a file, or None where it can't be read."""
+        return next(self.read_many([file]))
+
+    def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
+        """`read` of each, in order. Take all of them before anything else is asked of this reader."""
         if self.blobs is not None:
-            return self.blobs.read(file.object_id)
+            return self.blobs.read_many(file.object_id for file in files)
+        return map(self._open, files)
+
+    def _open(self, file: File) -> bytes | None:
         try:
             # O_NOFOLLOW: the file may have become a link since it was listed.
             handle = os.open(self.repository.path / file.path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BANDS = 32
+"""Band keys of a text's MinHash; see `duplicates`."""
 
 
 class RowStore:
@@ -46,3 +53,58 @@ class RowStore:
     ) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+class _Fingerprint(Protocol):
+    @property
+    def exact(self) -> bytes: ...
+    @property
+    def bands(self) -> bytes: ...
+
+
+class FingerprintStore:
+    """Fingerprints by number, each band in a file of its own. Costs 8 bytes of memory a text.
+
+    A context manager; its files have no name, and are gone with it.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._exact, *self._bands = [tempfile.TemporaryFile(dir=folder) for _ in range(1 + BANDS)]  # noqa: SIM115
+        self._banded = array("q")
+        self._count = 0
+
+    def append(self, prints: Iterable[_Fingerprint]) -> None:
+        batch = list(prints)
+        self._exact.write(b"".join(item.exact for item in batch))
+        banded = [number for number, item in enumerate(batch, self._count) if item.bands]
+        keys = np.frombuffer(b"".join(item.bands for item in batch), dtype=np.uint64).reshape(-1, BANDS)
+        for band, file in enumerate(self._bands):
+            file.write(keys[:, band].tobytes())
+        self._banded.extend(banded)
+        self._count += len(batch)
+
+    def exact(self) -> NDArray[np.uint64]:
+        """(texts, 2): the hash of each whole text."""
+        return self._load(self._exact).reshape(-1, 2)
+
+    def banded(self) -> NDArray[np.int64]:
+        """Numbers of the texts that have band keys, ascending."""
+        return np.array(self._banded, dtype=np.int64)
+
+    def band(self, number: int) -> NDArray[np.uint64]:
+        """The keys of one band, for the texts of `banded`."""
+        return self._load(self._bands[number])
+
+    @staticmethod
+    def _load(file: Any) -> NDArray[np.uint64]:
+        file.seek(0)
+        return np.frombuffer(file.read(), dtype=np.uint64)
+
+    def __enter__(self) -> FingerprintStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._exact, *self._bands):
+            file.close()

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from alignment.formats import escape_special_text
 from data_builders.classifier import Classifier, train_from
 from data_builders.dataset import lineage, read_many
 from data_builders.decontamination import Decontaminator
-from data_builders.rows import clean_stream
+from data_builders.fim import batches
+from data_builders.rows import Counts, Prepare, clean_stream
 
 PROSE_LANGUAGES = frozenset(
     ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
@@ -79,36 +81,89 @@ def without_code(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _prose(inputs: Sequence[Path], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    for row in read_many(inputs):
-        if str(row.get("language") or "") in PROSE_LANGUAGES:
-            yield row
-        else:
+def _is_prose(row: dict[str, Any]) -> bool:
+    return str(row.get("language") or "") in PROSE_LANGUAGES
+
+
+def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
+    made, left_out, shortened = [], Counter[str](), Counter[str]()
+    for row in rows:
+        if not _is_prose(row):
             left_out["code"] += 1
+            continue
+        original = row_text(row)
+        text = without_code(original)
+        shortened["rows"] += text.strip() != original.strip()
+        if len(text.split()) < MIN_WORDS:
+            left_out["too_short"] += 1
+        else:
+            made.append(_document(row, text, "general"))
+    return made, {"left_out": left_out, "with_code": shortened}
+
+
+def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
+    made, left_out = [], Counter[str]()
+    for row in rows:
+        if not _is_prose(row):
+            left_out["code"] += 1
+            continue
+        text = row_text(row)
+        if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
+            made.append(_document(row, text, "math"))
+        else:
+            left_out["not_mathematical"] += 1
+    return made, {"left_out": left_out}
+
+
+@dataclass(frozen=True)
+class _Sieve:
+    """Keeps the rows that each classifier in turn gives at least `threshold`."""
+
+    models: dict[str, Classifier]
+    threshold: float
+    kind: str
+
+    def __call__(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
+        zeros = dict.fromkeys(["input", *self.models], 0)
+        made, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
+        for row in rows:
+            if self.kind == "grounding" and not _is_prose(row):
+                left_out["code"] += 1
+                continue
+            text = row_text(row)
+            survivors["input"] += 1
+            survivor_bytes["input"] += len(text)
+            for name, model in self.models.items():
+                if model.score(text) < self.threshold:
+                    break
+                survivors[name] += 1
+                survivor_bytes[name] += len(text)
+            else:
+                made.append(_document(row, text, self.kind))
+        return made, {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
 
 
 def _build(
     inputs: Sequence[Path],
     out: Path,
     title: str,
-    rows: Iterable[dict[str, Any]],
-    report: dict[str, Any],
+    prepare: Prepare,
     settings: dict[str, Any],
     decontaminate: Sequence[Path],
     workers: int,
     progress: bool | None,
 ) -> dict[str, Any]:
-    report["sources"] = lineage(inputs)
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
-        rows,
+        batches(read_many(inputs)),
         Path(out),
         title,
         settings,
         kind="document",
         workers=workers,
         progress=progress,
-        report=report,
+        prepare=prepare,
+        report={"sources": lineage(inputs)},
         decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
     )
 
@@ -127,19 +182,7 @@ def build_general(
         inputs: datasets of documents (`text`), or of questions and answers.
         decontaminate: benchmark files and folders whose texts must not be in the result.
     """
-    report: dict[str, Any] = {"with_code": 0, "left_out": Counter()}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in _prose(inputs, report["left_out"]):
-            original = row_text(row)
-            text = without_code(original)
-            report["with_code"] += text.strip() != original.strip()
-            if len(text.split()) < MIN_WORDS:
-                report["left_out"]["too_short"] += 1
-            else:
-                yield _document(row, text, "general")
-
-    return _build(inputs, out, "General text", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "General text", _general, {}, decontaminate, workers, progress)
 
 
 def build_math(
@@ -156,17 +199,7 @@ def build_math(
         inputs: datasets of documents (`text`), or of questions and answers.
         decontaminate: benchmark files and folders whose texts must not be in the result.
     """
-    report: dict[str, Any] = {"left_out": Counter()}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in _prose(inputs, report["left_out"]):
-            text = row_text(row)
-            if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
-                yield _document(row, text, "math")
-            else:
-                report["left_out"]["not_mathematical"] += 1
-
-    return _build(inputs, out, "Mathematics", rows(), report, {}, decontaminate, workers, progress)
+    return _build(inputs, out, "Mathematics", _math, {}, decontaminate, workers, progress)
 
 
 def build_grounding(
@@ -242,23 +275,5 @@ def _sieve(
     models: dict[str, Classifier] = {
         name: train_from((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages
     }
-    survivors: Counter[str] = Counter({"input": 0, **dict.fromkeys(stages, 0)})
-    survivor_bytes: Counter[str] = Counter(survivors)
-    left_out: Counter[str] = Counter()
-    report: dict[str, Any] = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in _prose(inputs, left_out) if kind == "grounding" else read_many(inputs):
-            text = row_text(row)
-            survivors["input"] += 1
-            survivor_bytes["input"] += len(text)
-            for name, model in models.items():
-                if model.score(text) < threshold:
-                    break
-                survivors[name] += 1
-                survivor_bytes[name] += len(text)
-            else:
-                yield _document(row, text, kind)
-
     settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
-    return _build(inputs, out, title, rows(), report, settings, decontaminate, workers, progress)
+    return _build(inputs, out, title, _Sieve(models, threshold, kind), settings, decontaminate, workers, progress)

@@ -4,6 +4,11 @@
     python scripts/gpu_check.py --wheels wheels --json   # on a machine without network: what is missing comes as wheels
     python scripts/gpu_check.py --smoke                  # tiny shapes on the CPU: that the check itself works
 
+A machine with torch, transformers, accelerate and peft needs these beside them, for its version of Python (here 3.12):
+
+    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets pydantic pydantic-core \\
+        typing-inspection annotated-types pyarrow pandas python-dateutil tzdata multiprocess dill xxhash psutil
+
 Weights are random and the tokenizer is made on the spot, so nothing is downloaded. Every case is a process of its own, so
 one that runs out of memory is a line in the table. Not covered: several GPUs, vLLM, the quality of anything.
 """
@@ -302,11 +307,14 @@ def peak_flops(given: float | None) -> float:
 def install(wheels: Path) -> None:
     """Unpack the wheels into a folder of their own, first on the path of this process and of all that it starts."""
     target = Path(tempfile.mkdtemp(prefix="gpu-check-"))
-    files = [str(file) for file in sorted(wheels.glob("*.whl"))]
+    # What the machine's own driver and card need is never replaced, whatever was carried along.
+    own = ("torch-", "triton-", "nvidia_", "cuda_", "transformers-", "accelerate-", "peft-")
+    files = [str(file) for file in sorted(wheels.glob("*.whl")) if not file.name.startswith(own)]
     if not files:
         raise ValueError(f"{wheels} holds no wheel")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(target), *files]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+        raise ValueError(f"pip could not install the wheels of {wheels} (it says why above)")
     sys.path.insert(0, str(target))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -331,7 +339,11 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.wheels:
-        install(arguments.wheels)
+        try:
+            install(arguments.wheels)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     if arguments.plain:
         request = json.load(sys.stdin)
         train_plain(request, Path(request["out"]))

@@ -91,6 +91,10 @@ def load(request: Request) -> Benchmark:
         for key in ("n", "temperature", "top_p", "max_new_tokens")
         if (value := getattr(request, key)) is not None
     }
+    if request.mode is not None and benchmark.mode != request.mode:
+        raise ValueError(
+            f"{request.name}: {request.benchmark!r} is only asked in {benchmark.mode} mode: leave `mode` out"
+        )
     problems = benchmark.problems[: request.limit]
     if not problems:
         raise ValueError(f"{request.name}: no rows in {request.data or 'its data'}")

@@ -1,49 +1,37 @@
 """Grading completions that were made elsewhere, and the one JSON form in which all results are told.
 
-    align evaluate --completions samples.jsonl --data benchmarks/ --json
-
-Known by their look: HumanEval samples (`task_id, completion`), EvalPlus samples (`task_id, solution`) and results
-(`eval`), MultiPL-E (per-problem files with `completions`, or `{name: [[0, {code}]]}` with whole programs), and this
-toolkit's own `completions.jsonl`.
+align evaluate --completions samples.jsonl --data benchmarks/ --json
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
-import re
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.evaluation import catalogue, judge
 from alignment.evaluation.benchmarks import multipl_e
-from alignment.evaluation.data import read_rows
 from alignment.evaluation.figures import Figure, figures
 from alignment.evaluation.judge import Outcome
 from alignment.evaluation.problem import Benchmark, Problem, Text
-from alignment.evaluation.request import Request
+from alignment.evaluation.request import Request, resolved
 from alignment.evaluation.run import write_results
+from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
 from alignment.evaluation.store import Store, read_jsonl
 
+logger = logging.getLogger(__name__)
+
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One completion; `whole` when it needs no prompt before it, `raw` when a benchmark still has to assemble it."""
-
-    benchmark: str
-    task_id: str
-    text: str
-    form: str = "completion"
-    """`completion` (behind the prompt), `program` (whole), or `raw` (what the model said, one of ours)."""
+WHOLE = ("program", "tested")
+BEHIND_THE_PROMPT = ("humaneval", "humaneval+", "mbpp", "mbpp+")
+"""A completion of these is graded as EvalPlus does: the row's prompt, and the completion as it is."""
 
 
 def grade_completions(
-    file: str | Path,
+    files: str | Path | Sequence[str | Path],
     out_dir: str | Path,
     *,
     benchmark: str | None = None,
@@ -51,23 +39,35 @@ def grade_completions(
     workers: int | None = None,
     limits: Any = None,
     limit: int | None = None,
+    sanitize: bool = False,
+    sandbox: str = "namespaces",
 ) -> list[Document]:
-    """Grade a file of completions; returns documents `{benchmark, metric, value, n, low, high, verdicts}`.
+    """Grade files or folders of completions; returns documents `{benchmark, metric, value, n, low, high, verdicts}`.
 
-    `benchmark` is only needed where the ids do not tell it; `data` names the benchmark's rows as in a request. Writes
-    what `evaluate` writes. ValueError for a file of no known form, or ids that the benchmark does not have.
+    `benchmark` is only needed where the ids do not tell it; `data` names the benchmark's rows as in a request; with
+    `sanitize` the texts are chat answers, out of which the code is taken first. Writes what `evaluate` writes.
+    ValueError for a file of no known form, or ids that the benchmark does not have.
     """
-    samples = read_samples(Path(file), benchmark)
-    names = list(dict.fromkeys(name for sample in samples for name in _benchmarks_of(sample, benchmark)))
+    paths = [files] if isinstance(files, str | Path) else files
+    samples = [sample for path in paths for sample in read_samples(Path(path), benchmark)]
+    names = list(dict.fromkeys(name for sample in samples for name in benchmarks_of(sample, benchmark)))
+    work = []
+    for name in names:  # everything is read before anything is graded: a mistake shows at once
+        mine = [sample for sample in samples if name in benchmarks_of(sample, benchmark)]
+        try:
+            work.append(_loaded(name, mine, data, limit, sanitize))
+        except ValueError as error:
+            if not (name.endswith("+") and name.removesuffix("+") in names):
+                raise
+            logger.warning("%s is left out: %s", name, error)  # nobody asked for it by name
+    _warn_of_fences(samples, sanitize)
+    judge.check_tools([loaded for loaded, _ in work], limits, sandbox)
     results: dict[str, list[Outcome]] = {}
-    found: list[Figure] = []
     with Store(Path(out_dir) / "raw", "verdicts") as verdicts:
-        for name in names:
-            mine = [sample for sample in samples if name in _benchmarks_of(sample, benchmark)]
-            outcomes = _grade(name, mine, data, verdicts, workers, limits, limit)
-            results[name] = outcomes
-            found += figures(name, outcomes, seed=0)
-    write_results(Path(out_dir), found, results)
+        for loaded, mine in work:
+            results[loaded.name] = _grade(loaded, mine, verdicts, workers, limits, sanitize, sandbox)
+    found = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, seed=0)]
+    write_results(Path(out_dir), found, results, {loaded.name: loaded.mode for loaded, _ in work})
     return documents(found, results)
 
 
@@ -105,116 +105,84 @@ def _verdicts(pairs: Any) -> dict[str, Any]:
     return {task_id: words[0] if len(words) == 1 else words for task_id, words in verdicts.items()}
 
 
-def read_samples(path: Path, benchmark: str | None) -> list[Sample]:
-    """All completions of a file, whatever its form."""
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
-    if path.is_dir():
-        files = sorted([*path.glob("*.json"), *path.glob("*.json.gz"), *path.glob("*.jsonl")])
-        return [sample for file in files for sample in read_samples(file, benchmark)]
-    if path.suffixes[-2:] == [".json", ".gz"] or path.suffix == ".json":
-        content = json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-        return _samples_of_document(path, content, benchmark)
-    rows = read_rows(path)
-    if not rows:
-        raise ValueError(f"{path} is empty")
-    return [_sample_of_row(path, number, row, benchmark) for number, row in enumerate(rows, 1)]
+def _loaded(
+    name: str, samples: Sequence[Sample], data: str | Path | None, limit: int | None, sanitize: bool
+) -> tuple[Benchmark, list[Sample]]:
+    """The benchmark, and its samples with the ids as it spells them; of the first `limit` tasks only."""
+    asked = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
+    samples = [sample for sample in samples if sample.task_id in set(asked)]
+    short = name.removeprefix(MULTIPL_E)
+    if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in WHOLE for sample in samples):
+        published = any(sample.form == "program" for sample in samples)
+        identities = list(dict.fromkeys(sample.task_id for sample in samples))  # programs that bring their tests
+        tasks = {task: multipl_e.task_of(task, short, published=published) for task in identities}
+        problems = [Problem(id=name, prompt=Text(""), task=task) for name, task in tasks.items()]
+        benchmark = Benchmark(
+            name,
+            problems,
+            0,
+            least_limits=multipl_e.LEAST_LIMITS,
+            hidden=multipl_e.HIDDEN,
+            needs=multipl_e.NEEDS.get(short),
+        )
+    else:
+        modes = {sample.mode for sample in samples}
+        mode = "chat" if sanitize else modes.pop() if len(modes) == 1 else None
+        for _, message in catalogue.check_benchmark(name, has_data=data is not None):
+            raise ValueError(f"{message} (with --completions, --benchmark names what the samples belong to)")
+        mode = None if mode == "base" else mode
+        benchmark = catalogue.load(Request(name, data=str(data) if data else None, mode=mode, only=frozenset(asked)))
+    known = {problem.id for problem in benchmark.problems}
+    spelled = [(sample, resolved(sample.task_id, known)) for sample in samples]
+    unknown = list(dict.fromkeys(sample.task_id for sample, identity in spelled if identity is None))
+    if unknown:
+        raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} of the completions' ids are unknown)")
+    mine = [dataclasses.replace(sample, task_id=identity) for sample, identity in spelled if identity is not None]
+    found, size = len({sample.task_id for sample in mine}), benchmark.size or len(known)
+    if limit is None and found < size:
+        logger.warning("%s: completions of %d of its %d tasks: the score is of those alone", name, found, size)
+    return benchmark, mine
 
 
-def _sample_of_row(path: Path, number: int, row: dict[str, Any], benchmark: str | None) -> Sample:
-    if "task_id" not in row:
-        raise ValueError(f"{path}, row {number}: no `task_id`")
-    if "benchmark" in row and "completion" in row:
-        return Sample(benchmark or row["benchmark"], row["task_id"], row["completion"], "raw")
-    if "solution" in row:
-        return Sample(benchmark or "", row["task_id"], row["solution"], "program")
-    if "completion" not in row:
-        raise ValueError(f"{path}, row {number}: neither `completion` nor `solution`")
-    return Sample(benchmark or "", row["task_id"], row["completion"])
-
-
-def _samples_of_document(path: Path, content: Any, benchmark: str | None) -> list[Sample]:
-    if isinstance(content, dict) and isinstance(content.get("eval"), dict):
-        return [
-            Sample(benchmark or "", task_id, sample["solution"], "program")
-            for task_id, samples in content["eval"].items()
-            for sample in samples
-        ]
-    if isinstance(content, dict) and "completions" in content:
-        name = benchmark or f"multipl-e-{content['language']}"
-        return [
-            Sample(name, content["name"], f"{content['prompt']}{completion}\n{content['tests']}", "program")
-            for completion in content["completions"]
-        ]
-    if isinstance(content, dict) and content and all(isinstance(value, list) for value in content.values()):
-        short = path.name.split(".")[0].split("-")[-1]
-        name = benchmark or f"multipl-e-{short}"
-        if name not in catalogue.BENCHMARKS:
-            raise ValueError(f"{path}: which language is this? Name the benchmark, as in multipl-e-java")
-        return [
-            Sample(name, task_id, sample["code"], "program")
-            for task_id, samples in content.items()
-            for _, sample in samples
-        ]
-    raise ValueError(f"{path}: no form of completions that is known here (HumanEval, EvalPlus, MultiPL-E, own)")
-
-
-def _benchmarks_of(sample: Sample, given: str | None) -> tuple[str, ...]:
-    """What a sample can be graded with: HumanEval and MBPP completions with the extended tests as well."""
-    if given or sample.benchmark:
-        return (given or sample.benchmark,)
-    if re.fullmatch(r"HumanEval/\d+", sample.task_id):
-        return ("humaneval", "humaneval+")
-    if re.fullmatch(r"Mbpp/\d+", sample.task_id):
-        return ("mbpp", "mbpp+")
-    raise ValueError(f"which benchmark has the task {sample.task_id!r}? Name it")
+def _warn_of_fences(samples: Sequence[Sample], sanitize: bool) -> None:
+    fenced = sum("```" in sample.text for sample in samples if sample.form in (*WHOLE, "completion"))
+    if fenced and not sanitize:
+        logger.warning(
+            "%d of %d completions hold ``` fences and are graded as they are; with --sanitize the code is taken out "
+            "of them first",
+            fenced, len(samples),
+        )  # fmt: skip
 
 
 def _grade(
-    name: str,
+    benchmark: Benchmark,
     samples: Sequence[Sample],
-    data: str | Path | None,
     verdicts: Store,
     workers: int | None,
     limits: Any,
-    limit: int | None,
+    sanitize: bool,
+    sandbox: str,
 ) -> list[Outcome]:
-    short = name.removeprefix("multipl-e-")
-    if name.startswith("multipl-e-") and all(sample.form == "program" for sample in samples):
-        identities = list(dict.fromkeys(sample.task_id for sample in samples))
-        problems = [Problem(id=task, prompt=Text(""), task=multipl_e.task_of(task, short)) for task in identities]
-        benchmark = Benchmark(
-            name=name,
-            problems=problems,
-            max_new_tokens=0,
-            least_limits=multipl_e.LEAST_LIMITS,
-            hidden=multipl_e.HIDDEN,
-        )
-    else:
-        benchmark = catalogue.load(Request(name, data=str(data) if data else None))
     by_id = {problem.id: problem for problem in benchmark.problems}
-    unknown = [sample.task_id for sample in samples if sample.task_id not in by_id]
-    if unknown:
-        raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} ids are unknown)")
-    chosen = set(list(dict.fromkeys(sample.task_id for sample in samples))[:limit])
-    samples = [sample for sample in samples if sample.task_id in chosen]
-    records: list[dict[str, Any]] = [
-        {"text": _program(benchmark, by_id[s.task_id], s), "finish": "", "tokens": 0} for s in samples
-    ]
-    plain = dataclasses.replace(benchmark, assemble=_as_it_is, score=_raw_score(benchmark, samples))
-    pairs = [
-        (task, record["text"])
-        for sample, record in zip(samples, records, strict=True)
-        if (task := by_id[sample.task_id].task) is not None
-    ]
+    plain = dataclasses.replace(benchmark, assemble=_as_it_is, score=None)
+    judged_by, pairs = [], []
+    for sample in samples:
+        problem = by_id[sample.task_id]
+        program = _program(benchmark, problem, sample, sanitize)
+        own = program is None
+        text = sample.text if program is None else program
+        record = {"text": text, "finish": "", "tokens": 0}
+        judged_by.append((benchmark if own else plain, problem, record))
+        if problem.task is not None:
+            pairs.append((problem.task, benchmark.assemble(problem, text) if own else text))
     if pairs:
         needed = judge.limits_for(benchmark, limits)
-        judge.grade(pairs, verdicts, workers=workers, limits=needed, hidden=benchmark.hidden)
+        judge.grade(pairs, verdicts, workers=workers, limits=needed, hidden=benchmark.hidden, sandbox=sandbox)
     counts: dict[str, int] = {}
     outcomes = []
-    for sample, record in zip(samples, records, strict=True):
-        number = counts[sample.task_id] = counts.get(sample.task_id, -1) + 1
-        outcome = judge.judged(plain, by_id[sample.task_id], number, record, verdicts, limits)
+    for rule, problem, record in judged_by:
+        number = counts[problem.id] = counts.get(problem.id, -1) + 1
+        outcome = judge.judged(rule, problem, number, record, verdicts, limits)
         assert outcome is not None
         outcomes.append(outcome)
     return outcomes
@@ -224,16 +192,14 @@ def _as_it_is(problem: Problem, text: str) -> str:
     return text
 
 
-def _raw_score(benchmark: Benchmark, samples: Sequence[Sample]) -> Any:
-    """Text scores hold for what a model said, not for whole programs."""
-    executed = any(problem.task is not None for problem in benchmark.problems)
-    return None if executed or any(sample.form == "program" for sample in samples) else benchmark.score
-
-
-def _program(benchmark: Benchmark, problem: Problem, sample: Sample) -> str:
-    if sample.form == "program":
-        return sample.text
-    if sample.form == "raw":
-        return benchmark.assemble(problem, sample.text)
-    prompt = str(problem.row.get("prompt", ""))
-    return prompt + sample.text
+def _program(benchmark: Benchmark, problem: Problem, sample: Sample, sanitize: bool) -> str | None:
+    """The program of a sample, or None where the benchmark has to make one of what the model said."""
+    if sanitize or sample.form == "raw":
+        return None
+    if sample.form in WHOLE:
+        return multipl_e.go_main(sample.text) if benchmark.name == "multipl-e-go" else sample.text
+    if sample.form == "function":
+        return multipl_e.join_tests(sample.text, problem.row, benchmark.name.removeprefix(MULTIPL_E))
+    if benchmark.name in BEHIND_THE_PROMPT:
+        return str(problem.row["prompt"]) + sample.text
+    return None

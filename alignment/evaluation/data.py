@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,16 @@ def read_rows(path: str | Path) -> list[Row]:
         from datasets import Dataset
 
         return list(Dataset.from_parquet(str(path)))
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        content = json.loads(text)
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    if path.name.endswith((".json", ".json.gz")):
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
         return content if isinstance(content, list) else [content]
     rows = []
     for number, line in enumerate(text.split("\n"), 1):

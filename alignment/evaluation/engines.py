@@ -18,7 +18,7 @@ def open_engine(
     if name == "vllm" or (name == "auto" and installed and _has_gpu()):
         from alignment.evaluation.vllm import VllmEngine
 
-        return VllmEngine(model_path, max_num_seqs=batch_size)
+        return VllmEngine(model_path, batch_size=batch_size)
     return TransformersEngine(model_path, batch_size=batch_size)
 
 

@@ -1,16 +1,31 @@
 """From what a chat model says to the code that it means.
 
-Answers come as one fenced block, as several, as bare code, as prose around code, indented, cut off by the token limit,
-or without the imports that the code uses. `extract_code` takes the answer as a whole and returns one program.
+Answers come as one fenced block, as several, as bare code, as prose around code, indented, quoted, cut off by the token
+limit, or without the imports that the code uses. `extract_code` takes the answer as a whole and returns one program.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import textwrap
+from dataclasses import dataclass
 
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`~]*)[^\n`]*$", re.MULTILINE)
+from alignment.evaluation.python_code import (
+    PARSED,
+    add_imports,
+    dedent,
+    defined_names,
+    longest_valid,
+    parses,
+    used_names,
+    without_scripts,
+)
+
+_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`~]*)(?P<rest>[^\n`]*)$", re.MULTILINE)
+_INLINE_FENCE = re.compile(r"^(?P<text>[^`\n]*[^`\s>][^`\n]*?)(?P<fence>`{3,}[ \t]*[\w+#.{}-]*)[ \t]*$", re.MULTILINE)
+_TERMINAL = re.compile(r"\x1b(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
+_SPECIAL = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text)\|>")
+_BETTER = re.compile(r"(?i)\b(?:correct(?:ed|ion)|fixed|revised|final|improved|mistake|wrong|bug|instead of)\b")
 _ALIASES = {
     "python": ("python", "python3", "py", "py3", "python2"),
     "javascript": ("javascript", "js", "node", "jsx", "mjs"),
@@ -24,113 +39,94 @@ _ALIASES = {
     "perl": ("perl", "pl"),
     "r": ("r",),
 }
-_TYPING = [
-    "Any",
-    "Callable",
-    "Counter",
-    "DefaultDict",
-    "Deque",
-    "Dict",
-    "FrozenSet",
-    "Generator",
-    "Iterable",
-    "Iterator",
-    "List",
-    "Mapping",
-    "NamedTuple",
-    "Optional",
-    "Sequence",
-    "Set",
-    "Tuple",
-    "Type",
-    "TypeVar",
-    "Union",
-]
-_MODULES = [
-    "bisect",
-    "collections",
-    "copy",
-    "functools",
-    "hashlib",
-    "heapq",
-    "itertools",
-    "json",
-    "math",
-    "operator",
-    "os",
-    "random",
-    "re",
-    "statistics",
-    "string",
-    "sys",
-    "time",
-    "datetime",
-]
-_FROM = {
-    "defaultdict": "collections", "deque": "collections", "OrderedDict": "collections", "Counter": "collections",
-    "lru_cache": "functools", "cache": "functools", "reduce": "functools", "cmp_to_key": "functools",
-    "heappush": "heapq", "heappop": "heapq", "heapify": "heapq",
-    "bisect_left": "bisect", "bisect_right": "bisect", "insort": "bisect",
-    "permutations": "itertools", "combinations": "itertools", "product": "itertools", "accumulate": "itertools",
-    "groupby": "itertools", "zip_longest": "itertools", "chain": "itertools",
-    "sqrt": "math", "gcd": "math", "ceil": "math", "floor": "math", "deepcopy": "copy", "dataclass": "dataclasses",
-    "Fraction": "fractions", "Decimal": "decimal", "ascii_lowercase": "string", "ascii_uppercase": "string",
-}  # fmt: skip
 
 
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
     """The program in `answer`.
 
-    Of several fenced blocks those in the right language count; for Python all that parse together are joined when the
-    entry point needs it, else the block that defines the entry point is taken. An unclosed fence ends with the answer.
-    Without a fence, the answer itself is the code; for Python, prose before and after it goes. Python code loses its
-    common indentation and a broken last statement, and gets the standard imports that it forgot.
+    Of several fenced blocks those in the right language count; for Python the block that defines the entry point is
+    taken, with the helpers that it needs from others, and without what an example of use would run. Of several
+    versions the first with a body counts, or the last where the words before it call it a correction. An unclosed
+    fence ends with the answer. Without a fence, or where no block defines the entry point, the longest part that
+    parses is the code. Python code loses its common indentation and a broken last statement, and gets the standard
+    imports that it forgot.
     """
+    answer = cleaned(answer)
     blocks = _blocks(answer, language)
     if language != "python":
-        return _choose(blocks, entry_point) if blocks else answer.strip("\n")
-    if blocks:
-        candidates = [_dedent(block) for block in blocks]
-        code = _python_from_blocks(candidates, entry_point)
-    else:
-        code = _python_from_prose(answer)
+        return _choose([block.content for block in blocks], entry_point) if blocks else answer.strip("\n")
+    code = _python_from_blocks(blocks, entry_point) if blocks else ""
+    if not code or (entry_point and not (parses(code) and entry_point in defined_names(code))):
+        found = _python_from_prose(answer, entry_point)
+        if not code or (parses(found) and entry_point in defined_names(found)):
+            code = found
+    if entry_point and entry_point in defined_names(code):
+        code = without_scripts(code, entry_point)
     return add_imports(code)
+
+
+def cleaned(answer: str) -> str:
+    """Without what surrounds a text on its way: thoughts, terminal colours, special tokens, quote marks, odd blanks."""
+    answer = _TERMINAL.sub("", answer).replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").lstrip("\ufeff")
+    answer = _SPECIAL.split(answer, maxsplit=1)[0]
+    if "</think>" in answer:
+        answer = answer.rsplit("</think>", 1)[1]
+    lines = answer.split("\n")
+    if any(re.match(r"> ?(?:```|~~~)", line) for line in lines):
+        answer = "\n".join(re.sub(r"^> ?", "", line) for line in lines)
+    return _INLINE_FENCE.sub(lambda match: f"{match['text']}\n{match['fence']}", answer)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the prose between it and the one before."""
+
+    tag: str
+    content: str
+    before: str
 
 
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
     """All fenced blocks as (tag, content), in order; the last one may be open. Indented fences lose their indent."""
-    blocks: list[tuple[str, str]] = []
+    return [(block.tag, block.content) for block in _fenced(answer)]
+
+
+def _fenced(answer: str) -> list[Block]:
+    blocks: list[Block] = []
     opening: re.Match[str] | None = None
+    ended = 0
+
+    def close(match: re.Match[str], end: int) -> None:
+        tag = match["tag"].lower().strip("{}.")
+        blocks.append(Block(tag, _inside(answer, match, end), answer[ended : match.start()]))
+
     for match in _FENCE.finditer(answer):
         if opening is None:
             opening = match
         elif match["marks"][0] == opening["marks"][0] and len(match["marks"]) >= len(opening["marks"]):
-            if match["tag"]:  # a new block opens where the last one was never closed
-                blocks.append((opening["tag"].lower(), _inside(answer, opening, match.start())))
-                opening = match
-                continue
-            blocks.append((opening["tag"].lower(), _inside(answer, opening, match.start())))
-            opening = None
-    if opening is not None:
-        rest = _inside(answer, opening, len(answer))
-        if opening["tag"] or not blocks:
-            blocks.append((opening["tag"].lower(), rest))
-    return [(tag, content) for tag, content in blocks if content.strip()]
+            close(opening, match.start())
+            ended = match.end()
+            opening = match if match["tag"] else None  # a new block opens where the last one was never closed
+    if opening is not None and (opening["tag"] or not blocks):
+        close(opening, len(answer))
+    return [block for block in blocks if block.content.strip()]
 
 
 def _inside(answer: str, opening: re.Match[str], end: int) -> str:
     content = answer[opening.end() + 1 : end]
+    if re.match(r"[ \t]*(?:def|class|import|from|async|@|#include)\b", opening["rest"]):  # code on the fence's own line
+        content = opening["rest"].strip() + "\n" + content
     indent = opening["indent"]
     if not indent:
         return content
     return "\n".join(line.removeprefix(indent) for line in content.split("\n"))
 
 
-def _blocks(answer: str, language: str) -> list[str]:
-    blocks = fenced_blocks(answer)
+def _blocks(answer: str, language: str) -> list[Block]:
+    blocks = _fenced(answer)
     tags = _ALIASES.get(language, (language,))
-    tagged = [content for tag, content in blocks if tag in tags]
-    return tagged or [content for tag, content in blocks if not tag] or [content for _, content in blocks]
+    tagged = [block for block in blocks if block.tag in tags]
+    return tagged or [block for block in blocks if not block.tag] or blocks
 
 
 def _choose(blocks: list[str], entry_point: str | None) -> str:
@@ -148,171 +144,58 @@ def _defines(block: str, entry_point: str) -> bool:
     return bool(re.search(rf"(?:\b(?:def|function|func|fn|sub)\s+{name}\b|\b{name}\s*(?:\(\)\s*\{{|=|<-))", block))
 
 
-def _python_from_blocks(blocks: list[str], entry_point: str | None) -> str:
-    trimmed = [longest_valid(block) or block for block in blocks]
+def _python_from_blocks(blocks: list[Block], entry_point: str | None) -> str:
+    trimmed = []
+    for block in blocks:
+        code = dedent(block.content)
+        trimmed.append(longest_valid(code) or _python_from_prose(code, entry_point) or code)
     if entry_point is None:
         return max(trimmed, key=len)
-    defining = [index for index, block in enumerate(trimmed) if entry_point in defined_names(block)]
+    defining = [index for index, code in enumerate(trimmed) if entry_point in defined_names(code)]
+    full = [index for index in defining if not is_stub(trimmed[index], entry_point)]
     if not defining:
         return _choose(trimmed, entry_point)
-    main = trimmed[defining[-1]] if len(defining) == 1 else trimmed[defining[0]]
-    wanted = _used_names(main) - defined_names(main)
-    helpers = [block for block in trimmed if block is not main and defined_names(block) & wanted]
-    return "\n\n".join([*(_without_scripts(block) for block in helpers), main])
+    chosen = (full or defining)[0]
+    for index in full[1:]:
+        if _BETTER.search("".join(block.before for block in blocks[chosen + 1 : index + 1])):
+            chosen = index
+    main = trimmed[chosen]
+    wanted = used_names(main) - defined_names(main)
+    helpers = [code for code in trimmed if code is not main and defined_names(code) & wanted]
+    return "\n\n".join([*(without_scripts(code, entry_point) for code in helpers), main])
 
 
-def _python_from_prose(answer: str) -> str:
-    """Bare code: the longest run of lines that parses, from a line where code can begin."""
-    text = answer.strip("\n")
-    if _parses(_dedent(text)):
-        return _dedent(text)
-    lines = text.split("\n")
+def is_stub(code: str, entry_point: str) -> bool:
+    """Whether the function has no more than a docstring and a placeholder."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point:
+            said = [
+                part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ]
+            return all(isinstance(part, ast.Pass | ast.Raise) for part in said)
+    return False
+
+
+def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
+    """Bare code: the longest run of lines that parses, from a line where code can begin; with the entry point in it,
+    where there is such a run."""
+    text = dedent(answer.strip("\n"))
+    if parses(text):
+        return text
+    lines = answer.strip("\n").split("\n")
     starts = [
         index
         for index, line in enumerate(lines)
         if re.match(r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=])", line)
     ]
-    best = ""
-    for start in starts[:20]:
-        code = longest_valid(_dedent("\n".join(lines[start:])))
-        if len(code) > len(best):
-            best = code
-    return best or _dedent(text)
-
-
-def longest_valid(code: str) -> str:
-    """`code` up to the last line with which it still parses; empty when no line does."""
-    code = code.rstrip()
-    if _parses(code):
-        return code
-    lines = code.split("\n")
-    low = 0
-    # Every cut is tried from the end, but a syntax error names a line past which no cut can help.
-    end = len(lines)
-    while end > low:
-        end -= 1
-        candidate = "\n".join(lines[:end]).rstrip()
-        if not candidate.strip():
-            return ""
-        error = _syntax_error(candidate)
-        if error is None:
-            return candidate
-        if error < end and error > 0:
-            end = min(end, error)
-    return ""
-
-
-def trim_continuation(prefix: str, completion: str) -> str:
-    """As much of a left-to-right completion as parses behind its prefix; all of it where nothing does."""
-    if _parses(prefix + completion):
-        return completion
-    lines = completion.split("\n")
-    for end in range(len(lines) - 1, 0, -1):
-        candidate = "\n".join(lines[:end])
-        if _parses(prefix + candidate):
-            return candidate + "\n"
-    return completion
-
-
-def add_imports(code: str) -> str:
-    """Put imports of the standard library before code that uses their names and forgot them."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return code
-    bound = _bound_names(tree)
-    free = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)} - bound
-    lines = [f"import {name}" for name in _MODULES if name in free]
-    if "np" in free:
-        lines.append("import numpy as np")
-    if "pd" in free:
-        lines.append("import pandas as pd")
-    typing = [name for name in _TYPING if name in free and name not in _FROM]
-    if typing:
-        lines.append(f"from typing import {', '.join(typing)}")
-    lines += [f"from {module} import {name}" for name, module in _FROM.items() if name in free]
-    if not lines:
-        return code
-    head = "\n".join(lines)
-    future = re.match(r"(?:from __future__ import [^\n]*\n)+", code)
-    if future:
-        return code[: future.end()] + head + "\n" + code[future.end() :]
-    return f"{head}\n\n{code}"
-
-
-def defined_names(code: str) -> set[str]:
-    """Names that the top level of Python code binds."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(re.findall(r"^(?:async\s+)?(?:def|class)\s+(\w+)", code, re.MULTILINE))
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return names
-
-
-def _used_names(code: str) -> set[str]:
-    try:
-        return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(re.findall(r"\b[A-Za-z_]\w*\b", code))
-
-
-def _bound_names(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            names.add(node.name)
-    return names
-
-
-def _without_scripts(code: str) -> str:
-    """Helper blocks give definitions only: a usage example must not run before the solution."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return code
-    kept = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Assign
-    return "\n\n".join(ast.unparse(node) for node in tree.body if isinstance(node, kept))
-
-
-def _dedent(code: str) -> str:
-    """Remove common indentation; also where only the first line lost its own."""
-    code = textwrap.dedent(code.strip("\n"))
-    if _parses(code):
-        return code
-    first, _, rest = code.partition("\n")
-    if rest and not first[:1].isspace() and first.rstrip()[-1:] != ":":
-        repaired = f"{first}\n{textwrap.dedent(rest)}"
-        if _parses(repaired):
-            return repaired
-    return code
-
-
-def _parses(code: str) -> bool:
-    return _syntax_error(code) is None
-
-
-def _syntax_error(code: str) -> int | None:
-    """The line of the first syntax error, 0 where it has none, or None for code that parses."""
-    try:
-        ast.parse(code)
-    except SyntaxError as error:
-        return error.lineno or 0
-    except (ValueError, RecursionError, MemoryError):
-        return 0
-    return None
+    best, rank = "", (False, 0)
+    for start in starts[: min(40, max(1, PARSED // (16 * len(text) + 1)))]:
+        code = longest_valid(dedent("\n".join(lines[start:])), PARSED // 16)
+        found = (entry_point is not None and entry_point in defined_names(code), len(code))
+        if found > rank:
+            best, rank = code, found
+    return best or (text if entry_point is None else "")

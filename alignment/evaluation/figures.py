@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
 def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figure]:
     """Every metric of one benchmark: `pass@k` where programs ran, the mean of each text score else.
 
-    `n` counts tasks; `errors` counts completions that could not be graded and are in no value.
+    `n` counts tasks; `errors` counts completions that could not be graded and are in no value. A k is reported where
+    every task has that many samples.
     """
     errors = sum(outcome.status == "error" for outcome in outcomes)
     if outcomes and errors == len(outcomes):
@@ -37,10 +39,11 @@ def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figu
     for name in names:
         values = per_task(outcomes, name)
         if name == "pass":
-            samples = max(len(task) for task in values.values())
+            samples = min(Counter(outcome.task_id for outcome in outcomes).values())
             for k in [k for k in REPORTED_K if k <= samples]:
                 shares = [pass_at_k(len(task), int(sum(task)), k) for task in values.values() if len(task) >= k]
-                found.append(_figure(benchmark, f"pass@{k}", shares, seed, errors))
+                if shares:
+                    found.append(_figure(benchmark, f"pass@{k}", shares, seed, errors))
         else:
             means = [sum(task) / len(task) for task in values.values()]
             found.append(_figure(benchmark, name, means, seed, errors))

@@ -46,6 +46,8 @@ class Engine(Protocol):
     tokenizer: Any
     stop_ids: tuple[int, ...]
     max_length: int
+    batch_size: int | None
+    """Sequences at once; None: as many as fit."""
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]: ...
 
@@ -201,22 +203,32 @@ class Row:
 
 def choose(logits: Any, rows: Sequence[Row]) -> list[int]:
     """The next token of each row: the most likely one, or a draw with the row's own random numbers."""
-    import torch
-
     chosen = logits.argmax(-1).tolist()
     drawn = [index for index, row in enumerate(rows) if row.job.temperature > 0 and row.finish is None]
-    if not drawn:
-        return chosen
-    jobs = [rows[index].job for index in drawn]
-    temperature = torch.tensor([job.temperature for job in jobs], device=logits.device)
-    top_p = torch.tensor([job.top_p for job in jobs], device=logits.device)
-    share = torch.softmax(logits[drawn] / temperature[:, None], dim=-1)
-    share, order = share.sort(descending=True, dim=-1, stable=True)
-    below = share.cumsum(-1) - share  # the probability of everything more likely
-    share = torch.where(below < top_p[:, None], share, 0.0)
-    total = share.cumsum(-1)
-    draws = torch.tensor([rows[index].random.random() for index in drawn], device=logits.device)
-    picks = torch.searchsorted(total, (draws * total[:, -1])[:, None]).clamp(max=logits.shape[-1] - 1)
-    for index, token in zip(drawn, order.gather(1, picks)[:, 0].tolist(), strict=True):
-        chosen[index] = token
+    # Only a nucleus needs its tokens in order, and sorting is a third of a small model's step.
+    for nucleus in (False, True):
+        picked = [index for index in drawn if (rows[index].job.top_p < 1) is nucleus]
+        if picked:
+            tokens = _draw(logits[picked], [rows[index] for index in picked], nucleus)
+            for index, token in zip(picked, tokens, strict=True):
+                chosen[index] = token
     return chosen
+
+
+def _draw(logits: Any, rows: Sequence[Row], nucleus: bool) -> list[int]:
+    """One token for each row of `logits`, shape [rows, vocabulary]; with `nucleus`, of the smallest set of share `top_p`."""
+    import torch
+
+    temperature = torch.tensor([row.job.temperature for row in rows], device=logits.device)
+    share = torch.softmax(logits / temperature[:, None], dim=-1)
+    order = None
+    if nucleus:
+        top_p = torch.tensor([row.job.top_p for row in rows], device=logits.device)
+        share, order = share.sort(descending=True, dim=-1, stable=True)
+        below = share.cumsum(-1) - share  # the probability of everything more likely
+        share = torch.where(below < top_p[:, None], share, 0.0)
+    total = share.cumsum(-1)
+    draws = torch.tensor([row.random.random() for row in rows], device=logits.device)
+    picks = torch.searchsorted(total, (draws * total[:, -1])[:, None]).clamp(max=logits.shape[-1] - 1)
+    tokens: list[int] = (picks if order is None else order.gather(1, picks))[:, 0].tolist()
+    return tokens

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,8 +15,7 @@ from typing import Any
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
 
-CHUNK = 64
-"""Programs between two looks at the disk: what an interrupted run loses at most."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,55 @@ def grade(
             missing[key] = (task, program)
     if not missing:
         return
-    from alignment.grading import Grader
+    from alignment.grading import open_grader
 
-    items = list(missing.items())
-    with Grader(workers, limits, sandbox, tuple(hidden)) as grader:
-        for start in range(0, len(items), CHUNK):
-            chunk = items[start : start + CHUNK]
-            for (key, _), verdict in zip(chunk, grader.grade_many([pair for _, pair in chunk]), strict=True):
-                store.add(
-                    {
-                        "key": key,
-                        "status": verdict.status,
-                        "reason": verdict.reason or "",
-                        "detail": verdict.detail or "",
-                        "fraction": verdict.fraction,
-                    }
-                )
-                store.records[key]["fresh"] = True
+    with open_grader(workers, limits, sandbox, tuple(hidden)) as grader:
+        keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
+        for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
+            verdict = future.result()
+            store.add(
+                {
+                    "key": keys[future],
+                    "status": verdict.status,
+                    "reason": verdict.reason or "",
+                    "detail": verdict.detail or "",
+                    "fraction": verdict.fraction,
+                    "cpu_seconds": round(verdict.cpu_seconds, 3),
+                }
+            )
+            store.records[keys[future]]["fresh"] = True
+
+
+def check_tools(benchmarks: Sequence[Benchmark], limits: Any, sandbox: str) -> None:
+    """Raise ValueError where a benchmark's programs can't run on this machine; warn where some of its languages can't.
+
+    Without its toolchain or test framework every program would fail, or be an error, after a long run.
+    """
+    from alignment.grading import open_grader
+    from alignment.sandbox import languages
+
+    for benchmark in benchmarks:
+        spoken = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
+        missing: dict[str, str] = {}
+        for language in sorted(spoken):
+            name = languages.language_of(language).name
+            if name == "python" or sandbox.startswith(("http://", "https://")):
+                continue
+            try:
+                languages.toolchain(name)
+            except languages.NoToolchain as problem:
+                missing[name] = str(problem)
+        if missing and len(missing) == len(spoken):
+            raise ValueError(f"{benchmark.name}: {'; '.join(missing.values())}")
+        for text in missing.values():
+            logger.warning("%s: %s; until then its tasks are errors, and in no score", benchmark.name, text)
+        if benchmark.needs is not None:
+            program, install = benchmark.needs
+            task = {"kind": "program", "language": next(iter(spoken)), "tests": "{}", "entry_point": None}
+            with open_grader(1, limits_for(benchmark, limits), sandbox) as grader:
+                (verdict,) = grader.grade_many([(task, program)])
+            if verdict.status == "failed":
+                raise ValueError(f"{benchmark.name}: {install} ({verdict.detail[:200]})")
 
 
 def judged(

@@ -112,5 +112,9 @@ class Benchmark:
     """What its programs need of the sandbox, by names of `alignment.grading.Limits`; never less than this."""
     hidden: tuple[str, ...] = ()
     """Files that its programs must not see, because the harness did not have them."""
+    needs: tuple[str, str] | None = None
+    """A program in the tasks' language that must run where they do, and what to install where it does not."""
+    size: int | None = None
+    """How many tasks there are, where `problems` holds only those that were asked for."""
     retry: Retry | None = None
     """(problem, completion, what failed) -> the same problem asked again; for benchmarks with two tries."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,8 @@ class Request:
     max_new_tokens: int | None = None
     limit: int | None = None
     """Only the first so many tasks."""
+    only: frozenset[str] | None = None
+    """Only the tasks with these ids, in any spelling: set where completions of a few tasks are graded."""
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,7 +52,7 @@ def as_request(entry: str | Mapping[str, Any] | Request | Any) -> Request:
         benchmark, _, data = entry.partition(":")
         name = Path(data).stem if data else benchmark
         return Request(benchmark=benchmark, name=name, data=data or None)
-    known = [field.name for field in dataclasses.fields(Request)]
+    known = [field.name for field in dataclasses.fields(Request) if field.name != "only"]
     if isinstance(entry, Mapping):
         values = dict(entry)
         for key in values:
@@ -67,3 +70,12 @@ def as_request(entry: str | Mapping[str, Any] | Request | Any) -> Request:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def resolved(task_id: str, known: Collection[str]) -> str | None:
+    """The benchmark's own spelling of an id: `HumanEval_3`, `humaneval/3` and a bare `3` are `HumanEval/3`."""
+    if task_id in known:
+        return task_id
+    number = re.fullmatch(r"(?i)(?:(?:HumanEval|MBPP)[/_])?(\d+)", task_id)
+    spellings = [f"{family}/{int(number[1])}" for family in ("HumanEval", "Mbpp")] if number else []
+    return next((spelling for spelling in spellings if spelling in known), None)

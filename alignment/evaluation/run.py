@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +64,7 @@ def evaluate(
     if preflight:
         for warning in check_checkpoint(model_path, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
             logger.warning("%s", warning)
+    judge.check_tools([benchmark for _, benchmark in loaded], limits, sandbox)
     run = _Run(
         model_path=str(model_path),
         out_dir=Path(out_dir),
@@ -118,7 +119,8 @@ class _Run:
                 return []
             results = [(benchmark, self.wait(request, benchmark)) for request, benchmark in loaded]
         found = [figure for benchmark, outcomes in results for figure in figures(benchmark.name, outcomes, self.seed)]
-        write_results(self.out_dir, found, {benchmark.name: outcomes for benchmark, outcomes in results})
+        modes = {benchmark.name: benchmark.mode for benchmark, _ in results}
+        write_results(self.out_dir, found, {benchmark.name: outcomes for benchmark, outcomes in results}, modes)
         return found
 
     def share(self, request: Request, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
@@ -187,6 +189,7 @@ class _Run:
         if not jobs:
             return
         engine = self.engine()
+        engine.batch_size = request.batch_size or self.batch_size
         started, said, tokens = time.monotonic(), time.monotonic(), 0
         for count, (job, completion) in enumerate(engine.generate(list(jobs.values())), 1):
             self.completions.add({"key": job.key, **asdict(completion)})
@@ -259,14 +262,22 @@ class _Run:
         return outcomes
 
 
-def write_results(out_dir: Path, found: list[Figure], results: dict[str, list[Outcome]]) -> None:
+def write_results(
+    out_dir: Path, found: list[Figure], results: dict[str, list[Outcome]], modes: Mapping[str, str]
+) -> None:
     """Write `completions.jsonl`, `verdicts.jsonl`, and `figures.json` last."""
     completions, verdicts = [], []
     for name, outcomes in results.items():
         for outcome in outcomes:
             place = {"benchmark": name, "task_id": outcome.task_id, "sample": outcome.sample}
             completions.append(
-                place | {"completion": outcome.completion, "finish": outcome.finish, "tokens": outcome.tokens}
+                place
+                | {
+                    "mode": modes[name],
+                    "completion": outcome.completion,
+                    "finish": outcome.finish,
+                    "tokens": outcome.tokens,
+                }
             )
             verdicts.append(
                 place

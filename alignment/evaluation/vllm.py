@@ -14,12 +14,11 @@ CHUNK = 1024
 class VllmEngine:
     """One vLLM engine on this rank's GPU."""
 
-    def __init__(self, model_path: str, *, max_num_seqs: int | None = None, **settings: Any) -> None:
+    def __init__(self, model_path: str, *, batch_size: int | None = None, **settings: Any) -> None:
         from transformers import GenerationConfig
         from vllm import LLM
 
-        if max_num_seqs is not None:
-            settings["max_num_seqs"] = max_num_seqs
+        self.batch_size = batch_size
         self.llm = LLM(model=model_path, seed=0, generation_config="vllm", enable_prefix_caching=True, **settings)
         self.tokenizer = self.llm.get_tokenizer()
         try:
@@ -34,8 +33,9 @@ class VllmEngine:
 
         fitting, too_long = split_by_length(jobs, self.max_length)
         yield from too_long
-        for start in range(0, len(fitting), CHUNK):
-            chunk = fitting[start : start + CHUNK]
+        size = min(CHUNK, self.batch_size or CHUNK)
+        for start in range(0, len(fitting), size):
+            chunk = fitting[start : start + size]
             sampling = [
                 SamplingParams(
                     temperature=job.temperature,

@@ -105,6 +105,8 @@ def _check_unused(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mis
             yield ("quantize",), "is used only by GPTQ and AWQ"
         elif "act_order" in stage.quantize.model_fields_set and all(target.kind == "awq" for target in calibrated):
             yield ("quantize", "act_order"), "is used only by GPTQ"
+        elif message := stage.quantize.contradiction():
+            yield ("quantize", "act_order"), message
     if stage.split_bytes is not None:
         if not any(target.is_gguf for target in targets):
             yield ("split_bytes",), "is used only by GGUF formats"

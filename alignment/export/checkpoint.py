@@ -105,9 +105,12 @@ class Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file as a dict; ValueError names the file where it can't be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}); copy it anew from the model's source") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object; copy it anew from the model's source")
+    return found
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
@@ -134,15 +137,46 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         raise ValueError(f"{folder} is quantized already: export from the full-precision model it was made from")
     if config.get("use_sliding_window"):
         raise ValueError(f"{folder}/config.json uses sliding-window attention, which llama.cpp's qwen2 has not")
+    _check_config(folder / "config.json", config)
     stored = _stored_tensors(folder)
     tied = bool(config.get("tie_word_embeddings", False))
     return Checkpoint(folder, config, _check_tensors(folder, config, stored, tied), tied)
 
 
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
+
+def _check_config(file: Path, config: dict[str, Any]) -> None:
+    for key in _SIZES:
+        value = config.get(key)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{file}: {key} is {value!r}, not a positive whole number; copy it anew")
+    eps = config.get("rms_norm_eps")
+    if not isinstance(eps, float) or eps <= 0:
+        raise ValueError(f"{file}: rms_norm_eps is {eps!r}, not a positive number; copy it anew")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"{file}: hidden_act is {config['hidden_act']!r}; qwen2 models of llama.cpp have silu only")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"{file}: the RoPE settings are {rope!r}, not a JSON object; copy it anew")
+    kind = rope.get("rope_type", rope.get("type")) or "default"
+    if kind != "default" and not isinstance(rope.get("factor"), (int, float)):
+        raise ValueError(f"{file}: RoPE of type {kind!r} needs a factor, not {rope.get('factor')!r}")
+
+
 def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index)["weight_map"].values()))
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        if not names:
+            raise ValueError(f"{index} names no shard; copy it anew from the model's source")
     elif (folder / "model.safetensors").is_file():
         names = ["model.safetensors"]
     else:
@@ -164,6 +198,8 @@ def read_safetensors_header(file: Path) -> dict[str, StoredTensor]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
+        if prefix == b"version ":
+            raise ValueError(f"{file} is a pointer of Git LFS, not the weights: run `git lfs pull` where it came from")
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
         if 8 + length > size:
             raise ValueError(f"{file} is truncated: its header does not fit into its {size} bytes; copy it anew")
@@ -180,6 +216,9 @@ def read_safetensors_header(file: Path) -> dict[str, StoredTensor]:
     for name, entry in header.items():
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"{file}: tensor {name} has type {entry['dtype']}; only floats can be exported")
+        start, stop = entry["data_offsets"]
+        if stop - start != math.prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize:
+            raise ValueError(f"{file} is damaged: tensor {name} has not the bytes that its shape takes; copy it anew")
         tensors[name] = StoredTensor(
             name, file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
         )
@@ -222,7 +261,10 @@ def _check_tensors(
     shapes = expected_shapes(config, tied)
     missing = [name for name in shapes if name not in stored]
     if missing:
-        hint = " (config.json does not tie it to the embedding)" if "lm_head.weight" in missing else ""
+        others = [name for name in stored if name not in shapes]
+        hint = f" (there is {others[0]} instead)" if others else ""
+        if missing == ["lm_head.weight"]:
+            hint = " (config.json does not tie it to the embedding)"
         raise ValueError(f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}{hint}: save the model anew")
     for name, shape in shapes.items():
         if stored[name].shape != shape:

@@ -78,6 +78,8 @@ def export(
     settings = read_comparison(gate)
     pushing = read_settings(Push, "push", push) if push is not None else None
     quantizing = read_settings(Quantize, "quantize", quantize)
+    if message := quantizing.contradiction():
+        raise ValueError(f"quantize.act_order: {message}")
     if not isinstance(calibration, Calibration):
         texts = _texts(read_rows(calibration), seed)
     else:
@@ -87,16 +89,13 @@ def export(
     own = [row_text(row).text for row in read_rows(held_out, HELD_OUT_ROWS)]
     matrices = read_imatrix(imatrix) if isinstance(imatrix, (str, Path)) else None
     checkpoint = open_checkpoint(model_path)
+    name = name or checkpoint.folder.resolve().name
+    out = Path(out_dir)
     _check(wanted, checkpoint, texts, imatrix is True, adapter, split_bytes)
+    _check_output(out, name, checkpoint)
     if any(target.is_calibrated for target in wanted):
         engine_python(quantizing.engine)  # what can't be installed is better known now
-    about = {
-        "name": name or checkpoint.folder.resolve().name,
-        "license": license,
-        "base_model": base_model,
-        "provenance": provenance,
-    }
-    out = Path(out_dir)
+    about = {"name": name, "license": license, "base_model": base_model, "provenance": provenance}
     out.mkdir(parents=True, exist_ok=True)
     made: list[dict[str, Any]] = []
     with Gate(checkpoint, own or standard_library_texts(), settings, out) as judge:
@@ -144,6 +143,19 @@ def _check(
         raise ValueError("Ollama takes one GGUF file: leave `split_bytes` out, or the target 'ollama'")
     if any(not target.is_gguf for target in wanted):
         checkpoint.require_finite()
+
+
+def _check_output(out: Path, name: str, checkpoint: Checkpoint) -> None:
+    """An export replaces an older one and nothing else: neither the model that it reads nor files of the user's."""
+    if name != Path(name).name or name.startswith("."):
+        raise ValueError(f"the name {name!r} is part of file names: leave out slashes and a dot in front")
+    model, folder = checkpoint.folder.resolve(), out.resolve()
+    if model == folder or (model.parent == folder and model.name.startswith(f"{name}-")):
+        raise ValueError(
+            f"the export to {out} would replace the model {checkpoint.folder}: choose another output folder"
+        )
+    if (out / "README.md").exists() and not (out / "export.json").exists():
+        raise ValueError(f"{out} holds a README.md that is no model card of an export: choose another output folder")
 
 
 def _measure_original(run: Run, benchmark: dict[str, Any]) -> None:

@@ -110,9 +110,7 @@ def write_gguf(
     vocabulary = read_vocabulary(checkpoint)
     plans = plan_tensors(checkpoint, level, imatrix is not None)
     need = sum(plan.size_bytes for plan in plans) + 64 * len(vocabulary.tokens)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    require_space(out.parent, need)
-    scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
+    scratch = _scratch_folder(out, need)
     try:
         names = _write(checkpoint, vocabulary, level, plans, scratch / out.name, imatrix, split_bytes, about, threads)
         # The first part is the one that users open: it appears last.
@@ -130,6 +128,17 @@ def write_gguf(
         dict(Counter(plan.type_name for plan in plans)),
         sum(plan.fallback for plan in plans),
     )
+
+
+def _scratch_folder(out: Path, need: int) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        require_space(out.parent, need)
+        return Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
+    except OSError as error:
+        raise ValueError(
+            f"{out.parent} can't be written to ({error.strerror}): choose another output folder"
+        ) from error
 
 
 def require_space(folder: Path, need: int) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alignment.processes import die_with_parent
+
 
 def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) -> dict[str, Any]:
     """Run `python -m module JOB.json` and return the result it wrote.
@@ -22,8 +24,11 @@ def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) 
         file, result = Path(folder, "job.json"), Path(folder, "result.json")
         file.write_text(json.dumps(job | {"result": str(result)}), encoding="utf-8")
         root = str(Path(__file__).resolve().parents[2])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).strip(":")}
-        command = [str(python or sys.executable), "-m", module, str(file)]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).strip(":"),
+            "ALIGN_PARENT": str(os.getpid()),
+        }
+        command = [str(python or sys.executable), "-P", "-m", module, str(file)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
         if done.returncode == 0 and result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
@@ -34,7 +39,11 @@ def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) 
 
 
 def serve_job(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The other side of `run_job`: read the job, work, write the result; ValueError ends in one line."""
+    """The other side of `run_job`: read the job, work, write the result; ValueError ends in one line.
+
+    A job does not outlive who asked for it: a killed export would leave hours of quantization behind.
+    """
+    die_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         result = work(job)

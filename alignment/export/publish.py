@@ -8,12 +8,15 @@ from typing import Any
 
 from alignment.export_settings import Push
 
-# What stays here: what is broken or half made, and the raw completions of benchmarks.
-KEPT = ["**/broken-*", "broken-*", "unproven-*", ".*", "benchmark/**"]
+
+def _patterns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the rows made, and the model card: whatever else lies in the folder was not asked for."""
+    paths = [Path(file) for row in rows for file in row["files"]]
+    return ["README.md", *(f"{path.name}/*" if path.is_dir() else path.name for path in paths)]
 
 
 def publish(folder: Path, rows: Sequence[Mapping[str, Any]], push: Push) -> str:
-    """Upload `folder` and return its address. Files whose name begins with `broken-` stay here.
+    """Upload what `rows` made in `folder`, with its model card, and return the repository's name.
 
     ValueError where a row failed its gate, or where a private push meets a repository that is public already.
     """
@@ -27,5 +30,5 @@ def publish(folder: Path, rows: Sequence[Mapping[str, Any]], push: Push) -> str:
     api.create_repo(repository, private=private, exist_ok=True)
     if private and not api.repo_info(repository).private:
         raise ValueError(f"nothing was pushed: {repository} exists and is public, the recipe asks for private")
-    api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=KEPT)
+    api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=_patterns(rows))
     return repository

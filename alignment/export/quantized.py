@@ -81,23 +81,34 @@ def make(
 def calibration_samples(
     tokenizer: Any, texts: list[tuple[str, str]], length: int, tokens: int
 ) -> tuple[list[list[int]], dict[str, Any]]:
-    """Token ids of at most `length` each, and what was used: rows by form, samples, tokens."""
-    samples: list[list[int]] = []
+    """Token ids of at most `length` each, and what was used: rows by form, samples, tokens.
+
+    First the beginning of every row, then what follows it, until there are `tokens`: a long row takes the place of no
+    other.
+    """
     rows: Counter[str] = Counter()
+    beginnings: list[list[int]] = []
+    rest: list[list[int]] = []
     total = 0
     for text, form in texts:
         ids = tokenizer.encode(text, add_special_tokens=False)
         pieces = [ids[start : start + length] for start in range(0, len(ids), length)]
         pieces = [piece for piece in pieces if len(piece) >= SHORTEST_SAMPLE]
-        for number, piece in enumerate(pieces):
-            if total + len(piece) > tokens and samples:
-                return samples, {"rows": dict(rows), "samples": len(samples), "tokens": total}
-            samples.append(piece)
-            total += len(piece)
-            rows[form] += number == 0
-    if not samples:
+        if not pieces:
+            continue
+        if beginnings and total + len(pieces[0]) > tokens:
+            break
+        rows[form] += 1
+        total += len(pieces[0])
+        beginnings.append(pieces[0])
+        rest += pieces[1:]
+    if not beginnings:
         raise ValueError(f"the calibration rows hold no text of {SHORTEST_SAMPLE} tokens or more")
-    return samples, {"rows": dict(rows), "samples": len(samples), "tokens": total}
+    for piece in rest:
+        if total + len(piece) <= tokens:
+            total += len(piece)
+            beginnings.append(piece)
+    return beginnings, {"rows": dict(rows), "samples": len(beginnings), "tokens": total}
 
 
 def quantize(job: dict[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,8 @@ class _fresh_folder:
             self.scratch.rename(self.out)
         else:
             shutil.rmtree(self.scratch, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ValueError(f"{self.out} could not be written ({error.strerror}); nothing is left of it") from error
 
 
 def _link(source: Path, target: Path) -> None:

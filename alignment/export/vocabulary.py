@@ -18,6 +18,10 @@ QWEN2_SPLIT = (
 )
 # Released checkpoints have up to 399 embedding rows beyond the tokenizer (152064 rows, 151665 tokens).
 MAX_PADDING_ROWS = 1024
+# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) takes for ends of generation by their text alone: it would
+# read `</s>` in HTML as one token that the model never saw, and stop there. Qwen2's split rule cuts all of these texts
+# into pieces, so that no text ever gave these tokens, and their names can go.
+TAKEN_FOR_CONTROL = ("</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>")
 FIM_KEYS = {
     "fim_pre": formats.FIM_PREFIX,
     "fim_suf": formats.FIM_SUFFIX,
@@ -48,8 +52,9 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     tokenizer = read_json(path)
     _check_is_qwen2(path, tokenizer)
     model = tokenizer["model"]
-    added = {entry["id"]: entry for entry in tokenizer["added_tokens"]}
-    by_id = {number: token for token, number in model["vocab"].items()}
+    added = {entry["id"]: entry for entry in tokenizer.get("added_tokens", [])}
+    _check_added(path, added)
+    by_id = {number: token for token, number in model["vocab"].items() if token not in TAKEN_FOR_CONTROL}
     by_id |= {number: entry["content"] for number, entry in added.items()}
     if max(by_id) >= rows:
         raise ValueError(
@@ -70,15 +75,30 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
 
 def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
     advice = "llama.cpp would split text differently: use the tokenizer of a Qwen2.5 checkpoint"
-    kind = tokenizer["model"].get("type")
-    if kind != "BPE":
-        raise ValueError(f"{path} is a {kind} tokenizer, not Qwen2's byte-level BPE; {advice}")
+    model = tokenizer.get("model") or {}
+    if model.get("type") != "BPE" or not model.get("vocab") or "merges" not in model:
+        raise ValueError(f"{path} is a {model.get('type')} tokenizer, not Qwen2's byte-level BPE; {advice}")
+    odd = [key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
+    odd += ["ignore_merges"] if model.get("ignore_merges") else []
+    if odd:
+        raise ValueError(f"{path} sets {', '.join(odd)}, which Qwen2's tokenizer has not; {advice}")
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
     patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
     if patterns != [QWEN2_SPLIT] or steps[-1]["type"] != "ByteLevel":
         raise ValueError(f"{path} splits text by {patterns or 'no rule'}, not by Qwen2's rule; {advice}")
     if (tokenizer.get("normalizer") or {}).get("type") not in (None, "NFC"):
         raise ValueError(f"{path} normalizes text by {tokenizer['normalizer']}, not by NFC; {advice}")
+
+
+def _check_added(path: Path, added: dict[int, dict[str, Any]]) -> None:
+    """llama.cpp finds added tokens wherever their text stands and leaves the spaces around them."""
+    for entry in added.values():
+        odd = [key for key in ("lstrip", "rstrip", "single_word") if entry.get(key)]
+        if odd:
+            raise ValueError(
+                f"{path}: the added token {entry['content']!r} sets {', '.join(odd)}, which llama.cpp can't follow: "
+                "set it to false, as in Qwen's own tokenizer"
+            )
 
 
 def _token_type(number: int, by_id: dict[int, str], added: dict[int, dict[str, Any]]) -> int:

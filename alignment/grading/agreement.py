@@ -1,13 +1,14 @@
 """Do our verdicts agree with the published ones?
 
-    python -m alignment.grading.agreement                              # all benchmarks of the data folder, all
-    languages python -m alignment.grading.agreement --only humaneval mbpp        # some python -m
-    alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language python -m
-    alignment.grading.agreement --json
+    python -m alignment.grading.agreement                              # all benchmarks of the data folder
+    python -m alignment.grading.agreement --only humaneval mbpp        # some
+    python -m alignment.grading.agreement --only cpp --sample 20       # a seeded part of a language
+    python -m alignment.grading.agreement --published DIR --json       # completions of another model
 
 The data folder is ``$ALIGN_DATA_DIR`` (default ``../shared/data``): benchmarks, and completions with the verdicts
-published with them. Prints, for every benchmark, the share of equal verdicts and each disagreement with the reason we
-give.
+published with them. A folder of published verdicts has ``humaneval.results.json``, ``mbpp.results.json`` (EvalPlus)
+and ``multipl_e/LANG.json`` (qwencoder-eval), or some of them. Prints, for every benchmark, the share of equal verdicts
+and each disagreement with the reason we give.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ LANGUAGES = {
     "sh": "bash",
     "ts": "typescript",
 }
+PUBLISHED = "published/qwen2.5-coder-1.5b"
 NAMES = ("canonical", "humaneval", "mbpp", *LANGUAGES)
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30, reply_bytes=512 << 20)
 ABSENT = ("/usr/bin/bc",)
@@ -71,11 +73,14 @@ def data_folder() -> Path:
     return folder
 
 
-def _compared(name: str, rows: Sequence[tuple[str, bool, str, Verdict | None, bool]]) -> Agreement:
-    """rows: task, published verdict, its text, ours, whether it passed."""
+Compared = tuple[str, bool, str, Verdict, bool]
+"""Task, published verdict, its text, ours, whether it passed."""
+
+
+def _compared(name: str, rows: Sequence[Compared]) -> Agreement:
     different = [
         Disagreement(task, f"{'passed' if theirs else 'failed'}: {text[:200]}", "passed" if ours else "failed",
-                     f"{verdict.status}/{verdict.reason}: {verdict.detail[:200]}" if verdict else "")
+                     f"{verdict.status}/{verdict.reason}: {verdict.detail[:200]}")
         for task, theirs, text, verdict, ours in rows if theirs != ours
     ]  # fmt: skip
     return Agreement(name, len(rows), len(rows) - len(different), tuple(different))
@@ -126,55 +131,61 @@ def plus_tasks(rows: list[dict[str, Any]], name: str, grader: Grader) -> dict[st
     return tasks
 
 
-def plus(folder: Path, grader: Grader, name: str, file: str, results: str) -> Iterator[Agreement]:
+def plus(folder: Path, published: Path, grader: Grader, name: str, file: str) -> Iterator[Agreement]:
     """Base and plus verdicts of HumanEval+ or MBPP+."""
-    rows = benchmarks.plus_rows(folder / "benchmarks" / file)
-    published = json.loads((folder / "published/qwen2.5-coder-1.5b" / results).read_text())["eval"]
-    tasks = plus_tasks([row for row in rows if row["task_id"] in published], name, grader)
+    told = json.loads(published.read_text(encoding="utf-8"))["eval"]
+    rows = [row for row in benchmarks.plus_rows(folder / "benchmarks" / file) if row["task_id"] in told]
+    tasks = plus_tasks(rows, name, grader)
     base = {row["task_id"]: len(row["base_input"]) for row in rows}
-    names = sorted(tasks)
-    verdicts = grader.grade_many([(tasks[key], published[key][0]["solution"]) for key in names])
-    compared: dict[str, list[tuple[str, bool, str, Verdict | None, bool]]] = {"base": [], "plus": []}
-    for key, verdict in zip(names, verdicts, strict=True):
-        told = published[key][0]
+    samples = [(key, sample) for key in sorted(tasks) for sample in told[key]]
+    verdicts = grader.grade_many([(tasks[key], sample["solution"]) for key, sample in samples])
+    compared: dict[str, list[Compared]] = {"base": [], "plus": []}
+    for (key, sample), verdict in zip(samples, verdicts, strict=True):
         ours_base = verdict.status != "error" and all(test.passed for test in verdict.tests[: base[key]])
-        both = told["base_status"] == told["plus_status"] == "pass"
-        compared["base"].append((key, told["base_status"] == "pass", told["base_status"], verdict, ours_base))
-        compared["plus"].append((key, both, told["plus_status"], verdict, verdict.status == "passed"))
+        both = sample["base_status"] == sample["plus_status"] == "pass"
+        compared["base"].append((key, sample["base_status"] == "pass", sample["base_status"], verdict, ours_base))
+        compared["plus"].append((key, both, str(sample["plus_status"]), verdict, verdict.status == "passed"))
     yield _compared(f"{name}: published base", compared["base"])
     yield _compared(f"{name}: published plus", compared["plus"])
 
 
-def multipl_e(folder: Path, grader: Grader, short: str, sample: int | None) -> Agreement:
+def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -> Agreement:
     """Whole programs of MultiPL-E in one language."""
-    published = json.loads((folder / "published/qwen2.5-coder-1.5b/multipl_e" / f"{short}.json").read_text())
-    names = sorted(published)
+    told = json.loads(published.read_text(encoding="utf-8"))
+    names = sorted(told)
     if sample is not None and sample < len(names):
         names = sorted(random.Random(0).sample(names, sample))
-    tests = json.dumps({"judge": "assertions"} if short == "cs" else {"marker": True})
+    tests = benchmarks.multipl_e_tests(short)
+    work = [(name, entry) for name in names for _, entry in told[name]]
     pairs = []
-    for name in names:
+    for name, entry in work:
         task = {"id": name, "language": LANGUAGES[short], "kind": "program", "tests": tests, "entry_point": None}
-        pairs.append((task, published[name][0][1]["code"]))
-    rows: list[tuple[str, bool, str, Verdict | None, bool]] = []
-    for name, verdict in zip(names, grader.grade_many(pairs), strict=True):
-        told = published[name][0][1]
-        rows.append((name, told["passed"], told["result"], verdict, verdict.status == "passed"))
+        pairs.append((task, entry["code"]))
+    rows: list[Compared] = [
+        (name, entry["passed"], entry["result"], verdict, verdict.status == "passed")
+        for (name, entry), verdict in zip(work, grader.grade_many(pairs), strict=True)
+    ]
     return _compared(f"multipl-e {short}", rows)
 
 
-def run(folder: Path, only: list[str], sample: int | None, workers: int | None) -> Iterator[Agreement]:
-    """The comparisons named, one after the other."""
+PLUS = {"humaneval": "HumanEvalPlus.jsonl.gz", "mbpp": "MbppPlus-v0.1.0.jsonl"}
+
+
+def run(
+    folder: Path, published: Path, only: Sequence[str], sample: int | None, workers: int | None
+) -> Iterator[Agreement]:
+    """The comparisons named, one after the other; what `published` has no verdicts of is left out, and said."""
     with Grader(workers, LIMITS, hidden=ABSENT) as grader:
-        if "canonical" in only:
-            yield from canonical(folder, grader)
-        if "humaneval" in only:
-            yield from plus(folder, grader, "humaneval+", "HumanEvalPlus.jsonl.gz", "humaneval.results.json")
-        if "mbpp" in only:
-            yield from plus(folder, grader, "mbpp+", "MbppPlus-v0.1.0.jsonl", "mbpp.results.json")
-        for short in LANGUAGES:
-            if short in only:
-                yield multipl_e(folder, grader, short, sample)
+        for name in only:
+            file = published / (f"{name}.results.json" if name in PLUS else f"multipl_e/{name}.json")
+            if name == "canonical":
+                yield from canonical(folder, grader)
+            elif not file.is_file():
+                print(f"{name}: no published verdicts ({file} is not there)", file=sys.stderr)
+            elif name in PLUS:
+                yield from plus(folder, file, grader, f"{name}+", PLUS[name])
+            else:
+                yield multipl_e(file, grader, name, sample)
 
 
 def main() -> None:
@@ -183,15 +194,19 @@ def main() -> None:
     parser.add_argument(
         "--sample", type=int, help="only so many programs of each MultiPL-E language, drawn with a fixed seed"
     )
+    parser.add_argument("--published", type=Path, metavar="DIR", help="verdicts published with another model")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     try:
         folder = data_folder()
+        published = arguments.published or folder / PUBLISHED
+        if not published.is_dir():
+            raise ValueError(f"no folder {published}: --published names the folder of published verdicts")
     except ValueError as error:
         sys.exit(str(error))
     found = []
-    for agreement in run(folder, arguments.only, arguments.sample, arguments.workers):
+    for agreement in run(folder, published, arguments.only, arguments.sample, arguments.workers):
         found.append({**asdict(agreement), "percent": agreement.percent})
         if not arguments.json:
             print(

@@ -166,3 +166,18 @@ def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any],
         compare, tolerance = "root", tolerance or 1e-4
     tests = {"cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6}
     return _task(row["task_id"], "calls", tests, name, source, row["prompt"])
+
+
+MULTIPL_E: dict[str, dict[str, Any]] = {
+    "js": {"marker": True, "judge": "silent"},
+    "cs": {"judge": "assertions"},
+    "ts": {"marker": True, "flags": ["--target", "ES2015", "--lib", "ES2015,DOM"]},
+}
+"""Where the harness of the published MultiPL-E verdicts (qwencoder-eval, in QwenLM/Qwen2.5-Coder) differs from exit code
+0: JavaScript that prints anything has failed; C# passes unless standard error says ``Fail``, so an unhandled exception
+passes, which MultiPL-E's own harness would fail; TypeScript is compiled for ES2015."""
+
+
+def multipl_e_tests(short: str) -> str:
+    """The ``tests`` of a whole program of MultiPL-E in the language of this short name (``js``, ``cs``, ...)."""
+    return json.dumps(MULTIPL_E.get(short, {"marker": True}))

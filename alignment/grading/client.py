@@ -1,7 +1,8 @@
 """A grader that asks a service (`alignment.sandbox.service`) instead of running programs itself; pure standard library.
 
-The same interface as `alignment.grading.Grader`. Busy services are asked again after the time they state; a service
-that cannot be reached, or cannot answer in time, is an infrastructure error, never a failed program.
+The same interface as `alignment.grading.Grader`, and `open_grader` makes whichever a setting names. Busy services are
+asked again after the time they state; a service that cannot be reached, or cannot answer in time, is an infrastructure
+error, never a failed program.
 """
 
 from __future__ import annotations
@@ -15,12 +16,26 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
+from alignment.grading.grader import Grader
 from alignment.grading.verdict import TestResult, Verdict, error
+from alignment.sandbox.limits import Limits
 
+REMOTE = ("http://", "https://")
+WORKERS = 32
 TOKEN = "CODE_ALIGNMENT_TOKEN"
 RETRIES = 8
+
+
+def open_grader(
+    workers: int | None = None, limits: Limits | None = None, sandbox: str = "namespaces", hidden: tuple[str, ...] = ()
+) -> Grader | RemoteGrader:
+    """A pool on this machine, or the one behind the address that `sandbox` may be; else as `Grader` has it."""
+    if sandbox.startswith(REMOTE):
+        return RemoteGrader(sandbox, workers=workers or WORKERS, limits=limits, hidden=hidden)
+    return Grader(workers, limits, sandbox, hidden)
 
 
 class RemoteGrader:
@@ -28,14 +43,24 @@ class RemoteGrader:
 
     address: ``http://host:port``; the token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is
     given.
+    limits, hidden: as of `Grader`; a service that doesn't allow so much, or doesn't hide these files, refuses.
     """
 
     def __init__(
-        self, address: str, *, token: str | None = None, workers: int = 32, deadline_seconds: float = 600.0
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        workers: int = WORKERS,
+        deadline_seconds: float = 600.0,
+        limits: Limits | None = None,
+        hidden: tuple[str, ...] = (),
     ) -> None:
-        if not address.startswith(("http://", "https://")):
+        if not address.startswith(REMOTE):
             raise ValueError(f"the sandbox's address must begin with http:// or https://, not {address!r}")
         self.address = address.rstrip("/")
+        self.limits = limits
+        self.hidden = hidden
         self.token = token or os.environ.get(TOKEN) or None
         self.workers = workers
         self.deadline_seconds = deadline_seconds
@@ -95,7 +120,12 @@ class RemoteGrader:
         return error("infrastructure", f"the sandbox at {self.address} gave no verdict: {problem}")
 
     def _ask(self, task: dict[str, Any], program: str, seconds: float) -> Verdict:
-        body = json.dumps({"task": task, "program": program, "deadline_seconds": min(seconds, 3600.0)}).encode()
+        asked: dict[str, Any] = {"task": task, "program": program, "deadline_seconds": min(seconds, 3600.0)}
+        if self.limits is not None:
+            asked["limits"] = asdict(self.limits)
+        if self.hidden:
+            asked["hidden"] = list(self.hidden)
+        body = json.dumps(asked).encode()
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"

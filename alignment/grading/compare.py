@@ -40,6 +40,8 @@ def _text_close(expected: str, actual: str, tolerance: float) -> bool:
 
 
 def _close(expected: float, actual: float, tolerance: float) -> bool:
+    if not (math.isfinite(expected) and math.isfinite(actual)):
+        return expected == actual  # no difference from infinity is small
     return expected == actual or abs(expected - actual) <= tolerance + RELATIVE * abs(expected)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -85,11 +85,13 @@ class Grader:
             for slot in slots:
                 slot.close()
 
-    def submit(self, task: dict[str, Any], program: str) -> Future[Verdict]:
-        """Grade in the background. The future's result is a verdict; it raises SandboxUnavailable on a machine that
-        refuses."""
+    def submit(self, task: dict[str, Any], program: str, limits: Limits | None = None) -> Future[Verdict]:
+        """Grade in the background, with these limits instead of the grader's own where some are given.
+
+        The future's result is a verdict; it raises SandboxUnavailable on a machine that refuses.
+        """
         with self._lock:
-            return self._threads().submit(self._grade, task, program)
+            return self._threads().submit(self._grade, task, program, limits or self.limits)
 
     async def grade(self, task: dict[str, Any], program: str) -> Verdict:
         """The verdict of a program on a task."""
@@ -147,36 +149,33 @@ class Grader:
             self._slots.append(suites)
         return suites
 
-    def _grade(self, task: dict[str, Any], program: str) -> Verdict:
+    def _grade(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
         try:
             try:
-                return self._verdict(task, program)
+                return self._verdict(task, program, limits)
             except SandboxUnavailable:
                 raise
             except SandboxError:  # not the program's fault: once more, with a new launcher where the old one is lost
-                return self._verdict(task, program)
+                return self._verdict(task, program, limits)
         except SandboxUnavailable:
             raise
-        except SandboxError as problem:
+        except (SandboxError, OSError) as problem:
             return error("infrastructure", str(problem))
         except languages.NoToolchain as problem:
             return error("toolchain", str(problem))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
-    def _verdict(self, task: dict[str, Any], program: str) -> Verdict:
-        tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
-        kind = task["kind"]
-        language = languages.language_of(task.get("language") or "python").name
-        _check(kind, tests, language)
+    def _verdict(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
+        kind, tests, language = read_task(task)
         if kind == "pytest":
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
-            return repository.grade(self._suites().of(tests["suite"]), tests, program, self.limits)
+            return repository.grade(self._suites().of(tests["suite"]), tests, program, limits)
         if kind == "node":
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
-            return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, self.limits)
+            return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
@@ -184,15 +183,15 @@ class Grader:
             return failed("too_long", f"the program has {len(data)} bytes, more than {PROGRAM_BYTES}")
         slot = self._slot(language)
         if kind == "calls":
-            return python.calls(slot, tests, task["entry_point"], data, self.limits)
+            return python.calls(slot, tests, task["entry_point"], data, limits)
         if kind == "asserts":
-            return python.asserts(slot, tests, task.get("entry_point"), data, self.limits)
+            return python.asserts(slot, tests, task.get("entry_point"), data, limits)
         grade = stdio.stdio if kind == "stdio" else stdio.program
         if language == "python":
-            return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), self.limits)
+            return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), limits)
         tools = languages.toolchain(language)
         compiled = prepare(slot, tools, data, tuple(tests.get("flags", ())), self._cache_folder())
-        return grade(slot, tests, tools, compiled, self.limits)
+        return grade(slot, tests, tools, compiled, limits)
 
     def _cache_folder(self) -> Path:
         with self._lock:
@@ -200,6 +199,14 @@ class Grader:
                 self._cache = cache_folder()
                 prune(self._cache)
             return self._cache
+
+
+def read_task(task: Mapping[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """Kind, tests and language of a task. Raises KeyError or ValueError where it could never be graded."""
+    tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
+    language = languages.language_of(task.get("language") or "python").name
+    _check(task["kind"], tests, language)
+    return task["kind"], tests, language
 
 
 def _check(kind: str, tests: Any, language: str) -> None:

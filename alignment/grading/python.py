@@ -56,7 +56,7 @@ def returned(
     """
     header = {"entry_point": entry_point, "cases": arguments}
     (run,) = slot.run([Job("calls", header, program, limits=limits)])
-    return run, check(run).messages()
+    return run, check(run).messages(len(arguments) + 1)
 
 
 CLAIMS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit")
@@ -65,7 +65,14 @@ CLAIMS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "outpu
 def claim(message: dict[str, Any]) -> TestResult:
     """The failure that a program's own process reports. It can choose among failures, and nothing else."""
     reason = message.get("reason")
-    return TestResult(str(reason) if reason in CLAIMS else "protocol", str(message.get("detail", ""))[-500:])
+    return TestResult(
+        reason if type(reason) is str and reason in CLAIMS else "protocol", text_of(message.get("detail"))
+    )
+
+
+def text_of(said: Any) -> str:
+    """The last of a text that an untrusted process sent. Anything else is no text: even printing it could fail."""
+    return said[-500:] if type(said) is str else ""
 
 
 RULES = ("exact", "equal", "set", "not_none", "any", "root")
@@ -113,7 +120,10 @@ def _case_result(
 
 
 def _show(value: Any) -> str:
-    return json.dumps(value)[:150]
+    try:
+        return json.dumps(value)[:150]
+    except RecursionError:
+        return "(a value nested too deeply to show)"
 
 
 def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program: bytes, limits: Limits) -> Verdict:
@@ -137,7 +147,7 @@ def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program:
     said = [message for message in check(tester).messages() if message.get("nonce") == nonce]
     if candidate.stop is not None:
         return failed(candidate.stop, "", cpu_seconds=cpu)
-    reports = candidate.messages()
+    reports = candidate.messages(1)
     if reports:
         own = claim(reports[0])
         return failed(own.reason, own.detail, cpu_seconds=cpu)
@@ -159,12 +169,23 @@ def check(run: Run) -> Run:
     return run
 
 
+def out_of_memory(text: str) -> bool:
+    """Whether an interpreter or runtime says that it got no more memory."""
+    return any(said in text for said in NO_MEMORY)
+
+
+NO_MEMORY = (
+    "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
+    "memory allocation of",
+)  # fmt: skip
+
+
 def ending(run: Run) -> tuple[str, str]:
     """Why a process ended without a result: a reason and the last of what it printed."""
     text = run.stderr.decode(errors="replace").strip()[-500:]
     if run.stop is not None:
         return run.stop, text
-    if "MemoryError" in text or "bad_alloc" in text or "OutOfMemoryError" in text or "out of memory" in text:
+    if out_of_memory(text):
         return "memory", text
     if run.code == -9 and run.cpu_seconds > 0.9:
         return "timeout", "out of CPU time"

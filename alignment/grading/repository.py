@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.grading.nodejs import NodeSnapshot, NodeSuite
-from alignment.grading.python import check, claim, ending
+from alignment.grading.python import check, claim, ending, text_of
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import WALL_GRACE, Job, Run, Settings, Slot, run_across
@@ -162,7 +162,7 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
         check(candidate)
         if candidate.stop is not None:
             return failed(candidate.stop, "", len(names), cpu)
-        reports = candidate.messages()
+        reports = candidate.messages(1)
         if reports:
             own = claim(reports[0])
             return failed(own.reason, own.detail, len(names), cpu)
@@ -185,13 +185,13 @@ def _verdict(run: Run, nonce: str, names: list[str], cpu: float) -> Verdict:
         return error("invalid_task", str(told["task_error"]))
     if "refused" in told:
         reason = "forbidden" if told["refused"] == "forbidden" else "syntax"
-        return failed(reason, str(told.get("detail")), len(names), cpu)
+        return failed(reason, text_of(told.get("detail")), len(names), cpu)
     results = told.get("results")
     if type(results) is not list or len(results) != len(names) or not all(type(item) is dict for item in results):
         return failed("protocol", "not every test has a result", len(names), cpu)
     found = []
     for name, result in zip(names, results, strict=True):
-        outcome, detail = result.get("outcome"), str(result.get("detail", ""))[:300]
+        outcome, detail = result.get("outcome"), text_of(result.get("detail"))[:300]
         if result.get("test") != name or told.get("gone") is not False:
             found.append(TestResult("died", "the program ended, or spoke out of turn"))
         elif outcome == "missing":

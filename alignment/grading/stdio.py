@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from typing import Any
 
 from alignment.grading import compare
-from alignment.grading.python import check, claim, ending
+from alignment.grading.python import check, claim, ending, out_of_memory
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
 from alignment.sandbox.compiled import Compiled, run_job
 from alignment.sandbox.languages import Toolchain
@@ -39,27 +40,45 @@ def stdio(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: C
 
 
 def program(slot: Slot, tests: dict[str, Any], tools: Toolchain | None, program: Compiled, limits: Limits) -> Verdict:
-    """``{"stdin": "", "marker": true}``: passed when a program that holds its own tests ends with exit code 0.
+    """``{"stdin": "", "marker": true, "judge": "exit"}``: whether a program that holds its own tests passes them.
 
     A weaker grade than the others: tests and candidate share a process, so a program that reads its own text or
     environment can forge it. Use it for benchmarks that come this way, not for rewards. With ``marker`` (see
     `with_marker`) at least a program that ends early with exit code 0 does not pass.
+
+    judge: ``exit`` (exit code 0, and no failed ``Debug.Assert`` in C#, after which mono goes on); or a rule of
+    published verdicts, more lenient or more severe: ``silent`` (besides, nothing was printed), ``assertions`` (nothing
+    that says ``Fail`` on standard error, however the program ended; C#).
     """
+    judge = tests.get("judge", "exit")
+    if judge not in JUDGES:
+        raise ValueError(f"judge: {judge!r} is none of {', '.join(JUDGES)}")
     if program.reason:
         return failed(program.reason, program.problem)
     nonce = secrets.token_hex(16)
     stdin = tests.get("stdin", "").encode("utf-8", "surrogatepass")
     (run,) = slot.run([_job(tools, program, stdin, limits, {NONCE: nonce})])
     check(run)
-    if tests.get("judge") == "assertions" and run.stop is None:
-        assertion = b"Fail:" in run.stderr
-        return of_tests([TestResult("wrong_answer" if assertion else PASSED)], run.cpu_seconds)
+    said = run.stderr.decode(errors="replace")
+    limited = run.stop is not None or run.code == -signal.SIGKILL or out_of_memory(said)  # the signal: out of CPU time
+    if judge == "assertions" and not limited:
+        return of_tests(
+            [TestResult("wrong_answer", said[:500]) if "Fail" in said else TestResult(PASSED)], run.cpu_seconds
+        )
     result = _problem(run) or TestResult(PASSED)
-    if result.passed and tools is not None and tools.language.name == "csharp" and b"Fail:" in run.stderr:
-        result = TestResult("wrong_answer", run.stderr.decode(errors="replace")[:500])  # mono's Debug.Assert goes on
-    if result.passed and tests.get("marker") and nonce.encode() not in run.stdout[-200:]:
-        result = TestResult("exit", "ended before its tests were through")
+    if result.passed and tools is not None and tools.language.name == "csharp" and "Fail:" in said:
+        result = TestResult("wrong_answer", said[:500])
+    printed = run.stdout.strip()
+    if result.passed and tests.get("marker"):
+        if nonce.encode() not in printed[-200:]:
+            result = TestResult("exit", "ended before its tests were through")
+        printed = printed.removesuffix(nonce.encode())
+    if result.passed and judge == "silent" and (printed or said):
+        result = TestResult("wrong_answer", f"printed {(said or printed.decode(errors='replace'))[:200]!r}")
     return of_tests([result], run.cpu_seconds)
+
+
+JUDGES = ("exit", "silent", "assertions")
 
 
 def with_marker(language: str, source: str) -> str:
@@ -84,6 +103,7 @@ EPILOGUES = {
     "lua": (f'print(os.getenv("{NONCE}"))', ""),
     "perl": (f'print "\\n", $ENV{{"{NONCE}"}};', ""),
     "cpp": (f'printf("\\n%s\\n", getenv("{NONCE}"));', "}"),
+    "rust": (f'println!("\\n{{}}", std::env::var("{NONCE}").unwrap());', "}"),
     "java": (f'System.out.println("\\n" + System.getenv("{NONCE}"));', "}"),
     "csharp": (f'System.Console.WriteLine("\\n" + System.Environment.GetEnvironmentVariable("{NONCE}"));', "}"),
 }
@@ -102,7 +122,7 @@ def _problem(run: Run) -> TestResult | None:
         return TestResult(*ending(run))
     if run.code == 0:
         return None
-    said = run.messages()
+    said = run.messages(1)
     if said:
         return claim(said[0])
     reason, text = ending(run)

@@ -22,9 +22,17 @@ class TestResult:
     reason: str
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", _printable(self.detail))
+
     @property
     def passed(self) -> bool:
         return self.reason == PASSED
+
+
+def _printable(text: str) -> str:
+    """Text of a program, fit for logs and JSON: a lone surrogate in it would fail whoever writes the verdict down."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class Verdict:
     detail: str = ""
     tests: tuple[TestResult, ...] = ()
     cpu_seconds: float = field(default=0.0, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", _printable(self.detail))
 
     @property
     def fraction(self) -> float:

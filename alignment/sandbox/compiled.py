@@ -7,6 +7,7 @@ another's entry.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignment.sandbox.languages import Toolchain, file_name
+from alignment.sandbox.languages import JAVATUPLES, NoToolchain, Toolchain, file_name
 from alignment.sandbox.limits import COMPILE, Limits
 from alignment.sandbox.slot import Job, Run, SandboxError, Slot
 
@@ -35,10 +36,16 @@ class Compiled:
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept; a new folder is made private."""
+    """Where compiled programs are kept, a folder that is its user's alone. Raises SandboxError where it is not."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "code-alignment" / "compiled"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SandboxError(f"compiled programs need a folder: {error}; XDG_CACHE_HOME names another place") from None
+    state = folder.stat()
+    if state.st_uid != os.geteuid() or state.st_mode & 0o022:
+        raise SandboxError(f"others can write to {folder}, and could put programs there: chmod 700 it, or remove it")
     return folder
 
 
@@ -49,16 +56,18 @@ def prepare(
     file = file_name(tools.language, source.decode("utf-8", "replace"))
     if not tools.language.compile:
         return Compiled(((file, source),), file)
+    if tools.language.name == "java" and b"org.javatuples" in source and not Path(JAVATUPLES).exists():
+        raise NoToolchain(f"the program uses org.javatuples, and {JAVATUPLES} is not there; install libjavatuples-java")
     command = [*tools.command(tools.language.compile, file), *flags]
     extra, shown = _precompiled(slot, tools, source, flags, cache)
     digest = hashlib.sha256(json.dumps([command, tools.identity]).encode() + source).hexdigest()
     entry = cache / digest[:2] / digest if cache else None
-    if entry is not None and entry.exists():
-        os.utime(entry)
-        return replace(_unpack(entry.read_bytes()), file=file)
+    known = _fetch(entry)
+    if known is not None:
+        return replace(known, file=file)
     run = compile_run(slot, tools, [*command, *extra], [(file, source), *shown])
     compiled = _outcome(run)
-    if entry is not None and run.stop is None and run.code in FINAL:
+    if run.stop is None and run.code in FINAL and b"Killed" not in run.stderr:  # which may be for want of memory here
         _store(entry, compiled)
     return replace(compiled, file=file)
 
@@ -104,16 +113,47 @@ def _unpack(data: bytes) -> Compiled:
     return Compiled(tuple(files))
 
 
-def _store(entry: Path, compiled: Compiled) -> None:
+def _fetch(entry: Path | None) -> Compiled | None:
+    """What the cache holds, if anything; an entry that can't be read is no entry."""
+    if entry is None:
+        return None
+    try:
+        data = entry.read_bytes()
+        found = _unpack(data)
+        if found.problem and not data.startswith(b'{"problem"'):
+            raise SandboxError(found.problem)  # it was cut short
+        os.utime(entry)
+    except FileNotFoundError:
+        return None
+    except (OSError, SandboxError):
+        with contextlib.suppress(OSError):
+            entry.unlink()
+        return None
+    return found
+
+
+def _store(entry: Path | None, compiled: Compiled) -> None:
+    """Keep what was compiled. A disk that is full or read-only costs speed, not verdicts."""
+    if entry is None:
+        return
+    with contextlib.suppress(OSError):
+        _write(entry, compiled)
+
+
+def _write(entry: Path, compiled: Compiled) -> None:
     if compiled.files:
         header: dict[str, object] = {"files": [[name, len(data)] for name, data in compiled.files]}
     else:
         header = {"problem": compiled.problem, "reason": compiled.reason}
     entry.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=entry.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(json.dumps(header).encode() + b"\n" + b"".join(data for _, data in compiled.files))
-    os.replace(name, entry)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(json.dumps(header).encode() + b"\n" + b"".join(data for _, data in compiled.files))
+        os.replace(name, entry)
+    except OSError:
+        os.unlink(name)
+        raise
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
@@ -145,9 +185,8 @@ def _precompiled(
     options = [part for part in tools.language.compile if part.startswith("-std")] + list(flags)
     digest = hashlib.sha256(json.dumps([options, tools.identity, "header"]).encode()).hexdigest()
     entry = cache / digest[:2] / digest
-    if entry.exists():
-        compiled = _unpack(entry.read_bytes())
-    else:
+    compiled = _fetch(entry)
+    if compiled is None:
         header = b"#include <bits/stdc++.h>\n"
         command = [tools.tool, *options, "-w", "-x", "c++-header", "all.h", "-o", "program"]
         compiled = _outcome(compile_run(slot, tools, command, [("all.h", header)]))

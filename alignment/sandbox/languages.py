@@ -44,8 +44,8 @@ class Language:
     """The real tool inside that folder."""
     address_space: bool = True
     memory_bytes: int = 1 << 30
-    install: str = ""
-    """How to install it where Debian alone does not have it."""
+    home_levels: int = 1
+    """Outside /usr, how many folders above `tool` hold all of the toolchain."""
 
 
 LANGUAGES: dict[str, Language] = {
@@ -58,17 +58,18 @@ LANGUAGES: dict[str, Language] = {
             address_space=False, memory_bytes=2 << 30,
         ),
         Language(
-            "typescript", "program.ts", "tsc", ("{node}", "{name}.js"), ("nodejs", "npm"),
+            "typescript", "program.ts", "tsc", ("{node}", "{name}.js"), ("nodejs", "node-typescript"),
             "const answer: number = 6 * 7; console.log(answer);",
             compile=("{node}", "{tool}", "{file}"), collect=("*.js",), address_space=False,
-            memory_bytes=2 << 30, install="apt-get install nodejs npm && npm install --global typescript@5",
+            memory_bytes=2 << 30, home_levels=2,
         ),
         Language(
             "java", "Main.java", "javac", ("{folder}/java", "-ea", *JAVA_SMALL, "-cp", f".:{JAVATUPLES}", "{name}"),
-            ("default-jdk-headless",),
+            ("default-jdk-headless", "libjavatuples-java"),
             "public class Main { public static void main(String[] a) { System.out.println(6 * 7); } }",
             compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),
             collect=("*.class",), version=("-version",), address_space=False, memory_bytes=2 << 30,
+            home_levels=2,
         ),
         Language(
             "c", "program.c", "gcc", ("./program",), ("gcc", "libc6-dev"),
@@ -152,7 +153,8 @@ def toolchain(name: str) -> Toolchain:
     home = _ask([found, *language.home[1:]]) if language.home else ""
     if home and language.home_tool:
         tool = os.path.realpath(Path(home) / language.home_tool)
-    shown = {folder for folder in (home, str(Path(tool).parent)) if folder and not folder.startswith("/usr")}
+    installed = str(Path(tool).parents[language.home_levels - 1])
+    shown = {folder for folder in (home, installed) if folder and not folder.startswith("/usr")}
     version = _ask([tool, *language.version]).splitlines()
     stat = Path(tool).stat()
     identity = hashlib.sha256(f"{tool}|{version}|{stat.st_size}|{stat.st_mtime_ns}|{language}".encode()).hexdigest()
@@ -160,7 +162,7 @@ def toolchain(name: str) -> Toolchain:
 
 
 def install(language: Language) -> str:
-    return f"install it with: {language.install or 'apt-get install ' + ' '.join(language.packages)}"
+    return f"install it with: apt-get install {' '.join(language.packages)}"
 
 
 def _ask(command: list[str]) -> str:

@@ -7,6 +7,7 @@ descriptors; this process, which may be a trainer with threads and a GPU, never 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import selectors
@@ -76,10 +77,14 @@ class Run:
     wall_seconds: float = 0.0
     memory_bytes: int = 0
 
-    def messages(self) -> list[dict[str, Any]]:
-        """The JSON lines of the reply; what is no JSON object ends the list."""
+    def messages(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The JSON lines of the reply, at most so many; what is no JSON object ends the list."""
         found: list[dict[str, Any]] = []
-        for line in self.reply.split(b"\n")[:-1]:
+        stream = io.BytesIO(self.reply)
+        while most is None or len(found) < most:
+            line = stream.readline()
+            if not line.endswith(b"\n"):
+                break
             try:
                 message = json.loads(line)
             except (ValueError, RecursionError):
@@ -153,11 +158,14 @@ class Slot:
         folder = str(Path(__file__).parent)
         text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
         self.process = subprocess.Popen(
-            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text, json.dumps(configuration)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
+            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
             close_fds=True, pass_fds=(theirs.fileno(),), start_new_session=True, cwd="/",
         )  # fmt: skip
         theirs.close()
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(json.dumps(configuration).encode())
         self.control = ours
         ours.settimeout(settings.start_seconds)
         try:

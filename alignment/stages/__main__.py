@@ -9,6 +9,8 @@ import importlib
 import json
 import resource
 import sys
+import traceback
+from typing import Any
 
 from alignment.processes import die_with_parent
 
@@ -27,9 +29,39 @@ def main() -> int:
     except ValueError as error:  # the user's mistake: said in words, without a traceback
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if (told := out_of_memory(error, request)) is None:
+            raise
+        traceback.print_exc()
+        print(f"error: {told}", file=sys.stderr)
+        return 1
     if request.rank == 0:
         write_json(request.out / "result.json", {**result, "peak_memory_mb": _peak_memory_mb()})
     return 0
+
+
+def out_of_memory(error: RuntimeError, request: Any) -> str | None:
+    """What to do about a device without memory left; None for any other error."""
+    import torch
+
+    if not isinstance(error, torch.OutOfMemoryError):
+        return None
+    train = getattr(request.stage, "train", {})
+    batch = train.get("per_device_train_batch_size", 8)
+    ways = [
+        f"set stages.{request.name}.train.per_device_train_batch_size below {batch} and raise gradient_accumulation_steps"
+    ]
+    if not train.get("gradient_checkpointing", True):
+        ways.append("leave gradient_checkpointing on")
+    if train.get("use_vllm") and train.get("vllm_mode", "colocate") == "colocate":
+        ways.append("lower vllm_gpu_memory_utilization")
+    ways += ["shard more (`launch:` with zero3.yaml)", "train an adapter (`peft:`)"]
+    return (
+        f"the device ran out of memory: {str(error).splitlines()[0]}\n  `align plan` shows what each part takes. "
+        + "Ways out: "
+        + "; ".join(ways)
+        + "."
+    )
 
 
 def _peak_memory_mb() -> int:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import psutil
 from transformers import TrainerCallback
 
 from alignment.console import say
+from alignment.disk import check_checkpoint
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
 def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
-    """The newest checkpoint that every rank finished; on rank 0, half-written ones are removed.
+    """The newest checkpoint that every rank finished and whose files are whole; on rank 0, half-written ones are removed.
 
     Raises ValueError where the checkpoints come from another number of processes: optimizer shards and random
     states of one world can't be dealt out to another.
@@ -33,11 +35,32 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
                 f"{path} was written by {max(other)} processes and this run has {world_size}. Launch with "
                 f"{max(other)} again to go on, or delete {folder} to start the stage anew."
             )
-        if len(sizes) == world_size:
+        if len(sizes) < world_size:
+            if rank == 0:
+                shutil.rmtree(path)
+        elif (torn := _torn(path)) is None:
             found[int(match.group(1))] = path
-        elif rank == 0:
-            shutil.rmtree(path)
+        elif rank == 0:  # kept: somebody may want to look at it
+            say(f"      {path.name} can't be used: {torn.relative_to(path)} is cut short")
     return found[max(found)] if found else None
+
+
+def _torn(checkpoint: Path) -> Path | None:
+    """A file of weights or states that ends before it should: what a machine that lost its power may leave."""
+    for file in sorted(checkpoint.rglob("*")):
+        if file.suffix == ".safetensors":
+            with file.open("rb") as stream:
+                size = int.from_bytes(stream.read(8), "little")
+                try:
+                    header = json.loads(stream.read(size)) if size < 100_000_000 else None
+                    end = max((entry["data_offsets"][1] for key, entry in header.items() if key[:2] != "__"), default=0)
+                except (ValueError, AttributeError, TypeError, KeyError):
+                    return file
+            if file.stat().st_size != 8 + size + end:
+                return file
+        elif file.suffix in (".pt", ".pth") and not zipfile.is_zipfile(file):
+            return file
+    return None
 
 
 def _marks(checkpoint: Path) -> list[int]:
@@ -81,6 +104,8 @@ class Recorder(TrainerCallback):
             raise AlreadyTrained
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save and self.rank == 0:
+            check_checkpoint(Path(args.output_dir), state.global_step)
         elapsed = time.monotonic() - self.begun
         if self.first_step is None:
             self.first_step = elapsed

@@ -31,11 +31,11 @@ def run(request: Request) -> dict[str, Any]:
         from datasets import Dataset
 
         counted: Counter[str] = Counter()
-        screen = Screen.of(request.decontaminate, request.out)
+        screen = Screen.of(request.decontaminate, folder)
         pairs = list(_pairs(stage, tokenizer, max_length, counted, screen))
         if not pairs:
             raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
-        leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], request.out)
+        leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], folder)
         random.Random(request.seed).shuffle(pairs)
         Dataset.from_list(pairs).save_to_disk(folder / "train")
         return {**counted, **screen.counts()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignment.grading import Grader, Limits
+from alignment.grading import Grader, Limits, RemoteGrader, open_grader
 from alignment.recipe import Sandbox
 
 
@@ -16,10 +16,10 @@ def limits(settings: Sandbox) -> Limits:
 
 
 def mode(settings: Sandbox) -> str:
-    """The containment to ask for: namespaces, or less where the recipe consents to it."""
-    return "landlock" if settings.allow_weaker else "namespaces"
+    """The address of a service, or the containment to ask for: namespaces, or less where the recipe consents to it."""
+    return settings.address or ("landlock" if settings.allow_weaker else "namespaces")
 
 
-def grader(settings: Sandbox) -> Grader:
-    """A pool of sandboxes; nothing starts before the first program."""
-    return Grader(workers=settings.workers, limits=limits(settings), sandbox=mode(settings))
+def grader(settings: Sandbox) -> Grader | RemoteGrader:
+    """A pool of sandboxes, here or behind the service's address; nothing starts before the first program."""
+    return open_grader(settings.workers, limits(settings), mode(settings))

@@ -6,6 +6,7 @@ reward model.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -40,14 +41,23 @@ def run(request: Request) -> dict[str, Any]:
             from alignment import rewards
             from alignment.stages.callbacks import OrderOfEpoch
 
+            ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             functions: Any = rewards.build(
                 {reward.name: reward.weight for reward in stage.rewards},
                 grader,
                 length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
-                end_ids=formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS),
+                end_ids=ends,
             )
             align_saves(args)
-            return GRPOTrainer(
+            if args.use_vllm:
+                # vLLM stops where the generation config of the model's folder says, which may be a base model's.
+                args.generation_kwargs = {"stop_token_ids": ends, **(args.generation_kwargs or {})}
+            kind: Any = GRPOTrainer
+            if stage.resample:
+                from alignment.stages.resample import ResamplingTrainer
+
+                kind = functools.partial(ResamplingTrainer, resample=stage.resample)
+            return kind(
                 model=model,
                 args=args,
                 reward_funcs=functions,
@@ -84,26 +94,42 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     stage = request.stage
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
-    screen = Screen.of(request.decontaminate, request.out)
+    screen = Screen.of(request.decontaminate, folder)
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
             if row_files.kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
             counted["rows"] += 1
+            _check_task(row, where)
             prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
             length = len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
                 continue
-            tests = row["tests"]
-            if not isinstance(tests, str):
-                raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
             columns = ("id", "language", "kind", "tests", "entry_point", "source")
             tasks.append({"prompt": prompt, **{key: row.get(key) for key in columns}})
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], request.out)
+    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
+
+
+def _check_task(row: row_files.Row, where: str) -> None:
+    """A task that can't be graded would be rewarded with nothing, step after step: say so before the first one."""
+    from alignment.grading import read_task
+
+    if not isinstance(row["prompt"], str):
+        raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
+    if not isinstance(row["tests"], str):
+        raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
+    try:
+        kind, _, _ = read_task(row)
+    except KeyError as error:
+        raise ValueError(f"{where}: a task needs {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: can't be graded: {error}") from None
+    if kind == "calls" and not isinstance(row.get("entry_point"), str):
+        raise ValueError(f"{where}: a task of kind calls needs `entry_point`, the name of the function")

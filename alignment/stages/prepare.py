@@ -19,9 +19,10 @@ from alignment.console import say
 from alignment.processes import heartbeat, wait_for
 from alignment.stages import rows as row_files
 from alignment.stages.request import Request
-from alignment.stages.screen import Screen
+from alignment.stages.screen import REPORT, Screen
 
 IGNORED = -100  # the label that no loss counts
+PROBES = "probes.json"  # read by alignment.contract
 _BATCH = 512
 
 Segments = list[tuple[str, bool]]
@@ -44,18 +45,25 @@ class Rules:
 
 
 def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """Run `make(folder)` on rank 0 alone and return the folder and what it counted, on every rank."""
+    """Run `make(folder)` on rank 0 alone, unless an earlier run did with the same rows and rules; returns the folder and
+    what it counted, on every rank.
+
+    What `make` leaves for the artifact (prompts of the stop probe, the contamination report) is copied there.
+    """
     import json
 
-    folder = request.out / "prepared"
+    folder = request.prepared or request.out / "prepared"
     done = folder / "counts.json"
     pulse = request.out / "preparing"
     if request.rank != 0:
         wait_for(done.is_file, pulse, "prepare the data")
-    elif not done.is_file():
+        return folder, json.loads(done.read_text())
+    if done.is_file():
+        say("      rows were prepared before: taken from there")
+    else:
         from alignment.artifacts import write_json
 
-        temporary = request.out / "prepared.tmp"
+        temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -63,15 +71,18 @@ def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path
             counts = make(temporary)
             write_json(temporary / "counts.json", counts)
             temporary.replace(folder)
+    for name in (PROBES, REPORT):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, request.out / name)
     return folder, json.loads(done.read_text())
 
 
 def training_rows(
-    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, out: Path, targets: Targets = None
+    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, targets: Targets = None
 ) -> dict[str, Any]:
     """Write the packed training set of documents and conversations to `folder/train`; returns counts.
 
-    `sources` are the stage's `data:` entries with absolute paths. `out` gets a few prompts for the stop probe.
+    `sources` are the stage's `data:` entries with absolute paths. `folder` also gets a few prompts for the stop probe.
     `targets` are what rows must share no text with.
     """
     from datasets import Dataset, concatenate_datasets
@@ -80,7 +91,7 @@ def training_rows(
     counts: dict[str, Any] = {}
     parts = []
     probes: list[str] = []
-    screen = Screen.of(targets or {}, out)
+    screen = Screen.of(targets or {}, folder)
     for number, source in enumerate(sources):
         rng = random.Random(f"{seed}:{number}")
         part, counted = _tokenize(source, tokenizer, rules, rng, folder, number, probes, screen)
@@ -102,16 +113,18 @@ def training_rows(
         # Share of each pack that holds real tokens; padding-free batches then carry no padding at all.
         totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)
     data.save_to_disk(folder / "train")
+    for number in range(len(sources)):
+        (folder / f"source-{number}.arrow").unlink()
     if probes:
-        leave_probes(probes, out)
+        leave_probes(probes, folder)
     return {"sources": counts, **totals, **screen.counts()}
 
 
-def leave_probes(prompts: Sequence[str], out: Path) -> None:
+def leave_probes(prompts: Sequence[str], folder: Path) -> None:
     """A few prompts of the stage's own data, after which the trained model must stop by itself."""
     from alignment.artifacts import write_json
 
-    write_json(out / "probes.json", prompts[:4])
+    write_json(folder / PROBES, prompts[:4])
 
 
 def _tokenize(

@@ -28,9 +28,7 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
     )
     folder, counts = once(
         request,
-        lambda folder: training_rows(
-            stage.data, tokenizer, rules, request.seed, folder, request.out, request.decontaminate
-        ),
+        lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
     )
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:

@@ -30,6 +30,8 @@ class Request:
     fingerprint: str
     decontaminate: dict[str, Any] = field(default_factory=dict)
     """What training rows are held against; see `alignment.stages.screen`."""
+    prepared: Path | None = None
+    """Where token ids are kept from run to run, by what they were made from; by default in `out`."""
 
     @staticmethod
     def of(value: dict[str, Any]) -> Request:
@@ -45,6 +47,7 @@ class Request:
             recipe=value["recipe"],
             fingerprint=value["fingerprint"],
             decontaminate=value.get("decontaminate", {}),
+            prepared=Path(value["prepared"]) if value.get("prepared") else None,
         )
 
     @property

@@ -16,6 +16,7 @@ MOST_LOGP_DIFFERENCE = 0.5
 _DIFFERENCE = "sampling/sampling_logp_difference/mean"
 _SPREAD = "frac_reward_zero_std"
 _CUT = "completions/clipped_ratio"
+_RESAMPLED = "resampled_groups"  # of alignment.stages.resample
 
 
 class RolloutWatch(TrainerCallback):
@@ -28,7 +29,7 @@ class RolloutWatch(TrainerCallback):
         self.worst = 0.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        for key in (_SPREAD, _CUT, _DIFFERENCE):
+        for key in (_SPREAD, _CUT, _DIFFERENCE, _RESAMPLED):
             value = (logs or {}).get(key)
             if isinstance(value, int | float):
                 self.sums[key] = self.sums.get(key, 0.0) + value
@@ -48,6 +49,7 @@ class RolloutWatch(TrainerCallback):
         names = {
             _SPREAD: "groups_without_spread",
             _CUT: "completions_cut_short",
+            _RESAMPLED: "groups_resampled",
             _DIFFERENCE: "sampling_logp_difference",
         }
         found = {names[key]: round(self.sums[key] / self.counts[key], 4) for key in names if self.counts.get(key)}
@@ -64,4 +66,9 @@ def check_vllm(train: dict[str, Any]) -> None:
         raise ValueError(
             "`use_vllm` needs vLLM: pip install 'code-alignment[vllm]', or generate with transformers: "
             "--set stages.grpo.train.use_vllm=false"
+        )
+    if train.get("use_vllm") and train.get("vllm_importance_sampling_correction") is False:
+        raise ValueError(
+            "`vllm_importance_sampling_correction: false` hides whether vLLM samples from the weights that are trained: TRL "
+            "compares their log-probabilities only with it. Leave it out"
         )

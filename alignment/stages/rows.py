@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from alignment.source import did_you_mean
 
 Row = dict[str, Any]
 RowKind = Literal["document", "conversation", "preference", "task"]
+# The start of an escape that JSON takes, and that alone is no text: tokenizers and Arrow refuse it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
@@ -49,7 +52,13 @@ def _read_json(file: Path) -> Iterator[Row]:
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                    if _SURROGATE.search(line):
+                        json.dumps(row, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"{file}:{number}: holds half of a surrogate pair, which is no character"
+                    ) from None
+                except (ValueError, RecursionError) as error:
                     raise ValueError(f"{file}:{number}: not JSON: {error}") from None
                 if not isinstance(row, dict):
                     raise ValueError(f"{file}:{number}: a row is a JSON object, not a {type(row).__name__}")

@@ -14,6 +14,7 @@ from alignment.console import say
 from alignment.context import check_loaded
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
+from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import lora_config, training_config
 from alignment.stages.request import Request
@@ -23,7 +24,12 @@ from alignment.tracking import wandb_environment
 def tokenizer_of(request: Request) -> Any:
     """The stage's tokenizer; loading it needs no distributed state."""
     assert request.model is not None
-    return models.load_tokenizer(request.model)
+    tokenizer = models.load_tokenizer(request.model)
+    if request.rank == 0 and request.stage.kind != "pretrain" and models.replaces_template(tokenizer):
+        say(
+            "      the model's own chat template gives way to Qwen2.5-Coder's ChatML, which conversations are trained in"
+        )
+    return tokenizer
 
 
 def train(
@@ -49,7 +55,9 @@ def train(
     _assert_world(request, args)
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
-    kwargs = {"quantization_config": _four_bits()} if stage.quantization else {}
+    kwargs: dict[str, Any] = attention.kernels(request.model)
+    if stage.quantization:
+        kwargs["quantization_config"] = _four_bits()
     model, changes = models.load_with_context(attention.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
@@ -57,23 +65,29 @@ def train(
     check_loaded(model.config, stage.train)
     models.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
+    if request.rank == 0 and not (
+        torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    ):
+        say("      no accelerator here: training on the CPU")
     trainer = make_trainer(model, args, lora)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)
     checkpoint = last_whole_checkpoint(Path(args.output_dir), request.world_size, request.rank)
     if checkpoint and request.rank == 0:
         say(f"      goes on from {checkpoint.name}")
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     try:
         found = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     except AlreadyTrained:
         found = {}
-    seconds = time.monotonic() - begun
+    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP
     trainer.accelerator.wait_for_everyone()
+    _end_process_group()  # from here on rank 0 is alone, and no other waits for it in a collective
     metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
+    metrics["train_cpu_seconds"] = round(cpu, 1)  # of this process: what a busy machine does not change
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
@@ -82,21 +96,22 @@ def train(
         metrics["contaminated_rows_removed"] = removed
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
     metrics["peak_memory_bytes"] = _peak_memory()
-    if request.rank == 0:
-        if lora:
-            merged, proof = models.merge_adapter(source, folder, tokenizer, context)
-            models.set_stop_tokens(merged, tokenizer, chat)
-            models.save(merged, tokenizer, request.out / "model")
-            metrics |= proof
-        else:
-            _save_configs(trainer, tokenizer, folder, chat)
-    _end_process_group()
+    attended = model.config._attn_implementation
+    if request.rank == 0 and not lora:
+        _save_configs(trainer, tokenizer, folder, chat)
+    elif request.rank == 0:
+        from transformers.integrations import is_deepspeed_zero3_enabled
+
+        # In a process of its own where several trained, or where ZeRO-3 would cut what is loaded here into shards.
+        apart = request.world_size > 1 or is_deepspeed_zero3_enabled()
+        merge = merging.merge_apart if apart else merging.merge
+        metrics |= merge({**source, "attn_implementation": None}, folder, context, chat, request.out)
     return {
         "metrics": metrics,
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
-        "attention": model.config._attn_implementation,
+        "attention": attended,
     }
 
 

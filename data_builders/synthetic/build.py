@@ -17,7 +17,7 @@ from data_builders.synthetic.problems import Row, file_problem, fim_task, stated
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""Fill-in-the-middle, an instruction that states its steps, or one whose first step is in the file that it shows."""
+"""Fill-in-the-middle, an instruction that states its steps, or one that also shows the file that its function joins."""
 
 
 def build_documents(
@@ -63,7 +63,7 @@ def build_conversations(
         path: The JSONL file to write.
         seed: Decides every random choice.
         stated: Instructions that state all their steps, one to three.
-        files: Instructions with a file, whose function is the first step.
+        files: Instructions that also show the file that the function joins.
         functions: Least and most functions in such a file: the length of the input.
     """
     generator = random.Random(f"{seed}-conversations-{stated}-{files}-{functions}")

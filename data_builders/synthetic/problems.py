@@ -1,8 +1,7 @@
 """From compositions to rows: conversations, executable tasks and fill-in-the-middle tasks.
 
-A problem either states all its steps, or comes with a file and names one of its functions as the first step. The second
-kind needs what the file says; how many functions the file has decides how long the input is. Its answer repeats the
-function of the file, so that it runs by itself.
+A problem states all its steps. It may show, behind them, the file that its function will join: how many functions that
+file has decides how far the answer stands from what it must do.
 """
 
 import json

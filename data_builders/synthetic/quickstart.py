@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alignment.formats import DEFAULT_SYSTEM_PROMPT
 from data_builders.synthetic.build import TaskForm, build_conversations, build_documents, build_tasks
 from data_builders.synthetic.tokenizer import train_tokenizer
 
@@ -84,7 +86,16 @@ def build(
         )
     # Documents of another seed, to compare exported models on.
     counts["heldout_documents"] = build_documents(out / "heldout-documents.jsonl", seed=seed + 2, modules=300)
-    with documents.open(encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
-    train_tokenizer(texts, vocab_size, out / "tokenizer")
+    train_tokenizer(_texts(documents, out / "conversations.jsonl"), vocab_size, out / "tokenizer")
     return counts
+
+
+def _texts(documents: Path, conversations: Path) -> Iterator[str]:
+    """What the tokenizer learns its merges from: chat words too, or they would fall into letters and fill the context."""
+    with documents.open(encoding="utf-8") as file:
+        yield from (json.loads(line)["text"] for line in file)
+    with conversations.open(encoding="utf-8") as file:
+        for line in file:
+            yield f"system\n{DEFAULT_SYSTEM_PROMPT}"
+            for message in json.loads(line)["messages"]:
+                yield f"{message['role']}\n{message['content']}"

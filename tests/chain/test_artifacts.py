@@ -36,9 +36,10 @@ def test_an_artifact_is_done_when_its_file_is_there_and_damage_is_said(tmp_path)
     assert artifacts.read(tmp_path) is None
     artifacts.write_json(tmp_path / artifacts.ARTIFACT, {"kind": "sft"})
     assert artifacts.read(tmp_path) == {"kind": "sft"}
-    (tmp_path / artifacts.ARTIFACT).write_text("{")
-    with pytest.raises(ValueError, match="delete the folder"):
-        artifacts.read(tmp_path)
+    for damaged in ("{", "", "{}", "[]", "null", "\0\0"):
+        (tmp_path / artifacts.ARTIFACT).write_text(damaged)
+        with pytest.raises(ValueError, match="delete the folder"):
+            artifacts.read(tmp_path)
 
 
 def test_a_folders_digest_follows_names_and_bytes_but_not_hidden_files(tmp_path):

@@ -44,6 +44,17 @@ def test_two_processes_killed_midway_follow_one_with_the_doubled_batch(config, a
     assert artifact["contract"]["tensors"] > 0  # gathered, none empty, and loaded again
 
 
+@pytest.mark.parametrize("config", ["zero1", "zero3_offload"])
+def test_other_ways_to_shard_follow_it_too(config, alone, make_workshop):
+    """Offloading compiles DeepSpeed's Adam for CPUs at its first use."""
+    folder = make_workshop()
+    done = tiny.launch(recipe(folder, "sft", batch=2, max_steps=4), config=config, processes=2)
+    assert done.returncode == 0, tiny.said(done)
+    assert losses(folder)[:2] == pytest.approx(alone[:2], rel=2e-3)  # the schedule is a shorter one
+    artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["contract"]["tensors"] > 0
+
+
 def test_zero3_gathers_an_adapter_and_the_merge_is_proven(make_workshop):
     folder = make_workshop()
     path = recipe(folder, "sft", batch=2, max_steps=2)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,33 @@ def test_only_a_death_that_nobody_explained_is_told(codes, code, said, capsys):
     assert launcher._ended(codes) == code
     printed = capsys.readouterr().err
     assert said in printed and bool(said) == bool(printed)
+
+
+def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\n"
+        "print('begun', flush=True)\n"
+        "try:\n    time.sleep(100)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('the last word', file=sys.stderr)\n    sys.exit(130)\n"
+    )
+    # Without a terminal, a shell that started the tests in the background may have made SIGINT be ignored.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from alignment.launcher import main; sys.exit(main(sys.argv[1:]))"
+    )
+    config = Path(__file__).resolve().parents[2] / "accelerate_configs" / "cpu.yaml"
+    command = [sys.executable, "-c", code, "--config_file", str(config), str(script)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=120)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert errors.endswith("the last word\n") and "Traceback" not in errors

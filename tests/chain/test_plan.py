@@ -106,7 +106,7 @@ def test_a_benchmark_that_may_overlap_is_no_matter_of_training(fingerprints):
     allowed = [("data: held.jsonl", "data: held.jsonl, allow_overlap: because this is a test")]
     before = fingerprints(replace=allowed)
     assert changed(before, fingerprints()) == ALL - {"evaluate-base"}
-    (fingerprints.folder / "held.jsonl").write_text('{"a": 22}\n')
+    (fingerprints.folder / "held.jsonl").write_text(f"{ROWS['held']}\n\n")
     assert changed(before, fingerprints(replace=allowed)) == {"evaluate-base", "evaluate-sft", "evaluate-dpo"}
 
 
@@ -144,3 +144,25 @@ def test_the_request_holds_absolute_paths(fingerprints):
     assert steps["sft"].request["stage"]["data"][0]["data"] == str(fingerprints.folder / "rows.jsonl")
     assert steps["sft"].request["model"]["path"] == str(fingerprints.folder / "base")
     assert steps["dpo"].request["model"]["path"] == str(steps["sft"].folder / "model")
+
+
+def test_rows_are_prepared_anew_only_for_what_changes_their_token_ids(fingerprints):
+    """Whatever else of a stage changes, its rows keep their place in the cache."""
+
+    def places(*overrides):
+        fingerprints(*overrides)
+        return {
+            step.name: step.request["prepared"]
+            for step in plan(load(fingerprints.folder / "recipe.yaml", overrides))
+            if step.trains
+        }
+
+    first = places()
+    assert first == places("stages.sft.train.learning_rate=1e-3", "stages.dpo.train.beta=0.3", "model.dtype=float32")
+    assert changed(first, places("stages.sft.train.max_length=32")) == {"sft"}
+    assert changed(first, places("stages.sft.train.packing=true")) == {"sft"}
+    assert changed(first, places("seed=5")) == {"sft", "dpo"}
+    (fingerprints.folder / "rows.jsonl").write_text('{"text": "other"}\n')
+    assert changed(first, places()) == {"sft"}
+    (fingerprints.folder / "held.jsonl").write_text('{"prompt": "other", "tests": "{}"}\n')
+    assert changed(first, places()) == {"sft", "dpo"}

@@ -89,6 +89,24 @@ def test_last_words_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
     assert processes.last_words(tmp_path / "none") == ""
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch):
+    for name in ("json", "random", "argparse", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "alignment").mkdir()
+    (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
+    child = processes.Child("alignment.launch_file", tmp_path / "log", os.environ)
+    child.finish({})
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path):
+    child = processes.Child("code", tmp_path / "log", os.environ)  # reads stdin until it ends
+    child.stop()
+    child.stop()
+    assert child.process.poll() is not None
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended (a zombie has)."""
     try:
@@ -98,28 +116,34 @@ def gone(pid: int) -> bool:
         return True
 
 
+STAGE = "from alignment.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
+JOB = "from alignment.export.process import run_job; run_job('sleeper', {{}})"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_stage_dies_when_its_conductor_is_killed(tmp_path):
-    (tmp_path / "sleeper.py").write_text(
-        "import os, sys, time\nfrom alignment.processes import die_with_parent\ndie_with_parent()\n"
-        "print('pid', os.getpid(), flush=True)\ntime.sleep(100)\n"
-    )
+@pytest.mark.parametrize("code", [STAGE, JOB], ids=["stage", "job of an export"])
+def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     log = tmp_path / "log"
-    code = (
-        "import os, pathlib\nfrom alignment.processes import run\n"
-        f"run('sleeper', {{}}, pathlib.Path({str(log)!r}), os.environ)"
+    own = "from alignment.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
+    job = "from alignment.export.process import serve_job\nserve_job(sleep)\n"
+    (tmp_path / "sleeper.py").write_text(
+        "import os, time\nfrom pathlib import Path\n\n\n"
+        f"def sleep(_):\n    Path({str(log)!r}).write_text(f'pid {{os.getpid()}}\\n')\n    time.sleep(100)\n\n\n"
+        + (own if code == STAGE else job)
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
-    conductor = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
+    code = "import os, pathlib\n" + code.format(log=str(tmp_path / "output"))
+    environment = {**os.environ, "PYTHONPATH": paths, "ALIGN_PARENT": "1"}  # as inherited from a stage's own conductor
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
         deadline = time.monotonic() + 60
         while not (log.exists() and log.read_text().endswith("\n")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        stage = int(log.read_text().split()[1])
-        assert not gone(stage)
+        child = int(log.read_text().split()[1])
+        assert not gone(child)
     finally:
-        conductor.send_signal(signal.SIGKILL)
-        conductor.wait()
-    while not gone(stage) and time.monotonic() < deadline:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    while not gone(child) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert gone(stage)
+    assert gone(child)

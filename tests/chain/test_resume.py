@@ -11,14 +11,14 @@ pytestmark = pytest.mark.slow
 # Where to strike, a random moment after a file appears: in the order of the run, the last chances of a stage too.
 MOMENTS = {
     ("pretrain", "sft"): [
-        "pretrain-*/prepared/counts.json",
+        "../prepared/pretrain-*/counts.json",
         "pretrain-*/checkpoints/checkpoint-2/whole-0.json",
         "pretrain-*/result.json",
         "sft-*/checkpoints/checkpoint-2",
         "sft-*/checkpoints/checkpoint-5/whole-0.json",
     ],
     ("dpo", "grpo"): [
-        "dpo-*/prepared/counts.json",
+        "../prepared/dpo-*/counts.json",
         "dpo-*/checkpoints/checkpoint-4/whole-0.json",
         "grpo-*/logs/rank0.log",
         "grpo-*/checkpoints/checkpoint-2/whole-0.json",

@@ -123,4 +123,12 @@ NEGATIVE: list[tuple[str, str]] = [
     ("python", 'NAME = "some_long_but_ordinary_identifier_of_a_thing"'),
     ("python", 'PATH = "/usr/local/share/applications/something/Else"'),
     ("javascript", '"integrity": "sha512-" + hash'),
+    ("matlab", "function t = make(obj)\n  t = obj@arrow.type.TimeType(proxy);\nend\n"),
+    ("java", 'if (dependencyToken.endsWith(";resolution:=optional")) {'),
+    ("java", 'for (String token : url.split("(?<=[a-z])(?=[A-Z])")) {'),
+    ("java", 'SecretKeyFactory.getInstance("PBKDF2WithHmacSHA512");'),
+    ("java", 'String accessKey = "management.endpoint.%s.access".formatted(id);'),
+    ("java", 'PrivateKey privateKey = PemPrivateKeyParser.parse(read("pkcs1/rsa.key"));'),
+    ("java", "/** Calls {@link #authorization} with the HTTP basic authentication. */"),
+    ("javascript", "expect(req.ip).to.equal('::ffff:127.0.0.1')"),
 ]

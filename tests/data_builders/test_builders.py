@@ -79,7 +79,7 @@ def test_paths_of_sources_parts_and_inputs_are_relative_to_the_recipe(
         ("inputs: [corpus]", "inputs: [corpse]", "no earlier stage of that name. Did you mean 'corpus'?"),
         ("[whole/data]", "[whole/dat]", "stage 'whole' makes no 'dat'; it makes data. Did you mean 'data'?"),
         ("builder: repo_level", "builder: repo_levl", "Did you mean 'repo_level'?"),
-        ("kind: pretrain", "kind: dpo", "a dpo stage trains on preferences; mix holds documents"),
+        ("kind: pretrain", "kind: dpo", "a dpo stage trains on preference rows; mix holds document rows"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_at_its_place_before_anything_runs(
@@ -195,4 +195,4 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
     rules = Rules(512, "split", 0.5, 0.0, "characters", None)
     source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
     with pytest.raises(ValueError, match="for another trainer"):
-        training_rows([source], tiny_tokenizer, rules, 0, tmp_path, tmp_path)
+        training_rows([source], tiny_tokenizer, rules, 0, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def history(repository: MakeRepository) -> Path:
 
 def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tmp_path: Path) -> None:
     report = build_commits([history], tmp_path / "out")
-    assert report["commits_left_out"] == {
+    assert dict(sorted(report["commits_left_out"].items())) == {
         "added_or_deleted": 2,
         "bot": 1,
         "many_files": 1,
@@ -88,7 +89,7 @@ def test_the_oldest_commits_of_a_shallow_clone_are_left_out(history: Path, tmp_p
     subprocess.run(["git", "clone", "-q", "--depth", "3", f"file://{history}", str(tmp_path / "shallow")], check=True)
     report = build_commits([tmp_path / "shallow"], tmp_path / "out")
     assert report["rows"] == 0
-    assert report["commits_read"] < build_commits([history], tmp_path / "all")["commits_read"]
+    assert report["commits"]["read"] < build_commits([history], tmp_path / "all")["commits"]["read"]
 
 
 def test_prefixes_issue_numbers_and_trailers_are_removed() -> None:
@@ -109,3 +110,29 @@ def test_the_window_has_31_lines_around_a_change_of_one_line() -> None:
 def test_a_plain_folder_has_no_commits(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need a git repository"):
         build_commits([tmp_path], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("licenses", "rows"), [({"deny": ["GPL-3.0"]}, 0), ({"allow": ["MIT"]}, 0), ({"allow": ["GPL-3.0"]}, 1), ({}, 1)]
+)
+def test_commits_obey_the_licence_policy(
+    licenses: dict[str, list[str]], rows: int, history: Path, tmp_path: Path
+) -> None:
+    commit(history, "License", {"LICENSE": "GNU General Public License\nVersion 3, 29 June 2007\n"})
+    report = build_commits([history], tmp_path / "out", licenses=licenses)  # type: ignore[arg-type]
+    assert report["rows"] == rows and report["commits_left_out"].get("license", 0) == 1 - rows
+    assert {row["license"] for row in read_rows(tmp_path / "out")} == ({"GPL-3.0"} if rows else set())
+
+
+def test_a_huge_file_in_history_is_left_out_and_never_held_in_memory(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
+    folder = repository({"big.py": "x = 1\n" * 10_000_000})
+    commit(folder, "Shorten the module to what is used", {"big.py": code("alpha")})
+    commit(folder, "Take one more step in the alpha module", {"big.py": code("alpha", 13)})
+    tracemalloc.start()
+    report = build_commits([folder], tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report["commits_left_out"] == {"long_file": 1} and report["rows"] == 1
+    assert peak < 30_000_000

@@ -14,6 +14,7 @@ from corpus_helpers import MakeRepository, code, commit, git, write_files
 from alignment.formats import contains_special_text
 from data_builders.corpus import build_corpus
 from data_builders.dataset import read_rows
+from data_builders.filters import FilterSettings, drop_by_path
 
 
 def build(sources: list[Any], out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -271,6 +272,40 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
     compile(rows["code"]["text"], "n.py", "exec")
     assert rows["code"]["language"] == "python" and "# %matplotlib inline" in rows["code"]["text"]
     assert f"```python\n%matplotlib inline\n{code}\n```\n\n```output\n42\n```" in rows["notebook"]["text"]
+
+
+def test_a_notebook_of_megabytes_of_pictures_and_long_paragraphs_is_kept_without_its_pictures(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
+    picture = "iVBORw0KGgo" * 300_000
+    paragraph = " ".join(f"word{number}" for number in range(400))
+    output = {"output_type": "display_data", "data": {"image/png": picture, "text/plain": "<Figure size 600x400>"}}
+    cells = [
+        {"cell_type": "markdown", "source": f"![plot](data:image/png;base64,{picture[:5000]})\n{paragraph}"},
+        {"cell_type": "code", "source": "draw(orders, by='month')\n" * 80, "outputs": [output]},
+    ]
+    folder = repository({"n.ipynb": json.dumps({"cells": cells, "metadata": {}}), "big.json": f'["{picture}"]'})
+    report = build_corpus([folder], tmp_path / "out")
+    rows = {row["kind"]: row["text"] for row in read_rows(tmp_path / "out")}
+    assert report["removed"] == {"too_large": 1}
+    assert all("word399" in text and "draw(orders" in text and "iVBORw0" not in text for text in rows.values())
+    assert max(map(len, rows["code"].split("\n"))) <= 110
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("static/jquery-3.7.1.js", "vendored"),
+        ("static/bootstrap.css", "vendored"),
+        ("vendor/lib/a.go", "vendored"),
+        ("docs/patterns/jquery.rst", ""),
+        ("tools/bootstrap.py", ""),
+        ("app/bootstrap/start.ts", ""),
+        ("templates/jquery.html", ""),
+    ],
+)
+def test_a_library_is_vendored_and_what_is_named_after_it_is_not(path: str, reason: str) -> None:
+    assert drop_by_path(path, FilterSettings()) == reason
 
 
 def test_any_number_of_workers_gives_identical_bytes(repository: MakeRepository, tmp_path: Path) -> None:

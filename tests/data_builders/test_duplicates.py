@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -93,3 +94,38 @@ def test_likeness_is_not_chained() -> None:
 
 def test_short_texts_are_only_exact_duplicates() -> None:
     assert removed(["a b c", "a b d", "a b c"]) == [2]
+
+
+def plain_search(texts: list[str], threshold: float) -> list[tuple[int, int]]:
+    """The same rule without bands: every text against every earlier one that stays."""
+    sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in map(bigcode_words, texts)]
+    staying: list[int] = []
+    removed = []
+    for index, grams in enumerate(sets):
+        like = [o for o in staying if grams and sets[o] and len(grams & sets[o]) / len(grams | sets[o]) >= threshold]
+        if like:
+            removed.append((index, like[0]))
+        else:
+            staying.append(index)
+    return removed
+
+
+def bigcode_words(text: str) -> list[str]:
+    return [word for word in re.split("[^A-Za-z_0-9]", text) if word]
+
+
+def test_families_of_copies_are_found_as_a_search_of_all_pairs_finds_them() -> None:
+    rng = random.Random(5)
+    texts = []
+    for family in range(30):
+        words = [f"w{family}_{number}" for number in range(120)]
+        for _ in range(rng.randrange(1, 9)):
+            copy = list(words)
+            if rng.random() < 0.7:  # two changed copies are like to 0.84: far from where bands may miss a pair
+                copy[rng.randrange(len(copy))] = f"n{rng.randrange(10**12)}"
+            texts.append(" ".join(copy))
+    rng.shuffle(texts)
+    texts = list(dict.fromkeys(texts))
+    found = [(item.index, item.of) for item in find_duplicates(fingerprints(texts), texts.__getitem__)]
+    assert found == plain_search(texts, 0.7)
+    assert len(found) > 40

@@ -26,6 +26,21 @@ SECRETS = {
     "web page": "np" + "m_" + _RANDOM[:36],
     "person": "grace.hopper@navy.mil",
 }
+# A task of a benchmark, and its solution in every place from which rows are made.
+SOLUTION = """def quagmire_total(rows, limit):
+    total = 0
+    for row in sorted(rows, key=lambda item: item.weight):
+        if total + row.weight > limit:
+            break
+        total += row.weight
+    return total
+"""
+TASK = {
+    "task_id": "Hidden/1",
+    "prompt": 'def quagmire_total(rows, limit):\n    """Sum the weights of the rows, lightest first, up to the limit."""\n',
+    "canonical_solution": SOLUTION.partition("\n")[2],
+    "test": "assert quagmire_total([], 3) == 0\n",
+}
 PROSE = (
     "The service reads a list of orders, and for each order it looks up the price that was agreed with the customer. "
 )
@@ -40,14 +55,14 @@ DOCUMENTED = '''def price_of(order, agreed):
 '''
 
 
-def notebook() -> str:
+def notebook(*more: dict[str, Any]) -> str:
     source = "\n".join(f"frame_{number} = load_frame({number}, 'orders_{number}')" for number in range(12))
     cells = [
         {"cell_type": "markdown", "source": [PROSE, "We look at orders here, month by month."]},
         {"cell_type": "code", "source": f"{source}\ntoken = '{SECRETS['notebook source']}'",
          "outputs": [{"output_type": "stream", "text": [f"connected as shop with {SECRETS['notebook output']}\n"]}]},
     ]  # fmt: skip
-    return json.dumps({"cells": cells, "metadata": {"kernelspec": {"language": "python"}}})
+    return json.dumps({"cells": [*cells, *more], "metadata": {"kernelspec": {"language": "python"}}})
 
 
 def make_firm(folder: Path) -> Path:
@@ -61,6 +76,10 @@ def make_firm(folder: Path) -> Path:
         "shop/old.py": code("old") + f'\nTOKEN = "{SECRETS["history"]}"\n',
         "shop/prices.py": f'{DOCUMENTED}\n\nPASSWORD = "{SECRETS["code"]}"\n',
         "analysis.ipynb": notebook(),
+        "solved.ipynb": notebook({"cell_type": "code", "source": SOLUTION, "outputs": []}),
+        "shop/solved.py": code("solved") + SOLUTION,
+        "shop/later.py": code("later"),
+        "docs/solved.md": f"# Solved\n\n{PROSE * 3}\n\n```python\n{SOLUTION}```\n",
         "config/service.yaml": "database:\n  host: db.internal\n  user: shop\n"
         f"  password: {SECRETS['config file']}\n  pool: 5  # connections, as measured\n",
         f"keys/{SECRETS['file name']}.py": code("named"),
@@ -71,6 +90,8 @@ def make_firm(folder: Path) -> Path:
     commit(folder, f"Use the new account {SECRETS['commit message']} for uploads", {
         "shop/old.py": code("old", 13) + f'\nTOKEN = "{SECRETS["history"]}"\n'})  # fmt: skip
     commit(folder, "Remove the token from the old module", {"shop/old.py": code("old", 13)})
+    commit(folder, "Sum the weights of the lightest rows first", {"shop/later.py": code("later") + SOLUTION})
+    commit(folder, "Leave the sum of the weights to others", {"shop/later.py": code("later", 13)})
     name = f"keys/{SECRETS['file name']}.py"
     commit(folder, "Compute one more step of the named module", {name: code("named", 14)})
     for number in range(6):
@@ -84,12 +105,15 @@ def build_all(base: Path, firm: Path, workers: int) -> Iterator[Path]:
     exports = base.parent / "export.json"
     remarks = [{"author": {"login": "grace"}, "body": f"Try it with password = {SECRETS['pull request']} please."}]
     record = {"title": "Orders are slow", "number": 7, "body": PROSE * 2, "comments": remarks}
-    exports.write_text(json.dumps([record]))
+    solved = {"title": "Sum the weights", "number": 8, "body": PROSE * 2 + SOLUTION}
+    exports.write_text(json.dumps([record, solved]))
+    benchmark = base.parent / "hidden.jsonl"
+    benchmark.write_text(json.dumps(TASK) + "\n")
 
     def build(builder: str, name: str = "", **settings: Any) -> Path:
         out = base / (name or builder)
         target = function(builder)
-        given = {"workers": workers, "seed": 5}
+        given = {"workers": workers, "seed": 5, "decontaminate": [benchmark]}
         taken = {key: value for key, value in given.items() if key in target.__kwdefaults__}
         target(out=out, **settings, **taken)
         return out
@@ -123,11 +147,12 @@ def built(firm: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_every_builder_of_the_table_is_in_this_test(built: list[Path]) -> None:
     made = {path.name for path in built}
-    assert made - {"commit-documents"} == set(BUILDERS) - {"synthetic", "preferences", "tasks"} - OTHERS
+    assert made - {"commit-documents"} == set(BUILDERS) - ELSEWHERE - OTHERS
 
 
+# Made without a user's code, from a model, or (tasks) with its secrets planted in `test_tasks`.
+ELSEWHERE = {"synthetic", "preferences", "tasks"}
 OTHERS = {name for name, builder in BUILDERS.items() if not builder.function.startswith("data_builders.")}
-# `tasks` runs the repository's tests in the sandbox: its secrets are planted in `test_tasks`.
 
 
 def contents(folder: Path) -> str:
@@ -142,6 +167,21 @@ def contents(folder: Path) -> str:
 @pytest.mark.parametrize("place", SECRETS)
 def test_a_planted_secret_is_in_no_dataset_no_report_and_no_card(place: str, built: list[Path]) -> None:
     assert [folder.name for folder in built if SECRETS[place] in contents(folder)] == []
+
+
+def test_a_planted_benchmark_task_is_in_no_row(built: list[Path]) -> None:
+    from data_builders.dataset import read_rows
+
+    for folder in built:
+        rows = list(read_rows(folder))
+        assert rows and not any("quagmire" in json.dumps(row) for row in rows), folder.name
+
+
+def test_reports_say_how_many_rows_held_a_benchmark_task(built: list[Path]) -> None:
+    removed = {folder.name: json.loads((folder / "report.json").read_text()).get("removed", {}) for folder in built}
+    found = {name: sum(n for reason, n in what.items() if "contaminated" in reason) for name, what in removed.items()}
+    assert found["corpus"] == 4  # a module, a page, and both forms of a notebook
+    assert (found["commits"], found["commit-documents"], found["pull_requests"]) == (2, 2, 1)
 
 
 @pytest.mark.parametrize(

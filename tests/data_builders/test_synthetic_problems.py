@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from alignment.formats import DEFAULT_SYSTEM_PROMPT
 from data_builders.synthetic.build import build_conversations, build_documents, build_tasks
 from data_builders.synthetic.grammar import draw_composition, execute
 from data_builders.synthetic.problems import file_problem, stated_problem
@@ -52,6 +53,16 @@ def test_no_held_out_function_occurs_in_what_trains(tmp_path: Path) -> None:
     trained = "".join((tmp_path / f"{name}.jsonl").read_text() for name in ("documents", "conversations", "long", "rl"))
     assert len(bodies) == 60
     assert not [body for body in bodies if json.dumps(body)[1:-1] in trained]
+
+
+def test_the_tokenizer_has_whole_tokens_for_the_words_of_a_chat(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    build(tmp_path, seed=1, modules=200, repositories=5, standard_library=5000, history=0, conversations=200,
+          long_conversations=5, rl_tasks=5, heldout_tasks=5)  # fmt: skip
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    words = len(DEFAULT_SYSTEM_PROMPT.replace(",", " ,").replace(".", " .").split())
+    assert len(tokenizer.encode(DEFAULT_SYSTEM_PROMPT).ids) == words
 
 
 def body_of(source: str) -> str:

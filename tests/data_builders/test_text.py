@@ -106,6 +106,17 @@ def test_pull_requests_are_anonymous_and_without_bots_and_secrets(tmp_path: Path
     assert "assigned" not in second and report["left_out"] == {"bot": 1}
 
 
+def test_odd_entries_of_an_export_do_no_harm(tmp_path: Path) -> None:
+    body = "The report counts one order twice when two people place it. " * 3
+    odd = {"title": "Count once", "author": None, "body": None, "description": body, "comments": 3,
+           "reviews": [None, "x", {"author": None, "body": None}], "discussions": [{"notes": [{"body": "Agreed."}]}]}  # fmt: skip
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(odd))
+    build_pull_requests([path], tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out")
+    assert row["text"].endswith("Agreed.\n") and "once" in row["text"]
+
+
 def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path / "in.jsonl", [{"text": f"line {number}\n" * 900, "path": str(number)} for number in range(20)]

@@ -9,6 +9,7 @@ import pytest
 
 from alignment.evaluation import catalogue
 from alignment.evaluation.benchmarks import contests, math_answers, multilingual, multipl_e, repositories
+from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Problem, Text
 from alignment.evaluation.request import Request
@@ -158,7 +159,7 @@ def test_java_chat_answers_lose_their_main_and_their_last_braces():
         "```java\nclass Problem {\n    public static long f(long x) {\n        return x + 1;\n    }\n"
         "    public static void main(String[] args) {\n        System.out.println(f(1));\n    }\n}\n```"
     )
-    program = multipl_e.join_tests(multipl_e.chat_code(answer, row, "java"), row, "java")
+    program = multipl_e.join_tests(chat_code(answer, row, "java"), row, "java")
     assert program.count("{") == program.count("}")
     assert program.count("void main") == 1
     assert program.startswith("import java.util.*;\nclass Problem")

@@ -5,7 +5,10 @@ import textwrap
 
 import pytest
 
-from alignment.evaluation.extraction import add_imports, extract_code, fenced_blocks, longest_valid, trim_continuation
+from alignment.evaluation.benchmarks import evalplus
+from alignment.evaluation.extraction import extract_code, fenced_blocks
+from alignment.evaluation.problem import Problem, Text
+from alignment.evaluation.python_code import add_imports, longest_valid, trim_continuation, without_scripts
 
 
 def defines(code, name):
@@ -138,3 +141,68 @@ def test_a_continuation_is_cut_where_it_stops_parsing():
     assert trim_continuation(prefix, "    return x\n\nThat was easy") == "    return x\n\n"
     assert trim_continuation(prefix, "    return x\n") == "    return x\n"
     assert trim_continuation(prefix, "nothing here parses (") == "nothing here parses ("
+
+
+RIGHT = "def f(x):\n    if x > 1:\n        return x + 1\n    return 2"
+UGLY = {
+    "prints and input behind the function": f"```python\n{RIGHT}\n\nprint(f(3))\nx = int(input())\nprint(f(x))\n```",
+    "a guard that runs tests": f"```python\n{RIGHT}\n\nif __name__ == '__main__':\n    input()\n```",
+    "unittest ends the process": f"```python\n{RIGHT}\n\nimport unittest\nunittest.main()\n```",
+    "asserts that are wrong": f"```python\n{RIGHT}\n\nassert f(1) == 'nonsense'\n```",
+    "a loop that calls it": f"```python\n{RIGHT}\n\nfor i in range(3):\n    print(f(i))\n```",
+    "a fence in the middle of a line": f"Use this: ```python\n{RIGHT}\n```",
+    "a closing fence at the end of the last line": f"```python\n{RIGHT}```\nIt's done.",
+    "code on the line of the fence": f"```python def f(x):\n{RIGHT.partition(chr(10))[2]}\n```",
+    "a tag in braces": f"```{{python}}\n{RIGHT}\n```",
+    "a tag with a title": f'```python title="a.py"\n{RIGHT}\n```',
+    "a fence inside of a string": f"```python\nEXAMPLE = '''\n```\ntext\n```\n'''\n\n{RIGHT}\n```",
+    "thoughts with another version": f"<think>\n```python\ndef f(x):\n    return None\n```\nno\n</think>\n```python\n{RIGHT}\n```",
+    "a version that is then corrected": f"```python\ndef f(x):\n    return 0\n```\nThat is wrong. Corrected:\n```python\n{RIGHT}\n```",
+    "a stub before the solution": f"```python\ndef f(x):\n    '''Doc.'''\n    pass\n```\n```python\n{RIGHT}\n```",
+    "a quoted answer": "\n".join(f"> {line}" for line in f"```python\n{RIGHT}\n```".split("\n")),
+    "Windows line ends": f"Here:\n```python\n{RIGHT}\n```".replace("\n", "\r\n"),
+    "terminal colours": f"\x1b[32m```python\n{RIGHT}\n```\x1b[0m",
+    "a special token at the end": f"```python\n{RIGHT}\n```<|im_end|>",
+    "blanks that are none": f"```python\n{RIGHT}\n```".replace("    ", "\u00a0" * 4),
+    "a byte-order mark": f"\ufeff```python\n{RIGHT}\n```",
+    "HTML around it": f"<code>\n{RIGHT}\n</code>",
+    "an open block with prose behind it": f"```python\n{RIGHT}\n\nThis function's right, isn't it?",
+    "a session before the code": f"```python\n>>> f(1)\n2\n```\n```python\n{RIGHT}\n```",
+}
+
+
+@pytest.mark.parametrize("answer", UGLY.values(), ids=UGLY.keys())
+def test_ugly_answers_give_their_function(answer):
+    code = extract_code(answer, entry_point="f")
+    assert [run(code, "f", 0), run(code, "f", 3)] == [2, 4]
+
+
+def test_settings_and_tables_beside_the_function_stay():
+    code = without_scripts(
+        "import sys\nsys.setrecursionlimit(99)\nT = {}\nT.update(a=1)\ndef f(): return T\nf()\n", "f"
+    )
+    assert "setrecursionlimit" in code and "T.update" in code
+    assert not code.rstrip().endswith("f()")
+
+
+def test_an_assignment_that_the_function_needs_stays_though_it_calls_it():
+    assert without_scripts("def f(): return g\ng = f()\nh = f()\n", "f") == "def f(): return g\ng = f()\n"
+
+
+PROMPT = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": 'import math\n\ndef f(x):\n    """Doc."""\n'}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "    return math.floor(x)\n",
+        "def f(x):\n    return math.floor(x)\n```\nIt rounds. Example:\n```python\nprint(f(1.5))",
+        "```python\n    return math.floor(x)\n```",
+        "```python\nreturn math.floor(x)\n```",
+        "Sure:\n```\ndef f(x):\n    return math.floor(x)\n```",
+        "The function is easy.\n\ndef f(x):\n    return math.floor(x)\n\nDone, isn't it?",
+    ],
+)
+def test_evalplus_answers_begin_in_the_opened_block_or_anew(answer):
+    program = evalplus.chat_program(Problem("HumanEval/0", Text(""), row=PROMPT), answer)
+    assert run(program, "f", 2.5) == 2

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from alignment.evaluation import compare, evaluate, read_documents
-from alignment.evaluation.generate import Job, TransformersEngine
+from alignment.evaluation.generate import Job, Row, TransformersEngine, choose
 from alignment.evaluation.store import read_jsonl
 
 ROWS = [
@@ -36,6 +36,28 @@ def test_a_completion_does_not_depend_on_its_batch(engine, temperature):
     together = texts(engine, jobs(temperature))
     alone = {key: value for job in jobs(temperature) for key, value in texts(engine, [job]).items()}
     assert together == alone
+
+
+def draws(shares, top_ps, seeds):
+    """The first token of rows with these shares, one row for every nucleus and seed, drawn in one batch."""
+    import torch
+
+    rows = [Row(Job("", [0], 1, temperature=1.0, top_p=top_p, seed=seed), 9) for top_p in top_ps for seed in seeds]
+    return choose(torch.log(torch.tensor([shares] * len(rows))), rows)
+
+
+def test_samples_follow_the_models_shares():
+    tokens = draws([0.1, 0.6, 0.0, 0.3], [1.0], range(4000))
+    assert [tokens.count(token) / 4000 for token in range(4)] == pytest.approx([0.1, 0.6, 0.0, 0.3], abs=0.03)
+
+
+def test_a_nucleus_holds_the_most_likely_tokens_alone():
+    assert set(draws([0.1, 0.5, 0.1, 0.3], [0.7], range(300))) == {1, 3}
+
+
+def test_a_draw_is_the_same_beside_rows_of_another_nucleus():
+    mixed = draws([0.1, 0.5, 0.1, 0.3], [0.7, 1.0], range(50))
+    assert mixed == [token for top_p in (0.7, 1.0) for token in draws([0.1, 0.5, 0.1, 0.3], [top_p], range(50))]
 
 
 def test_samples_with_different_seeds_differ(engine):

@@ -1,10 +1,10 @@
 """A tiny Qwen2 model that has learned a little code, shared by the export tests."""
 
-import os
 from pathlib import Path
 
 import pytest
 from export_models import GATE, make_model, training_text
+from llama_cpp_reference import reference_source
 
 pytest.importorskip("gguf", reason="needs the extra [gguf]")
 pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
@@ -50,8 +50,8 @@ def untied(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama_cpp_source() -> Path:
-    """llama.cpp's source tree, where the developer names one: its converter and test vectors are the reference."""
-    folder = Path(os.environ.get("LLAMA_CPP_SOURCE", "missing"))
-    if not (folder / "convert_hf_to_gguf.py").is_file():
-        pytest.skip("set LLAMA_CPP_SOURCE to a source tree of llama.cpp to compare with its own converter")
-    return folder
+    """llama.cpp's converter and test vectors, the reference for ours: from LLAMA_CPP_SOURCE, or fetched once by pip."""
+    try:
+        return reference_source()
+    except ValueError as error:
+        pytest.skip(str(error))

@@ -2,9 +2,13 @@
 
 import inspect
 import json
+import math
 import shutil
+import struct
 import textwrap
 from pathlib import Path
+
+import numpy as np
 
 from alignment import formats
 from alignment.export.vocabulary import QWEN2_SPLIT
@@ -93,4 +97,51 @@ def make_model(folder: Path, *, tied: bool = True, steps: int = 0, dtype: str = 
                 parameter.normal_(std=0.02)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+HALF_BILLION = {
+    "vocab_size": 151936,
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32768,
+}
+"""The shape of Qwen2.5-Coder-0.5B."""
+
+
+def make_random_model(folder: Path, shape: dict, tokenizer: Path, *, tied: bool = True) -> Path:
+    """Random bfloat16 weights in a Qwen2 `shape` beside a ready tokenizer; written tensor by tensor, without torch."""
+    from alignment.export.checkpoint import expected_shapes
+    from alignment.export.gguf_file import to_bfloat16
+
+    folder.mkdir(parents=True)
+    config = shape | {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "dtype": "bfloat16",
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        "tie_word_embeddings": tied,
+        "bos_token_id": 151643,
+        "eos_token_id": 151643,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer / name, folder / name)
+    header, end = {}, 0
+    shapes = expected_shapes(config, tied)
+    for name, dimensions in shapes.items():
+        start, end = end, end + 2 * math.prod(dimensions)
+        header[name] = {"dtype": "BF16", "shape": dimensions, "data_offsets": [start, end]}
+    text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
+    generator = np.random.default_rng(0)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, dimensions in shapes.items():
+            values = generator.standard_normal(dimensions, dtype=np.float32) * np.float32(0.02)
+            file.write(to_bfloat16(values + np.float32(1) if "norm" in name else values).data)
     return folder

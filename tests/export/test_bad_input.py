@@ -1,6 +1,8 @@
 """What users get wrong ends in one clear sentence, and leaves no file under a final name."""
 
+import errno
 import json
+import os
 import shutil
 import struct
 
@@ -38,6 +40,14 @@ def change_tokenizer(folder, change):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
+def rename_tensors(folder, change):
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.dumps({change(name): entry for name, entry in json.loads(data[8 : 8 + length]).items()}).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
+
+
 def poke(folder, tensor, raw):
     """Overwrite the first two bytes of a tensor."""
     file = folder / "model.safetensors"
@@ -51,6 +61,51 @@ def poke(folder, tensor, raw):
 def test_a_missing_folder(tmp_path):
     with pytest.raises(ValueError, match="there is no model folder"):
         open_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "256"}, "hidden_size is '256', not a positive whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"vocab_size": None}, "vocab_size is None"),
+        ({"rms_norm_eps": None}, "rms_norm_eps is None"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"rope_parameters": "yarn"}, "the RoPE settings are 'yarn'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "RoPE of type 'yarn' needs a factor"),
+        ({"quantization_config": {}}, "is quantized already"),
+        ({"use_sliding_window": True}, "sliding-window attention"),
+    ],
+)
+def test_a_config_that_no_qwen2_model_has(model, changes, message):
+    change_config(model, **changes)
+    with pytest.raises(ValueError, match=message):
+        attempt(model)
+
+
+@pytest.mark.parametrize("text", ["[1]", '"x"', "{", "\x00"])
+def test_a_config_that_is_no_object(model, text):
+    (model / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json (holds no JSON object|is no valid JSON)"):
+        attempt(model)
+
+
+def test_tensors_under_other_names(model):
+    rename_tensors(model, lambda name: name.replace("model.layers", "transformer.h"))
+    with pytest.raises(ValueError, match=r"lacks 24 tensors.*there is transformer\.h\.0\..* instead"):
+        attempt(model)
+
+
+def test_a_pointer_in_place_of_weights(model):
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    with pytest.raises(ValueError, match="pointer of Git LFS, not the weights"):
+        attempt(model)
+
+
+def test_an_index_without_shards(model):
+    (model / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="names no shard"):
+        attempt(model)
 
 
 def test_an_adapter_in_place_of_a_model(tmp_path):
@@ -127,6 +182,24 @@ def test_a_tokenizer_that_splits_differently(model):
         attempt(model)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["model"].update(ignore_merges=True), "sets ignore_merges"),
+        (lambda t: t["added_tokens"][0].update(lstrip=True), "sets lstrip, which llama.cpp can't follow"),
+        (lambda t: t["model"].pop("merges"), "not Qwen2's byte-level BPE"),
+        (lambda t: t.update(model={"type": "Unigram", "vocab": [["a", 0.0]]}), "is a Unigram tokenizer"),
+        (lambda t: t.update(pre_tokenizer=None), "splits text by no rule"),
+        (lambda t: t.update(normalizer={"type": "Lowercase"}), "normalizes text by"),
+        (lambda t: t.clear(), "is a None tokenizer"),
+    ],
+)
+def test_a_tokenizer_of_another_family(model, change, message):
+    change_tokenizer(model, change)
+    with pytest.raises(ValueError, match=message):
+        attempt(model)
+
+
 def test_a_tokenizer_with_more_tokens_than_the_embedding(model):
     change_tokenizer(model, lambda t: t["added_tokens"][0].update(id=5000))
     with pytest.raises(ValueError, match="ids up to 5000, the embedding only 704 rows"):
@@ -161,6 +234,18 @@ def test_a_disk_that_fills_up_while_writing(model):
         signal.signal(signal.SIGXFSZ, before)
 
 
+def test_a_folder_whose_disk_fills_up_is_not_left_half_written(model, monkeypatch):
+    from alignment.export import runtimes
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runtimes, "_link", full)
+    with pytest.raises(ValueError, match=r"out could not be written \(No space left on device\)"):
+        runtimes.write_folder(open_checkpoint(model), model.parent / "out", "tiny", "card")
+    assert [path.name for path in model.parent.iterdir()] == ["model"]
+
+
 def test_an_engine_that_is_not_installed(model, monkeypatch):
     import importlib.util
 
@@ -168,6 +253,32 @@ def test_an_engine_that_is_not_installed(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else real(name, *a))
     with pytest.raises(ValueError, match=r"pip install 'code-alignment\[gguf\]'"):
         export(model, ["q8_0"], model.parent / "out")
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5", "../x", ".hidden", "a/"])
+def test_a_name_that_would_leave_the_output_folder(model, name):
+    with pytest.raises(ValueError, match="is part of file names"):
+        export(model, ["q8_0"], model.parent / "out", name=name)
+
+
+def test_an_output_that_would_replace_the_model(model):
+    with pytest.raises(ValueError, match="would replace the model"):
+        export(model, ["vllm"], model)
+    older = model.rename(model.parent / "tiny-huggingface")
+    with pytest.raises(ValueError, match="would replace the model"):
+        export(older, ["vllm"], model.parent, name="tiny")
+    assert (older / "model.safetensors").is_file()
+
+
+def test_an_output_that_holds_someone_elses_readme(model):
+    (model.parent / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match="no model card of an export"):
+        export(model, ["q8_0"], model.parent)
+
+
+def test_an_output_below_a_file(model):
+    with pytest.raises(ValueError, match="can't be written to"):
+        write_gguf(open_checkpoint(model), get_level("f16"), model / "config.json" / "x.gguf")
 
 
 @pytest.mark.parametrize(

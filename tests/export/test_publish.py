@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from alignment.export.publish import publish
+from alignment.export.publish import _patterns, publish
 from alignment.export_settings import Push, read_settings
 
-PASSED = [{"target": "q8_0", "passed": True}]
+PASSED = [{"target": "q8_0", "passed": True, "files": ["tiny-q8_0.gguf"]}]
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def hub(monkeypatch):
         def repo_info(self, repository):
             return SimpleNamespace(private=Api.private)
 
-        def upload_folder(self, repo_id, folder_path, ignore_patterns):
-            calls.append(("upload", repo_id, ignore_patterns))
+        def upload_folder(self, repo_id, folder_path, allow_patterns):
+            calls.append(("upload", repo_id, allow_patterns))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     return SimpleNamespace(calls=calls, api=Api)
@@ -49,10 +49,21 @@ def test_a_push_that_is_not_fully_said_is_an_error(push):
         read_settings(Push, "push", push)
 
 
-def test_a_private_push_makes_a_private_repository_and_leaves_broken_files_here(hub, tmp_path):
-    publish(tmp_path, PASSED, PRIVATE)
+def test_a_private_push_makes_a_private_repository_and_sends_what_the_rows_made(hub, tmp_path):
+    (tmp_path / "tiny-ollama-q8_0").mkdir()
+    folder = {"target": "ollama:q8_0", "passed": True, "files": [str(tmp_path / "tiny-ollama-q8_0")]}
+    publish(tmp_path, [*PASSED, folder], PRIVATE)
     assert hub.calls[0] == ("create", "a/b", True)
-    assert "broken-*" in hub.calls[1][2]
+    assert hub.calls[1] == ("upload", "a/b", ["README.md", "tiny-q8_0.gguf", "tiny-ollama-q8_0/*"])
+
+
+def test_what_else_lies_in_the_folder_stays_here(tmp_path):
+    from huggingface_hub.utils import filter_repo_objects
+
+    (tmp_path / "made").mkdir()
+    rows = [*PASSED, {"target": "vllm", "passed": True, "files": [str(tmp_path / "made")]}]
+    lying = ["README.md", "tiny-q8_0.gguf", "made/config.json", "broken-tiny-q2_K.gguf", ".env", "benchmark/a/b.jsonl"]
+    assert list(filter_repo_objects(lying, allow_patterns=_patterns(rows))) == lying[:3]
 
 
 def test_a_private_push_into_a_public_repository_is_refused(hub, tmp_path):

@@ -45,7 +45,7 @@ def quantized(trained, held_out, out, targets, **settings):
 @pytest.mark.parametrize(
     ("target", "settings", "bits", "symmetric"),
     [
-        ("gptq-int4", {"act_order": "group"}, 4, True),
+        ("gptq-int4", {"act_order": "none"}, 4, True),
         ("gptq-int8", {"group_size": 64}, 8, True),
         ("awq-int4", {}, 4, False),
     ],
@@ -65,7 +65,7 @@ def test_a_quantized_folder_loads_in_transformers_and_passes_its_gate(
     weights = written["config_groups"]["group_0"]["weights"]
     assert (weights["num_bits"], weights["symmetric"]) == (bits, symmetric)
     assert weights["group_size"] == settings.get("group_size", 128)
-    assert weights["actorder"] == {"gptq-int4": "group", "gptq-int8": "static", "awq-int4": None}[target]
+    assert weights["actorder"] == {"gptq-int4": None, "gptq-int8": "static", "awq-int4": None}[target]
     assert row["size_bytes"] < 0.7 * sum(file.stat().st_size for file in trained.glob("*.safetensors"))
     assert "vllm serve . --served-model-name tiny" in (folder / "serve.sh").read_text()
     assert f"{target}: 1 fim, 1 plain rows" in (tmp_path / "README.md").read_text()
@@ -119,15 +119,25 @@ def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypat
     assert done.stdout.strip() != sys.prefix
 
 
-def test_calibration_samples_stay_within_the_tokens_that_were_asked(tmp_path):
-    class Letters:
-        def encode(self, text, add_special_tokens):
-            return list(text.encode())
+class Letters:
+    """A tokenizer with one id per byte."""
 
+    def encode(self, text, add_special_tokens):
+        return list(text.encode())
+
+
+def test_calibration_samples_stay_within_the_tokens_that_were_asked():
     texts = [("a" * 70, "plain"), ("b" * 10, "plain"), ("c" * 64, "chat"), ("d" * 64, "chat")]
-    samples, used = calibration_samples(Letters(), texts, 32, 100)
-    assert [len(sample) for sample in samples] == [32, 32, 32]
-    assert used == {"rows": {"plain": 1, "chat": 1}, "samples": 3, "tokens": 96}
+    samples, used = calibration_samples(Letters(), texts, 32, 80)
+    assert [len(sample) for sample in samples] == [32, 32]
+    assert used == {"rows": {"plain": 1, "chat": 1}, "samples": 2, "tokens": 64}
+
+
+def test_a_long_calibration_row_takes_the_place_of_no_other():
+    texts = [("a" * 640, "plain"), ("b" * 32, "chat"), ("c" * 32, "fim")]
+    samples, used = calibration_samples(Letters(), texts, 32, 128)
+    assert [chr(sample[0]) for sample in samples] == ["a", "b", "c", "a"]
+    assert used == {"rows": {"plain": 1, "chat": 1, "fim": 1}, "samples": 4, "tokens": 128}
 
 
 def test_rows_that_do_not_divide_into_groups_are_refused_before_the_engine_starts(tmp_path):

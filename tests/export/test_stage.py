@@ -32,6 +32,11 @@ def stage(**settings) -> ExportStage:
             "quantize.act_order",
             "used only by GPTQ",
         ),
+        (
+            {"formats": ["gptq-int4"], "calibration": CALIBRATION, "quantize": {"act_order": "group"}},
+            "quantize.act_order",
+            "for `group` set `engine: gptqmodel`",
+        ),
         ({"formats": ["vllm"], "split_bytes": 2_000_000}, "split_bytes", "used only by GGUF"),
         ({"formats": ["ollama:q8_0"], "split_bytes": 2_000_000}, "split_bytes", "Ollama takes one GGUF file"),
         ({"compare": {"thresholds": {"q4_0": {}}}}, "compare.thresholds.q4_0", "not among this stage's formats"),

@@ -12,7 +12,7 @@ from repository_hacks import HACKS
 @pytest.mark.parametrize(("name", "tier"), [("middle", "A"), ("middle", "B"), ("pairs", "A"), ("Bag.middle", "B")])
 def test_the_original_body_passes_every_test(grader, task, source_of, name, tier):
     verdict = grader.grade_many([(task(name, tier), source_of(name))])[0]
-    assert (verdict.status, verdict.detail) == ("passed", "")
+    assert (verdict.status, verdict.detail) == ("passed", ""), verdict.detail
 
 
 @pytest.mark.parametrize(("name", "tier"), [("middle", "A"), ("middle", "B"), ("pairs", "A"), ("Bag.middle", "B")])

@@ -1,6 +1,10 @@
 """The HTTP service and its client."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -11,6 +15,8 @@ import pytest
 
 from alignment.grading import Grader
 from alignment.grading.client import RemoteGrader
+from alignment.recipe import Sandbox
+from alignment.stages import execution
 
 uvicorn = pytest.importorskip("uvicorn", reason="the service needs the extra [serve]")
 pytest.importorskip("starlette", reason="the service needs the extra [serve]")
@@ -88,3 +94,76 @@ def test_no_open_address_without_a_token(grader: Grader, monkeypatch: pytest.Mon
     monkeypatch.delenv("CODE_ALIGNMENT_TOKEN", raising=False)
     with pytest.raises(ValueError, match="CODE_ALIGNMENT_TOKEN"):
         serve(grader, host="0.0.0.0")
+
+
+def _answer(address: str, **request: object) -> tuple[int, str]:
+    body = json.dumps({"task": TASK, "program": "def f(x): return x * x", **request}).encode()
+    made = urllib.request.Request(f"{address}/grade", body, {"Authorization": "Bearer sesame"})
+    try:
+        with urllib.request.urlopen(made, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_request_brings_its_own_limits(address: str) -> None:
+    slow = "import time\ndef f(x): time.sleep(0.6); return x * x"
+    assert json.loads(_answer(address, program=slow)[1])["reason"] == "passed"
+    assert json.loads(_answer(address, program=slow, limits={"wall_seconds": 0.3})[1])["reason"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    "limits", [{"wall_seconds": 1e9}, {"wall_seconds": 0}, {"cpu": 1}, {"files": True}, {"files": "9"}, [], "none"]
+)
+def test_limits_that_the_service_does_not_allow_are_refused(address: str, limits: object) -> None:
+    status, text = _answer(address, limits=limits)
+    assert status == 400 and "limits" in text
+
+
+def test_files_that_should_be_hidden_and_are_not_are_an_error(address: str) -> None:
+    with RemoteGrader(address, token="sesame", hidden=("/usr/bin/bc",)) as remote:
+        (verdict,) = remote.grade_many([(TASK, "def f(x): return x * x")])
+    assert verdict.status == "error" and "--hide" in verdict.detail
+
+
+def test_text_that_is_no_text_comes_back_as_a_verdict(address: str) -> None:
+    """A lone surrogate in a program's message must not turn its failure into an infrastructure error."""
+    with RemoteGrader(address, token="sesame") as remote:
+        (verdict,) = remote.grade_many([(TASK, "def f(x): raise ValueError(chr(0xd800))")])
+    assert (verdict.status, verdict.reason) == ("failed", "exception")
+
+
+def test_a_job_that_nobody_waits_for_keeps_its_place_in_the_queue(address: str) -> None:
+    slow = "import time\ndef f(x): time.sleep(2)"
+    assert [_answer(address, program=slow, deadline_seconds=0.1)[0] for _ in range(2)] == [503, 503]
+    assert _answer(address)[0] == 429
+
+
+def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODE_ALIGNMENT_TOKEN", "sesame")
+    sandbox = Sandbox.model_validate({"address": address, "wall_seconds": 0.3})
+    with execution.grader(sandbox) as remote:
+        assert isinstance(remote, RemoteGrader)
+        programs = ["def f(x): return x * x", "import time\ndef f(x): time.sleep(0.6); return x * x"]
+        assert [v.reason for v in remote.grade_many([(TASK, text) for text in programs])] == ["passed", "timeout"]
+
+
+def test_the_command_serves_until_it_is_stopped() -> None:
+    environment = {**os.environ, "CODE_ALIGNMENT_TOKEN": "sesame"}
+    command = [sys.executable, "-m", "alignment.cli", "sandbox", "serve", "--port", "0", "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        with RemoteGrader(line.split()[2].rstrip(","), token="sesame") as remote:
+            assert remote.grade_many([(TASK, "def f(x): return x * x")])[0].status == "passed"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.stderr.close()
+        process.wait(30)
+
+
+def test_a_port_that_is_taken_is_said(address: str, grader: Grader) -> None:
+    with pytest.raises(ValueError, match="--port"):
+        serve(grader, port=int(address.rpartition(":")[2]))

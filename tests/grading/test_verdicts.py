@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alignment.grading import Grader, Limits
-from alignment.grading.agreement import multipl_e
+from alignment.grading.agreement import PUBLISHED, multipl_e
 from alignment.grading.compare import stdout_equal, values_equal
 from alignment.sandbox.inside import wire
 from alignment.sandbox.languages import LANGUAGES
@@ -93,4 +93,4 @@ def test_a_program_in_every_language(language: str) -> None:
 @pytest.mark.parametrize("short", ["js", "php", "sh"])
 def test_published_verdicts_of_whole_programs(data_dir: Path, short: str) -> None:
     with Grader(limits=Limits(cpu_seconds=30, wall_seconds=30), hidden=("/usr/bin/bc",)) as grader:
-        assert multipl_e(data_dir, grader, short, 30).percent >= 96
+        assert multipl_e(data_dir / PUBLISHED / f"multipl_e/{short}.json", grader, short, 30).percent >= 96

@@ -74,6 +74,41 @@ def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
         models.load({"path": str(tmp_path / "nowhere")}, tiny_tokenizer)
 
 
+@pytest.mark.parametrize("context", [None, {"yarn_factor": 2.0}])
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("model.safetensors", lambda text: text[:1000], "deserializing header"),
+        ("model.safetensors", None, "no file named model.safetensors"),
+        ("config.json", lambda text: b"{", "not a valid JSON"),
+        ("config.json", lambda text: text.replace(b'"qwen2"', b'"nonsense"'), "nonsense"),
+        (
+            "config.json",
+            lambda text: text.replace(b'"hidden_size": 64', b'"hidden_size": 32'),
+            "do not have the shapes",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, context, tmp_path, tiny_tokenizer):
+    models.write_random({"init": INIT, "dtype": "float32"}, tiny_tokenizer, 0, tmp_path)
+    text = (tmp_path / file).read_bytes()
+    (tmp_path / file).unlink()
+    if damage:
+        assert damage(text) != text
+        (tmp_path / file).write_bytes(damage(text))
+    with pytest.raises(ValueError, match=f"no model can be loaded from {tmp_path}: .*{message}"):
+        models.load_with_context({"path": str(tmp_path), "dtype": "float32"}, context, tiny_tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "replaced"),
+    [(formats.CHAT_TEMPLATE, False), (None, False), ("{{ messages }}", True), ("{{ raise_exception('no') }}", True)],
+)
+def test_a_chat_template_that_writes_something_else_is_noticed(template, replaced, tiny_tokenizer):
+    tiny_tokenizer.chat_template = template
+    assert models.replaces_template(tiny_tokenizer) == replaced
+
+
 def test_rope_base_may_be_raised_but_never_lowered():
     config = Qwen2Config(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
     assert models.apply_context(config, {"rope_theta": 1_000_000.0}) == ["RoPE base 10000 -> 1e+06"]

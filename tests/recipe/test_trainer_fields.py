@@ -18,7 +18,9 @@ def test_the_names_read_from_source_are_the_dataclasses_own(config):
     ("config", "values", "expected"),
     [
         ("SFTConfig", {"learning_rate": "1e-5"}, "takes float, not '1e-5'. Take the quotes away"),
-        ("SFTConfig", {"learning_rate": -1.0}, "at least 0"),
+        ("SFTConfig", {"learning_rate": 0.0}, "above 0"),
+        ("SFTConfig", {"weight_decay": -1.0}, "at least 0"),
+        ("SFTConfig", {"learning_rate": "nan"}, "takes float, not 'nan'"),
         ("SFTConfig", {"max_length": True}, "takes int | None"),
         ("SFTConfig", {"max_steps": 1000.0}, "takes int"),
         ("SFTConfig", {"max_steps": -2}, "at least -1"),

@@ -54,6 +54,10 @@ def test_the_picture_of_several_seeds_has_every_seed_and_the_mean_of_each_stage(
     assert re.findall(r'class="value">(\d+)<', drawn) == ["0", "66"]
 
 
+def test_a_panel_of_the_picture_bears_the_title_it_was_given():
+    assert ">Chat &amp; code, % of 300<" in picture.draw([RUNGS], ["m=Chat & code"])
+
+
 def test_ladders_of_different_stages_are_not_drawn_as_one():
     with pytest.raises(ValueError, match="differ in their stages"):
         picture.draw([RUNGS, RUNGS[:1]], ["m"])

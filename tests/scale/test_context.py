@@ -12,12 +12,14 @@ MODEL = "Qwen/Qwen2.5-Coder-7B"
 
 def mistakes(folder, stages, launch=None, model=MODEL):
     (folder / "rows.jsonl").write_text('{"text": "x"}\n')
+    (folder / "tasks.jsonl").write_text('{"prompt": "x", "tests": []}\n')
     value = {"name": "r", "model": {"path": model}, "stages": []}
     if launch:
         (folder / "launch.yaml").write_text(yaml.safe_dump(launch))
         value["launch"] = "launch.yaml"
     for number, stage in enumerate(stages):
-        value["stages"].append({"name": f"s{number}", "kind": "sft", "data": [{"data": "rows.jsonl"}], **stage})
+        rows = "tasks.jsonl" if stage.get("kind") == "grpo" else "rows.jsonl"
+        value["stages"].append({"name": f"s{number}", "kind": "sft", "data": [{"data": rows}], **stage})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(value))
     try:
         load(folder / "recipe.yaml")
@@ -43,6 +45,12 @@ def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
     stage = {"kind": "grpo", "max_prompt_length": 2048}
     stage["train"] = {"max_completion_length": 1024, "use_vllm": True, "vllm_max_model_length": 2048}
     assert "Give 3072" in mistakes(tmp_path, [stage])[0]
+
+
+def test_vllm_and_a_context_that_only_the_trainer_would_know_are_refused(tmp_path):
+    stage = {"kind": "grpo", "context": {"yarn_factor": 2.0}, "train": {"use_vllm": True}}
+    assert "would sample from another model" in mistakes(tmp_path, [stage])[0]
+    assert not mistakes(tmp_path, [{**stage, "train": {}}])
 
 
 def ulysses(attention):
@@ -103,3 +111,15 @@ def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, pa
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
     assert attention.installed() == expected
+
+
+def test_fused_kernels_are_refused_where_they_can_not_run(monkeypatch):
+    assert attention.kernels({"use_kernels": False}) == {}
+    with pytest.raises(ValueError, match="there is none here"):
+        attention.kernels({"use_kernels": True})
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
+    with pytest.raises(ValueError, match="needs the package `kernels`, from"):
+        attention.kernels({"use_kernels": True})
+    monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: True)
+    assert attention.kernels({"use_kernels": True}) == {"use_kernels": True}

@@ -40,6 +40,13 @@ def test_vllm_that_is_not_installed_is_said_before_anything_loads(monkeypatch):
     check_vllm({"use_vllm": False})
 
 
+def test_a_weight_sync_that_nothing_could_check_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    check_vllm({"use_vllm": True})
+    with pytest.raises(ValueError, match="hides whether vLLM samples"):
+        check_vllm({"use_vllm": True, "vllm_importance_sampling_correction": False})
+
+
 def test_the_figures_are_called_as_trl_logs_them():
     """The names are TRL's: a version that renames them must fail here, not count nothing."""
     import inspect

@@ -1,10 +1,12 @@
 """What hangs into TRL's trainers: which checkpoint counts, the local log after a resume, where GRPO may save."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from alignment.stages.callbacks import AlreadyTrained, OrderOfEpoch, Recorder, last_whole_checkpoint
 from alignment.stages.grpo import align_saves
@@ -13,7 +15,8 @@ from alignment.stages.grpo import align_saves
 def checkpoint(folder, step, ranks, world_size):
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "model.safetensors").write_bytes(b"weights")
+    save_file({"weight": torch.ones(3, 5), "bias": torch.ones(5, dtype=torch.bfloat16)}, path / "model.safetensors")
+    torch.save({"state": torch.ones(7)}, path / "optimizer.pt")
     for rank in ranks:
         (path / f"whole-{rank}.json").write_text(json.dumps({"world_size": world_size}))
     return path
@@ -38,6 +41,16 @@ def test_a_torn_mark_is_no_mark(tmp_path, torn):
     whole, path = checkpoint(tmp_path, 2, (0,), 1), checkpoint(tmp_path, 4, (0,), 1)
     (path / "whole-0.json").write_text(torn)
     assert last_whole_checkpoint(tmp_path, 1) == whole
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("left", [0, 7, 60, -1])
+def test_a_checkpoint_whose_files_are_cut_short_is_passed_over_and_kept(tmp_path, file, left):
+    whole, path = checkpoint(tmp_path, 2, (0,), 1), checkpoint(tmp_path, 4, (0,), 1)
+    assert last_whole_checkpoint(tmp_path, 1) == path
+    size = (path / file).stat().st_size
+    os.truncate(path / file, left if left >= 0 else size - 30)
+    assert last_whole_checkpoint(tmp_path, 1) == whole and path.exists()
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_refused_and_kept(tmp_path):

@@ -115,7 +115,7 @@ def test_padding_is_neither_learned_nor_mistaken_for_a_sample():
 def test_prepared_and_packed_rows_fill_their_length(tiny_tokenizer, tmp_path, source):
     rows = source([{"text": "x = 1\n" * number} for number in range(1, 40)])
     rules = Rules(128, "split", 0.0, 0.0, "lines", "bfd_split")
-    counts = training_rows([rows], tiny_tokenizer, rules, 0, tmp_path, tmp_path)
+    counts = training_rows([rows], tiny_tokenizer, rules, 0, tmp_path)
     packed = load_from_disk(str(tmp_path / "train"))
     assert counts["packed"] == len(packed) < counts["samples"]
     assert counts["packing_efficiency"] > 0.9

@@ -34,7 +34,7 @@ def rules(**changes):
 
 def prepare(sources, tokenizer, folder, **changes):
     folder.mkdir(exist_ok=True)
-    counts = training_rows(sources, tokenizer, rules(**changes), 0, folder, folder)
+    counts = training_rows(sources, tokenizer, rules(**changes), 0, folder)
     return list(load_from_disk(str(folder / "train"))), counts
 
 

@@ -60,7 +60,7 @@ def prepared(kind, source, tokenizer, targets, out):
         stage = SimpleNamespace(data=[entry], overlong="drop")
         pairs = list(dpo._pairs(stage, tokenizer, 512, Counter(), screen))
         return [json.dumps(pair) for pair in pairs], screen.counts()
-    counts = training_rows([entry], tokenizer, RULES, 0, out, out, targets)
+    counts = training_rows([entry], tokenizer, RULES, 0, out, targets)
     return [tokenizer.decode(row["input_ids"]) for row in load_from_disk(str(out / "train"))], counts
 
 
@@ -117,8 +117,8 @@ def test_the_frame_that_all_tasks_of_a_benchmark_share_is_no_evidence(source, ti
     )
     _, counts = prepared("document", source, tiny_tokenizer, targets, tmp_path)
     entry = source([{"text": f"{frame} Ours is another one: greet everybody by name."}, {"text": CLEAN}])
-    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, tmp_path, targets)
+    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
     assert counts["decontamination"]["removed"] == 0
     entry = source([{"text": f"{frame} sort every sortish thing 0"}, {"text": CLEAN}])
-    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, tmp_path, targets)
+    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
     assert counts["decontamination"]["removed"] == 1

@@ -11,15 +11,17 @@ import zlib
 from typing import Any
 
 from alignment.evaluation.data import read_rows
-from alignment.evaluation.extraction import add_imports, extract_code
+from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.python_code import add_imports
 from alignment.evaluation.request import Request
 
 LIVECODEBENCH = Home(
     file="livecodebench.jsonl",
     aliases=("test.jsonl", "test5.jsonl"),
     url="https://huggingface.co/datasets/livecodebench/code_generation_lite",
+    by_hand=True,
     note="Join its test*.jsonl files.",
 )
 SYSTEM_PROMPT = "You are a helpful assistant."
@@ -132,11 +134,15 @@ BIGCODEBENCH = {
         file="bigcodebench.jsonl",
         aliases=("BigCodeBench.jsonl", "BigCodeBench-v0.1.0_hf.jsonl"),
         url="https://huggingface.co/datasets/bigcode/bigcodebench",
+        by_hand=True,
+        note="Write the rows of its latest split as JSONL.",
     ),
     "bigcodebench-hard": Home(
         file="bigcodebench-hard.jsonl",
         aliases=("BigCodeBench-Hard.jsonl",),
         url="https://huggingface.co/datasets/bigcode/bigcodebench-hard",
+        by_hand=True,
+        note="Write the rows of its latest split as JSONL.",
     ),
 }
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")

@@ -17,6 +17,7 @@ from alignment.evaluation.request import Request
 CRUXEVAL = Home(
     file="cruxeval.jsonl",
     url="https://github.com/facebookresearch/cruxeval/raw/main/data/cruxeval.jsonl",
+    sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",
 )
 FAILS = "raise SystemExit(1)\n"
 

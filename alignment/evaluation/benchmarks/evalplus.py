@@ -6,12 +6,16 @@ QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), kept by `ali
 
 from __future__ import annotations
 
+import textwrap
+
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.benchmarks.mbpp_types import restore_types
 from alignment.evaluation.data import read_rows
+from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
-from alignment.evaluation.request import Request
+from alignment.evaluation.python_code import defined_names, longest_valid
+from alignment.evaluation.request import Request, resolved
 
 HUMANEVAL = Home(
     file="HumanEvalPlus.jsonl.gz",
@@ -22,7 +26,7 @@ MBPP = Home(
     file="MbppPlus-v0.1.0.jsonl",
     aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
     url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
-    note="Unpack it.",
+    sha256="a855b9de667baea8e2f8aa61f898767a7336872208a85222b35622545e819fe9",
 )
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
@@ -35,6 +39,7 @@ BASE_STOPS = {
 }
 CHAT_STOPS = (*COMMON_STOPS, "\n#", "\n```")
 SYSTEM_PROMPT = "You are an intelligent programming assistant to produce Python algorithmic solutions"
+PREFILL = "```python\n"
 CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{prompt}\n```\n"
 
 
@@ -46,7 +51,7 @@ def chat_prompt(row: Row) -> Chat:
     """The answer is opened with a Python block, so that code is all that can follow."""
     question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
     system = {"role": "system", "content": SYSTEM_PROMPT}
-    return Chat((system, {"role": "user", "content": question}), prefill="```python\n")
+    return Chat((system, {"role": "user", "content": question}), prefill=PREFILL)
 
 
 def base_program(problem: Problem, completion: str) -> str:
@@ -56,12 +61,30 @@ def base_program(problem: Problem, completion: str) -> str:
 
 
 def chat_program(problem: Problem, completion: str) -> str:
-    """The block's content; behind the prompt where the answer only went on with the body."""
-    code = completion.replace("\t", "    ").split("```")[0]
-    if f"def {problem.row['entry_point']}" in code:
-        preamble = problem.row["prompt"] if problem.id.startswith("HumanEval") else ""
-        return _imports_of(preamble) + code
-    return str(problem.row["prompt"]) + code
+    """The code of an answer; behind the prompt where the answer only went on with the body.
+
+    The prompt has opened the block already, so the completion begins inside of it; answers of models that were asked
+    without that opening, as in files of completions, begin with prose or with a block of their own.
+    """
+    row, text = problem.row, completion.replace("\t", "    ")
+    name = row["entry_point"]
+    for answer in (PREFILL + text, text):
+        code = extract_code(answer, entry_point=name)
+        if name in defined_names(code):
+            preamble = row["prompt"] if problem.id.startswith("HumanEval") else ""
+            return _imports_of(preamble) + code
+    return str(row["prompt"]) + _body(row["prompt"], text, name)
+
+
+def _body(prompt: str, text: str, name: str) -> str:
+    """What comes behind the prompt: the first block's lines, indented where the answer has lost that."""
+    opened = [content for _, content in fenced_blocks(cleaned(PREFILL + text))] + [text]
+    indented = [textwrap.indent(textwrap.dedent(body), "    ") for body in opened]
+    for body in (*opened, *indented):
+        code = longest_valid(prompt + body)
+        if name in defined_names(code) and not is_stub(code, name):
+            return code[len(prompt) :]
+    return opened[0]
 
 
 def _imports_of(prompt: str) -> str:
@@ -94,11 +117,23 @@ def with_types(row: Row) -> Row:
     return row | {name: restore_types(number, row[name]) for name in ("base_input", "plus_input")}
 
 
+def spelled(row: Row) -> str:
+    """The id of a row; MBPP's own file has bare numbers."""
+    return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
+
+
 def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
     from alignment.grading import benchmarks as graded
 
-    path = locate(request, home)
-    rows = read_rows(path)
+    rows = read_rows(locate(request, home))
+    size = len(rows)
+    if request.only is not None:  # a file of a few completions needs the reference values of a few tasks
+        known = {spelled(row) for row in rows}
+        wanted = {resolved(task_id, known) for task_id in request.only}
+        if None in wanted:
+            unknown = sorted(task_id for task_id in request.only if resolved(task_id, known) is None)
+            raise ValueError(f"{request.name} has no task {unknown[0]!r} ({len(unknown)} of the ids are unknown)")
+        rows = [row for row in rows if spelled(row) in wanted]
     if rows and "plus_input" in rows[0]:
         rows = [with_types(row) for row in rows[: request.limit]]
         tasks = evalplus_tasks(rows, dataset, plus=plus)
@@ -122,4 +157,5 @@ def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Ben
         stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
         assemble=chat_program if chat else base_program,
         least_limits=LEAST_LIMITS,
+        size=size,
     )

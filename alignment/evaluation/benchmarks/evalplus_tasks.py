@@ -6,9 +6,11 @@ cache (`expected/` beside the benchmarks). How values are compared is `alignment
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Ro
     """
     from alignment.grading.benchmarks import plus_task
 
-    expected = _expected(rows)
+    keys = ("base_input", "plus_input") if plus else ("base_input",)
+    expected = {key: _expected(rows, key) for key in keys}
     tasks: dict[str, Row] = {}
     for row in rows:
-        inputs = [*row["base_input"], *(row["plus_input"] if plus else [])]
-        values = expected[row["task_id"]][: len(inputs)]
+        inputs = [case for key in keys for case in row[key]]
+        values = [value for key in keys for value in expected[key][row["task_id"]]]
         told = [(case, value["value"]) for case, value in zip(inputs, values, strict=True) if "value" in value]
         if len(told) < len(inputs):
             problem = next(value for value in values if "value" not in value)
@@ -46,36 +49,54 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Ro
     return tasks
 
 
-def _expected(rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
-    """What the reference solutions return, in the grader's wire form, base inputs first."""
+def _expected(rows: list[Row], key: str) -> dict[str, list[dict[str, Any]]]:
+    """What the reference solutions return for the inputs under `key`, in the grader's wire form.
+
+    Kept by a hash of program and inputs, outside of what a program in the sandbox can see.
+    """
     folder = cache_folder() / "expected"
     found: dict[str, list[dict[str, Any]]] = {}
     missing: list[tuple[Row, Path]] = []
     for row in rows:
-        written = (repr(row["base_input"]), repr(row["plus_input"]))
-        path = folder / f"{digest(row['task_id'], row['prompt'], row['canonical_solution'], *written)}.json"
-        if path.exists():
-            found[row["task_id"]] = json.loads(path.read_text())
+        program = row["prompt"] + row["canonical_solution"]
+        path = folder / f"{digest(program, row['entry_point'], repr(row[key]))}.json.gz"
+        known = _kept(path)
+        if known is not None and len(known) == len(row[key]):
+            found[row["task_id"]] = known
         else:
             missing.append((row, path))
     if missing:
         from alignment.grading import Grader, Limits
 
+        logger.info("computing what the reference solutions of %d tasks return, once", len(missing))
         folder.mkdir(parents=True, exist_ok=True)
         limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, reply_bytes=512 << 20)
         with Grader(limits=limits) as grader, ThreadPoolExecutor(grader.workers) as threads:
 
             def compute(item: tuple[Row, Path]) -> None:
                 row, path = item
-                inputs = [*row["base_input"], *row["plus_input"]]
                 program = row["prompt"] + row["canonical_solution"]
-                values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in inputs])
+                values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in row[key]])
                 found[row["task_id"]] = values
-                if any("value" not in value for value in values):
-                    return  # not kept: the next start tries again
-                partial = path.with_name(f"{path.name}.{os.getpid()}")
-                partial.write_text(json.dumps(values))
-                partial.replace(path)
+                if all("value" in value for value in values):  # others are not kept: the next start tries again
+                    _keep(path, values)
 
             list(threads.map(compute, missing))
     return found
+
+
+def _kept(path: Path) -> list[dict[str, Any]] | None:
+    """Values from the cache; None where there are none, or where the file is damaged."""
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as file:
+            values = json.load(file)
+    except (OSError, EOFError, zlib.error, ValueError):
+        return None
+    return values if isinstance(values, list) else None
+
+
+def _keep(path: Path, values: list[dict[str, Any]]) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with gzip.open(partial, "wt", compresslevel=1, encoding="ascii") as file:
+        file.write(json.dumps(values))
+    partial.replace(path)

@@ -18,21 +18,29 @@ from alignment.evaluation.statistics import edit_similarity, fuzz_ratio
 
 OPENAI = "https://github.com/openai/human-eval-infilling/raw/master/data/"
 FILES = {
-    "humaneval-infilling-single-line": "HumanEval-SingleLineInfilling.jsonl.gz",
-    "humaneval-infilling-multi-line": "HumanEval-MultiLineInfilling.jsonl.gz",
-    "humaneval-infilling-random-span": "HumanEval-RandomSpanInfillingLight.jsonl.gz",
+    "humaneval-infilling-single-line": (
+        "HumanEval-SingleLineInfilling.jsonl.gz",
+        "6fffc71ec2f1674372fcc177511f92312f1a27a9eacd8e43255c9f5ee9eca8c8",
+    ),
+    "humaneval-infilling-multi-line": (
+        "HumanEval-MultiLineInfilling.jsonl.gz",
+        "5b49f312f0a781420a4ae54f5e73176009b9cfc52731e3a0b9be726b451032d1",
+    ),
+    "humaneval-infilling-random-span": (
+        "HumanEval-RandomSpanInfillingLight.jsonl.gz",
+        "cbb2b36f90311a3a7d844b6361852bb33e3ab11ab3bca2b7e85bfb9bf78c5891",
+    ),
 }
 HUMANEVAL_FIM = Home(
-    file="fim_singleline.jsonl",
-    aliases=("train.parquet",),
+    file="train.parquet",
+    aliases=("fim_singleline.jsonl",),
     url="https://huggingface.co/datasets/bigcode/santacoder-fim-task/resolve/main/data/train-00000-of-00001.parquet",
-    note="Save it as train.parquet.",
 )
 
 
 def humaneval_infilling(request: Request) -> Benchmark:
-    file = FILES[request.benchmark]
-    rows = read_rows(locate(request, Home(file=file, url=OPENAI + file)))
+    file, sha256 = FILES[request.benchmark]
+    rows = read_rows(locate(request, Home(file=file, url=OPENAI + file, sha256=sha256)))
     problems = [
         Problem(
             id=row["task_id"],

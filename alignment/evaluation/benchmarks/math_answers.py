@@ -16,11 +16,13 @@ GSM8K = Home(
     file="gsm8k_test.jsonl",
     aliases=("test.jsonl",),
     url="https://github.com/openai/grade-school-math/raw/master/grade_school_math/data/test.jsonl",
+    sha256="3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
 )
 MATH = Home(
     file="math_test.jsonl",
     aliases=("test.jsonl",),
     url="https://huggingface.co/datasets/EleutherAI/hendrycks_math",
+    by_hand=True,
     note="Join the test rows of all subjects into one JSONL with `problem` and `solution`.",
 )
 CHAT_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."

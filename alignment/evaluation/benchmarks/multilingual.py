@@ -47,12 +47,16 @@ def multilingual(request: Request) -> Benchmark:
 
 
 def _rows(path: Path, request: Request) -> list[tuple[str, Row]]:
+    if (path / request.benchmark).is_dir():
+        path = path / request.benchmark
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files or not path.exists():
         raise ValueError(
             f"{request.name}: no LANGUAGE.jsonl files at {path}; get them from {HOMES[request.benchmark].url}"
         )
     left_out = sorted(file.stem for file in files if file.stem not in LANGUAGES)
+    if len(left_out) == len(files):
+        raise ValueError(f"{request.name}: {path} has no file of a language that is graded: {', '.join(LANGUAGES)}")
     if left_out:
         logger.warning("%s: not graded here, left out: %s", request.name, ", ".join(left_out))
     return [(file.stem, row) for file in files for row in read_rows(file)]

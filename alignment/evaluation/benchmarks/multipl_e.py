@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 
+from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
 from alignment.evaluation.data import read_rows
-from alignment.evaluation.extraction import fenced_blocks
 from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
 from alignment.evaluation.request import Request
+from alignment.grading.benchmarks import multipl_e_tests
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
@@ -38,11 +39,24 @@ CSHARP_USINGS = (
 )  # fmt: skip
 
 
+UNMARKED = ("go", "lua", "rb")
+"""Their test frameworks end the process themselves: nothing can come behind the tests, and the exit code has to do."""
+NEEDS = {
+    "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
+    "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
+    "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
+}
+"""Short name -> a program that must run, and what brings what it asks for."""
+
+
 def multipl_e(request: Request) -> Benchmark:
     short = request.benchmark.partition("-e-")[2]
+    if short == "r":
+        raise ValueError(f"{request.name}: R is not graded here: the sandbox has no R")
     home = Home(
         file=f"humaneval-{short}.jsonl",
         url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
+        by_hand=True,
         note="It is also in qwencoder-eval/base/benchmarks/multiple-eval/data of QwenLM/Qwen2.5-Coder.",
     )
     rows = read_rows(locate(request, home))[: request.limit]
@@ -71,17 +85,22 @@ def multipl_e(request: Request) -> Benchmark:
         assemble=assemble,
         least_limits=LEAST_LIMITS,
         hidden=HIDDEN,
+        needs=NEEDS.get(short),
     )
 
 
-def task_of(name: str, short: str) -> Row:
-    """Programs come with their tests; the tests must run to their end."""
+def task_of(name: str, short: str, *, published: bool = True) -> Row:
+    """Programs come with their tests; the tests must run to their end.
+
+    `published`: by the rules of qwencoder-eval, which made the published verdicts; else by MultiPL-E's own, exit code 0.
+    """
+    own = {"marker": short not in UNMARKED}
     return {
         "id": name,
         "prompt": "",
         "language": LANGUAGES[short],
         "kind": "program",
-        "tests": json.dumps({"marker": True}),
+        "tests": multipl_e_tests(short) if published and short not in UNMARKED else json.dumps(own),
         "entry_point": None,
         "source": "multipl-e",
         "split": "test",
@@ -108,65 +127,20 @@ def join_tests(code: str, row: Row, short: str) -> str:
     elif short == "cs":
         head = "".join(f"using {name};\n" for name in CSHARP_USINGS)
         code = f"{head}\n{code}"
-    elif short == "php" and not code.startswith("<?php"):
+    elif short == "php" and code[:5] != "<?php":
         code = f"<?php\n{code}"
-    return f"{code}\n{row['tests']}" + ("?>" if short == "php" else "")
+    program = f"{code}\n{row['tests']}" + ("?>" if short == "php" else "")
+    return go_main(program) if short == "go" else program
 
 
-def chat_code(answer: str, row: Row, short: str) -> str:
-    """The code of an answer, in the form that the tests continue: without a main of its own and without the last brace.
-
-    MultiPL-E's tests begin with the brace that ends the function (Java, C#: the method), so it is taken off.
-    """
-    blocks = [content for _, content in fenced_blocks(answer)]
-    code = blocks[0] if blocks else answer
-    name = _function_name(row, short)
-    if name and not re.search(rf"\b{re.escape(name)}\b", code):
-        return f"{row['prompt']}{code}"
-    if not row["tests"].lstrip().startswith("}"):
-        return code
-    code = _without_main(code, short)
-    wanted = {"java": 2, "cs": 2}.get(short, 1)
-    head = _imports(row["prompt"], code)
-    return head + _without_closing_braces(code, wanted)
-
-
-def _function_name(row: Row, short: str) -> str:
-    found = re.findall(r"(\w+)\s*(?:=\s*function)?\s*\(", row["prompt"].strip().split("\n")[-1])
-    return found[0] if found else ""
-
-
-def _imports(prompt: str, code: str) -> str:
-    lines = re.findall(r"^(?:#include.*|import .*;|using .*;)$", prompt, re.MULTILINE)
-    missing = [line for line in lines if line not in code]
-    return "".join(f"{line}\n" for line in missing)
-
-
-def _without_main(code: str, short: str) -> str:
-    """Cut an own `main`, braces balanced; the tests bring theirs."""
-    pattern = {
-        "java": r"^[ \t]*public static void main\b", "cpp": r"^[ \t]*int main\s*\(",
-        "cs": r"^[ \t]*(?:public )?static (?:async )?(?:void|Task|int) Main\b", "go": r"^func main\s*\(",
-        "rs": r"^fn main\s*\(",
-    }.get(short)  # fmt: skip
-    start = re.search(pattern, code, re.MULTILINE) if pattern else None
-    if start is None:
-        return code
-    depth = 0
-    for index in range(start.start(), len(code)):
-        depth += {"{": 1, "}": -1}.get(code[index], 0)
-        if code[index] == "}" and depth == 0:
-            return code[: start.start()] + code[index + 1 :]
-    return code[: start.start()]
-
-
-def _without_closing_braces(code: str, count: int) -> str:
-    """`code` before the last `count` closing braces, as many as it has too much for the tests to bring them."""
-    balance = code.count("{") - code.count("}")
-    remove = count - balance
-    for _ in range(max(0, remove)):
-        index = code.rstrip().rfind("}")
-        if index < 0:
-            break
-        code = code[:index]
-    return code.rstrip() + "\n"
+def go_main(program: str) -> str:
+    """A test file of Go as a program of its own: MultiPL-E runs it with `go test`, which wants a module around it."""
+    tests = re.findall(r"^func (Test\w+)\(\w+ \*testing\.T\)", program, re.MULTILINE)
+    if not tests or re.search(r"^func main\(\)", program, re.MULTILINE):
+        return program
+    listed = ", ".join(f'{{"{name}", {name}}}' for name in tests)
+    program = re.sub(r"^package \w+", "package main", program, count=1, flags=re.MULTILINE)
+    return (
+        f"{program}\nfunc main() {{\n\ttesting.Main(func(pattern, name string) (bool, error) {{ return true, nil }}, "
+        f"[]testing.InternalTest{{{listed}}}, nil, nil)\n}}\n"
+    )

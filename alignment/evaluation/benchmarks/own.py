@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from alignment import formats
 from alignment.evaluation.data import read_rows
-from alignment.evaluation.extraction import extract_code, trim_continuation
+from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, Chat, Fim, Problem, Prompt, Row, Text
+from alignment.evaluation.python_code import trim_continuation
 from alignment.evaluation.request import Request
 from alignment.evaluation.scores import infilling_scores
 

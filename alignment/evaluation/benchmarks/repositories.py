@@ -29,18 +29,21 @@ HOMES = {
     "crosscodeeval": Home(
         file="line_completion_oracle_bm25.jsonl",
         url="https://github.com/amazon-science/cceval",
+        by_hand=True,
         note=_NOTE.format(folder="cceval"),
     ),
     "crosscodelongeval": Home(
         file="python_chunk_completion_sparse_oracle.jsonl",
         aliases=("python_function_completion_sparse_oracle.jsonl",),
         url="https://github.com/amazon-science/Repoformer",
+        by_hand=True,
         note=_NOTE.format(folder="cclongeval"),
     ),
     "repoeval": Home(
         file="python_line_completion_sparse_oracle.jsonl",
         aliases=("python_function_completion_sparse_oracle.jsonl", "python_api_completion_sparse_oracle.jsonl"),
         url="https://github.com/amazon-science/Repoformer",
+        by_hand=True,
         note=_NOTE.format(folder="repoeval"),
     ),
 }

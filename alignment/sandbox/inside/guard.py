@@ -177,8 +177,40 @@ ATTRIBUTES = frozenset(
         "_sys",
         "sys",
         "os",
+        # a module's own imports: ways from an allowed module to any other
+        "builtins",
+        "bltns",
+        "importlib",
+        "inspect",
+        "gc",
+        "ctypes",
+        "subprocess",
+        "shutil",
+        "_shutil",
+        "linecache",
+        "traceback",
+        "signal",
+        "_thread",
+        "exec",
+        "eval",
+        "globals",
+        "locals",
+        "vars",
+        "setattr",
+        "delattr",
+        # files: code that is written down can be imported
+        "write_text",
+        "write_bytes",
+        "writelines",
     ]
 )
+SYS = frozenset(
+    ["argv", "byteorder", "float_info", "getrecursionlimit", "getsizeof", "hash_info", "hexversion", "int_info", "intern",
+     "maxsize", "maxunicode", "platform", "setrecursionlimit", "version", "version_info"]
+)  # fmt: skip
+"""What a body may ask of ``sys``, which it may not hand around."""
+DYNAMIC = ("getattr", "attrgetter", "methodcaller", "hasattr")
+"""Functions that take an attribute's name: as a literal, or not at all."""
 DUNDERS = frozenset(
     [
         "__init__",
@@ -239,15 +271,27 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
 def words(node: ast.AST) -> list[str]:
     """The words of one node that need permission."""
     if isinstance(node, ast.Import):
-        return [alias.name.partition(".")[0] for alias in node.names if alias.name.partition(".")[0] not in MODULES]
+        named = [alias.name for alias in node.names if alias.name == "sys" and alias.asname]
+        return named + [
+            alias.name.partition(".")[0] for alias in node.names if alias.name.partition(".")[0] not in MODULES
+        ]
     if isinstance(node, ast.ImportFrom):
         module = (node.module or "").partition(".")[0]
         outside = [module] if not node.level and module not in MODULES else []
-        return outside + [alias.name for alias in node.names if _is_risky(alias.name)]
+        risky = (lambda name: name not in SYS) if module == "sys" else _is_risky
+        return outside + [alias.name for alias in node.names if risky(alias.name)]
     if isinstance(node, ast.Name):
         return [node.id] if node.id in NAMES else []
     if isinstance(node, ast.Attribute):
-        return [node.attr] if _is_risky(node.attr) else []
+        of_sys = isinstance(node.value, ast.Name) and node.value.id == "sys" and node.attr not in SYS
+        return [node.attr] if of_sys or _is_risky(node.attr) else []
+    if isinstance(node, ast.MatchClass):
+        return [name for name in node.kwd_attrs if _is_risky(name)]
+    if isinstance(node, ast.Call):
+        return _handed(node)
+    if isinstance(node, ast.Assign | ast.NamedExpr | ast.Return | ast.Match | ast.Yield):
+        value = node.subject if isinstance(node, ast.Match) else node.value
+        return [value.id] if isinstance(value, ast.Name) and value.id in ("sys", "getattr") else []
     if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
         return [node.name]
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_risky(node.value):
@@ -255,6 +299,18 @@ def words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Global | ast.Nonlocal):
         return list(node.names)
     return []
+
+
+def _handed(call: ast.Call) -> list[str]:
+    """``sys``, or a function of `DYNAMIC`, as an argument; and such a function called with a name that is no literal."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    found = [item.id for item in given if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name in DYNAMIC:
+        named = call.args[1:2] if name in ("getattr", "hasattr") else call.args
+        if not all(isinstance(item, ast.Constant) and type(item.value) is str for item in named):
+            found.append(f"{name} of a computed name")
+    return found
 
 
 def _is_risky(word: str) -> bool:

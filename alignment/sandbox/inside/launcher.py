@@ -5,7 +5,8 @@ slot's pid namespace, so that when either ends, for whatever reason, the kernel 
 as JSON messages over a socket, with the program's descriptors attached; the program itself comes on its own pipe and
 never passes through here.
 
-Started as ``python -I -S -c "..." CONFIGURATION`` by `alignment.sandbox.slot`.
+Started as ``python -I -S -c "..."`` by `alignment.sandbox.slot`, with its configuration as standard input: programs can
+read their own command line, which is this process's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import array
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -32,7 +32,9 @@ GRACE = 6.0  # at most this many times the wall limit, where a program waits for
 
 
 def main() -> None:
-    configuration = json.loads(sys.argv[1])
+    with open(0, "rb") as file:
+        configuration = json.load(file)
+    os.open("/dev/null", os.O_RDONLY)  # takes the place of what was just closed
     manifest = configuration.get("suite")
     if manifest:
         with open(manifest, encoding="utf-8") as file:
@@ -171,6 +173,8 @@ class Launcher:
             elif now - program.started > START_SECONDS:
                 program.kill("start")
             return
+        if select.select([program.descriptor], [], [], 0)[0]:
+            return  # it has ended by itself while this process waited for a core
         wall = program.limits["wall_seconds"]
         passed = now - program.started
         if passed >= wall and (passed >= GRACE * wall or passed - _waited(program.pid) >= wall):
@@ -210,13 +214,14 @@ def _waited(pid: int) -> float:
 
 
 def _resident(pid: int) -> int:
-    """Bytes that a process and all its descendants hold for themselves alone."""
+    """Bytes of memory that a process and all its descendants hold: their own, and what they share, once for each."""
     total = 0
     for process in _tree(pid):
         try:
-            with open(f"/proc/{process}/statm") as file:
-                fields = file.read().split()
-            total += (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+            with open(f"/proc/{process}/status", "rb") as file:
+                for line in file:
+                    if line.startswith((b"RssAnon:", b"RssShmem:", b"HugetlbPages:")):
+                        total += int(line.split()[1]) << 10
         except (OSError, IndexError):
             continue
     return total

@@ -245,12 +245,14 @@ class Client:
         raise wire.WireError("malformed data")
 
     def _called_back(self, message: dict[str, Any]) -> None:
-        function = self.functions[message["function"]]
-        arguments, keywords = self.decode(message["arguments"]), self.decode(message["keywords"])
-        if type(arguments) is not tuple or type(keywords) is not dict:
+        number = message["function"]
+        if type(number) is not int or not 0 <= number < len(self.functions):
+            raise ChannelError("a call of nothing")
+        arguments, keywords = self.decode(message.get("arguments")), self.decode(message.get("keywords"))
+        if type(arguments) is not tuple or type(keywords) is not dict or not all(type(key) is str for key in keywords):
             raise ChannelError("not a call")
         try:
-            answer = {"returned": self.encode(function(*arguments, **keywords))}
+            answer = {"returned": self.encode(self.functions[number](*arguments, **keywords))}
         except Exception as error:
             answer = {"raised": type(error).__name__, "text": str(error)[:500]}
         self.channel.send(answer)

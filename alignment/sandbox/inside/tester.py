@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import inspect
 import sys
 import types
@@ -19,10 +20,16 @@ from .channel import Channel
 from .remote import CandidateGone, Client, NotPlain
 
 MAX_RESULTS = 10_000
+LIBRARY = {
+    **{name: name for name in ("cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "itertools",
+                               "json", "math", "os", "random", "re", "sys", "unittest", "numpy")},
+    "np": "numpy",
+}  # fmt: skip
+"""Modules that test code may use without having imported them."""
 
 
 class Names(dict[str, Any]):
-    """The test code's globals. A name that neither it nor Python knows is the candidate's."""
+    """The test code's globals. A name that neither it, Python nor `LIBRARY` knows is the candidate's."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(__name__="test", __builtins__=builtins)
@@ -31,6 +38,9 @@ class Names(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             raise KeyError(name)
+        if name in LIBRARY:  # tests that forgot an import: a program whose `math` they used would be its own judge
+            self[name] = importlib.import_module(LIBRARY[name])
+            return self[name]
         try:
             value = self.client.name(name)
         except LookupError:

@@ -1,0 +1,66 @@
+"""The command for the sandbox: `align sandbox serve`.
+
+CODE_ALIGNMENT_TOKEN=... align sandbox serve --host 0.0.0.0    grade for other machines; recipes: `sandbox: http://host:8711`
+align sandbox serve                                            for this machine only
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from alignment.sandbox.service import TOKEN
+
+NAMES = ("sandbox",)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the command line's subparsers."""
+    sandbox = commands.add_parser("sandbox", help="Grade programs for other machines, over HTTP.")
+    actions = sandbox.add_subparsers(dest="action", required=True, metavar="ACTION")
+    serve = actions.add_parser("serve", help="Serve verdicts until stopped.")
+    serve.add_argument(
+        "--host", default="127.0.0.1",
+        help=f"address to listen on (default: this machine only); another needs a token in {TOKEN}",
+    )  # fmt: skip
+    serve.add_argument("--port", type=int, default=8711, help="(default: 8711; 0: any that is free)")
+    serve.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
+    serve.add_argument("--queue", type=int, default=256, help="requests at a time, beyond which the answer is 429")
+    serve.add_argument(
+        "--hide", action="append", default=[], metavar="FILE", help="programs find this file empty; may be repeated"
+    )
+    serve.add_argument(
+        "--allow-weaker", action="store_true", help="run without namespaces where the kernel refuses them"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; the sandbox is tried before the first request, so that a machine that refuses says so at once."""
+    from alignment.grading import Grader
+    from alignment.sandbox.service import serve
+    from alignment.sandbox.slot import SandboxError, Slot, settings_for
+
+    if not 0 <= arguments.port <= 65535:
+        raise ValueError(f"--port is {arguments.port}: it must be between 0 and 65535")
+    if arguments.queue < 1:
+        raise ValueError(f"--queue is {arguments.queue}: it must be at least 1")
+    slot = Slot(settings_for(arguments.allow_weaker))
+    try:
+        slot.start()
+    except SandboxError as error:
+        raise ValueError(str(error)) from None
+    finally:
+        slot.close()
+
+    def ready(port: int) -> None:
+        print(
+            f"serving on http://{arguments.host}:{port}, {grader.workers} programs at a time",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    mode = "landlock" if arguments.allow_weaker else "namespaces"
+    with Grader(arguments.workers, sandbox=mode, hidden=tuple(arguments.hide)) as grader:
+        serve(grader, host=arguments.host, port=arguments.port, queue=arguments.queue, ready=ready)
+    return 0

@@ -1,0 +1,62 @@
+"""Disk is asked for before it is taken: by the chain before its first step, by a stage before each checkpoint."""
+
+from collections import namedtuple
+
+import pytest
+
+from alignment import chain, disk, launch_file
+from alignment.memory import GIB
+from alignment.resources import shape_of
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    return lambda size: monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(size, 0, size))
+
+
+def forecast(recipe):
+    shape = shape_of(recipe.model)
+    return disk.forecast(recipe, shape, launch_file.layout_of(recipe.launch.path()))
+
+
+def test_the_worst_moment_holds_three_checkpoints_and_the_model(recipe_with):
+    """ZeRO keeps float32 copies: 2 + 4 + 8 bytes a weight in a checkpoint, of which two are kept while one is written."""
+    recipe, _ = recipe_with("zero3", train="{max_steps: 2, bf16: true}")
+    weights = shape_of(recipe.model).parameters
+    assert forecast(recipe)["total"] == pytest.approx(1.05 * weights * (3 * 14 + 2), rel=0.01)
+
+
+def test_fewer_checkpoints_take_less(recipe_with):
+    more = forecast(recipe_with("zero3")[0])
+    fewer = forecast(recipe_with("zero3", train="{max_steps: 2, save_total_limit: 1}")[0])
+    assert fewer["total"] < more["total"]
+
+
+def test_the_chain_refuses_to_start_what_will_not_fit(recipe_with, free):
+    recipe, _ = recipe_with("zero3")
+    free(10 * GIB)
+    with pytest.raises(ValueError, match=r"has 10.0 GiB free, and up to \d+\.\d GiB are needed: free some"):
+        chain.run(recipe, environment={})
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    for step, size in ((2, 10), (10, 1000)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"x" * size)
+    return tmp_path
+
+
+def test_a_checkpoint_that_would_not_fit_is_not_begun(checkpoints, free):
+    free(1000)
+    with pytest.raises(ValueError, match="goes on from checkpoint-10"):
+        disk.check_checkpoint(checkpoints, 12)
+    free(2000)
+    disk.check_checkpoint(checkpoints, 12)
+
+
+def test_the_first_checkpoint_has_nothing_to_be_measured_by(tmp_path, free):
+    free(1)
+    disk.check_checkpoint(tmp_path, 2)

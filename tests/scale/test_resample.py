@@ -1,0 +1,87 @@
+"""GRPO's dynamic sampling: groups that teach nothing give their places to other prompts, and to nothing else."""
+
+import pytest
+import torch
+
+from alignment.stages.resample import check_whole_groups, replaced, without_spread
+
+PAD = 9
+
+
+def rollouts(groups, prompt, completion, base):
+    """Rollouts of `groups` groups of two; every row is told apart by its number."""
+    rows = torch.arange(base, base + 2 * groups)
+    return {
+        "prompt_ids": rows[:, None].expand(-1, prompt).clone(), "prompt_mask": torch.ones(2 * groups, prompt),
+        "completion_ids": rows[:, None].expand(-1, completion).clone(),
+        "completion_mask": torch.ones(2 * groups, completion), "advantages": rows.float(),
+        "old_per_token_logps": rows[:, None].expand(-1, completion).float(), "num_items_in_batch": torch.tensor(4),
+    }  # fmt: skip
+
+
+def test_a_group_without_spread_is_one_whose_advantages_are_all_zero():
+    advantages = torch.tensor([0.0, 0.0, -1.0, 1.0, 1e-3, -1e-3])
+    assert without_spread(advantages, 2) == [0, 2]
+
+
+def test_whole_groups_are_replaced_in_every_tensor_and_the_others_stay():
+    found, new = rollouts(3, 2, 3, base=10), rollouts(2, 4, 1, base=50)
+    mixed = replaced(found, new, [(1, 0)], 2, PAD)
+    assert mixed["advantages"].tolist() == [10, 11, 50, 51, 14, 15]
+    assert mixed["prompt_ids"][0].tolist() == [PAD, PAD, 10, 10] and mixed["prompt_mask"][0].tolist() == [0, 0, 1, 1]
+    assert mixed["completion_ids"][2].tolist() == [50, PAD, PAD] and mixed["completion_mask"][2].tolist() == [1, 0, 0]
+    assert mixed["old_per_token_logps"][3].tolist() == [51, 0, 0]
+    assert {len(value) for value in mixed.values() if value.dim()} == {6}
+
+
+@pytest.fixture
+def trainer(tiny_tokenizer, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    from alignment import formats, models
+    from alignment.stages.resample import ResamplingTrainer
+
+    init = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    model = models.random_model(init, tiny_tokenizer, 0)
+    models.set_stop_tokens(model, tiny_tokenizer, chat=True)
+    tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE
+
+    def spreads(prompts, completions, **_):
+        """Only the answers to `b` differ in their reward."""
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return [float(index % 2) if text == "b" else 1.1 for index, text in enumerate(texts)]
+
+    prompts = [[{"role": "user", "content": text}] for text in "aaab"]
+    settings = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 3, "max_steps": 1}
+
+    def make():
+        args = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to=[], save_strategy="no", logging_steps=1,
+                          **settings)  # fmt: skip
+        return ResamplingTrainer(
+            model=model, args=args, reward_funcs=[spreads], train_dataset=Dataset.from_dict({"prompt": prompts}),
+            processing_class=tiny_tokenizer, resample=8,
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_batch_is_filled_with_groups_that_teach(trainer):
+    made = trainer()
+    made.train()
+    logged = made.state.log_history[0]
+    assert logged["resampled_groups"] >= 0.5 and logged["frac_reward_zero_std"] >= 0.5
+    batch = {key: value for inputs in made._buffered_inputs for key, value in inputs.items()}
+    assert without_spread(batch["advantages"], 1) == [], "every answer that is trained on has an advantage"
+
+
+def test_groups_that_processes_share_are_refused():
+    check_whole_groups(16, 8)
+    with pytest.raises(ValueError, match="whole groups in every process"):
+        check_whole_groups(12, 8)

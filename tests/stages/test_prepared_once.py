@@ -1,0 +1,75 @@
+"""Rows are tokenized once: a second stage with the same rows and rules reads the token ids of the first."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from datasets import load_from_disk
+
+from alignment.stages import pretrain
+from alignment.stages.prepare import once
+from alignment.stages.request import Request
+
+
+@pytest.fixture
+def request_for(tmp_path, tiny_tokenizer_dir):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
+    value = {
+        "name": "sft", "seed": 0, "model": {"path": None, "tokenizer": str(tiny_tokenizer_dir)}, "model_stage": "base",
+        "stage": {"name": "sft", "kind": "sft", "data": [{"data": str(rows)}], "train": {"max_length": 512}},
+        "sandbox": {}, "tracking": {}, "recipe": "r", "fingerprint": "0", "prepared": str(tmp_path / "prepared" / "sft-1"),
+    }  # fmt: skip
+
+    def make(name):
+        out = tmp_path / name
+        out.mkdir()
+        return Request.of({**value, "out": str(out)})
+
+    return make
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    """Only the preparation of the stage; what would be trained is its result."""
+
+    def trained(request, tokenizer, make_trainer, *, chat, counts):
+        return counts
+
+    monkeypatch.setattr(pretrain, "train", trained)
+    return lambda request: pretrain.run_on_tokens(request, overlong="drop", chat=True, packing=False, strategy="bfd")
+
+
+def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch):
+    first, second = request_for("first"), request_for("second")
+    counts = prepare(first)
+
+    def never(*_, **__):
+        raise AssertionError("the rows were tokenized again")
+
+    monkeypatch.setattr("alignment.stages.pretrain.training_rows", never)
+    assert prepare(second) == counts and counts["tokens"] > 0
+    assert (second.out / "probes.json").read_text() == (first.out / "probes.json").read_text()
+
+
+def test_half_prepared_rows_are_never_taken_for_whole(request_for):
+    request = request_for("out")
+
+    def dies(folder):
+        (folder / "train").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once(request, dies)
+    assert not request.prepared.exists()
+    folder, counts = once(request, lambda folder: {"tokens": 7})
+    assert counts == {"tokens": 7} and not (folder / "train").exists()
+
+
+def test_other_ranks_read_what_the_first_prepared(request_for, prepare, monkeypatch):
+    request = request_for("out")
+    prepare(request)
+    monkeypatch.setenv("RANK", "1")
+    folder, _ = once(replace(request), SimpleNamespace())
+    assert len(load_from_disk(str(folder / "train"))) == 1

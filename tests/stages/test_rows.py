@@ -1,0 +1,62 @@
+"""Rows from files that nobody has seen: read, or refused with file and line."""
+
+import json
+
+import pytest
+
+from alignment.stages import rows
+from alignment.stages.grpo import _check_task
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hello", "not JSON"),
+        ("[1, 2]", "a row is a JSON object, not a list"),
+        ('{"text": ' + "[" * 100_000, "not JSON"),
+        ('{"text": "\\ud800"}', "half of a surrogate pair"),
+        ('{"text": "\\uDC00\\ud83d"}', "half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(line, message, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"text": "fine"}}\n{line}\n')
+    with pytest.raises(ValueError, match=f"rows.jsonl:2: .*{message}"):
+        list(rows.read(file))
+
+
+def test_whole_surrogate_pairs_are_characters(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\\\ud800 as text"}\n')
+    assert [row["text"] for row in rows.read(tmp_path)] == ["\U0001f600", "\\ud800 as text"]
+
+
+TASK = {
+    "prompt": "Add.", "language": "python", "kind": "calls", "entry_point": "add",
+    "tests": json.dumps({"cases": [{"args": [1], "expected": 2}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": None}, "`prompt` must be text"),
+        ({"tests": {"cases": []}}, "`tests` must be a JSON string"),
+        ({"tests": "nope"}, "can't be graded"),
+        ({"tests": "[]"}, "tests must be a JSON object"),
+        ({"tests": '{"cases": []}'}, "the task has no tests"),
+        ({"kind": "zzz"}, "unknown kind of task 'zzz'"),
+        ({"kind": None}, "unknown kind of task None"),
+        ({"language": "cobol"}, "unknown language 'cobol'"),
+        ({"language": 3}, "can't be graded"),
+        ({"entry_point": None}, "needs `entry_point`"),
+    ],
+)
+def test_a_task_that_could_never_be_graded_is_refused_before_the_first_step(change, message):
+    _check_task(TASK, "tasks.jsonl, row 1")
+    with pytest.raises(ValueError, match=f"tasks.jsonl, row 1: .*{message}"):
+        _check_task({**TASK, **change}, "tasks.jsonl, row 1")
+
+
+def test_a_task_without_a_kind_is_refused():
+    with pytest.raises(ValueError, match="a task needs 'kind'"):
+        _check_task({key: value for key, value in TASK.items() if key != "kind"}, "row 1")
