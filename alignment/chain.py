@@ -41,7 +41,8 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
-            disk.check(recipe, launch_file.layout_of(recipe.launch.path() if recipe.launch else None))
+            layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
+            disk.check(recipe, layout, [step.name for step in steps if step.artifact() is not None])
             _configs_checked(recipe, steps, environment)
             _engines_ready(steps)
         for number, step in enumerate(steps):

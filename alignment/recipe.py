@@ -8,6 +8,7 @@ stage's TRL config and `peft:` any of PEFT's LoraConfig (see `alignment.trainer_
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -136,7 +137,7 @@ class Benchmark(Settings):
 class Sandbox(Settings):
     """How untrusted code runs; `sandbox: http://host:port` alone names a service that does it (`align sandbox serve`)."""
 
-    address: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = None
+    address: str | None = None
     """Of a service, whose token is in the environment variable CODE_ALIGNMENT_TOKEN; by default programs run here."""
     workers: Positive | None = None
     """Programs at once; by default one a core, and 32 at a service."""
@@ -148,6 +149,8 @@ class Sandbox(Settings):
 
     @model_validator(mode="after")
     def _one_place(self) -> Sandbox:
+        if self.address is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.address):
+            raise ValueError(f"a service's address is like http://host:8711, without a path, not {self.address!r}")
         if self.address and self.allow_weaker:
             raise ValueError("allow_weaker is about this machine, and address names another: leave one of them out")
         return self

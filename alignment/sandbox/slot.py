@@ -26,7 +26,7 @@ from typing import Any
 from alignment.sandbox.limits import Limits
 
 START_SECONDS = 60.0
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
 WALL_GRACE = 6.0  # a program that waits for a busy machine may take this many times its wall limit (launcher.GRACE)
 SPARE_SECONDS = 65.0  # beyond a program's own limit, before the launcher itself is taken for dead
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",

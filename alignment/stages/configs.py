@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -48,6 +49,8 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         settings.setdefault("packing_strategy", "bfd_split")
     if kind in ("pretrain", "sft"):
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
+        if (devices := int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))) > 1:
+            settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shares out only what divides evenly
     try:
         with warnings.catch_warnings():
             # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.

@@ -205,3 +205,23 @@ def test_output_is_beside_the_recipe_where_it_does_not_say(tmp_path, monkeypatch
     )
     monkeypatch.chdir("/")
     assert load(recipe).folder == tmp_path / "runs" / "r"
+
+
+def test_a_recipe_may_name_a_sandbox_service_alone_or_with_limits(write, small):
+    recipe_path = write(recipe=small.replace("sandbox: {workers: 2, wall_seconds: 10.0}\n", ""))
+    recipe = load(recipe_path, ["sandbox=http://grader.example:8711"])
+    assert recipe.sandbox.address == "http://grader.example:8711" and recipe.sandbox.wall_seconds == 10
+    assert load(recipe_path, ["sandbox={address: http://host:1, wall_seconds: 3}"]).sandbox.wall_seconds == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("sandbox=host:8711", "like http://host:8711"),
+        ("sandbox=http://host:8711/grade", "without a path"),
+        ("sandbox={address: http://host:8711, allow_weaker: true}", "leave one of them out"),
+    ],
+)
+def test_a_sandbox_that_is_no_service_is_said(write, small, setting, expected):
+    with pytest.raises(RecipeError, match=expected):
+        load(write(recipe=small), [setting])

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,19 @@ def test_works_as_a_plain_user(tmp_path: Path) -> None:
     )  # fmt: skip
     if "refused to make the sandbox" in done.stderr:
         pytest.skip(f"this machine refuses user namespaces to plain users: {done.stderr[-200:]}")
+    assert done.stdout.strip() == "passed", done.stderr
+
+
+def test_works_inside_a_container_that_allows_user_namespaces() -> None:
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a container here")
+    text = (
+        "import json; from alignment.grading import Grader\n"
+        "task = {'kind': 'stdio', 'tests': json.dumps({'cases': [{'stdin': '', 'stdout': '1'}]})}\n"
+        "with Grader(workers=1) as g: print(g.grade_many([(task, 'print(1)')])[0].status)\n"
+    )
+    done = subprocess.run([*container, sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "passed", done.stderr
 
 

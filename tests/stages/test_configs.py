@@ -105,3 +105,11 @@ def test_the_check_as_a_process_ends_with_one_and_the_refusals():
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("SFTConfig refuses")
     assert "Traceback" not in done.stderr
+
+
+def test_rows_that_several_devices_share_come_out_even(tmp_path, monkeypatch):
+    """DeepSpeed's Ulysses refuses a batch whose length the devices of a row don't divide."""
+    assert config("sft", tmp_path).pad_to_multiple_of is None
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "4")
+    assert config("sft", tmp_path).pad_to_multiple_of == 4
+    assert config("sft", tmp_path, pad_to_multiple_of=64).pad_to_multiple_of == 64

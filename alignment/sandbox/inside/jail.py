@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -150,9 +151,9 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
             built = True
         except PermissionError:
             notes.append("root without the right to mount: folders that only root can read are not shown to programs")
-        os.setgroups([])
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
+        if not _become_user(user):
+            user, group = os.getuid(), os.getgid()
+            notes.append("root of a container that has no other user: the limit on processes may not hold for it")
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
     else:
@@ -181,6 +182,19 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
     return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes)
 
 
+def _become_user(user: int) -> bool:
+    """Become a user that nobody else is, for good; False where this container's root may not, or has no such user."""
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL) or os.getgid() == user:
+            raise
+        return False
+    return True
+
+
 def _without_namespaces(abi: int) -> Jail:
     """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a
     folder of its own.
@@ -193,11 +207,7 @@ def _without_namespaces(abi: int) -> Jail:
     notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
     if os.geteuid() == 0:
         user = FIRST_USER + os.getpid()
-        try:
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
-        except PermissionError:
+        if not _become_user(user):
             notes.append("root without the right to become another user: programs run as this container's root")
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
