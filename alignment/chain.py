@@ -41,7 +41,8 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
         if world.rank == 0:
-            disk.check(recipe, launch_file.layout_of(recipe.launch.path() if recipe.launch else None))
+            layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
+            disk.check(recipe, layout, [step.name for step in steps if step.artifact() is not None])
             _configs_checked(recipe, steps, environment)
             _engines_ready(steps)
         for number, step in enumerate(steps):
@@ -188,7 +189,11 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
     waiting = [step.request["stage"] for step in steps if step.trains and step.artifact() is None]
     if not waiting:
         return
-    request = {"stages": waiting, "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true"}
+    request = {
+        "stages": waiting,
+        "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true",
+        "processes": int(environment.get("LOCAL_WORLD_SIZE", "1")),
+    }
     mark = artifacts.fingerprint([request, artifacts.versions(), platform.node()])
     passed = recipe.folder / ".configs-checked"
     if passed.is_file() and passed.read_text() == mark:

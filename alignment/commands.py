@@ -2,6 +2,7 @@
 
 align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
 align evaluate --completions FILE --out DIR      grade completions made elsewhere
+align evaluate --compare BEFORE AFTER            two such folders, task by task
 align export MODEL --to f16 q4_K_M --out DIR     convert, quantize, and compare with the original
 align doctor                                     what this machine can do
 align build corpus PATH... --out DIR             make a dataset; `alignment.data_commands` has this and `align show`

@@ -7,6 +7,7 @@ states), apart from the artifact's own model. Models of finished stages stay.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,19 @@ def export_bytes(shape: Shape, formats: list[str]) -> float:
     return shape.parameters * (made + (0 if "f16" in levels else 2.0))
 
 
-def forecast(recipe: Recipe, shape: Shape, layout: Layout) -> dict[str, Any]:
-    """Bytes at the worst moment of what is still to do, by stage; and what is free where the artifacts go."""
+def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str] | None = None) -> dict[str, Any]:
+    """Bytes at the worst moment of what is still to do, by stage; and what is free where the artifacts go.
+
+    `done` names finished stages; by default those that have an artifact, whatever has changed since.
+    """
+    if done is None:
+        done = [stage.name for stage in recipe.stages if (recipe.folder / stage.name / "artifact.json").is_file()]
     kept, worst, stages = 0.0, 0.0, {}
     for stage in recipe.stages:
+        if stage.name in done:
+            continue
         if isinstance(stage, TrainingStage):
             found = stage_bytes(shape, stage, recipe, layout)
-            if (recipe.folder / stage.name / "artifact.json").is_file():
-                continue
             worst = max(worst, kept + found["artifact"] + found["checkpoints"])
             kept += found["artifact"]
             stages[stage.name] = {key: round(value) for key, value in found.items()}
@@ -80,12 +86,12 @@ def forecast(recipe: Recipe, shape: Shape, layout: Layout) -> dict[str, Any]:
     return {"stages": stages, "total": round(total), "free": free_bytes(recipe.folder), "folder": str(recipe.folder)}
 
 
-def check(recipe: Recipe, layout: Layout) -> None:
+def check(recipe: Recipe, layout: Layout, done: Collection[str]) -> None:
     """Raises ValueError where what is still to do takes more than is free; says nothing of models of unknown shape."""
     shape = shape_of(recipe.model)
     if shape is None:
         return
-    space = forecast(recipe, shape, layout)
+    space = forecast(recipe, shape, layout, done)
     if space["total"] > space["free"]:
         raise ValueError(too_little(space))
 

@@ -74,7 +74,7 @@ def _in_words(source: dict[str, Any]) -> Iterator[None]:
     """What the libraries say of a checkpoint that is missing, cut short or contradicts itself, as one line."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = _first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights do not have the shapes that its config.json says"

@@ -65,7 +65,8 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
     if alone:
         for key in (*_LAUNCHED, "GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"):
             child.pop(key, None)
-        for key in [key for key in child if key.startswith(("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"))]:
+        launched = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_PARALLELISM")
+        for key in [key for key in child if key.startswith(launched)]:
             child.pop(key)
     elif world.port is not None:
         child["MASTER_PORT"] = str(world.port + 1 + port_offset)

@@ -53,7 +53,7 @@ def _gains(steps: Sequence[Step]) -> dict[tuple[str, str], str]:
     measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
     found = {}
     for trained in steps:
-        before, after = measured.get(trained.model), measured.get(trained.name)
+        before, after = measured.get(trained.model or ""), measured.get(trained.name)
         if before is None or after is None or not trained.trains:
             continue
         try:

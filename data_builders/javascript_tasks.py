@@ -146,7 +146,8 @@ def prepare(repository: Repository, texts: dict[str, str]) -> tuple[NodeSnapshot
     folder = store() / identifier
     folder.mkdir(exist_ok=True)
     tests = sorted(path for path in kept if is_js_test(path))
-    data = {"name": repository.name, "texts": kept, "tests": tests, "modules": modules}
+    typescript = any(path.endswith((".test.ts", ".spec.ts", ".test.mts")) for path in texts)
+    data = {"name": repository.name, "texts": kept, "tests": tests, "modules": modules, "typescript": typescript}
     (folder / "suite.json").write_text(json.dumps(data), encoding="utf-8")
     return NodeSnapshot.open(folder), identifier
 
@@ -231,6 +232,10 @@ def _advice(snapshot: NodeSnapshot, problems: list[str], outcomes: Counter[str])
     foreign = [name for name in FOREIGN if re.search(rf'"{name}"\s*:', package)]
     if not outcomes and foreign:
         said.append(f"its tests are for {', '.join(foreign)}: only node's own test runner (node:test) is supported")
+    elif not outcomes and snapshot.typescript:
+        said.append(
+            "its tests are in TypeScript: build them to JavaScript first, and name the folder of the build as a source"
+        )
     elif not outcomes:
         said.append("no test of node's test runner was found: files like *.test.js, or below test/")
     for key, text in (

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from data_builders.dataset import DatasetWriter, data_files, lineage, read_rows, write_atomically
 from data_builders.fim import batches
-from data_builders.parallel import Progress
+from data_builders.parallel import Progress, ordered_map
 from data_builders.rows import document_text, extra_columns, kind_of
 from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
@@ -53,6 +53,7 @@ def build_mixture(
     tokenizer: Path | None = None,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Datasets of documents, mixed by their shares of the tokens.
@@ -69,9 +70,9 @@ def build_mixture(
     """
     parts = {name: from_mapping(Part, part) for name, part in parts.items()}
     shares = _shares(parts)
-    counter = TokenCounter(tokenizer)
+    counter = TokenCounter(tokenizer)  # a wrong path is said here, and not by a worker
     out = Path(out)
-    lengths = {name: _lengths(name, part.paths, counter, tokenizer, out, progress) for name, part in parts.items()}
+    lengths = {name: _lengths(name, part.paths, tokenizer, out, workers, progress) for name, part in parts.items()}
     available = {name: sum(found) * parts[name].repeat for name, found in lengths.items()}
     scarcest = min(shares, key=lambda name: available[name] / shares[name])
     most = int(available[scarcest] / shares[scarcest])
@@ -120,12 +121,16 @@ def _shares(parts: Mapping[str, Part]) -> dict[str, float]:
     return {name: part.share / whole for name, part in parts.items()}
 
 
+def _count(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[int]:
+    return counter.count([document_text(row) for row in rows])
+
+
 def _lengths(
     name: str,
     paths: Sequence[Path],
-    counter: TokenCounter,
     tokenizer: Path | None,
     out: Path,
+    workers: int,
     progress: bool | None,
 ) -> array[int]:
     """Tokens of each row of a part, counted once and kept beside the mixture under a key of what was counted."""
@@ -140,9 +145,12 @@ def _lengths(
     lengths = array("Q")
     shown = Progress(f"counting tokens of {name}", 0, progress)
     for path in paths:
-        for batch in batches(read_rows(path)):
-            lengths.extend(counter.count([document_text(row) for row in batch]))
-            shown.advance(len(batch))
+        counted = ordered_map(
+            _count, batches(read_rows(path)), initial=TokenCounter, argument=tokenizer, workers=workers
+        )
+        for found in counted:
+            lengths.extend(found)
+            shown.advance(len(found))
     cache.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(cache, json.dumps(list(lengths)))
     return lengths

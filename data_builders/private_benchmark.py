@@ -115,7 +115,7 @@ def _one(
     """Add the rows of one repository, and return what was counted."""
     earlier, now = texts_of(repository), texts_of(dataclasses.replace(repository, commit=repository.head))
     counted: Counter[str] = Counter()
-    new = new_pieces(pieces(repository, now), earlier, now, counted)
+    new = new_pieces(pieces(repository, now, earlier), earlier, now, counted)
     chosen = new
     if len(new) > max_pieces:
         drawn = sorted(random.Random(f"{seed}:{repository.name}").sample(range(len(new)), max_pieces))
@@ -143,10 +143,15 @@ def _one(
     return account
 
 
-def pieces(repository: Repository, now: dict[str, str]) -> list[Piece]:
-    """What may be asked for at the end of the split: functions of Python and JavaScript, runs of added lines elsewhere."""
+def pieces(repository: Repository, now: dict[str, str], earlier: dict[str, str]) -> list[Piece]:
+    """What may be asked for at the end of the split: functions of Python and JavaScript, runs of added lines elsewhere.
+
+    Only of files that changed.
+    """
     found: list[Piece] = []
     for path, text in sorted(now.items()):
+        if earlier.get(path) == text:
+            continue
         language = detect(path, text)
         if is_test_file(path) or is_prose(path) or language in TEXTS or "\r" in text:
             continue

@@ -15,7 +15,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from alignment.formats import escape_special_text, repo_document, repo_fim_document
 from data_builders.dataset import DatasetWriter, lineage, read_many
-from data_builders.fim import FimSettings, cut
+from data_builders.fim import FimSettings, batches, cut
 from data_builders.imports import Resolver, imports
-from data_builders.parallel import Progress
+from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
 from data_builders.tokens import TokenCounter
@@ -112,14 +112,27 @@ def _split(text: str, tokens: int, limit: int, counter: TokenCounter) -> list[st
     ]
 
 
-def _ordered_files(store: RowStore, first: int, last: int, repository: str) -> list[int]:
-    """Row numbers of one repository, in dependency order."""
-    by_path = {}
-    names: dict[str, tuple[str, list[str]]] = {}
-    for index in range(first, last):
-        row = store[index]
-        by_path[row["path"]] = index
-        names[row["path"]] = (row["language"] or "", imports(row["language"] or "", row["text"]))
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A row whose text is as a document shows it, and what was found in it; lengths in tokens."""
+
+    row: dict[str, Any]
+    imports: list[str]
+    path_length: int
+    length: int
+
+
+def _examine(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[_File]:
+    rows = [row | {"text": escape_special_text(row["text"])} for row in rows]
+    lengths = counter.count([str(text) for row in rows for text in (row["path"], row["text"])])
+    return [
+        _File(row, imports(row["language"] or "", row["text"]), *lengths[2 * index : 2 * index + 2])
+        for index, row in enumerate(rows)
+    ]
+
+
+def _ordered_files(by_path: dict[str, int], names: dict[str, tuple[str, list[str]]], repository: str) -> list[int]:
+    """Row numbers of one repository, in dependency order; `names` has each path's language and imports."""
     resolver = Resolver(by_path, repository)
     edges = {path: resolver.dependencies(path, language, found) for path, (language, found) in names.items()}
     groups = dependency_order(edges)
@@ -129,21 +142,21 @@ def _ordered_files(store: RowStore, first: int, last: int, repository: str) -> l
 
 
 def _documents(
-    store: RowStore, order: list[int], counter: TokenCounter, max_length: int
+    store: RowStore, order: list[int], lengths: Sequence[tuple[int, int]], counter: TokenCounter, max_length: int
 ) -> Iterator[list[tuple[dict[str, Any], str]]]:
     """Fill documents with files in order, each up to `max_length` tokens; an over-long file is split at line ends."""
     document: list[tuple[dict[str, Any], str]] = []
     used = 0
     for index in order:
         row = store[index]
-        text = escape_special_text(row["text"])
-        path_length, length = counter.count([str(row["path"]), text])
+        text = row["text"]
+        path_length, length = lengths[index]
         room = max_length - OVERHEAD - path_length - counter.count([str(row["repository"])])[0]
         if room < 16:
             raise ValueError(f"max_length {max_length} leaves no room for the file {row['path']!r}; use a larger one")
         parts = _split(text, length, room, counter)
-        lengths = [length] if len(parts) == 1 else counter.count(parts)
-        for part, part_length in zip(parts, lengths, strict=True):
+        part_lengths = [length] if len(parts) == 1 else counter.count(parts)
+        for part, part_length in zip(parts, part_lengths, strict=True):
             if document and used + part_length + path_length > room:
                 yield document
                 document, used = [], 0
@@ -188,6 +201,7 @@ def build_repo_level(
     render: bool = False,
     fim: FimSettings | None = None,
     seed: int = 0,
+    workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Whole repositories as documents, dependencies first, up to a length.
@@ -208,17 +222,27 @@ def build_repo_level(
     writer = DatasetWriter(out, "document", columns)
     counts: Counter[str] = Counter()
     shown = Progress("repo-level", 0, progress)
-    rows = read_many(inputs)
+    examined = ordered_map(
+        _examine, batches(read_many(inputs)), initial=TokenCounter, argument=tokenizer, workers=workers
+    )
+    files = itertools.chain.from_iterable(examined)
     seen: set[str] = set()
-    for repository, group in itertools.groupby(rows, key=lambda row: str(row["repository"])):
+    for repository, group in itertools.groupby(files, key=lambda file: str(file.row["repository"])):
         if repository in seen:
             raise ValueError(f"the rows of repository {repository!r} are not together; sort the input by repository")
         seen.add(repository)
         with RowStore(out / "rows.tmp") as store:
-            for row in group:
-                store.append(row)
-            order = _ordered_files(store, 0, len(store), repository)
-            for document in _documents(store, order, counter, max_length):
+            by_path: dict[str, int] = {}
+            names: dict[str, tuple[str, list[str]]] = {}
+            lengths: list[tuple[int, int]] = []
+            for file in group:
+                path = file.row["path"]
+                by_path[path] = len(store)
+                names[path] = (file.row["language"] or "", file.imports)
+                lengths.append((file.path_length, file.length))
+                store.append(file.row)
+            order = _ordered_files(by_path, names, repository)
+            for document in _documents(store, order, lengths, counter, max_length):
                 made = _row(document)
                 if render:
                     made = _rendered(made, document[-1][0], chosen, seed)

@@ -27,6 +27,8 @@ from data_builders import parallel
 
 Name = Literal["local", "ray"]
 NAMES: tuple[Name, ...] = ("local", "ray")
+STARTS = 4
+"""How often a cluster on this machine is started that does not come up in time."""
 INSTALL = "this needs datatrove and Ray: pip install 'code-alignment[scale]'"
 
 
@@ -124,8 +126,18 @@ def _connect(workers: int) -> None:
         return
     try:
         ray.init(address="auto", log_to_driver=False)
+        return
     except ConnectionError:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        pass
+    # Ray 2.60 gives its own processes 30 seconds to start, which a busy machine takes longer for.
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out" not in str(error):
+                raise
 
 
 @contextlib.contextmanager

@@ -50,6 +50,15 @@ TALL = {
     "num_key_value_heads": 8,
     "vocab_size": 65536,
 }
+# Nothing in alignment/memory.py was adjusted by what these measure.
+ODD = {
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 10,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 6,
+    "vocab_size": 24000,
+}
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
 # name: (kind, shape, training settings, LoRA, tied)
 CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | None, bool]] = {
@@ -63,6 +72,10 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
     "lora-dropout": ("sft", DEEP, {"per_device_train_batch_size": 4, "max_length": 512, "packing": True}, {**LORA, "lora_dropout": 0.1}, True),
     "dpo": ("dpo", WIDE, {"per_device_train_batch_size": 2, "max_length": 256}, None, True),
     "dpo-precomputed": ("dpo", DEEP, {"per_device_train_batch_size": 4, "max_length": 256, "precompute_ref_log_probs": True}, None, True),
+    "unseen": ("sft", ODD, {"per_device_train_batch_size": 3, "max_length": 200, "packing": True}, None, True),
+    "unseen-lora": ("sft", ODD, {"per_device_train_batch_size": 3, "max_length": 384}, {**LORA, "r": 16}, False),
+    "unseen-dpo-lora": ("dpo", ODD, {"per_device_train_batch_size": 2, "max_length": 300}, LORA, True),
+    "unseen-grpo": ("grpo", ODD, {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 48}, None, True),
     "grpo": ("grpo", WIDE, {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 128}, None, True),
 }  # fmt: skip
 

@@ -179,13 +179,15 @@ def without_scripts(code: str, entry_point: str) -> str:
     dropped = [node for node in tree.body if _is_script(node, entry_point, wanted)]
     if not dropped:
         return code
-    if any(node.lineno <= other.end_lineno for node in dropped for other in tree.body if other is not node and other.end_lineno and other.lineno <= (node.end_lineno or 0)):  # fmt: skip
-        return "\n\n".join(ast.unparse(node) for node in tree.body if node not in dropped)  # several on one line
-    lines = code.split("\n")
-    for node in dropped:
-        for number in range(node.lineno - 1, node.end_lineno or node.lineno):
-            lines[number] = ""
+    gone = {number for node in dropped for number in _lines_of(node)}
+    if any(gone & set(_lines_of(node)) for node in tree.body if node not in dropped):  # several statements on a line
+        return "\n\n".join(ast.unparse(node) for node in tree.body if node not in dropped)
+    lines = ["" if number in gone else line for number, line in enumerate(code.split("\n"), 1)]
     return re.sub(r"\n{3,}", "\n\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _lines_of(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

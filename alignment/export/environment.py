@@ -66,11 +66,13 @@ ENGINES = {
     )
 }
 
-# Its own packages come first in sys.path, then these.
+# Its own packages come first in sys.path, before PYTHONPATH too, which may hold the training stack; then these.
 _INHERIT = """
 import pathlib, sys, sysconfig
-lines = [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
-pathlib.Path(sysconfig.get_paths()["purelib"], "inherited.pth").write_text("\\n".join(lines))
+own = sysconfig.get_paths()["purelib"]
+lines = [f"import sys; sys.path.insert(0, {own!r})"]
+lines += [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
+pathlib.Path(own, "inherited.pth").write_text("\\n".join(lines))
 """
 _COMPLETE = "complete"
 
@@ -78,7 +80,7 @@ _COMPLETE = "complete"
 def folder_of(engine: str) -> Path:
     """Where the environment of `engine` lies, or will."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made_from = [*ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
+    made_from = [_INHERIT, *ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
     mark = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
     return cache / "code-alignment" / f"{engine}-{mark}"
 

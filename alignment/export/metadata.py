@@ -98,5 +98,6 @@ def describe_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
         key = {"bos": "bos", "eos": "eos", "pad": "padding"}.get(word, word)
         writer.add_uint32(f"tokenizer.ggml.{key}_token_id", number)
     writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
     if vocabulary.chat_template:
         writer.add_chat_template(vocabulary.chat_template)

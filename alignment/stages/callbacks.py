@@ -1,4 +1,8 @@
-"""What every training stage hangs into TRL's trainers: whole checkpoints, a local log, a line for the person."""
+"""What every training stage hangs into TRL's trainers: whole checkpoints, a local log, a line for the person.
+
+Checkpoints are written while training waits: transformers 5.23 and accelerate 1.15 know no other way, and DeepSpeed 0.19's
+decoupled writer commits at a later step, after transformers has taken the checkpoint for whole and deleted an older one.
+"""
 
 from __future__ import annotations
 

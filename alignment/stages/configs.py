@@ -5,7 +5,9 @@ python -m alignment.stages.configs < request.json     # build them all once, to 
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment.recipe import CONFIGS, TrainingStage
+
+NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
 
 
 def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
@@ -45,6 +49,8 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         settings.setdefault("packing_strategy", "bfd_split")
     if kind in ("pretrain", "sft"):
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
+        if (devices := int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))) > 1:
+            settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shares out only what divides evenly
     try:
         with warnings.catch_warnings():
             # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
@@ -79,7 +85,22 @@ def refusals(stages: Sequence[TrainingStage]) -> list[str]:
     return refused
 
 
-def launch_refusals(fsdp: bool) -> list[str]:
+def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
+    """What stages need and this environment lacks: told before the first of them, not when their turn comes."""
+    from alignment.stages.rollouts import check_vllm
+
+    missing = []
+    for stage in stages:
+        if stage.quantization and importlib.util.find_spec("bitsandbytes") is None:
+            missing.append(f"stage {stage.name!r}: {NO_BITSANDBYTES}")
+        try:
+            check_vllm(stage.train)
+        except ValueError as error:
+            missing.append(f"stage {stage.name!r}: {error}")
+    return missing
+
+
+def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
     """What this machine can't do of how the recipe is launched.
 
     accelerate 1.15.0 (state.py, lines 986 to 1013) makes FSDP of MULTI_GPU and its like, and leaves MULTI_CPU as it is:
@@ -87,7 +108,15 @@ def launch_refusals(fsdp: bool) -> list[str]:
     """
     import torch
 
-    if not fsdp or torch.accelerator.is_available():
+    if torch.accelerator.is_available():
+        devices = torch.accelerator.device_count()
+        if processes <= devices:
+            return []
+        return [
+            f"{processes} processes were launched, and this machine has {devices} accelerator{'s' if devices > 1 else ''}: "
+            f"add --num_processes {devices} to accelerate launch, or set num_processes in the launch file."
+        ]
+    if not fsdp:
         return []
     return [
         "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train a whole copy in every "
@@ -102,8 +131,9 @@ def main() -> int:
 
     request = json.load(sys.stdin)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    refused = launch_refusals(request["fsdp"])
-    refused += refusals([adapter.validate_python(value) for value in request["stages"]])
+    refused = launch_refusals(request["fsdp"], request["processes"])
+    stages = [adapter.validate_python(value) for value in request["stages"]]
+    refused += missing_packages(stages) + refusals(stages)
     for problem in refused:
         print(problem, file=sys.stderr)
     return 1 if refused else 0

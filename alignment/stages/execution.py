@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from alignment.grading import Grader, Limits, RemoteGrader, open_grader
 from alignment.recipe import Sandbox
 
@@ -21,5 +23,12 @@ def mode(settings: Sandbox) -> str:
 
 
 def grader(settings: Sandbox) -> Grader | RemoteGrader:
-    """A pool of sandboxes, here or behind the service's address; nothing starts before the first program."""
-    return open_grader(settings.workers, limits(settings), mode(settings))
+    """A pool of sandboxes, here or behind the service's address; nothing starts before the first program.
+
+    Here it has by default one a core, shared among the processes that train on this machine: each has a pool of its own, and
+    programs that wait for a core would run out of time.
+    """
+    workers = settings.workers
+    if workers is None and not settings.address:
+        workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return open_grader(workers, limits(settings), mode(settings))

@@ -2,6 +2,10 @@
 
 Execution rewards are this toolkit's own choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a
 reward model.
+
+All rewards of a batch run at once, in the sandboxes' own processes. TRL 1.16's GRPOTrainer generates, rewards and trains in
+turn, on the weights of the step; only its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, from
+weights that are some steps old and from a vLLM server alone, and is not used here.
 """
 
 from __future__ import annotations

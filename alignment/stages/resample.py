@@ -25,22 +25,26 @@ class ResamplingTrainer(GRPOTrainer):
     def __init__(self, *arguments: Any, resample: int, **settings: Any):
         super().__init__(*arguments, **settings)
         self.resample = resample
-        check_whole_groups(self.args.per_device_train_batch_size * self.args.steps_per_generation, self.num_generations)
+        own: Any = self.args
+        self.size = int(own.num_generations)
+        check_whole_groups(own.per_device_train_batch_size * own.steps_per_generation, self.size)
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError("`resample` needs multi_objective_aggregation: sum_then_normalize")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Rollouts:
         found: Rollouts = super()._generate_and_score_completions(inputs)
-        if not self.model.training:
+        model: Any = self.model
+        dataset: Any = self.train_dataset
+        if not model.training:
             return found
-        size, filled = self.num_generations, 0
+        size, filled = self.size, 0
         for number in range(self.resample):
             empty = without_spread(found["advantages"], size)
             wanted = self._most(len(empty))
             if not wanted:
                 break
             draw = random.Random(f"{self.args.seed}:{self.state.global_step}:{number}:{self.accelerator.process_index}")
-            rows = [self.train_dataset[draw.randrange(len(self.train_dataset))] for _ in range(wanted)]
+            rows = [dataset[draw.randrange(len(dataset))] for _ in range(wanted)]
             new = self._unlogged([row for row in rows for _ in range(size)])
             spread = sorted(set(range(wanted)) - set(without_spread(new["advantages"], size)))
             places = list(zip(empty, spread, strict=False))

@@ -16,7 +16,7 @@ from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
-from alignment.stages.configs import lora_config, training_config
+from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.stages.request import Request
 from alignment.tracking import wandb_environment
 
@@ -87,7 +87,7 @@ def train(
     _end_process_group()  # from here on rank 0 is alone, and no other waits for it in a collective
     metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
-    metrics["train_cpu_seconds"] = round(cpu, 1)  # of this process: what a busy machine does not change
+    metrics["train_cpu_seconds"] = round(cpu, 2)  # of this process: what a busy machine does not change
     if recorder.first_step is not None:
         metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
         metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
@@ -186,7 +186,7 @@ def _four_bits() -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise ValueError("`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'") from None
+        raise ValueError(NO_BITSANDBYTES) from None
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,9 +1,11 @@
 """Several processes on the CPU: the trajectory of one with the doubled batch, and DeepSpeed through the real chain."""
 
 import json
+import subprocess
 
 import pytest
 import tiny
+import yaml
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,24 @@ def test_other_ways_to_shard_follow_it_too(config, alone, make_workshop):
     assert done.returncode == 0, tiny.said(done)
     assert losses(folder)[:2] == pytest.approx(alone[:2], rel=2e-3)  # the schedule is a shorter one
     artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["contract"]["tensors"] > 0
+
+
+def test_two_processes_share_every_row(make_workshop):
+    """Ulysses under ZeRO-3, with the attention that CPUs have; packing needs another, and is refused with this one."""
+    folder = make_workshop()
+    layout = yaml.safe_load((tiny.ROOT / "accelerate_configs" / "ulysses.yaml").read_text()) | {"num_processes": 2}
+    layout["parallelism_config"] |= {
+        "parallelism_config_sp_size": 2,
+        "parallelism_config_sp_attn_implementation": "sdpa",
+    }
+    (folder / "ulysses.yaml").write_text(yaml.safe_dump(layout))
+    command = tiny.command(recipe(folder, "sft", batch=2, max_steps=2, packing=False), processes=2)
+    command[command.index("--config_file") + 1] = str(folder / "ulysses.yaml")
+    done = subprocess.run(command, capture_output=True, text=True, env=tiny.environment(), timeout=900)
+    assert done.returncode == 0, tiny.said(done)
+    artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["world_size"] == 2 and artifact["metrics"]["steps"] == 2
     assert artifact["contract"]["tensors"] > 0
 
 

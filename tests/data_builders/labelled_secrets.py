@@ -123,6 +123,8 @@ NEGATIVE: list[tuple[str, str]] = [
     ("python", 'NAME = "some_long_but_ordinary_identifier_of_a_thing"'),
     ("python", 'PATH = "/usr/local/share/applications/something/Else"'),
     ("javascript", '"integrity": "sha512-" + hash'),
+    ("groovy", 'library("Db2 JDBC", "11.5.8.4")\nlibrary("Oracle", "19.3.0.0")\n'),
+    ("markdown", "# arrow 22.0.0.1\n\nAs section 6.2.2.1 of RFC 3986 says.\n"),
     ("matlab", "function t = make(obj)\n  t = obj@arrow.type.TimeType(proxy);\nend\n"),
     ("java", 'if (dependencyToken.endsWith(";resolution:=optional")) {'),
     ("java", 'for (String token : url.split("(?<=[a-z])(?=[A-Z])")) {'),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from corpus_helpers import write_files
 
+from alignment.grading.nodejs import NodeSnapshot
 from alignment.sandbox.languages import NoToolchain, toolchain
 from data_builders.javascript import js_functions, js_mutants
 from data_builders.sources import Location, Source
@@ -112,6 +113,15 @@ def test_functions_are_found_with_their_bodies_whether_declared_assigned_or_expo
 def test_offsets_are_right_behind_characters_of_several_bytes() -> None:
     (found,) = js_functions("a.js", "// größe\nfunction f(ä) {\n  return ä;\n}\n")
     assert (found.first, found.header) == (9, "function f(ä)")
+
+
+def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it(tmp_path: Path) -> None:
+    texts = {"test/a.test.js": "import { test } from \"node:test\" // runner\nconst x = f('node:test');\n"}
+    (tmp_path / "suite.json").write_text(
+        json.dumps({"texts": texts, "tests": ["test/a.test.js"], "modules": "", "typescript": False})
+    )
+    shown = dict(NodeSnapshot.open(tmp_path).files(False, {}))["test/a.test.js"].decode()
+    assert shown == "import { test } from '../align_test_shim.cjs' // runner\nconst x = f('node:test');\n"
 
 
 def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:

@@ -37,8 +37,13 @@ def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
     if name == "ray":
         pytest.importorskip("ray", reason="needs pip install 'code-alignment[scale]'")
     alone = make(firm, tmp_path / "alone")
-    with scale.engine(name, tmp_path / "work", tasks=3, workers=2) as engine:
-        together = make(firm, tmp_path / "together")
+    try:
+        with scale.engine(name, tmp_path / "work", tasks=3, workers=2) as engine:
+            together = make(firm, tmp_path / "together")
+    except Exception as error:
+        if "timed out during startup" in str(error):
+            pytest.skip("Ray's own processes did not start within the 30 seconds it gives them: too busy a machine")
+        raise
     assert engine.jobs == 3
     assert [hashes(folder) for folder in together] == [hashes(folder) for folder in alone]
     assert not any((tmp_path / "work").iterdir())

@@ -143,3 +143,31 @@ def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
         "markdown",
         "text",
     }
+
+
+EXPLAINS_CODE = [
+    "# Retrying a request\n\nA request can fail because the network is slow. We try again, and wait longer each time, so that a server that "
+    "is busy gets a rest:\n\n```python\nfor attempt in range(4):\n    try:\n        return fetch(url)\n    except TimeoutError:\n"
+    "        time.sleep(2 ** attempt)\n```\n\nAfter four attempts the loop ends and the function returns nothing. Note that only a timeout is "
+    "retried: any other error is a mistake of ours, and trying again would not help.\n",
+    "Currying\n========\n\nA curried function takes its arguments one at a time. This is useful when you have the first argument now and "
+    "get the second one later:\n\n    >>> add = lambda x: lambda y: x + y\n    >>> increment = add(1)\n    >>> increment(10)\n    11\n\n"
+    "Here ``add(1)`` gives a new function, which remembers the one and waits for the other number.\n",
+    "To read a configuration in Go, decode it into a struct whose fields carry tags:\n\n```go\ntype Config struct {\n    Port int "
+    '`json:"port"`\n}\n\nvar c Config\nerr := json.NewDecoder(file).Decode(&c)\n```\n\nThe decoder matches names to tags, and leaves a field '
+    "that the file does not mention at zero, which is why defaults are set before the call.\n",
+]
+EXPLAINS_NOTHING = [
+    "<div class=\"card\">\n  <h2>{{ user.name }}</h2>\n  {% if user.admin %}<span>admin</span>{% endif %}\n  <a href=\"/logout\">Log out</a>\n</div>\n",
+    "2.0.1\n=====\n\n* Fixed the build on Windows (#88)\n* Bumped dependencies (#90)\n\n2.0.0\n=====\n\n* Removed deprecated options (#71)\n* Renamed the package (#72)\n",
+    "```java\nclass A { int x; int y; }\nclass B extends A { int z; }\nclass C extends B { }\nclass D extends C { int w; }\n```\n",
+    "Contact us | Imprint | Privacy | Terms of use | Careers | Press | Follow us | Subscribe | Login | Register\n",
+    "The museum is open from nine to five, and the garden behind it is a quiet place to rest after the visit.\n",
+    "- [ ] I have read the contributing guide\n- [ ] I have added tests\n- [ ] I have updated the changelog\n\n**What does this change?**\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*EXPLAINS_CODE, *EXPLAINS_NOTHING], ids=range(9))
+def test_grounding_keeps_what_explains_code_and_drops_the_rest(text: str, tmp_path: Path) -> None:
+    build_grounding([jsonl(tmp_path / "in.jsonl", [{"text": text}])], tmp_path / "out")
+    assert bool(list(read_rows(tmp_path / "out"))) == (text in EXPLAINS_CODE)

@@ -241,3 +241,28 @@ def test_base_and_chat_ask_differently(data_dir):
     base, chat = (catalogue.load(Request("multipl-e-sh", data=data, mode=mode, limit=2)) for mode in ("base", "chat"))
     assert (base.mode, chat.mode, chat.max_new_tokens) == ("base", "chat", 4096)
     assert isinstance(base.problems[0], Problem) and isinstance(base.problems[0].prompt, Text)
+
+
+@pytest.mark.parametrize("name", ["mceval", "mdeval"])
+def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, name):
+    """The first task of every language whose toolchain is here."""
+    from alignment.grading import Grader, Limits
+    from alignment.sandbox import languages
+
+    benchmark = catalogue.load(Request(name, data=str(data_dir / "benchmarks")))
+    first = {problem.row["language"]: problem for problem in reversed(benchmark.problems)}
+    pairs, told = [], []
+    for language, problem in first.items():
+        try:
+            languages.toolchain(problem.task["language"])
+        except languages.NoToolchain:
+            continue
+        row = problem.row
+        code = row["prompt"] + "\n" + row["canonical_solution"] if name == "mceval" else row["canonical_solution"]
+        for text, passed in ((code, True), (row.get("buggy_code") or row["prompt"], False)):
+            pairs.append((problem.task, benchmark.assemble(problem, f"```{language.lower()}\n{text}\n```")))
+            told.append((language, passed))
+    with Grader(limits=Limits().at_least(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30)) as grader:
+        verdicts = grader.grade_many(pairs)
+    found = [(language, verdict.status == "passed") for (language, _), verdict in zip(told, verdicts, strict=True)]
+    assert found == told

@@ -125,3 +125,26 @@ def test_cruxeval_prompts_hold_the_row_and_leave_its_braces_alone():
 )
 def test_cruxeval_answers(completion, kind, cot, expected):
     assert cruxeval.answer(completion, kind, cot) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "tokens"),
+    [
+        ("humaneval", "base", 768), ("mbpp+", "base", 768), ("humaneval+", "chat", 512), ("multipl-e-sh", "base", 500),
+        ("multipl-e-sh", "chat", 4096),
+    ],
+)  # fmt: skip
+def test_decoding_is_greedy_with_the_harness_own_limits(data_dir, monkeypatch, name, mode, tokens):
+    from alignment.evaluation import catalogue
+
+    monkeypatch.setattr(evalplus, "evalplus_tasks", lambda rows, *_, **__: {row["task_id"]: {} for row in rows})
+    benchmark = catalogue.load(Request(name, data=str(data_dir / "benchmarks"), mode=mode, limit=1))
+    assert (benchmark.n, benchmark.temperature, benchmark.max_new_tokens) == (1, 0.0, tokens)
+    common = {"<|endoftext|>", "<|endofmask|>", "</s>"}
+    assert common <= set(benchmark.stop)
+    if name == "humaneval":
+        words = {"\nif __name__", "\ndef main(", "\nprint(", "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "}
+        assert words <= set(benchmark.stop)
+    if name == "mbpp+":
+        assert {"\nif __name__", '\n"""', "\nassert"} <= set(benchmark.stop)
+        assert "\ndef " not in benchmark.stop

@@ -1,9 +1,10 @@
 """A tiny Qwen2 model that has learned a little code, shared by the export tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from export_models import GATE, make_model, training_text
+from export_models import GATE, HALF_BILLION, make_model, make_random_model, training_text
 from llama_cpp_reference import reference_source
 
 pytest.importorskip("gguf", reason="needs the extra [gguf]")
@@ -55,3 +56,18 @@ def llama_cpp_source() -> Path:
         return reference_source()
     except ValueError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def half_billion(data_dir, tmp_path_factory) -> Path:
+    """Random weights in the exact shape of Qwen2.5-Coder-0.5B, with the real tokenizer."""
+    folder = tmp_path_factory.mktemp("half") / "half-billion"
+    yield make_random_model(folder, HALF_BILLION, data_dir / "qwen2.5-coder-tokenizer")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def roomy(tmp_path) -> Path:
+    """A folder for gigabytes, gone after the test."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)

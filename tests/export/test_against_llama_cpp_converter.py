@@ -1,6 +1,5 @@
 """Our converter against llama.cpp's own, and against its test vectors for Qwen2's tokenizer."""
 
-import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -65,14 +64,6 @@ def test_tensors_and_metadata_equal_llama_cpps_converter(converted, kind):
     assert {key: (keys[key], our_keys.get(key)) for key in differing} == {}
 
 
-@pytest.fixture(scope="module")
-def half_billion(data_dir, tmp_path_factory) -> Path:
-    """Random weights in the exact shape of Qwen2.5-Coder-0.5B, with the real tokenizer."""
-    folder = tmp_path_factory.mktemp("half") / "half-billion"
-    yield make_random_model(folder, HALF_BILLION, data_dir / "qwen2.5-coder-tokenizer")
-    shutil.rmtree(folder)
-
-
 def test_tokens_equal_llama_cpps_qwen2_vectors(llama_cpp_source, data_dir, tmp_path):
     from alignment.export.llamacpp import Library, Model
 
@@ -105,31 +96,46 @@ def test_the_real_vocabulary_passes_the_gate_with_either_number_of_rows(data_dir
     assert row["tokenization_equal"]
 
 
-def test_converting_costs_less_time_and_memory_than_llama_cpps_converter(llama_cpp_source, half_billion, tmp_path):
-    runs: list[tuple[dict[str, float], dict[str, float]]] = []
-    for number in range(3):
-        theirs = convert(llama_cpp_source, half_billion, tmp_path / "theirs", "f16")
-        ours = measured([sys.executable, "-c", OURS, str(half_billion), "f16", str(tmp_path / "ours.gguf")])
-        runs.append((ours, theirs))
-        print(f"run {number}: ours {ours}, llama.cpp's {theirs}")
-    our_tensors, _ = contents(tmp_path / "ours.gguf")
-    tensors, _ = contents(tmp_path / "theirs-f16.gguf")
+def test_the_half_billion_shape_equals_llama_cpps_converter_at_less_memory(llama_cpp_source, half_billion, roomy):
+    ours, theirs = both(llama_cpp_source, half_billion, roomy)
+    our_tensors, our_keys = contents(roomy / "ours.gguf")
+    tensors, keys = contents(roomy / "theirs-f16.gguf")
     assert our_tensors == tensors
-    assert statistics.median(ours["cpu"] / theirs["cpu"] for ours, theirs in runs) <= 1
-    assert max(ours["peak"] for ours, _ in runs) <= min(theirs["peak"] for _, theirs in runs)
+    differing = {key for key in keys if keys[key] != our_keys.get(key)} - MAY_DIFFER
+    assert differing == {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type"}
+    tokens, our_tokens = keys["tokenizer.ggml.tokens"], our_keys["tokenizer.ggml.tokens"]
+    # The one name that differs: llama.cpp would read it as an end of generation wherever HTML has it.
+    assert {mine: other for mine, other in zip(our_tokens, tokens, strict=True) if mine != other} == {
+        "[PAD128247]": "</s>"
+    }
+    assert ours["peak"] < theirs["peak"]
     largest = max(tensor.weights for tensor in open_checkpoint(half_billion).tensors.values()) * 2 / 2**20
-    assert max(ours["peak"] for ours, _ in runs) < 2048 + largest
+    assert ours["peak"] < 2048 + largest
 
 
-def test_the_half_billion_shape_goes_to_every_level_and_counts_its_fallbacks(half_billion, tmp_path):
+def both(source: Path, model: Path, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """What our converter costs for f16, and what llama.cpp's does in the same run."""
+    theirs = convert(source, model, folder / "theirs", "f16", tiny=False)
+    ours = measured([sys.executable, "-c", OURS, str(model), "f16", str(folder / "ours.gguf")])
+    print(f"ours {ours}, llama.cpp's {theirs}")
+    return ours, theirs
+
+
+@pytest.mark.nightly
+def test_converting_costs_no_more_time_than_llama_cpps_converter(llama_cpp_source, half_billion, roomy):
+    runs = [both(llama_cpp_source, half_billion, roomy) for _ in range(3)]
+    assert statistics.median(ours["cpu"] / theirs["cpu"] for ours, theirs in runs) <= 1
+
+
+def test_the_half_billion_shape_goes_to_every_level_and_counts_its_fallbacks(half_billion, roomy):
     # Random weights give logits without a winner: what must hold is that every level loads and is measured.
-    gate = {"context": 64, "positions": 63, "greedy_prompts": 1, "greedy_tokens": 4}
-    rows = {row["level"]: row for row in export(half_billion, list(LEVELS), tmp_path, gate=gate)}
+    gate = {"context": 32, "positions": 31, "greedy_prompts": 1, "greedy_tokens": 2}
+    rows = {row["level"]: row for row in export(half_billion, list(LEVELS), roomy, gate=gate)}
     print(table(list(rows.values())))
     assert [row["tokenization_equal"] for row in rows.values()] == [True] * len(LEVELS)
-    assert rows["f32"]["passed"] and rows["f16"]["passed"] and rows["q8_0"]["passed"]
-    assert {level for level, row in rows.items() if row["fallback_tensors"]} == {
-        level for level in LEVELS if level.endswith(("_K", "_K_M"))
-    }
-    # Hidden size 896 is no multiple of 256: all matrices that read it fall back, only ffn_down does not.
-    assert rows["q4_K_M"]["fallback_tensors"] >= 144
+    assert all(row["perplexity"] > 1 for row in rows.values())
+    assert rows["f32"]["kl_divergence"] < 1e-4
+    # Hidden size 896 is no multiple of 256: of the matrices only the 24 ffn_down hold k-quants, and the embedding, which
+    # is the output head too, takes q8_0 where it would be q6_K.
+    expected = {level: 145 if "K" in level else 1 if level in ("q5_0", "q4_0") else 0 for level in LEVELS}
+    assert {level: row["fallback_tensors"] for level, row in rows.items()} == expected

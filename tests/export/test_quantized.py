@@ -86,6 +86,19 @@ def test_gptqmodel_writes_the_older_layouts(trained, held_out, tmp_path, target,
     assert written["group_size"] == settings.get("group_size", 128)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("target", ["gptq-int4", "awq-int4"])
+def test_the_half_billion_shape_is_quantized_and_measured(half_billion, roomy, target):
+    ready("llm-compressor")
+    # Random weights give logits without a winner: what must hold is that the folder loads and is measured.
+    gate = {"context": 32, "positions": 31, "greedy_prompts": 1, "greedy_tokens": 2}
+    settings = {"calibration": ROWS, "calibration_tokens": 128, "sequence_length": 64, "quantize": {"device": "cpu"}}
+    (row,) = export(half_billion, [target], roomy, gate=gate, name="half", **settings)
+    print(row)
+    assert row["tokenization_equal"] and row["perplexity"] > 1
+    assert row["bits_per_weight"] < 8
+
+
 @pytest.mark.slow
 def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
     ready("llm-compressor")
@@ -106,7 +119,7 @@ def test_an_environment_that_cannot_be_made_says_how_to_make_it(tmp_path, monkey
     assert not environment.folder_of("llm-compressor").exists()
 
 
-def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypatch):
+def test_an_environment_sees_the_packages_of_the_running_one_behind_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     empty = environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
@@ -117,6 +130,16 @@ def test_an_environment_sees_the_packages_of_the_running_one(tmp_path, monkeypat
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(environment.folder_of("llm-compressor"))
     assert done.stdout.strip() != sys.prefix
+
+    # An installed toolkit lies among the training stack's packages, and jobs have its folder in PYTHONPATH.
+    (tmp_path / "twice.py").write_text("where = 'PYTHONPATH'")
+    own = next(environment.folder_of("llm-compressor").glob("lib/python*/site-packages"))
+    (own / "twice.py").write_text("where = 'own'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(
+        [python, "-c", "import twice; print(twice.where)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "own"
 
 
 class Letters:

@@ -105,3 +105,17 @@ def test_packed_stages_are_packed_without_contact():
         for stage in load(path).stages:
             if isinstance(stage, SftStage) and stage.train.get("packing"):
                 assert stage.train.get("packing_strategy", "bfd") != "wrapped"
+
+
+def test_the_long_recipe_stretches_the_exact_shape_to_its_length_and_fits():
+    path = ROOT / "recipes" / "qwen2.5-coder" / "long-7b.yaml"
+    recipe = load(path)
+    card = int(re.search(r"# Hardware: 8 x (\d+) GB", path.read_text())[1])
+    (needed,) = planning.needs(recipe, card * 1e9 / 2**30)["needs"]
+    assert needed["fits"] and needed["tokens_per_step"] == 2 * 8 * 131_072
+    stage = recipe.stage("sft-131k")
+    config = shapes.config("7b")
+    models.apply_context(config, stage.context.model_dump())
+    assert config.max_position_embeddings == stage.train["max_length"] == 131_072
+    assert config.rope_parameters["factor"] == 4.0
+    assert shapes.SHAPES["7b"].num_attention_heads % launch_file.layout_of(recipe.launch.path()).sequence == 0

@@ -6,6 +6,7 @@ import pytest
 
 from alignment import chain, disk, launch_file
 from alignment.memory import GIB
+from alignment.recipe import load
 from alignment.resources import shape_of
 
 Usage = namedtuple("Usage", "total used free")
@@ -32,6 +33,15 @@ def test_fewer_checkpoints_take_less(recipe_with):
     more = forecast(recipe_with("zero3")[0])
     fewer = forecast(recipe_with("zero3", train="{max_steps: 2, save_total_limit: 1}")[0])
     assert fewer["total"] < more["total"]
+
+
+def test_what_is_done_takes_no_more(recipe_with):
+    _, file = recipe_with("zero3")
+    file.write_text(file.read_text() + "  - {name: export, kind: export, formats: [q8_0]}\n")
+    recipe = load(file)
+    layout, shape = launch_file.layout_of(recipe.launch.path()), shape_of(recipe.model)
+    assert set(disk.forecast(recipe, shape, layout)["stages"]) == {"sft", "export"}
+    assert disk.forecast(recipe, shape, layout, done=["sft", "export"])["total"] == 0
 
 
 def test_the_chain_refuses_to_start_what_will_not_fit(recipe_with, free):

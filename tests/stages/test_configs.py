@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignment.recipe import DpoStage, GrpoStage, PretrainStage, SftStage
-from alignment.stages.configs import launch_refusals, lora_config, refusals, training_config
+from alignment.stages.configs import launch_refusals, lora_config, missing_packages, refusals, training_config
 
 KINDS = {"pretrain": PretrainStage, "sft": SftStage, "dpo": DpoStage, "grpo": GrpoStage}
 
@@ -71,12 +71,45 @@ def test_fsdp_without_accelerators_is_refused_and_without_fsdp_nothing_is(monkey
     assert "accelerate_configs/zero3.yaml" in found
     assert launch_refusals(fsdp=False) == []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     assert launch_refusals(fsdp=True) == []
 
 
+def test_more_processes_than_accelerators_are_refused_and_on_cpus_they_share(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    (found,) = launch_refusals(fsdp=False, processes=8)
+    assert found.startswith("8 processes were launched, and this machine has 2 accelerators: add --num_processes 2")
+    assert launch_refusals(fsdp=False, processes=2) == []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert launch_refusals(fsdp=False, processes=8) == []
+
+
+def test_packages_that_a_later_stage_lacks_are_named_before_the_first(monkeypatch):
+    stages = [stage("sft", quantization="4bit", peft={"r": 4}), stage("grpo", train={"use_vllm": True}), stage("dpo")]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    quantized, sampled = missing_packages(stages)
+    assert "'sft'" in quantized and "code-alignment[qlora]" in quantized
+    assert "'grpo'" in sampled and "code-alignment[vllm]" in sampled
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert missing_packages(stages) == []
+
+
 def test_the_check_as_a_process_ends_with_one_and_the_refusals():
-    request = {"stages": [stage("sft", train={"eval_strategy": "sometimes"}).model_dump(mode="json")], "fsdp": False}
+    request = {
+        "stages": [stage("sft", train={"eval_strategy": "sometimes"}).model_dump(mode="json")],
+        "fsdp": False,
+        "processes": 1,
+    }
     command = [sys.executable, "-m", "alignment.stages.configs"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("SFTConfig refuses")
     assert "Traceback" not in done.stderr
+
+
+def test_rows_that_several_devices_share_come_out_even(tmp_path, monkeypatch):
+    """DeepSpeed's Ulysses refuses a batch whose length the devices of a row don't divide."""
+    assert config("sft", tmp_path).pad_to_multiple_of is None
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "4")
+    assert config("sft", tmp_path).pad_to_multiple_of == 4
+    assert config("sft", tmp_path, pad_to_multiple_of=64).pad_to_multiple_of == 64

@@ -37,3 +37,13 @@ def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
     evaluate.run(request(tmp_path))
     assert given["seed"] == 5
+
+
+def test_processes_that_train_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)))
+    for here, workers in (("8", 12), ("1", 96), ("128", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+        with execution.grader(Sandbox()) as grader:
+            assert grader.workers == workers
+    with execution.grader(Sandbox(workers=5)) as grader:
+        assert grader.workers == 5

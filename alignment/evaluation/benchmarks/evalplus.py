@@ -31,6 +31,8 @@ MBPP = Home(
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
 """EvalPlus gives a task up to 60 seconds and 4 GB; one of its tasks answers with 80 MB."""
+BASE_TOKENS, CHAT_TOKENS = 768, 512
+"""New tokens. The chat script's class for ChatML asks for 2048 of a window of 1536; its harness's own figure is 512."""
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 FENCE_STOPS = ("\n```\n", "```")
 BASE_STOPS = {
@@ -153,7 +155,7 @@ def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Ben
         name=request.benchmark,
         problems=[problem(row) for row in rows],
         mode="chat" if chat else "base",
-        max_new_tokens=2048 if chat else 768,
+        max_new_tokens=CHAT_TOKENS if chat else BASE_TOKENS,
         stop=CHAT_STOPS if chat else (*COMMON_STOPS, *BASE_STOPS[dataset], *FENCE_STOPS),
         assemble=chat_program if chat else base_program,
         least_limits=LEAST_LIMITS,

@@ -78,7 +78,8 @@ def _expected(rows: list[Row], key: str) -> dict[str, list[dict[str, Any]]]:
                 program = row["prompt"] + row["canonical_solution"]
                 values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in row[key]])
                 found[row["task_id"]] = values
-                if all("value" in value for value in values):  # others are not kept: the next start tries again
+                # What ran out of time is not kept, the next start tries again; what is too large will be so again.
+                if all("value" in value or value["reason"] == "memory" for value in values):
                     _keep(path, values)
 
             list(threads.map(compute, missing))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 from alignment.evaluation.data import read_rows
@@ -101,7 +102,10 @@ def join(language: str, code: str, row: Row) -> str:
         return f"{JAVASCRIPT_ASSERT}{head}{code}\n{row['test']}"
     if language == "Java" and row["test"].count("}") > row["test"].count("{"):  # the tests close the class
         return f"{head}{code.rstrip().removesuffix('}') if code.count('{') == code.count('}') else code}\n{row['test']}"
-    return f"{head}{code}\n{row['test']}"
+    test = row["test"]
+    if language == "CPP":  # nothing can come behind a `return` at the end: the proof that all tests ran would be lost
+        test = re.sub(r"\breturn\s+0\s*;\s*\}\s*$", "}\n", test)
+    return f"{head}{code}\n{test}"
 
 
 def _head(prompt: str, code: str, language: str) -> str:

@@ -1,0 +1,50 @@
+"""W&B: one group per chain, one run per stage, which a resume continues; nothing leaves the machine unless asked."""
+
+import pytest
+
+from alignment.stages.request import Request
+from alignment.tracking import log_figures, wandb_environment
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    def make(name="sft", fingerprint="0123456789abcdef", **tracking):
+        stage = {"name": name, "kind": "sft", "data": [{"data": "rows.jsonl"}]}
+        return Request.of(
+            {
+                "name": name, "stage": stage, "seed": 0, "out": str(tmp_path / name), "model": None, "model_stage": None,
+                "sandbox": {}, "tracking": tracking, "recipe": "mine", "fingerprint": fingerprint,
+            }
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_resumed_stage_continues_its_run_and_a_changed_one_begins_another(request_of):
+    first, again = (wandb_environment(request_of()) for _ in range(2))
+    assert first == again and first["WANDB_RESUME"] == "allow"
+    assert wandb_environment(request_of(fingerprint="f" * 16))["WANDB_RUN_ID"] != first["WANDB_RUN_ID"]
+
+
+def test_the_stages_of_a_chain_are_one_group_of_runs_with_names(request_of):
+    sft, dpo = wandb_environment(request_of()), wandb_environment(request_of("dpo"))
+    assert sft["WANDB_RUN_GROUP"] == dpo["WANDB_RUN_GROUP"] == "mine"
+    assert sft["WANDB_RUN_ID"] != dpo["WANDB_RUN_ID"] and sft["WANDB_NAME"] == "mine/sft"
+
+
+def test_nothing_is_sent_unless_the_recipe_says_so(request_of):
+    assert wandb_environment(request_of())["WANDB_MODE"] == "offline"
+    assert wandb_environment(request_of(wandb="online"))["WANDB_MODE"] == "online"
+    assert wandb_environment(request_of())["WANDB_LOG_MODEL"] == "false"
+
+
+def test_the_files_of_an_offline_run_carry_the_stages_id_each_time(request_of, monkeypatch):
+    request = request_of()
+    for name, value in {**wandb_environment(request), "WANDB__SERVICE_WAIT": "300"}.items():
+        monkeypatch.setenv(name, value)
+    figures = [{"benchmark": "fim", "metric": "pass@1", "value": 1.0}]
+    log_figures(request, figures)
+    log_figures(request, figures)
+    identity = wandb_environment(request)["WANDB_RUN_ID"]
+    found = [path.name for path in (request.out / "wandb").glob("offline-run-*")]
+    assert found and all(name.endswith(f"-{identity}") for name in found)
