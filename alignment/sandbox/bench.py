@@ -175,6 +175,9 @@ def soak(count: int, workers: int) -> dict[str, Any]:
         figures["pool_memory_end"] = _memory(pids)
         figures["pool_processes"] = len(pids)
         figures["seconds"] = round(time.perf_counter() - start, 1)
+    deadline = time.monotonic() + 10  # the kernel takes namespaces down in its own time
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
     left = _children()
     figures["processes_after"] = sum(Path(f"/proc/{pid}").exists() for pid in pids)
     figures["zombies_after"] = len(left)

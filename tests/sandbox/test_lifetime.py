@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -110,8 +111,14 @@ def test_a_forked_child_gets_a_pool_of_its_own(grader: Grader) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming a plain user needs root")
-def test_works_as_a_plain_user(tmp_path: Path) -> None:
-    """With an interpreter and a package folder that this user can read."""
+def test_works_as_a_plain_user() -> None:
+    """With an interpreter and a package folder that this user can read; pytest's own folders are its user's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        _works_as_a_plain_user(Path(folder))
+
+
+def _works_as_a_plain_user(tmp_path: Path) -> None:
     base = Path(sys.base_prefix)
     if not os.access(base, os.R_OK) or str(base).startswith("/root"):
         system = Path("/usr/bin/python3")
@@ -123,8 +130,6 @@ def test_works_as_a_plain_user(tmp_path: Path) -> None:
     source = Path(__file__).resolve().parents[2] / "alignment"
     target = tmp_path / "alignment"
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own folders, which only root can enter
-        folder.chmod(0o755)
     text = (
         "import json; from alignment.grading import Grader\n"
         "task = {'kind': 'stdio', 'tests': json.dumps({'cases': [{'stdin': '', 'stdout': '1'}]})}\n"
