@@ -146,6 +146,8 @@ def _shaped_list(value: list[Any], containers: list[Any]) -> Any:
 def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any], source: str) -> dict[str, Any]:
     """Inputs of a HumanEval+ or MBPP+ row, with the wire values that the reference solution returned for them, as a
     task."""
+    if source == "mbpp+" and row["entry_point"] in NOT_NONE:
+        expected = [value is not None for value in expected]  # so that a candidate may return the bool itself
     cases = [
         {"args": wire.encode(arguments), "kwargs": {"d": []}, "expected": value}
         for arguments, value in zip(inputs, expected, strict=True)

@@ -140,3 +140,15 @@ def test_ranks_that_only_help_print_nothing(monkeypatch, capsys):
     assert main(["evaluate", "model", "--tasks", "humaneval", "--json"]) == 0
     assert capsys.readouterr().out == ""
     assert "evaluate" in commands.NAMES
+
+
+@pytest.mark.parametrize(("body", "passed"), [("bool(m)", True), ("m", True), ("not m", False)])
+def test_a_match_object_counts_as_true_and_so_does_true(grader, body, passed):
+    """MBPP+'s reference returns a match or None; answers return that, or the bool it stands for."""
+    from alignment.grading.benchmarks import plus_task
+
+    row = {"task_id": "Mbpp/787", "prompt": "", "entry_point": "text_match_three"}
+    task = plus_task(row, [["ac"], ["abbb"]], [None, {"o": "Match"}], "mbpp+")
+    program = f"import re\ndef text_match_three(t):\n    m = re.search('ab{{3}}', t)\n    return {body}\n"
+    (verdict,) = grader.grade_many([(task, program)])
+    assert (verdict.status == "passed") is passed
