@@ -176,8 +176,8 @@ def list_tree(git_dir: Path, commit: str) -> list[TreeEntry]:
     return entries
 
 
-WINDOW = 256
-"""Objects asked for at once: their ids fit into a pipe, so that neither side ever waits for the other to read."""
+WINDOW = 48
+"""Objects asked for at once: their ids fit into the smallest pipe (a page), so that neither side waits for the other to read."""
 
 
 class BlobReader:

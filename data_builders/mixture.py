@@ -24,7 +24,7 @@ from data_builders.parallel import Progress, ordered_map
 from data_builders.rows import document_text, extra_columns, kind_of
 from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
-from data_builders.tokens import TokenCounter
+from data_builders.tokens import TokenCounter, token_counter
 
 TOLERANCE = 0.005
 
@@ -70,7 +70,7 @@ def build_mixture(
     """
     parts = {name: from_mapping(Part, part) for name, part in parts.items()}
     shares = _shares(parts)
-    counter = TokenCounter(tokenizer)  # a wrong path is said here, and not by a worker
+    counter = token_counter(tokenizer)  # a wrong path is said here, and not by a worker
     out = Path(out)
     lengths = {name: _lengths(name, part.paths, tokenizer, out, workers, progress) for name, part in parts.items()}
     available = {name: sum(found) * parts[name].repeat for name, found in lengths.items()}
@@ -146,7 +146,7 @@ def _lengths(
     shown = Progress(f"counting tokens of {name}", 0, progress)
     for path in paths:
         counted = ordered_map(
-            _count, batches(read_rows(path)), initial=TokenCounter, argument=tokenizer, workers=workers
+            _count, batches(read_rows(path)), initial=token_counter, argument=tokenizer, workers=workers
         )
         for found in counted:
             lengths.extend(found)

@@ -28,7 +28,7 @@ from data_builders.imports import Resolver, imports
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
 from data_builders.staging import RowStore
-from data_builders.tokens import TokenCounter
+from data_builders.tokens import TokenCounter, token_counter
 
 _FILES = pa.list_(pa.struct([("path", pa.string()), ("text", pa.string())]))
 OVERHEAD = 24
@@ -216,14 +216,14 @@ def build_repo_level(
     if fim is not None and not render:
         raise ValueError("`fim` is used only with `render`: the stages of a recipe have a `fim` of their own")
     chosen = from_mapping(FimSettings, fim)
-    counter = TokenCounter(tokenizer)
+    counter = token_counter(tokenizer)
     out = Path(out)
     columns = {"format": pa.string(), "files": pa.int64()} if render else {"files": _FILES}
     writer = DatasetWriter(out, "document", columns)
     counts: Counter[str] = Counter()
     shown = Progress("repo-level", 0, progress)
     examined = ordered_map(
-        _examine, batches(read_many(inputs)), initial=TokenCounter, argument=tokenizer, workers=workers
+        _examine, batches(read_many(inputs)), initial=token_counter, argument=tokenizer, workers=workers
     )
     files = itertools.chain.from_iterable(examined)
     seen: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ class TokenCounter:
         (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoded.ids
         return ids
+
+
+@lru_cache(maxsize=2)
+def token_counter(tokenizer: str | Path | None = None) -> TokenCounter:
+    """The process's own counter for a tokenizer: loading one takes longer than counting a small repository."""
+    return TokenCounter(tokenizer)
 
 
 def _pieces(tokenizer: dict[str, Any]) -> Callable[[str], list[str]] | None:
