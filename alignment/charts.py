@@ -13,8 +13,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 14, 34
 
 def rungs(entries: Sequence[dict[str, Any]]) -> Markup:
     """One bar a stage with its 95% interval; `value`, `low` and `high` in percent."""
-    top = max(10.0, *(entry["high"] for entry in entries))
-    top = min(100.0, top * 1.1)
+    highest = max(entry["high"] for entry in entries)
+    top = next((float(top) for top in (10, 20, 40, 60, 80) if top >= highest), 100.0)  # four even steps
     width = (_WIDTH - _LEFT - _RIGHT) / len(entries)
     parts = [_axis(0.0, top)]
     for index, entry in enumerate(entries):

@@ -37,7 +37,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
         metrics=_metrics(entries, _gains(steps)),
         steps=[_row(step) for step in steps],
         curves=[curve for step in steps for curve in _curves(step)],
-        exports=[row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])],
+        exports=_exports(steps),
         total=duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
         versions=artifacts.versions(),
     )
@@ -75,6 +75,27 @@ def _metrics(entries: list[dict[str, Any]], gains: dict[tuple[str, str], str]) -
         ]
         found.append({"name": metric, "rungs": rungs, "chart": charts.rungs(rungs)})
     return found
+
+
+def _exports(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """A row per exported model, without the columns in which no model has anything to show."""
+    rows = [row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])]
+    shown = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if any(row.get(key) not in (None, []) for row in rows)
+    ]
+    return [{key: _cell(row.get(key)) for key in shown} for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _row(step: Step) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The ladder and its gates."""
 
+from dataclasses import replace
+
 import pytest
 
-from alignment import artifacts, ladder
+from alignment import artifacts, ladder, report
 from alignment.plan import plan
-from alignment.recipe import load
+from alignment.recipe import ExportStage, load
 
 TEXT = """name: small
 model: {path: base}
@@ -77,3 +79,27 @@ def test_the_table_has_a_line_for_every_stage(decide):
     lines = ladder.table(decide.steps)
     assert len(lines) == 3 and lines[1].startswith("base") and "60.0 [0.0, 100.0]" in lines[2]
     assert ladder.table([]) == []
+
+
+def test_the_report_says_what_a_stage_gained_over_the_model_it_began_with(decide):
+    decide("[]", 25.0, 75.0)
+    for name, scores in (("evaluate-base", [0, 0, 0, 1]), ("evaluate-sft", [1, 1, 0, 1])):
+        step = next(step for step in decide.steps if step.name == name)
+        rows = [
+            f'{{"benchmark": "i", "task_id": "{i}", "scores": {{"pass": {score}}}}}' for i, score in enumerate(scores)
+        ]
+        (step.folder / "verdicts.jsonl").write_text("\n".join(rows) + "\n")
+    (gain,) = report._gains(decide.steps).items()
+    assert gain[0] == ("sft", "i.pass@1") and gain[1].startswith("+50.0 [")
+
+
+def test_the_report_leaves_out_what_no_export_has(decide):
+    decide("[]", 25.0, 75.0)
+    rows = [
+        {"target": "f16", "size": 2000, "pass": None, "reasons": []},
+        {"target": "q8_0", "size": 1000, "pass": None},
+    ]
+    stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
+    step = replace(decide.steps[-1], name="export", stage=stage)
+    artifacts.write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
+    assert report._exports([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]
