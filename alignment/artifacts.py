@@ -22,7 +22,7 @@ VERSIONS: Mapping[str, int] = {
     "pretrain": 1,
     "sft": 1,
     "dpo": 1,
-    "grpo": 1,
+    "grpo": 2,
     "evaluate": 2,
     "export": 2,
 }
