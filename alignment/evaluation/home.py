@@ -20,6 +20,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignment.artifacts import write_text
 from alignment.evaluation.request import Request
 
 
@@ -139,7 +140,7 @@ def _check(request: Request, home: Home, path: Path) -> None:
     remembered = path.with_name(path.name + ".sha256")
     expected = home.sha256 or (remembered.read_text().strip() if remembered.exists() else None)
     if expected is None:
-        remembered.write_text(found + "\n")
+        write_text(remembered, found + "\n")  # at once: other ranks may read it in this moment
     elif found != expected:
         raise ValueError(
             f"{request.name}: {path} has SHA-256 {found}, not {expected}: remove it and start again, or name the rows "
