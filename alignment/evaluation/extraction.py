@@ -22,7 +22,7 @@ from alignment.evaluation.python_code import (
 )
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`~]*)(?P<rest>[^\n`]*)$", re.MULTILINE)
-_INLINE_FENCE = re.compile(r"^(?P<text>[^`\n]*[^`\s>][^`\n]*?)(?P<fence>`{3,}[ \t]*[\w+#.{}-]*)[ \t]*$", re.MULTILINE)
+_LATE_FENCE = re.compile(r"`{3,}[ \t]*[\w+#.{}-]*[ \t]*")
 _TERMINAL = re.compile(r"\x1b(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 _SPECIAL = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text)\|>")
 _BETTER = re.compile(r"(?i)\b(?:correct(?:ed|ion)|fixed|revised|final|improved|mistake|wrong|bug|instead of)\b")
@@ -74,7 +74,17 @@ def cleaned(answer: str) -> str:
     lines = answer.split("\n")
     if any(re.match(r"> ?(?:```|~~~)", line) for line in lines):
         answer = "\n".join(re.sub(r"^> ?", "", line) for line in lines)
-    return _INLINE_FENCE.sub(lambda match: f"{match['text']}\n{match['fence']}", answer)
+    return "\n".join(map(_fence_apart, answer.split("\n")))
+
+
+def _fence_apart(line: str) -> str:
+    """A fence that opens behind words gets a line of its own. No regular expression sees the words: a line of a hundred
+    thousand blanks and brackets would keep it busy for minutes."""
+    text, mark, _ = line.partition("`")
+    fence = line[len(text) :]
+    if not mark or not text.replace(">", " ").strip() or not _LATE_FENCE.fullmatch(fence):
+        return line
+    return f"{text}\n{fence.rstrip()}"
 
 
 @dataclass(frozen=True)
