@@ -36,7 +36,7 @@ def rows_of(kind, text):
         "repository": {"repository": "r", "files": [{"path": "a.py", "text": CLEAN}, {"path": "b.py", "text": text}]},
         "conversation": {"messages": said("Help me, please.", text), "source": "s"},
         "preference": {"prompt": "Help me, please.", "chosen": CLEAN + "1", "rejected": text, "source": "s"},
-        "task": {**TASK, "id": f"t-{len(text)}", "prompt": f"Do this:\n{text}", "tests": '{"cases": []}'},
+        "task": {**TASK, "id": f"t-{len(text)}", "prompt": f"Do this:\n{text}", "tests": '{"code": "assert greet"}'},
     }[kind]
 
 
