@@ -60,7 +60,7 @@ LANGUAGES: dict[str, Language] = {
         Language(
             "typescript", "program.ts", "tsc", ("{node}", "{name}.js"), ("nodejs", "node-typescript"),
             "const answer: number = 6 * 7; console.log(answer);",
-            compile=("{node}", "{tool}", "{file}"), collect=("*.js",), address_space=False,
+            compile=("{node}", "{tool}", "--skipLibCheck", "{file}"), collect=("*.js",), address_space=False,
             memory_bytes=2 << 30, home_levels=2,
         ),
         Language(

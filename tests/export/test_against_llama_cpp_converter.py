@@ -127,6 +127,7 @@ def test_converting_costs_no_more_time_than_llama_cpps_converter(llama_cpp_sourc
     assert statistics.median(ours["cpu"] / theirs["cpu"] for ours, theirs in runs) <= 1
 
 
+@pytest.mark.nightly
 def test_the_half_billion_shape_goes_to_every_level_and_counts_its_fallbacks(half_billion, roomy):
     # Random weights give logits without a winner: what must hold is that every level loads and is measured.
     gate = {"context": 32, "positions": 31, "greedy_prompts": 1, "greedy_tokens": 2}
