@@ -47,7 +47,7 @@ def arguments(stage: ExportStage, sandbox: Sandbox, seed: int) -> dict[str, Any]
     benchmark = None
     if stage.benchmark is not None:
         limits = asdict(execution.limits(sandbox))
-        request = stage.benchmark.model_dump(mode="json")
+        request = stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"})  # a matter of training
         benchmark = {"request": request, "workers": sandbox.workers, "limits": limits, "seed": seed}
     return {
         "held_out": stage.data.path() if stage.data is not None else None,
