@@ -146,7 +146,8 @@ def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any],
     """Inputs of a HumanEval+ or MBPP+ row, with the wire values that the reference solution returned for them, as a
     task."""
     if source == "mbpp+" and row["entry_point"] in NOT_NONE:
-        expected = [value is not None for value in expected]  # so that a candidate may return the bool itself
+        # The reference may return a match object, which is no plain data; and a candidate the bool itself.
+        expected = [value is not None for value in expected]
     cases = [
         {"args": wire.encode(arguments), "kwargs": {"d": []}, "expected": value}
         for arguments, value in zip(inputs, expected, strict=True)
@@ -157,9 +158,6 @@ def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any],
         compare = {**dict.fromkeys(NOT_NONE, "not_none"), "are_equivalent": "any"}.get(name, "equal")
     elif name == "find_zero":
         compare, tolerance = "root", tolerance or 1e-4
-    if compare == "not_none":  # the reference may return a match object, which is no plain data
-        for case in cases:
-            case["expected"] = case["expected"] if type(case["expected"]) is bool else case["expected"] is not None
     tests = {"cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6}
     return _task(row["task_id"], "calls", tests, name, source, row["prompt"])
 

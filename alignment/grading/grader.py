@@ -168,14 +168,12 @@ class Grader:
 
     def _verdict(self, task: dict[str, Any], program: str, limits: Limits) -> Verdict:
         kind, tests, language = read_task(task)
-        if kind == "pytest":
+        if kind in ("pytest", "node"):
             if len(program) > PROGRAM_BYTES:
                 return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
+            if kind == "node":
+                return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, limits)
             return repository.grade(self._suites().of(tests["suite"]), tests, program, limits)
-        if kind == "node":
-            if len(program) > PROGRAM_BYTES:
-                return failed("too_long", f"the program has more than {PROGRAM_BYTES} characters")
-            return nodejs.grade(self._suites().of_node(tests["suite"]), tests, program, limits)
         if kind == "program" and tests.get("marker"):
             program = stdio.with_marker(language, program)
         data = program.encode("utf-8", "surrogatepass")
