@@ -187,11 +187,39 @@ def every_step_matters(composition: Composition) -> bool:
 
 
 def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) -> Iterator[Composition]:
-    """`count` different compositions of a split, depths drawn evenly; the same for the same seed."""
+    """`count` different compositions of a split, depths drawn evenly; the same for the same seed.
+
+    Raises:
+        ValueError: The grammar has fewer than `count`.
+    """
     generator = random.Random(f"{seed}-{split}")
     seen: set[str] = set()
+    repeats = 0
     while len(seen) < count:
         composition = draw_composition(generator, generator.choice(depths), split)
         if composition.key not in seen:
             seen.add(composition.key)
+            repeats = 0
             yield composition
+            continue
+        repeats += 1
+        if repeats == SUSPICIOUS_REPEATS and count > (total := count_compositions(split, depths)):
+            raise ValueError(f"the grammar has {total} compositions of the split {split!r}, and {count} were asked for")
+
+
+SUSPICIOUS_REPEATS = 500
+"""After so many draws of what was drawn before, it is worth counting whether there is anything else."""
+
+
+def count_compositions(split: str, depths: tuple[int, ...]) -> int:
+    """How many compositions of a split can be drawn."""
+
+    def grown(operations: tuple[Operation, ...], depth: int) -> Iterator[Composition]:
+        if len(operations) == depth:
+            yield Composition(operations)
+        else:
+            for operation in _AFTER[operations[-1].gives]:
+                yield from grown((*operations, operation), depth)
+
+    every = (composition for depth in depths for start in _STARTS for composition in grown((start,), depth))
+    return sum(composition.split == split and every_step_matters(composition) for composition in every)

@@ -10,6 +10,7 @@ from data_builders.synthetic.documents import module_documents, notes_documents,
 from data_builders.synthetic.grammar import (
     SPLITS,
     Composition,
+    count_compositions,
     draw_composition,
     draw_distinct,
     draw_inputs,
@@ -131,3 +132,10 @@ def test_no_training_document_holds_a_held_out_composition() -> None:
     seen = {body for row in documents for body in lines_of_bodies(row["text"])}
     assert len(seen) > 500
     assert not seen & held_out
+
+
+def test_more_compositions_than_the_grammar_has_are_refused_with_their_number() -> None:
+    total = count_compositions("dev", (2,))
+    assert len(list(draw_distinct(1, "dev", total, (2,)))) == total
+    with pytest.raises(ValueError, match=f"has {total} compositions"):
+        list(draw_distinct(1, "dev", total + 1, (2,)))
