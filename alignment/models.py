@@ -1,7 +1,7 @@
 """Loading, adapting, merging and saving models, so that what is saved is what was trained.
 
 The order of a training stage: `load` -> `apply_context` -> train -> `merge_adapter` (with LoRA) -> `save`. What was
-saved is then checked in a fresh process by `alignment.contract`.
+saved is then checked in a fresh process by `alignment.chain.contract`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_random(source: dict[str, Any], tokenizer: Any, seed: int, folder: Path
 
 
 def load(source: dict[str, Any], tokenizer: Any, **kwargs: Any) -> PreTrainedModel:
-    """The checkpoint of a source, as `alignment.plan` resolves it: path, revision, dtype, attn_implementation.
+    """The checkpoint of a source, as `alignment.chain.plan` resolves it: path, revision, dtype, attn_implementation.
 
     `kwargs` go to `from_pretrained`.
     """

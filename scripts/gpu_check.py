@@ -83,7 +83,7 @@ def cases(smoke: bool) -> list[Case]:
 
 def init_of(size: str) -> dict[str, Any]:
     """The `init` of a recipe for one of the exact shapes."""
-    from alignment.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
+    from alignment.sizing.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
     shape = SMOKE | {"tie_word_embeddings": True} if size == "smoke" else asdict(SHAPES[size])
     return {**shape, "max_position_embeddings": MAX_POSITION_EMBEDDINGS, "rope_theta": ROPE_THETA}
@@ -114,9 +114,9 @@ def dtype_of(case: Case) -> str:
 
 def planned(case: Case, card: float) -> tuple[Case, Any]:
     """The case with the largest batch that the plan lets fit (at most 64k tokens), and what is predicted for it."""
-    from alignment import memory
     from alignment.recipe import BaseModelSettings
-    from alignment.resources import shape_of, work_of
+    from alignment.sizing import memory
+    from alignment.sizing.resources import shape_of, work_of
     from alignment.stages.request import _STAGE
 
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +143,7 @@ def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> dict[st
 
 def flops_per_token(case: Case) -> float:
     """Model FLOPs of one trained token, recomputation not counted: 6 a weight (4 under a frozen one), and causal attention."""
-    from alignment.shapes import Shape
+    from alignment.sizing.shapes import Shape
 
     init = init_of(case.size)
     shape = Shape(**{key: init[key] for key in Shape.__dataclass_fields__ if key != "rms_norm_eps"}, rms_norm_eps=1e-6)

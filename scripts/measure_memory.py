@@ -50,7 +50,7 @@ TALL = {
     "num_key_value_heads": 8,
     "vocab_size": 65536,
 }
-# Nothing in alignment/memory.py was adjusted by what these measure.
+# Nothing in alignment/sizing/memory.py was adjusted by what these measure.
 ODD = {
     "hidden_size": 768,
     "intermediate_size": 2048,
@@ -111,9 +111,9 @@ def measure(name: str, tokenizer: Path) -> float:
 
 def predicted(name: str, tokenizer: Path) -> Any:
     """The plan's figure for the same stage."""
-    from alignment.memory import predict
     from alignment.recipe import BaseModelSettings
-    from alignment.resources import shape_of, work_of
+    from alignment.sizing.memory import predict
+    from alignment.sizing.resources import shape_of, work_of
     from alignment.stages.request import _STAGE
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -122,7 +122,7 @@ def predicted(name: str, tokenizer: Path) -> Any:
         model = BaseModelSettings(**{"init": asked["model"]["init"], "tokenizer": "x", "dtype": "float32"})
         shape = shape_of(model)
     assert shape is not None
-    from alignment.memory import Layout
+    from alignment.sizing.memory import Layout
 
     layout = Layout(device="cpu")
     work = work_of(stage, model, layout)

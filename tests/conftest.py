@@ -23,6 +23,16 @@ def data_dir() -> Path:
     return DATA
 
 
+@pytest.fixture
+def checkpoint_folder(tmp_path) -> Path:
+    """A folder `base` that looks like a checkpoint to whoever does not load it."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_tokenizer(data_dir):
     from transformers import AutoTokenizer

@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignment.artifacts import write_text
+from alignment.chain.artifacts import write_text
 from alignment.evaluation.request import Request
 
 

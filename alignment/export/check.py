@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignment.export.targets import Target, parse_targets
-from alignment.export_settings import Comparison, LevelLimits, Quantize
-from alignment.source import Key, did_you_mean
+from alignment.recipe.export_settings import Comparison, LevelLimits, Quantize
+from alignment.recipe.source import Key, did_you_mean
 
 if TYPE_CHECKING:
     from alignment.recipe import ExportStage

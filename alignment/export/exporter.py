@@ -20,7 +20,7 @@ from alignment.export.makers import Run
 from alignment.export.publish import publish
 from alignment.export.targets import Target, parse_targets
 from alignment.export.texts import CalibrationText, calibration_texts, read_rows, row_text, standard_library_texts
-from alignment.export_settings import Calibration, Comparison, Push, Quantize, read_settings
+from alignment.recipe.export_settings import Calibration, Comparison, Push, Quantize, read_settings
 
 Rows = str | Path | Sequence[dict[str, Any]]
 HELD_OUT_ROWS = 10_000

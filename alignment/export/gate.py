@@ -17,7 +17,7 @@ from alignment.export.checkpoint import Checkpoint
 from alignment.export.gguf_file import require_space
 from alignment.export.process import run_job
 from alignment.export.texts import HARD_CORPUS
-from alignment.export_settings import Comparison, read_settings
+from alignment.recipe.export_settings import Comparison, read_settings
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from alignment.export.levels import LEVELS, Level
 from alignment.export.process import run_job
 from alignment.export.targets import Target
 from alignment.export.texts import CalibrationText
-from alignment.export_settings import Quantize
+from alignment.recipe.export_settings import Quantize
 
 # Names of what has not passed its gate yet, and of what failed it.
 UNPROVEN, BROKEN = "unproven-", "broken-"

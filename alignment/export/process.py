@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment.processes import die_with_parent
+from alignment.chain.processes import die_with_parent
 
 
 def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) -> dict[str, Any]:

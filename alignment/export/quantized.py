@@ -17,7 +17,7 @@ from alignment.export.environment import engine_python
 from alignment.export.process import run_job, serve_job
 from alignment.export.targets import Target
 from alignment.export.texts import CalibrationText
-from alignment.export_settings import Quantize
+from alignment.recipe.export_settings import Quantize
 
 SHORTEST_SAMPLE = 16
 

@@ -12,13 +12,13 @@ import sys
 import traceback
 from typing import Any
 
-from alignment.processes import die_with_parent
+from alignment.chain.processes import die_with_parent
 
 
 def main() -> int:
     die_with_parent()
     value = json.load(sys.stdin)
-    from alignment.artifacts import write_json
+    from alignment.chain.artifacts import write_json
     from alignment.stages.request import Request
 
     request = Request.of(value)

@@ -6,8 +6,8 @@ import os
 import shutil
 from typing import Any
 
-from alignment import builders
 from alignment.console import say
+from alignment.recipe import builders
 from alignment.stages.request import Request
 
 

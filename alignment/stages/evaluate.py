@@ -7,9 +7,9 @@ from typing import Any
 
 from alignment import models
 from alignment.console import say
+from alignment.report.tracking import log_figures
 from alignment.stages import execution
 from alignment.stages.request import Request
-from alignment.tracking import log_figures
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment import models, processes
+from alignment import models
+from alignment.chain import processes
 
 
 def merge(
@@ -40,7 +41,7 @@ def merge_apart(
 
 
 def main() -> int:
-    from alignment.artifacts import write_json
+    from alignment.chain.artifacts import write_json
 
     processes.die_with_parent()
     request = json.load(sys.stdin)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from alignment import formats
+from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
-from alignment.processes import heartbeat, wait_for
 from alignment.stages import rows as row_files
 from alignment.stages.request import Request
 from alignment.stages.screen import REPORT, Screen
 
 IGNORED = -100  # the label that no loss counts
-PROBES = "probes.json"  # read by alignment.contract
+PROBES = "probes.json"  # read by alignment.chain.contract
 _BATCH = 512
 
 Segments = list[tuple[str, bool]]
@@ -61,7 +61,7 @@ def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path
     if done.is_file():
         say("      rows were prepared before: taken from there")
     else:
-        from alignment.artifacts import write_json
+        from alignment.chain.artifacts import write_json
 
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -122,7 +122,7 @@ def training_rows(
 
 def leave_probes(prompts: Sequence[str], folder: Path) -> None:
     """A few prompts of the stage's own data, after which the trained model must stop by itself."""
-    from alignment.artifacts import write_json
+    from alignment.chain.artifacts import write_json
 
     write_json(folder / PROBES, prompts[:4])
 

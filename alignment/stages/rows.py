@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from alignment.source import did_you_mean
+from alignment.recipe.source import did_you_mean
 
 Row = dict[str, Any]
 RowKind = Literal["document", "conversation", "preference", "task"]

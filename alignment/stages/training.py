@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from alignment import attention, models
+from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
-from alignment.context import check_loaded
-from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
+from alignment.recipe.context import check_loaded
+from alignment.report.tracking import wandb_environment
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.stages.request import Request
-from alignment.tracking import wandb_environment
 
 
 def tokenizer_of(request: Request) -> Any:

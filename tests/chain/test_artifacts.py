@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alignment import artifacts
+from alignment.chain import artifacts
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

@@ -2,8 +2,9 @@
 
 import pytest
 
-from alignment import chain, disk
-from alignment.processes import StageFailed, World
+from alignment.chain import conductor as chain
+from alignment.chain.processes import StageFailed, World
+from alignment.sizing import disk
 
 
 def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from alignment import models
-from alignment.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
+from alignment.sizing.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
 pytestmark = pytest.mark.slow
 SHAPE = SHAPES["0.5b"]

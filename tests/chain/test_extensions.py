@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment import extensions
+from alignment.chain import extensions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file open")
 # What torch does while it builds: the lock is a file that exists, held open.

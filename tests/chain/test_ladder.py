@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from alignment import artifacts, ladder, report
-from alignment.plan import plan
+from alignment.chain import artifacts
+from alignment.chain.plan import plan
 from alignment.recipe import ExportStage, load
+from alignment.report import ladder
+from alignment.report import page as report
 
 TEXT = """name: small
 model: {path: base}
@@ -17,9 +19,8 @@ evaluate: [{name: i, benchmark: tasks, data: held.jsonl}]
 
 
 @pytest.fixture
-def decide(tmp_path):
+def decide(tmp_path, checkpoint_folder):
     """Broken gates after the base reached `before` and the stage `after`."""
-    (tmp_path / "base").mkdir()
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "held.jsonl").write_text('{"prompt": "a", "tests": "{}"}\n')
 

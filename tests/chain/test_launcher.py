@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment import launcher
+from alignment.launch import launcher
 
 # A process that does what accelerate's launcher does with a script that fails.
 RAISES = (
@@ -18,7 +18,7 @@ RAISES = (
     "done = subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
     "raise subprocess.CalledProcessError(done.returncode, 'script')\n"
 )
-SPEAKS = "from alignment.launcher import explain; explain('stopped: why'); raise SystemExit(1)"
+SPEAKS = "from alignment.launch.launcher import explain; explain('stopped: why'); raise SystemExit(1)"
 
 
 def launch(tmp_path, *options):
@@ -75,7 +75,7 @@ def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_pa
     # Without a terminal, a shell that started the tests in the background may have made SIGINT be ignored.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from alignment.launcher import main; sys.exit(main(sys.argv[1:]))"
+        "from alignment.launch.launcher import main; sys.exit(main(sys.argv[1:]))"
     )
     config = Path(__file__).resolve().parents[2] / "accelerate_configs" / "cpu.yaml"
     command = [sys.executable, "-c", code, "--config_file", str(config), str(script)]

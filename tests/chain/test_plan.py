@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignment.plan import plan
+from alignment.chain.plan import plan
 from alignment.recipe import load
 
 TEXT = """name: small
@@ -31,10 +31,8 @@ ROWS = {
 
 
 @pytest.fixture
-def fingerprints(tmp_path, monkeypatch):
+def fingerprints(tmp_path, monkeypatch, checkpoint_folder):
     monkeypatch.chdir(tmp_path)  # a path of an override is relative to the working directory
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "model.safetensors").write_bytes(b"weights")
     for name, row in ROWS.items():
         (tmp_path / f"{name}.jsonl").write_text(f"{row}\n")
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from alignment import processes
-from alignment.processes import StageFailed, World, child_environment
+from alignment.chain import processes
+from alignment.chain.processes import StageFailed, World, child_environment
 
 LAUNCHED = {
     "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
@@ -95,7 +95,7 @@ def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatc
     (tmp_path / "alignment").mkdir()
     (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
     monkeypatch.chdir(tmp_path)
-    child = processes.Child("alignment.launch_file", tmp_path / "log", os.environ)
+    child = processes.Child("alignment.launch.launch_file", tmp_path / "log", os.environ)
     child.finish({})
     assert (tmp_path / "log").read_text() == ""
 
@@ -116,7 +116,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-STAGE = "from alignment.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
+STAGE = "from alignment.chain.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
 JOB = "from alignment.export.process import run_job; run_job('sleeper', {{}})"
 
 
@@ -124,7 +124,7 @@ JOB = "from alignment.export.process import run_job; run_job('sleeper', {{}})"
 @pytest.mark.parametrize("code", [STAGE, JOB], ids=["stage", "job of an export"])
 def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     log = tmp_path / "log"
-    own = "from alignment.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
+    own = "from alignment.chain.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
     job = "from alignment.export.process import serve_job\nserve_job(sleep)\n"
     (tmp_path / "sleeper.py").write_text(
         "import os, time\nfrom pathlib import Path\n\n\n"

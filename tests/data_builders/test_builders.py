@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
-from alignment import builders, cli, plan
-from alignment.recipe import RecipeError, load
+from alignment import cli
+from alignment.chain import plan
+from alignment.recipe import RecipeError, builders, load
 from data_builders.dataset import read_rows
 
 RECIPE = """name: r

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from corpus_helpers import code, commit, git
 
-from alignment.builders import BUILDERS, function
+from alignment.recipe.builders import BUILDERS, function
 
 _RANDOM = "b7Kq9ZtR2mXw5LpV8sYd3NfH6jGc1QaE4uTo0iB"
 SECRETS = {

@@ -8,7 +8,7 @@ import pytest
 from corpus_helpers import MakeRepository, code, commit
 from test_no_leaks import hashes
 
-from alignment.builders import function
+from alignment.recipe.builders import function
 from data_builders import scale
 
 

@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from alignment import commands
-from alignment.cli import main
+from alignment.cli import commands, main
 from alignment.evaluation import grade_completions, read_documents
 
 ROWS = [

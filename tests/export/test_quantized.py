@@ -13,7 +13,7 @@ from alignment.export.checkpoint import open_checkpoint
 from alignment.export.quantized import calibration_samples, make
 from alignment.export.targets import parse_targets
 from alignment.export.texts import CalibrationText
-from alignment.export_settings import Quantize, read_settings
+from alignment.recipe.export_settings import Quantize, read_settings
 
 ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 

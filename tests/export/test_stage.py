@@ -6,7 +6,7 @@ import json
 import pytest
 from export_models import GATE, training_text
 
-from alignment.commands import _export_stage
+from alignment.cli.commands import _export_stage
 from alignment.export.check import check_stage, comparison
 from alignment.recipe import ExportStage, Sandbox
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignment import contract, models
+from alignment import models
+from alignment.chain import contract
 from alignment.formats import CHAT_TEMPLATE
 
 INIT = {

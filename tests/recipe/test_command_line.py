@@ -52,7 +52,7 @@ def test_json_is_one_document_when_an_artifact_is_damaged(recipe, capsys):
 
 def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recipe, capsys, monkeypatch):
     figure = {"benchmark": "instruct", "metric": "pass@1", "value": 5.0, "n": 9, "low": 0.0, "high": 9.0, "seed": 3}
-    monkeypatch.setattr("alignment.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
+    monkeypatch.setattr("alignment.chain.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
     assert main(["run", recipe]) == 0
     printed = capsys.readouterr().out
     assert printed.count("already done") == 8 + 5 and printed.splitlines()[-1].startswith("report: ")

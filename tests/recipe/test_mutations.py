@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from alignment import mistakes, recipe
-from alignment.recipe import RecipeError, load
-from alignment.source import load as load_source
+from alignment import recipe
+from alignment.recipe import RecipeError, load, mistakes
+from alignment.recipe.source import load as load_source
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = ("lr_scheduler_kwargs",)  # keys below are the scheduler's own business

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment import builders
-from alignment.recipe import RecipeError, load
+from alignment.recipe import RecipeError, builders, load
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -62,6 +61,22 @@ def test_a_model_given_as_a_word_shows_how_to_write_it(mistakes):
         "recipe.yaml:2: model: must be a mapping (`key: value`), not 'Qwen/Q'. "
         "For a checkpoint write `model: {path: Qwen/Q}`"
     ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no weights (*.safetensors)"),
+        ("tokenizer.json", "no tokenizer.json: copy it there, or name another folder as `tokenizer`"),
+    ],
+)
+def test_a_base_folder_that_is_no_checkpoint_says_what_is_missing(mistakes, checkpoint_folder, missing, told):
+    text = f"name: x\nmodel: {{path: {checkpoint_folder}}}\nstages: [{{name: e, kind: export, formats: [f16]}}]\n"
+    assert mistakes(text=text) == []
+    (checkpoint_folder / missing).unlink()
+    (found,) = mistakes(text=text)
+    assert found.startswith("recipe.yaml:2: model.path: ") and told in found
 
 
 def test_an_override_is_checked_like_a_file(mistakes):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignment.source import RecipeError, load, override, parse
+from alignment.recipe.source import RecipeError, load, override, parse
 
 
 def message(call):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from alignment import trainer_fields
+from alignment.recipe import trainer_fields
 
 
 @pytest.mark.parametrize("config", ["SFTConfig", "DPOConfig", "GRPOConfig", "LoraConfig"])

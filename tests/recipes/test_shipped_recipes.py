@@ -9,8 +9,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from alignment import launch_file, models, planning, shapes
+from alignment import models
+from alignment.launch import launch_file
 from alignment.recipe import SftStage, TrainingStage, load
+from alignment.sizing import planning, shapes
 from alignment.stages.configs import lora_config, refusals
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from alignment import charts, picture
+from alignment.report import charts, picture
 
 RUNGS = [
     {"stage": "base", "metric": "m", "value": 0.0, "low": 0.0, "high": 1.2, "n": 300, "seed": 1},

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from alignment import attention
-from alignment.context import check_loaded
 from alignment.recipe import RecipeError, load
+from alignment.recipe.context import check_loaded
 
 MODEL = "Qwen/Qwen2.5-Coder-7B"
 

@@ -4,10 +4,12 @@ from collections import namedtuple
 
 import pytest
 
-from alignment import chain, disk, launch_file
-from alignment.memory import GIB
+from alignment.chain import conductor as chain
+from alignment.launch import launch_file
 from alignment.recipe import load
-from alignment.resources import shape_of
+from alignment.sizing import disk
+from alignment.sizing.memory import GIB
+from alignment.sizing.resources import shape_of
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignment import launch
 from alignment.cli import main
+from alignment.launch import cluster as launch
 
 ROOT = Path(__file__).resolve().parents[2]
 

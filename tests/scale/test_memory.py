@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from alignment import memory
-from alignment.memory import Layout, Lora, Work
-from alignment.shapes import SHAPES, Shape, config
+from alignment.sizing import memory
+from alignment.sizing.memory import Layout, Lora, Work
+from alignment.sizing.shapes import SHAPES, Shape, config
 
 SMALL = Shape(128, 1, 8, 2, 320, True, 512, 1e-6)
 TOKENS, LENGTH = 297, 99

@@ -1,0 +1,1 @@
+"""What a recipe needs before it runs: memory of each device, host memory, disk, tokens and steps."""
