@@ -68,8 +68,7 @@ def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_pa
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, time\n"
-        "print('begun', flush=True)\n"
-        "try:\n    time.sleep(100)\n"
+        "try:\n    print('begun', flush=True)\n    time.sleep(100)\n"
         "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('the last word', file=sys.stderr)\n    sys.exit(130)\n"
     )
     # Without a terminal, a shell that started the tests in the background may have made SIGINT be ignored.

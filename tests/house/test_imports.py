@@ -18,6 +18,8 @@ ROOMS = {
     "alignment.report.tracking": 6,  # the stages log through it
     "alignment.stages": 6,
     "alignment.chain": 6,
+    "alignment.chain.processes": 4,
+    "alignment.chain.artifacts": 1,  # atomic writes, which all rooms need
     "alignment.rewards": 5,
     "alignment.evaluation": 4,
     "alignment.export": 4,
