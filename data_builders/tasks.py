@@ -14,7 +14,8 @@ from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
 from data_builders.held_out import COLUMN
-from data_builders.javascript_tasks import JsFound, has_javascript, js_repository_tasks
+from data_builders.javascript_suite import has_javascript
+from data_builders.javascript_tasks import JsFound, js_repository_tasks
 from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, list_files, resolve
 from data_builders.suite import MAX_FILE, Prepared, is_test_file, prepare
@@ -88,7 +89,10 @@ def by_language(
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
         yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
     if javascript:
-        yield f"{repository.name} (javascript)", js_repository_tasks(repository, settings, workers=workers, only=only)
+        found = js_repository_tasks(
+            repository, settings, workers=workers, only=only, budget_seconds=tests.budget_seconds
+        )
+        yield f"{repository.name} (javascript)", found
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
