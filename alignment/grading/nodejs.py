@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -208,18 +208,14 @@ def grade(suite: NodeSuite, tests: dict[str, Any], program: str, limits: Limits)
     nonce = secrets.token_hex(16)
     own = {name: snapshot.tests[name] for name in files}
     asked = {"nonce": nonce, "tests": names, "files": files, "limit": round(1000 * limits.wall_seconds)}
-    cover = tuple(
-        f"{COMPILED}/{path}"
-        for path in (file, *tests.get("copies", ()))
-        if (snapshot.folder / "compiled" / path).is_file()
-    )
-    cover += tuple(f"{ROOT}/{path}" for path in tests.get("copies", ()))
+    compiled = _there(snapshot, "compiled", COMPILED, [file])
     outer = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     if tests.get("tier", "A") == "A":
         proxied = {**asked, "mode": "proxied"}
+        hidden = compiled + _copies(snapshot, "bare", tests)
         tester, candidate = run_across([
-            (suite.tester, suite.job("tester", proxied, {**own, file: suite.stub(text, target)}, outer, cover=cover, peer=True)),
-            (suite.candidate, suite.job("candidate", {"file": file}, {file: exposed(text, target, answer)}, limits, cover=cover, peer=True)),
+            (suite.tester, suite.job("tester", proxied, {**own, file: suite.stub(text, target)}, outer, cover=compiled, peer=True)),
+            (suite.candidate, suite.job("candidate", {"file": file}, {file: exposed(text, target, answer)}, limits, cover=hidden, peer=True)),
         ])  # fmt: skip
         cpu = tester.cpu_seconds + candidate.cpu_seconds
         check(candidate)
@@ -235,11 +231,22 @@ def grade(suite: NodeSuite, tests: dict[str, Any], program: str, limits: Limits)
     whole = masked(text, target, parameters, body)
     whole = whole if whole.startswith(("#!", STRICT)) else STRICT + whole
     changed = {**own, file: whole}
+    cover = compiled + _copies(snapshot, "tree", tests)
     flags = ("--disallow-code-generation-from-strings", "--disable-proto=delete")
     (run,) = suite.tester.run(
         [suite.job("tester", {**asked, "mode": "whole"}, changed, limits, cover=cover, flags=flags)]
     )
     return _verdict(run, run.stderr, nonce, names, run.cpu_seconds, False)
+
+
+def _copies(snapshot: NodeSnapshot, shown: str, tests: Mapping[str, Any]) -> tuple[str, ...]:
+    """The other files that hold the original body, as far as this tree has them."""
+    names = tests.get("copies", ())
+    return _there(snapshot, shown, ROOT, names) + _there(snapshot, "compiled", COMPILED, names)
+
+
+def _there(snapshot: NodeSnapshot, shown: str, place: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{place}/{name}" for name in names if (snapshot.folder / shown / name).is_file())
 
 
 def _verdict(run: Run, stderr: bytes, nonce: str, names: list[str], cpu: float, apart: bool) -> Verdict:

@@ -143,6 +143,8 @@ async function runTest(item, owners, how, broken) {
   const own = { id, path: item.path, how, hits: new Set(), failure: broken || null, cleanup: [], each: { beforeEach: [], afterEach: [] }, tail: Promise.resolve(),
                 tags: Object.create(owners.at(-1).context), outer };
   const began = process.cpuUsage(), clock = process.hrtime.bigint();
+  const aborted = new Promise((_, reject) => { own.abort = reject; });
+  aborted.catch(() => {});
   state.current = own;
   state.unsupported = '';
   let skipped = false;
@@ -153,7 +155,7 @@ async function runTest(item, owners, how, broken) {
         if (outer) for (const hook of outer.each.beforeEach) await hook(own.tags);
         await item.style(fn, own);
         await own.tail;
-      })(), how.limit);
+      })(), how.limit, aborted);
     } catch (error) {
       if (error instanceof Skip) skipped = true;
       else own.failure ??= error ?? new Error('thrown: nothing');
@@ -185,11 +187,11 @@ function subtest(parent, item) {
   return parent.tail;
 }
 
-async function withLimit(promise, limit) {
-  if (!limit) return promise;
+// aborted: rejects for what a test throws where nobody waits for it.
+async function withLimit(promise, limit, aborted = promise) {
   let timer;
   const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('the test takes too long')), limit); });
-  try { return await Promise.race([promise, late]); } finally { clearTimeout(timer); }
+  try { return await Promise.race([promise, late, aborted]); } finally { clearTimeout(timer); }
 }
 
 function unsupported(what) {

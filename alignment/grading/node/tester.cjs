@@ -14,8 +14,11 @@ const say = (message) => {
 
 const guarded = asked.mode === 'whole' ? require('./guard.cjs') : null;
 
+// What is thrown where nobody waits for it, a callback's assertion for example, is the current test's failure.
 function own(error) {
-  if (state.current) state.current.failure ??= error ?? new Error('thrown: nothing');
+  if (!state.current) return;
+  state.current.failure ??= error ?? new Error('thrown: nothing');
+  state.current.abort(error);
 }
 
 async function main() {
@@ -64,7 +67,9 @@ async function main() {
 }
 
 function words(error) {
-  return state.unsupported || String((error && (error.stack && error.name === 'SyntaxError' ? error.stack : error.message)) || error).slice(0, 400);
+  if (state.unsupported) return state.unsupported;
+  const text = String((error && error.message) || error).split('\nRequire stack')[0].slice(0, 300);
+  return error instanceof SyntaxError ? `SyntaxError: ${text} (${String(error.stack).split('\n')[0]})` : text;
 }
 
 main().catch((error) => { say({ problem: '', detail: words(error) }); exit(1); });
