@@ -23,6 +23,10 @@ _CALLS = re.compile(
 )
 _MODULE = re.compile(r"^\s*(?:import\s*(?:[\w${*'\"]|type\b)|export\s*(?:[{*]|(?:default|const|let|var|function|class|async|type|interface|enum)\b))", re.MULTILINE)  # fmt: skip
 _RELATIVE = re.compile(r"""(?:\bfrom|\bimport|\brequire)\s*\(?\s*['"](\.[^'"]*)['"]""")
+_MAPPED = re.compile(r"""['"]\^([^'"()]*)\(\.\*\)\$?['"]\s*:\s*['"]<rootDir>/([^'"$]*)\$1['"]""")
+_ALIAS = re.compile(
+    r"""['"]?([@~#$\w][\w/-]*)['"]?\s*:\s*(?:\w+\.)?(?:resolve|join|fileURLToPath)\([^'"\n]*['"]\.?/?([\w./-]+)['"]"""
+)
 _TRANSFORMERS = re.compile(r"register|ts-node|tsx|esm$|source-map|dotenv|swc|sucrase|esbuild|babel|nyc|jsdom")
 
 
@@ -133,8 +137,9 @@ def needs_transform(known: Packages, texts: Mapping[str, str], library: str, str
     return any(is_module(text) for path, text in texts.items() if path.endswith(".js") and not known.module(path))
 
 
-def aliases(texts: Mapping[str, str]) -> list[list[Any]]:
-    """``paths`` of tsconfig.json, and the usual names for ``src``: [pattern, [targets]]."""
+def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
+    """Names that stand for files of the repository: [pattern, [targets]], from tsconfig.json, the settings of jest, vite
+    and vitest, the repository's own packages, and the usual names for ``src``."""
     found: list[list[Any]] = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
         text = re.sub(r"/\*.*?\*/|(?m:^\s*//.*$)", "", texts.get(name, ""), flags=re.DOTALL)
@@ -146,6 +151,18 @@ def aliases(texts: Mapping[str, str]) -> list[list[Any]]:
         for pattern, targets in paths.items() if isinstance(paths, dict) else ():
             if isinstance(targets, list):
                 found.append([pattern, [posixpath.join(str(base), str(target)) for target in targets]])
+    for path, text in texts.items():
+        if re.fullmatch(r"package\.json|(?:jest|vite|vitest)\.config\.\w+", path):
+            found += [[f"{name}*", [f"{target}*"]] for name, target in _MAPPED.findall(text)]
+            found += [[name, [target]] for name, target in _ALIAS.findall(text)]
+            found += [[f"{name}/*", [f"{target}/*"]] for name, target in _ALIAS.findall(text)]
+    for folder, package in known.found.items():
+        own = package.get("name")
+        if isinstance(own, str):
+            main = posixpath.normpath(posixpath.join(folder, str(package.get("main") or "index.js")))
+            targets = [main] if main in texts else []
+            found.append([own, [*targets, posixpath.join(folder, "src/index"), posixpath.join(folder, "index")]])
+            found.append([f"{own}/*", [posixpath.join(folder, "src/*"), posixpath.join(folder, "*")]])
     return [*found, ["@/*", ["src/*"]], ["~/*", ["src/*"]]]
 
 

@@ -11,7 +11,7 @@ import os
 import posixpath
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +88,15 @@ def has_javascript(paths: Mapping[str, Any] | set[str]) -> bool:
     return "package.json" in paths
 
 
-def prepare(repository: Repository) -> Prepared:
+def prepare(
+    repository: Repository, paths: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Prepared:
     """Make (or find) the snapshot of a repository's JavaScript and TypeScript at its commit.
+
+    Args:
+        repository: from `data_builders.sources.resolve`.
+        paths: files and folders of the tests, where they aren't all that look like some.
+        environment: variables that the tests need.
 
     Raises NoToolchain without node, ValueError where there is too much of it.
     """
@@ -97,7 +104,18 @@ def prepare(repository: Repository) -> Prepared:
     texts = {path: text for path, content in files.items() if (text := _decoded(content)) is not None}
     known = packages(texts)
     modules = list(_installed(repository, known))
-    digest = hashlib.sha256(json.dumps([VERSION, repository.name, modules, toolchain("javascript").version]).encode())
+    digest = hashlib.sha256(
+        json.dumps(
+            [
+                VERSION,
+                repository.name,
+                modules,
+                list(paths),
+                sorted((environment or {}).items()),
+                toolchain("javascript").version,
+            ]
+        ).encode()
+    )
     for installed, _ in modules:
         lock = Path(installed) / ".package-lock.json"
         digest.update(lock.read_bytes() if lock.is_file() else b"")
@@ -115,7 +133,7 @@ def prepare(repository: Repository) -> Prepared:
         path not in with_functions and "function" in text and _is_broken(path, text) for path, text in own.items()
     )
     if not (folder / "suite.json").is_file():
-        data = _make(folder, repository, files, texts, known, modules, functions)
+        data = _make(folder, repository, files, texts, known, modules, functions, paths, environment or {})
         (folder / "suite.json").write_text(json.dumps(data), encoding="utf-8")
     snapshot = NodeSnapshot.open(folder)
     source = {path: text for path, text in texts.items() if path.endswith(SOURCE) and path not in snapshot.tests}
@@ -167,15 +185,23 @@ def _installed(repository: Repository, known: Packages) -> Iterator[tuple[str, s
 def _make(
     folder: Path, repository: Repository, files: dict[str, bytes], texts: dict[str, str], known: Packages,
     modules: list[tuple[str, str]], functions: list[JsFunction],
+    paths: Sequence[str], environment: Mapping[str, str],
 ) -> dict[str, Any]:  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     tests = {path: text for path, text in texts.items() if has_tests(path, text)}
+    named = {
+        path: text
+        for path, text in tests.items()
+        if any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for name in paths)
+    }
+    left = {path: text for path, text in tests.items() if named and path not in named}
+    tests = named or tests
     code = {path: text for path, text in texts.items() if path.endswith(SOURCE)}
     library = library_of(known, list(tests.values()))
     version = tuple(int(part) for part in toolchain("javascript").version.lstrip("v").split(".")[:2])
     strips = version >= (22, 6)
     transform = needs_transform(known, {path: code[path] for path in reached(code, tests)}, library, strips)
-    blank = {path: b"" for path in tests}
+    blank = {path: b"" for path in (*tests, *left)}
     kept = {path: content for path, content in {**files, **blank}.items() if "__snapshots__" not in path}
     marked = {path: text.encode() for path, text in _marked(texts, functions).items()}
     write_files(folder / "tree", kept)
@@ -187,7 +213,8 @@ def _make(
             (folder / shown / place).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {
         "name": repository.name, "commit": repository.commit, "tests": tests, "library": library, "transform": transform,
-        "aliases": aliases(texts), "setup": setup_files(known, texts), "modules": modules, "problems": [], "typescript": _typescript(),
+        "aliases": aliases(known, texts), "setup": setup_files(known, texts), "modules": modules, "problems": [], "typescript": _typescript(),
+        "environment": dict(environment),
         "hidden": [f"/repository/{place}/{name}" for source, place in modules for package in known.found.values()
                    if isinstance(name := package.get("name"), str) and (Path(source) / name).is_dir() and not (Path(source) / name).is_symlink()],
         "flags": ["--experimental-strip-types"] if strips and not transform and any(path.endswith((".ts", ".mts")) for path in code) else [],

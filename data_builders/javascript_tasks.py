@@ -6,7 +6,7 @@ import json
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,12 +109,19 @@ def _counted(items: Sequence[JsCandidate]) -> dict[str, int]:
 
 
 def js_repository_tasks(
-    repository: Repository, settings: TaskSettings, *, workers: int = 1, only: Any = None, budget_seconds: float = 600.0
+    repository: Repository,
+    settings: TaskSettings,
+    *,
+    workers: int = 1,
+    only: Any = None,
+    paths: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    budget_seconds: float = 600.0,
 ) -> JsFound:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     empty = JsCoverage({}, Counter(), [], set(), 0.0)
     try:
-        prepared = prepare(repository)
+        prepared = prepare(repository, paths, environment)
     except NoToolchain as error:
         return JsFound(repository, None, [], empty, [f"JavaScript: {error}"], settings.hidden_share)
     try:

@@ -32,9 +32,11 @@ class Tests:
     __test__ = False  # not a test class of pytest
 
     interpreter: str | None = None
-    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one."""
+    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one. JavaScript's tests
+    find their packages in the checkout's own node_modules."""
     paths: tuple[str, ...] = ()
-    """Files and folders for pytest; by default what the repository's own settings say."""
+    """Files and folders of the tests; by default what pytest's own settings say, and every file that looks like a test
+    of JavaScript. JavaScript's are all used where none of these holds any."""
     environment: Mapping[str, str] | None = None
     """Variables that the tests need."""
     budget_seconds: float = 600.0
@@ -52,10 +54,12 @@ def build_tasks(
     workers: int = 1,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Executable tasks from repositories' own tests (pytest, node:test): one function's body masked, its tests the judges.
+    """Executable tasks from repositories' own tests: one function's body masked, its tests the judges.
+
+    Tests of pytest, and in JavaScript and TypeScript of node:test, mocha, jest, vitest, tape, tap and uvu.
 
     Args:
-        sources: repositories with suites for pytest, or for node's test runner.
+        sources: repositories with suites for pytest, or in JavaScript or TypeScript.
         tests: how their tests are run.
         settings: what a function needs to become a task.
         context_characters: of the file around the masked body that a prompt shows, about.
@@ -90,8 +94,9 @@ def by_language(
         yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
     if javascript:
         found = js_repository_tasks(
-            repository, settings, workers=workers, only=only, budget_seconds=tests.budget_seconds
-        )
+            repository, settings, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
+            budget_seconds=tests.budget_seconds,
+        )  # fmt: skip
         yield f"{repository.name} (javascript)", found
 
 

@@ -129,7 +129,7 @@ class NodeSuite:
             files=256, output_bytes=64 << 20,
         )  # fmt: skip
         sent: dict[str, Any] = {
-            "files": [[name, len(content)] for name, content in files], "environment": {"NODE_ENV": "test"}, "collect": [], "peer": peer,
+            "files": [[name, len(content)] for name, content in files], "environment": {"NODE_ENV": "test", **data["environment"]}, "collect": [], "peer": peer,
             "command": [toolchain("javascript").tool, "--no-warnings", *data["flags"], *flags, f"{program}.cjs"],
         }  # fmt: skip
         places = tuple(f"{ROOT}/{path}" for path in changed)
