@@ -25,6 +25,7 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, Slot
 from data_builders.javascript_runners import (
     SOURCE,
+    TYPED,
     Packages,
     aliases,
     has_tests,
@@ -39,7 +40,7 @@ from data_builders.sources import Reader, Repository, list_files
 from data_builders.suite import is_prose, write_files
 from data_builders.validation import flat
 
-VERSION = 2
+VERSION = 3
 MAX_FILE = 4 << 20
 MAX_BYTES = 256 << 20
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30)
@@ -214,6 +215,7 @@ def _make(
     data: dict[str, Any] = {
         "name": repository.name, "commit": repository.commit, "tests": tests, "library": library, "transform": transform,
         "aliases": aliases(known, texts), "setup": setup_files(known, texts), "modules": modules, "problems": [], "typescript": _typescript(),
+        "esm": [] if transform else [path for path in tests if known.module(path) or path.endswith(TYPED)],
         "environment": dict(environment),
         "hidden": [f"/repository/{place}/{name}" for source, place in modules for package in known.found.values()
                    if isinstance(name := package.get("name"), str) and (Path(source) / name).is_dir() and not (Path(source) / name).is_symlink()],

@@ -39,6 +39,7 @@ class JsCandidate:
     score: float = 0.0
     cpu: list[float] = field(default_factory=list)
     dropped: str = ""
+    runs_at_load: bool = False
 
 
 @dataclass
@@ -142,11 +143,25 @@ def js_repository_tasks(
     return JsFound(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)
 
 
+def _may_be_plain(_: Prepared, item: JsCandidate) -> bool:
+    return item.function.plain
+
+
+def _may_share(prepared: Prepared, item: JsCandidate) -> bool:
+    """Whether nothing of the candidate's runs before the tests' files are gone from the disk, or it is dropped."""
+    early = item.runs_at_load and not {name.partition("::")[0] for name in item.covering}.isdisjoint(
+        prepared.snapshot.data["esm"]
+    )
+    if early:
+        item.dropped = "runs_while_its_tests_load"
+    return not early
+
+
 def _candidate(
     prepared: Prepared, coverage: JsCoverage, number: int, function: JsFunction, settings: TaskSettings
 ) -> JsCandidate:
     covering = list(dict.fromkeys(coverage.covering.get(number, [])))
-    item = JsCandidate(function, covering)
+    item = JsCandidate(function, covering, runs_at_load=number in coverage.loaded)
     if not covering:
         item.dropped = "runs_at_import_only" if number in coverage.loaded else "not_covered"
     elif len(covering) < settings.min_tests:

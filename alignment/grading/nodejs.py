@@ -119,8 +119,8 @@ class NodeSuite:
     ) -> Job:  # fmt: skip
         """node with one of our programs; `changed` are the texts that it finds in files of the repository."""
         data = self.snapshot.data
-        header = {"root": ROOT, "compiled": COMPILED, **{key: data[key] for key in ("transform", "aliases", "library", "setup", "typescript")}, **asked,
-                  "secret": [f"/tmp/.replaced/{number}" for number, path in enumerate(changed) if path in self.snapshot.tests]}  # fmt: skip
+        header = {"root": ROOT, "compiled": COMPILED, **{key: data[key] for key in ("transform", "aliases", "library", "setup", "typescript", "esm")}, **asked,
+                  "secret": {path: f"/tmp/.replaced/{number}" for number, path in enumerate(changed) if path in self.snapshot.tests}}  # fmt: skip
         files = [("align.json", json.dumps(header).encode()), *_programs(),
                  *((f".replaced/{number}", text.encode("utf-8", "surrogatepass")) for number, text in enumerate(changed.values()))]  # fmt: skip
         size = sum(len(content) for _, content in files)

@@ -7,7 +7,7 @@ const ENDINGS = ['.ts', '.tsx', '.mts', '.cts', '.js', '.jsx', '.mjs', '.cjs', '
 const SOURCE = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 const DONE = '/*transformed*/';
 const waiting = new Map(); // packages that are ES modules only: imported, then required
-let settings, made;
+let settings, made, memory;
 
 const isOwn = (file) => file.startsWith(settings.root + path.sep) && !file.includes('/node_modules/');
 
@@ -65,7 +65,7 @@ const TRANSFORMERS = {
 };
 
 function transformed(text, file) {
-  if (text.startsWith(DONE)) return text;
+  if (!settings.transform || text.startsWith(DONE)) return text;
   const plain = !/\.(?:[mc]?ts|tsx|jsx)$/.test(file) && !/^\s*(?:import|export)\b/m.test(text) && !/\bimport(?:\s*\(|\.meta\b)/.test(text);
   if (plain) return text;
   made ??= transformer(settings.root);
@@ -98,9 +98,20 @@ function resolved(request, from) {
   return undefined;
 }
 
-// frameworks: name -> what a test file gets for it.
-function install(asked, frameworks) {
+function resolveAsBundlers(_resolveFilename) {
+  Module._resolveFilename = function (request, parent, ...rest) {
+    if (parent && parent.filename && isOwn(parent.filename)) {
+      const found = !Module.isBuiltin(request) && resolved(request, parent.filename);
+      if (found) return found;
+    }
+    return _resolveFilename.call(this, request, parent, ...rest);
+  };
+}
+
+// frameworks: name -> what a test file gets for it; early: texts of files that are no longer on the disk.
+function install(asked, frameworks, early = new Map()) {
   settings = asked;
+  memory = early;
   const { _load, _resolveFilename } = Module;
   Module._load = function (request, parent, ...rest) {
     const named = Object.hasOwn(frameworks, request) && parent && (!parent.filename || isOwn(parent.filename));
@@ -115,18 +126,13 @@ function install(asked, frameworks) {
       throw error;
     }
   };
-  if (!settings.transform) return;
-  Module._resolveFilename = function (request, parent, ...rest) {
-    if (parent && parent.filename && isOwn(parent.filename)) {
-      const found = !Module.isBuiltin(request) && resolved(request, parent.filename);
-      if (found) return found;
-    }
-    return _resolveFilename.call(this, request, parent, ...rest);
-  };
+  if (settings.transform) resolveAsBundlers(_resolveFilename);
+  if (!settings.transform && !memory.size) return;
   for (const ending of ENDINGS.slice(0, -1)) {
     const before = Module._extensions[ending] || Module._extensions['.js'];
     Module._extensions[ending] = function (module, file) {
-      if (!isOwn(file)) return before(module, file);
+      if (memory.has(file)) return module._compile(transformed(memory.get(file), file), file);
+      if (!settings.transform || !isOwn(file)) return before(module, file);
       let text = '';
       try { text = fs.readFileSync(path.join(settings.compiled, path.relative(settings.root, file)), 'utf8'); } catch { /* not made beforehand */ }
       return module._compile(text || transformed(fs.readFileSync(file, 'utf8'), file), file);
@@ -136,7 +142,7 @@ function install(asked, frameworks) {
 
 // Load one file: as node does, or, transformed, as CommonJS; packages that are ES modules only are imported first.
 async function file(name, again = () => {}) {
-  if (!settings.transform) return import(url.pathToFileURL(name).href);
+  if (!settings.transform) return memory.has(name) ? require(name) : import(url.pathToFileURL(name).href);
   for (let left = 50; ; left--) {
     try {
       return require(name);

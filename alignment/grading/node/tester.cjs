@@ -26,7 +26,13 @@ async function main() {
   process.on('unhandledRejection', own);
   const known = await frameworks.make(asked.library, asked.root);
   globalThis.__align_frameworks = known;
-  load.install(asked, known);
+  const early = new Map(); // CommonJS can be loaded from memory; of ES modules node itself reads the files
+  for (const [name, place] of asked.mode === 'whole' ? Object.entries(asked.secret) : []) {
+    if (asked.esm.includes(name)) continue;
+    early.set(path.resolve(asked.root, name), fs.readFileSync(place, 'utf8'));
+    fs.truncateSync(place);
+  }
+  load.install(asked, known, early);
   process.chdir(asked.root);
   globalThis.__align_hit = (number) => { if (state.current) state.current.hits.add(number); else state.loading.add(number); };
   wire.state.strict = true;
@@ -47,7 +53,8 @@ async function main() {
     try { await load.file(path.resolve(name), start); } catch (error) { problems.push([name, words(error)]); }
     ready.push({ name, top: state.top, pending: state.pending });
   }
-  if (!tracing) for (const place of asked.secret) fs.truncateSync(place);
+  if (!tracing) for (const place of Object.values(asked.secret)) fs.truncateSync(place);
+  early.clear();
   delete globalThis.__align_frameworks;
   if (guarded) guarded.close();
   const wanted = asked.tests.length ? new Set(asked.tests) : null;
