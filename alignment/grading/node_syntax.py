@@ -197,8 +197,9 @@ class Answer:
     body: str
 
 
-def read_answer(program: str, target: dict[str, Any]) -> Answer:
-    """The function in what a model wrote: code that has it, a method alone, one function without a name, or a body.
+def read_answer(program: str, target: dict[str, Any]) -> Answer | None:
+    """The function in what a model wrote: code that has it, a method alone, one function without a name, or a body; None
+    where it is none of these.
 
     What stands beside the function (helpers) goes into the body, so that nothing runs before the function is called.
     """
@@ -213,7 +214,9 @@ def read_answer(program: str, target: dict[str, Any]) -> Answer:
         if found:
             node, _, statement = found[-1] if before else found[0]
             return _taken(tree, node, statement)
-    return Answer(None, program)
+    body = Tree(f"async function* answer() {{{program}\n}}", target["file"]).root
+    whole = not body.has_error and body.named_child_count == 1  # or it would end the function, and go on outside
+    return Answer(None, program) if whole else None
 
 
 def _called(tree: Tree, item: tuple[Any, tuple[str, ...], Any]) -> str:

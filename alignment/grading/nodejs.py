@@ -205,6 +205,8 @@ def grade(suite: NodeSuite, tests: dict[str, Any], program: str, limits: Limits)
     if "\0" in program:
         return failed("syntax", "a null character", len(names))
     answer = read_answer(program, target)
+    if answer is None:
+        return failed("syntax", "neither the function nor its body, as far as it can be parsed", len(names))
     nonce = secrets.token_hex(16)
     own = {name: snapshot.tests[name] for name in files}
     asked = {"nonce": nonce, "tests": names, "files": files, "limit": round(1000 * limits.wall_seconds)}

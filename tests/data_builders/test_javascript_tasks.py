@@ -160,7 +160,7 @@ def test_offsets_are_right_behind_characters_of_several_bytes() -> None:
 def test_a_definition_is_read_back_as_its_parameters_and_its_body(name: str) -> None:
     function = next(item for item in js_functions("shapes.js", SHAPES) if item.name == name)
     answer = read_answer(definition(SHAPES, function), function.target())
-    assert answer.parameters == SHAPES[function.opening : function.closing]
+    assert answer is not None and answer.parameters == SHAPES[function.opening : function.closing]
     assert answer.body == SHAPES[function.start : function.end]
 
 
@@ -169,7 +169,15 @@ def test_helpers_of_an_answer_go_into_the_body_and_its_exports_do_not() -> None:
     answer = read_answer(
         "import y from 'y';\nconst one = 1;\nexport const f = (b) => b + one;\nmodule.exports = { f };", target
     )
-    assert (answer.parameters, answer.body) == ("(b)", "const one = 1;\n return b + one; ")
+    assert answer is not None and (answer.parameters, answer.body) == ("(b)", "const one = 1;\n return b + one; ")
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["return 1; } run(); {", "return 1; }\nfunction g() { return 2;", "return (;", "}", "export const x = 1;"],
+)
+def test_an_answer_that_would_leave_the_function_is_none(program: str) -> None:
+    assert read_answer(program, js_functions("a.js", "function f(a) { return a; }")[0].target()) is None
 
 
 def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it() -> None:
