@@ -204,7 +204,7 @@ def _make(
     variables: dict[str, str], repository: Repository,
 ) -> dict[str, Any]:  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
-    _write(folder / "tree", files)
+    write_files(folder / "tree", files)
     generated = _generated(folder / "tree", files, found)
     sources = [path for path in texts if not is_test_file(path) and not is_prose(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
@@ -257,7 +257,7 @@ def _make(
     data["test_files"] = sorted(path for path in files if path.endswith(".py") and (path in own or is_test_file(path)))
     hidden = {path for path in files if path in own or is_test_file(path) or is_prose(path)}
     data["files"] = sorted(path for path in sources if path not in hidden)
-    _write(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
+    write_files(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
     for path in generated:
         shutil.copy2(folder / "tree" / path, folder / "bare" / path)
     roles["candidate"]["modules"] = [
@@ -271,9 +271,9 @@ def _below(files: dict[str, bytes], base: str) -> list[str]:
     return [path[len(base) + 1 :] if base else path for path in files if not base or path.startswith(f"{base}/")]
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
     """Files that everybody may read: programs run as a user of their own."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
 from data_builders.held_out import COLUMN
-from data_builders.javascript_tasks import JsFound, has_javascript, js_repository_tasks
+from data_builders.javascript_suite import has_javascript
+from data_builders.javascript_tasks import JsFound, js_repository_tasks
 from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, list_files, resolve
 from data_builders.suite import MAX_FILE, Prepared, is_test_file, prepare
@@ -31,9 +32,11 @@ class Tests:
     __test__ = False  # not a test class of pytest
 
     interpreter: str | None = None
-    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one."""
+    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one. JavaScript's tests
+    find their packages in the checkout's own node_modules."""
     paths: tuple[str, ...] = ()
-    """Files and folders for pytest; by default what the repository's own settings say."""
+    """Files and folders of the tests; by default what pytest's own settings say, and every file that looks like a test
+    of JavaScript. JavaScript's are all used where none of these holds any."""
     environment: Mapping[str, str] | None = None
     """Variables that the tests need."""
     budget_seconds: float = 600.0
@@ -51,10 +54,12 @@ def build_tasks(
     workers: int = 1,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Executable tasks from repositories' own tests (pytest, node:test): one function's body masked, its tests the judges.
+    """Executable tasks from repositories' own tests: one function's body masked, its tests the judges.
+
+    Tests of pytest, and in JavaScript and TypeScript of node:test, mocha, jest, vitest, tape, tap and uvu.
 
     Args:
-        sources: repositories with suites for pytest, or for node's test runner.
+        sources: repositories with suites for pytest, or in JavaScript or TypeScript.
         tests: how their tests are run.
         settings: what a function needs to become a task.
         context_characters: of the file around the masked body that a prompt shows, about.
@@ -88,7 +93,11 @@ def by_language(
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
         yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
     if javascript:
-        yield f"{repository.name} (javascript)", js_repository_tasks(repository, settings, workers=workers, only=only)
+        found = js_repository_tasks(
+            repository, settings, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
+            budget_seconds=tests.budget_seconds,
+        )  # fmt: skip
+        yield f"{repository.name} (javascript)", found
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:

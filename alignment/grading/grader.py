@@ -214,8 +214,8 @@ def _check(kind: str, tests: Any, language: str) -> None:
         raise ValueError("tests must be a JSON object")
     if kind in ("calls", "asserts", "pytest") and language != "python":
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
-    if kind == "node" and language != "javascript":
-        raise ValueError(f"kind 'node' is for javascript, not for {language!r}")
+    if kind == "node" and language not in ("javascript", "typescript"):
+        raise ValueError(f"kind 'node' is for javascript and typescript, not for {language!r}")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):

@@ -57,6 +57,8 @@ class Job:
     """Whether memory is limited by address space; runtimes that reserve a lot of it are limited by data instead."""
     cover: tuple[str, ...] = ()
     """Files that this program finds empty, though its launcher can read them."""
+    replace: tuple[str, ...] = ()
+    """Files that this program finds with the content of its own ``/tmp/.replaced/0``, ``1``, ..., which it is sent."""
 
 
 @dataclass
@@ -295,6 +297,7 @@ class Exchange:
                 request = {
                     "id": slot.count, "entry": job.entry, "limits": asdict(job.limits),
                     "address_space": job.address_space, "readable": list(slot.settings.readable), "cover": list(job.cover),
+                    "replace": list(job.replace),
                 }  # fmt: skip
                 sent += [their, *peers[index : index + 1]]
                 assert slot.control is not None

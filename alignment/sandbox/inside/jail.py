@@ -47,8 +47,8 @@ class Jail:
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
         """Fork a program with these descriptors as its 0, 1, 2, 3, ...; its process number as the launcher sees it."""
         if not self.namespaces:
-            if request.get("cover"):
-                raise OSError(1, "files can only be hidden from one program where namespaces are allowed")
+            if request.get("cover") or request.get("replace"):
+                raise OSError(1, "files can only be hidden from one program, or replaced, where namespaces are allowed")
             folder = tempfile.mkdtemp(prefix="sandbox-")
             pid = os.fork()
             if pid == 0:
@@ -82,6 +82,8 @@ class Jail:
                     tree.mount_proc()
                 for path in request.get("cover", ()):
                     tree.cover(path)
+                for number, path in enumerate(request.get("replace", ())):
+                    tree.replace(path, number)
                 os.chdir("/tmp")
             _take(descriptors)
             _limit(limits, request["address_space"])

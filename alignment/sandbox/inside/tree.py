@@ -28,6 +28,7 @@ STAGE = "/tmp"  # where the new root is put together; any folder that exists wil
 
 
 EMPTY = "/etc/empty"
+REPLACED = "/tmp/.replaced"
 
 
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
@@ -47,7 +48,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
         _show(seen, path, root)
     for descriptor, place in opened:
         target = root / place.lstrip("/")
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)  # it may lie in one that is shown already
         kernel.mount(f"/proc/self/fd/{descriptor}", str(target), None, kernel.MS_BIND | kernel.MS_REC)
         kernel.make_read_only(str(target))
         os.close(descriptor)
@@ -91,6 +92,14 @@ def mount_proc(root: str = "") -> bool:
 def cover(path: str) -> None:
     """Hide one file from the program that is about to start: it finds it empty."""
     kernel.mount(EMPTY, path, None, kernel.MS_BIND)
+
+
+def replace(path: str, number: int) -> None:
+    """Show one file with other content: that of a file of the program's own /tmp, which it writes before it begins."""
+    own = Path(REPLACED) / str(number)
+    own.parent.mkdir(exist_ok=True)
+    own.touch()
+    kernel.mount(str(own), path, None, kernel.MS_BIND)
 
 
 def mount_scratch(size: int, inodes: int) -> None:

@@ -1,0 +1,195 @@
+'use strict';
+// Calls between two processes over descriptor 4. Only plain data crosses: what JSON has, undefined, NaN, infinities, -0,
+// big integers, dates, regular expressions, maps, sets, bytes; and functions as handles that call back to their owner.
+const { readSync, writeSync } = require('node:fs');
+const { parse, stringify } = JSON; // what may change under a candidate's hands is kept from here on
+const PEER = 4, LONGEST = 1 << 24, DEEPEST = 200;
+
+class NotPlain extends Error {}
+const own = [], numbers = new Map(); // functions of this side, by number
+const foreign = new Map(), handles = new WeakMap(); // functions of the other side
+
+function readExactly(size) {
+  const data = Buffer.allocUnsafe(size);
+  for (let at = 0; at < size; ) {
+    const got = readSync(PEER, data, at, size - at, null);
+    if (got === 0) throw new Error('the other side is gone');
+    at += got;
+  }
+  return data;
+}
+
+function receive() {
+  const size = readExactly(4).readUInt32BE(0);
+  if (size > LONGEST) throw new Error('a message that is too long');
+  return parse(readExactly(size).toString('utf8'));
+}
+
+function send(message) {
+  const data = Buffer.from(stringify(message), 'utf8');
+  if (data.length > LONGEST) throw new NotPlain('too much data');
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(data.length, 0);
+  const whole = Buffer.concat([head, data]);
+  for (let at = 0; at < whole.length; ) at += writeSync(PEER, whole, at);
+}
+
+function encode(value, depth = 0) {
+  if (depth > DEEPEST) throw new NotPlain('nested too deep');
+  const inner = (item) => encode(item, depth + 1);
+  switch (typeof value) {
+    case 'string': case 'boolean': return value;
+    case 'undefined': return { u: 1 };
+    case 'number':
+      return Number.isFinite(value) && !Object.is(value, -0) ? value : { n: Object.is(value, -0) ? '-0' : String(value) };
+    case 'bigint': return { b: String(value) };
+    case 'function': return encodeFunction(value);
+    case 'object': break;
+    default: throw new NotPlain('a ' + typeof value + ' is no plain data');
+  }
+  if (value === null) return null;
+  const kind = Object.getPrototypeOf(value);
+  if (kind === Array.prototype && Array.isArray(value)) {
+    if (Object.keys(value).some((key) => String(key >>> 0) !== key)) throw new NotPlain('an array with properties');
+    const items = [];
+    for (let at = 0; at < value.length; at++) items.push(at in value ? inner(value[at]) : { h: 1 });
+    return { a: items };
+  }
+  if (kind === Object.prototype || kind === null) {
+    if (Object.getOwnPropertySymbols(value).length) throw new NotPlain('a symbol is no plain data');
+    const items = [];
+    for (const [key, found] of Object.entries(Object.getOwnPropertyDescriptors(value))) {
+      if (!('value' in found) || !found.enumerable) throw new NotPlain('a getter is no plain data');
+      items.push([key, inner(found.value)]);
+    }
+    return { o: items, z: kind === null ? 1 : 0 };
+  }
+  if (Reflect.ownKeys(value).length && !ArrayBuffer.isView(value) && kind !== RegExp.prototype)
+    throw new NotPlain('an object of a class is no plain data');
+  if (kind === Date.prototype) return { d: encode(value.getTime()) };
+  if (kind === RegExp.prototype) return { r: [value.source, value.flags, value.lastIndex] };
+  if (kind === Map.prototype) return { m: [...value].map(([key, item]) => [inner(key), inner(item)]) };
+  if (kind === Set.prototype) return { s: [...value].map(inner) };
+  if (kind === Buffer.prototype) return { y: value.toString('base64'), k: 1 };
+  if (kind === Uint8Array.prototype) return { y: Buffer.from(value).toString('base64'), k: 0 };
+  throw new NotPlain('an object of a class is no plain data');
+}
+
+function encodeFunction(value) {
+  if (handles.has(value)) return { g: handles.get(value) };
+  const named = Object.getOwnPropertyNames(value).filter((key) => !['length', 'name', 'prototype', 'arguments', 'caller'].includes(key));
+  if (named.length || /^class\b/.test(Function.prototype.toString.call(value))) throw new NotPlain('a class is no plain data');
+  if (!numbers.has(value)) numbers.set(value, own.push(value) - 1);
+  return { f: numbers.get(value), l: value.length, n: String(value.name) };
+}
+
+// What a candidate sends holds functions at its top alone: inside an object they could decide how it compares.
+function decode(data, inside = false) {
+  const inner = (item) => decode(item, true);
+  if (data === null || typeof data !== 'object') return data;
+  if ('u' in data) return undefined;
+  if ('n' in data && !('f' in data)) return Number(data.n);
+  if ('b' in data) return BigInt(data.b);
+  if ('d' in data) return new Date(decode(data.d));
+  if ('m' in data) return new Map(data.m.map(([key, item]) => [inner(key), inner(item)]));
+  if ('s' in data) return new Set(data.s.map(inner));
+  if ('y' in data) return data.k ? Buffer.from(data.y, 'base64') : new Uint8Array(Buffer.from(data.y, 'base64'));
+  if ('r' in data) return Object.assign(new RegExp(data.r[0], data.r[1]), { lastIndex: data.r[2] });
+  if ('g' in data) return own[data.g];
+  if ('f' in data) {
+    if (inside && state.strict) throw new NotPlain('an object with a function is no plain data');
+    return decodeFunction(data);
+  }
+  if ('a' in data) {
+    const items = new Array(data.a.length);
+    data.a.forEach((item, at) => { if (!(item && item.h)) items[at] = inner(item); });
+    return items;
+  }
+  const made = data.z ? Object.create(null) : {};
+  for (const [key, item] of data.o)
+    Object.defineProperty(made, key, { value: inner(item), writable: true, enumerable: true, configurable: true });
+  return made;
+}
+
+function decodeFunction(data) {
+  const number = Number(data.f);
+  if (!foreign.has(number)) {
+    const made = (...args) => ask({ call: number, args: args.map((item) => encode(item)) });
+    Object.defineProperty(made, 'length', { value: Number(data.l), configurable: true });
+    Object.defineProperty(made, 'name', { value: String(data.n), configurable: true });
+    handles.set(made, number);
+    foreign.set(number, made);
+  }
+  return foreign.get(number);
+}
+
+const KINDS = { Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError };
+
+function failure(error) {
+  const made = { error: String(error && error.constructor && error.constructor.name), text: String(error && error.message) };
+  if (!(error instanceof Error)) {
+    try { return { thrown: encode(error) }; } catch { return made; }
+  }
+  if (error instanceof NotPlain) return { ...made, foul: true };
+  const more = [];
+  for (const [key, value] of [...Object.entries(error), ['name', error.name]]) {
+    try { more.push([key, encode(value)]); } catch { /* what is no plain data stays behind */ }
+  }
+  return { ...made, more };
+}
+
+function raised(reply) {
+  if ('thrown' in reply) return decode(reply.thrown);
+  if (reply.foul) return new NotPlain(String(reply.text));
+  const kind = Object.hasOwn(KINDS, reply.error) ? KINDS[reply.error] : Error;
+  const made = new kind(String(reply.text));
+  for (const [key, value] of reply.more || [])
+    if (key !== 'stack' && key !== 'message' && key !== '__proto__' && !(key === 'name' && made.name === value)) made[key] = decode(value, true);
+  return made;
+}
+
+// Whoever has ended or spoken out of turn is gone for good, even where a test swallows the error.
+const state = { gone: false, strict: false };
+function orGone(step) {
+  try {
+    return step();
+  } catch (error) {
+    if (error instanceof NotPlain) throw error;
+    state.gone = true;
+    throw new NotPlain('the program is gone');
+  }
+}
+const deliver = (message) => orGone(() => send(message));
+const next = () => orGone(() => {
+  const got = receive();
+  if (got === null || typeof got !== 'object' || !['value', 'error', 'thrown', 'call'].some((key) => key in got)) throw new Error('no message');
+  return got;
+});
+
+// Answer the other side's calls until its reply comes.
+function ask(message) {
+  if (state.gone) throw new NotPlain('the program is gone');
+  deliver(message);
+  for (;;) {
+    const got = next();
+    if (!('call' in got)) {
+      if ('value' in got) return got.promised ? Promise.resolve(decode(got.value)) : decode(got.value);
+      const error = raised(got);
+      if (got.promised) return Promise.reject(error);
+      throw error;
+    }
+    deliver(call(got));
+  }
+}
+
+// The reply to a call of one of this side's functions. A promise can't cross: nobody would go on with it meanwhile.
+function call(request) {
+  try {
+    if (typeof own[request.call] !== 'function') throw new NotPlain('no such function');
+    return { value: encode(own[request.call](...request.args.map((item) => decode(item)))) };
+  } catch (error) {
+    return failure(error);
+  }
+}
+
+module.exports = { NotPlain, TARGET: -1, state, ask, call, decode, encode, failure, receive, send };

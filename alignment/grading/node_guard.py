@@ -1,0 +1,85 @@
+"""What a JavaScript body may not say where it runs in one process with the tests that judge it.
+
+No proof, a fence, like the one for Python (`alignment.sandbox.inside.guard`): the ways to forge a verdict that are known
+begin with a few words. A body that uses one that the original did not use fails; tasks judged this way are marked
+``forgeable`` all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from alignment.grading.node_syntax import Tree
+
+WORDS = frozenset(
+    ["eval", "Function", "require", "module", "exports", "process", "globalThis", "global", "window", "self", "import",
+     "constructor", "prototype", "__proto__", "setPrototypeOf", "getPrototypeOf", "defineProperty", "defineProperties",
+     "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "caller", "callee", "callSite",
+     "prepareStackTrace", "captureStackTrace", "stackTraceLimit", "Reflect", "Proxy", "toPrimitive", "toStringTag",
+     "hasInstance", "valueOf", "asymmetricMatch", "$$typeof", "equals", "isEqualNode", "inspect", "toJSON", "species",
+     "assert", "expect", "chai", "jest", "vi", "describe", "it", "test", "suite", "before", "after", "beforeEach", "afterEach",
+     "beforeAll", "afterAll", "setTimeout", "setInterval", "setImmediate", "queueMicrotask", "nextTick", "exit", "binding",
+     "mainModule", "getBuiltinModule", "stdout", "stderr", "console", "__filename", "__dirname", "readFileSync", "readFile",
+     "readdirSync", "readdir", "createReadStream", "openSync", "writeSync", "writeFileSync", "child_process", "inspector", "vm", "v8",
+     "worker_threads", "WebAssembly", "freeze", "getOwnPropertySymbols", "ownKeys", "with"]
+)  # fmt: skip
+COMPUTED = "a name that is put together"
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]+)\})")
+_LEAVES = frozenset(
+    ["identifier", "property_identifier", "shorthand_property_identifier", "shorthand_property_identifier_pattern",
+     "private_property_identifier", "string_fragment", "import", "with", "statement_identifier"]
+)  # fmt: skip
+
+
+def words(body: str, file: str) -> set[str]:
+    """The words of a body that need permission."""
+    tree = Tree(f"async function* answer() {{{body}\n}}", file)
+    return {word for node in _all(tree.root) for word in _words(tree, node)}
+
+
+def _all(root: Any) -> Iterator[Any]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += node.children
+
+
+def _words(tree: Tree, node: Any) -> Iterator[str]:
+    if node.type in _LEAVES:
+        text = _ESCAPE.sub(
+            lambda found: chr(min(int(next(filter(None, found.groups())), 16), 0x10FFFF)), tree.text(node)
+        )
+        if text in WORDS:
+            yield text
+    elif node.type == "escape_sequence":
+        if node.parent is not None and _is_key(node.parent):
+            yield COMPUTED
+    elif _is_key(node) and (node.type == "template_substitution" or _puts_together(node)):
+        yield COMPUTED
+
+
+def _puts_together(node: Any) -> bool:
+    return node.type == "binary_expression" and any(
+        child.type in ("string", "template_string") for child in node.children
+    )
+
+
+def _is_key(node: Any) -> bool:
+    """Whether it is part of what stands between the brackets of a member or a computed name."""
+    inner, outer = node, node.parent
+    while outer is not None and outer.type in (
+        "binary_expression",
+        "template_string",
+        "parenthesized_expression",
+        "string",
+    ):
+        inner, outer = outer, outer.parent
+    if outer is None:
+        return False
+    return bool(
+        outer.type == "computed_property_name"
+        or (outer.type == "subscript_expression" and outer.child_by_field_name("index") == inner)
+    )
