@@ -1,6 +1,6 @@
 """A small text classifier: hashed words and word pairs, one weight each (the model of fastText, for two classes).
 
-Beside the words stand a few measures of a text's form (`form`), because a few dozen seed texts can teach what a page is
+Beside the words stand a few measures of a text's form (`form`; for code `code_form.code_form`), because a few dozen seed texts can teach what a page is
 made of (sentences, code, mark-up, links) long before they teach its vocabulary. Trains in seconds on one core from two
 lists of texts, and judges several megabytes a second. Training is deterministic: the same seed texts give the same
 weights.
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +37,12 @@ _CODE_BLOCK = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$|(?<=\n\n)(?:(?: {2,
 _TAG = re.compile(r"<[^<>\n]{1,300}>|\{[{%][^}\n]{1,200}\}")
 _LINK = re.compile(r"https?://|\]\(|`_\b|href=")
 _SENTENCE = re.compile(r"(?:[a-z,']+ ){4,}[^\n]{0,200}?[.:!?](?=\s|$)")
-FORMS = 7
+Measure = Callable[[str], NDArray[np.float32]]
+"""Takes a text and gives measures of its form, each between 0 and 1, always as many: (measures,)."""
 
 
 def form(text: str) -> NDArray[np.float32]:
     """What a text is made of, each measure between 0 and 1: sentences, code, both, mark-up, links, digits, short lines."""
-    text = text[:MAX_CHARACTERS]
     size = max(len(text), 1)
     code = sum(match.end() - match.start() for match in _CODE_BLOCK.finditer(text)) / size
     prose = min(1.0, sum(match.end() - match.start() for match in _SENTENCE.finditer(text)) / size)
@@ -62,18 +62,29 @@ class Classifier:
     weights: NDArray[np.float32]
     forms: NDArray[np.float32]
     bias: float
+    measure: Measure = field(default=form, repr=False)
 
     @classmethod
     def train(
-        cls, positive: Sequence[str], negative: Sequence[str], *, epochs: int = 30, rate: float = 1.0
+        cls,
+        positive: Sequence[str],
+        negative: Sequence[str],
+        *,
+        measure: Measure = form,
+        epochs: int = 30,
+        rate: float = 1.0,
+        decay: float = 0.0,
     ) -> Classifier:
-        """Logistic regression by stochastic gradient descent, classes weighted to count equally."""
+        """Logistic regression by stochastic gradient descent, classes weighted to count equally.
+
+        `decay` draws all weights towards 0 at each step: scores spread between 0 and 1 instead of lying at the ends.
+        """
         if not positive or not negative:
             raise ValueError("a classifier needs at least one positive and one negative seed text")
-        rows = [(features(text), form(text), 1.0, 0.5 / len(positive)) for text in positive]
-        rows += [(features(text), form(text), 0.0, 0.5 / len(negative)) for text in negative]
+        rows = [(features(text), measure(text[:MAX_CHARACTERS]), 1.0, 0.5 / len(positive)) for text in positive]
+        rows += [(features(text), measure(text[:MAX_CHARACTERS]), 0.0, 0.5 / len(negative)) for text in negative]
         rows = [row for row in rows if len(row[0])]
-        model = cls(np.zeros(BUCKETS, dtype=np.float32), np.zeros(FORMS, dtype=np.float32), 0.0)
+        model = cls(np.zeros(BUCKETS, dtype=np.float32), np.zeros_like(measure("")), 0.0, measure)
         rng = np.random.default_rng(0)
         for epoch in range(epochs):
             step = rate * (1 - epoch / epochs)
@@ -81,6 +92,9 @@ class Classifier:
                 buckets, measures, label, share = rows[index]
                 error = label - model._score(buckets, measures)
                 change = step * error * share * len(rows)
+                if decay:
+                    model.weights *= np.float32(1 - step * decay)
+                    model.forms *= np.float32(1 - step * decay)
                 model.weights[buckets] += np.float32(change / np.sqrt(len(buckets)))
                 model.forms += np.float32(change) * measures
                 model.bias += 0.1 * change
@@ -88,7 +102,7 @@ class Classifier:
 
     def score(self, text: str) -> float:
         buckets = features(text)
-        return self._score(buckets, form(text)) if len(buckets) else 0.0
+        return self._score(buckets, self.measure(text[:MAX_CHARACTERS])) if len(buckets) else 0.0
 
     def _score(self, buckets: NDArray[np.int64], measures: NDArray[np.float32]) -> float:
         words = float(self.weights[buckets].sum()) / float(np.sqrt(len(buckets)))
@@ -110,9 +124,9 @@ def read_seeds(path: str | Path) -> tuple[list[str], list[str]]:
     return positive, negative
 
 
-def train_from(path: str | Path) -> Classifier:
-    """A classifier from a file of seeds."""
-    return Classifier.train(*read_seeds(path))
+def train_from(path: str | Path, measure: Measure = form, decay: float = 0.0) -> Classifier:
+    """A classifier from a file of seeds; `measure` says what of a text's form it looks at beside the words."""
+    return Classifier.train(*read_seeds(path), measure=measure, decay=decay)
 
 
 def accuracy(model: Classifier, rows: Iterable[tuple[str, int]]) -> float:

@@ -174,13 +174,28 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def card(summary: dict[str, Any]) -> str:
-    """The dataset card: YAML front matter that `datasets` reads, then the report as tables."""
+def write_card(
+    out_dir: Path, title: str, files: Mapping[str, int], sources: list[str], settings: Any, report: Mapping[str, Any]
+) -> None:
+    """The card of a dataset of JSON lines; `files` are their names and rows. Write it last, as the hash is of the files."""
+    digest = hashlib.sha256()
+    for name in files:
+        with (out_dir / name).open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    summary = {
+        "title": title, "sha256": digest.hexdigest(), "files": dict(files), "sources": sources, **report, "settings": settings
+    }  # fmt: skip
+    filled = {name.removesuffix(".jsonl"): name for name, rows in files.items() if rows}
+    write_atomically(out_dir / "README.md", card(summary, filled))
+
+
+def card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
+    """The dataset card: YAML front matter that `datasets` reads (a name and the files of each part), then the report."""
+    parts = configs or {"default": "data/*.parquet"}
     lines = [
         "---",
         "configs:",
-        "- config_name: default",
-        "  data_files: data/*.parquet",
+        *(line for name, files in parts.items() for line in (f"- config_name: {name}", f"  data_files: {files}")),
         "---",
         "",
         f"# {summary['title']}",

@@ -21,6 +21,7 @@ everywhere else too. For the same reason the import lines of a benchmark do not 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ import numpy as np
 
 from data_builders.dataset import data_files, read_rows
 from data_builders.held_out import COLUMN, Bodies
-from data_builders.shingles import Hashes, ngram_hashes, word_hashes, word_spans
+from data_builders.shingles import Hashes, ngram_hashes, ngram_sums, word_hashes, word_hashes_of, word_spans
 
 LENGTH = 10
 SHORT = 3
@@ -67,6 +68,9 @@ IGNORED_KEYS = frozenset(
 )
 """Columns that name a row and hold no text to train on."""
 _FILTER_BITS = 24
+_SHORT_FILTER_BITS = 20
+_BATCH = 1 << 19
+"""Characters of benchmark texts that are hashed at once."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +82,28 @@ class Match:
     words: str
 
 
-def _strings(value: Any, key: str = "") -> Iterator[str]:
+def _gather(value: Any, key: str, found: list[str]) -> None:
     if isinstance(value, str):
         if key not in IGNORED_KEYS:
-            yield value
+            found.append(value)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _strings(inner, str(name))
+            _gather(inner, str(name), found)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _strings(inner, key)
+            _gather(inner, key, found)
 
 
 def row_text(row: dict[str, Any]) -> list[str]:
     """Every text of a row of any kind that a model would be trained on (or that a task would show or test)."""
-    return list(_strings(row))
+    found: list[str] = []
+    _gather(row, "", found)
+    return found
+
+
+def _key(words: Hashes) -> int:
+    """What a whole run of words is looked up by."""
+    return int(next(ngram_sums(words, [len(words)]))[0])
 
 
 def _lettered_words(raw: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -141,18 +152,24 @@ class Decontaminator:
         if name not in self.names:
             self.names.append(name)
         owner = self.names.index(name)
-        count, found = 0, []
+        count, size = 0, 0
+        found: list[Hashes] = []
+        waiting: list[list[str]] = []
         for row in rows:
             count += 1
             if isinstance(row.get(COLUMN), str):  # a private benchmark shares all but this with what may train
                 if self._bodies.add(row[COLUMN]):
                     self._body_owners.append(owner)
                 continue
-            grams = [self._add_text(text, owner) for text in {*row_text(row), *self._programs(row)}]
-            found.append(np.unique(np.concatenate([*grams, np.empty(0, dtype=np.uint64)])))
+            waiting.append([*{*row_text(row), *self._programs(row)}])
+            size += sum(map(len, waiting[-1]))
+            if size > _BATCH:
+                found += self._add_texts(waiting, owner)
+                waiting, size = [], 0
             for key in _SOLUTION_KEYS:
                 if isinstance(row.get(key), str):
                     self._add_whole(row[key], owner)
+        found += self._add_texts(waiting, owner)
         self.sizes[name] = self.sizes.get(name, 0) + count
         distinct, rows_with = np.unique(np.concatenate([*found, np.empty(0, dtype=np.uint64)]), return_counts=True)
         telling = distinct[(rows_with < FRAME_ROWS) | (rows_with < FRAME_SHARE * count)]
@@ -171,22 +188,33 @@ class Decontaminator:
         if head:
             yield f"{head[-1]}\n{solution}"
 
-    def _add_text(self, text: str, owner: int) -> Hashes:
-        """Index a text that is short; returns the runs of one that is not."""
-        whole, text = text, _IMPORT_LINE.sub("", text)
-        words = word_hashes(text, lower=True)
-        grams = ngram_hashes(words, LENGTH)
-        grams = grams[_telling(text, words, LENGTH)] if len(grams) else grams
-        if (not len(grams) or whole != text) and len(words) > SHORT and _DEFINES.search(text):
-            # Too short, or all names are single letters, or imports stand between its runs.
-            start = word_hashes(whole, lower=True)[: 2 * LENGTH - 1]
-            self._short.setdefault(len(start), {})[int(ngram_hashes(start, len(start))[0])] = owner
-        return grams
+    def _add_texts(self, rows: list[list[str]], owner: int) -> list[Hashes]:
+        """Index the texts of some rows that are short; returns each row's runs of those that are not."""
+        wholes = [text for texts in rows for text in texts]
+        texts = [_IMPORT_LINE.sub("", text) for text in wholes]
+        words, bounds = word_hashes_of(texts, lower=True)
+        all_grams = ngram_hashes(words, LENGTH)
+        telling = _telling("\n".join(texts), words, LENGTH)
+        runs = []
+        for whole, text, first, last in zip(wholes, texts, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            inside = slice(first, max(first, last - LENGTH + 1))  # a run ends where its text does
+            grams = all_grams[inside][telling[inside]]
+            if (not len(grams) or whole != text) and last - first > SHORT and _DEFINES.search(text):
+                # Too short, or all names are single letters, or imports stand between its runs.
+                start = word_hashes(whole, lower=True) if whole != text else words[first:last]
+                start = start[: 2 * LENGTH - 1]
+                self._short.setdefault(len(start), {})[_key(start)] = owner
+            runs.append(grams)
+        parts = iter(runs)
+        return [
+            np.unique(np.concatenate([*itertools.islice(parts, len(texts)), np.empty(0, dtype=np.uint64)]))
+            for texts in rows
+        ]
 
     def _add_whole(self, text: str, owner: int) -> None:
         words = word_hashes(text, lower=True)
         if SHORT <= len(words) < LENGTH:
-            self._whole.setdefault(int(ngram_hashes(words, len(words))[0]), owner)
+            self._whole.setdefault(_key(words), owner)
 
     def seal(self) -> None:
         grams = np.concatenate([*self._grams, np.empty(0, dtype=np.uint64)])
@@ -197,10 +225,10 @@ class Decontaminator:
         # Most runs are in no benchmark; one table look-up says so for nearly all of them.
         self._filter = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
         self._filter[self._sorted >> np.uint64(64 - _FILTER_BITS)] = True
-        self._short_filter = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
+        self._short_filter = np.zeros(1 << _SHORT_FILTER_BITS, dtype=np.bool_)
         for grams_of_length in self._short.values():
             for value in grams_of_length:
-                self._short_filter[value >> (64 - _FILTER_BITS)] = True
+                self._short_filter[value >> (64 - _SHORT_FILTER_BITS)] = True
         self._sealed = True
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
@@ -225,13 +253,18 @@ class Decontaminator:
                     return self._match(
                         text, "10-gram", int(hits[equal[0]]), LENGTH, int(self._sorted_owners[places[equal[0]]])
                     )
-        for length, known in self._short.items():
-            grams = ngram_hashes(words, length)
-            for hit in np.flatnonzero(self._short_filter[grams >> np.uint64(64 - _FILTER_BITS)]):
-                owner = known.get(int(grams[hit]))
+        return self._check_short(text, words) or self._check_whole(text, words) or self._check_bodies(text)
+
+    def _check_short(self, text: str, words: Hashes) -> Match | None:
+        lengths = sorted(self._short)
+        found: dict[int, Match] = {}
+        for length, sums in zip(lengths, ngram_sums(words, lengths), strict=True):
+            for hit in np.flatnonzero(self._short_filter[sums >> np.uint64(64 - _SHORT_FILTER_BITS)]):
+                owner = self._short[length].get(int(sums[hit]))
                 if owner is not None:
-                    return self._match(text, "short program", int(hit), length, owner)
-        return self._check_whole(text, words) or self._check_bodies(text)
+                    found[length] = self._match(text, "short program", int(hit), length, owner)
+                    break
+        return next((found[length] for length in self._short if length in found), None)
 
     def _check_bodies(self, text: str) -> Match | None:
         """Code that a private benchmark holds out."""
@@ -244,7 +277,7 @@ class Decontaminator:
             units += [(block, word_hashes(block, lower=True)) for block in _FENCED.findall(text)]
         for unit, unit_words in units:
             if SHORT <= len(unit_words) < LENGTH:
-                owner = self._whole.get(int(ngram_hashes(unit_words, len(unit_words))[0]))
+                owner = self._whole.get(_key(unit_words))
                 if owner is not None:
                     return self._match(unit, "whole answer", 0, len(unit_words), owner)
         return None

@@ -122,6 +122,9 @@ def _find_near(
         index, own = int(rows[first]), groups[first:last]
         known = [members[starts[group] : starts[group] + staying[group]] for group in own]
         for other in np.unique(np.concatenate(known)).tolist():
+            shorter, longer = sorted([len(grams(index)), len(grams(other))])
+            if longer and shorter / longer < threshold:
+                continue  # even if all of the shorter one stands in the longer one
             similarity = jaccard(grams(index), grams(other))
             if similarity >= threshold:
                 removed[index] = Duplicate(index, other, round(similarity, 4), False)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import re
+import string
 import warnings
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -163,6 +164,9 @@ _TEXT_LANGUAGES = frozenset({"markdown", "restructuredtext", "tex", "html", "rma
 _ALPHABETIC = bytes(range(65, 91)) + bytes(range(97, 123)) + bytes(range(128, 256))
 _DIGITS = b"0123456789"
 _ENCODED = re.compile(rb"[A-Za-z0-9+/=]{64,}(?:\r?\n[A-Za-z0-9+/=]{32,})*")
+_RUNS = bytes(97 if chr(code) in string.ascii_letters + string.digits + "+/=" else 32 for code in range(256))
+_LONG_RUN = b"a" * 64
+_HEX_STARTS = (b"0x", b"\\x", b"\\u")
 _HEX_LIST = re.compile(rb"(?:(?:0x|\\x)[0-9a-fA-F]{2}[,\s]{0,4}){16,}|(?:\\u[0-9a-fA-F]{4}){16,}")
 _HEX_HINT = re.compile(rb"(?:0x|\\x)[0-9a-fA-F]{2}[,\s]{0,4}(?:0x|\\x)[0-9a-fA-F]{2}|(?:\\u[0-9a-fA-F]{4}){2}")
 _HTML_CODE = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
@@ -244,8 +248,11 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
 
 
 def _encoded_blob(raw: bytes, settings: FilterSettings) -> bool:
+    # Most files have no run that long: two passes of memory say so faster than the pattern.
+    patterns = [_ENCODED] if _LONG_RUN in raw.translate(_RUNS) else []
+    if any(hint in raw for hint in _HEX_STARTS) and _HEX_HINT.search(raw):
+        patterns.append(_HEX_LIST)
     total = 0
-    patterns = [_ENCODED, _HEX_LIST] if _HEX_HINT.search(raw) else [_ENCODED]
     for pattern in patterns:
         for match in pattern.finditer(raw):
             length = match.end() - match.start()
@@ -266,17 +273,21 @@ def comment_share(lines: list[str], language: str) -> float | None:
     marker = line_comment(language)
     if not marker:
         return None
-    total = commented = 0
+    stripped = list(map(str.strip, lines))
+    total = sum(map(len, stripped))
+    if marker != "//":
+        commented = sum(len(line) for line in stripped if line.startswith(marker))
+        return commented / total if total else 0.0
+    commented = 0
     block = False
-    for line in lines:
-        stripped = line.strip()
-        total += len(stripped)
-        if marker == "//" and not block and stripped.startswith("/*"):
-            block = True
-        if block or stripped.startswith(marker):
-            commented += len(stripped)
-        if block and "*/" in stripped:
-            block = False
+    for line in stripped:
+        if block or line[:1] == "/":
+            if not block and line.startswith("/*"):
+                block = True
+            if block or line.startswith("//"):
+                commented += len(line)
+            if block and "*/" in line:
+                block = False
     return commented / total if total else 0.0
 
 

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from alignment.grading import Grader, Limits
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders import rewrites
 from data_builders.context import definition_of
-from data_builders.dataset import data_files, read_rows
+from data_builders.dataset import data_files, read_rows, write_card
 from data_builders.instruction_kinds import KINDS, Code, Draft
 from data_builders.refine import Refinement, refine
 from data_builders.secrets import redact
@@ -77,8 +77,10 @@ def build_instructions(
     known = _tasks(tasks) if tasks is not None else {}
     dropped: Counter[str] = Counter()
     drafts: list[Draft] = []
+    names: list[str] = []
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         for repository in resolve(sources, clone_dir or Path(temporary)):
+            names.append(f"{repository.name} {repository.commit or 'folder'}")
             drafts += _within(_drafts(repository, known, kinds, bounds, dropped), bounds, dropped)
     if len(drafts) > max_rows:
         chosen = sorted(random.Random(seed).sample(range(len(drafts)), max_rows))
@@ -104,6 +106,9 @@ def build_instructions(
     (out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no instruction could be made of these repositories (dropped: {dict(dropped)})")
+    used = {"kinds": list(kinds), "bounds": asdict(bounds), "max_rows": max_rows, "tasks": tasks is not None,
+            "refined": refinement is not None, "seed": seed}  # fmt: skip
+    write_card(out, "Instructions", {"instructions.jsonl": len(rows)}, names, used, account)
     return account
 
 

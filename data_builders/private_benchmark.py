@@ -19,6 +19,7 @@ from typing import Any
 
 from data_builders import git
 from data_builders.context import window
+from data_builders.dataset import write_card
 from data_builders.held_out import COLUMN, Bodies
 from data_builders.javascript import JsFunction, js_functions
 from data_builders.languages import detect
@@ -26,7 +27,7 @@ from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, resolve, texts_of
 from data_builders.suite import is_prose, is_test_file
 from data_builders.targets import Function, functions
-from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, write_rows
+from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
 from data_builders.validation import TaskSettings
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
@@ -95,6 +96,12 @@ def build_private_benchmark(
             f"no new function became a task: {explain(report)}. Choose an earlier date or a larger share, or set "
             "`executable: false` and measure `fim` alone"
         )
+    write_card(
+        out, "Private benchmark", {f"{name}.jsonl": len(found) for name, found in rows.items()},
+        [f"{name} {found['held_out_until']}, what is new since {found['trained_until']}" for name, found in report.items()],
+        {"tests": told(tests), "settings": dataclasses.asdict(settings), "executable": executable, "max_pieces": max_pieces,
+         "context_characters": context_characters, "seed": seed}, {"repositories": report},
+    )  # fmt: skip
     return {**{name: len(found) for name, found in rows.items()}, "repositories": report}
 
 
@@ -136,10 +143,10 @@ def _one(
             rows["tasks"] += found.rows("heldout", context_characters)
             if isinstance(found, Found):
                 rows["fim-tasks"] += found.rows("heldout", context_characters, fim=True)
-            told = found.report()
-            account["advice"] += told.pop("advice")
-            account["dropped"] |= told.pop("dropped")
-            account[name] = told
+            said = found.report()
+            account["advice"] += said.pop("advice")
+            account["dropped"] |= said.pop("dropped")
+            account[name] = said
     return account
 
 

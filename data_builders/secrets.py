@@ -81,6 +81,10 @@ _POPULAR_IPS = frozenset(
     ]
 )
 _DOCUMENTATION = ("192.0.2", "198.51.100", "203.0.113")
+_TOKEN_HINTS, _CONTEXT_HINTS = (
+    [(hint, number) for number, (_, hints, _) in enumerate(group) for hint in hints]
+    for group in (patterns.TOKENS, patterns.CONTEXTS)
+)
 _BASE64_ENTROPY = 4.5
 _HEX_ENTROPY = 3.0
 """Bits a character, detect-secrets' limits."""
@@ -152,10 +156,10 @@ def find(text: str, language: str = "") -> list[Finding]:
         found += _private_keys(text)
     runs = _runs(text)
     pool = "\n".join(text[max(0, start - 8) : end + 10] for start, end in runs)
-    for group, place in ((patterns.TOKENS, pool), (patterns.CONTEXTS, text)):
-        for kind, hints, pattern in group:
-            if any(hint in place for hint in hints):
-                found += _matches(kind, pattern, text)
+    for group, hints, place in ((patterns.TOKENS, _TOKEN_HINTS, pool), (patterns.CONTEXTS, _CONTEXT_HINTS, text)):
+        for number in sorted({number for hint, number in hints if hint in place}):
+            kind, _, pattern = group[number]
+            found += _matches(kind, pattern, text)
     found += _assigned(text, language)
     found += _random_looking(text, language, runs)
     found += _emails(text)

@@ -7,6 +7,8 @@ collisions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,8 +88,52 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
     return np.concatenate(blocks)
 
 
+def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes, NDArray[np.int64]]:
+    """`word_hashes` of many texts at once, and the place of each text's first word, with the number of words at the end.
+
+    A call of numpy costs more than the work on a short text: of a thousand texts, this is several times as fast.
+    """
+    words: list[Hashes] = []
+    bounds = [np.zeros(1, dtype=np.int64)]
+    count = 0
+    waiting: list[bytes] = []
+
+    def take(more: Hashes, ends: NDArray[np.int64]) -> None:
+        nonlocal count
+        words.append(more)
+        bounds.append(ends + count)
+        count += len(more)
+
+    def flush() -> None:
+        raw = b"\n".join(waiting)
+        starts, ends, letters = word_spans(raw, lower=lower)
+        # Where each text ends; there is a line break behind it, so that no word goes on.
+        edges = np.cumsum([len(text) + 1 for text in waiting])
+        take(_hash_spans(starts, ends, letters), np.searchsorted(starts, edges))
+        waiting.clear()
+
+    size = 0
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        if waiting and size + len(raw) > _BLOCK:
+            flush()
+            size = 0
+        if len(raw) > _BLOCK:
+            own = word_hashes(text, lower=lower)
+            take(own, np.array([len(own)]))
+        else:
+            waiting.append(raw)
+            size += len(raw) + 1
+    if waiting:
+        flush()
+    return np.concatenate([*words, np.empty(0, dtype=np.uint64)]), np.concatenate(bounds)
+
+
 def _hash_words(raw: bytes, lower: bool) -> Hashes:
-    starts, ends, letters = word_spans(raw, lower=lower)
+    return _hash_spans(*word_spans(raw, lower=lower))
+
+
+def _hash_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDArray[np.uint8]) -> Hashes:
     if not len(starts):
         return np.empty(0, dtype=np.uint64)
     base, inverse = _POWERS.upto(len(letters) + 1)
@@ -98,15 +144,21 @@ def _hash_words(raw: bytes, lower: bool) -> Hashes:
 
 def ngram_hashes(words: Hashes, length: int) -> Hashes:
     """One hash for each run of `length` words, in order; empty where there are fewer words."""
-    count = len(words) - length + 1
-    if count <= 0:
-        return np.empty(0, dtype=np.uint64)
-    total = np.zeros(count, dtype=np.uint64)
-    factor = 1
-    for offset in range(length):
-        total += words[offset : offset + count] * np.uint64(factor)
-        factor = factor * 0xD6E8FEB86659FD93 & _MASK
-    return mix(total)
+    return mix(next(ngram_sums(words, [length])))
+
+
+def ngram_sums(words: Hashes, lengths: Iterable[int]) -> Iterator[Hashes]:
+    """`ngram_hashes` before they are mixed, for ascending lengths: each goes on from the one before it."""
+    total = np.zeros(len(words), dtype=np.uint64)
+    factor, done = 1, 0
+    for length in lengths:
+        count = max(0, len(words) - length + 1)
+        total = total[:count]
+        for offset in range(done, length):
+            total += words[offset : offset + count] * np.uint64(factor)
+            factor = factor * 0xD6E8FEB86659FD93 & _MASK
+        done = length
+        yield total
 
 
 def shingles(text: str, length: int = 5) -> Hashes:

@@ -6,13 +6,14 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
+from data_builders.dataset import write_card
 from data_builders.held_out import COLUMN
 from data_builders.javascript_suite import has_javascript
 from data_builders.javascript_tasks import JsFound, js_repository_tasks
@@ -70,8 +71,10 @@ def build_tasks(
     tests, settings = tests or Tests(), settings or TaskSettings()
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
+    names: list[str] = []
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         for repository in resolve(sources, clone_dir or Path(temporary)):
+            names.append(f"{repository.name} {repository.commit or 'folder'}")
             for name, found in by_language(repository, tests, settings, workers):
                 made = capped(found.rows("train", context_characters), settings.forgeable_share)
                 rows += made
@@ -81,7 +84,19 @@ def build_tasks(
     (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no function became a task: {explain(report)}")
+    write_card(
+        out, "Executable tasks", {"tasks.jsonl": len(rows)}, names, {"tests": told(tests), "settings": asdict(settings),
+        "context_characters": context_characters, "seed": seed}, summary(rows, report),
+    )  # fmt: skip
     return summary(rows, report)
+
+
+def told(tests: Tests) -> dict[str, Any]:
+    """How tests are run, as a card says it: of what the user's environment holds only the names."""
+    return asdict(tests) | {
+        "environment": sorted(tests.environment or {}),
+        "interpreter": tests.interpreter is not None,
+    }
 
 
 def by_language(

@@ -21,6 +21,7 @@ from typing import Any
 
 from alignment.formats import escape_special_text
 from data_builders.classifier import Classifier, train_from
+from data_builders.code_form import code_form
 from data_builders.dataset import lineage, read_many
 from data_builders.decontamination import Decontaminator
 from data_builders.fim import batches
@@ -31,9 +32,15 @@ PROSE_LANGUAGES = frozenset(
      "literate-coffeescript", "literate-haskell"]
 )  # fmt: skip
 """What text is taken from. Rows of other languages are code: they are left out, and counted."""
+UNSAID = frozenset(["", "text"])
+"""Of these, what may be code as well."""
+SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
+
+CODE_DECAY = 0.003
+"""Of the classifier of code, whose scores users see: without it nearly all of them lie above 0.95."""
 
 _FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
@@ -126,21 +133,32 @@ class _Sieve:
     def __call__(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         zeros = dict.fromkeys(["input", *self.models], 0)
         made, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
+        scores = Counter(dict.fromkeys(SCORES, 0))
         for row in rows:
-            if self.kind == "grounding" and not _is_prose(row):
-                left_out["code"] += 1
+            if other := self._other(row):
+                left_out[other] += 1
                 continue
             text = row_text(row)
             survivors["input"] += 1
             survivor_bytes["input"] += len(text)
             for name, model in self.models.items():
-                if model.score(text) < self.threshold:
+                score = model.score(text)
+                scores[SCORES[min(int(10 * score), 9)]] += 1
+                if score < self.threshold:
                     break
                 survivors[name] += 1
                 survivor_bytes[name] += len(text)
             else:
-                made.append(_document(row, text, self.kind))
-        return made, {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
+                column = {"quality": round(score, 4)} if self.kind == "code" else {}
+                made.append(_document(row, text, self.kind) | column)
+        counts: Counts = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
+        return made, counts | ({"scores": scores} if self.kind == "code" else {})
+
+    def _other(self, row: dict[str, Any]) -> str:
+        """What a row is that this sieve does not judge, or ""."""
+        if self.kind == "grounding":
+            return "" if _is_prose(row) else "code"
+        return "prose" if _is_prose(row) and str(row.get("language") or "") not in UNSAID else ""
 
 
 def _build(
@@ -244,7 +262,11 @@ def build_quality(
     workers: int = 1,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Code that a weak classifier (stage `code_quality`) takes for well written.
+    """Code that a weak classifier (stage `code_quality`) takes for well written; its score is the column `quality`.
+
+    It judges by form (`code_form`): code that is commented out, pasted again and again, dumped data, names without meaning.
+    The report counts all scores by tenths, so that a threshold can be chosen for one's own code; 0 keeps all of it. Prose
+    and mark-up are left out, and counted: they are the matter of `build_grounding` and `build_general`.
 
     Args:
         inputs: datasets of code.
@@ -272,8 +294,10 @@ def _sieve(
     for name in seeds or {}:
         if name not in stages:
             raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")
-    models: dict[str, Classifier] = {
-        name: train_from((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages
+    own = {name: Path((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages}
+    models = {
+        name: train_from(path, code_form, CODE_DECAY) if kind == "code" else train_from(path)
+        for name, path in own.items()
     }
     settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
     return _build(inputs, out, title, _Sieve(models, threshold, kind), settings, decontaminate, workers, progress)

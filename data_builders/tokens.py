@@ -52,8 +52,9 @@ class TokenCounter:
         try:
             return sum(map(known.__getitem__, pieces))
         except KeyError:
-            for piece in set(pieces) - known.keys():
-                known[piece] = len(self._encode(piece))
+            for piece in set(pieces):  # not `set(pieces) - known.keys()`: that walks through all that is known
+                if piece not in known:
+                    known[piece] = len(self._encode(piece))
             return sum(map(known.__getitem__, pieces))
 
     def _encode(self, text: str) -> list[int]:
