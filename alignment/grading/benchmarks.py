@@ -3,7 +3,7 @@
 HumanEval+ and MBPP+ come as inputs without outputs: what is expected is what the reference solution returns, computed
 in the sandbox, once. The rules of their comparison (an absolute tolerance of 1e-6 where floats are expected, a few
 tasks judged by a property of the answer) are those of EvalPlus 0.2, which made the verdicts that Qwen2.5-Coder published.
-EvalPlus 0.3 ignores order and container in eight tasks of MBPP+ (`similar_elements`, `larg_nnum` ...); here, as in 0.2,
+EvalPlus 0.3 ignores order and container in eight tasks of MBPP+ (`similar_elements`, `larg_nnum` ...), and takes two readings of two more; here, as in 0.2,
 such an answer must equal the reference's.
 """
 
@@ -19,6 +19,10 @@ from alignment.sandbox.inside import wire
 
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
 """MBPP+: a match object or text counts as True, None as False."""
+
+CALL_SECONDS = 5.0
+"""EvalPlus gives one call a second of the clock, or four times what the reference took. CPU time is what another machine
+would measure too, and this is enough of it for any solution that EvalPlus passes on a machine several times as fast."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -158,7 +162,10 @@ def plus_task(row: dict[str, Any], inputs: list[list[Any]], expected: list[Any],
         compare = {**dict.fromkeys(NOT_NONE, "not_none"), "are_equivalent": "any"}.get(name, "equal")
     elif name == "find_zero":
         compare, tolerance = "root", tolerance or 1e-4
-    tests = {"cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6}
+    tests = {
+        "cases": cases, "encoding": "tagged", "compare": compare, "tolerance": tolerance or None, "floats": 1e-6,
+        "call_seconds": CALL_SECONDS,
+    }  # fmt: skip
     return _task(row["task_id"], "calls", tests, name, source, row["prompt"])
 
 

@@ -20,7 +20,8 @@ def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, l
     what they are), ``"compare"``: ``exact`` types (the default), ``equal`` as Python's ``==`` has it, ``set`` (the
     order and repetition of items don't count), ``not_none`` (anything but None counts as True), ``any`` (that it
     returns), ``root`` (the value is a root of the polynomial whose coefficients are the argument); and ``"floats"``,
-    a tolerance for expected floats where ``tolerance`` is null.
+    a tolerance for expected floats where ``tolerance`` is null; ``"call_seconds"``, the CPU time that one call may take:
+    it spares the rest of the program's time where a loop has no end, and is no protection.
 
     Arguments go into the program's process, all at once; expected values never do.
     """
@@ -33,7 +34,7 @@ def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, l
         else [wire.encode(case["args"]), wire.encode(case.get("kwargs") or {})]
         for case in cases
     ]
-    run, messages = returned(slot, entry_point, program, arguments, limits)
+    run, messages = returned(slot, entry_point, program, arguments, limits, tests.get("call_seconds"))
     early = next((message for message in messages if "case" not in message), None)
     if early is not None:
         said = claim(early)
@@ -41,25 +42,34 @@ def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, l
     if len(messages) > len(cases):
         return failed("protocol", "the program sent more results than it had calls", len(cases), run.cpu_seconds)
     results = []
+    late = bool(messages) and messages[-1].get("reason") == "timeout"
     for number, case in enumerate(cases):
         message = messages[number] if number < len(messages) else None
+        if message is None and late:
+            results.append(TestResult("not_run", "a call before it took too long"))
+            continue
         results.append(_case_result(case, tests, tagged, number, message, run))
     return of_tests(results, run.cpu_seconds)
 
 
 def returned(
-    slot: Slot, entry_point: str, program: bytes, arguments: list[list[Any]], limits: Limits
+    slot: Slot,
+    entry_point: str,
+    program: bytes,
+    arguments: list[list[Any]],
+    limits: Limits,
+    call_seconds: float | None = None,
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Call a program: what its driver said, one message ``{"case": 0, "value": ...}`` per call where all went well.
 
     arguments: for each call its positional and keyword arguments, in wire form.
     """
-    header = {"entry_point": entry_point, "cases": arguments}
+    header = {"entry_point": entry_point, "cases": arguments, "call_seconds": call_seconds}
     (run,) = slot.run([Job("calls", header, program, limits=limits)])
     return run, check(run).messages(len(arguments) + 1)
 
 
-CLAIMS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit")
+CLAIMS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
 
 
 def claim(message: dict[str, Any]) -> TestResult:
@@ -82,6 +92,9 @@ def _check_rule(tests: dict[str, Any]) -> None:
     rule = tests.get("compare", "exact")
     if rule not in RULES:
         raise ValueError(f"compare: {rule!r} is none of {', '.join(RULES)}")
+    seconds = tests.get("call_seconds")
+    if seconds is not None and not (type(seconds) in (int, float) and 0 < seconds < 1e6):
+        raise ValueError(f"call_seconds: {seconds!r} is no number above 0")
 
 
 def _right(case: dict[str, Any], expected: Any, value: Any, tests: dict[str, Any]) -> bool:

@@ -30,6 +30,18 @@ def test_plain_data_survives_the_wire(value: object) -> None:
     assert repr(wire.decode(sent)) == repr(value)
 
 
+def test_one_call_may_be_given_less_time_than_the_program(grader: Grader) -> None:
+    cases = {"cases": [{"args": [number], "expected": number} for number in range(4)], "call_seconds": 0.3}
+    task = CALLS | {"tests": json.dumps(cases)}
+    endless = "def f(x):\n    while x == 3: pass\n    return x"
+    busy = "import time\ndef f(x):\n    end = time.process_time() + 0.2\n    while time.process_time() < end: pass\n    return x"
+    stubborn = f"import signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\n{endless}"
+    first, second, third = grader.grade_many([(task, endless), (task, busy), (task, stubborn)])
+    assert (first.reason, first.fraction) == ("timeout", 0.75) and first.cpu_seconds < 2
+    assert second.status == "passed"  # each call has its own time
+    assert (third.status, third.reason) == ("failed", "timeout")
+
+
 def test_a_tolerance_is_for_floats() -> None:
     assert values_equal([1.0, 2.0], [1.0 + 1e-9, 2.0], tolerance=1e-6)
     assert not values_equal([1.0], [1.1], tolerance=1e-6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +135,35 @@ def _main(parent: Channel, source: bytes) -> int:
     return code
 
 
+class _CallTooLong(BaseException):
+    """A call has taken its CPU time."""
+
+
+class _CallClock:
+    """Ends a call that takes too long, so that a loop without an end does not take the whole program's time.
+
+    A program can stop this clock, or catch what it raises: it then ends at the sandbox's own limit, later. By its default a
+    signal would not end the first process of a namespace, so it has to raise.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds, self.running = seconds, False
+        if seconds:
+            signal.signal(signal.SIGPROF, self._ring)
+
+    def _ring(self, *_: object) -> None:
+        if self.running:
+            raise _CallTooLong("the call took too much CPU time")
+
+    def start(self) -> None:
+        if self.seconds:
+            self.running = True
+            signal.setitimer(signal.ITIMER_PROF, self.seconds, self.seconds)
+
+    def stop(self) -> None:
+        self.running = False
+
+
 def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
     """Call the entry point for every case, and send what it returns."""
     namespace = _load(parent, source, "program")
@@ -144,17 +174,24 @@ def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
     except Exception as error:
         parent.send({"reason": "missing_entry_point", "detail": f"{payload['entry_point']}: {error}"[:500]})
         return 1
+    clock = _CallClock(payload.get("call_seconds") or 0.0)
     for number, (arguments, keywords) in enumerate(payload["cases"]):
+        late = False
         try:
+            clock.start()
             value = function(*wire.decode(arguments), **wire.decode(keywords))
             message = {"case": number, "value": wire.encode(value)}
         except BaseException as error:
+            late = isinstance(error, _CallTooLong)
             detail = f"{type(error).__name__}: {_text(error)}"
-            message = {"case": number, "reason": reason_of(error), "detail": detail}
+            message = {"case": number, "reason": "timeout" if late else reason_of(error), "detail": detail}
+        clock.stop()
         try:
             parent.send(message)
         except ValueError:
             parent.send({"case": number, "reason": "output_limit", "detail": "the returned value is too large"})
+        if late:
+            return 1
     return 0
 
 
