@@ -27,6 +27,7 @@ _MAPPED = re.compile(r"""['"]\^([^'"()]*)\(\.\*\)\$?['"]\s*:\s*['"]<rootDir>/([^
 _ALIAS = re.compile(
     r"""['"]?([@~#$\w][\w/-]*)['"]?\s*:\s*(?:\w+\.)?(?:resolve|join|fileURLToPath)\([^'"\n]*['"]\.?/?([\w./-]+)['"]"""
 )
+_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _TRANSFORMERS = re.compile(r"register|ts-node|tsx|esm$|source-map|dotenv|swc|sucrase|esbuild|babel|nyc|jsdom")
 
 
@@ -142,7 +143,7 @@ def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
     and vitest, the repository's own packages, and the usual names for ``src``."""
     found: list[list[Any]] = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
-        text = re.sub(r"/\*.*?\*/|(?m:^\s*//.*$)", "", texts.get(name, ""), flags=re.DOTALL)
+        text = _COMMENT.sub(lambda found: found[1] or "", texts.get(name, ""))
         try:
             options = json.loads(re.sub(r",(\s*[}\]])", r"\1", text)).get("compilerOptions", {})
         except (ValueError, AttributeError):

@@ -156,7 +156,7 @@ def test_the_files_of_the_tests_are_empty_when_a_candidate_runs_beside_them(buil
         seen = (
             "const fs = require('fs');\nconst all = ['/repository/packages/basket/test/basket.js', '/tmp/.replaced/0', '/tmp/.replaced/1', '/tmp/align.json'];\n"
             "const text = all.map((p) => { try { return fs.readFileSync(p, 'utf8'); } catch { return ''; } }).join('');\n"
-            "if (text.includes('has a total') || text.includes('nonce')) return -1;\nlet s = 0; for (const i of this.items) s += i.price; return s;"
+            "if (text.includes('has a ' + 'total') || text.includes('non' + 'ce')) return -1;\nlet s = 0; for (const i of this.items) s += i.price; return s;"
         )
         (verdict,) = grader.grade_many([(row_of(built, "total"), f"total() {{\n{seen}\n}}")])
     assert verdict.status == "passed", verdict
@@ -209,7 +209,7 @@ def test_the_installed_assertions_of_jest_and_vitest_judge(
     node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any, library: str
 ) -> None:
     modules = Path(os.environ.get(MODULES, "/")) / "node_modules"
-    if not (modules / library).is_dir():
+    if not (modules / {"jest": "expect", "vitest": "vitest"}[library]).is_dir():
         pytest.skip(f"{library} is not installed: ${MODULES} names a folder where npm install jest vitest was run")
     folder = tmp_path_factory.mktemp("sources") / library
     package = json.dumps({"name": "x", "devDependencies": {library: "*"}})

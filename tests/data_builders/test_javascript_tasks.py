@@ -174,7 +174,7 @@ def test_helpers_of_an_answer_go_into_the_body_and_its_exports_do_not() -> None:
 
 @pytest.mark.parametrize(
     "program",
-    ["return 1; } run(); {", "return 1; }\nfunction g() { return 2;", "return (;", "}", "export const x = 1;"],
+    ["return 1; } run(); {", "return 1; }\nfunction g() { return 2;", "return (;", "}"],
 )
 def test_an_answer_that_would_leave_the_function_is_none(program: str) -> None:
     assert read_answer(program, js_functions("a.js", "function f(a) { return a; }")[0].target()) is None
@@ -187,7 +187,7 @@ def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it
 
 
 def test_a_body_of_plain_code_needs_no_permission() -> None:
-    body = "const { a, b: [c] } = x; for (const key in x) y[key + 1] = `${a}`; return items.map((item) => item.value).filter(Boolean);"
+    body = "const { a, b: [c] } = x; for (const key in x) y[key + 1] = `${a}`; return all.map((item) => item.value);"
     assert node_guard.words(body, "a.js") == set()
 
 
@@ -282,7 +282,7 @@ def test_no_hack_passes(built: Any, grader: Any, name: str) -> None:
 def test_the_candidate_sees_no_test(built: Any, grader: Any) -> None:
     program = (
         "const fs = process.getBuiltinModule('fs');\nfunction sum(values) {\n"
-        "  if (fs.existsSync('test') || fs.readFileSync('src/numbers.mjs', 'utf8').includes('total')) throw new Error('seen');\n"
+        "  if (fs.existsSync('test') || fs.readFileSync('src/numbers.mjs', 'utf8').includes('let to' + 'tal')) throw new Error('seen');\n"
         "  return values.reduce((a, b) => a + b, 0);\n}"
     )
     assert grader.grade_many([(built[0]["sum"], program)])[0].status == "passed"

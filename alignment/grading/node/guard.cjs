@@ -23,16 +23,17 @@ function look(item) {
 // After loading, before the first test.
 function close() {
   for (const name of ['binding', '_linkedBinding', 'dlopen', 'mainModule', 'getBuiltinModule', '_getActiveHandles', 'kill', 'abort', 'reallyExit']) delete process[name];
-  const library = globalThis.expect;
+  const library = globalThis.expect, more = []; // libraries note things on their own objects: what is new there is no change
   if (library) {
-    WATCHED.push(library);
-    try { WATCHED.push(Object.getPrototypeOf(library(1))); } catch { /* no chain to watch */ }
+    more.push(library);
+    try { more.push(Object.getPrototypeOf(library(1))); } catch { /* no chain to watch */ }
   }
   for (const key of Object.getOwnPropertySymbols(globalThis)) {
     const kept = globalThis[key], inner = kept && (kept.matchers || kept);
-    if (inner && typeof inner === 'object') WATCHED.push(inner);
+    if (inner && typeof inner === 'object') more.push(inner);
   }
-  seen = WATCHED.map((item) => [item, look(item), ownKeys(item).length]);
+  const counted = (item) => (item === process || item === console ? null : ownKeys(item).length);
+  seen = [...WATCHED.map((item) => [item, look(item), counted(item)]), ...more.map((item) => [item, look(item), null])];
   globals = GLOBALS.map((name) => [name, globalThis[name]]);
 }
 
@@ -42,7 +43,7 @@ function changed() {
   for (let at = 0; at < globals.length; at++) if (!is(globalThis[globals[at][0]], globals[at][1])) found = true;
   for (let at = 0; at < seen.length && !found; at++) {
     const item = seen[at][0], rows = seen[at][1];
-    if (item !== console && item !== process && ownKeys(item).length !== seen[at][2]) found = true;
+    if (seen[at][2] !== null && ownKeys(item).length !== seen[at][2]) found = true;
     for (let row = 0; row < rows.length && !found; row++) {
       const own = getOwnPropertyDescriptor(item, rows[row][0]);
       if (!own || own.value !== rows[row][1] || own.get !== rows[row][2] || own.set !== rows[row][3]) found = true;
