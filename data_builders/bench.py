@@ -18,6 +18,7 @@ from typing import Any
 
 from data_builders import git
 from data_builders.classifier import train_from
+from data_builders.code_form import code_form
 from data_builders.commits import Chunk, CommitSettings, History
 from data_builders.dataset import DatasetWriter
 from data_builders.decontamination import Decontaminator
@@ -32,7 +33,7 @@ from data_builders.secrets import redact
 from data_builders.sources import Repository
 from data_builders.spans import syntax_span
 from data_builders.staging import RowStore
-from data_builders.text import SEEDS, without_code
+from data_builders.text import CODE_DECAY, SEEDS, without_code
 from data_builders.tokens import TokenCounter
 
 
@@ -64,6 +65,7 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
     index.add("sample", [{"text": text} for text in words[:: max(1, len(words) // 50)]])
     index.seal()
     model = train_from(SEEDS / "technical.jsonl")
+    quality = train_from(SEEDS / "code_quality.jsonl", code_form, CODE_DECAY)
     rows = [
         {"text": text, "path": path, "language": language}
         for (path, text), language in zip(texts, languages, strict=True)
@@ -84,6 +86,7 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
         "fim_syntax": lambda: [syntax_span(text, language, random.Random(0)) for (_, text), language in both],
         "general_text": lambda: [without_code(text) for text in words],
         "classifier": lambda: [model.score(text) for text in words],
+        "code_quality": lambda: [quality.score(text) for text in words],
         "token_counts": lambda: counter.count(words),
         "staging": lambda: _staged(rows),
         "parquet": lambda: _written(rows),
