@@ -187,7 +187,8 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="align-bench-") as name:
+    # What libraries print while they load and train is no part of the document.
+    with tempfile.TemporaryDirectory(prefix="align-bench-") as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
         prepare(folder, arguments.conversations)
         if arguments.only != "overhead":
