@@ -20,7 +20,7 @@ from data_builders.javascript_map import JsCoverage, js_advice, js_coverage
 from data_builders.javascript_suite import Prepared, prepare
 from data_builders.secrets import redact
 from data_builders.sources import Repository
-from data_builders.validation import REPEATS, TaskSettings, flat, split_names
+from data_builders.validation import REPEATS, TaskSettings, flat, split_names, with_result
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
 MASK = ' throw new Error("not implemented"); '
@@ -215,11 +215,11 @@ class _Trial:
     def run(self, tried: Sequence[JsCandidate]) -> None:
         """Give the tier to those that are valid in it; the others get `dropped`."""
         restored = self.grade(tried, [item.covering for item in tried], self.original)
-        green = [_with(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
+        green = [with_result(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
         masked = self.grade(tried, green, self.masked)
         left: list[tuple[JsCandidate, list[str]]] = []
         for item, first, passing, verdict in zip(tried, restored, green, masked, strict=True):
-            failing = _with(passing, verdict, False)
+            failing = with_result(passing, verdict, False)
             if first.status == "error" or (passing and verdict.status == "error"):
                 item.dropped = f"not_graded: {first.reason if first.status == 'error' else verdict.reason}"
             elif not passing:
@@ -252,9 +252,3 @@ class _Trial:
                 item.dropped = "weak_tests"
             else:
                 item.tier, item.tests, item.dropped = self.tier, names, ""
-
-
-def _with(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
-    if len(verdict.tests) != len(names):
-        return []
-    return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]

@@ -129,11 +129,11 @@ def original(prepared: Prepared, function: Function) -> str:
 def _try(prepared: Prepared, tried: list[Candidate], tier: str, settings: TaskSettings, grader: Grader) -> None:
     """Give the tier to those that are valid in it."""
     restored = _grade(prepared, tried, [item.covering for item in tried], tier, grader, original)
-    passing = [_with(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
+    passing = [with_result(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
     masked = _grade(prepared, tried, passing, tier, grader, lambda *_: indented(MASK))
     left: list[tuple[Candidate, list[str]]] = []
     for item, first, green, verdict in zip(tried, restored, passing, masked, strict=True):
-        failing = _with(green, verdict, False)
+        failing = with_result(green, verdict, False)
         if first.status == "error":
             item.dropped = f"not_graded: {first.reason}"
         elif not green:
@@ -188,7 +188,8 @@ def _grade(
     return [next(verdicts) if tests else Verdict("failed", "no_tests") for tests in names]
 
 
-def _with(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
+def with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
+    """Those of a verdict's tests that passed, or that did not; none where it has no word on each."""
     if len(verdict.tests) != len(names):
         return []
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]

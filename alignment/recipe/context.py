@@ -13,6 +13,7 @@ from typing import Any
 from alignment.launch import launch_file
 from alignment.recipe.schema import GrpoStage, Recipe, TrainingStage
 from alignment.recipe.source import Key
+from alignment.recipe.wiring import model_of
 from alignment.sizing.shapes import MAX_POSITION_EMBEDDINGS
 
 Mistake = tuple[tuple[Key, ...], str]
@@ -37,8 +38,6 @@ def positions_of(recipe: Recipe) -> int | None:
 
 def check(recipe: Recipe) -> Iterator[Mistake]:
     """Every stage that asks for more positions than its model holds by then, and every layout that would leak."""
-    from alignment.recipe.wiring import model_of
-
     held: dict[str, int | None] = {"base": positions_of(recipe)}
     shared = _shared_sequences(recipe)
     for index, stage in enumerate(recipe.stages):

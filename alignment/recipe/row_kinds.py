@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from alignment.recipe import builders
 from alignment.recipe import schema as recipes
 from alignment.recipe.schema import AnyStage, Recipe
 from alignment.recipe.settings import Reference
@@ -55,9 +56,7 @@ def _readers(stage: AnyStage) -> Iterator[_Reader]:
     elif isinstance(stage, recipes.ExportStage) and stage.data is not None:
         yield ("data",), stage.data, EXPORTED_ON, "an export compares models on"
     elif isinstance(stage, recipes.BuildStage) and stage.builder in BUILT_FROM:
-        from alignment.recipe.builders import references
-
-        for place, reference in references(stage):
+        for place, reference in builders.references(stage):
             wanted = BUILT_FROM[stage.builder].get(str(place[1])) if len(place) == 2 else None
             if wanted is not None:
                 yield place, reference, (wanted,), f"{stage.builder} are made from"
@@ -90,9 +89,7 @@ def _made(stage: AnyStage, reference: Reference) -> str | None:
     """The kind of rows in a build stage's file; None where that is known only when it has run."""
     if not isinstance(stage, recipes.BuildStage):
         return None
-    from alignment.recipe.builders import outputs
-
-    made = outputs(stage)
+    made = builders.outputs(stage)
     first = Path(reference.inside()).parts[:1]
     return (made.get(first[0]) if first else next(iter(made.values()), None) if len(made) == 1 else None) or None
 
