@@ -13,7 +13,6 @@ import contextlib
 import inspect
 import json
 import os
-import re
 import shutil
 import typing
 from collections.abc import Iterator
@@ -67,7 +66,9 @@ def _build(arguments: argparse.Namespace) -> int:
     if arguments.builder is None:
         raise ValueError("name a builder; `align build --list` shows them")
     if arguments.settings:
-        print("\n".join(_described(arguments.builder)))
+        from alignment.cli.builder_help import described
+
+        print("\n".join(described(arguments.builder)))
         return 0
     stage = _stage(arguments)
     if builders.needs_model(arguments.builder):
@@ -150,23 +151,6 @@ def _paths_setting(builder: str) -> str | None:
 
 def _first_line(function: Any) -> str:
     return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())
-
-
-def _described(builder: str) -> Iterator[str]:
-    """A builder's settings: name, type, default, and what its docstring says."""
-    from alignment.recipe import builders
-    from alignment.recipe.source import did_you_mean
-
-    if builder not in builders.BUILDERS:
-        raise ValueError(f"there is no builder {builder!r}.{did_you_mean(builder, builders.BUILDERS)}")
-    text = inspect.getdoc(builders.function(builder)) or ""
-    said = dict(re.findall(r"^    (\w+): (.+(?:\n        .+)*)", text, re.MULTILINE))
-    yield _first_line(builders.function(builder))
-    for name, (annotation, default) in builders.parameters(builder).items():
-        kind = re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(getattr(annotation, "__name__", annotation)))
-        start = "required" if default is inspect.Parameter.empty else f"default {default!r}"
-        explained = f" {' '.join(said[name].split())}" if name in said else ""
-        yield f"  {name}: {kind}, {start}.{explained}"
 
 
 def _summary(summary: dict[str, Any]) -> Iterator[str]:

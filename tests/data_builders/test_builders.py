@@ -197,3 +197,19 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
     source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
     with pytest.raises(ValueError, match="for another trainer"):
         training_rows([source], tiny_tokenizer, rules, 0, tmp_path)
+
+
+@pytest.mark.parametrize("builder", builders.BUILDERS)
+def test_help_has_a_line_for_every_setting(builder, capsys):
+    assert cli.main(["build", builder, "--settings"]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in builders.parameters(builder) if f"\n  {name}: " not in shown] == []
+
+
+def test_help_goes_into_what_settings_are_made_of(capsys):
+    cli.main(["build", "corpus", "--settings"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "      max_bytes: int, default 1048576. Larger files are not even read." in lines
+    assert lines.index("  filters: FilterSettings | None, default None. limits of the file filters.") < lines.index(
+        "      max_line_length: int, default 1000."
+    )
