@@ -197,10 +197,7 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
 
 
 def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) -> Iterator[Mistake]:
-    try:
-        from alignment.evaluation.catalogue import check_benchmark
-    except ImportError:
-        return
+    from alignment.evaluation.catalogue import check_benchmark
 
     for index, benchmark in enumerate(benchmarks):
         if benchmark.name in [other.name for other in benchmarks[:index]]:
