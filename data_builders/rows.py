@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_builders.benchmark_texts import IGNORED_KEYS, row_text
 from data_builders.dataset import SCHEMAS, DatasetWriter, lineage, most_first, read_many, refuse_finished
-from data_builders.decontamination import IGNORED_KEYS, Decontaminator, row_text
+from data_builders.decontamination import Decontaminator
 from data_builders.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.fim import batches
 from data_builders.parallel import Progress, ordered_map

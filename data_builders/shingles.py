@@ -7,16 +7,12 @@ collisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-
-_BASE = 0x9E3779B97F4A7C15 | 1
-_INVERSE = pow(_BASE, -1, 1 << 64)
-_MASK = (1 << 64) - 1
 
 
 def _tables(extra: bytes) -> NDArray[np.uint8]:
@@ -35,23 +31,25 @@ for _byte in range(65, 91):
 
 
 class _Powers:
-    """Powers of the base and of its inverse modulo 2**64, grown as texts need them."""
+    """Powers of an odd number and of its inverse modulo 2**64, grown as texts need them."""
 
-    def __init__(self) -> None:
-        self.base = np.ones(1, dtype=np.uint64)
-        self.inverse = np.ones(1, dtype=np.uint64)
+    def __init__(self, base: int) -> None:
+        self.factors = (base, pow(base, -1, 1 << 64))
+        self.known = [np.ones(1, dtype=np.uint64)] * 2
 
     def upto(self, count: int) -> tuple[Hashes, Hashes]:
-        if len(self.base) < count:
-            size = max(count, 65_536)
-            for name, factor in (("base", _BASE), ("inverse", _INVERSE)):
-                factors = np.full(size, factor, dtype=np.uint64)
+        if len(self.known[0]) < count:
+            for place, factor in enumerate(self.factors):
+                factors = np.full(max(count, 65_536), factor, dtype=np.uint64)
                 factors[0] = 1
-                setattr(self, name, np.multiply.accumulate(factors))
-        return self.base[:count], self.inverse[:count]
+                self.known[place] = np.multiply.accumulate(factors)
+        return self.known[0][:count], self.known[1][:count]
 
 
-_POWERS = _Powers()
+_POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
+"""For the letters of a word."""
+_RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
+"""For the words of a run."""
 _BLOCK = 1 << 20
 
 
@@ -142,23 +140,26 @@ def _hash_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDA
     return mix((prefix[ends] - prefix[starts]) * inverse[starts])
 
 
+class Runs:
+    """Sums of runs of words, of any length, from sums of all words before a place: arithmetic modulo 2**64 is exact."""
+
+    def __init__(self, words: Hashes) -> None:
+        powers, self.inverse = _RUN_POWERS.upto(len(words) + 1)
+        self.before = np.zeros(len(words) + 1, dtype=np.uint64)
+        np.cumsum(words * powers[: len(words)], out=self.before[1:])
+
+    def sums(self, length: int, starts: NDArray[np.int64] | None = None) -> Hashes:
+        """One sum for each run of `length` words, in order; or for those alone that begin at `starts`, if they end in the text."""
+        count = max(0, len(self.before) - length)
+        if starts is None:
+            return (self.before[length:] - self.before[:count]) * self.inverse[:count]
+        starts = starts[starts < count]
+        return (self.before[starts + length] - self.before[starts]) * self.inverse[starts]
+
+
 def ngram_hashes(words: Hashes, length: int) -> Hashes:
     """One hash for each run of `length` words, in order; empty where there are fewer words."""
-    return mix(next(ngram_sums(words, [length])))
-
-
-def ngram_sums(words: Hashes, lengths: Iterable[int]) -> Iterator[Hashes]:
-    """`ngram_hashes` before they are mixed, for ascending lengths: each goes on from the one before it."""
-    total = np.zeros(len(words), dtype=np.uint64)
-    factor, done = 1, 0
-    for length in lengths:
-        count = max(0, len(words) - length + 1)
-        total = total[:count]
-        for offset in range(done, length):
-            total += words[offset : offset + count] * np.uint64(factor)
-            factor = factor * 0xD6E8FEB86659FD93 & _MASK
-        done = length
-        yield total
+    return mix(Runs(words).sums(length))
 
 
 def shingles(text: str, length: int = 5) -> Hashes:

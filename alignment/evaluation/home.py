@@ -22,6 +22,7 @@ from pathlib import Path
 
 from alignment.chain.artifacts import write_text
 from alignment.evaluation.request import Request
+from alignment.user_cache import cache_root
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class Home:
 
 
 def cache_folder() -> Path:
-    root = os.environ.get("ALIGN_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "code-alignment") / "benchmarks"
+    return cache_root() / "benchmarks"
 
 
 def locate(request: Request, home: Home) -> Path:

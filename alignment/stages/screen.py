@@ -42,15 +42,13 @@ class Screen:
         benchmarks, paths = targets.get("benchmarks") or [], targets.get("paths") or []
         if not benchmarks and not paths:
             return Screen(None, allowed, report)
-        from data_builders.dataset import data_files, read_rows
         from data_builders.decontamination import Decontaminator
 
         index = Decontaminator()
         for benchmark in benchmarks:
             index.add(benchmark["name"], _benchmark_rows(benchmark))
         for path in paths:
-            for file in data_files(Path(path)):
-                index.add(file.name, read_rows(file))
+            index.add_path(Path(path))
         index.seal()
         return Screen(index, allowed, report)
 

@@ -1,11 +1,21 @@
-"""A fixture that makes git repositories."""
+"""Fixtures: a cache of the tests' own, and git repositories."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from corpus_helpers import MakeRepository, commit, git
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's own cache stays as it is."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIGN_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture
