@@ -38,6 +38,10 @@ class Function:
     """Why it can't become a task, or ""."""
     body: tuple[ast.stmt, ...] = field(default=(), repr=False, compare=False)
 
+    @property
+    def name(self) -> str:
+        return self.qualname
+
     def target(self) -> dict[str, Any]:
         """What the sandbox needs to know of it."""
         return {

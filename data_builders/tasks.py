@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alignment.grading import Limits
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
@@ -17,13 +18,24 @@ from data_builders.dataset import write_card
 from data_builders.held_out import COLUMN
 from data_builders.javascript_suite import has_javascript
 from data_builders.javascript_tasks import JsFound, js_repository_tasks
-from data_builders.secrets import redact
+from data_builders.mutants import indented, mutants, trivial_bodies
 from data_builders.sources import Location, Repository, Source, list_files, resolve
 from data_builders.suite import MAX_FILE, Prepared, is_test_file, prepare
-from data_builders.targets import Function, definition
-from data_builders.validation import Candidate, TaskSettings, account, split, validate
+from data_builders.targets import MASK, Function, definition
+from data_builders.validation import (
+    Candidate,
+    TaskSettings,
+    Trial,
+    account,
+    candidate,
+    flat,
+    shows_secret,
+    split_names,
+    tests_of,
+)
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
+LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 
 
 @dataclass(frozen=True)
@@ -143,7 +155,7 @@ class Found:
     repository: Repository
     prepared: Prepared
     coverage: CoverageMap
-    candidates: list[Candidate]
+    candidates: list[Candidate[Function]]
     hidden_share: float
     left_out: Counter[str]
 
@@ -159,17 +171,16 @@ class Found:
         for item in self.candidates:
             if item.tier:
                 row = self._row(item, part, characters, fim)
-                if row is None:
+                if shows_secret(row, "python"):
                     self.left_out["secret_in_context"] += 1
                 else:
                     made.append(row)
         return made
 
-    def _row(self, item: Candidate, part: str, characters: int, fim: bool) -> dict[str, Any] | None:
+    def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:
         function = item.function
-        visible, hidden = split(function, item.tests, self.hidden_share)
-        tests: dict[str, Any] = {"suite": self.prepared.id, "tier": item.tier, "target": function.target(), "visible": visible, "hidden": hidden,
-                 "copies": item.copies}  # fmt: skip
+        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
+        tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
         where = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
         row: dict[str, Any] = {
             "id": where, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
@@ -182,16 +193,12 @@ class Found:
         else:
             row["reference"] = definition(text, function)
         if fim:
-            text = self.prepared.texts[function.file]
             opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
             tests["cut"] = [opening, function.start, function.end, closing]
             row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
                     "suffix": text[function.end : closing], "id": f"{where}:fim"}  # fmt: skip
         else:
             row["prompt"] = prompt(self.prepared, function, visible, characters)
-        shown = row["prompt"] or row["prefix"] + row["middle"] + row["suffix"]
-        if redact(shown, "python").counts:
-            return None
         return row | {"tests": json.dumps(tests)}
 
 
@@ -206,14 +213,31 @@ def repository_tasks(
         environment=dict(tests.environment or {}),
     )
     coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
-    chosen: list[Function] = [
-        item for item in prepared.functions if only is None or only(item, prepared.texts[item.file])
-    ]
+    texts = prepared.texts
+    flat_texts = {path: flat(text) for path, text in texts.items()}
+    candidates = [
+        candidate(item, coverage.of(item), flat_texts, texts[item.file][item.start : item.end], settings, item.problem)
+        for item in prepared.functions if only is None or only(item, texts[item.file])
+    ]  # fmt: skip
     try:
-        candidates = validate(prepared, coverage, chosen, settings, workers=workers)
+        trial(prepared).validate(candidates, settings, workers)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
     return Found(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
+
+
+def trial(prepared: Prepared) -> Trial[Function]:
+    """How functions of Python stand before pytest's tests."""
+
+    def original(function: Function) -> str:
+        """The body as the file has it; one on the line of its ``def`` moves to a line of its own."""
+        text = prepared.texts[function.file][function.start : function.end]
+        return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
+
+    def wrong(function: Function, most: int) -> list[str]:
+        return [*mutants(function, most), *trivial_bodies(function)]
+
+    return Trial(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
 
 
 def capped(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:

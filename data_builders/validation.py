@@ -1,23 +1,23 @@
-"""Which functions make good tasks: the original passes, three times; the masked body fails; most mutants are noticed."""
+"""Which functions make good tasks: the original passes, three times; the masked body fails; most mutants are noticed.
+
+One procedure for every language: a language gives its functions, the tests that call them, and what is graded in a
+function's place (`Trial`).
+"""
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from alignment.grading import Grader, Limits, Verdict
-from data_builders.coverage_map import CoverageMap
-from data_builders.mutants import indented, mutants, trivial_bodies
-from data_builders.suite import Prepared
-from data_builders.targets import MASK, Function
+from data_builders.held_out import COLUMN
+from data_builders.secrets import redact
 
 REPEATS = 3
-LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class TaskSettings:
     """Covering tests, at least."""
     max_tests: int = 40
     """Of many covering tests so many are drawn."""
+    max_messages: int = 5000
+    """In one grading, from tests to the function in its own process: each call is one. A test that sends more is left out,
+    and of tests that do so together the busiest, as long as `min_tests` are left."""
     mutants: int = 6
     min_mutation_score: float = 0.5
     """Share of the mutants, and of answers without thought, that the tests must notice."""
@@ -43,13 +46,34 @@ class TaskSettings:
                 raise ValueError(f"{name} is a share, from 0 to 1, not {getattr(self, name)}")
         if self.min_tests < 1 or self.max_tests < self.min_tests:
             raise ValueError("min_tests must be at least 1, and max_tests at least as many")
+        if self.max_messages < 1 or self.mutants < 0:
+            raise ValueError("max_messages must be at least 1, and mutants at least 0")
+
+
+class Maskable(Protocol):
+    """A function of any language, as far as validation looks at it."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def plain(self) -> bool: ...
+    def target(self) -> dict[str, Any]: ...
+
+
+F = TypeVar("F", bound=Maskable)
 
 
 @dataclass
-class Candidate:
+class Candidate(Generic[F]):
     """A function on its way to become a task."""
 
-    function: Function
+    function: F
     covering: list[str]
     copies: list[str] = field(default_factory=list)
     tier: str = ""
@@ -58,38 +82,24 @@ class Candidate:
     score: float = 0.0
     cpu: list[float] = field(default_factory=list)
     dropped: str = ""
-
-    def row(self, prepared: Prepared, names: Sequence[str], tier: str) -> dict[str, Any]:
-        """A task to grade with, all tests hidden."""
-        tests = {"suite": prepared.id, "tier": tier, "target": self.function.target(), "visible": [], "hidden": list(names),
-                 "copies": self.copies}  # fmt: skip
-        return {
-            "language": "python",
-            "kind": "pytest",
-            "entry_point": self.function.qualname,
-            "tests": json.dumps(tests),
-        }
+    busy: int = 0
+    """Tests that were left out for what they cost (`TaskSettings.max_messages`)."""
 
 
-def validate(
-    prepared: Prepared, coverage: CoverageMap, chosen: Sequence[Function], settings: TaskSettings, *, workers: int = 1,
-    limits: Limits = LIMITS,
-) -> list[Candidate]:  # fmt: skip
-    """Judge functions; those with `dropped` can't become tasks, and say why."""
-    candidates = [_candidate(prepared, coverage, function, settings) for function in chosen]
-    waiting = [item for item in candidates if not item.dropped]
-    with Grader(workers, limits) as grader:
-        for tier in ("A", "B"):
-            tried = [item for item in waiting if tier == "B" or item.function.plain]
-            _try(prepared, tried, tier, settings, grader)
-            waiting = [item for item in waiting if not item.tier]
-    return candidates
+def candidate(
+    function: F, covering: Sequence[str], flat_texts: Mapping[str, str], body: str, settings: TaskSettings,
+    problem: str = "",
+) -> Candidate[F]:  # fmt: skip
+    """A function with the tests that call it; `dropped` where it can't become a task, for `problem` or what is missing.
 
-
-def _candidate(prepared: Prepared, coverage: CoverageMap, function: Function, settings: TaskSettings) -> Candidate:
-    item = Candidate(function, coverage.of(function))
-    if function.problem:
-        item.dropped = function.problem
+    Args:
+        flat_texts: `flat` of all files that may hold a copy of its body, by path.
+        body: of the function, as its file has it.
+        problem: why its language says that it can't be one, or "".
+    """
+    item = Candidate(function, list(dict.fromkeys(covering)))
+    if problem:
+        item.dropped = problem
     elif not item.covering:
         item.dropped = "not_covered"
     elif len(item.covering) < settings.min_tests:
@@ -98,20 +108,19 @@ def _candidate(prepared: Prepared, coverage: CoverageMap, function: Function, se
         item.dropped = "body_too_long"
     else:
         if len(item.covering) > settings.max_tests:
-            drawn = random.Random(f"{function.file}:{function.qualname}").sample(
-                range(len(item.covering)), settings.max_tests
-            )
+            generator = random.Random(f"{function.file}:{function.name}")
+            drawn = generator.sample(range(len(item.covering)), settings.max_tests)
             item.covering = [item.covering[place] for place in sorted(drawn)]
-        item.copies = copies(prepared.texts, function)
+        item.copies = copies(flat_texts, function.file, body)
     return item
 
 
-def copies(texts: dict[str, str], function: Function) -> list[str]:
+def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:
     """Other files that hold the same body: they are hidden with it."""
-    body = flat(texts[function.file][function.start : function.end])
-    if body.count("\n") < 2:
+    sought = flat(body)
+    if sought.count("\n") < 2:
         return []
-    return [path for path, text in texts.items() if path != function.file and body in flat(text)]
+    return [path for path, text in flat_texts.items() if path != file and sought in text]
 
 
 def flat(text: str) -> str:
@@ -120,72 +129,114 @@ def flat(text: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
-def original(prepared: Prepared, function: Function) -> str:
-    """The body as the file has it; one on the line of its ``def`` moves to a line of its own."""
-    text = prepared.texts[function.file][function.start : function.end]
-    return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
+@dataclass(frozen=True)
+class Trial(Generic[F]):
+    """How functions of one language stand before the tests of one repository."""
+
+    suite: str
+    """The snapshot's id."""
+    kind: str
+    language: str
+    original: Callable[[F], str]
+    """What is graded in a function's place: its own code, ..."""
+    masked: Callable[[F], str]
+    """... code that does nothing, ..."""
+    wrong: Callable[[F, int], list[str]]
+    """... and at most so many mutants of it, with answers that need no thought."""
+    limits: Limits
+
+    def validate(self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int) -> None:
+        """Give each a tier, A where it can have it; those with `dropped` can't become tasks, and it says why."""
+        waiting = [item for item in candidates if not item.dropped]
+        with Grader(workers, self.limits) as grader:
+            for tier in ("A", "B"):
+                self._try([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
+                waiting = [item for item in waiting if not item.tier]
+
+    def _try(self, tried: Sequence[Candidate[F]], tier: str, settings: TaskSettings, grader: Grader) -> None:
+        most = settings.max_messages
+        restored = self._grade(tried, [item.covering for item in tried], tier, grader, self.original, most)
+        green = [with_result(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
+        masked = self._grade(tried, green, tier, grader, self.masked)
+        left: list[tuple[Candidate[F], list[str]]] = []
+        for item, first, passing, verdict in zip(tried, restored, green, masked, strict=True):
+            failing = _affordable(item, first, with_result(passing, verdict, False), settings)
+            if first.status == "error":
+                item.dropped = f"not_graded: {first.reason}"
+            elif not passing:
+                item.dropped = f"original_fails: {first.reason}"
+            elif verdict.status == "error":
+                item.dropped = f"not_graded: {verdict.reason}"
+            elif not failing:
+                item.dropped = "passes_when_masked"
+            else:
+                left.append((item, failing))
+        for _ in range(REPEATS - 1):
+            again = self._grade([item for item, _ in left], [names for _, names in left], tier, grader, self.original)
+            for (item, _), verdict in zip(left, again, strict=True):
+                item.cpu.append(verdict.cpu_seconds)
+                if verdict.status != "passed":
+                    item.dropped = "unstable"
+            left = [pair for pair, verdict in zip(left, again, strict=True) if verdict.status == "passed"]
+        self._score(left, tier, settings, grader)
+
+    def _score(
+        self, left: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
+    ) -> None:
+        wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in left]
+        jobs = [
+            (self._row(item, names, tier), text) for (item, names), own in zip(left, wrong, strict=True) for text in own
+        ]
+        verdicts = iter(grader.grade_many(jobs))
+        for (item, names), own in zip(left, wrong, strict=True):
+            noticed = [next(verdicts).status == "failed" for _ in own]
+            item.score = statistics.mean(noticed) if noticed else 1.0
+            if item.score < settings.min_mutation_score:
+                item.dropped = "weak_tests"
+            else:
+                item.tier, item.tests, item.dropped = tier, names, ""
+
+    def _grade(
+        self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
+        program: Callable[[F], str], most_messages: int | None = None,
+    ) -> list[Verdict]:  # fmt: skip
+        """One verdict per candidate; without tests a failed one."""
+        jobs = [
+            (self._row(item, tests, tier, most_messages), program(item.function))
+            for item, tests in zip(items, names, strict=True) if tests
+        ]  # fmt: skip
+        verdicts = iter(grader.grade_many(jobs))
+        return [next(verdicts) if tests else Verdict("failed", "no_tests") for tests in names]
+
+    def _row(
+        self, item: Candidate[F], names: Sequence[str], tier: str, most_messages: int | None = None
+    ) -> dict[str, Any]:
+        """A task to grade with, all tests hidden."""
+        tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": most_messages}
+        return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
 
-def _try(prepared: Prepared, tried: list[Candidate], tier: str, settings: TaskSettings, grader: Grader) -> None:
-    """Give the tier to those that are valid in it."""
-    restored = _grade(prepared, tried, [item.covering for item in tried], tier, grader, original)
-    passing = [with_result(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
-    masked = _grade(prepared, tried, passing, tier, grader, lambda *_: indented(MASK))
-    left: list[tuple[Candidate, list[str]]] = []
-    for item, first, green, verdict in zip(tried, restored, passing, masked, strict=True):
-        failing = with_result(green, verdict, False)
-        if first.status == "error":
-            item.dropped = f"not_graded: {first.reason}"
-        elif not green:
-            item.dropped = f"original_fails: {first.reason}" if tier == "B" else "original_fails"
-        elif verdict.status == "error":
-            item.dropped = f"not_graded: {verdict.reason}"
-        elif not failing:
-            item.dropped = "passes_when_masked"
-        else:
-            left.append((item, failing))
-    for _ in range(REPEATS - 1):
-        again = _grade(prepared, [item for item, _ in left], [names for _, names in left], tier, grader, original)
-        for (item, _), verdict in zip(left, again, strict=True):
-            item.cpu.append(verdict.cpu_seconds)
-            if verdict.status != "passed":
-                item.dropped = "unstable"
-        left = [(item, names) for (item, names), verdict in zip(left, again, strict=True) if verdict.status == "passed"]
-    _score(prepared, left, tier, settings, grader)
+def tests_of(
+    suite: str, item: Candidate[Any], tier: str, visible: Sequence[str], hidden: Sequence[str]
+) -> dict[str, Any]:
+    """What a task says of its tests."""
+    return {"suite": suite, "tier": tier, "target": item.function.target(), "visible": list(visible), "hidden": list(hidden),
+            "copies": item.copies}  # fmt: skip
 
 
-def _score(
-    prepared: Prepared, left: list[tuple[Candidate, list[str]]], tier: str, settings: TaskSettings, grader: Grader
-) -> None:
-    bodies = [
-        [*mutants(item.function, settings.mutants), *trivial_bodies(item.function)] if settings.mutants else []
-        for item, _ in left
-    ]
-    jobs = [
-        (item.row(prepared, names, tier), body)
-        for (item, names), texts in zip(left, bodies, strict=True)
-        for body in texts
-    ]
-    verdicts = iter(grader.grade_many(jobs))
-    for (item, names), texts in zip(left, bodies, strict=True):
-        noticed = [next(verdicts).status == "failed" for _ in texts]
-        item.score = statistics.mean(noticed) if noticed else 1.0
-        if item.score < settings.min_mutation_score:
-            item.dropped = "weak_tests"
-        else:
-            item.tier, item.tests, item.dropped = tier, names, ""
-
-
-def _grade(
-    prepared: Prepared, items: Sequence[Candidate], names: Sequence[Sequence[str]], tier: str, grader: Grader, body: Any
-) -> list[Verdict]:
-    """One verdict per candidate; without tests a failed one."""
-    jobs = [
-        (item.row(prepared, tests, tier), body(prepared, item.function))
-        for item, tests in zip(items, names, strict=True) if tests
-    ]  # fmt: skip
-    verdicts = iter(grader.grade_many(jobs))
-    return [next(verdicts) if tests else Verdict("failed", "no_tests") for tests in names]
+def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], settings: TaskSettings) -> list[str]:
+    """Tests without the busiest, where all together send too many messages; `verdict` is of all that cover it, each ended
+    at as many."""
+    sent = {name: result.messages for name, result in zip(item.covering, verdict.tests, strict=False)}
+    ended = {name for name, count in sent.items() if count >= settings.max_messages}
+    busiest = sorted((name for name in names if name not in ended), key=lambda name: -sent[name])
+    total = sum(sent[name] for name in busiest)
+    item.busy = len(ended)
+    while total > settings.max_messages and len(busiest) > settings.min_tests:
+        total -= sent[busiest.pop(0)]
+        item.busy += 1
+    left = set(busiest)
+    return [name for name in names if name in left]
 
 
 def with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
@@ -195,13 +246,9 @@ def with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[st
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
 
 
-def split(function: Function, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
-    """(visible, hidden) tests; the parameters of one test stay together where there are several tests."""
-    return split_names(f"{function.file}:{function.qualname}", names, hidden_share)
-
-
 def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
-    """The same for a function that `key` names."""
+    """(visible, hidden) tests of the function that `key` names; the parameters of one test stay together where there are
+    several tests."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition("[")[0], []).append(name)
@@ -214,7 +261,13 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
-def account(candidates: Iterable[Candidate]) -> dict[str, Any]:
+def shows_secret(row: Mapping[str, Any], language: str) -> bool:
+    """Whether a task row holds a secret in what a model is shown or trained on; the names of tests are neither."""
+    parts = [row.get(key) or "" for key in ("prompt", "prefix", "middle", "suffix", "reference", COLUMN)]
+    return bool(redact("\n".join(parts), language).counts)
+
+
+def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
     """What became of the functions."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
@@ -224,6 +277,10 @@ def account(candidates: Iterable[Candidate]) -> dict[str, Any]:
         "functions": len(items), "covered_by_two": len(covered), "valid": len(valid),
         "tier_a": sum(item.tier == "A" for item in valid), "tier_b": sum(item.tier == "B" for item in valid),
         "median_cpu_ms": round(1000 * statistics.median(cpu), 1) if cpu else 0.0,
-        "dropped": dict(sorted(Counter(item.dropped for item in items if item.dropped).items())),
-        "dropped_of_covered": dict(sorted(Counter(item.dropped for item in covered if item.dropped).items())),
+        "dropped": _counted(items), "dropped_of_covered": _counted(covered),
+        "busy_tests_left_out": sum(item.busy for item in valid),
     }  # fmt: skip
+
+
+def _counted(items: Iterable[Candidate[Any]]) -> dict[str, int]:
+    return dict(sorted(Counter(item.dropped for item in items if item.dropped).items()))

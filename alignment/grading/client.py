@@ -132,7 +132,7 @@ class RemoteGrader:
         request = urllib.request.Request(f"{self.address}/grade", body, headers)
         with urllib.request.urlopen(request, timeout=seconds + 5) as answer:
             found = json.loads(answer.read())
-        tests = tuple(TestResult(test["reason"], test["detail"]) for test in found["tests"])
+        tests = tuple(TestResult(test["reason"], test["detail"], test.get("messages", 0)) for test in found["tests"])
         return Verdict(found["status"], found["reason"], found["detail"], tests, found["cpu_seconds"])
 
 

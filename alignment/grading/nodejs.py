@@ -191,7 +191,7 @@ def _parts(text: str, target: Mapping[str, Any], answer: Answer) -> tuple[str, s
 
 def grade(suite: NodeSuite, tests: dict[str, Any], program: str, limits: Limits) -> Verdict:
     """``{"suite": id, "tier": "A", "target": {...}, "visible": [test ids], "hidden": [...], "copies": [files]}``; a test's
-    id is ``file::suite > name``."""
+    id is ``file::suite > name``. ``most_messages``, where it is there, ends a test of tier A that sends more."""
     names = [*tests["visible"], *tests["hidden"]]
     if not names:
         raise ValueError("the task has no tests")
@@ -209,7 +209,8 @@ def grade(suite: NodeSuite, tests: dict[str, Any], program: str, limits: Limits)
         return failed("syntax", "neither the function nor its body, as far as it can be parsed", len(names))
     nonce = secrets.token_hex(16)
     own = {name: snapshot.tests[name] for name in files}
-    asked = {"nonce": nonce, "tests": names, "files": files, "limit": round(1000 * limits.wall_seconds)}
+    limit, most = round(1000 * limits.wall_seconds), tests.get("most_messages")
+    asked = {"nonce": nonce, "tests": names, "files": files, "limit": limit, "most": most}
     compiled = _there(snapshot, "compiled", COMPILED, [file])
     outer = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     if tests.get("tier", "A") == "A":
@@ -268,13 +269,17 @@ def _verdict(run: Run, stderr: bytes, nonce: str, names: list[str], cpu: float, 
             "syntax" if "SyntaxError" in said or "Transform failed" in said else "died" if done["gone"] else "exception"
         )
         return failed(reason, said[-300:] or "the program ended, or spoke out of turn", len(names), cpu)
-    found = {name: (outcome, detail) for name, outcome, detail in done["results"]}
+    found = {name: rest for name, *rest in done["results"]}
     outcomes = []
     for name in names:
-        outcome, detail = found.get(name, ("missing", problem))
+        outcome, detail, sent = found.get(name, ("missing", problem, 0))
         if outcome == "missing" and apart:
             return error("invalid_task", f"the snapshot has no test {name}: {problem}")
-        outcomes.append(TestResult(PASSED) if outcome == "passed" else TestResult("wrong_answer", f"{name}: {detail}"))
+        outcomes.append(
+            TestResult(PASSED, messages=sent)
+            if outcome == "passed"
+            else TestResult("wrong_answer", f"{name}: {detail}", sent)
+        )
     return of_tests(outcomes, cpu)
 
 

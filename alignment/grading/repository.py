@@ -141,7 +141,7 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
     """``{"suite": id, "tier": "A", "target": {...}, "visible": [test ids], "hidden": [test ids], "cut": [...]}``.
 
     The program is a body, or code that holds the function, or (rows with ``prefix`` and ``suffix``) the window of the
-    file that ``cut`` names, filled in.
+    file that ``cut`` names, filled in. ``most_messages``, where it is there, ends a test of tier A that sends more.
     """
     names = [*tests["visible"], *tests["hidden"]]
     if not names:
@@ -150,7 +150,7 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
     body = _body(suite.snapshot, target["file"], tests.get("cut"), program).encode("utf-8", "surrogatepass")
     limits = limits.at_least(memory_bytes=2 << 30, files=256, reply_bytes=64 << 20)
     nonce = secrets.token_hex(16)
-    header = {"nonce": nonce, "target": target, "tests": names}
+    header = {"nonce": nonce, "target": target, "tests": names, "most_messages": tests.get("most_messages")}
     if tests["tier"] == "A":
         outer = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
         cover = tuple(f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ())))
@@ -197,7 +197,12 @@ def _verdict(run: Run, nonce: str, names: list[str], cpu: float) -> Verdict:
         elif outcome == "missing":
             return error("invalid_task", f"the snapshot has no test {name}")
         else:
-            found.append(TestResult(PASSED) if outcome == "passed" else TestResult("wrong_answer", f"{name}: {detail}"))
+            sent = result["messages"] if type(result.get("messages")) is int else 0
+            found.append(
+                TestResult(PASSED, messages=sent)
+                if outcome == "passed"
+                else TestResult("wrong_answer", f"{name}: {detail}", sent)
+            )
     return of_tests(found, cpu)
 
 

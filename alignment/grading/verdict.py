@@ -21,6 +21,8 @@ class TestResult:
 
     reason: str
     detail: str = ""
+    messages: int = field(default=0, compare=False)
+    """What the test sent to a program in another process: each costs both of them time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", _printable(self.detail))

@@ -59,9 +59,16 @@ async function main() {
   if (guarded) guarded.close();
   const wanted = asked.tests.length ? new Set(asked.tests) : null;
   const skip = new Set(asked.skip || []);
+  const most = asked.most ?? Infinity; // messages of one test
+  let sent = 0;
+  wire.state.most = most;
   const told = (message) => {
     if (tracing) say(message);
-    else if ('end' in message) results.push([message.end, message.outcome, guarded && guarded.changed() ? 'what judges was changed' : message.detail]);
+    else if ('end' in message) {
+      results.push([message.end, message.outcome, guarded && guarded.changed() ? 'what judges was changed' : message.detail, wire.state.sent - sent]);
+      sent = wire.state.sent;
+      wire.state.most = sent + most;
+    }
   };
   for (const [name, detail] of problems) if (tracing) say({ problem: name, detail });
   for (const { name, top, pending } of ready) {

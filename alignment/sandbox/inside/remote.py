@@ -165,6 +165,8 @@ class Client:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.serial = 0
+        self.sent = 0
+        self.most: float = float("inf")
         self.gone = False
         self.functions: list[Any] = []
         self.errors: list[str] = []
@@ -172,7 +174,10 @@ class Client:
     def request(self, **message: Any) -> dict[str, Any]:
         if self.gone:
             raise CandidateGone("the program ended")
+        if self.sent >= self.most:
+            raise NotPlain("too many messages")
         self.serial += 1
+        self.sent += 1
         serial = self.serial
         try:
             self.channel.send({"serial": serial, **message})
@@ -255,6 +260,7 @@ class Client:
             answer = {"returned": self.encode(self.functions[number](*arguments, **keywords))}
         except Exception as error:
             answer = {"raised": type(error).__name__, "text": str(error)[:500]}
+        self.sent += 1
         self.channel.send(answer)
 
     def _exception(self, reply: dict[str, Any]) -> Exception:

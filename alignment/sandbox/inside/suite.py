@@ -189,10 +189,12 @@ def proxied(parent: Channel, header: dict[str, Any]) -> int:
         handle = -1
     if not client.gone:
         splice.trampoline(functions, lambda arguments, keywords: client.call(handle, arguments, keywords))
-    results = [
-        _gone(name) if client.gone else _run_test(name, _next(header, place))
-        for place, name in enumerate(header["tests"])
-    ]
+    results = []
+    for place, name in enumerate(header["tests"]):
+        before = client.sent
+        client.most = float("inf") if header["most_messages"] is None else before + header["most_messages"]
+        result = _gone(name) if client.gone else _run_test(name, _next(header, place))
+        results.append({**result, "messages": client.sent - before})
     parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
     return 0
 
