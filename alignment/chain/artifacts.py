@@ -24,7 +24,7 @@ VERSIONS: Mapping[str, int] = {
     "sft": 1,
     "dpo": 1,
     "grpo": 2,
-    "evaluate": 3,
+    "evaluate": 4,
     "export": 2,
 }
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "code-alignment")

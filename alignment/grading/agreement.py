@@ -19,7 +19,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Agreement:
     compared: int
     agreed: int
     disagreements: tuple[Disagreement, ...]
+    left_out: tuple[str, ...] = ()
+    """Inputs for which the reference solution gives no value that could be compared; the task is judged by the others."""
 
     @property
     def percent(self) -> float:
@@ -95,13 +97,14 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
     yield _own("mbpp: own solutions", [(benchmarks.mbpp(row), row["code"]) for row in mbpp], grader)
     for name, file in (("humaneval+", "HumanEvalPlus.jsonl.gz"), ("mbpp+", "MbppPlus-v0.1.0.jsonl")):
         rows = benchmarks.plus_rows(folder / "benchmarks" / file)
-        tasks = plus_tasks(rows, name, grader)
+        tasks, left_out = plus_tasks(rows, name, grader)
         pairs = [
             (tasks[row["task_id"]], row["prompt"] + row["canonical_solution"])
             for row in rows
             if row["task_id"] in tasks
         ]
-        yield _own(f"{name}: own solutions ({len(tasks)} of {len(rows)} give expected values)", pairs, grader)
+        own = _own(f"{name}: own solutions ({len(tasks)} of {len(rows)} give expected values)", pairs, grader)
+        yield replace(own, left_out=left_out)
 
 
 def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> Agreement:
@@ -113,29 +116,30 @@ def _own(name: str, pairs: list[tuple[dict[str, Any], str]], grader: Grader) -> 
     return _compared(name, rows)
 
 
-def plus_tasks(rows: list[dict[str, Any]], name: str, grader: Grader) -> dict[str, dict[str, Any]]:
-    """Tasks of HumanEval+ or MBPP+, base inputs first; without those whose reference solution gives no value for some
-    input."""
-    tasks = {}
+def plus_tasks(
+    rows: list[dict[str, Any]], name: str, grader: Grader
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Tasks of HumanEval+ or MBPP+, base inputs first, and what was left out: the added inputs for which the reference
+    solution gives no value, and the tasks with such an input among their own."""
+    tasks, left_out = {}, []
     for row in rows:
         inputs = [*row["base_input"], *row["plus_input"]]
-        said = grader.outputs(
-            row["prompt"] + row["canonical_solution"], row["entry_point"], [(case, {}) for case in inputs]
-        )
-        if all("value" in message for message in said):
-            expected = [message["value"] for message in said]
-            tasks[row["task_id"]] = benchmarks.plus_task(row, inputs, expected, name)
-        else:
-            problem = next(message for message in said if "value" not in message)
-            print(f"{name} {row['task_id']}: no expected value: {problem}"[:300], file=sys.stderr)
-    return tasks
+        program = row["prompt"] + row["canonical_solution"]
+        said = grader.outputs(program, row["entry_point"], [(case, {}) for case in inputs])
+        missing = [number for number, message in enumerate(said) if "value" not in message]
+        left_out += [f"{name} {row['task_id']} input {at + 1} of {len(inputs)}: {said[at]}"[:300] for at in missing]
+        if not any(number < len(row["base_input"]) for number in missing):
+            told = [(case, message["value"]) for case, message in zip(inputs, said, strict=True) if "value" in message]
+            cases, expected = [case for case, _ in told], [value for _, value in told]
+            tasks[row["task_id"]] = benchmarks.plus_task(row, cases, expected, name)
+    return tasks, tuple(left_out)
 
 
 def plus(folder: Path, published: Path, grader: Grader, name: str, file: str) -> Iterator[Agreement]:
     """Base and plus verdicts of HumanEval+ or MBPP+."""
     told = json.loads(published.read_text(encoding="utf-8"))["eval"]
     rows = [row for row in benchmarks.plus_rows(folder / "benchmarks" / file) if row["task_id"] in told]
-    tasks = plus_tasks(rows, name, grader)
+    tasks, left_out = plus_tasks(rows, name, grader)
     base = {row["task_id"]: len(row["base_input"]) for row in rows}
     samples = [(key, sample) for key in sorted(tasks) for sample in told[key]]
     verdicts = grader.grade_many([(tasks[key], sample["solution"]) for key, sample in samples])
@@ -146,7 +150,7 @@ def plus(folder: Path, published: Path, grader: Grader, name: str, file: str) ->
         compared["base"].append((key, sample["base_status"] == "pass", sample["base_status"], verdict, ours_base))
         compared["plus"].append((key, both, str(sample["plus_status"]), verdict, verdict.status == "passed"))
     yield _compared(f"{name}: published base", compared["base"])
-    yield _compared(f"{name}: published plus", compared["plus"])
+    yield replace(_compared(f"{name}: published plus", compared["plus"]), left_out=left_out)
 
 
 def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -> Agreement:
@@ -215,6 +219,8 @@ def main() -> None:
             )
             for item in agreement.disagreements:
                 print(f"  {item.task}: published {item.published!r}, ours {item.ours} ({item.reason!r})", flush=True)
+            for line in agreement.left_out:
+                print(f"  left out: {line}", flush=True)
     if arguments.json:
         print(json.dumps(found, indent=1))
 

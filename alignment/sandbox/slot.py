@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from alignment.sandbox.inside import jail
 from alignment.sandbox.limits import Limits
 
 START_SECONDS = 60.0
@@ -158,10 +159,12 @@ class Slot:
             "mounts": [list(pair) for pair in settings.mounts],
         }  # fmt: skip
         folder = str(Path(__file__).parent)
-        text = f"import sys; sys.path.insert(0, {folder!r}); from inside.launcher import main; main()"
+        # Not -I, which would ignore the hash seed: the environment is ours, and the current folder goes from the path.
+        text = f"import sys; sys.path[0] = {folder!r}; from inside.launcher import main; main()"
         self.process = subprocess.Popen(
-            [settings.interpreter or os.path.realpath(sys.executable), "-I", "-S", "-c", text],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"LANG": "C.UTF-8"},
+            [settings.interpreter or os.path.realpath(sys.executable), "-s", "-S", "-c", text],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={"LANG": "C.UTF-8", "PYTHONHASHSEED": jail.HASH_SEED},
             close_fds=True, pass_fds=(theirs.fileno(),), start_new_session=True, cwd="/",
         )  # fmt: skip
         theirs.close()

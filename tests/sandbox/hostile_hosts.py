@@ -17,7 +17,7 @@ REACH = {
     "shadow_file": "won = bool(open('/etc/shadow').read())",
     "machine_identity": "won = bool(open('/etc/machine-id').read())",
     "resolver": "won = bool(open('/etc/resolv.conf').read())",
-    "earlier_programs_files": "import os\nwon = os.listdir('/tmp') != []",
+    "earlier_programs_files": "import os\nwon = any(not os.path.ismount(f'/tmp/{name}') for name in os.listdir('/tmp'))",
     "var_log": "import os\nwon = bool(os.listdir('/var/log'))",
     "run_folder": "import os\nwon = bool(os.listdir('/run'))",
     "docker_socket": "import os\nwon = os.path.exists('/var/run/docker.sock') or os.path.exists('/run/docker.sock')",
@@ -26,7 +26,7 @@ REACH = {
     "kernel_messages": "import ctypes\nb = ctypes.create_string_buffer(4096)\nwon = ctypes.CDLL(None).klogctl(3, b, 4096) > 0",
     "host_name": "import os\nwon = os.uname().nodename != 'sandbox'",
     "old_root": "import os\nwon = any(os.path.exists(f'{p}/etc/shadow') for p in ('/.old_root', '/oldroot', '/mnt', '/proc/1/root', '/proc/1/cwd', '/proc/self/root'))",
-    "compile_cache": "import os\nwon = any('code-alignment' in d for t in ('/root', '/home', '/tmp') for d, _, _ in os.walk(t))",
+    "compile_cache": "import os\nwon = any(os.path.isdir(f'{d}/code-alignment/compiled') for t in ('/root', '/home', '/tmp') for d, _, _ in os.walk(t))",
     "disks": "import os\nwon = any(n.startswith(('sd', 'vd', 'nvme', 'loop', 'mem', 'kmsg', 'kvm', 'nvidia')) for n in os.listdir('/dev'))",
     "shared_memory_folder": "import os\nopen('/dev/shm/x', 'w').write('x')\nwon = True",
     # the file system

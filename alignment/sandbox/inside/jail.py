@@ -29,7 +29,11 @@ ALONE_READABLE = (
     "/dev/zero",
 )
 ALONE_WRITABLE = ("/dev/null",)
-PACKAGE_VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+HASH_SEED = "0"
+"""Of every Python that runs here, reference and candidate alike: text hashes alike, so the order of a set is the same in
+each run, and a verdict that depends on it is the same when the program is graded again. Random seeds protect a server from
+chosen keys; a program here can only slow down itself."""
+VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": HASH_SEED}
 
 
 class Jail:
@@ -180,7 +184,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
     if not has_proc:
         notes.append("this container masks /proc, so programs get none")
     os.environ.clear()
-    os.environ.update(PACKAGE_VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
+    os.environ.update(VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
     return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes)
 
 
@@ -214,5 +218,5 @@ def _without_namespaces(abi: int) -> Jail:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
     os.environ.clear()
-    os.environ.update(PACKAGE_VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+    os.environ.update(VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
     return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)

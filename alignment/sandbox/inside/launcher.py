@@ -5,7 +5,7 @@ slot's pid namespace, so that when either ends, for whatever reason, the kernel 
 as JSON messages over a socket, with the program's descriptors attached; the program itself comes on its own pipe and
 never passes through here.
 
-Started as ``python -I -S -c "..."`` by `alignment.sandbox.slot`, with its configuration as standard input: programs can
+Started as ``python -s -S -c "..."`` by `alignment.sandbox.slot`, with its configuration as standard input: programs can
 read their own command line, which is this process's.
 """
 

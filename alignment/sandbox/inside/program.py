@@ -23,6 +23,7 @@ from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
 CODE_INFRASTRUCTURE = 125
+TOO_LARGE: dict[str, Any] = {"reason": "output_limit", "detail": "the returned value is too large"}
 
 
 def run(entry: str, announce: int) -> NoReturn:
@@ -180,7 +181,9 @@ def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
         try:
             clock.start()
             value = function(*wire.decode(arguments), **wire.decode(keywords))
-            message = {"case": number, "value": wire.encode(value)}
+            message = TOO_LARGE | {"case": number}
+            if not wire.is_too_large(value):
+                message = {"case": number, "value": wire.encode(value)}
         except BaseException as error:
             late = isinstance(error, _CallTooLong)
             detail = f"{type(error).__name__}: {_text(error)}"
@@ -189,7 +192,9 @@ def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
         try:
             parent.send(message)
         except ValueError:
-            parent.send({"case": number, "reason": "output_limit", "detail": "the returned value is too large"})
+            parent.send(TOO_LARGE | {"case": number})
+        except MemoryError:
+            parent.send({"case": number, "reason": "memory", "detail": "no memory to send the returned value"})
         if late:
             return 1
     return 0

@@ -29,6 +29,7 @@ STAGE = "/tmp"  # where the new root is put together; any folder that exists wil
 
 EMPTY = "/etc/empty"
 REPLACED = "/tmp/.replaced"
+SHOWN = "/etc/shown"  # folders and files below the machine's own /tmp, which each program's own /tmp would cover
 
 
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
@@ -40,15 +41,17 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
     """
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     old = os.open("/", os.O_PATH)
-    opened = [(os.open(source, os.O_PATH), place) for source, place in mounts]  # they may lie below STAGE
+    below = [path for path in extra if Path(STAGE) in Path(path).parents and os.path.exists(path)]
+    # What lies below STAGE is about to be covered.
+    opened = [(os.open(source, os.O_PATH), place) for source, place in (*mounts, *zip(below, below, strict=True))]
     kernel.mount("tree", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     seen = f"/proc/self/fd/{old}"
     root = Path(STAGE)
-    for path in ("/usr", *TOP, *extra):
+    for path in ("/usr", *TOP, *(item for item in extra if item not in below and item != STAGE)):
         _show(seen, path, root)
     for descriptor, place in opened:
         target = root / place.lstrip("/")
-        target.mkdir(parents=True, exist_ok=True)  # it may lie in one that is shown already
+        _mount_point(target, f"/proc/self/fd/{descriptor}")  # it may lie in one that is shown already
         kernel.mount(f"/proc/self/fd/{descriptor}", str(target), None, kernel.MS_BIND | kernel.MS_REC)
         kernel.make_read_only(str(target))
         os.close(descriptor)
@@ -68,8 +71,11 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
         elif (root / path.lstrip("/")).is_dir():
             flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY
             kernel.mount("hidden", str(root / path.lstrip("/")), "tmpfs", flags, "size=4k,mode=755")
-    for name in ("proc", "tmp"):
-        (root / name).mkdir()
+    for name in ("proc", "tmp", SHOWN):
+        (root / name.lstrip("/")).mkdir(exist_ok=True)
+    if below:
+        kernel.mount(str(root / "tmp"), str(root / SHOWN.lstrip("/")), None, kernel.MS_BIND | kernel.MS_REC)
+        kernel.make_read_only(str(root / SHOWN.lstrip("/")))
     os.close(old)
 
 
@@ -103,9 +109,17 @@ def replace(path: str, number: int) -> None:
 
 
 def mount_scratch(size: int, inodes: int) -> None:
-    """A fresh /tmp for one program: `size` bytes, `inodes` files."""
+    """A fresh /tmp for one program: `size` bytes, `inodes` files, and what of the machine's own /tmp is shown.
+
+    Each name at the top of that is a mount of its own, read-only with all that is below it. A program can neither write
+    there, nor rename or remove a folder above what is shown and put its own in that place: a mount point is busy.
+    """
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={size},nr_inodes={inodes},mode=700")
+    for name in os.listdir(SHOWN):
+        source, target = f"{SHOWN}/{name}", f"/tmp/{name}"
+        _mount_point(Path(target), source)
+        kernel.mount(source, target, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _show(seen: str, path: str, root: Path) -> None:
@@ -118,13 +132,20 @@ def _show(seen: str, path: str, root: Path) -> None:
         return
     if not source.exists() or target.exists():
         return  # not on this machine, or inside a folder that is shown already
-    if stat.S_ISDIR(source.stat().st_mode):
+    _mount_point(target, str(source))
+    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+    kernel.make_read_only(str(target))
+
+
+def _mount_point(target: Path, source: str) -> None:
+    """What a mount of `source` needs in its place: a folder, or a file."""
+    if target.exists():
+        return
+    if stat.S_ISDIR(os.stat(source).st_mode):
         target.mkdir(parents=True)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
-    kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
-    kernel.make_read_only(str(target))
 
 
 def _devices(seen: str, root: Path) -> None:

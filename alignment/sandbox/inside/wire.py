@@ -30,11 +30,29 @@ from typing import Any
 
 MAX_DEPTH = 200
 MAX_INT_BITS = 1 << 23
+MAX_ITEMS = 1 << 25  # an item takes two bytes at least, and a frame has 64 MB
 _SMALL = 1 << 53
 
 
 class WireError(ValueError):
     """Something that is not plain data, or is too large or too deep to be sent."""
+
+
+def is_too_large(value: Any) -> bool:
+    """Whether containers hold more items than can be sent: to find out by encoding them takes minutes and gigabytes."""
+    total, level = 0, [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, list | tuple | set | frozenset | dict):
+                total += len(item)
+                if total > MAX_ITEMS:
+                    return True
+                below += item.values() if isinstance(item, dict) else item
+        level = below
+        if not level:
+            break
+    return False
 
 
 def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
