@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from alignment import formats
+from alignment import rows as row_files
 
 # Modules of Python's standard library that stand in for held-out code where a caller gives none.
 STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")
@@ -63,40 +62,7 @@ def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int |
         return []
     if not isinstance(source, (str, Path)):
         return list(source)[:limit]
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".parquet"))
-        if not files:
-            raise ValueError(f"{path} holds no .jsonl or .parquet file")
-    elif path.is_file():
-        files = [path]
-    else:
-        raise ValueError(f"there is no file of rows {path}")
-    return list(islice((row for file in files for row in _rows_of(file)), limit))
-
-
-def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        try:
-            with pyarrow.parquet.ParquetFile(path) as table:
-                for batch in table.iter_batches(batch_size=1024):
-                    yield from batch.to_pylist()
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise ValueError(f"{path}: no Parquet ({error})") from error
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: no JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: a row is a JSON object, not {type(row).__name__}")
-            yield row
+    return list(row_files.read(Path(source), limit))
 
 
 def row_text(row: dict[str, Any]) -> CalibrationText:

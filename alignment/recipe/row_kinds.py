@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from alignment import rows
 from alignment.recipe import builders
 from alignment.recipe import schema as recipes
 from alignment.recipe.schema import AnyStage, Recipe
 from alignment.recipe.settings import Reference
 from alignment.recipe.source import Key, display
-from alignment.stages import rows
 
 Place = tuple[Key, ...]
 # What each kind of stage trains on.

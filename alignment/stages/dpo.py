@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment import formats
-from alignment.stages import rows as row_files
+from alignment import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
 from alignment.stages.screen import Screen

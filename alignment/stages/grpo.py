@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment import formats
+from alignment import rows as row_files
 from alignment.console import say
 from alignment.stages import execution
-from alignment.stages import rows as row_files
 from alignment.stages.prepare import leave_probes, once
 from alignment.stages.request import Request
 from alignment.stages.rollouts import RolloutWatch, check_vllm

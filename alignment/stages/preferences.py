@@ -50,7 +50,7 @@ def build(
         batch_size: Sequences generated together; by default what fits.
         limit: Only the first so many tasks.
     """
-    from alignment.stages import rows as row_files
+    from alignment import rows as row_files
 
     for message in check({"tasks": tasks, "questions": questions, "judge": judge, "references": references}):
         raise ValueError(message)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment import formats
+from alignment import rows as row_files
 from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
-from alignment.stages import rows as row_files
 from alignment.stages.request import Request
 from alignment.stages.screen import REPORT, Screen
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignment import rows as row_files
 from alignment.console import say
-from alignment.stages import rows as row_files
 
 REPORT = "contamination.jsonl"
 

@@ -5,6 +5,7 @@ import pytest
 from export_models import GATE, training_text
 
 from alignment import formats
+from alignment.evaluation.data import read_rows as read_benchmark_rows
 from alignment.export.imatrix import read_imatrix
 from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
 
@@ -36,8 +37,16 @@ def test_the_share_of_fill_in_the_middle_is_as_asked(share, forms):
 def test_rows_are_read_from_jsonl_with_the_line_of_an_error(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a"}\n{"text": \n')
-    with pytest.raises(ValueError, match="line 2: no JSON"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl:2: not JSON"):
         read_rows(file)
+
+
+def test_of_a_dataset_only_the_rows_are_read_and_not_the_list_of_what_was_removed(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "part.jsonl").write_text('{"text": "x = 1"}\n')
+    (tmp_path / "removed.jsonl").write_text('{"path": "y.py", "reason": "generated"}\n')
+    assert read_rows(tmp_path) == [{"text": "x = 1"}]
+    assert read_benchmark_rows(tmp_path) == [{"text": "x = 1"}]
 
 
 def test_the_hard_corpus_is_in_normal_form():

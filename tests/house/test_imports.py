@@ -28,6 +28,7 @@ ROOMS = {
     "alignment.sandbox.bench": 8,  # a command that measures the rooms above
     "alignment.sandbox": 2,
     "alignment.formats": 1,
+    "alignment.rows": 1,
 }
 
 

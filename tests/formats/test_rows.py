@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alignment.stages import rows
+from alignment import rows
 from alignment.stages.grpo import _check_task
 
 
