@@ -1,6 +1,6 @@
 """Measure the peak memory of real stages on the CPU, each in a fresh process, against what `align plan` predicts.
 
-    python scripts/measure_memory.py --tokenizer FOLDER [--only NAME ...] [--json]
+    python scripts/measure_memory.py [--only NAME ...] [--json]
 
 Every case is one stage of the chain, run as the chain runs it (`python -m alignment.stages`), with random weights of a
 shape whose parts weigh differently: weights, activations, the loss, rollouts. Peak is the process's largest resident set.
@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from stage_requests import stage_request  # noqa: E402
+
+from data_builders.synthetic.tokenizer import train_tokenizer  # noqa: E402
 
 BASE: dict[str, Any] = {"max_steps": 2, "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-4}
 WIDE = {
@@ -135,22 +137,30 @@ def predicted(name: str, tokenizer: Path) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a small tokenizer with Qwen's special tokens")
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer = Path(temporary)
+        # A token for each byte: rows must be as long as the plan takes them for.
+        train_tokenizer(["x"], 256 + 22, tokenizer)
+        report(arguments.only, tokenizer, arguments.json)
+    return 0
+
+
+def report(names: list[str], tokenizer: Path, as_json: bool) -> None:
+    """Measure the cases one after the other and print each as it comes, or all as one JSON document."""
     rows = []
-    for name in arguments.only:
-        found, asked = predicted(name, arguments.tokenizer), measure(name, arguments.tokenizer)
+    for name in names:
+        found, asked = predicted(name, tokenizer), measure(name, tokenizer)
         parts = {key: round(value / 2**20) for key, value in found.parts.items()}
         rows.append({"case": name, "predicted_mb": round(found.total / 2**20), "measured_mb": round(asked / 2**20),
                      "ratio": round(found.total / asked, 3), "parts_mb": parts})  # fmt: skip
-        if not arguments.json:
+        if not as_json:
             print(f"{name:16} predicted {rows[-1]['predicted_mb']:6} MB  measured {rows[-1]['measured_mb']:6} MB  "
                   f"ratio {rows[-1]['ratio']:.3f}  {parts}", flush=True)  # fmt: skip
-    if arguments.json:
+    if as_json:
         print(json.dumps(rows, indent=2))
-    return 0
 
 
 if __name__ == "__main__":
