@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
         "--sandbox", default="namespaces", metavar="HOW",
-        help="namespaces; landlock: your consent to the weaker sandbox where the kernel refuses them; or an http:// address",
+        help="namespaces; landlock: your consent to a weaker sandbox where the kernel refuses them or a limit; or an http:// address",
     )  # fmt: skip
     evaluate.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON document")

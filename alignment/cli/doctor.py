@@ -23,9 +23,9 @@ OPTIONAL = {
 
 def examine() -> dict[str, Any]:
     """Everything as plain values: python, memory, devices, packages, the sandbox, and each language it can run."""
-    from alignment.sandbox.doctor import probe_languages
+    from alignment.sandbox.doctor import probe_languages, probe_sandbox
 
-    languages = probe_languages()
+    sandbox, languages = probe_sandbox(), probe_languages()
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -38,6 +38,7 @@ def examine() -> dict[str, Any]:
             {"package": name, "version": _version(name), "extra": extra, "for": purpose}
             for name, (extra, purpose) in OPTIONAL.items()
         ],
+        "sandbox": sandbox,
         "languages": languages,
     }
 
@@ -66,6 +67,11 @@ def describe(found: dict[str, Any]) -> list[str]:
     for item in found["optional"]:
         state = item["version"] or f"not installed: pip install 'code-alignment[{item['extra']}]'"
         lines.append(f"  {item['package']} ({item['for']}): {state}")
+    sandbox = found["sandbox"]
+    lines.append("sandbox: works" if sandbox["works"] else f"sandbox: refused: {sandbox['reason']}")
+    lines += [f"  note: {note}" for note in sandbox["notes"]]
+    if not sandbox["works"]:
+        return lines  # of the languages too there is no more to say
     lines.append("languages in the sandbox:")
     for item in found["languages"]:
         state = f"works, {item['version']}" if item["works"] else f"no: {item['reason']}; {item['install']}"

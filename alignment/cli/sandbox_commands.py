@@ -31,7 +31,9 @@ def add(commands: Any) -> None:
         "--hide", action="append", default=[], metavar="FILE", help="programs find this file empty; may be repeated"
     )
     serve.add_argument(
-        "--allow-weaker", action="store_true", help="run without namespaces where the kernel refuses them"
+        "--allow-weaker",
+        action="store_true",
+        help="run without namespaces where the kernel refuses them, and without a limit on processes where it has none for root",
     )
 
 

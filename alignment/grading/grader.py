@@ -36,7 +36,8 @@ class Grader:
 
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
-    sandbox: ``namespaces``; or ``landlock``, by which you consent to the weaker mode where namespaces are refused.
+    sandbox: ``namespaces``; or ``landlock``, by which you consent to a weaker mode where namespaces are refused, or
+        where the limit on processes does not hold.
     hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not
     have.
     """

@@ -133,7 +133,8 @@ class Sandbox(Settings):
     cpu_seconds: Positive = 10
     memory_mb: Positive = 1024
     allow_weaker: bool = False
-    """Consent to run without namespaces where the kernel refuses them."""
+    """Consent to run without namespaces where the kernel refuses them, and without a limit on processes where it holds
+    programs, being root to it, to none."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Sandbox:

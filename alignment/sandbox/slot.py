@@ -104,7 +104,8 @@ class Settings:
 
     namespaces: bool = True
     fallback: bool = False
-    """Consent to Landlock and seccomp alone, a weaker grade, where the kernel refuses namespaces."""
+    """Consent to a weaker grade: Landlock and seccomp alone, where the kernel refuses namespaces; no limit on processes,
+    where programs are root to it."""
     readable: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
@@ -147,6 +148,7 @@ class Slot:
                 raise
             self.settings = replace(self.settings, namespaces=False)
             self._launch()
+        if self.settings.fallback and self.notes[:1] and self.notes[0].startswith("weaker"):
             warnings.warn(f"the sandbox is {self.notes[0]}", RuntimeWarning, stacklevel=2)
 
     def _launch(self) -> None:
@@ -154,6 +156,7 @@ class Slot:
         settings = self.settings
         configuration = {
             "control": theirs.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": PATH,
+            "weaker": settings.fallback,
             "readable": list(settings.readable), "hidden": list(settings.hidden), "packages": list(settings.packages),
             "warm": list(WARM), "suite": settings.suite,
             "mounts": [list(pair) for pair in settings.mounts],
@@ -182,6 +185,13 @@ class Slot:
             self.close()
             raise SandboxError(f"the sandbox's launcher did not start: {problem}")
         state = json.loads(message)
+        if state.get("state") == "weaker":
+            self.close()
+            raise SandboxUnavailable(
+                f"{state['error']}. Start the container as a user other than the machine's root (Docker: --user 1000, or "
+                "userns-remap; Podman: --userns=auto; a root that keeps the capabilities SETUID and SETGID will also do), "
+                "or consent to the weaker mode: sandbox.allow_weaker (then limit the container's processes: --pids-limit)"
+            )
         if state.get("state") != "ready":
             self.close()
             raise SandboxUnavailable(

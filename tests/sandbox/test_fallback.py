@@ -69,7 +69,7 @@ from alignment.sandbox import Job, Slot, SandboxUnavailable
 from alignment.sandbox.inside import kernel
 from alignment.sandbox.slot import settings_for
 kernel.unshare(kernel.CLONE_NEWUSER)
-kernel.map_identity(0, 0)
+kernel.map_user(0, 0, 0)
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
 kernel.drop_bounding_set()
 kernel.drop_capabilities()

@@ -29,6 +29,8 @@ ALONE_READABLE = (
     "/dev/zero",
 )
 ALONE_WRITABLE = ("/dev/null",)
+ROOTS_NAME = 1000  # as whom root's programs know themselves: root is then somebody whom they can't name or become
+NO_LIMIT = "the limit on processes does not hold: to this kernel, programs here are root, and could flood the machine"
 HASH_SEED = "0"
 """Of every Python that runs here, reference and candidate alike: text hashes alike, so the order of a set is the same in
 each run, and a verdict that depends on it is the same when the program is graded again. Random seeds protect a server from
@@ -36,11 +38,26 @@ chosen keys; a program here can only slow down itself."""
 VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": HASH_SEED}
 
 
+class Weaker(Exception):
+    """A sandbox could be made, but of a weaker grade than it is to be, and nobody consented to that."""
+
+
 class Jail:
     """The inner process's side: knows how to start a program."""
 
-    def __init__(self, *, namespaces: bool, pid_namespace: int, has_proc: bool, abi: int, notes: list[str]) -> None:
+    def __init__(
+        self,
+        *,
+        namespaces: bool,
+        pid_namespace: int,
+        has_proc: bool,
+        abi: int,
+        notes: list[str],
+        root: bool = False,
+    ) -> None:
         self.namespaces = namespaces
+        self.root = root
+        """Whether programs are root to the kernel, which then shows them more of /proc, and lets them write there."""
         self.pid_namespace = pid_namespace
         self.has_proc = has_proc
         self.abi = abi
@@ -84,6 +101,8 @@ class Jail:
                 tree.mount_scratch(limits["tmp_bytes"], limits["tmp_inodes"])
                 if self.has_proc:
                     tree.mount_proc()
+                    if self.root:
+                        tree.cover_proc()
                 for path in request.get("cover", ()):
                     tree.cover(path)
                 for number, path in enumerate(request.get("replace", ())):
@@ -93,6 +112,8 @@ class Jail:
             _limit(limits, request["address_space"])
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
+                if self.root:
+                    tree.make_proc_read_only()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             if self.abi:
                 readable = ["/"] if self.namespaces else [*ALONE_READABLE, *request["readable"]]
@@ -137,9 +158,26 @@ def _limit(limits: dict[str, Any], address_space: bool) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def limit_on_processes_holds() -> bool:
+    """Tried out with a limit of none: it holds for every user but the machine's own root, under whatever name a
+    container knows that one. Inside a user namespace, where no capability lifts the limit."""
+    limits = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
+    try:
+        pid = os.fork()
+    except BlockingIOError:
+        return True
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, limits)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return False
+
+
 def enter(configuration: dict[str, Any]) -> Jail | None:
     """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has
-    ended."""
+    ended. Raises OSError where the kernel refuses, Weaker where it does not hold programs to every limit."""
     abi = landlock.version()
     if not configuration["namespaces"]:
         return _without_namespaces(abi)
@@ -159,13 +197,12 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
             notes.append("root without the right to mount: folders that only root can read are not shown to programs")
         if not _become_user(user):
             user, group = os.getuid(), os.getgid()
-            notes.append("root of a container that has no other user: the limit on processes may not hold for it")
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
     else:
         group = os.getgid()
     kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | UNSHARED)
-    kernel.map_identity(user, group)
+    kernel.map_user(user or ROOTS_NAME, user, group)
     kernel.drop_bounding_set()
     pid = os.fork()
     if pid:
@@ -173,6 +210,11 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         os.waitpid(pid, 0)
         return None
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    limited = limit_on_processes_holds()
+    if not limited:
+        if not configuration["weaker"]:
+            raise Weaker(NO_LIMIT)
+        notes.insert(0, f"weaker: {NO_LIMIT}")
     pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     if built:
         has_proc = tree.mount_proc()
@@ -185,7 +227,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         notes.append("this container masks /proc, so programs get none")
     os.environ.clear()
     os.environ.update(VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
-    return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes)
+    return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes, root=not limited)
 
 
 def _become_user(user: int) -> bool:

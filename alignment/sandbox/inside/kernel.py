@@ -81,11 +81,12 @@ def pivot_root(new_root: str) -> None:
     os.chdir("/")
 
 
-def map_identity(user: int, group: int) -> None:
-    """In a new user namespace: this user and group and nobody else."""
+def map_user(name: int, user: int, group: int) -> None:
+    """In a new user namespace: this user and group and nobody else. `name` is the user's number inside; a group keeps its
+    own, unless the user does not."""
     Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    Path("/proc/self/uid_map").write_text(f"{name} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group if name == user else name} {group} 1")
 
 
 def drop_bounding_set() -> None:

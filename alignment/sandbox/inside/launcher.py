@@ -25,7 +25,7 @@ from typing import Any
 
 from . import jail, kernel, suite
 
-READY, REFUSED = "ready", "refused"
+READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
 TICK = 0.1  # seconds between two looks at memory and time
 GRACE = 6.0  # at most this many times the wall limit, where a program waits for a busy machine
@@ -52,6 +52,9 @@ def main() -> None:
         run = jail.enter(configuration)
     except OSError as error:
         control.send(json.dumps({"state": REFUSED, "error": str(error), "number": error.errno}).encode())
+        os._exit(1)
+    except jail.Weaker as error:
+        control.send(json.dumps({"state": WEAKER, "error": str(error)}).encode())
         os._exit(1)
     if run is None:  # the outer process: wait for the inner one
         control.close()

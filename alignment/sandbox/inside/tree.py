@@ -27,7 +27,7 @@ TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
 
 
-EMPTY = "/etc/empty"
+EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
 REPLACED = "/tmp/.replaced"
 SHOWN = "/etc/shown"  # folders and files below the machine's own /tmp, which each program's own /tmp would cover
 
@@ -71,7 +71,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
         elif (root / path.lstrip("/")).is_dir():
             flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY
             kernel.mount("hidden", str(root / path.lstrip("/")), "tmpfs", flags, "size=4k,mode=755")
-    for name in ("proc", "tmp", SHOWN):
+    for name in ("proc", "tmp", SHOWN, NOTHING):
         (root / name.lstrip("/")).mkdir(exist_ok=True)
     if below:
         kernel.mount(str(root / "tmp"), str(root / SHOWN.lstrip("/")), None, kernel.MS_BIND | kernel.MS_REC)
@@ -93,6 +93,26 @@ def mount_proc(root: str = "") -> bool:
     except OSError:
         return False
     return True
+
+
+def make_proc_read_only() -> None:
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("none", "/proc", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | flags)
+
+
+def cover_proc() -> None:
+    """Hide what /proc shows to root alone, from programs that are root to the kernel."""
+    for item in os.scandir("/proc"):
+        if item.name in ROOTS_FOLDERS:
+            kernel.mount(NOTHING, item.path, None, kernel.MS_BIND)
+        elif item.is_file(follow_symlinks=False) and (
+            item.name in ROOTS_KEYS or not item.stat().st_mode & stat.S_IROTH
+        ):
+            kernel.mount(EMPTY, item.path, None, kernel.MS_BIND)
+
+
+ROOTS_FOLDERS = frozenset({"acpi", "bus", "driver", "dynamic_debug", "fs", "irq", "scsi", "tty"})
+ROOTS_KEYS = frozenset({"keys", "key-users"})
 
 
 def cover(path: str) -> None:

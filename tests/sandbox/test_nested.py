@@ -1,0 +1,96 @@
+"""Inside a container that has no other user than the machine's root, by that name or another: the kernel does not hold
+programs there to the limit on processes, and shows them more than others. No floods here: nothing would end them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONTAINERS = {
+    "root": ["--map-root-user", "--pid", "--fork", "--mount", "--mount-proc"],
+    "plain_user": ["--map-user=1000", "--map-group=1000"],
+}
+ROOT = Path(__file__).resolve().parents[2]
+START = """
+import sys, warnings
+from alignment.sandbox import Slot, SandboxUnavailable
+from alignment.sandbox.slot import settings_for
+warnings.simplefilter("ignore")
+slot = Slot(settings_for(fallback=sys.argv[1] == "consent"))
+try:
+    slot.start()
+    print("namespaces" if slot.settings.namespaces else "alone", slot.notes)
+except SandboxUnavailable as error:
+    print("refused", error)
+slot.close()
+"""
+REACH = """
+import json
+from alignment.grading import Grader, Limits
+from tests.sandbox.hostile_hosts import REACH, reaching
+task = {"kind": "stdio", "tests": json.dumps({"cases": [{"stdin": "", "stdout": "contained"}]})}
+with Grader(workers=1, sandbox="landlock", limits=Limits(cpu_seconds=3, wall_seconds=4)) as grader:
+    verdicts = grader.grade_many([(task, reaching(name)) for name in REACH])
+print(json.dumps({name: verdict.status for name, verdict in zip(REACH, verdicts)}))
+"""
+
+
+def _inside(options: list[str], text: str, *arguments: str) -> str:
+    command = ["unshare", "--user", *options]
+    if os.geteuid() != 0:
+        pytest.skip("a container whose only user is the machine's root takes root to make")
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a container here")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(":"),
+    }
+    done = subprocess.run(
+        [*command, sys.executable, "-c", text, *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_without_consent_it_is_refused_with_reason_and_remedy(container: str) -> None:
+    said = _inside(CONTAINERS[container], START, "none")
+    assert said.startswith("refused") and "limit on processes" in said, said
+    assert "--user" in said and "allow_weaker" in said, said
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_with_consent_namespaces_stay_and_the_notes_say_what_is_weaker(container: str) -> None:
+    said = _inside(CONTAINERS[container], START, "consent")
+    assert said.startswith("namespaces ['weaker: the limit on processes does not hold"), said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.parametrize(("user", "holds"), [(54321, "True"), (0, "False")])
+@pytest.mark.parametrize("name", [0, 1000])
+def test_only_the_machines_root_escapes_the_limit_by_whatever_name(name: int, user: int, holds: str) -> None:
+    """Users of rootless containers, root among them, are plain users of the machine: those are not refused."""
+    text = f"""
+import os
+from alignment.sandbox.inside import jail, kernel
+os.setgroups([])
+os.setresgid({user}, {user}, {user})
+os.setresuid({user}, {user}, {user})
+kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+kernel.unshare(kernel.CLONE_NEWUSER)
+kernel.map_user({name}, {user}, {user})
+print(os.getuid(), jail.limit_on_processes_holds())
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout.split() == [str(name), holds], done.stderr
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_the_host_is_out_of_reach_of_a_program_that_is_root_to_the_kernel(container: str) -> None:
+    found = json.loads(_inside(CONTAINERS[container], REACH))
+    assert set(found.values()) == {"passed"}, found
