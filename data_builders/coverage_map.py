@@ -79,6 +79,10 @@ def _outcome(result: dict[str, Any]) -> str:
         return str(outcome)
     if missing := re.search(r"No module named '([\w.]+)'", detail):
         return f"needs_package: {missing.group(1)}"
+    if fixture := re.search(r"^fixture '(.*)' not found$", detail):
+        return f"needs_fixture: {fixture.group(1)}"
+    if detail.startswith("async def functions are not natively supported"):
+        return "needs_async_plugin"
     if "Operation not permitted" in detail or _NETWORK.search(detail):
         return "needs_network_or_database"
     if "Read-only file system" in detail:

@@ -19,7 +19,8 @@ from alignment.grading import Grader, Limits
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders import rewrites
 from data_builders.context import definition_of
-from data_builders.dataset import data_files, read_rows, write_card
+from data_builders.dataset import data_files, most_first, read_rows, write_card
+from data_builders.decontamination import Decontaminator
 from data_builders.instruction_kinds import KINDS, Code, Draft
 from data_builders.refine import Refinement, refine
 from data_builders.secrets import redact
@@ -53,6 +54,7 @@ def build_instructions(
     bounds: Bounds | None = None,
     max_rows: int = 20_000,
     refinement: Refinement | None = None,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def build_instructions(
         bounds: what a conversation may be like.
         max_rows: at most so many conversations, drawn at random where there are more.
         refinement: models that rewrite what rules made, and judge it.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
 
     Raises:
         ValueError: a source or a setting is wrong, or nothing was made; the message says which and what to do.
@@ -75,6 +78,7 @@ def build_instructions(
         if kind not in ALL:
             raise ValueError(f"{kind!r} is no kind of instruction; known: {', '.join(ALL)}")
     known = _tasks(tasks) if tasks is not None else {}
+    benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
     dropped: Counter[str] = Counter()
     drafts: list[Draft] = []
     names: list[str] = []
@@ -94,20 +98,21 @@ def build_instructions(
                 drafts, told = refine(drafts, refinement, grader, seed)
     except SandboxUnavailable as error:
         raise ValueError(f"instructions with tasks need the sandbox: {error}") from None
-    rows = _distinct(drafts, dropped)
+    rows = _uncontaminated(_distinct(drafts, dropped), benchmarks, dropped)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "instructions.jsonl").open("w", encoding="utf-8") as file:
         for draft in rows:
             file.write(json.dumps(_row(draft), ensure_ascii=False) + "\n")
     account = {
         "rows": len(rows), "kinds": dict(sorted(Counter(draft.kind for draft in rows).items())),
-        "executed": sum(draft.task is not None for draft in rows), "dropped": dict(sorted(dropped.items())), **told,
+        "languages": most_first(Counter(draft.language for draft in rows)),
+        "executed": sum(draft.task is not None for draft in rows), "dropped": dict(sorted((+dropped).items())), **told,
     }  # fmt: skip
     (out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no instruction could be made of these repositories (dropped: {dict(dropped)})")
     used = {"kinds": list(kinds), "bounds": asdict(bounds), "max_rows": max_rows, "tasks": tasks is not None,
-            "refined": refinement is not None, "seed": seed}  # fmt: skip
+            "refined": refinement is not None, "decontaminate": [Path(path).name for path in decontaminate], "seed": seed}  # fmt: skip
     write_card(out, "Instructions", {"instructions.jsonl": len(rows)}, names, used, account)
     return account
 
@@ -192,6 +197,12 @@ def _bugs_that_show(drafts: list[Draft], grader: Grader, dropped: Counter[str]) 
     shown = {id(draft) for draft, verdict in zip(asked, verdicts, strict=True) if verdict.status == "failed"}
     dropped["bug_that_no_test_notices"] += len(asked) - len(shown)
     return [draft for draft in drafts if not draft.broken or id(draft) in shown]
+
+
+def _uncontaminated(drafts: list[Draft], benchmarks: Decontaminator | None, dropped: Counter[str]) -> list[Draft]:
+    clean = [draft for draft in drafts if benchmarks is None or benchmarks.check_row(_row(draft)) is None]
+    dropped["contaminated"] += len(drafts) - len(clean)
+    return clean
 
 
 def _distinct(drafts: Iterable[Draft], dropped: Counter[str]) -> list[Draft]:

@@ -12,6 +12,7 @@ from alignment.grading import Limits
 from alignment.grading.node_syntax import TYPESCRIPT
 from alignment.sandbox.languages import NoToolchain
 from alignment.sandbox.slot import SandboxUnavailable
+from data_builders.advice import public
 from data_builders.held_out import COLUMN
 from data_builders.javascript import JsFunction, definition, js_mutants
 from data_builders.javascript_map import JsCoverage, js_advice, js_coverage
@@ -47,7 +48,7 @@ class JsFound:
     def report(self) -> dict[str, Any]:
         return {
             **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
-            "map_seconds": self.coverage.seconds, "left_out": dict(self.left_out), "advice": self.advice,
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out), "advice": public(self.advice),
         }  # fmt: skip
 
     def rows(self, part: str, characters: int) -> list[dict[str, Any]]:

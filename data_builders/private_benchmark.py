@@ -19,7 +19,7 @@ from typing import Any
 
 from data_builders import git
 from data_builders.context import window
-from data_builders.dataset import write_card
+from data_builders.dataset import most_first, write_card
 from data_builders.held_out import COLUMN, Bodies
 from data_builders.javascript import JsFunction, js_functions
 from data_builders.languages import detect
@@ -100,9 +100,19 @@ def build_private_benchmark(
         out, "Private benchmark", {f"{name}.jsonl": len(found) for name, found in rows.items()},
         [f"{name} {found['held_out_until']}, what is new since {found['trained_until']}" for name, found in report.items()],
         {"tests": told(tests), "settings": dataclasses.asdict(settings), "executable": executable, "max_pieces": max_pieces,
-         "context_characters": context_characters, "seed": seed}, {"repositories": report},
+         "context_characters": context_characters, "seed": seed}, _counts(rows, report) | {"repositories": report},
     )  # fmt: skip
     return {**{name: len(found) for name, found in rows.items()}, "repositories": report}
+
+
+def _counts(rows: Mapping[str, Sequence[dict[str, Any]]], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows by language, and what did not become one by reason, as the card says them."""
+    removed = Counter[str]()
+    for account in report.values():
+        removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
+        removed.update({f"task: {reason}": count for reason, count in account["dropped"].items()})
+    languages = Counter(row["language"] for found in rows.values() for row in found)
+    return {"languages": most_first(languages), "removed": most_first(removed)}
 
 
 def check(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -15,10 +15,7 @@ import posixpath
 import re
 import shutil
 import stat
-import subprocess
-import sys
-import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,67 +23,21 @@ from typing import Any
 from alignment.grading.repository import ROOT, Snapshot, Suite, store
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import Job, SandboxError
+from data_builders.environment import Environment, find_environment
 from data_builders.sources import Reader, Repository, list_files
 from data_builders.targets import Function, functions
 
-VERSION = 2
+VERSION = 3
 MAX_FILE = 16 << 20
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})
+SOURCE_FOLDERS = ("src", "lib", "python")
+PROJECT_FILES = frozenset({"pyproject.toml", "setup.py", "setup.cfg"})
+SETTINGS_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+IMPORTLIB = "--import-mode=importlib"
 PROSE_FOLDERS = frozenset({"doc", "docs", "examples", "build", "dist", "node_modules", ".github", "site"})
 PROSE = ("*.md", "*.rst", "*.ipynb", "*.pyc", "*.patch", "*.diff", "*.orig", "*.rej")
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30, reply_bytes=256 << 20, files=256)
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A Python with the packages that the tests need."""
-
-    executable: str
-    version: str
-    base: tuple[str, ...]
-    """Folders of the interpreter outside /usr."""
-    packages: tuple[str, ...]
-    distributions: tuple[str, ...]
-    """Installed packages as ``name==version``."""
-
-
-_ASK = """
-import json, os, sys, sysconfig
-from importlib import metadata
-folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
-folders += [item for item in sys.path if item.endswith(("site-packages", "dist-packages"))]
-print(json.dumps({
-    "executable": os.path.realpath(sys.executable), "version": "%d.%d" % sys.version_info[:2], "full": sys.version,
-    "base": sys.base_prefix, "packages": [item for item in dict.fromkeys(folders) if os.path.isdir(item)],
-    "distributions": sorted({"%s==%s" % (item.metadata["Name"], item.version) for item in metadata.distributions()}),
-}))
-"""
-
-
-def find_environment(interpreter: str | Path | None = None) -> Environment:
-    """What an interpreter has. By default this one's. Raises ValueError where it can't be asked.
-
-    An environment without pytest borrows ours, where the versions of Python agree.
-    """
-    program = str(interpreter) if interpreter else sys.executable
-    try:
-        done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, timeout=60, check=False, cwd="/")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"the interpreter {program} can't be started: {error}") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise ValueError(f"{program} is no Python that can be asked for its packages: {lines[-1]}")
-    told = json.loads(done.stdout)
-    packages, distributions = list(told["packages"]), list(told["distributions"])
-    if not any((Path(folder) / "pytest").is_dir() for folder in packages):
-        if told["version"] != "{}.{}".format(*sys.version_info[:2]):
-            raise ValueError(f"{program} has no pytest: install it there ({program} -m pip install pytest)")
-        ours = sysconfig.get_path("purelib")
-        packages.append(ours)
-        distributions.append(f"pytest of {ours}")
-    base = () if told["base"].startswith("/usr") else (told["base"],)
-    return Environment(told["executable"], told["full"], base, tuple(packages), tuple(distributions))
 
 
 @dataclass
@@ -202,20 +153,13 @@ def _make(
     generated = _generated(folder / "tree", files, found)
     sources = [path for path in texts if not is_test_file(path) and not is_prose(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
-    paths = [
-        "",
-        *(
-            name
-            for name in ("src", "lib", "python")
-            if any(path.startswith(f"{name}/") and path.endswith(".py") for path in files)
-        ),
-    ]
+    paths = roots(files)
+    mode = import_mode(files)
     roles: dict[str, dict[str, Any]] = {
-        role: {"role": role, "root": ROOT, "environment": variables, "places": places, "arguments": tests,
+        role: {"role": role, "root": ROOT, "environment": variables, "places": places, "arguments": [*mode, *tests],
                "paths": [posixpath.join(ROOT, path).rstrip("/") for path in paths], "modules": []}
         for role in ("tester", "candidate")
     }  # fmt: skip
-    (folder / "tester.json").write_text(json.dumps(roles["tester"]), encoding="utf-8")
     tops = sorted(
         {
             path.split("/")[0].removesuffix(".py")
@@ -234,20 +178,16 @@ def _make(
         ),
         "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": found.version,
     }  # fmt: skip
-    suite = Suite(Snapshot(folder, data))
-    try:
-        (run,) = suite.tester.run([Job("suite_describe", {}, limits=LIMITS)])
-        told = run.messages()[0]
-        data["threads"] = suite.tester.told.get("threads", [])
-    except (SandboxError, IndexError) as error:
-        data["problems"] = [{"where": "pytest", "why": str(error) or "the tests could not be collected"}]
-        told = {"modules": [], "tests": [], "problems": []}
-        data["threads"] = []
-    finally:
-        suite.close()
+    told = _collected(Snapshot(folder, data), roles["tester"])
+    if not mode and any("unique basename" in problem["why"] for problem in told["problems"]):
+        alone = _collected(Snapshot(folder, data), {**roles["tester"], "arguments": [IMPORTLIB, *tests]})
+        if len(alone["tests"]) > len(told["tests"]):
+            told = alone
+        else:
+            _write(folder, roles["tester"])
     own = {file for _, file in told["tests"]}
     data["tests"] = [[name, file] for name, file in told["tests"]]
-    data["problems"] += told["problems"]
+    data["problems"], data["threads"] = told["problems"], told["threads"]
     data["test_files"] = sorted(path for path in files if path.endswith(".py") and (path in own or is_test_file(path)))
     hidden = {path for path in files if path in own or is_test_file(path) or is_prose(path)}
     data["files"] = sorted(path for path in sources if path not in hidden)
@@ -257,8 +197,49 @@ def _make(
     roles["candidate"]["modules"] = [
         name for name, file in told["modules"] if file not in hidden and name != "conftest"
     ]
-    (folder / "candidate.json").write_text(json.dumps(roles["candidate"]), encoding="utf-8")
+    _write(folder, roles["candidate"])
     return data
+
+
+def _write(folder: Path, role: dict[str, Any]) -> None:
+    (folder / f"{role['role']}.json").write_text(json.dumps(role), encoding="utf-8")
+
+
+def _collected(snapshot: Snapshot, role: dict[str, Any]) -> dict[str, Any]:
+    """What pytest finds when it is started as the tester's role says."""
+    _write(snapshot.folder, role)
+    suite = Suite(snapshot)
+    try:
+        (run,) = suite.tester.run([Job("suite_describe", {}, limits=LIMITS)])
+        return {**run.messages()[0], "threads": suite.tester.told.get("threads", [])}
+    except (SandboxError, IndexError) as error:
+        why = {"where": "pytest", "why": str(error) or "the tests could not be collected"}
+        return {"modules": [], "tests": [], "problems": [why], "threads": []}
+    finally:
+        suite.close()
+
+
+def roots(files: Iterable[str]) -> list[str]:
+    """Folders that modules are imported from: of the repository, and of each project inside it that names itself so.
+
+    A repository that is not installed keeps its packages there, or in ``src``, ``lib`` or ``python`` below.
+    """
+    projects = {""} | {
+        posixpath.dirname(path) for path in files
+        if posixpath.basename(path) in PROJECT_FILES and not is_test_file(path) and not is_prose(path)
+    }  # fmt: skip
+    modules = {posixpath.dirname(path) for path in files if path.endswith(".py")}
+    bases = [posixpath.join(project, name) for project in sorted(projects) for name in ("", *SOURCE_FOLDERS)]
+    bases = [base.rstrip("/") for base in bases]
+    return ["", *(base for base in bases if base and any(f"{folder}/".startswith(f"{base}/") for folder in modules))]
+
+
+def import_mode(files: Mapping[str, bytes]) -> list[str]:
+    """The way in which the repository tells pytest to import its tests, the one of ``addopts`` that all tests depend on."""
+    for name in SETTINGS_FILES:
+        if found := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
+            return [f"--import-mode={found.group(1).decode()}"]
+    return []
 
 
 def _below(files: dict[str, bytes], base: str) -> list[str]:
@@ -281,7 +262,7 @@ def _generated(tree: Path, files: dict[str, bytes], found: Environment) -> list[
     """Files that a build makes (extension modules, a version file), copied from the installed package of the same
     name."""
     copied = []
-    for base in ("", "src", "lib", "python"):
+    for base in roots(files):
         packages = {
             path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")
         }

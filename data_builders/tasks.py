@@ -12,9 +12,11 @@ from typing import Any
 
 from alignment.grading import Limits
 from alignment.sandbox.slot import SandboxUnavailable
+from data_builders.advice import advice
 from data_builders.context import prompt, window
 from data_builders.coverage_map import CoverageMap, coverage_map
-from data_builders.dataset import write_card
+from data_builders.dataset import most_first, write_card
+from data_builders.decontamination import Decontaminator
 from data_builders.held_out import COLUMN
 from data_builders.javascript_suite import has_javascript
 from data_builders.javascript_tasks import JsFound, js_repository_tasks
@@ -64,6 +66,7 @@ def build_tasks(
     tests: Tests | None = None,
     settings: TaskSettings | None = None,
     context_characters: int = 6000,
+    decontaminate: Sequence[Path] = (),
     workers: int = 1,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -76,11 +79,13 @@ def build_tasks(
         tests: how their tests are run.
         settings: what a function needs to become a task.
         context_characters: of the file around the masked body that a prompt shows, about.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
 
     Raises:
         ValueError: a source or setting is wrong, or no repository has a single task; the message says which.
     """
     tests, settings = tests or Tests(), settings or TaskSettings()
+    benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
     names: list[str] = []
@@ -88,7 +93,9 @@ def build_tasks(
         for repository in resolve(sources, clone_dir or Path(temporary)):
             names.append(f"{repository.name} {repository.commit or 'folder'}")
             for name, found in by_language(repository, tests, settings, workers):
-                made = capped(found.rows("train", context_characters), settings.forgeable_share)
+                clean = uncontaminated(found.rows("train", context_characters), benchmarks, found.left_out)
+                made = capped(clean, settings.forgeable_share)
+                found.left_out["above_forgeable_share"] += len(clean) - len(made)
                 rows += made
                 report[name] = found.report() | {"rows": len(made)}
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +105,8 @@ def build_tasks(
         raise ValueError(f"no function became a task: {explain(report)}")
     write_card(
         out, "Executable tasks", {"tasks.jsonl": len(rows)}, names, {"tests": told(tests), "settings": asdict(settings),
-        "context_characters": context_characters, "seed": seed}, summary(rows, report),
+        "context_characters": context_characters, "decontaminate": [Path(path).name for path in decontaminate], "seed": seed},
+        summary(rows, report),
     )  # fmt: skip
     return summary(rows, report)
 
@@ -128,7 +136,22 @@ def by_language(
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
-    return {"tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows), "repositories": report}
+    removed = Counter[str]()
+    for found in report.values():
+        removed.update({**found["dropped"], **found["left_out"]})
+    return {
+        "tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows),
+        "languages": most_first(Counter(row["language"] for row in rows)), "removed": most_first(removed), "repositories": report,
+    }  # fmt: skip
+
+
+def uncontaminated(
+    rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """The rows that hold no text of a benchmark; the others are counted."""
+    clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
+    left_out["contaminated"] += len(rows) - len(clean)
+    return clean
 
 
 def explain(report: Mapping[str, Any]) -> str:
@@ -162,7 +185,7 @@ class Found:
     def report(self) -> dict[str, Any]:
         return {
             **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
-            "map_seconds": self.coverage.seconds, "left_out": dict(self.left_out), "advice": advice(self.prepared, self.coverage),
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out), "advice": advice(self.prepared, self.coverage),
         }  # fmt: skip
 
     def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
@@ -247,39 +270,3 @@ def capped(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
     room = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
     kept = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:room]}
     return [row for row in rows if not row["forgeable"] or row["id"] in kept]
-
-
-def advice(prepared: Prepared, coverage: CoverageMap) -> list[str]:
-    """What stands in the way, in a user's words, and what would help."""
-    data, outcomes = prepared.snapshot.data, Counter(coverage.outcomes.values())
-    said = []
-    for problem in data["problems"][:5]:
-        said.append(f"{problem['where']}: {problem['why']}{_hint(problem['why'])}")
-    if not data["tests"]:
-        said.append(
-            "no tests were collected: name their folders with `tests.paths`, or leave this repository to the corpus"
-        )
-    if data["threads"]:
-        said.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
-    missing = sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_package"))
-    if missing:
-        said.append(
-            f"tests need packages that the environment lacks: {', '.join(missing)}; name one that has them with `tests.interpreter`"
-        )
-    for key, text in (
-        ("failed", "tests fail as the repository is"), ("needs_network_or_database", "tests need the network or a database: there is none in the sandbox"),
-        ("slow", "tests are too slow to grade by"), ("ends_the_process_or_hangs", "tests end their process or hang"),
-        ("over_budget", "tests were not reached within `tests.budget_seconds`"),
-        ("writes_into_the_repository", "tests write into the repository, which is read-only here"),
-    ):  # fmt: skip
-        if outcomes[key]:
-            said.append(f"{outcomes[key]} {text}")
-    return said
-
-
-def _hint(why: str) -> str:
-    if "No module named" in why:
-        return " (install it into the environment that `tests.interpreter` names)"
-    if "version" in why.lower() or "undefined symbol" in why or "cannot import name" in why:
-        return " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
-    return ""

@@ -11,6 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from alignment.grading import Grader, Limits, Verdict
@@ -97,7 +98,7 @@ def candidate(
         body: of the function, as its file has it.
         problem: why its language says that it can't be one, or "".
     """
-    item = Candidate(function, list(dict.fromkeys(covering)))
+    item = Candidate(function, [name for name in dict.fromkeys(covering) if not _names_secret(name)])
     if problem:
         item.dropped = problem
     elif not item.covering:
@@ -113,6 +114,12 @@ def candidate(
             item.covering = [item.covering[place] for place in sorted(drawn)]
         item.copies = copies(flat_texts, function.file, body)
     return item
+
+
+@lru_cache(maxsize=65536)
+def _names_secret(test: str) -> bool:
+    """Whether a test's name holds a key or a password: a row must name its tests as they are."""
+    return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:

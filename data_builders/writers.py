@@ -129,7 +129,11 @@ class Checkpoint:
         from alignment.evaluation.generate import Job
 
         if self._engine is None:
-            self._engine = open_engine(str(self.settings.path))
+            try:
+                self._engine = open_engine(str(self.settings.path))
+            except (OSError, ValueError, KeyError) as error:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ValueError(f"{self.settings.path} is no checkpoint that can be loaded: {first}") from None
         jobs = []
         for index, prompt in enumerate(prompts):
             safe = [{**message, "content": formats.escape_special_text(message["content"])} for message in prompt]

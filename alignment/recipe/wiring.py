@@ -13,6 +13,8 @@ from alignment.recipe.source import Key, did_you_mean, display
 
 Mistake = tuple[tuple[Key, ...], str]
 BASE = "base"
+MODELS = (("writer", "path"), ("judge", "path"))
+"""Settings of builders that name a model, not data."""
 
 
 def model_before(recipe: Recipe, index: int) -> str:
@@ -98,7 +100,10 @@ def check_reference(
     stage = reference.stage(earlier)
     if stage is not None:
         made = recipe.stage(stage)
-        if not isinstance(made, BuildStage):
+        if made.kind in MODEL_KINDS and tuple(path[-2:]) in MODELS:
+            if reference.inside() != "model":
+                yield path, f"stage {stage!r} has its model in {stage}/model: name that"
+        elif not isinstance(made, BuildStage):
             what = "a model" if made.kind in MODEL_KINDS else f"no data: its kind is {made.kind}"
             yield path, f"stage {stage!r} makes {what}: name a build stage or a file"
         elif message := _missing_output(made, reference):

@@ -79,6 +79,7 @@ def make_firm(folder: Path) -> Path:
         "solved.ipynb": notebook({"cell_type": "code", "source": SOLUTION, "outputs": []}),
         "shop/solved.py": code("solved") + SOLUTION,
         "shop/later.py": code("later"),
+        "shop/documented.py": SOLUTION.replace(":\n", ':\n    """Sum the weights of the rows."""\n', 1),
         "docs/solved.md": f"# Solved\n\n{PROSE * 3}\n\n```python\n{SOLUTION}```\n",
         "config/service.yaml": "database:\n  host: db.internal\n  user: shop\n"
         f"  password: {SECRETS['config file']}\n  pool: 5  # connections, as measured\n",
@@ -150,7 +151,7 @@ def test_every_builder_of_the_table_is_in_this_test(built: list[Path]) -> None:
     assert made - {"commit-documents"} == set(BUILDERS) - ELSEWHERE - OTHERS
 
 
-# Made without a user's code, from a model, or (tasks) with its secrets planted in `test_tasks`.
+# Made without a user's code, from a model, or (tasks) in `test_tasks_leak_nothing`.
 ELSEWHERE = {"synthetic", "preferences", "tasks"}
 OTHERS = {name for name, builder in BUILDERS.items() if not builder.function.startswith("data_builders.")}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from corpus_helpers import write_files
 
+from data_builders.environment import find_environment
 from data_builders.sources import Location, Source
-from data_builders.suite import find_environment
 from data_builders.tasks import Tests, build_tasks, capped
 from data_builders.validation import TaskSettings
 

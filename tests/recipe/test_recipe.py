@@ -79,6 +79,16 @@ def test_a_base_folder_that_is_no_checkpoint_says_what_is_missing(mistakes, chec
     assert found.startswith("recipe.yaml:2: model.path: ") and told in found
 
 
+def test_an_earlier_stages_model_may_write_what_a_builder_builds(mistakes):
+    told = (
+        "  - {name: told, kind: build, builder: instructions, settings: {sources: [.], refinement: {writer: {path: %s}}}}\n"
+        "  - name: pairs"
+    )
+    assert mistakes(("  - name: pairs", told % "sft/model")) == []
+    (found,) = mistakes(("  - name: pairs", told % "sft"))
+    assert "told.settings.refinement.writer.path: stage 'sft' has its model in sft/model: name that" in found
+
+
 def test_an_override_is_checked_like_a_file(mistakes):
     assert mistakes(overrides=["stages.dpo.train.beta=0.2", "evaluate.instruct.limit=3"]) == []
     assert mistakes(overrides=["stages.dpo.train.betta=0.2"]) == [

@@ -17,6 +17,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import guard, peers, splice
+from . import collect, guard, peers, splice
 from .channel import Channel, ChannelError
 
 PEER = 4
@@ -64,44 +65,12 @@ def around(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None
         _index(configuration)
         serve(_ready())
         return
-    import pytest
 
-    class Plugin:
-        """Takes the place of pytest's loop over the tests."""
-
-        def __init__(self) -> None:
-            self.reports: list[Any] = []
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_collectreport(self, report: Any) -> None:
-            if report.failed:
-                assert WARM is not None
-                lines = str(report.longrepr).strip().splitlines()
-                WARM.problems.append({"where": report.nodeid, "why": lines[-1] if lines else "collection failed"})
-
-        def pytest_runtest_logreport(self, report: Any) -> None:
-            self.reports.append(report)
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_runtestloop(self, session: Any) -> bool:
-            assert WARM is not None
-            WARM.plugin = self
-            WARM.items = {item.nodeid: item for item in session.items}
-            _index(configuration)
-            serve(_ready())
-            return True
-
-    arguments = [
-        "-q", "--capture=no", "--tb=native", "--continue-on-collection-errors", "-o", "addopts=", f"--rootdir={WARM.root}",
-        *(part for name in ("cacheprovider", "faulthandler", "xdist", "cov", "randomly", "random_order", "benchmark",
-                            "junitxml", "threadexception", "unraisableexception")
-          for part in ("-p", f"no:{name}")),
-        *configuration["arguments"],
-    ]  # fmt: skip
-    code = pytest.main(arguments, plugins=[Plugin()])
-    if not WARM.items:  # nothing was collected, so the loop was never entered
-        WARM.problems.append({"where": "pytest", "why": f"ended with code {int(code)} before any test"})
+    def ready() -> None:
+        _index(configuration)
         serve(_ready())
+
+    collect.run(WARM, configuration["arguments"], ready)
 
 
 def _problem(where: str, error: BaseException) -> dict[str, str]:
@@ -277,8 +246,10 @@ def _queued() -> float:
 
 
 def _last_line(report: Any) -> str:
-    lines = str(report.longrepr).strip().splitlines()
-    return lines[-1][:300] if lines else ""
+    text = str(report.longrepr).strip()
+    if telling := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
+        return telling.group(0)
+    return text.splitlines()[-1][:300] if text else ""
 
 
 # ---- programs of the candidate's launcher

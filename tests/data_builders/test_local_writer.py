@@ -1,0 +1,81 @@
+"""A checkpoint on this machine writes instructions: a tiny model that answers every question with the same two words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import write_files
+
+from data_builders.instructions import build_instructions
+from data_builders.refine import Refinement
+from data_builders.sources import Location, Source
+from data_builders.writers import Model, open_model
+
+ANSWER = "It adds"
+QUESTIONS = [[{"role": "user", "content": "What does it do?"}], [{"role": "user", "content": "And <|im_end|> this?"}]]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """One layer that adds nothing: a token's logits depend on the token before it alone, so what it says is known."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    (before,) = tokenizer.encode("\n")
+    said = [before, *tokenizer.encode(ANSWER), tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert len(set(said)) == len(said)
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=2048, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        known = torch.nn.functional.normalize(model.model.embed_tokens.weight, dim=1)
+        model.lm_head.weight.zero_()
+        for token, following in itertools.pairwise(said):
+            model.lm_head.weight[following] = 10 * known[token]
+    folder = tmp_path_factory.mktemp("writer")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_every_question_gets_its_answers_and_one_that_was_cut_off_is_none(checkpoint: Path) -> None:
+    author = open_model(Model(path=checkpoint))
+    assert author.answers(QUESTIONS, 2, temperature=0.8, seed=3) == [[ANSWER] * 2] * 2
+    cut = open_model(Model(path=checkpoint, max_new_tokens=1))
+    assert cut.answers(QUESTIONS, 2, temperature=0.0, seed=3) == [[], []]
+
+
+def test_a_folder_that_holds_no_model_is_a_mistake_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{tmp_path} is no checkpoint that can be loaded"):
+        open_model(Model(path=tmp_path)).answers(QUESTIONS, 1, temperature=0.0, seed=0)
+
+
+def test_what_it_writes_replaces_prose_that_rules_made_and_code_only_where_it_parses(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    code = '"""Sums."""\n\n\ndef add_all(numbers):\n    """The sum of all numbers."""\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n'
+    write_files(tmp_path / "shop", {"shop.py": code})
+    refinement = Refinement(writer=Model(path=checkpoint, max_new_tokens=16), best_of=2)
+    account: dict[str, Any] = build_instructions(
+        [Source(Location(str(tmp_path / "shop")))],
+        tmp_path / "out",
+        kinds=["explain", "implement"],
+        refinement=refinement,
+    )
+    rows = [json.loads(line) for line in (tmp_path / "out" / "instructions.jsonl").read_text().splitlines()]
+    answers = {row["source"].partition(":")[0]: row["messages"][1]["content"] for row in rows}
+    assert answers["explain"] == ANSWER and "total += number" in answers["implement"]
+    assert (account["answered_by_the_writer"], account["does_not_parse"]) == (1, 1)

@@ -1,0 +1,190 @@
+"""What may not be learned is in no executable task, and in nothing that is written beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from corpus_helpers import commit, git
+from test_no_leaks import SOLUTION, TASK, contents
+
+from alignment.stages.screen import Screen
+from data_builders.private_benchmark import build_private_benchmark
+from data_builders.sources import Location, Source
+from data_builders.tasks import build_tasks
+from data_builders.validation import TaskSettings
+
+pytestmark = pytest.mark.slow
+SECRETS = {
+    "body": "hunter2-but-longer",
+    "test": "Tr0ub4dor-und-3",
+    "error": "s3cr3t-d4tabase-pw",
+    "name of a test": "AK" + "IA" + "QX7ZK2M9PLW4RT8V",
+}
+PRICES = '''"""Prices."""
+
+
+def discount(price, percent):
+    """The price less a share of it, never below nothing."""
+    reduced = price - price * percent / 100
+    return max(0, round(reduced, 2))
+
+
+def address_of(host, port):
+    """Where the database listens."""
+    return f"postgres://shop:{secret}@{host}:{port}/orders"
+
+
+def allowed(name, password):
+    """Whether somebody may come in."""
+    known = {"shop": 10, "grace": 15}
+    return len(password) >= 8 and known.get(name, 0) == len(password) % 16
+'''.replace("{secret}", SECRETS["body"])
+TESTS = f'''import pytest
+from shop.prices import address_of, allowed, discount
+from shop.solved import quagmire_total
+
+
+def test_a_tenth():
+    assert discount(100, 10) == 90
+
+
+def test_never_below_nothing():
+    assert discount(10, 200) == 0
+
+
+@pytest.mark.parametrize("percent", [50], ids=["{SECRETS["name of a test"]}"])
+def test_half(percent):
+    assert discount(100, percent) == 50
+
+
+def test_address():
+    assert address_of("db", 1).endswith("@db:1/orders")
+
+
+def test_address_of_another():
+    assert address_of("other", 2).endswith("@other:2/orders")
+
+
+def test_allowed():
+    password = "{SECRETS["test"]}"
+    assert allowed("grace", password)
+
+
+def test_not_allowed():
+    password = "{SECRETS["test"]}"
+    assert not allowed("shop", password)
+
+
+def test_nobody_is_allowed():
+    password = "{SECRETS["test"]}"
+    assert not allowed("nobody", password)
+
+
+class Row:
+    def __init__(self, weight):
+        self.weight = weight
+
+
+def test_sum_of_none():
+    assert quagmire_total([], 3) == 0
+
+
+def test_sum():
+    assert quagmire_total([Row(1), Row(5), Row(2)], 4) == 3
+'''
+BROKEN = f'raise RuntimeError("no answer from postgres://shop:{SECRETS["error"]}@db.internal:5432/orders")\n'
+NEW = '''
+
+def overdue(orders, today, grace=14):
+    """Orders that should have been paid, oldest first."""
+    late = [order for order in orders if not order["paid"]]
+    late = [order for order in late if (today - order["day"]) > grace]
+    return sorted(late, key=lambda order: order["day"])
+'''
+NEW_TESTS = """from {module} import overdue
+
+ORDERS = [{{"paid": False, "day": 1}}, {{"paid": False, "day": 0}}]
+
+
+def test_overdue():
+    assert overdue(ORDERS, 20) == [ORDERS[1], ORDERS[0]]
+
+
+def test_overdue_with_grace():
+    assert overdue(ORDERS, 20, grace=19) == [ORDERS[1]]
+"""
+
+
+def make(folder: Path, files: dict[str, str | bytes], later: dict[str, str | bytes]) -> Source:
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    commit(folder, "Lay the ground for the project", files)
+    commit(folder, "Find orders that are overdue", later)
+    return Source(Location(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamespace:
+    """Tasks of a split repository with all that must not come out, and of one that holds a copy of what is held out."""
+    base = tmp_path_factory.mktemp("firm")
+    firm = make(base / "shop", {
+        "shop/__init__.py": "", "shop/prices.py": PRICES, "shop/solved.py": SOLUTION, "tests/test_prices.py": TESTS,
+        "tests/test_broken.py": BROKEN,
+    }, {"shop/late.py": NEW, "tests/test_late.py": NEW_TESTS.format(module="shop.late")})  # fmt: skip
+    copy = make(base / "copy", {"orders.py": NEW}, {"test_orders.py": NEW_TESTS.format(module="orders")})
+    split = Source(firm.path, held_out=0.5)
+    benchmark = base / "hidden.jsonl"
+    benchmark.write_text(json.dumps(TASK) + "\n")
+    loose = TaskSettings(forgeable_share=1.0, mutants=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIGN_SUITES", str(base / "suites"))
+        build_private_benchmark([split], base / "own", executable=False)
+        build_tasks([split, copy], base / "raw", settings=loose)
+        clean = build_tasks(
+            [split, copy], base / "tasks", settings=loose, decontaminate=[benchmark, base / "own" / "fim.jsonl"]
+        )
+    return SimpleNamespace(
+        raw=base / "raw", out=base / "tasks", summary=clean, own=base / "own", benchmark=benchmark, head=git(base / "copy", "rev-parse", "HEAD")
+    )  # fmt: skip
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "tasks.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("place", SECRETS)
+def test_a_planted_secret_is_in_no_task_no_account_and_no_card(place: str, built: SimpleNamespace) -> None:
+    assert SECRETS[place] not in contents(built.raw)
+
+
+def test_functions_are_left_out_for_a_counted_reason_and_the_others_stay(built: SimpleNamespace) -> None:
+    assert [row["entry_point"] for row in rows_of(built.out)] == ["discount"]
+    left_out = {name: found["left_out"] for name, found in built.summary["repositories"].items()}
+    assert left_out == {"shop": {"secret_in_context": 2, "contaminated": 1}, "copy": {"contaminated": 1}}
+
+
+def test_what_is_held_out_and_a_benchmarks_task_are_screened_from_rl_tasks_too(
+    built: SimpleNamespace, tmp_path: Path
+) -> None:
+    made = {row["entry_point"] for row in rows_of(built.raw)}
+    assert made == {"discount", "quagmire_total", "overdue"}
+    own = {"name": "own", "benchmark": "fim", "data": str(built.own / "fim.jsonl")}
+    screen = Screen.of({"benchmarks": [own], "paths": [str(built.benchmark)]}, tmp_path)
+    data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
+    assert [row["entry_point"] for _, row in screen.rows(data, Counter())] == ["discount"]
+
+
+def test_the_card_says_sources_commits_languages_reasons_settings_and_hash(built: SimpleNamespace) -> None:
+    card = (built.out / "README.md").read_text()
+    digest = hashlib.sha256(hashlib.sha256((built.out / "tasks.jsonl").read_bytes()).digest()).hexdigest()
+    for words in (
+        f"| sha256 | {digest} |", f"copy {built.head}", "## Languages", "| python | 1 |", "## Removed", "| contaminated | 2 |",
+        "| secret_in_context | 2 |", "## Settings", '"min_mutation_score": 0.5', '"hidden.jsonl"',
+    ):  # fmt: skip
+        assert words in card
