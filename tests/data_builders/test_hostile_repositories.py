@@ -117,8 +117,8 @@ def test_no_door_of_a_repository_under_scan_opens(
     sources.inputs([str(folder), f"file://{folder}"])
     with pytest.raises(ValueError, match="could not clone"):
         clone(f"file://{folder}", tmp_path / "clones")  # an object is missing, and nobody is asked for it
-    with pytest.raises(ValueError, match="could not clone https://localhost:9"):
-        clone("https://localhost:9/tool.git", tmp_path / "clones")  # though we stand where that address is rewritten
+    with pytest.raises(ValueError, match="could not clone ssh://localhost:9"):
+        clone("ssh://localhost:9/tool.git", tmp_path / "clones")  # though we stand where ssh is another program
     assert list(canaries.iterdir()) == []
 
 
