@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from data_builders.sources import File, Reader, Repository
 
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
+BATCH_SKIPPED = 4096
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Batch:
     files: list[File]
     size: int
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    """What was removed before any batch of its repository; in the first one."""
+    """What was removed without being read, between the files of this batch."""
 
 
 @dataclass
@@ -64,15 +65,18 @@ class Cleaned:
     bytes: int = 0
 
 
-def cut_batches(
-    repository: Repository, license: str, files: list[File], skipped: list[dict[str, Any]]
-) -> Iterator[Batch]:
+def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File, str]]) -> Iterator[Batch]:
+    """Batches of the files that have no reason to skip them; the others come along as removed."""
     batch: list[File] = []
+    skipped: list[dict[str, Any]] = []
     size = 0
-    for file in files:
-        batch.append(file)
-        size += file.size
-        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
+    for file, reason in files:
+        if reason:
+            skipped.append(removal(repository.name, file.path, reason, file.size))
+        else:
+            batch.append(file)
+            size += file.size
+        if size >= BATCH_BYTES or len(batch) >= BATCH_FILES or len(skipped) >= BATCH_SKIPPED:
             yield Batch(repository, license, batch, size, skipped)
             batch, size, skipped = [], 0, []
     if batch or skipped:

@@ -28,7 +28,7 @@ from data_builders.licenses import LicensePolicy, license_of, spdx_header
 from data_builders.rows import Counts, clean_stream
 from data_builders.secrets import redact
 from data_builders.settings import from_mapping
-from data_builders.sources import Location, Repository, Source, list_files, resolve
+from data_builders.sources import Location, Repository, Source, iterate_files, resolve
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(
@@ -232,7 +232,7 @@ class History:
 
 def _chunks(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[Chunk]:
     for repository in repositories:
-        license = license_of(repository, list_files(repository, FilterSettings().max_bytes), policy)
+        license = license_of(repository, iterate_files(repository, FilterSettings().max_bytes, top=True), policy)
         for identifiers in history.chunks(repository.path, repository.commit):
             yield Chunk(repository, license, identifiers)
 

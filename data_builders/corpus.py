@@ -1,7 +1,8 @@
 """Repositories to a corpus: filtered, licensed, redacted, deduplicated, decontaminated document rows.
 
 Files are read and cleaned in worker processes, in a fixed order; what they leave waits in one file on disk until the
-duplicates are known, and is then written. Memory holds the names of one repository's files and 16 bytes for each row.
+duplicates are known, and is then written. Memory holds the files of one folder, and 16 bytes for each row; while the
+duplicates are sought, 100 bytes for each row and 500 for each that has one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from data_builders.languages import LANGUAGES
 from data_builders.licenses import LicensePolicy, license_of
 from data_builders.parallel import Progress, ordered_map
 from data_builders.settings import from_mapping
-from data_builders.sources import Location, Repository, Source, list_files, resolve
+from data_builders.sources import File, Location, Repository, Source, iterate_files, resolve
 from data_builders.staging import FingerprintStore, RowStore
 
 NOTEBOOK_FORMS = ("script", "structured")
@@ -145,18 +146,18 @@ class _Plan:
 
     def batches(self) -> Iterator[Batch]:
         filters = self.settings.filters
+        limits = filters.max_bytes, filters.max_notebook_bytes
         for repository in self.repositories:
-            files = list_files(repository, filters.max_bytes, filters.max_notebook_bytes)
-            license = license_of(repository, files, self.settings.licenses)
-            wanted, skipped = [], []
-            for file in files:
-                if reason := skip_reason(file, self.settings):
-                    skipped.append(removal(repository.name, file.path, reason, file.size))
-                else:
-                    wanted.append(file)
-            self.files += len(wanted)
-            self.bytes += sum(file.size for file in wanted)
-            yield from cut_batches(repository, license, wanted, skipped)
+            license = license_of(repository, iterate_files(repository, *limits, top=True), self.settings.licenses)
+            yield from cut_batches(repository, license, map(self._seen, iterate_files(repository, *limits)))
+
+    def _seen(self, file: File) -> tuple[File, str]:
+        """A file with the reason why it is not read, or ""."""
+        reason = skip_reason(file, self.settings)
+        if not reason:
+            self.files += 1
+            self.bytes += file.size
+        return file, reason
 
 
 def _clean(

@@ -13,6 +13,7 @@ the open web, while an enterprise's uncommented code is still the code that the 
 from __future__ import annotations
 
 import ast
+import codecs
 import re
 import string
 import warnings
@@ -205,12 +206,18 @@ def decode(content: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         declared = _CODING.search(b"\n".join(content[:400].split(b"\n")[:2]))
         try:
-            text = content.decode(declared.group(1).decode("ascii")) if declared else ""
+            text = _as_declared(content, declared.group(1).decode("ascii")) if declared else ""
         except (LookupError, UnicodeDecodeError, ValueError):
             text = ""
         if not isinstance(text, str) or not text:
             return "", "encoding"
     return (text.replace("\r\n", "\n") if "\r\n" in text else text), ""
+
+
+def _as_declared(content: bytes, encoding: str) -> str:
+    # These are no encodings of files: they take minutes for a megabyte, or evaluate escapes.
+    odd = codecs.lookup(encoding).name in ("punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape")
+    return "" if odd else content.decode(encoding)
 
 
 def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) -> str:

@@ -7,10 +7,12 @@ is ever executed and a partial clone is never completed over the network.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ SAFE_OPTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TreeEntry:
     """One file of a tree: `path` as git stores it, `size` in bytes (0 for a submodule)."""
 
@@ -70,19 +72,26 @@ def environment(transports: str = "none") -> dict[str, str]:
 
 
 def command(git_dir: Path, *arguments: str) -> list[str]:
-    # The user named this folder, so a foreign owner (a shared mount, a container) is no reason to refuse it.
-    return ["git", *SAFE_OPTIONS, "-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", *arguments]
+    # The user named this folder, so a foreign owner (a shared mount, a container) is no reason to refuse it. The work
+    # tree is never looked at; naming one that exists keeps git from entering the one that the configuration names.
+    places = ["-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", f"--work-tree={git_dir}"]
+    return ["git", "--no-pager", *SAFE_OPTIONS, *places, *arguments]
+
+
+def complaint(stderr: bytes) -> str:
+    """What git says is wrong: its lines without the general advice that follows them, the remote's last."""
+    lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
+    return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
 
 
 def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Run one git command and return its output; a failure is a ValueError with git's own last line."""
+    """Run one git command and return its output; a failure is a ValueError with what git said."""
     try:
         done = subprocess.run(command(git_dir, *arguments), input=stdin, capture_output=True, env=environment())
     except FileNotFoundError:
         raise ValueError("git is not installed or not on PATH; install it to read repositories") from None
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {lines[-1]}")
+        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {complaint(done.stderr)}")
     return done.stdout
 
 
@@ -92,9 +101,13 @@ def find_git_dir(folder: Path) -> Path | None:
     if dot_git.is_dir():
         return dot_git.resolve()
     if dot_git.is_file():  # a linked worktree or a submodule: one line names the real directory
-        line = dot_git.read_text(encoding="utf-8", errors="replace").strip()
-        target = (folder / line.removeprefix("gitdir:").strip()).resolve()
-        if not target.is_dir():
+        with dot_git.open("rb") as stream:
+            line = os.fsdecode(stream.read(8192)).strip()
+        named = line.removeprefix("gitdir:").strip()
+        if named == line or not named or "\0" in named:
+            raise ValueError(f"{dot_git} is a file that names no git directory; repair it or name another folder")
+        target = Path(os.path.realpath(folder / named))
+        if not os.access(target, os.F_OK):
             raise ValueError(
                 f"{dot_git} points to {target}, which does not exist; repair the worktree or name another folder"
             )
@@ -116,10 +129,19 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
         )
     except ValueError:
         pass
-    if not run(git_dir, "rev-list", "--all", "--max-count=1").strip():
+    try:
+        some = run(git_dir, "rev-list", "--all", "--max-count=1").strip()
+        names = run(git_dir, "for-each-ref", "--count=4", "--format=%(refname:short)", "refs/heads", "refs/tags")
+    except ValueError as error:
+        raise ValueError(f"{error}; repair the repository (`git fsck` says more) or leave it out") from None
+    if not some:
         raise ValueError(f"{git_dir} has no commits; commit something or leave it out of the sources")
+    known = ", ".join(names.decode("utf-8", "replace").split("\n")[:-1])
     hint = _shallow_hint(git_dir)
-    raise ValueError(f"{git_dir} has no commit {revision!r}; name a branch, a tag or a commit that it has.{hint}")
+    raise ValueError(
+        f"{git_dir} has no commit {revision!r}; name a branch, a tag or a commit that it has"
+        f"{f' (among them {known})' if known else ''}.{hint}"
+    )
 
 
 def moment(text: str) -> datetime.datetime:
@@ -161,19 +183,33 @@ def shallow_boundary(git_dir: Path) -> set[str]:
     """Commits whose parents a shallow clone lacks; their differences are not real changes."""
     common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
     path = common / "shallow"
-    return set(path.read_text(encoding="ascii").split()) if path.is_file() else set()
+    return set(path.read_text(encoding="ascii", errors="replace").split()) if path.is_file() else set()
 
 
-def list_tree(git_dir: Path, commit: str) -> list[TreeEntry]:
-    """All files of `commit`, sorted by path in byte order. Names that are not UTF-8 keep their bytes as surrogates."""
-    output = run(git_dir, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
-    entries = []
-    for record in output.split(b"\0")[:-1]:
-        head, _, path = record.partition(b"\t")
-        mode, _, object_id, size = head.split()
-        size_bytes = int(size) if size.isdigit() else 0
-        entries.append(TreeEntry(os.fsdecode(path), object_id.decode(), mode.decode(), size_bytes))
-    return entries
+def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[TreeEntry]:
+    """The files of `commit` as git lists them, sorted by path in byte order; with `top`, of its top level alone.
+
+    Names that are not UTF-8 keep their bytes as surrogates. Memory does not grow with the number of files.
+    """
+    recursion = [] if top else ["-r"]
+    arguments = command(git_dir, "ls-tree", *recursion, "-z", "-l", "--full-tree", commit)
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment()) as process,
+    ):
+        assert process.stdout is not None
+        rest = b""
+        while block := process.stdout.read(1 << 16):
+            *records, rest = (rest + block).split(b"\0")
+            for record in records:
+                head, _, path = record.partition(b"\t")
+                mode, kind, object_id, size = head.split()
+                if kind != b"tree":
+                    size_bytes = int(size) if size.isdigit() else 0
+                    yield TreeEntry(os.fsdecode(path), object_id.decode(), mode.decode(), size_bytes)
+        if process.wait():
+            said.seek(0)
+            raise ValueError(f"git ls-tree failed in {git_dir}: {complaint(said.read())}")
 
 
 WINDOW = 48
@@ -184,8 +220,12 @@ class BlobReader:
     """Blobs through one `git cat-file --batch` process. A context manager; not for use by several threads."""
 
     def __init__(self, git_dir: Path) -> None:
-        self.process = subprocess.Popen(
-            command(git_dir, "cat-file", "--batch"),
+        self.git_dir = git_dir
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command(self.git_dir, "cat-file", "--batch"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -201,35 +241,46 @@ class BlobReader:
 
     def read_many(self, object_ids: Iterable[str], most: int | None = None) -> Iterator[bytes | None]:
         """`read` of each, in order; git reads ahead. Take all of them before anything else is asked of this reader."""
-        stdin = self.process.stdin
-        assert stdin is not None
         wanted = iter(object_ids)
         while window := list(itertools.islice(wanted, WINDOW)):
-            try:
-                stdin.write("".join(f"{object_id}\n" for object_id in window).encode())
-                stdin.flush()
-            except BrokenPipeError:
-                yield from (None for _ in window)
-                continue
-            yield from (self._next(most) for _ in window)
+            while window:
+                with contextlib.suppress(BrokenPipeError):
+                    self._ask(window)
+                answered = 0
+                for _ in window:
+                    content, alive = self._next(most)
+                    answered += 1
+                    yield content
+                    if not alive:  # git dies of a damaged object; the others are still wanted
+                        self.close()
+                        self.process = self._started()
+                        break
+                window = window[answered:]
 
-    def _next(self, most: int | None) -> bytes | None:
+    def _ask(self, object_ids: list[str]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("".join(f"{object_id}\n" for object_id in object_ids).encode())
+        self.process.stdin.flush()
+
+    def _next(self, most: int | None) -> tuple[bytes | None, bool]:
+        """The next answer, and whether git lives on."""
         stdout = self.process.stdout
         assert stdout is not None
         header = stdout.readline().split()
         if len(header) != 3:
-            return None
+            return None, bool(header)
         size = int(header[2])
         content = stdout.read(size if most is None else min(size, most + 1))
         left = size + 1 - len(content)
         while left and (skipped := len(stdout.read(min(left, 1 << 20)))):
             left -= skipped
-        return content
+        return (None, False) if left else (content, True)
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead process was still to be asked
+                    pipe.close()
         self.process.wait()
 
     def __enter__(self) -> BlobReader:

@@ -11,6 +11,8 @@ from data_builders import git
 
 CHUNK = 256
 """Commits whose changes are asked for at once, and that one worker gets at once."""
+MOST = 1 << 20
+"""Bytes of a commit that are read: no message is longer."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def chunks(git_dir: Path, head: str) -> Iterator[list[str]]:
 def read(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
     """Some commits with what they changed."""
     changes = _changes(git_dir, identifiers)
-    for identifier, content in zip(identifiers, reader.read_many(identifiers), strict=True):
+    for identifier, content in zip(identifiers, reader.read_many(identifiers, MOST), strict=True):
         if content is not None:
             yield _commit(identifier, content, changes.get(identifier, []))
 

@@ -188,7 +188,7 @@ def _piece(function: Function) -> Piece:
 def _added(repository: Repository, path: str, text: str, language: str) -> Iterable[Piece]:
     """Runs of 3 to 40 lines that the split's later half added to a file."""
     difference = git.run(
-        repository.path, "diff", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+        repository.path, "diff-tree", "-p", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
         repository.commit, repository.head, "--", f":(top,literal){path}",
     )  # fmt: skip
     starts = [0]

@@ -23,8 +23,8 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("AWS_KEY", "AKIA ASIA ABIA ACCA A3T", r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _pattern("GITHUB_TOKEN", "ghp_ gho_ ghu_ ghs_ ghr_", r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,255}"),
     _pattern("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{50,255}"),
-    _pattern("GITLAB_TOKEN", "glpat- gldt- glft- glsoat- glrt- glcbt- glptt- glagent- GR1348941",
-             r"(?:gl(?:pat|dt|ft|soat|rt|cbt|ptt|agent)-|GR1348941)[A-Za-z0-9_.-]{20,60}"),
+    _pattern("GITLAB_TOKEN", "glpat- gldt- glft- glsoat- glrt- glcbt- glptt- glagent- glimt- glffct- GR1348941",
+             r"(?:gl(?:pat|dt|ft|soat|rt|cbt|ptt|agent|imt|ffct)-|GR1348941)[A-Za-z0-9_.-]{20,60}"),
     _pattern("SLACK_TOKEN", "xox xapp-", r"xox[abeoprs]-(?:\d+-)?[A-Za-z0-9-]{10,250}|xapp-\d-[A-Za-z0-9-]{20,250}"),
     _pattern("STRIPE_KEY", "sk_live_ sk_test_ rk_live_ rk_test_ whsec_", r"(?:[sr]k_(?:live|test)_|whsec_)[A-Za-z0-9+/=]{16,250}"),
     _pattern("GOOGLE_KEY", "AIza", r"AIza[A-Za-z0-9_-]{35}"),
@@ -52,10 +52,13 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("TERRAFORM_TOKEN", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{60,70}"),
     _pattern("AGE_KEY", "AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
     _pattern("GRAFANA_TOKEN", "glsa_ glc_", r"glsa_[A-Za-z0-9]{32}_[0-9a-fA-F]{8}|(?<![A-Za-z0-9])glc_[A-Za-z0-9+/=]{32,400}"),
-    _pattern("DOPPLER_TOKEN", "dp.", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9.]{40,60}"),
     _pattern("NEWRELIC_KEY", "NRAK- NRII- NRJS-", r"NR(?:AK|II|JS)-[A-Za-z0-9_-]{19,32}"),
     _pattern("SENTRY_TOKEN", "sntrys_ sntryu_", r"sntry[su]_[A-Za-z0-9+/=_-]{40,250}"),
-    _pattern("LINEAR_KEY", "lin_api_", r"lin_api_[A-Za-z0-9]{40}"),
+    _pattern("LINEAR_KEY", "lin_api_ lin_oauth_", r"lin_(?:api|oauth)_[A-Za-z0-9]{40,64}"),
+    _pattern("NOTION_TOKEN", "ntn_", r"(?<![A-Za-z0-9])ntn_[A-Za-z0-9]{40,50}"),
+    _pattern("FIGMA_TOKEN", "figd_ figdr_ figu_", r"(?<![A-Za-z0-9])fig(?:d|dr|u)_[A-Za-z0-9_-]{40,60}"),
+    _pattern("HEROKU_KEY", "HRKU-", r"HRKU-[A-Za-z0-9_-]{36,64}"),
+    _pattern("VAULT_TOKEN", "=s. \"s. 's.", r"(?<=[=\"'])s\.(?=[A-Za-z]*\d)(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{24}(?![\w.(])"),
     _pattern("ATLASSIAN_TOKEN", "ATATT3 ATBB", r"ATATT3[A-Za-z0-9_=-]{100,250}|(?<![A-Za-z0-9])ATBB[A-Za-z0-9]{32}"),
     _pattern("FACEBOOK_TOKEN", "EAACEdEose0cBA", r"EAACEdEose0cBA[A-Za-z0-9]+"),
     _pattern("DOCKER_TOKEN", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{27}"),
@@ -76,6 +79,20 @@ CONTEXTS: tuple[Pattern, ...] = (
     _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+([A-Za-z0-9_.~+/=-]{16,500})"),
     _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+((?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/=]{8,200})"),
     _pattern("PASSWORD", "curl wget", r"(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)[ =]?[\"']?[\w.@+-]{1,64}:([^\s\"'$<{]{3,100})"),
+    _pattern("PASSWORD", "sshpass", r"sshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<{`][^\s\"'$<{]{2,100})"),
+    _pattern("PASSWORD", "mysql", r"\bmysql(?:dump|admin)?[ \t][^\n|;&]{0,200}?(?<=\s)-p((?=[a-z]*[^a-z\s\"'$<{])[^\s\"'$<{`]{4,100})"),
+    _pattern("PASSWORD", "login", r"\b(?:docker|podman|skopeo|buildah|registry|az|oc)[ \t]+login\b[^\n|;&]{0,200}?\s(?:-p|--password)[ =][\"']?([^\s\"'$<{`-][^\s\"'$<{]{2,100})"),
+    _pattern("PASSWORD", "redis-cli", r"\bredis-cli\b[^\n|;&]{0,100}?\s-a[ \t]+[\"']?([^\s\"'$<{`]{3,100})"),
+    _pattern("PASSWORD", "machine", r"(?<![\w-])(?:machine[ \t]+\S{1,200}|default)\s+login[ \t]+\S{1,100}\s+(?:account[ \t]+\S{1,100}\s+)?password[ \t]+(\S{3,200})"),
+    _pattern("PASSWORD", ":5432: :*:", r"(?m)^[^\s:#]{1,200}:(?:\d{1,5}|\*):[^\s:]{1,64}:[^\s:]{1,64}:([^\s*]\S{2,200})$"),
+    _pattern("PASSWORD", "@tcp( @unix(", r"(?<![\w.-])[\w.-]{1,64}:([^\s:@\"'`/$<{]{3,100})@(?:tcp|unix)\("),
+    _pattern("PASSWORD", "NetworkCredential( Auth( auth=( UsernamePassword",
+             r"(?:NetworkCredential|[Bb]asic_?Auth|\bauth=|UsernamePassword\w{1,30})\([ ]?[\"'][^\"'\n]{1,80}[\"'],[ ]?[\"']([^\s\"'${<%]{4,100})[\"']"),
+    _pattern("PASSWORD", "getConnection(", r"getConnection\((?:[^()\n\"',]{1,80}|\"[^\"\n]{1,200}\"),[ ]?\"[^\"\n]{0,80}\",[ ]?\"([^\s\"${<%]{4,100})\""),
+    _pattern("PASSWORD", "IDENTIFIED dentified PASSWORD", r"(?:(?i:\bidentified\s+(?:with\s+[\w']+\s+)?by)|\b(?:PASSWORD|with password))\s+'([^'\s]{4,100})'"),
+    _pattern("DOPPLER_TOKEN", "dp.",
+             r"dp\.(?:pt|st|ct|sa|scim|audit)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,60}"),
+    _pattern("AUTHORIZATION", "SSWS", r"\bSSWS[ \t]+([A-Za-z0-9_-]{30,60})"),
 )  # fmt: skip
 """Secrets that what stands around them gives away."""
 
@@ -92,12 +109,12 @@ WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
 """Names that hold a secret if the value looks random."""
 BEFORE_KEY = ("api", "auth", "service", "account", "db", "database", "priv", "private", "client", "access", "encryption", "signing",
               "master", "app", "license", "shared", "storage", "secret", "consumer", "deploy", "subscription", "host")  # fmt: skip
-AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t")
+AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t\r\n")
 NAME_TAIL = re.compile(r"[\w.-]{0,60}")
 # Type annotations and casts may stand between a name and its value: `key: str = "..."`, `Key string = "..."`.
 QUOTED_VALUE = re.compile(
     r"""[\\]?["'`]?\]?\)?(?:[ \t]*:[ \t]*[A-Za-z_][\w.\[\] |]{0,30}|[ \t]+(?:string|String|str)\b)?[ \t]*(?:===?|!==?|:=|=>|\?=|\+=|=|:|<-|->|,|\()"""
-    r"""[ \t]*(?:@?[A-Za-z_][\w.]{0,30}\(?[ \t]*)??(?:[bruRBfFLu@$]{0,2})(\\?["'`])(?!["'`])((?:(?!\1)[^\n\\]|\\(?!["'`]).|\\(?=["'`])(?!\1).){1,500}?)\1"""
+    r"""[ \t]*(?:\([ \t]*(?:\r?\n[ \t]*)?|@?[A-Za-z_][\w.]{0,30}\(?[ \t]*)??(?:[bruRBfFLu@$]{0,2})(\\?["'`])(?!["'`])((?:(?!\1)[^\n\\]|\\(?!["'`]).|\\(?=["'`])(?!\1).){1,500}?)\1"""
 )
 BARE_VALUE = re.compile(
     r"""["']?[ \t]*(?:=>|:=|=|:)[ \t]*([^\s"'`#;,<>(){}\[\]]{3,300})[ \t]*(?:[#;,].*)?$""", re.MULTILINE
@@ -107,15 +124,28 @@ SENTENCE_VALUE = re.compile(
     r"""[ \t]+(?:is|was|will be)[ \t]*:?[ \t]+["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])"""
 )
 PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])""")
-STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();]{4,100})(?=[;&"'])""")
+# Up to the sign that ends it, or to the next setting of a libpq string.
+STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();,]{4,100})(?=[;&"']|[ ][a-z_]{2,20}=[^\s=])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
 # A regular expression, a format, a path to a file, the name of an algorithm: what calls on a `token` or `key` are given.
 NO_TOKEN = re.compile(r"\(\?|\[\^?\w-\w|%[sd]|[;:]=|\{\w*\}|/[\w.-]+\.[a-z]{2,4}\Z|\A[A-Za-z]+\d*[Ww]ith[A-Z]\w+\Z")
 VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
 SUM_BEFORE = re.compile(
-    r"(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?[\s\"'`:=(/-]{0,8}\Z", re.IGNORECASE
+    r"(?:(?:sha-?\d{0,3}|md5|checksum|commit|revision|rev|etag|integrity)(?:sum)?|digest(?:\(\))?)[\s\"'`:=(/-]{0,8}\Z",
+    re.IGNORECASE,
 )
 ARGUMENT_VALUE = re.compile(r"""[ =]([^\s"'`$<>(){}\[\]|&;]{6,300})(?=\s|$)""")
+# `{"name": "DB_PASSWORD", "value": "..."}` in JSON and YAML, `db_password: {"value": "..."}` in a state of Terraform.
+_NAMED = r"""["']?,?\s{0,40}(?::[ \t]*\{\s{0,40})?["']?\b(?:value|default)["']?[ \t]*[:=][ \t]*"""
+NAMED_VALUE = re.compile(_NAMED + r"""["']([^\s"'<>{}$]{4,200})["']""")
+NAMED_BARE_VALUE = re.compile(_NAMED + r"""([^\s"',<>{}$]{4,200})[ \t]*$""", re.MULTILINE)
+BLOCK_VALUE = re.compile(r"""["']?:[ \t]*[|>][-+]?[ \t]*\n[ \t]+([^\s"'<>{}$]{4,300})[ \t]*$""", re.MULTILINE)
+ENV_VALUE = re.compile(r"""[ \t]+([^\s"'$=<>{}]{4,300})[ \t]*$""", re.MULTILINE)
+COMMENT = re.compile(r"//|/\*|^[ \t]*\*|#|--[ \t]|<!--")
+CONTINUED = re.compile(
+    r"""["'`][ \t]*(?:[+.&\\]|\.\.)?[ \t]*(?:\r?\n[ \t]*(?:[+.&][ \t]*)?)?["'`]([A-Za-z0-9+/=_.~-]{6,200})["'`]"""
+)
+"""The next part of a string that is put together from several."""
 XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")
 XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}$]{4,200})["']""")
 

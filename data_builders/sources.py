@@ -15,17 +15,15 @@ import hashlib
 import os
 import re
 import stat
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NewType
 
 from data_builders import git
+from data_builders.remote import clone, is_url, name_of_url, state, strip_credentials
 from data_builders.settings import from_mapping
 
-_URL = re.compile(r"^(?:(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:)")
-_TRANSPORTS = "https:http:ssh:git:file"
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 Location = NewType("Location", str)
@@ -111,10 +109,10 @@ def resolve(sources: Sources, clone_dir: Path | None = None) -> list[Repository]
 
 
 def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
-    if _URL.match(location):
+    if is_url(location):
         if clone_dir is None:
             raise ValueError(f"{strip_credentials(location)} is remote: give a folder for clones (`clone_dir`)")
-        return [(clone(location, clone_dir), _name_of_url(location))]
+        return [(clone(location, clone_dir), name_of_url(location))]
     path = Path(location).expanduser()
     if not path.exists() and any(char in location for char in "*?["):
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
@@ -130,7 +128,7 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
 
 def resolved_location(location: str, folder: Path) -> str:
     """A location relative to `folder`, made absolute; URLs stay as they are."""
-    return location if _URL.match(location) else os.path.normpath(folder / Path(location).expanduser())
+    return location if is_url(location) else os.path.normpath(folder / Path(location).expanduser())
 
 
 def problem_of(location: str, settings: Mapping[str, Any]) -> str:
@@ -139,7 +137,7 @@ def problem_of(location: str, settings: Mapping[str, Any]) -> str:
     given = {name: settings[name] for name, kind in known.items() if isinstance(settings.get(name), kind)}
     try:
         wanted = from_mapping(Source, {"path": location, **given})
-        for path, name in [] if _URL.match(location) else _expand(location, None):
+        for path, name in [] if is_url(location) else _expand(location, None):
             _open(path, name, wanted)
     except (ValueError, OSError) as error:
         return str(error)
@@ -163,9 +161,9 @@ def _states(sources: Sources) -> Iterator[tuple[str, str, str]]:
     for source in sources:
         wanted = _as_source(source)
         location = str(wanted.path)
-        if _URL.match(location):
+        if is_url(location):
             commit = wanted.commit or "HEAD"
-            yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else _remote(location), ""
+            yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else state(location), ""
             continue
         for path, name in _expand(location, None):
             repository = _open(path, wanted.name or name, wanted)
@@ -178,16 +176,6 @@ def _state(folder: Repository) -> str:
         times = os.lstat(folder.path / file.path).st_mtime_ns if not file.skip else 0
         digest.update(f"{file.size} {times} {file.skip} ".encode() + os.fsencode(file.path) + b"\0")
     return digest.hexdigest()
-
-
-def _remote(url: str) -> str:
-    """All branches and tags of a remote, as one hash."""
-    command = ["git", *git.SAFE_OPTIONS, "ls-remote", "--", url]
-    done = subprocess.run(command, capture_output=True, text=True, env=git.environment(_TRANSPORTS))
-    if done.returncode:
-        lines = strip_credentials(done.stderr).strip().splitlines() or ["no message"]
-        raise ValueError(f"could not read {strip_credentials(url)}: {lines[-1]}")
-    return hashlib.sha256(done.stdout.encode()).hexdigest()
 
 
 def _open(path: Path, name: str, wanted: Source) -> Repository:
@@ -220,89 +208,60 @@ def _distinct_names(repositories: list[Repository]) -> list[Repository]:
     return distinct
 
 
-def strip_credentials(url: str) -> str:
-    return re.sub(r"(://)[^/@]*@", r"\1", url)
-
-
-def _name_of_url(url: str) -> str:
-    return re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
-
-
-def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch the branches and tags of `url` into a bare repository with the user's own git; the URL is written nowhere.
-
-    Not all refs: a forge keeps one for every pull request, more than all branches weigh.
-    """
-    target = clone_dir / f"{_name_of_url(url)}.git"
-    arguments = ["git", *git.SAFE_OPTIONS, f"--git-dir={target}"]
-    environment = git.environment(_TRANSPORTS)
-    clone_dir.mkdir(parents=True, exist_ok=True)
-    steps = [
-        ["git", "init", "--quiet", "--bare", str(target)],
-        [
-            *arguments,
-            "fetch",
-            "--quiet",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--no-tags",
-            "--",
-            url,
-            "+refs/heads/*:refs/heads/*",
-            "+refs/tags/*:refs/tags/*",
-        ],
-        [*arguments, "ls-remote", "--symref", "--", url, "HEAD"],
-    ]
-    for step in steps:
-        done = subprocess.run(step, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            lines = strip_credentials(done.stderr).strip().splitlines() or ["no message"]
-            raise ValueError(f"could not clone {strip_credentials(url)}: {lines[-1]}")
-    head = re.match(r"ref: (refs/\S+)\tHEAD", done.stdout)
-    if head:
-        git.run(target, "symbolic-ref", "HEAD", head.group(1))
-    return target
-
-
 def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
-    """All files of a repository, sorted by path. Links, submodules and over-long files come with a reason to skip.
+    """All files of a repository, as `iterate_files` gives them."""
+    return list(iterate_files(repository, max_bytes, max_notebook_bytes))
 
-    A notebook may be longer (`max_notebook_bytes`): most of it is pictures, which no row gets.
+
+def iterate_files(
+    repository: Repository, max_bytes: int, max_notebook_bytes: int = 0, *, top: bool = False
+) -> Iterator[File]:
+    """The files of a repository, sorted by path in byte order; with `top`, those of its top level alone.
+
+    Links, submodules, over-long files and what has a path that leads elsewhere come with a reason to skip. A notebook may
+    be longer (`max_notebook_bytes`): most of it is pictures, which no row gets. Memory does not grow with the files.
     """
 
     def limit(path: str) -> int:
         return max(max_bytes, max_notebook_bytes) if path.endswith(".ipynb") else max_bytes
 
     if not repository.is_git:
-        return sorted(_walk(repository.path, limit), key=lambda file: os.fsencode(file.path))
-    files = []
-    for entry in git.list_tree(repository.path, repository.commit):
+        yield from _walk(repository.path, limit, top)
+        return
+    for entry in git.list_tree(repository.path, repository.commit, top=top):
         skip = "symlink" if entry.is_symlink else "submodule" if entry.is_submodule else ""
         if not skip and entry.size > limit(entry.path):
             skip = "too_large"
-        files.append(File(entry.path, entry.size, entry.object_id, skip))
-    return sorted(files, key=lambda file: os.fsencode(file.path))
+        if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
+            skip = "unsafe_path"  # git makes no such tree, but reads it
+        yield File(entry.path, entry.size, entry.object_id, skip)
 
 
-def _walk(root: Path, limit: Callable[[str], int]) -> Iterator[File]:
+def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
     """Regular files under `root`; links are never followed, so loops and escapes end here."""
-    for folder, names, filenames in os.walk(root, followlinks=False):
-        linked = [name for name in names if (Path(folder) / name).is_symlink()]
-        names[:] = sorted(name for name in names if name != ".git" and name not in linked)
-        for name in [*linked, *filenames]:
-            full = Path(folder) / name
-            path = os.path.relpath(full, root).replace(os.sep, "/")
-            try:
-                status = os.lstat(full)
-            except OSError:
-                yield File(path, 0, "", "unreadable")
+    waiting = [""]  # what is still to come, the next one last; a folder's path ends in a slash, the root's is empty
+    while waiting:
+        path = waiting.pop()
+        try:
+            if not path or path.endswith("/"):
+                found = []
+                with os.scandir(root / path) as entries:
+                    for entry in entries:
+                        folder = entry.is_dir(follow_symlinks=False)
+                        if not (folder and (top or entry.name == ".git")):
+                            found.append(path + entry.name + "/" * folder)
+                waiting += sorted(found, key=os.fsencode, reverse=True)
                 continue
-            if stat.S_ISLNK(status.st_mode):
-                yield File(path, 0, "", "symlink")
-            elif not stat.S_ISREG(status.st_mode):
-                yield File(path, 0, "", "special_file")
-            else:
-                yield File(path, status.st_size, "", "too_large" if status.st_size > limit(path) else "")
+            status = os.lstat(root / path)
+        except OSError:
+            yield File(path.rstrip("/"), 0, "", "unreadable")
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            yield File(path, 0, "", "symlink")
+        elif not stat.S_ISREG(status.st_mode):
+            yield File(path, 0, "", "special_file")
+        else:
+            yield File(path, status.st_size, "", "too_large" if status.st_size > limit(path) else "")
 
 
 class Reader:

@@ -6,6 +6,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_builders import git
 from data_builders.synthetic.documents import document
 from data_builders.synthetic.problems import Row
 
@@ -41,7 +42,16 @@ def history_documents(checkout: Path, characters: int, *, license: str = "Apache
         if total >= characters:
             return
         patch = _git(
-            checkout, "show", "--format=%B", "--no-color", "--no-ext-diff", "--unified=3", revision, "--", "*.py"
+            checkout,
+            "show",
+            "--format=%B",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--unified=3",
+            revision,
+            "--",
+            "*.py",
         )
         if patch:
             total += len(patch)
@@ -57,7 +67,8 @@ def history_documents(checkout: Path, characters: int, *, license: str = "Apache
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=True)
+        command = ["git", "--no-pager", *git.SAFE_OPTIONS, "-C", str(checkout), *arguments]
+        done = subprocess.run(command, capture_output=True, check=True, env=git.environment())
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.decode("utf-8", errors="ignore")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
-from data_builders import sources
+from data_builders import remote as remotes
 from data_builders.corpus import build_corpus
 from data_builders.dataset import read_rows
 
@@ -124,5 +124,5 @@ def test_branches_and_tags_are_cloned_and_not_the_refs_of_pull_requests(
 ) -> None:
     for name, value in askpass(tmp_path).items():
         monkeypatch.setenv(name, value)
-    clone = sources.clone(remote, tmp_path / "clones")
+    clone = remotes.clone(remote, tmp_path / "clones")
     assert git(clone, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
