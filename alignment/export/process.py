@@ -14,10 +14,13 @@ from typing import Any
 from alignment.chain.processes import die_with_parent
 
 
-def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) -> dict[str, Any]:
+def run_job(
+    module: str, job: dict[str, Any], python: str | Path | None = None, *, in_own_folder: bool = False
+) -> dict[str, Any]:
     """Run `python -m module JOB.json` and return the result it wrote.
 
-    `python` names the interpreter of another environment. RuntimeError carries the last line that a failed process
+    `python` names the interpreter of another environment. With `in_own_folder` what the process leaves in its working
+    directory goes when it ends; the job's paths must be absolute then. RuntimeError carries the last line that a failed process
     wrote, or the signal it died of.
     """
     with tempfile.TemporaryDirectory(prefix="align-job-") as folder:
@@ -29,7 +32,8 @@ def run_job(module: str, job: dict[str, Any], python: str | Path | None = None) 
             "ALIGN_PARENT": str(os.getpid()),
         }
         command = [str(python or sys.executable), "-P", "-m", module, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+        cwd = folder if in_own_folder else None
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, cwd=cwd)
         if done.returncode == 0 and result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

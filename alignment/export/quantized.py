@@ -57,7 +57,7 @@ def make(
     partial = out.with_name(f".partial-{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
     job = settings.model_dump() | {
-        "model": str(checkpoint.folder),
+        "model": str(checkpoint.folder.resolve()),
         "method": target.kind,
         "bits": target.bits,
         "texts": [(text.text, text.form) for text in texts],
@@ -65,10 +65,11 @@ def make(
         "sequence_length": sequence_length,
         "threads": threads,
         "seed": seed,
-        "out": str(partial),
+        "out": str(partial.resolve()),
     }
     try:
-        calibration = run_job("alignment.export.quantized", job, python)
+        # gptqmodel leaves a folder of logs wherever it runs.
+        calibration = run_job("alignment.export.quantized", job, python, in_own_folder=True)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except (OSError, RuntimeError) as error:

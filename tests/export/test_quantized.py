@@ -76,9 +76,13 @@ def test_a_quantized_folder_loads_in_transformers_and_passes_its_gate(
     ("target", "settings", "method"),
     [("gptq-int4", {"act_order": "group"}, "gptq"), ("gptq-int8", {"group_size": 64}, "gptq"), ("awq-int4", {}, "awq")],
 )
-def test_gptqmodel_writes_the_older_layouts(trained, held_out, tmp_path, target, settings, method):
+def test_gptqmodel_writes_the_older_layouts_and_nothing_beside(
+    trained, held_out, tmp_path, monkeypatch, target, settings, method
+):
     ready("gptqmodel")
-    (row,) = quantized(trained, held_out, tmp_path, [target], engine="gptqmodel", **settings)
+    monkeypatch.chdir(tmp_path)
+    (row,) = quantized(trained, held_out, Path("out"), [target], engine="gptqmodel", **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert row["reasons"] == []
     written = json.loads((Path(row["file"]) / "config.json").read_text())["quantization_config"]
     assert written["quant_method"] == method
