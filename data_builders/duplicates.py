@@ -15,7 +15,6 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import rensa
@@ -113,10 +112,7 @@ def _find_near(
     rows, groups, starts, members = _groups(prints, removed)
     staying = np.zeros(len(starts), dtype=np.int64)  # members of each group that stay so far
 
-    @lru_cache(maxsize=1024)
-    def grams(index: int) -> Hashes:
-        return shingles(text_of(index), NGRAM)
-
+    grams = _Recent(lambda index: shingles(text_of(index), NGRAM))
     edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
     for first, last in itertools.pairwise(edges.tolist()):
         index, own = int(rows[first]), groups[first:last]
@@ -134,6 +130,25 @@ def _find_near(
             staying[own] += 1
 
 
+class _Recent:
+    """What was computed last, up to so many hashes in all: a file of a megabyte has a hundred times a common one's."""
+
+    def __init__(self, compute: Callable[[int], Hashes], most: int = 8_000_000) -> None:
+        self._compute, self._most = compute, most
+        self._known: dict[int, Hashes] = {}
+        self._held = 0
+
+    def __call__(self, index: int) -> Hashes:
+        found = self._known.pop(index, None)
+        if found is None:
+            found = self._compute(index)
+            self._held += len(found)
+        self._known[index] = found  # the last one used is at the end
+        while self._held > self._most and len(self._known) > 1:
+            self._held -= len(self._known.pop(next(iter(self._known))))
+        return found
+
+
 def _groups(
     prints: FingerprintStore, removed: dict[int, Duplicate]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
@@ -142,7 +157,7 @@ def _groups(
     kept = np.ones(len(indices), dtype=np.bool_)
     kept[np.isin(indices, np.fromiter(removed, dtype=np.int64, count=len(removed)))] = False
     places = np.flatnonzero(kept)
-    all_rows, all_groups, sizes = [], [], []
+    pairs, sizes = [], []
     count = 0
     for band in range(BANDS):
         column = prints.band(band)[places]
@@ -152,11 +167,13 @@ def _groups(
         shared = equal[:-1] | equal[1:]
         heads = equal[1:] & ~equal[:-1]  # the first text of each group
         numbers = np.cumsum(heads)[shared] - 1
-        all_rows.append(indices[places[order[shared]]].astype(np.int32))
-        all_groups.append((numbers + count).astype(np.int32))
+        # One number a pair, the text in its upper half: sorted in place, 64 million pairs cost a gigabyte and not two.
+        pairs.append((indices[places[order[shared]]] << 32) | (numbers + count))
         sizes.append(np.bincount(numbers, minlength=int(heads.sum())))
         count += int(heads.sum())
-    rows, groups = np.concatenate(all_rows), np.concatenate(all_groups)
-    by_row = np.argsort(rows, kind="stable")  # within a text, bands in order
+    joined = np.concatenate(pairs)
+    pairs.clear()
+    joined.sort()  # within a text, bands in order
+    rows, groups = (joined >> 32).astype(np.int32), (joined & 0xFFFFFFFF).astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])[:-1].astype(np.int64)
-    return rows[by_row], groups[by_row], starts, np.zeros(len(rows), dtype=np.int32)
+    return rows, groups, starts, np.zeros(len(rows), dtype=np.int32)
