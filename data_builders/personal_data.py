@@ -54,6 +54,7 @@ _POPULAR_IPS = frozenset(
 
 
 def emails(text: str) -> list[tuple[int, int, str]]:
+    """E-mail addresses but those of examples and robots: start, end and kind."""
     found = []
     for place in places_of(text, "@"):
         start = place
@@ -70,6 +71,7 @@ def emails(text: str) -> list[tuple[int, int, str]]:
 
 
 def addresses(text: str) -> list[tuple[int, int, str]]:
+    """Public addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
     found = []
     for match in _IPV4.finditer(text):
         value = match.group()
