@@ -54,6 +54,7 @@ _POPULAR_IPS = frozenset(
 
 
 def emails(text: str) -> list[tuple[int, int, str]]:
+    """E-mail addresses but those of examples and robots: start, end and kind."""
     found = []
     for place in places_of(text, "@"):
         start = place
@@ -70,6 +71,7 @@ def emails(text: str) -> list[tuple[int, int, str]]:
 
 
 def addresses(text: str) -> list[tuple[int, int, str]]:
+    """Public addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
     found = []
     for match in _IPV4.finditer(text):
         value = match.group()
@@ -87,7 +89,8 @@ def addresses(text: str) -> list[tuple[int, int, str]]:
         if _is_public(value) and not _is_version(value):
             found.append((*match.span(), "IP_ADDRESS"))
     for match in _IPV6_HINT.finditer(text):
-        whole = _IPV6.match(text, _left(text, match.start()))
+        start = _left(text, match.start())
+        whole = _IPV6.match(text, start) if match.start() - start < 40 else None
         if whole and whole.end() >= match.end() and whole.group().count(":") >= 3 and _is_public(whole.group()):
             found.append((*whole.span(), "IPV6_ADDRESS"))
     return found
@@ -103,8 +106,9 @@ def _is_version(address: str) -> bool:
 
 
 def _left(text: str, place: int) -> int:
-    """The start of the run of hexadecimal digits and colons around `place`."""
-    while place and text[place - 1] in _IPV6_CHARACTERS:
+    """The start of the run of hexadecimal digits and colons around `place`; of one too long for an address, its middle."""
+    lowest = max(0, place - 40)
+    while place > lowest and text[place - 1] in _IPV6_CHARACTERS:
         place -= 1
     return place
 

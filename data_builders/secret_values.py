@@ -29,6 +29,7 @@ def _lower(text: str) -> str:
 
 
 def assigned(text: str, language: str) -> list[tuple[int, int, str]]:
+    """Values given to names such as `password` and `api_key`: start, end and kind. `language` says whether without quotes."""
     lowered = _lower(text)
     found = []
     bare = language in _CONFIGURATION
@@ -53,6 +54,7 @@ def assigned(text: str, language: str) -> list[tuple[int, int, str]]:
 
 
 def places_of(text: str, word: str) -> list[int]:
+    """Where `word` stands, without overlap."""
     places, place = [], text.find(word)
     while place >= 0:
         places.append(place)
@@ -91,6 +93,7 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
 
 
 def is_placeholder(value: str) -> bool:
+    """Whether a value stands for a secret that is put in later: `changeme`, `${TOKEN}`."""
     return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
 
 

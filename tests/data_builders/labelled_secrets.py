@@ -329,4 +329,5 @@ NEGATIVE: list[tuple[str, str]] = [
     ("", "a:b:c:d:e\n12:30:45:10:20\n"),
     ("java", 'assertThat(map).containsEntry("ada", "value-1");'),
     ("c", "/* Copyright (c) 1995-2024 Free Software Foundation, Inc. <https://fsf.org/> */"),
+    ("text", "fingerprint " + ":".join(_HEX[i : i + 2] for i in range(0, 64, 2)) + "\n" + "ab:" * 5000 + "\n"),
 ]
