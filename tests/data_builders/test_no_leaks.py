@@ -186,7 +186,7 @@ def test_reports_say_how_many_rows_held_a_benchmark_task(built: list[Path]) -> N
     reports = {folder.name: folder / "report.json" for folder in built if folder.name not in ACCOUNTED}
     removed = {name: json.loads(path.read_text()).get("removed", {}) for name, path in reports.items()}
     found = {name: sum(n for reason, n in what.items() if "contaminated" in reason) for name, what in removed.items()}
-    assert found["corpus"] == 4  # a module, a page, and both forms of a notebook
+    assert found["corpus"] == 5  # two modules, a page, and both forms of a notebook
     assert (found["commits"], found["commit-documents"], found["pull_requests"]) == (2, 2, 1)
 
 
