@@ -74,7 +74,7 @@ CONTEXTS: tuple[Pattern, ...] = (
     _pattern("AZURE_KEY", "AccountKey SharedAccessKey", r"(?:AccountKey|SharedAccessKey)\s*=\s*([A-Za-z0-9+/=]{40,100})"),
     _pattern("AZURE_KEY", "sig=", r"[?&]sig=([A-Za-z0-9%+/=_-]{30,120})"),
     _pattern("CLOUDINARY_URL", "cloudinary://", r"cloudinary://(\d{15}:[A-Za-z0-9_-]{20,40})@"),
-    _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:([^\s/@\"'<>{}$]{1,128})@(?=[A-Za-z0-9\[])"),
+    _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:([^\s/@\"'<>{}$]{1,128})@(?=[A-Za-z0-9\[{$%<\"'])"),
     _pattern("TOKEN", "://", r"://([A-Za-z0-9_-]{30,100})@(?=[A-Za-z0-9])"),
     _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+([A-Za-z0-9_.~+/=-]{16,500})"),
     _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+((?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/=]{8,200})"),

@@ -159,7 +159,7 @@ def explain(report: Mapping[str, Any]) -> str:
     lines = []
     for name, found in report.items():
         said = "; ".join(found["advice"]) or ", ".join(
-            f"{reason} {count}" for reason, count in found["dropped"].items()
+            f"{reason} {count}" for reason, count in (found["dropped"] | found.get("left_out", {})).items()
         )
         lines.append(f"{name}: {said}")
     return " | ".join(lines)

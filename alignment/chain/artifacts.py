@@ -19,7 +19,7 @@ from typing import Any
 
 # Raised by hand when a change of the code alters what a stage makes from the same inputs.
 VERSIONS: Mapping[str, int] = {
-    "build": 3,
+    "build": 4,
     "pretrain": 1,
     "sft": 1,
     "dpo": 1,

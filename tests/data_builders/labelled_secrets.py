@@ -39,6 +39,8 @@ POSITIVE: list[tuple[str, str, list[str]]] = [
     ("python", 'DATABASES = {"default": {"USER": "app", "PASSWORD": "tr0ub4dor&3"}}', ["tr0ub4dor&3"]),
     ("python", "conn = connect(host='db', password='correct-horse')", ["correct-horse"]),
     ("python", 'url = "postgresql://app:s3cr3tpw@db.internal:5432/app"', ["s3cr3tpw"]),
+    ("python", 'url = f"postgresql://app:s3cr3tpw@{host}:5432/app"', ["s3cr3tpw"]),
+    ("javascript", "const url = 'amqp://app:r4bbitpw@' + host;", ["r4bbitpw"]),
     ("yaml", "url: mongodb+srv://root:Zx9-kQ2@cluster0.abcde.mongodb.net/test", ["Zx9-kQ2"]),
     ("yaml", "spring:\n  datasource:\n    password: Tiger2024!\n", ["Tiger2024!"]),
     ("yaml", "db_password: hunter2x # the real one\n", ["hunter2x"]),

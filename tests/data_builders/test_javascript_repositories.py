@@ -204,9 +204,10 @@ test('snapshot', () => { expect(sum([], each)).toMatchSnapshot(); });
 """
 
 
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
 @pytest.mark.parametrize("library", ["jest", "vitest"])
 def test_the_installed_assertions_of_jest_and_vitest_judge(
-    node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any, library: str
+    node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any, library: str, language: str
 ) -> None:
     modules = Path(os.environ.get(MODULES, "/")) / "node_modules"
     if not (modules / {"jest": "expect", "vitest": "vitest"}[library]).is_dir():
@@ -216,8 +217,17 @@ def test_the_installed_assertions_of_jest_and_vitest_judge(
     body = "function (values, each) {\n  let total = 0;\n  for (const value of values) total += each(value);\n  return total;\n}"
     source = f"exports.sum = {body};\n" if library == "jest" else f"export const sum = {body};\n"
     spelled = EXPECT[library] + SUITE.replace("LIBRARY", "jest" if library == "jest" else "vi")
-    write_files(folder, {"package.json": package, "sum.js": source, "test/sum.test.js": spelled})
+    files: dict[str, str | bytes] = {"package.json": package, "sum.js": source, "test/sum.test.js": spelled}
+    if language == "typescript":
+        typed = body.replace("(values, each)", "(values: readonly number[], each: (value: number) => number): number")
+        spelled = spelled.replace("const { sum } = require('../sum')", "import { sum } from '../sum'")
+        spelled = spelled.replace("(n) =>", "(n: number): number =>").replace(
+            "(values, expected)", "(values: number[], expected: number)"
+        )
+        files = {"package.json": package, "sum.ts": f"export const sum = {typed};\n", "test/sum.test.ts": spelled}
+    write_files(folder, files)
     (folder / "node_modules").symlink_to(modules)
     rows, account = built_of(folder, tmp_path_factory)
-    assert account["outcomes"]["passed"] == 4 and [row["entry_point"] for row in rows.values()] == ["sum"], account
+    assert account["outcomes"]["passed"] == 4, account
+    assert [(row["entry_point"], row["language"]) for row in rows.values()] == [("sum", language)]
     assert any("useFakeTimers of their runner" in text for text in account["advice"])

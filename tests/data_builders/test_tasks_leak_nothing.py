@@ -35,18 +35,18 @@ def discount(price, percent):
     return max(0, round(reduced, 2))
 
 
-def address_of(host, port):
-    """Where the database listens."""
-    return f"postgres://shop:{secret}@{host}:{port}/orders"
-
-
 def allowed(name, password):
     """Whether somebody may come in."""
     known = {"shop": 10, "grace": 15}
     return len(password) >= 8 and known.get(name, 0) == len(password) % 16
+'''
+BASE = '''def address_of(host, port):
+    """Where the database listens."""
+    return f"postgres://shop:{secret}@{host}:{port}/orders"
 '''.replace("{secret}", SECRETS["body"])
 TESTS = f'''import pytest
-from shop.prices import address_of, allowed, discount
+from shop.base import address_of
+from shop.prices import allowed, discount
 from shop.solved import quagmire_total
 
 
@@ -134,7 +134,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamesp
     """Tasks of a split repository with all that must not come out, and of one that holds a copy of what is held out."""
     base = tmp_path_factory.mktemp("firm")
     firm = make(base / "shop", {
-        "shop/__init__.py": "", "shop/prices.py": PRICES, "shop/solved.py": SOLUTION, "tests/test_prices.py": TESTS,
+        "shop/__init__.py": "", "shop/prices.py": PRICES, "shop/base.py": BASE, "shop/solved.py": SOLUTION, "tests/test_prices.py": TESTS,
         "tests/test_broken.py": BROKEN,
     }, {"shop/late.py": NEW, "tests/test_late.py": NEW_TESTS.format(module="shop.late")})  # fmt: skip
     copy = make(base / "copy", {"orders.py": NEW}, {"test_orders.py": NEW_TESTS.format(module="orders")})
