@@ -26,6 +26,8 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
         fim_spans=stage.fim.spans,
         packing=stage.train.get("packing_strategy", strategy) if stage.train.get("packing", packing) else None,
     )
+    strategy = stage.train.get("train_sampling_strategy", "group_by_length")
+    by_length = rules.packing is None and strategy == "group_by_length"
     folder, counts = once(
         request,
         lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
@@ -36,8 +38,9 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
         from trl import SFTTrainer
 
         from alignment.stages.collator import PackedRows, takes_variable_lengths
+        from alignment.stages.order import ByLengthTrainer
 
-        trainer = SFTTrainer(
+        trainer = (ByLengthTrainer if by_length else SFTTrainer)(
             model=model,
             args=args,
             train_dataset=load_from_disk(str(folder / "train")),

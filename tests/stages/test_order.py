@@ -1,0 +1,54 @@
+"""Rows that are not packed: each once an epoch, in steps of one length, in an order that a resumed run finds again."""
+
+import itertools
+import random
+
+import pytest
+
+from alignment.stages.order import ByLength
+
+STEP = 8
+
+
+@pytest.fixture
+def lengths():
+    draw = random.Random(0)
+    return [draw.randint(1, 500) for _ in range(1003)]
+
+
+def padding(order, lengths):
+    """Share of the tokens of all batches that are padding."""
+    steps = [[lengths[row] for row in order[at : at + STEP]] for at in range(0, len(order), STEP)]
+    return 1 - sum(map(sum, steps)) / sum(max(step) * len(step) for step in steps)
+
+
+def test_an_epoch_has_every_row_once(lengths):
+    assert sorted(ByLength(lengths, STEP, 0)) == list(range(len(lengths)))
+
+
+def test_little_of_a_batch_is_padding(lengths):
+    order = list(ByLength(lengths, STEP, 0))
+    assert padding(order, lengths) < 0.05 < 0.3 < padding(list(range(len(lengths))), lengths)
+
+
+def test_long_and_short_steps_alternate(lengths):
+    order = list(ByLength(lengths, STEP, 0))[: 50 * STEP]
+    steps = [lengths[order[at]] for at in range(0, len(order), STEP)]
+    rises = sum(later > earlier for earlier, later in itertools.pairwise(steps))
+    assert 15 < rises < 35
+
+
+def test_the_order_is_that_of_seed_and_epoch_whatever_came_before(lengths):
+    run = ByLength(lengths, STEP, 3)
+    first = list(run)
+    run.set_epoch(1)
+    second = list(run)
+    resumed = ByLength(lengths, STEP, 3)
+    resumed.set_epoch(1)
+    assert list(resumed) == second != first
+    assert list(ByLength(lengths, STEP, 4)) != first
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9])
+def test_few_rows_are_enough(rows):
+    assert sorted(ByLength([5] * rows, STEP, 0)) == list(range(rows))
