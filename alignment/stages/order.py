@@ -56,6 +56,7 @@ class ByLengthTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         import pyarrow.compute as pc
 
-        lengths = pc.list_value_length((train_dataset or self.train_dataset).data.column("input_ids")).to_pylist()
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         return ByLength(lengths, step, self.args.seed if self.args.data_seed is None else self.args.data_seed)
