@@ -120,7 +120,7 @@ def _looks_secret(value: str, strong: bool) -> bool:
         has_letter
         and len(value) >= 12
         and _entropy(value) > 3.3
-        and not re.fullmatch(r"[A-Za-z]?[a-z]*(?:[A-Z_. :/-]+[a-z]*)*|[A-Z_.-]+", value)
+        and not re.fullmatch(r"[A-Za-z]?[a-z]*(?:[A-Z_. :/-][a-z]*)*|[A-Z_.-]+", value)
     )
 
 
