@@ -269,8 +269,10 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3, help="times that every side has its turn (default: 3)")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rows", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument(
+        "--rows", type=int, default=400, help="400 are one epoch of 50 steps: other figures draw unequal rows"
+    )
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
