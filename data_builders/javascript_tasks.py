@@ -24,9 +24,9 @@ from data_builders.validation import (
     Trial,
     account,
     candidate,
-    shows_secret,
     split_names,
     tests_of,
+    without_secrets,
 )
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
@@ -44,11 +44,14 @@ class JsFound:
     advice: list[str]
     hidden_share: float
     left_out: Counter[str] = field(default_factory=Counter)
+    redacted: int = 0
+    """Rows whose context held a secret or a personal datum, which was replaced."""
 
     def report(self) -> dict[str, Any]:
         return {
             **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
-            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out), "advice": public(self.advice),
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
+            "redacted_contexts": self.redacted, "advice": public(self.advice),
         }  # fmt: skip
 
     def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
@@ -57,10 +60,12 @@ class JsFound:
         for item in self.candidates:
             if item.tier:
                 row = self._row(item, part, characters)
-                if shows_secret(row, row["language"]):
-                    self.left_out["secret_in_context"] += 1
+                clean, replaced = without_secrets(row, row["language"])
+                if clean is None:
+                    self.left_out["secret_in_body"] += 1
                 else:
-                    made.append(row)
+                    self.redacted += replaced
+                    made.append(clean)
         return made
 
     def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any]:

@@ -23,12 +23,11 @@ from data_builders.dataset import most_first, write_card
 from data_builders.held_out import COLUMN, Bodies
 from data_builders.javascript import JsFunction, js_functions
 from data_builders.languages import detect
-from data_builders.secrets import redact
 from data_builders.sources import Location, Repository, Source, resolve, texts_of
 from data_builders.suite import is_prose, is_test_file
 from data_builders.targets import Function, functions
 from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
-from data_builders.validation import TaskSettings
+from data_builders.validation import TaskSettings, without_secrets
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
@@ -229,7 +228,7 @@ def _fim_row(repository: Repository, piece: Piece, text: str, counted: Counter[s
         "middle": text[piece.start : piece.end], "suffix": text[piece.end : closing], "language": piece.language,
         "source": f"{repository.name}@{repository.head[:12]}", "split": "heldout",
     }  # fmt: skip
-    if redact(row["prefix"] + row["middle"] + row["suffix"], piece.language).counts:
-        counted["secret_in_context"] += 1
-        return None
-    return {**row, COLUMN: row["middle"]}
+    clean, replaced = without_secrets({**row, COLUMN: row["middle"]}, piece.language)
+    if clean is None or replaced:
+        counted["secret_in_body" if clean is None else "redacted_contexts"] += 1
+    return clean

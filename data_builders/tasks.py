@@ -31,9 +31,9 @@ from data_builders.validation import (
     account,
     candidate,
     flat,
-    shows_secret,
     split_names,
     tests_of,
+    without_secrets,
 )
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
@@ -181,11 +181,14 @@ class Found:
     candidates: list[Candidate[Function]]
     hidden_share: float
     left_out: Counter[str]
+    redacted: int = 0
+    """Rows whose context held a secret or a personal datum, which was replaced."""
 
     def report(self) -> dict[str, Any]:
         return {
             **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
-            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out), "advice": advice(self.prepared, self.coverage),
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
+            "redacted_contexts": self.redacted, "advice": advice(self.prepared, self.coverage),
         }  # fmt: skip
 
     def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
@@ -194,10 +197,12 @@ class Found:
         for item in self.candidates:
             if item.tier:
                 row = self._row(item, part, characters, fim)
-                if shows_secret(row, "python"):
-                    self.left_out["secret_in_context"] += 1
+                clean, replaced = without_secrets(row, "python")
+                if clean is None:
+                    self.left_out["secret_in_body"] += 1
                 else:
-                    made.append(row)
+                    self.redacted += replaced
+                    made.append(clean)
         return made
 
     def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:

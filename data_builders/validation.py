@@ -268,10 +268,16 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
-def shows_secret(row: Mapping[str, Any], language: str) -> bool:
-    """Whether a task row holds a secret in what a model is shown or trained on; the names of tests are neither."""
-    parts = [row.get(key) or "" for key in ("prompt", "prefix", "middle", "suffix", "reference", COLUMN)]
-    return bool(redact("\n".join(parts), language).counts)
+CODE, CONTEXT = ("middle", "reference", COLUMN), ("prompt", "prefix", "suffix")
+
+
+def without_secrets(row: dict[str, Any], language: str) -> tuple[dict[str, Any] | None, bool]:
+    """A task row whose context shows no secret and no personal datum, and whether any was replaced; None where the code
+    itself holds one, which no answer could then equal. The names of tests are shown to nobody."""
+    if any(redact(row.get(key) or "", language).counts for key in CODE):
+        return None, False
+    shown = {key: redact(row[key], language) for key in CONTEXT if row.get(key)}
+    return row | {key: found.text for key, found in shown.items()}, any(found.counts for found in shown.values())
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:

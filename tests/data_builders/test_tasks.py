@@ -198,16 +198,20 @@ def test_a_suite_longer_than_its_budget_is_cut_and_the_rest_goes_on(
     assert any("not reached within `tests.budget_seconds`" in item for item in account["advice"])
 
 
-def test_a_task_whose_prompt_would_show_a_secret_is_left_out(
+def test_a_secret_beside_a_function_is_replaced_in_what_its_task_shows(
     tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
-    module = MODULE.replace("{secret}", "AK" + "IA" + "QX7ZK2M9PLW4RT8V")
+    key = "AK" + "IA" + "QX7ZK2M9PLW4RT8V"
+    module = "# Written by grace@" + "shop-of-grace.com\n" + MODULE.replace("{secret}", key)
     write_files(tmp_path / "shop", {"shop/__init__.py": "", "shop/prices.py": module, "tests/test_a.py": GOOD})
-    with pytest.raises(ValueError, match="no function became a task"):
-        build_tasks([Source(Location(str(tmp_path / "shop")))], tmp_path / "out")
-    account = json.loads((tmp_path / "out" / "account.json").read_text())["shop"]
-    assert account["left_out"] == {"secret_in_context": 4}
+    found = build_tasks(
+        [Source(Location(str(tmp_path / "shop")))], tmp_path / "out", settings=TaskSettings(forgeable_share=1.0)
+    )
+    account = found["repositories"]["shop"]
+    assert (found["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)
+    shown = (tmp_path / "out" / "tasks.jsonl").read_text()
+    assert "KEY = " in shown and key not in shown and "shop-of-grace" not in shown
 
 
 def test_forgeable_tasks_are_capped_and_the_best_tested_stay() -> None:

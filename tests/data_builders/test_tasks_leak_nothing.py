@@ -164,27 +164,27 @@ def test_a_planted_secret_is_in_no_task_no_account_and_no_card(place: str, built
 
 
 def test_functions_are_left_out_for_a_counted_reason_and_the_others_stay(built: SimpleNamespace) -> None:
-    assert [row["entry_point"] for row in rows_of(built.out)] == ["discount"]
+    assert [row["entry_point"] for row in rows_of(built.out)] == ["discount", "allowed"]
     left_out = {name: found["left_out"] for name, found in built.summary["repositories"].items()}
-    assert left_out == {"shop": {"secret_in_context": 2, "contaminated": 1}, "copy": {"contaminated": 1}}
+    assert left_out == {"shop": {"secret_in_body": 1, "contaminated": 1}, "copy": {"contaminated": 1}}
 
 
 def test_what_is_held_out_and_a_benchmarks_task_are_screened_from_rl_tasks_too(
     built: SimpleNamespace, tmp_path: Path
 ) -> None:
     made = {row["entry_point"] for row in rows_of(built.raw)}
-    assert made == {"discount", "quagmire_total", "overdue"}
+    assert made == {"discount", "allowed", "quagmire_total", "overdue"}
     own = {"name": "own", "benchmark": "fim", "data": str(built.own / "fim.jsonl")}
     screen = Screen.of({"benchmarks": [own], "paths": [str(built.benchmark)]}, tmp_path)
     data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
-    assert [row["entry_point"] for _, row in screen.rows(data, Counter())] == ["discount"]
+    assert [row["entry_point"] for _, row in screen.rows(data, Counter())] == ["discount", "allowed"]
 
 
 def test_the_card_says_sources_commits_languages_reasons_settings_and_hash(built: SimpleNamespace) -> None:
     card = (built.out / "README.md").read_text()
     digest = hashlib.sha256(hashlib.sha256((built.out / "tasks.jsonl").read_bytes()).digest()).hexdigest()
     for words in (
-        f"| sha256 | {digest} |", f"copy {built.head}", "## Languages", "| python | 1 |", "## Removed", "| contaminated | 2 |",
-        "| secret_in_context | 2 |", "## Settings", '"min_mutation_score": 0.5', '"hidden.jsonl"',
+        f"| sha256 | {digest} |", f"copy {built.head}", "## Languages", "| python | 2 |", "## Removed", "| contaminated | 2 |",
+        "| secret_in_body | 1 |", "## Settings", '"min_mutation_score": 0.5', '"hidden.jsonl"',
     ):  # fmt: skip
         assert words in card
