@@ -13,6 +13,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from alignment.chain.processes import die_with_parent
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,8 +23,9 @@ ENGINE: Callable[..., Iterator[Any]] | None = None
 """What runs `ordered_map` instead of this machine's processes; see `data_builders.scale`."""
 
 
-def _start(initial: Callable[[Any], Any], argument: Any) -> None:
+def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:
     global _STATE
+    die_with_parent(parent)  # a killed build leaves no worker behind that is busy with its last batch
     # One thread a process: the processes are the parallelism.
     os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     _STATE = initial(argument)
@@ -57,7 +60,9 @@ def ordered_map(
         return
     context = multiprocessing.get_context("spawn")
     stream = iter(items)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(initial, argument)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(initial, argument, os.getpid())
+    ) as pool:
         waiting: deque[Future[R]] = deque(
             pool.submit(_call, function, item) for item in itertools.islice(stream, 2 * workers)
         )

@@ -76,11 +76,14 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
     return child
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies (Linux)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when its parent dies, however it dies (Linux).
+
+    `parent` is who it was started by; by default the one that ALIGN_PARENT names.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.get("ALIGN_PARENT", str(os.getppid())) != str(os.getppid()):
+        if str(parent or os.environ.get("ALIGN_PARENT", os.getppid())) != str(os.getppid()):
             os._exit(1)  # the parent died before the kernel knew
 
 

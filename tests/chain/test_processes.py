@@ -117,11 +117,15 @@ def gone(pid: int) -> bool:
 
 
 STAGE = "from alignment.chain.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
+WORKER = (
+    "import sleeper\nfrom data_builders.parallel import ordered_map\n"
+    "list(ordered_map(print, [1], initial=sleeper.sleep, argument=None, workers=2))"
+)
 JOB = "from alignment.export.process import run_job; run_job('sleeper', {{}})"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-@pytest.mark.parametrize("code", [STAGE, JOB], ids=["stage", "job of an export"])
+@pytest.mark.parametrize("code", [STAGE, JOB, WORKER], ids=["stage", "job of an export", "worker of a build"])
 def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     log = tmp_path / "log"
     own = "from alignment.chain.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
@@ -129,7 +133,7 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     (tmp_path / "sleeper.py").write_text(
         "import os, time\nfrom pathlib import Path\n\n\n"
         f"def sleep(_):\n    Path({str(log)!r}).write_text(f'pid {{os.getpid()}}\\n')\n    time.sleep(100)\n\n\n"
-        + (own if code == STAGE else job)
+        + {STAGE: own, JOB: job, WORKER: ""}[code]
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
     code = "import os, pathlib\n" + code.format(log=str(tmp_path / "output"))
