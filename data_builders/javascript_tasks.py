@@ -56,17 +56,10 @@ class JsFound:
 
     def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
         """Task rows."""
-        made = []
-        for item in self.candidates:
-            if item.tier:
-                row = self._row(item, part, characters)
-                clean, replaced = without_secrets(row, row["language"])
-                if clean is None:
-                    self.left_out["secret_in_body"] += 1
-                else:
-                    self.redacted += replaced
-                    made.append(clean)
-        return made
+        made = (self._row(item, part, characters) for item in self.candidates if item.tier)
+        kept, replaced = without_secrets(made, self.left_out)
+        self.redacted += replaced
+        return kept
 
     def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any]:
         assert self.prepared is not None

@@ -136,7 +136,10 @@ def _one(
     if len(new) > max_pieces:
         drawn = sorted(random.Random(f"{seed}:{repository.name}").sample(range(len(new)), max_pieces))
         chosen = [new[place] for place in drawn]
-    rows["fim"] += [row for piece in chosen if (row := _fim_row(repository, piece, now[piece.file], counted))]
+    kept, replaced = without_secrets((_fim_row(repository, piece, now[piece.file]) for piece in chosen), counted)
+    rows["fim"] += kept
+    if replaced:
+        counted["redacted_contexts"] = replaced
     account: dict[str, Any] = {
         "trained_until": repository.commit, "held_out_until": repository.head, "pieces": dict(sorted(counted.items())),
         "advice": [], "dropped": {},
@@ -220,7 +223,7 @@ def new_pieces(
     return new
 
 
-def _fim_row(repository: Repository, piece: Piece, text: str, counted: Counter[str]) -> dict[str, Any] | None:
+def _fim_row(repository: Repository, piece: Piece, text: str) -> dict[str, Any]:
     """A row for exact match and edit similarity."""
     opening, closing = window(text, piece, FIM_BEFORE, FIM_AFTER)
     row = {
@@ -228,7 +231,4 @@ def _fim_row(repository: Repository, piece: Piece, text: str, counted: Counter[s
         "middle": text[piece.start : piece.end], "suffix": text[piece.end : closing], "language": piece.language,
         "source": f"{repository.name}@{repository.head[:12]}", "split": "heldout",
     }  # fmt: skip
-    clean, replaced = without_secrets({**row, COLUMN: row["middle"]}, piece.language)
-    if clean is None or replaced:
-        counted["secret_in_body" if clean is None else "redacted_contexts"] += 1
-    return clean
+    return {**row, COLUMN: row["middle"]}

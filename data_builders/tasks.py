@@ -193,17 +193,10 @@ class Found:
 
     def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
         """Task rows, asked in chat or (fim) with `prefix`, `suffix` and `middle`."""
-        made = []
-        for item in self.candidates:
-            if item.tier:
-                row = self._row(item, part, characters, fim)
-                clean, replaced = without_secrets(row, "python")
-                if clean is None:
-                    self.left_out["secret_in_body"] += 1
-                else:
-                    self.redacted += replaced
-                    made.append(clean)
-        return made
+        made = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
+        kept, replaced = without_secrets(made, self.left_out)
+        self.redacted += replaced
+        return kept
 
     def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:
         function = item.function

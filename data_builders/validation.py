@@ -271,13 +271,21 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
 CODE, CONTEXT = ("middle", "reference", COLUMN), ("prompt", "prefix", "suffix")
 
 
-def without_secrets(row: dict[str, Any], language: str) -> tuple[dict[str, Any] | None, bool]:
-    """A task row whose context shows no secret and no personal datum, and whether any was replaced; None where the code
-    itself holds one, which no answer could then equal. The names of tests are shown to nobody."""
-    if any(redact(row.get(key) or "", language).counts for key in CODE):
-        return None, False
-    shown = {key: redact(row[key], language) for key in CONTEXT if row.get(key)}
-    return row | {key: found.text for key, found in shown.items()}, any(found.counts for found in shown.values())
+def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
+    """Rows whose context shows no secret and no personal datum, and in how many of them one was replaced.
+
+    Those whose code itself holds one, which no answer could then equal, are left out and counted. The names of tests are
+    shown to nobody.
+    """
+    kept, replaced = [], 0
+    for row in rows:
+        if any(redact(row.get(key) or "", row["language"]).counts for key in CODE):
+            left_out["secret_in_body"] += 1
+            continue
+        shown = {key: redact(row[key], row["language"]) for key in CONTEXT if row.get(key)}
+        replaced += any(found.counts for found in shown.values())
+        kept.append(row | {key: found.text for key, found in shown.items()})
+    return kept, replaced
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
