@@ -26,11 +26,17 @@ def files(path: Path) -> list[Path]:
     if not path.exists():
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise ValueError(f"there is no {path}.{near}")
-    folder = path / "data" if (path / "data").is_dir() else path  # as datasets are laid out
-    found = sorted(file for file in folder.rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file())
+    found = sorted(
+        file for file in folder_of(path).rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file()
+    )
     if not found:
         raise ValueError(f"{path} holds no .jsonl or .parquet file")
     return found
+
+
+def folder_of(dataset: Path) -> Path:
+    """Where a dataset's rows lie: its `data`, if it has one, beside which stand the card, reports and what was removed."""
+    return dataset / "data" if (dataset / "data").is_dir() else dataset
 
 
 def read(path: Path, limit: int | None = None) -> Iterator[Row]:

@@ -21,6 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignment.rows import folder_of
+
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _STRINGS = {
     "document": "text repository path commit language license kind",
@@ -242,9 +244,8 @@ def data_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ValueError(f"{path} does not exist; name a dataset folder or a .jsonl, .jsonl.gz or .parquet file")
-    folder = path / "data" if (path / "data").is_dir() else path
     found = [
-        file for file in sorted(folder.rglob("*"))
+        file for file in sorted(folder_of(path).rglob("*"))
         if file.is_file() and file.name.endswith((".jsonl", ".jsonl.gz", ".parquet"))
     ]  # fmt: skip
     if not found:

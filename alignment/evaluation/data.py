@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from alignment.rows import folder_of
+
 Row = dict[str, Any]
 
 
@@ -15,8 +17,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """All rows of a file. ValueError names the file and the line that can't be read."""
     path = Path(path)
     if path.is_dir():
-        folder = path / "data" if (path / "data").is_dir() else path  # as datasets are laid out
-        files = sorted(file for file in folder.iterdir() if file.suffix in (".jsonl", ".parquet", ".gz"))
+        files = sorted(file for file in folder_of(path).iterdir() if file.suffix in (".jsonl", ".parquet", ".gz"))
         if not files:
             raise ValueError(f"{path} has no .jsonl, .jsonl.gz or .parquet file")
         return [row for file in files for row in read_rows(file)]
