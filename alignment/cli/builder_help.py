@@ -22,11 +22,17 @@ def described(builder: str) -> Iterator[str]:
     """
     if builder not in builders.BUILDERS:
         raise ValueError(f"there is no builder {builder!r}.{did_you_mean(builder, builders.BUILDERS)}")
-    text = inspect.getdoc(builders.function(builder)) or ""
+    function = builders.function(builder)
+    text = inspect.getdoc(function) or ""
     said = dict(re.findall(r"^    (\w+): (.+(?:\n        .+)*)", text, re.MULTILINE))
-    yield text.split("\n", 1)[0]
+    yield first_paragraph(function)
     for name, (annotation, default) in builders.parameters(builder).items():
         yield from _lines(name, annotation, default, said.get(name, ""), "  ")
+
+
+def first_paragraph(function: Any) -> str:
+    """The first paragraph of its docstring, on one line."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())
 
 
 def _lines(name: str, annotation: Any, default: Any, meaning: str, indent: str) -> Iterator[str]:

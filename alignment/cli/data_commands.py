@@ -57,17 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    from alignment.cli.builder_help import described, first_paragraph
     from alignment.recipe import builders
 
     if arguments.list:
         for name in builders.BUILDERS:
-            print(f"{name:16} {_first_line(builders.function(name))}")
+            print(f"{name:16} {first_paragraph(builders.function(name))}")
         return 0
     if arguments.builder is None:
         raise ValueError("name a builder; `align build --list` shows them")
     if arguments.settings:
-        from alignment.cli.builder_help import described
-
         print("\n".join(described(arguments.builder)))
         return 0
     stage = _stage(arguments)
@@ -147,10 +146,6 @@ def _paths_setting(builder: str) -> str | None:
         if default is inspect.Parameter.empty and {Path, Location} & arms:
             return name
     return None
-
-
-def _first_line(function: Any) -> str:
-    return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())
 
 
 def _summary(summary: dict[str, Any]) -> Iterator[str]:

@@ -26,8 +26,8 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
         fim_spans=stage.fim.spans,
         packing=stage.train.get("packing_strategy", strategy) if stage.train.get("packing", packing) else None,
     )
-    strategy = stage.train.get("train_sampling_strategy", "group_by_length")
-    by_length = rules.packing is None and strategy == "group_by_length"
+    order = stage.train.get("train_sampling_strategy", "group_by_length")
+    by_length = rules.packing is None and order == "group_by_length"
     folder, counts = once(
         request,
         lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
