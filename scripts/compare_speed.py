@@ -75,10 +75,14 @@ def real_tokens(inputs: Any) -> int:
         return int((mask > 0).sum())
     if mask is not None:  # [batch, 1, length, length]: padding sees nothing, or only itself
         return int((inputs["input_ids"] != 0).sum())
-    positions = inputs["position_ids"]
-    inside = positions > 0
-    inside[:, :-1] |= positions[:, 1:] == 1  # the first token of a sample, before its second
-    return int(inside.sum())
+    # Rows of samples: padding is a last sample of which nothing is learned, or has positions that don't go on.
+    positions, labels = inputs["position_ids"], inputs["labels"]
+    last = positions.shape[1] - 1 - (positions == 0).flip(-1).int().argmax(-1)
+    real = 0
+    for row, start in enumerate(last.tolist()):
+        unlearned = bool((labels[row, start:] < 0).all())
+        real += start if unlearned else positions.shape[1]
+    return real
 
 
 def prepare(folder: Path, rows: int) -> None:

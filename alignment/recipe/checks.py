@@ -173,7 +173,10 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
     if train.get("bf16") and train.get("fp16"):
         yield ("train", "fp16"), "bf16 and fp16 exclude each other"
     if stage.kind == "sft" and train.get("packing") and train.get("packing_strategy") == "wrapped":
-        yield ("train", "packing_strategy"), "`wrapped` joins samples so that they see each other: use bfd or bfd_split"
+        yield (
+            ("train", "packing_strategy"),
+            "`wrapped` joins samples so that they see each other: use fill, which is the default",
+        )
     if stage.kind == "dpo" and train.get("padding_free"):
         yield ("train", "padding_free"), "TRL's DPOTrainer ignores it: leave it out"
     if train.get("max_steps") == 0:

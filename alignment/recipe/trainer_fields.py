@@ -71,7 +71,7 @@ OWNED = {
 
 # Choices that the dataclasses declare as plain strings and check only once training starts, or never (TRL 1.16).
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "packing_strategy": ("bfd", "bfd_split", "wrapped"),
+    "packing_strategy": ("fill", "bfd", "bfd_split", "wrapped"),
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }

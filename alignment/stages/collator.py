@@ -14,9 +14,10 @@ IGNORED = -100
 class PackedRows:
     """Batches of packed rows, each kept a row: `input_ids`, `labels`, `position_ids` of shape [batch, length].
 
-    Position ids restart at every sample, and there is no attention mask: transformers then builds the block-diagonal
-    causal mask from them, so that no sample sees another. TRL's own collator flattens the batch into one row, which
-    suits flash attention; sdpa would build a mask quadratic in the whole batch.
+    Position ids restart at every sample, padding counting as one, and there is no attention mask: from them
+    `sample_attention` cuts the rows, or transformers builds the block-diagonal causal mask, so that no sample sees
+    another. TRL's own collator flattens the batch into one row, which suits flash attention; sdpa would build a mask
+    quadratic in the whole batch.
     """
 
     pad_token_id: int
@@ -27,7 +28,7 @@ class PackedRows:
         batch = {
             "input_ids": torch.full(shape, self.pad_token_id),
             "labels": torch.full(shape, IGNORED),
-            "position_ids": torch.zeros(shape, dtype=torch.long),
+            "position_ids": torch.empty(shape, dtype=torch.long),
         }
         for row, example in enumerate(examples):
             size = len(example["input_ids"])
@@ -36,7 +37,7 @@ class PackedRows:
             labels[positions == 0] = IGNORED  # nothing before a sample predicts its first token
             batch["input_ids"][row, :size] = torch.tensor(example["input_ids"])
             batch["labels"][row, :size] = labels
-            batch["position_ids"][row, :size] = positions
+            batch["position_ids"][row] = torch.cat([positions, torch.arange(length - size)])
         return batch
 
 

@@ -46,8 +46,10 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         settings["use_cpu"] = True
     if kind == "pretrain":
         settings.setdefault("packing", True)
-        settings.setdefault("packing_strategy", "bfd_split")
     if kind in ("pretrain", "sft"):
+        # Rows are packed when the trainer gets them. What it should know is that their samples don't touch.
+        if settings.get("packing_strategy", "fill") == "fill":
+            settings["packing_strategy"] = "bfd"
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
         if (devices := int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))) > 1:
             settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shares out only what divides evenly

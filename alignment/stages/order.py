@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch.utils.data import Sampler
-from trl import SFTTrainer
 
 POOL = 50  # steps whose rows are sorted together: enough to find neighbours, few enough to stay a random draw
 
@@ -48,15 +46,3 @@ class ByLength(Sampler[int]):
                 yield from steps[at]
             for rows in last:
                 yield from rows
-
-
-class ByLengthTrainer(SFTTrainer):
-    """TRL's trainer with rows in the order of `ByLength`."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        import pyarrow.compute as pc
-
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
-        step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return ByLength(lengths, step, self.args.seed if self.args.data_seed is None else self.args.data_seed)

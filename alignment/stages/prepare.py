@@ -18,6 +18,7 @@ from alignment import formats
 from alignment import rows as row_files
 from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
+from alignment.stages.packing import PACKED, pack
 from alignment.stages.request import Request
 from alignment.stages.screen import REPORT, Screen
 
@@ -41,7 +42,7 @@ class Rules:
     spm_rate: float
     fim_spans: str
     packing: str | None
-    """TRL's packing strategy, or None."""
+    """`fill`, a packing strategy of TRL's, or None."""
 
 
 def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
@@ -100,21 +101,25 @@ def training_rows(
         parts.append(part)
     if sources[0].share is not None:
         parts = _by_share(parts, [source.share for source in sources], seed, counts)
-    data: Dataset = concatenate_datasets(parts).shuffle(seed=seed).flatten_indices()
+    data: Dataset = concatenate_datasets(parts)
     if not len(data):
         raise ValueError(f"no row is left to train on: {counts}")
     tokens = sum(data["length"])
-    data = data.remove_columns("length")
     totals = {"samples": len(data), "tokens": tokens}
+    if rules.packing == "fill":
+        data = pack(data, rules.max_length, seed, folder)
+    else:
+        data = data.shuffle(seed=seed).flatten_indices().remove_columns("length")
+        if rules.packing:
+            data = pack_dataset(data, rules.max_length, rules.packing).shuffle(seed=seed).flatten_indices()
     if rules.packing:
-        data = pack_dataset(data, rules.max_length, rules.packing)
-        data = data.shuffle(seed=seed).flatten_indices()
         totals["packed"] = len(data)
         # Share of each pack that holds real tokens; padding-free batches then carry no padding at all.
         totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)
     data.save_to_disk(folder / "train")
     for number in range(len(sources)):
         (folder / f"source-{number}.arrow").unlink()
+    (folder / PACKED).unlink(missing_ok=True)
     if probes:
         leave_probes(probes, folder)
     return {"sources": counts, **totals, **screen.counts()}

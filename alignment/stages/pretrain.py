@@ -11,10 +11,10 @@ from alignment.stages.training import tokenizer_of, train
 
 def run(request: Request) -> dict[str, Any]:
     """Train on the stage's documents; see `alignment.recipe.PretrainStage`."""
-    return run_on_tokens(request, overlong="split", chat=False, packing=True, strategy="bfd_split")
+    return run_on_tokens(request, overlong="split", chat=False, packing=True)
 
 
-def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool, strategy: str) -> dict[str, Any]:
+def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool) -> dict[str, Any]:
     """Pretraining and SFT alike: prepared token ids, TRL's SFTTrainer."""
     stage = request.stage
     tokenizer = tokenizer_of(request)
@@ -24,7 +24,7 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
         fim_rate=stage.fim.rate,
         spm_rate=stage.fim.spm_rate,
         fim_spans=stage.fim.spans,
-        packing=stage.train.get("packing_strategy", strategy) if stage.train.get("packing", packing) else None,
+        packing=stage.train.get("packing_strategy", "fill") if stage.train.get("packing", packing) else None,
     )
     order = stage.train.get("train_sampling_strategy", "group_by_length")
     by_length = rules.packing is None and order == "group_by_length"
@@ -35,20 +35,17 @@ def run_on_tokens(request: Request, *, overlong: str, chat: bool, packing: bool,
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
         from datasets import load_from_disk
-        from trl import SFTTrainer
 
-        from alignment.stages.collator import PackedRows, takes_variable_lengths
-        from alignment.stages.order import ByLengthTrainer
+        from alignment.stages.token_trainer import TokenTrainer
 
-        trainer = (ByLengthTrainer if by_length else SFTTrainer)(
+        return TokenTrainer(
+            packed=rules.packing is not None,
+            by_length=by_length,
             model=model,
             args=args,
             train_dataset=load_from_disk(str(folder / "train")),
             processing_class=tokenizer,
             peft_config=lora,
         )
-        if rules.packing and not takes_variable_lengths(model):
-            trainer.data_collator = PackedRows(tokenizer.pad_token_id)
-        return trainer
 
     return train(request, tokenizer, make_trainer, chat=chat, counts=counts)

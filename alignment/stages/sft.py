@@ -13,4 +13,4 @@ def run(request: Request) -> dict[str, Any]:
 
     As in Qwen2.5-Coder's own fine-tuning code, overlong rows are dropped unless the recipe says otherwise.
     """
-    return run_on_tokens(request, overlong=request.stage.overlong, chat=True, packing=False, strategy="bfd")
+    return run_on_tokens(request, overlong=request.stage.overlong, chat=True, packing=False)

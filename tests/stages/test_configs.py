@@ -35,7 +35,7 @@ def test_without_an_accelerator_training_is_on_the_cpu_in_float32_unless_asked(t
 
 
 def test_pretraining_packs_by_itself_and_sft_only_when_asked(tmp_path):
-    assert config("pretrain", tmp_path).packing and config("pretrain", tmp_path).packing_strategy == "bfd_split"
+    assert config("pretrain", tmp_path).packing and config("pretrain", tmp_path).packing_strategy == "bfd"
     assert not config("pretrain", tmp_path, packing=False).packing
     assert not config("sft", tmp_path).packing
 

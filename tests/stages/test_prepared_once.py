@@ -38,7 +38,7 @@ def prepare(monkeypatch):
         return counts
 
     monkeypatch.setattr(pretrain, "train", trained)
-    return lambda request: pretrain.run_on_tokens(request, overlong="drop", chat=True, packing=False, strategy="bfd")
+    return lambda request: pretrain.run_on_tokens(request, overlong="drop", chat=True, packing=False)
 
 
 def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch):

@@ -1,0 +1,85 @@
+"""Packing that fills its rows: nothing is lost, no row overflows, and padding is below a hundredth where lengths allow."""
+
+import random
+
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignment.stages.packing import best_fit, exact_sums, fill, nearest, pack
+
+
+def _efficiency(lengths, size, rows):
+    assert sorted(sample for row in rows for sample in row) == list(range(len(lengths)))
+    assert all(sum(lengths[sample] for sample in row) <= size for row in rows)
+    return sum(lengths) / (len(rows) * size)
+
+
+@given(st.lists(st.integers(1, 60), max_size=200), st.integers(60, 130), st.integers(0, 3))
+def test_every_sample_is_in_one_row_and_no_row_overflows(lengths, size, seed):
+    ways = best_fit(lengths, size), exact_sums(lengths, size, random.Random(seed))
+    for rows in (*ways, fill(lengths, size, seed)):
+        if lengths:
+            _efficiency(lengths, size, rows)
+        else:
+            assert rows == []
+    assert len(fill(lengths, size, seed)) <= min(map(len, ways))
+
+
+@given(st.lists(st.integers(1, 30), max_size=9), st.integers(0, 90))
+def test_the_nearest_sum_is_the_nearest(lengths, wanted):
+    chosen, total = nearest(lengths, wanted)
+    assert len(set(chosen)) == len(chosen) and sum(lengths[at] for at in chosen) == total
+    sums = {0}
+    for length in lengths:
+        sums |= {known + length for known in sums}
+    assert total == max(known for known in sums if known <= wanted)
+
+
+LENGTHS = {
+    "no short ones": (lambda draw: draw.randint(65, 137), 512),
+    "many short ones": (lambda draw: min(4096, max(1, int(draw.lognormvariate(6.5, 1)))), 4096),
+    "a few tokens each": (lambda draw: draw.randint(1, 4), 256),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_padding_is_below_a_hundredth(name):
+    draw = random.Random(0)
+    one, size = LENGTHS[name]
+    lengths = [one(draw) for _ in range(6000)]
+    assert _efficiency(lengths, size, fill(lengths, size, 0)) > 0.99
+
+
+def test_best_fit_alone_would_leave_more_where_none_is_short():
+    draw = random.Random(1)
+    lengths = [draw.randint(65, 137) for _ in range(6000)]
+    assert _efficiency(lengths, 512, best_fit(lengths, 512)) < 0.97
+
+
+def test_the_seed_makes_the_rows():
+    lengths = [3, 2, 5, 1, 4] * 40
+    assert fill(lengths, 7, 1) == fill(lengths, 7, 1) != fill(lengths, 7, 2)
+
+
+def test_a_sample_that_no_row_holds_is_refused():
+    with pytest.raises(ValueError, match="9 tokens does not fit into a row of 8"):
+        fill([3, 9], 8, 0)
+
+
+def test_packed_rows_keep_ids_labels_and_boundaries(tmp_path):
+    draw = random.Random(2)
+    rows = []
+    for _ in range(700):
+        ids = [draw.randrange(256) for _ in range(draw.randint(1, 40))]
+        rows.append({"input_ids": ids, "labels": [-100, *ids[1:]], "length": len(ids)})
+    packed = pack(Dataset.from_list(rows), 64, 0, tmp_path)
+    found = []
+    for row in packed:
+        at = 0
+        for size in row["seq_lengths"]:
+            found.append((row["input_ids"][at : at + size], row["labels"][at : at + size]))
+            at += size
+        assert at == len(row["input_ids"]) == len(row["labels"]) <= 64
+    assert sorted(found) == sorted((row["input_ids"], row["labels"]) for row in rows)

@@ -1,0 +1,85 @@
+"""The tiled loss: the numbers and gradients of the full logits, and TRL's metrics, from what is learned alone."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from alignment.stages import loss
+
+
+def _case(rows, length, hidden, vocabulary, dtype=torch.float32):
+    draw = torch.Generator().manual_seed(rows)
+    states = torch.randn(rows, length, hidden, generator=draw).to(dtype).requires_grad_()
+    head = (torch.randn(vocabulary, hidden, generator=draw) * 0.3).to(dtype).requires_grad_()
+    labels = torch.randint(0, vocabulary, (rows, length), generator=draw)
+    labels[torch.rand(rows, length, generator=draw) < 0.4] = loss.IGNORED
+    return states, head, labels
+
+
+def _full(states, head, labels):
+    logits = (states @ head.t()).float()[:, :-1]
+    targets = labels[:, 1:]
+    learned = targets != loss.IGNORED
+    logits, targets = logits[learned], targets[learned]
+    chances = logits.softmax(-1)
+    entropy = torch.special.entr(chances).sum()
+    return functional.cross_entropy(logits, targets, reduction="sum"), entropy, (logits.argmax(-1) == targets).sum()
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 16, 50), (2, 700, 8, 2000), (1, 2, 8, 30)])
+def test_sums_and_gradients_are_those_of_the_full_logits(shape):
+    states, head, labels = _case(*shape)
+    labels[:, -1] = 7
+    found, (value, entropy, correct) = loss.tiled_loss(states, head, labels), _full(states, head, labels)
+    torch.testing.assert_close(found.loss, value)
+    torch.testing.assert_close(found.entropy, entropy)
+    assert found.correct == correct
+    assert found.learned == (labels[:, 1:] != loss.IGNORED).sum()
+    ours = torch.autograd.grad(found.loss * 0.25, (states, head))
+    full = torch.autograd.grad(value * 0.25, (states, head))
+    for mine, whole in zip(ours, full, strict=True):
+        torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_sixteen_bits_it_is_as_near_as_they_are(dtype):
+    states, head, labels = _case(4, 100, 32, 3000, dtype)
+    found = loss.tiled_loss(states, head, labels)
+    exact = [tensor.detach().float().requires_grad_() for tensor in (states, head)]
+    value, _, _ = _full(*exact, labels)
+    assert found.loss.item() == pytest.approx(value.item(), rel=5e-3)
+    ours, full = torch.autograd.grad(found.loss, (states, head)), torch.autograd.grad(value, exact)
+    for mine, whole in zip(ours, full, strict=True):
+        assert mine.dtype == dtype
+        assert (mine.float() - whole).norm() < 0.02 * whole.norm()
+
+
+def test_under_autocast_the_products_are_in_its_type_and_the_gradients_in_the_weights():
+    states, head, labels = _case(2, 60, 32, 500)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss.tiled_loss(states, head, labels)
+    value, _, _ = _full(states, head, labels)
+    assert found.loss.item() == pytest.approx(value.item(), rel=5e-3)
+    assert [grad.dtype for grad in torch.autograd.grad(found.loss, (states, head))] == [torch.float32] * 2
+
+
+def test_nothing_learned_is_a_zero_with_gradients():
+    states, head, labels = _case(2, 10, 8, 30)
+    found = loss.tiled_loss(states, head, torch.full_like(labels, loss.IGNORED))
+    assert found.loss == 0 and found.learned == 0
+    assert all(not grad.any() for grad in torch.autograd.grad(found.loss, (states, head)))
+
+
+def test_a_frozen_head_costs_no_gradient_of_its_own():
+    states, head, labels = _case(2, 30, 8, 40)
+    found = loss.tiled_loss(states, head.detach(), labels)
+    value, _, _ = _full(states, head, labels)
+    torch.testing.assert_close(torch.autograd.grad(found.loss, states), torch.autograd.grad(value, states))
+
+
+def test_a_second_backward_is_refused_and_not_wrong():
+    states, head, labels = _case(1, 20, 8, 40)
+    found = loss.tiled_loss(states, head, labels)
+    found.loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward"):
+        found.loss.backward()

@@ -1,0 +1,104 @@
+"""Attention sample by sample: what the block-diagonal mask gives, without it."""
+
+import pytest
+import torch
+
+from alignment import models
+from alignment.stages import sample_attention
+from alignment.stages.collator import PackedRows
+
+INIT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
+@pytest.fixture
+def model(tiny_tokenizer):
+    found = models.random_model(INIT, tiny_tokenizer, 0)
+    found.config.use_cache = False
+    return found
+
+
+def _batch(*rows):
+    draw = torch.Generator().manual_seed(0)
+    examples = []
+    for sizes in rows:
+        ids = torch.randint(0, 256, (sum(sizes),), generator=draw).tolist()
+        examples.append({"input_ids": ids, "labels": ids, "seq_lengths": list(sizes)})
+    return PackedRows(0)(examples)
+
+
+def _both(model, run):
+    masked = run(model)
+    sample_attention.use(model)
+    assert model.config._attn_implementation == sample_attention.NAME
+    return masked, run(model)
+
+
+ROWS = [((1, 1, 20, 18), (30,)), ((40,), (40,)), ((5, 5, 5), (1, 1, 1)), ((13,),)]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_logits_and_gradients_are_those_of_the_mask(model, rows):
+    batch = _batch(*rows)
+    weights = list(model.parameters())
+
+    def run(model):
+        found = model(**batch)
+        return found.logits[batch["labels"] != -100], torch.autograd.grad(found.loss, weights)
+
+    (logits, gradients), (ours, mine) = _both(model, run)
+    torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-4)
+    for whole, own in zip(gradients, mine, strict=True):
+        torch.testing.assert_close(whole, own, rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_checkpointing_sees_the_same_samples(model):
+    batch = _batch((9, 21, 4), (34,))
+    sample_attention.use(model)
+    weights = list(model.parameters())
+    plain = torch.autograd.grad(model(**batch).loss, weights)
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for whole, own in zip(plain, torch.autograd.grad(model(**batch).loss, weights), strict=True):
+        torch.testing.assert_close(whole, own)
+
+
+def test_batches_of_one_shape_but_other_samples_are_told_apart(model):
+    sample_attention.use(model)
+    for rows in (((3, 7),), ((7, 3),), ((10,),)):
+        assert sample_attention.sample_sizes(_batch(*rows)["position_ids"]) == list(rows[0])
+
+
+def test_padded_rows_and_generation_are_as_before(model):
+    ids = torch.tensor([[0, 0, 7, 8], [5, 6, 7, 8]])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+
+    def run(model):
+        return model.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False, use_cache=True)
+
+    before, after = _both(model, run)
+    assert torch.equal(before, after)
+
+
+def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
+    sample_attention.use(model, compiled=True)
+    assert model.config._attn_implementation == "sdpa"
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    sample_attention.use(model)
+    assert model.config._attn_implementation == "sdpa"
+    model.config.layer_types = None
+    model.set_attn_implementation("eager")
+    sample_attention.use(model)
+    assert model.config._attn_implementation == "eager"
+
+
+def test_a_saved_model_knows_nothing_of_it(model, tmp_path):
+    sample_attention.use(model)
+    model.save_pretrained(tmp_path)
+    assert sample_attention.NAME not in (tmp_path / "config.json").read_text()

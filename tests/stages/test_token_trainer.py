@@ -1,0 +1,104 @@
+"""Our trainer against TRL's own on the same rows: the same losses, metrics and weights, whichever way the loss is computed."""
+
+import pytest
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from alignment import models
+from alignment.stages import sample_attention
+from alignment.stages.packing import pack
+from alignment.stages.token_trainer import TokenTrainer
+
+INIT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(48):
+        length = int(torch.randint(4, 30, (), generator=draw))
+        ids = torch.randint(0, 200, (length,), generator=draw).tolist()
+        found.append({"input_ids": ids, "labels": [-100, -100, *ids[2:]], "length": length})
+    return Dataset.from_list(found)
+
+
+@pytest.fixture
+def trained(rows, tiny_tokenizer, tmp_path):
+    """Train three steps; the logs and the weights."""
+
+    def run(trainer, packed, peft=None, ours=None, **settings):
+        data = pack(rows, 64, 0, tmp_path) if packed else rows.remove_columns("length")
+        args = SFTConfig(
+            output_dir=str(tmp_path / "out"), max_steps=3, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+            learning_rate=1e-2, logging_steps=1, report_to=[], disable_tqdm=True, use_cpu=True, bf16=False, max_length=64,
+            save_strategy="no", packing=packed, gradient_checkpointing=False,
+            dataset_kwargs={"skip_prepare_dataset": True}, **settings,
+        )  # fmt: skip
+        model = models.random_model(INIT, tiny_tokenizer, 0)
+        model.config.use_cache = False
+        trainer = trainer(
+            **(ours or {}),
+            model=model,
+            args=args,
+            train_dataset=data,
+            processing_class=tiny_tokenizer,
+            peft_config=peft,
+        )
+        trainer.train()
+        return trainer, [log for log in trainer.state.log_history if "loss" in log]
+
+    return run
+
+
+def _same(first, second):
+    (_, expected), (trainer, found) = first, second
+    assert len(found) == len(expected) == 3
+    for key in ("loss", "grad_norm", "entropy", "mean_token_accuracy"):
+        assert [log[key] for log in found] == pytest.approx([log[key] for log in expected], rel=2e-3, abs=1e-4), key
+    for name, weight in first[0].model.named_parameters():
+        torch.testing.assert_close(weight, dict(trainer.model.named_parameters())[name], rtol=1e-2, atol=1e-4)
+
+
+OURS = {"packed": False, "by_length": False}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_training_is_that_of_trl(trained, packed):
+    ours = trained(TokenTrainer, packed, ours={**OURS, "packed": packed})
+    assert ours[0].tiles_loss
+    assert (ours[0].model.config._attn_implementation == sample_attention.NAME) == packed
+    _same(trained(SFTTrainer, packed), ours)
+
+
+def test_an_adapter_trains_as_with_trl(trained):
+    from peft import LoraConfig
+
+    def lora():
+        torch.manual_seed(0)
+        return LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+
+    expected = trained(SFTTrainer, False, peft=lora())
+    _same(expected, trained(TokenTrainer, False, peft=lora(), ours=OURS))
+
+
+@pytest.mark.parametrize("settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
+def test_other_losses_are_left_to_trl(trained, settings):
+    ours = trained(TokenTrainer, False, ours=OURS, **settings)
+    assert not ours[0].tiles_loss
+    _same(trained(SFTTrainer, False, **settings), ours)
+
+
+def test_tokens_are_counted_as_they_are(trained):
+    _, logs = trained(TokenTrainer, True, ours={**OURS, "packed": True})
+    counted = logs[-1]["num_tokens"]
+    assert counted == pytest.approx(3 * 4 * 64, rel=0.1)
+    _, padded = trained(TokenTrainer, False, ours=OURS)
+    assert 0 < padded[-1]["num_tokens"] < 3 * 4 * 30
