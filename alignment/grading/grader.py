@@ -21,6 +21,8 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, settings_for
 
 PROGRAM_BYTES = 1 << 20
+CONSENT = "CODE_ALIGNMENT_ALLOW_WEAKER"
+"""An environment variable: 1 consents to the weaker mode in all that this process and its children grade."""
 PYTHON_FILE = "program.py"
 
 
@@ -37,7 +39,7 @@ class Grader:
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
     sandbox: ``namespaces``; or ``landlock``, by which you consent to a weaker mode where namespaces are refused, or
-        where the limit on processes does not hold.
+        where the limit on processes does not hold. The environment variable CODE_ALIGNMENT_ALLOW_WEAKER=1 consents too.
     hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not
     have.
     """
@@ -55,7 +57,7 @@ class Grader:
             raise ValueError(f"workers is {workers}: it must be at least 1")
         self.workers = workers or len(os.sched_getaffinity(0))
         self.limits = limits or Limits()
-        self.sandbox = sandbox
+        self.sandbox = "landlock" if os.environ.get(CONSENT) == "1" else sandbox
         self.hidden = hidden
         self._cache: Path | None = None
         self._lock = threading.Lock()

@@ -190,14 +190,16 @@ class Slot:
             raise SandboxUnavailable(
                 f"{state['error']}. Start the container as a user other than the machine's root (Docker: --user 1000, or "
                 "userns-remap; Podman: --userns=auto; a root that keeps the capabilities SETUID and SETGID will also do), "
-                "or consent to the weaker mode: sandbox.allow_weaker (then limit the container's processes: --pids-limit)"
+                "or consent to the weaker mode (then limit the container's processes: --pids-limit): in a recipe "
+                "sandbox.allow_weaker, elsewhere CODE_ALIGNMENT_ALLOW_WEAKER=1"
             )
         if state.get("state") != "ready":
             self.close()
             raise SandboxUnavailable(
                 f"the kernel refused to make the sandbox ({state.get('error')}). Allow user namespaces (in Docker: "
                 "--security-opt seccomp=unconfined, or run as root with --cap-add SYS_ADMIN; on Ubuntu 24.04: sysctl "
-                "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode: sandbox.allow_weaker"
+                "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode: in a recipe "
+                "sandbox.allow_weaker, elsewhere CODE_ALIGNMENT_ALLOW_WEAKER=1"
             )
         self.notes, self.told = state["notes"], state["told"]
 

@@ -3,7 +3,8 @@
     predict(shape, Work(batch=4, length=4096), Layout(devices=8, zero=3)).total     # bytes on one device
 
 What autograd keeps of a layer is counted tensor by tensor (tests compare it with what PyTorch saves); the loss is TRL's
-own in tiles (trl/kernels/chunked_logprob.py, 1.16), the optimizer AdamW. Nothing here imports torch.
+own in tiles (trl/kernels/chunked_logprob.py, 1.16), or ours (alignment/stages/loss.py), the optimizer AdamW. Nothing here
+imports torch.
 
 Not covered: fragmentation, NCCL's buffers, `torch.compile`, kernels that replace layers (they take less).
 """
@@ -17,6 +18,7 @@ from alignment.sizing.shapes import Shape
 
 GIB = 2**30
 TILE_TOKENS, TILE_COLUMNS = 4096, 32_768  # of the loss (TRL 1.16)
+OWN_TILE, OWN_LEAST_ROWS = 2**18, 256  # of ours
 # What the process takes before there is a model: on a GPU the context, cuBLAS's workspaces and the allocator's slack;
 # on a CPU the imports of torch, transformers, TRL and DeepSpeed, and their first step.
 OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}
@@ -209,7 +211,9 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
     if work.autocast and work.dtype == "float32":
         kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward
     kept += tokens * h * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
-    loss = loss_bytes(shape, work, layout.device, rows * (work.completion or work.length) / layout.sequence)
+    scored = rows * (work.completion or work.length) / layout.sequence
+    own = layout.device == "cpu" and layout.zero < 3 and work.kind in ("sft", "pretrain")
+    loss = own_loss_bytes(shape, work, scored) if own else loss_bytes(shape, work, layout.device, scored)
     backward = tokens * (3 * f * act + 4 * h * 4) + (layer if work.checkpointing else 0)
     # Backward frees a layer as it makes its gradients: with few tokens the gradients are the larger part, and what is
     # kept is gone when they are all there. The parts are shown as they are at the peak.
@@ -242,6 +246,15 @@ def loss_bytes(shape: Shape, work: Work, device: str, tokens: float) -> float:
     buffers = tile * act if device == "cuda" else tile * (act + 7.25 * 4)
     head = 0.0 if work.lora else shape.vocab_size * shape.hidden_size * (4 if work.dtype == "float32" else 6)
     return buffers + head + tokens * shape.hidden_size * (4 + act)
+
+
+def own_loss_bytes(shape: Shape, work: Work, tokens: float) -> float:
+    """Ours, where there is no Triton: a tile's logits and their powers in float32, and the gradients of rows and head."""
+    half = work.autocast or work.dtype != "float32"
+    tile = min(tokens, max(OWN_TILE // shape.vocab_size, OWN_LEAST_ROWS)) * shape.vocab_size
+    copied = 2 if half and work.dtype == "float32" else 0  # the head, under autocast
+    head = shape.vocab_size * shape.hidden_size * (copied + (0 if work.lora else 4))
+    return tile * (12 if half else 8) + head + tokens * shape.hidden_size * (4 + (2 if half else 4))
 
 
 def rollout_bytes(shape: Shape, work: Work) -> float:

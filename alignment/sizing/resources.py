@@ -82,7 +82,8 @@ def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> W
         )
         lora = Lora(int(stage.peft.get("r", 8)), float(stage.peft.get("lora_dropout", 0.0)), names or memory.ALL_LINEAR)
     length, completion, rollouts = int(train.get("max_length") or _DEFAULT_LENGTH), 0, 0
-    masked = kind in ("dpo", "grpo") or bool(train.get("packing", kind == "pretrain"))
+    # Pretraining and SFT attend sample by sample; see alignment/stages/sample_attention.py.
+    masked = kind in ("dpo", "grpo") or bool(train.get("torch_compile"))
     if isinstance(stage, GrpoStage):
         completion = int(train.get("max_completion_length", _DEFAULT_COMPLETION))
         length = completion + (stage.max_prompt_length or _DEFAULT_PROMPT)
@@ -171,7 +172,7 @@ def _warnings(stage: TrainingStage, work: Work, layout: Layout) -> Iterator[str]
     if work.masked and work.length >= 8192 and layout.device == "cuda":
         size = work.batch * work.length**2 * 3 / memory.GIB
         yield (
-            f"{name} packs rows of {work.length} tokens for attention that needs a mask, of {size:.1f} GiB: install "
+            f"{name} has rows of {work.length} tokens for attention that needs a mask, of {size:.1f} GiB: install "
             "flash-attn, which is chosen by itself where it is there"
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import resource
 import sys
 import traceback
@@ -19,10 +20,13 @@ def main() -> int:
     die_with_parent()
     value = json.load(sys.stdin)
     from alignment.chain.artifacts import write_json
+    from alignment.grading.grader import CONSENT
     from alignment.stages.request import Request
 
     request = Request.of(value)
     request.out.mkdir(parents=True, exist_ok=True)
+    if request.sandbox.allow_weaker:  # for builders and benchmarks too, which make graders of their own
+        os.environ[CONSENT] = "1"
     stage = importlib.import_module(f"alignment.stages.{request.stage.kind}")
     try:
         result = stage.run(request)

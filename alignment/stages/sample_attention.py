@@ -1,4 +1,4 @@
-"""Attention of packed rows for sdpa: each sample by itself, causal, without a mask.
+"""Attention without a mask for sdpa: in packed rows each sample by itself, in padded ones as if padding were text.
 
 With the block-diagonal mask that transformers builds from positions, sdpa computes all pairs of a row's tokens, repeats keys
 and values for every query head, and holds the mask. Sample by sample it computes only the pairs that count. Flash attention
@@ -49,7 +49,7 @@ def attend(
     Args:
         module: the attention layer.
         query: [batch, heads, length, size]; `key` and `value` alike, with as many heads as the model has for them.
-        attention_mask: where there is one (padded rows, generation), it is obeyed and positions are not looked at.
+        attention_mask: where there is one (padding to the left, generation), it is obeyed and positions are not looked at.
         position_ids: [batch or 1, length]; a sample starts where they don't go on by one.
 
     Returns:
@@ -92,4 +92,9 @@ _last: list[Any] = [lambda: None, []]
 
 
 def _mask(**settings: Any) -> torch.Tensor | None:
-    return None if settings.get("attention_mask") is None else sdpa_mask(**settings)
+    """No mask where positions say all, nor where padding is to the right: no token before it sees it."""
+    padding = settings.get("attention_mask")
+    whole = settings["q_length"] == settings["kv_length"]
+    if padding is None or (whole and bool((padding[:, 1:] <= padding[:, :-1]).all())):
+        return None
+    return sdpa_mask(**settings)

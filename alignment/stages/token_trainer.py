@@ -29,6 +29,9 @@ class TokenTrainer(SFTTrainer):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         if packed and not takes_variable_lengths(base):
             self.data_collator = PackedRows(settings["processing_class"].pad_token_id)
+        parallel = self.accelerator.parallelism_config
+        self.shares_rows = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
+        if not self.shares_rows:  # what shares rows among devices puts its own attention in sdpa's place
             sample_attention.use(base, compiled=self.args.torch_compile)
         self.head = base.get_output_embeddings()
         self.tiles_loss = self._can_tile(base)
@@ -37,12 +40,11 @@ class TokenTrainer(SFTTrainer):
 
     def _can_tile(self, base: Any) -> bool:
         """Whether the loss is the plain one, and nothing here makes TRL's the faster."""
-        device, parallel = self.accelerator.device.type, self.accelerator.parallelism_config
+        device = self.accelerator.device.type
         triton = is_triton_available() and device in ("cuda", "xpu")
-        shared = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
         args: Any = self.args
         plain = args.loss_type == "nll" and not args.label_smoothing_factor and self.compute_loss_func is None
-        return plain and not triton and not shared and loss.takes(base)
+        return plain and not triton and not self.shares_rows and loss.takes(base)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -1,22 +1,30 @@
 """A recipe's `sandbox:` reaches everything that runs what a model wrote."""
 
+import io
+import json
+import os
+
 import pytest
 
 from alignment import evaluation
+from alignment.grading import Grader
 from alignment.recipe import Sandbox
+from alignment.stages import __main__ as process
 from alignment.stages import evaluate, execution
 from alignment.stages.request import Request
 
 
 def request(tmp_path, **sandbox):
+    return Request.of(asked(tmp_path, sandbox))
+
+
+def asked(tmp_path, sandbox):
     benchmark = {"name": "i", "benchmark": "tasks", "data": str(tmp_path / "rows.jsonl")}
-    return Request.of(
-        {
-            "name": "e", "stage": {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]}, "seed": 5,
-            "out": str(tmp_path), "model": {"path": "model"}, "model_stage": "sft", "sandbox": sandbox,
-            "tracking": {"wandb": "disabled"}, "recipe": "r", "fingerprint": "f",
-        }
-    )  # fmt: skip
+    return {
+        "name": "e", "stage": {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]}, "seed": 5,
+        "out": str(tmp_path), "model": {"path": "model"}, "model_stage": "sft", "sandbox": sandbox,
+        "tracking": {"wandb": "disabled"}, "recipe": "r", "fingerprint": "f",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("weaker", "mode"), [(False, "namespaces"), (True, "landlock")])
@@ -30,6 +38,19 @@ def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, mo
         assert given["limits"] == grader.limits and given["workers"] == grader.workers == 3
     limits = given["limits"]
     assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_bytes) == (4, 6.0, 300 << 20)
+
+
+@pytest.mark.parametrize(("weaker", "mode"), [(False, "namespaces"), (True, "landlock")])
+def test_consent_reaches_graders_that_builders_and_benchmarks_make_themselves(tmp_path, monkeypatch, weaker, mode):
+    found = []
+    for name in ("CODE_ALIGNMENT_ALLOW_WEAKER", "ALIGN_PARENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", {**os.environ})  # the process sets a variable, and this one goes on
+    monkeypatch.setattr(process, "die_with_parent", lambda: None)
+    monkeypatch.setattr(evaluate, "run", lambda _: found.append(Grader().sandbox) or {})
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked(tmp_path, {"allow_weaker": weaker}))))
+    assert process.main() == 0
+    assert found == [mode]
 
 
 def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_batches_of_one_shape_but_other_samples_are_told_apart(model):
         assert sample_attention.sample_sizes(_batch(*rows)["position_ids"]) == list(rows[0])
 
 
-def test_padded_rows_and_generation_are_as_before(model):
+def test_padding_to_the_left_and_generation_are_as_before(model):
     ids = torch.tensor([[0, 0, 7, 8], [5, 6, 7, 8]])
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
 
@@ -84,6 +84,22 @@ def test_padded_rows_and_generation_are_as_before(model):
 
     before, after = _both(model, run)
     assert torch.equal(before, after)
+
+
+def test_padding_to_the_right_needs_no_mask_and_changes_nothing_before_it(model):
+    ids = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    labels = ids.masked_fill(mask == 0, -100)
+    weights = list(model.parameters())
+
+    def run(model):
+        found = model(input_ids=ids, attention_mask=mask, labels=labels)
+        return found.logits[mask.bool()], torch.autograd.grad(found.loss, weights)
+
+    (logits, gradients), (ours, mine) = _both(model, run)
+    torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-4)
+    for whole, own in zip(gradients, mine, strict=True):
+        torch.testing.assert_close(whole, own, rtol=1e-3, atol=1e-5)
 
 
 def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
