@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,25 +14,25 @@ from alignment.recipe.source import did_you_mean
 
 Row = dict[str, Any]
 RowKind = Literal["document", "conversation", "preference", "task"]
+NAMES = ".jsonl, .jsonl.gz or .parquet"
 # The start of an escape that JSON takes, and that alone is no text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_SUFFIXES = (".jsonl", ".json", ".parquet")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def files(path: Path) -> list[Path]:
-    """The data files of a path: itself, or all JSONL and Parquet files below it (below its `data`, if any), sorted."""
+    """The data files of a path: itself, or all JSONL (gzipped or not) and Parquet files below it (below its `data`, if any),
+    sorted. Raises ValueError where there are none."""
     if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise ValueError(f"{path}: rows come as .jsonl or .parquet, not {path.suffix or 'a file without suffix'}")
+        if not path.name.endswith((*_SUFFIXES, ".json")):
+            raise ValueError(f"{path}: rows come as {NAMES}, not {path.suffix or 'a file without suffix'}")
         return [path]
     if not path.exists():
         near = did_you_mean(path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise ValueError(f"there is no {path}.{near}")
-    found = sorted(
-        file for file in folder_of(path).rglob("*") if file.suffix in (".jsonl", ".parquet") and file.is_file()
-    )
+    found = sorted(file for file in folder_of(path).rglob("*") if file.name.endswith(_SUFFIXES) and file.is_file())
     if not found:
-        raise ValueError(f"{path} holds no .jsonl or .parquet file")
+        raise ValueError(f"{path} holds no {NAMES} file")
     return found
 
 
@@ -51,7 +53,8 @@ def read(path: Path, limit: int | None = None) -> Iterator[Row]:
 
 
 def _read_json(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8", errors="strict") as lines:
+    opened: Any = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8", errors="strict") as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
@@ -71,6 +74,8 @@ def _read_json(file: Path) -> Iterator[Row]:
                 yield row
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}: not UTF-8: {error}") from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{file}: not gzip, or cut off: {error}") from None
 
 
 def _read_parquet(file: Path) -> Iterator[Row]:

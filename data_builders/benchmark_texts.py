@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment import rows as row_files
 from alignment.user_cache import cache_root
-from data_builders import dataset, held_out, shingles
+from data_builders import held_out, shingles
 from data_builders.shingles import Hashes, Runs, ngram_hashes, word_hashes, word_hashes_of, word_spans
 
 LENGTH = 10
@@ -187,7 +188,7 @@ def kept_of_file(file: Path) -> Kept:
     entry = _entry(file)
     known = _fetch(entry)
     if known is None:
-        known = kept_of(dataset.read_rows(file))
+        known = kept_of(row_files.read(file))
         if not known.bodies:
             _store(entry, known)
     return known
@@ -205,7 +206,7 @@ def _entry(file: Path) -> Path:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """A hash of the code that decides what is kept."""
-    files = [__file__, dataset.__file__, held_out.__file__, shingles.__file__]
+    files = [__file__, row_files.__file__, held_out.__file__, shingles.__file__]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.dataset import read_rows
+from alignment import rows as row_files
 from data_builders.shingles import mix, ngram_hashes, word_hashes
 
 BUCKETS = 1 << 18
@@ -117,7 +117,7 @@ def read_seeds(path: str | Path) -> tuple[list[str], list[str]]:
     """Positive and negative texts from JSONL rows `{"text": ..., "label": 1 or 0}`."""
     positive: list[str] = []
     negative: list[str] = []
-    for row in read_rows(Path(path)):
+    for row in row_files.read(Path(path)):
         if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1):
             raise ValueError(f'{path}: each seed needs "text" and "label" 0 or 1; found {json.dumps(row)[:100]}')
         (positive if row["label"] else negative).append(row["text"])

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections import Counter
@@ -21,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignment.rows import folder_of
+from alignment import rows as row_files
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _STRINGS = {
@@ -238,51 +237,7 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", "\\n")
 
 
-def data_files(path: Path) -> list[Path]:
-    """The row files of a dataset folder or a single file, in order; a clear error where there are none."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f"{path} does not exist; name a dataset folder or a .jsonl, .jsonl.gz or .parquet file")
-    found = [
-        file for file in sorted(folder_of(path).rglob("*"))
-        if file.is_file() and file.name.endswith((".jsonl", ".jsonl.gz", ".parquet"))
-    ]  # fmt: skip
-    if not found:
-        raise ValueError(f"{path} holds no .jsonl, .jsonl.gz or .parquet file")
-    return found
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Stream the rows of a dataset folder or file, whatever their kind."""
-    for file in data_files(Path(path)):
-        if file.name.endswith(".parquet"):
-            try:
-                parquet = pq.ParquetFile(file)
-            except pa.ArrowInvalid as error:
-                raise ValueError(f"{file} is not a readable Parquet file: {error}") from None
-            for batch in parquet.iter_batches(batch_size=256):
-                yield from batch.to_pylist()
-        else:
-            yield from _read_jsonl(file)
-
-
-def _read_jsonl(file: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open if file.name.endswith(".gz") else open
-    with opened(file, "rt", encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{file}:{number} is not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{file}:{number} is not a JSON object")
-            yield row
-
-
 def read_many(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
     """The rows of several datasets, one after another."""
     for path in paths:
-        yield from read_rows(Path(path))
+        yield from row_files.read(Path(path))

@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment import rows as row_files
 from data_builders.benchmark_texts import HEAD, LENGTH, SHORT, Kept, kept_of, kept_of_file, row_text, whole_key
-from data_builders.dataset import data_files
 from data_builders.held_out import Bodies
 from data_builders.shingles import Hashes, Runs, mix, word_hashes, word_spans
 
@@ -77,7 +77,7 @@ class Decontaminator:
 
     def add_path(self, path: Path) -> None:
         """Index a file, or all files of a folder; what was found in a file before comes from the cache."""
-        for file in data_files(path):
+        for file in row_files.files(path):
             self._add(file.name, kept_of_file(file))
 
     def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alignment import rows as row_files
 from alignment.grading import Grader, Limits
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders import rewrites
 from data_builders.context import definition_of
-from data_builders.dataset import data_files, most_first, read_rows, write_card
+from data_builders.dataset import most_first, write_card
 from data_builders.decontamination import Decontaminator
 from data_builders.instruction_kinds import KINDS, Code, Draft
 from data_builders.refine import Refinement, refine
@@ -129,8 +130,9 @@ def _row(draft: Draft) -> dict[str, Any]:
 
 
 def _tasks(path: Path) -> dict[str, dict[str, Any]]:
-    rows = [row for file in data_files(path) for row in read_rows(file)]
-    found = {row["id"]: row for row in rows if row.get("kind") == "pytest" and not row["id"].endswith(":fim")}
+    found = {
+        row["id"]: row for row in row_files.read(path) if row.get("kind") == "pytest" and not row["id"].endswith(":fim")
+    }
     if not found:
         raise ValueError(f"{path} holds no executable tasks of repositories: give `tasks` what builder `tasks` made")
     return found

@@ -18,7 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_builders.dataset import DatasetWriter, data_files, lineage, read_rows, write_atomically
+from alignment import rows as row_files
+from data_builders.dataset import DatasetWriter, lineage, write_atomically
 from data_builders.fim import batches
 from data_builders.parallel import Progress, ordered_map
 from data_builders.rows import document_text, extra_columns, kind_of
@@ -136,7 +137,7 @@ def _lengths(
     """Tokens of each row of a part, counted once and kept beside the mixture under a key of what was counted."""
     key = hashlib.sha256(str(tokenizer).encode())
     for path in paths:
-        for file in data_files(path):
+        for file in row_files.files(path):
             with file.open("rb") as stream:
                 key.update(hashlib.file_digest(stream, "sha256").digest())
     cache = out / "lengths" / f"{key.hexdigest()[:16]}.json"
@@ -146,7 +147,7 @@ def _lengths(
     shown = Progress(f"counting tokens of {name}", 0, progress)
     for path in paths:
         counted = ordered_map(
-            _count, batches(read_rows(path)), initial=token_counter, argument=tokenizer, workers=workers
+            _count, batches(row_files.read(path)), initial=token_counter, argument=tokenizer, workers=workers
         )
         for found in counted:
             lengths.extend(found)
@@ -206,7 +207,7 @@ def _write(
         for name, part in parts.items():
             first[name] = len(store)
             for path in part.paths:
-                for row in read_rows(path):
+                for row in row_files.read(path):
                     if kind_of(row) != "document":
                         raise ValueError(f"part {name!r} holds {kind_of(row)} rows; a mixture is made of documents")
                     if row.keys() - extra.keys() - {"text"}:

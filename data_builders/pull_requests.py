@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment import rows as row_files
 from alignment.formats import escape_special_text
-from data_builders.dataset import read_rows
 from data_builders.decontamination import Decontaminator
 from data_builders.fim import batches
 from data_builders.rows import clean_stream
@@ -39,7 +39,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{path} holds something else than a list of pull requests or issues")
         yield from items
     else:
-        yield from read_rows(path)
+        yield from row_files.read(path)
 
 
 def _author(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_builders.dataset import read_rows
+from alignment import rows as row_files
 
 
 def sample_rows(
@@ -23,7 +23,7 @@ def sample_rows(
     kept: list[tuple[int, dict[str, Any]]] = []
     found: set[str] = set()
     number = 0
-    for row in read_rows(Path(path)):
+    for row in row_files.read(Path(path)):
         if not _fits(row, wanted or {}, found):
             continue
         if len(kept) < count:

@@ -10,9 +10,9 @@ import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
 from alignment import cli
+from alignment import rows as row_files
 from alignment.chain import plan
 from alignment.recipe import RecipeError, builders, load
-from data_builders.dataset import read_rows
 
 RECIPE = """name: r
 model: {path: Qwen/Qwen2.5-Coder-0.5B}
@@ -192,7 +192,7 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
     folder = repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
     builders.function("corpus")([folder], tmp_path / "corpus")
     builders.function("fim")([tmp_path / "corpus"], tmp_path / "fim", fim={"rate": 1.0})
-    assert all(row["format"].startswith("fim") for row in read_rows(tmp_path / "fim"))
+    assert all(row["format"].startswith("fim") for row in row_files.read(tmp_path / "fim"))
     rules = Rules(512, "split", 0.5, 0.0, "characters", None)
     source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
     with pytest.raises(ValueError, match="for another trainer"):

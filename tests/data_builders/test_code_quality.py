@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignment import rows as row_files
 from data_builders.classifier import MAX_CHARACTERS, Classifier, read_seeds, train_from
 from data_builders.code_form import MEASURES, code_form
-from data_builders.dataset import read_rows
 from data_builders.text import CODE_DECAY, SEEDS, build_quality
 
 MODULES = [
@@ -216,8 +216,8 @@ def test_scores_are_written_and_counted_and_prose_is_left_out(tmp_path: Path) ->
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = build_quality([source], tmp_path / "kept")
-    (row,) = read_rows(tmp_path / "kept")
+    (row,) = row_files.read(tmp_path / "kept")
     assert row["text"] == positive[0] and row["quality"] >= 0.5
     assert report["left_out"] == {"prose": 1} and sum(report["scores"].values()) == 2 and len(report["scores"]) == 10
     build_quality([source], tmp_path / "all", threshold=0)
-    assert len(list(read_rows(tmp_path / "all"))) == 2
+    assert len(list(row_files.read(tmp_path / "all"))) == 2

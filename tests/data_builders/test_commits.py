@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
+from alignment import rows as row_files
 from data_builders.commits import build_commits, subject_and_body, window
-from data_builders.dataset import read_rows
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tm
         "not_imperative": 1,
         "short_subject": 1,
     }
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     user, assistant = row["messages"]
     assert user["content"].startswith(
         "Double the thirtieth step of alpha\n\nIt was too small.\n\n`a.py`:\n\n```python\n"
@@ -65,7 +65,7 @@ def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tm
 
 def test_documents_hold_the_message_and_the_difference(history: Path, tmp_path: Path) -> None:
     build_commits([history], tmp_path / "out", form="document")
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert (
         row["kind"] == "commit"
         and "\n-    alpha_30 = alpha_step_30" in row["text"]
@@ -81,7 +81,7 @@ def test_a_secret_in_history_reaches_no_row(repository: MakeRepository, tmp_path
     commit(folder, "Remove the password from the source again", {"a.py": code("alpha", 13)})
     for form in ("conversation", "document"):
         build_commits([folder], tmp_path / form, form=form)  # type: ignore[arg-type]
-        rows = list(read_rows(tmp_path / form))
+        rows = list(row_files.read(tmp_path / form))
         assert rows and "tr0ub4dor" not in str(rows) and "REDACTED_PASSWORD_1" in str(rows)
 
 
@@ -121,7 +121,7 @@ def test_commits_obey_the_licence_policy(
     commit(history, "License", {"LICENSE": "GNU General Public License\nVersion 3, 29 June 2007\n"})
     report = build_commits([history], tmp_path / "out", licenses=licenses)  # type: ignore[arg-type]
     assert report["rows"] == rows and report["commits_left_out"].get("license", 0) == 1 - rows
-    assert {row["license"] for row in read_rows(tmp_path / "out")} == ({"GPL-3.0"} if rows else set())
+    assert {row["license"] for row in row_files.read(tmp_path / "out")} == ({"GPL-3.0"} if rows else set())
 
 
 def test_a_huge_file_in_history_is_left_out_and_never_held_in_memory(

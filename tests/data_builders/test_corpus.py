@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
+from alignment import rows as row_files
 from alignment.formats import contains_special_text
 from data_builders.corpus import build_corpus
-from data_builders.dataset import read_rows
 from data_builders.filters import FilterSettings, drop_by_path
 
 
 def build(sources: list[Any], out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     report = build_corpus(sources, out, **settings)
-    return report, {row["path"]: row for row in read_rows(out)}
+    return report, {row["path"]: row for row in row_files.read(out)}
 
 
 def test_rows_carry_text_repository_path_commit_language_license_and_kind(
@@ -268,7 +268,7 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
     ]
     folder = repository({"n.ipynb": json.dumps({"cells": cells, "metadata": {"kernelspec": {"language": "python"}}})})
     build_corpus([folder], tmp_path / "out", deduplicate=False)
-    rows = {row["kind"]: row for row in read_rows(tmp_path / "out")}
+    rows = {row["kind"]: row for row in row_files.read(tmp_path / "out")}
     compile(rows["code"]["text"], "n.py", "exec")
     assert rows["code"]["language"] == "python" and "# %matplotlib inline" in rows["code"]["text"]
     assert f"```python\n%matplotlib inline\n{code}\n```\n\n```output\n42\n```" in rows["notebook"]["text"]
@@ -286,7 +286,7 @@ def test_a_notebook_of_megabytes_of_pictures_and_long_paragraphs_is_kept_without
     ]
     folder = repository({"n.ipynb": json.dumps({"cells": cells, "metadata": {}}), "big.json": f'["{picture}"]'})
     report = build_corpus([folder], tmp_path / "out")
-    rows = {row["kind"]: row["text"] for row in read_rows(tmp_path / "out")}
+    rows = {row["kind"]: row["text"] for row in row_files.read(tmp_path / "out")}
     assert report["removed"] == {"too_large": 1}
     assert all("word399" in text and "draw(orders" in text and "iVBORw0" not in text for text in rows.values())
     assert max(map(len, rows["code"].split("\n"))) <= 110

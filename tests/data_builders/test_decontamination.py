@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from data_builders.dataset import DatasetWriter, read_rows
+from alignment import rows as row_files
+from data_builders.dataset import DatasetWriter
 from data_builders.decontamination import Decontaminator
 from data_builders.rows import build_clean
 
@@ -111,7 +112,7 @@ def test_build_clean_removes_tasks_secrets_and_duplicates_and_says_so(tmp_path: 
     report = build_clean([tmp_path / "in"], tmp_path / "out", decontaminate=[benchmark])
     assert report["removed"] == {"contaminated: own.jsonl: 10-gram": 1, "duplicate": 1}
     assert report["redacted"] == {"PASSWORD": 1}
-    texts = [row["messages"][1]["content"] for row in read_rows(tmp_path / "out")]
+    texts = [row["messages"][1]["content"] for row in row_files.read(tmp_path / "out")]
     assert texts == [CLEAN, 'password = "REDACTED_PASSWORD_1"  # the way into our database']
 
 
@@ -122,10 +123,12 @@ def test_every_task_of_the_real_benchmarks_is_caught_by_its_solution() -> None:
     files = [folder / "HumanEval.jsonl.gz", folder / "mbpp.jsonl"]
     index = Decontaminator.from_paths(files)
     missed = []
-    for row in read_rows(files[0]):
+    for row in row_files.read(files[0]):
         if not index.check(f"# found on the web\n{row['prompt']}{row['canonical_solution']}"):
             missed.append(row["task_id"])
     missed += [
-        row["task_id"] for row in read_rows(files[1]) if not index.check(f"# found on the web\n{row['code']}\n# end")
+        row["task_id"]
+        for row in row_files.read(files[1])
+        if not index.check(f"# found on the web\n{row['code']}\n# end")
     ]
     assert missed == []

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from corpus_helpers import code
 
+from alignment import rows as row_files
 from alignment.formats import FIM_MIDDLE, contains_special_text
-from data_builders.dataset import DatasetWriter, read_rows
+from data_builders.dataset import DatasetWriter
 from data_builders.fim import FimSettings, build_fim, cut, fim_row
 from data_builders.spans import syntax_span
 
@@ -105,7 +106,7 @@ def test_build_fim_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> N
     writer.finish("in", {}, {})
     reports = [build_fim([tmp_path / "in"], tmp_path / f"out{workers}", workers=workers) for workers in (1, 2)]
     assert reports[0] == reports[1]
-    assert sum(reports[0]["formats"].values()) == 60 == len(list(read_rows(tmp_path / "out1")))
+    assert sum(reports[0]["formats"].values()) == 60 == len(list(row_files.read(tmp_path / "out1")))
 
 
 def test_a_rate_outside_0_and_1_is_an_error() -> None:

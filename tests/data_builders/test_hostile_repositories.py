@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
+from alignment import rows as row_files
 from data_builders import sources
 from data_builders.commits import build_commits
 from data_builders.corpus import build_corpus
-from data_builders.dataset import read_rows
 from data_builders.private_benchmark import build_private_benchmark
 from data_builders.remote import clone
 
@@ -110,7 +110,7 @@ def test_no_door_of_a_repository_under_scan_opens(
     folder, canaries = hostile
     monkeypatch.chdir(folder)
     report = build_corpus([folder], tmp_path / "corpus")
-    assert {row["path"] for row in read_rows(tmp_path / "corpus")} == {"a.py", "b.go"}
+    assert {row["path"] for row in row_files.read(tmp_path / "corpus")} == {"a.py", "b.go"}
     assert report["removed"] == {"unreadable": 1}
     build_commits([folder], tmp_path / "commits", seed=0)
     build_private_benchmark([{"path": str(folder), "held_out": 0.2}], tmp_path / "held", executable=False)
@@ -135,12 +135,12 @@ def test_variables_of_the_environment_point_git_nowhere_else(
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {trap}")
     build_corpus([folder], tmp_path / "out")
-    assert {row["path"] for row in read_rows(tmp_path / "out")} == {"a.py"} and not trap.exists()
+    assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"a.py"} and not trap.exists()
 
 
 def rows(source: Any, out: Path) -> set[str]:
     build_corpus([source], out)
-    return {row["path"] for row in read_rows(out)}
+    return {row["path"] for row in row_files.read(out)}
 
 
 def test_a_worktree_a_submodule_and_alternates_are_read(repository: MakeRepository, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_paths_that_lead_out_of_the_tree_are_counted_skips(repository: MakeRepos
     folder = repository({"a.py": code("alpha")})
     odd = hand_made_tree(folder, [b"..", b"../x.py", b"/etc/x.py", b"a//b.py", b"ok.py"], code("alpha"))
     report = build_corpus([{"path": str(folder), "commit": odd}], tmp_path / "out")
-    assert {row["path"] for row in read_rows(tmp_path / "out")} == {"ok.py"}
+    assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"ok.py"}
     assert report["removed"] == {"unsafe_path": 4}
 
 
@@ -252,7 +252,7 @@ def test_paths_of_thousands_of_characters_are_read_from_git_and_counted_in_a_fol
     git(folder, "update-index", "--add", "--cacheinfo", f"100644,{blob},{deep}")
     git(folder, "commit", "-q", "-m", "Add a file very deep down")
     build_corpus([folder], tmp_path / "git", deduplicate=False)
-    assert {row["path"] for row in read_rows(tmp_path / "git")} == {"a.py", deep}
+    assert {row["path"] for row in row_files.read(tmp_path / "git")} == {"a.py", deep}
     plain = tmp_path / "plain"
     plain.mkdir()
     (plain / "a.py").write_text(code("alpha"))

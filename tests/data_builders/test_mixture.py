@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_builders.dataset import DatasetWriter, read_rows
+from alignment import rows as row_files
+from data_builders.dataset import DatasetWriter
 from data_builders.mixture import build_mixture
 
 
@@ -35,7 +36,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 def test_shares_are_exact_within_half_a_percent(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
     build_mixture(tmp_path / "out", parts=parts, tokens=200_000)
     totals: dict[str, int] = {}
-    for row in read_rows(tmp_path / "out"):
+    for row in row_files.read(tmp_path / "out"):
         totals[row["part"]] = totals.get(row["part"], 0) + round(len(row["text"].encode()) / 3)
     whole = sum(totals.values())
     assert whole == pytest.approx(200_000, rel=0.005)
@@ -46,11 +47,11 @@ def test_shares_are_exact_within_half_a_percent(parts: dict[str, dict[str, objec
 
 def test_no_row_comes_twice_unless_repeat_allows_it(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
     build_mixture(tmp_path / "once", parts=parts)
-    paths = [(row["part"], row["path"]) for row in read_rows(tmp_path / "once")]
+    paths = [(row["part"], row["path"]) for row in row_files.read(tmp_path / "once")]
     assert len(paths) == len(set(paths))
     twice = {**parts, "math": {**parts["math"], "repeat": 2.0, "share": 0.3}}
     build_mixture(tmp_path / "twice", parts=twice)
-    math = [row["path"] for row in read_rows(tmp_path / "twice") if row["part"] == "math"]
+    math = [row["path"] for row in row_files.read(tmp_path / "twice") if row["part"] == "math"]
     assert len(math) > len(set(math)) and max(math.count(path) for path in set(math)) == 2
 
 

@@ -162,9 +162,9 @@ ACCOUNTED = {"instructions", "private_benchmark"}
 
 def contents(folder: Path) -> str:
     """All that a dataset's files say, rows decompressed."""
-    from data_builders.dataset import read_rows
+    from alignment import rows as row_files
 
-    texts = [json.dumps(row, ensure_ascii=False) for row in read_rows(folder)]
+    texts = [json.dumps(row, ensure_ascii=False) for row in row_files.read(folder)]
     others = [path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".parquet"]
     return "\n".join([*texts, *others])
 
@@ -175,10 +175,10 @@ def test_a_planted_secret_is_in_no_dataset_no_report_and_no_card(place: str, bui
 
 
 def test_a_planted_benchmark_task_is_in_no_row(built: list[Path]) -> None:
-    from data_builders.dataset import read_rows
+    from alignment import rows as row_files
 
     for folder in built:
-        rows = list(read_rows(folder))
+        rows = list(row_files.read(folder))
         assert rows and not any("quagmire" in json.dumps(row) for row in rows), folder.name
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
+from alignment import rows as row_files
 from data_builders import remote as remotes
 from data_builders.corpus import build_corpus
-from data_builders.dataset import read_rows
 
 USER, PASSWORD = "ada", "engine-No1"
 
@@ -103,7 +103,7 @@ def test_the_users_own_access_opens_a_remote_and_stays_out_of_every_file(
     for name, value in ({"GIT_CONFIG_GLOBAL": os.devnull} | access(own)).items():
         monkeypatch.setenv(name, value)
     build_corpus([remote], tmp_path / "out", clone_dir=tmp_path / "clones")
-    assert {row["path"] for row in read_rows(tmp_path / "out")} == {"a.py", "b.py"}
+    assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"a.py", "b.py"}
     written = [path for top in ("out", "clones") for path in (tmp_path / top).rglob("*") if path.is_file()]
     secrets = [PASSWORD.encode(), base64.b64encode(f"{USER}:{PASSWORD}".encode())]
     assert not [path for path in written if any(secret in path.read_bytes() for secret in secrets)]

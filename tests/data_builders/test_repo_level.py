@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from corpus_helpers import code
 
+from alignment import rows as row_files
 from alignment.formats import repo_document
-from data_builders.dataset import DatasetWriter, read_rows
+from data_builders.dataset import DatasetWriter
 from data_builders.fim import FimSettings
 from data_builders.imports import Resolver, imports
 from data_builders.repo_level import build_repo_level, dependency_order, split_text
@@ -132,7 +133,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 def test_a_small_repository_is_one_document_to_the_byte(tmp_path: Path) -> None:
     files = {"a.py": "import b\n" + code("alpha"), "b.py": code("beta")}
     build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", render=True, fim=PLAIN)
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert row["text"] == repo_document("project", [("b.py", files["b.py"]), ("a.py", files["a.py"])])
     assert row["files"] == 2
 
@@ -140,7 +141,7 @@ def test_a_small_repository_is_one_document_to_the_byte(tmp_path: Path) -> None:
 def test_documents_stay_within_the_length_and_lose_no_text(tmp_path: Path) -> None:
     files = {f"m{number}.py": code(f"module{number}", 4 + 9 * number) for number in range(12)}
     build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", max_length=600, render=True, fim=PLAIN)
-    rows = list(read_rows(tmp_path / "out"))
+    rows = list(row_files.read(tmp_path / "out"))
     assert len(rows) > 3
     assert all(len(row["text"].encode()) / 3 <= 600 for row in rows)
     lines = {line for row in rows for line in row["text"].split("\n")}
@@ -150,7 +151,7 @@ def test_documents_stay_within_the_length_and_lose_no_text(tmp_path: Path) -> No
 def test_fim_is_in_the_last_file_only(tmp_path: Path) -> None:
     files = {"a.py": code("alpha"), "b.py": code("beta")}
     build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", render=True, fim=FimSettings(rate=1.0))
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert row["text"].count("<|fim_prefix|>") == 1
     assert row["text"].rindex("<|file_sep|>") < row["text"].index("<|fim_prefix|>")
     assert row["text"].startswith(
@@ -162,7 +163,7 @@ def test_a_file_name_cannot_smuggle_in_a_token_or_a_line(tmp_path: Path) -> None
     build_repo_level(
         [write(tmp_path / "in", {"x<|endoftext|>\n.py": code("name")})], tmp_path / "out", render=True, fim=PLAIN
     )
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert row["text"].count("<|endoftext|>") == 1
 
 

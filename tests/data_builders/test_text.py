@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from alignment import rows as row_files
 from data_builders.bench import main as bench
 from data_builders.classifier import Classifier, accuracy, read_seeds
-from data_builders.dataset import read_rows
 from data_builders.pull_requests import build_pull_requests
 from data_builders.show import sample_rows, show
 from data_builders.text import GROUNDING_STAGES, SEEDS, build_general, build_grounding, build_math, without_code
@@ -50,7 +50,7 @@ def test_grounding_reports_the_survivors_of_each_stage(tmp_path: Path) -> None:
     report = build_grounding([path], tmp_path / "out")
     survivors = [report["survivors"][stage] for stage in ("input", *GROUNDING_STAGES)]
     assert survivors == sorted(survivors, reverse=True) and survivors[0] == 3
-    assert [row["text"] for row in read_rows(tmp_path / "out")] == [EXPLAINED]
+    assert [row["text"] for row in row_files.read(tmp_path / "out")] == [EXPLAINED]
 
 
 def test_seeds_can_be_replaced(tmp_path: Path) -> None:
@@ -66,14 +66,14 @@ def test_general_text_loses_its_code(tmp_path: Path) -> None:
     assert without_code(text) == "Text before.\n\nText between.\n\nText after.\n"
     path = jsonl(tmp_path / "in.jsonl", [{"text": f"{EXPLAINED}\n{RECIPE}"}, {"text": "too short"}])
     report = build_general([path], tmp_path / "out")
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert "```" not in row["text"] and row["kind"] == "general" and report["left_out"] == {"too_short": 1}
 
 
 def test_math_joins_questions_and_answers_and_drops_the_rest(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"question": "How many are 3 + 4?", "answer": "7"}, {"text": RECIPE}])
     report = build_math([path], tmp_path / "out")
-    assert [row["text"] for row in read_rows(tmp_path / "out")] == ["How many are 3 + 4?\n\n7\n"]
+    assert [row["text"] for row in row_files.read(tmp_path / "out")] == ["How many are 3 + 4?\n\n7\n"]
     assert report["left_out"] == {"not_mathematical": 1}
 
 
@@ -100,7 +100,7 @@ def test_pull_requests_are_anonymous_and_without_bots_and_secrets(tmp_path: Path
         json.dumps([github, gitlab, {"title": "bump", "user": {"login": "renovate[bot]"}, "body": "x" * 100}])
     )
     report = build_pull_requests([path], tmp_path / "out", repository="app")
-    first, second = (row["text"] for row in read_rows(tmp_path / "out"))
+    first, second = (row["text"] for row in row_files.read(tmp_path / "out"))
     assert first.startswith("Title: Close the connection\n\nuser_0: It leaks.") and "user_1: Thanks @user_0" in first
     assert not any(word in first for word in ("ada", "bob@", "Coverage", "tr0ub4dor3"))
     assert "assigned" not in second and report["left_out"] == {"bot": 1}
@@ -113,7 +113,7 @@ def test_odd_entries_of_an_export_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     path.write_text(json.dumps(odd))
     build_pull_requests([path], tmp_path / "out")
-    (row,) = read_rows(tmp_path / "out")
+    (row,) = row_files.read(tmp_path / "out")
     assert row["text"].endswith("Agreed.\n") and "once" in row["text"]
 
 
@@ -139,7 +139,7 @@ def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
     rows = [{"text": f"{prose}{language}", "language": language} for language in ("markdown", "python", "text", "c")]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = build_general([source], tmp_path / "out")
-    assert report["left_out"] == {"code": 2} and {row["language"] for row in read_rows(tmp_path / "out")} <= {
+    assert report["left_out"] == {"code": 2} and {row["language"] for row in row_files.read(tmp_path / "out")} <= {
         "markdown",
         "text",
     }
@@ -170,4 +170,4 @@ EXPLAINS_NOTHING = [
 @pytest.mark.parametrize("text", [*EXPLAINS_CODE, *EXPLAINS_NOTHING], ids=range(9))
 def test_grounding_keeps_what_explains_code_and_drops_the_rest(text: str, tmp_path: Path) -> None:
     build_grounding([jsonl(tmp_path / "in.jsonl", [{"text": text}])], tmp_path / "out")
-    assert bool(list(read_rows(tmp_path / "out"))) == (text in EXPLAINS_CODE)
+    assert bool(list(row_files.read(tmp_path / "out"))) == (text in EXPLAINS_CODE)

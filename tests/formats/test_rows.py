@@ -1,5 +1,6 @@
 """Rows from files that nobody has seen: read, or refused with file and line."""
 
+import gzip
 import json
 
 import pytest
@@ -60,3 +61,20 @@ def test_a_task_that_could_never_be_graded_is_refused_before_the_first_step(chan
 def test_a_task_without_a_kind_is_refused():
     with pytest.raises(ValueError, match="a task needs 'kind'"):
         _check_task({key: value for key, value in TASK.items() if key != "kind"}, "row 1")
+
+
+def test_gzipped_rows_are_read_alone_and_in_a_folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+    (data / "b.jsonl").write_text('{"text": "three"}\n')
+    assert [row["text"] for row in rows.read(data / "a.jsonl.gz")] == ["one", "two"]
+    assert [row["text"] for row in rows.read(tmp_path)] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"text": "one"}\n' * 999)[:-20]])
+def test_a_damaged_gzip_file_is_named(tmp_path, content):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz: not gzip, or cut off"):
+        list(rows.read(path))
