@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment.stages.prepare import Rules, once, training_rows
+from alignment.stages.prepare import once, training_rows
 from alignment.stages.request import Request
+from alignment.stages.segments import Rules
 from alignment.stages.training import tokenizer_of, train
 
 

@@ -187,7 +187,8 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
 ) -> None:
     from types import SimpleNamespace
 
-    from alignment.stages.prepare import Rules, training_rows
+    from alignment.stages.prepare import training_rows
+    from alignment.stages.segments import Rules
 
     folder = repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
     builders.function("corpus")([folder], tmp_path / "corpus")

@@ -9,7 +9,8 @@ from trl.data_utils import pack_dataset
 
 from alignment import models
 from alignment.stages.collator import PackedRows
-from alignment.stages.prepare import IGNORED, Rules, training_rows
+from alignment.stages.prepare import IGNORED, training_rows
+from alignment.stages.segments import Rules
 
 INIT = {
     "hidden_size": 64,

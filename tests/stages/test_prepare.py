@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment import formats
-from alignment.stages.prepare import IGNORED, Rules, choose_span, training_rows
+from alignment.stages.prepare import IGNORED, training_rows
+from alignment.stages.segments import Rules, choose_span
 
 CONVERSATIONS = {
     "one turn": [{"role": "user", "content": "Add 1 and 2."}, {"role": "assistant", "content": "print(1 + 2)\n"}],

@@ -9,8 +9,9 @@ from datasets import load_from_disk
 
 from alignment import formats
 from alignment.stages import dpo, grpo
-from alignment.stages.prepare import Rules, training_rows
+from alignment.stages.prepare import training_rows
 from alignment.stages.screen import REPORT, Screen
+from alignment.stages.segments import Rules
 
 SOLUTION = (
     "def merge_intervals(intervals):\n"
