@@ -63,11 +63,15 @@ def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def exact_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
-    """Each row a random sample and, of samples drawn at random, a subset that comes nearest to what is missing."""
+    """Each row one sample and, of samples drawn at random, a subset that comes nearest to what is missing.
+
+    Samples longer than half a row come first: no two of them share one, and short ones must be left to go with them.
+    """
     left = _Left(lengths, draw)
     rows = []
     while left.count:
-        row = left.take([left.any()])
+        longest = left.longest()
+        row = left.take([longest if left.sorted[longest] > size / 2 else left.any()])
         missing = size - lengths[row[0]]
         places = left.drawn(missing)
         while len(places) == DRAWN and (total := sum(left.sorted[at] for at in places)) < missing:
@@ -97,6 +101,13 @@ class _Left:
         self.draw, self.count = draw, len(self.order)
         self.sorted = [lengths[sample] for sample in self.order]
         self.taken = bytearray(self.count)
+        self.end = self.count - 1
+
+    def longest(self) -> int:
+        """The place of the longest sample."""
+        while self.taken[self.end]:
+            self.end -= 1
+        return self.end
 
     def any(self) -> int:
         """The place of a random sample."""
@@ -115,6 +126,7 @@ class _Left:
             self.order = [self.order[at] for at in kept]
             self.sorted = [self.sorted[at] for at in kept]
             self.taken = bytearray(len(kept))
+            self.end = len(kept) - 1
         return samples
 
     def drawn(self, longest: int) -> list[int]:
