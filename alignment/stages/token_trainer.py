@@ -44,7 +44,9 @@ class TokenTrainer(SFTTrainer):
         triton = is_triton_available() and device in ("cuda", "xpu")
         args: Any = self.args
         plain = args.loss_type == "nll" and not args.label_smoothing_factor and self.compute_loss_func is None
-        return plain and not triton and not self.shares_rows and loss.takes(base)
+        # Rows that are learned differ in number from batch to batch: compiled, each would be compiled anew.
+        fixed = triton or args.torch_compile or self.shares_rows
+        return plain and not fixed and loss.takes(base)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
