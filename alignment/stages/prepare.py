@@ -88,7 +88,7 @@ def training_rows(
     data: Dataset = concatenate_datasets(parts)
     if not len(data):
         raise ValueError(f"no row is left to train on: {counts}")
-    tokens = sum(data["length"])
+    tokens = sum(data["length"][:])
     totals = {"samples": len(data), "tokens": tokens}
     if rules.packing == "fill":
         data = pack(data, rules.max_length, seed, folder)
@@ -167,6 +167,7 @@ def _encode(tokenizer: Any, batch: list[list[tuple[str, bool, bool]]]) -> Iterat
     }
     texts = sorted(plain - {""})
     known: dict[str, list[int]] = {"": []}
+    specials: dict[str, list[int]] = {}
     if texts:
         encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         known |= dict(zip(texts, encoded, strict=True))
@@ -175,7 +176,9 @@ def _encode(tokenizer: Any, batch: list[list[tuple[str, bool, bool]]]) -> Iterat
         labels: list[int] = []
         for text, special, learned in row:
             if special:
-                part = [formats.token_id(tokenizer, text)]
+                if text not in specials:
+                    specials[text] = [formats.token_id(tokenizer, text)]
+                part = specials[text]
             else:
                 found = known.get(text)
                 part = formats.encode_text(tokenizer, text) if found is None else found
@@ -205,13 +208,13 @@ def _fit(sample: Sample, rules: Rules, where: str, counted: Counter[str]) -> lis
 
 def _by_share(parts: list[Any], shares: Sequence[float], seed: int, counts: dict[str, Any]) -> list[Any]:
     """Take rows, in a seeded order, so that the token shares come out: as much as the scarcest source allows."""
-    totals = [sum(part["length"]) for part in parts]
+    totals = [sum(part["length"][:]) for part in parts]
     whole = min(total / share for total, share in zip(totals, shares, strict=True) if share > 0)
     taken = []
     for part, share, name in zip(parts, shares, counts, strict=True):
         order = part.shuffle(seed=seed)
         wanted, kept, tokens = share * whole, 0, 0
-        for length in order["length"]:
+        for length in order["length"][:]:
             if tokens + length / 2 > wanted:
                 break
             tokens += length
