@@ -74,6 +74,8 @@ class Work:
     attention: str = "sdpa"
     masked: bool = False
     """Whether attention gets a mask: packed rows or padding without a kernel that takes lengths."""
+    own_loss: bool = False
+    """Whether the loss is ours (alignment/stages/loss.py) and not TRL's."""
     lora: Lora | None = None
     quantized: bool = False
     offload_activations: bool = False
@@ -212,8 +214,7 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
         kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward
     kept += tokens * h * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
     scored = rows * (work.completion or work.length) / layout.sequence
-    own = layout.device == "cpu" and layout.zero < 3 and work.kind in ("sft", "pretrain")
-    loss = own_loss_bytes(shape, work, scored) if own else loss_bytes(shape, work, layout.device, scored)
+    loss = own_loss_bytes(shape, work, scored) if work.own_loss else loss_bytes(shape, work, layout.device, scored)
     backward = tokens * (3 * f * act + 4 * h * 4) + (layer if work.checkpointing else 0)
     # Backward frees a layer as it makes its gradients: with few tokens the gradients are the larger part, and what is
     # kept is gone when they are all there. The parts are shown as they are at the peak.

@@ -82,8 +82,12 @@ def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> W
         )
         lora = Lora(int(stage.peft.get("r", 8)), float(stage.peft.get("lora_dropout", 0.0)), names or memory.ALL_LINEAR)
     length, completion, rollouts = int(train.get("max_length") or _DEFAULT_LENGTH), 0, 0
-    # Pretraining and SFT attend sample by sample; see alignment/stages/sample_attention.py.
-    masked = kind in ("dpo", "grpo") or bool(train.get("torch_compile"))
+    on_tokens, compiled = kind in ("sft", "pretrain"), bool(train.get("torch_compile"))
+    packed = on_tokens and bool(train.get("packing", kind == "pretrain"))
+    # See alignment/stages/sample_attention.py and loss.py.
+    by_sample = attention == "sdpa" and not compiled and layout.sequence == 1
+    plain = train.get("loss_type", "nll") == "nll" and not train.get("label_smoothing_factor")
+    own_loss = on_tokens and plain and not cuda and not compiled and layout.zero < 3 and layout.sequence == 1
     if isinstance(stage, GrpoStage):
         completion = int(train.get("max_completion_length", _DEFAULT_COMPLETION))
         length = completion + (stage.max_prompt_length or _DEFAULT_PROMPT)
@@ -99,7 +103,8 @@ def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> W
         accumulate=accumulate,
         checkpointing=bool(train.get("gradient_checkpointing", True)),
         attention=attention,
-        masked=masked and "flash" not in attention,
+        masked=(not on_tokens or (packed and not by_sample)) and "flash" not in attention,
+        own_loss=own_loss,
         lora=lora,
         quantized=stage.quantization is not None,
         offload_activations=bool(train.get("activation_offloading")) and cuda,

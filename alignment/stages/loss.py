@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 IGNORED = -100
-TILE = 2**18  # logits that are worked on at a time: what stays in a core's cache
+TILE = 2**18  # logits that are worked on at a time: small vocabularies stay in a core's cache
 LEAST_ROWS = 256  # of a tile, however large the vocabulary: below that the products wait for memory
 
 
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     entropy: torch.Tensor
     """Of the predicted distributions, in nats."""
     correct: torch.Tensor
-    """Tokens that were the likeliest."""
+    """Tokens than which none was likelier: unlike in TRL's metric, a tie counts."""
     learned: torch.Tensor
     """Tokens that are learned."""
 
@@ -42,6 +42,8 @@ def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor)
     targets = labels[:, 1:]
     learned = targets != IGNORED
     rows = hidden[:, :-1][learned]
+    if not torch.is_grad_enabled():  # which the function below can't ask
+        rows, weight = rows.detach(), weight.detach()
     loss, entropy, correct = _Tiles.apply(rows, weight, targets[learned])
     return Found(loss, entropy, correct, learned.sum())
 
@@ -51,6 +53,13 @@ class _Tiles(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        with torch.autocast(kind, enabled=False):
+            return _Tiles._forward(ctx, hidden, weight, targets, dtype)
+
+    @staticmethod
+    def _forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+    ) -> Any:
         head = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None

@@ -33,7 +33,9 @@ def fill(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
     if lengths and max(lengths) > size:
         raise ValueError(f"a sample of {max(lengths)} tokens does not fit into a row of {size}")
     draw = random.Random(seed)
-    rows = min(best_fit(lengths, size), exact_sums(lengths, size, draw), key=len)
+    rows = best_fit(lengths, size)
+    if (len(rows) - 1) * size >= sum(lengths):  # fewer would do, if they could be filled
+        rows = min(rows, exact_sums(lengths, size, draw), key=len)
     for row in rows:
         draw.shuffle(row)
     draw.shuffle(rows)

@@ -19,7 +19,9 @@ NAME = "sdpa_by_sample"
 
 
 def use(model: Any, *, compiled: bool = False) -> None:
-    """Let a model that attends by sdpa attend sample by sample; other models keep what they have.
+    """Let a model of the Qwen2 family that attends by sdpa attend sample by sample; others keep what they have.
+
+    Others, since it takes that a layer hands its positions on, and that no window cuts what it sees.
 
     Args:
         model: a causal language model of transformers.
@@ -28,7 +30,7 @@ def use(model: Any, *, compiled: bool = False) -> None:
     """
     config = model.config
     windows = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
-    if config._attn_implementation != "sdpa" or windows or compiled:
+    if config.model_type != "qwen2" or config._attn_implementation != "sdpa" or windows or compiled:
         return
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
@@ -94,7 +96,7 @@ _last: list[Any] = [lambda: None, []]
 def _mask(**settings: Any) -> torch.Tensor | None:
     """No mask where positions say all, nor where padding is to the right: no token before it sees it."""
     padding = settings.get("attention_mask")
-    whole = settings["q_length"] == settings["kv_length"]
-    if padding is None or (whole and bool((padding[:, 1:] <= padding[:, :-1]).all())):
+    whole = settings["q_length"] == settings["kv_length"] and settings.get("local_size") is None
+    if whole and (padding is None or bool((padding[:, 1:] <= padding[:, :-1]).all())):
         return None
     return sdpa_mask(**settings)

@@ -51,7 +51,7 @@ class TokenTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As TRL's, with the same metrics; by `tiled_loss` where that is faster."""
+        """As TRL's, with its metrics; by `tiled_loss` where that is faster."""
         if return_outputs or not self.tiles_loss or loss.is_sharded(self.head.weight):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         found = model(**inputs, use_cache=False, tiled_loss=True)

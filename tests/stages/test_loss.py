@@ -77,6 +77,15 @@ def test_a_frozen_head_costs_no_gradient_of_its_own():
     torch.testing.assert_close(torch.autograd.grad(found.loss, states), torch.autograd.grad(value, states))
 
 
+def test_without_gradients_none_is_made(monkeypatch):
+    states, head, labels = _case(2, 30, 8, 40)
+    made = []
+    monkeypatch.setattr(torch, "zeros_like", lambda *_, **__: made.append(1))
+    with torch.no_grad():
+        found = loss.tiled_loss(states, head, labels)
+    assert not made and not found.loss.requires_grad
+
+
 def test_a_second_backward_is_refused_and_not_wrong():
     states, head, labels = _case(1, 20, 8, 40)
     found = loss.tiled_loss(states, head, labels)

@@ -102,6 +102,24 @@ def test_padding_to_the_right_needs_no_mask_and_changes_nothing_before_it(model)
         torch.testing.assert_close(whole, own, rtol=1e-3, atol=1e-5)
 
 
+def test_positions_that_are_said_once_hold_for_every_row(model):
+    ids = torch.randint(0, 256, (3, 12), generator=torch.Generator().manual_seed(1))
+    positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3]])
+    masked, ours = _both(model, lambda model: model(input_ids=ids, position_ids=positions).logits)
+    torch.testing.assert_close(masked, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_more_tokens_after_a_cache_see_all_that_is_before_them(model):
+    ids = torch.randint(0, 256, (1, 14), generator=torch.Generator().manual_seed(2))
+
+    def run(model):
+        first = model(input_ids=ids[:, :9], use_cache=True)
+        return model(input_ids=ids[:, 9:], past_key_values=first.past_key_values, use_cache=True).logits
+
+    masked, ours = _both(model, run)
+    torch.testing.assert_close(masked, ours, rtol=1e-4, atol=1e-4)
+
+
 def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
     sample_attention.use(model, compiled=True)
     assert model.config._attn_implementation == "sdpa"
@@ -109,6 +127,10 @@ def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
     sample_attention.use(model)
     assert model.config._attn_implementation == "sdpa"
     model.config.layer_types = None
+    model.config.model_type = "mistral"  # whose layers have a window that no list of them names
+    sample_attention.use(model)
+    assert model.config._attn_implementation == "sdpa"
+    model.config.model_type = "qwen2"
     model.set_attn_implementation("eager")
     sample_attention.use(model)
     assert model.config._attn_implementation == "eager"

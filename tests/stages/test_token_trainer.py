@@ -38,9 +38,9 @@ def trained(rows, tiny_tokenizer, tmp_path):
         data = pack(rows, 64, 0, tmp_path) if packed else rows.remove_columns("length")
         args = SFTConfig(
             output_dir=str(tmp_path / "out"), max_steps=3, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-            learning_rate=1e-2, logging_steps=1, report_to=[], disable_tqdm=True, use_cpu=True, bf16=False, max_length=64,
+            learning_rate=1e-2, logging_steps=1, report_to=[], disable_tqdm=True, use_cpu=True, max_length=64,
             save_strategy="no", packing=packed, gradient_checkpointing=False,
-            dataset_kwargs={"skip_prepare_dataset": True}, **settings,
+            dataset_kwargs={"skip_prepare_dataset": True}, **{"bf16": False, **settings},
         )  # fmt: skip
         model = models.random_model(INIT, tiny_tokenizer, 0)
         model.config.use_cache = False
@@ -85,8 +85,9 @@ def test_an_adapter_trains_as_with_trl(trained):
         torch.manual_seed(0)
         return LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 
-    expected = trained(SFTTrainer, False, peft=lora())
-    _same(expected, trained(TokenTrainer, False, peft=lora(), ours=OURS))
+    ours = trained(TokenTrainer, False, peft=lora(), ours=OURS)
+    assert ours[0].tiles_loss
+    _same(trained(SFTTrainer, False, peft=lora()), ours)
 
 
 @pytest.mark.parametrize("settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
@@ -94,6 +95,25 @@ def test_other_losses_are_left_to_trl(trained, settings):
     ours = trained(TokenTrainer, False, ours=OURS, **settings)
     assert not ours[0].tiles_loss
     _same(trained(SFTTrainer, False, **settings), ours)
+
+
+def test_in_bfloat16_it_is_as_near_as_that_is(trained):
+    (_, expected), (ours, found) = (
+        trained(SFTTrainer, True, bf16=True),
+        trained(TokenTrainer, True, ours={**OURS, "packed": True}, bf16=True),
+    )
+    assert ours.tiles_loss
+    for key in ("loss", "entropy"):
+        assert [log[key] for log in found] == pytest.approx([log[key] for log in expected], rel=2e-2), key
+
+
+def test_evaluation_gives_trls_figures_and_leaves_no_gradient(trained, rows):
+    held_out = rows.select(range(9)).remove_columns("length")
+    (theirs, _), (ours, _) = trained(SFTTrainer, False), trained(TokenTrainer, False, ours=OURS)
+    expected, found = theirs.evaluate(held_out), ours.evaluate(held_out)
+    for key in ("eval_loss", "eval_entropy", "eval_mean_token_accuracy"):
+        assert found[key] == pytest.approx(expected[key], rel=2e-3), key
+    assert all(weight.grad is None for weight in ours.model.parameters())
 
 
 def test_tokens_are_counted_as_they_are(trained):
