@@ -215,13 +215,16 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
     kept += tokens * h * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
     scored = rows * (work.completion or work.length) / layout.sequence
     loss = own_loss_bytes(shape, work, scored) if work.own_loss else loss_bytes(shape, work, layout.device, scored)
-    backward = tokens * (3 * f * act + 4 * h * 4) + (layer if work.checkpointing else 0)
+    temporary = tokens * (3 * f * act + 4 * h * 4)
+    backward = temporary + (layer if work.checkpointing else 0)
     # Backward frees a layer as it makes its gradients: with few tokens the gradients are the larger part, and what is
     # kept is gone when they are all there. The parts are shown as they are at the peak.
     top = kept + max(loss, backward)
     bottom = (
-        layer + backward + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
+        layer + temporary + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
     )
+    if work.checkpointing and work.masked:
+        bottom += layer  # as measured: behind a mask a remade layer's backward expands keys, values and mask once more
     waiting = work.accumulate > 1 or (layout.zero == 0 and layout.devices > 1)
     at_top = top + (gradients if waiting else 0)
     step = {"activations": kept, "loss": max(loss, backward)}
