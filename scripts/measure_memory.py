@@ -131,8 +131,16 @@ def predicted(name: str, tokenizer: Path) -> Any:
     if CASES[name][0] == "grpo":
         from dataclasses import replace
 
-        work = replace(work, length=110 + work.completion)
+        work = replace(work, length=prompt_tokens(tokenizer) + work.completion)
     return predict(shape, work, layout)
+
+
+def prompt_tokens(tokenizer: Path) -> int:
+    """Tokens of a task's prompt, as `stage_requests` writes it."""
+    from alignment import formats, models
+
+    text = formats.chat([{"role": "user", "content": "." * 40}], add_generation_prompt=True)
+    return len(models.load_tokenizer({"path": str(tokenizer)}).encode(text))
 
 
 def main() -> int:

@@ -213,7 +213,9 @@ def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> d
     if work.autocast and work.dtype == "float32":
         kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward
     kept += tokens * h * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
-    scored = rows * (work.completion or work.length) / layout.sequence
+    # Without Triton TRL scores every position, those of the prompt too.
+    last = work.completion if work.completion and layout.device == "cuda" else work.length
+    scored = rows * last / layout.sequence
     loss = own_loss_bytes(shape, work, scored) if work.own_loss else loss_bytes(shape, work, layout.device, scored)
     temporary = tokens * (3 * f * act + 4 * h * 4)
     backward = temporary + (layer if work.checkpointing else 0)
