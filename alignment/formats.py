@@ -54,6 +54,9 @@ ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
 FIM_STOP_TOKENS = (FIM_PREFIX, FIM_SUFFIX, FIM_PAD, REPO_NAME, FILE_SEP, ENDOFTEXT, IM_END)
 CHAT_STOP_TOKENS = (IM_END, ENDOFTEXT)
 
+IGNORED = -100
+"""The label that no loss counts."""
+
 DEFAULT_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 # Qwen2.5's own template, Apache-2.0. TRL knows it by its exact text and adds the marks that

@@ -75,7 +75,7 @@ def real_tokens(inputs: Any) -> int:
         return int((mask > 0).sum())
     if mask is not None:  # [batch, 1, length, length]: padding sees nothing, or only itself
         return int((inputs["input_ids"] != 0).sum())
-    # Rows of samples: padding is a last sample of which nothing is learned, or has positions that don't go on.
+    # Rows of samples: padding is a last sample of which nothing is learned.
     positions, labels = inputs["position_ids"], inputs["labels"]
     last = positions.shape[1] - 1 - (positions == 0).flip(-1).int().argmax(-1)
     real = 0

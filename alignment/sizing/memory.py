@@ -18,7 +18,9 @@ from alignment.sizing.shapes import Shape
 
 GIB = 2**30
 TILE_TOKENS, TILE_COLUMNS = 4096, 32_768  # of the loss (TRL 1.16)
-OWN_TILE, OWN_LEAST_ROWS = 2**18, 256  # of ours
+# Of ours, which takes them from here: logits that are worked on at a time, so that small vocabularies stay in a core's cache,
+# and rows of a tile, however large the vocabulary: with fewer the products wait for memory.
+OWN_TILE, OWN_LEAST_ROWS = 2**18, 256
 # What the process takes before there is a model: on a GPU the context, cuBLAS's workspaces and the allocator's slack;
 # on a CPU the imports of torch, transformers, TRL and DeepSpeed, and their first step.
 OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}

@@ -12,10 +12,10 @@ import types
 from typing import Any, NamedTuple
 
 import torch
+from torch.distributed.tensor import DTensor
 
-IGNORED = -100
-TILE = 2**18  # logits that are worked on at a time: small vocabularies stay in a core's cache
-LEAST_ROWS = 256  # of a tile, however large the vocabulary: below that the products wait for memory
+from alignment.formats import IGNORED
+from alignment.sizing.memory import OWN_LEAST_ROWS, OWN_TILE
 
 
 class Found(NamedTuple):
@@ -64,7 +64,7 @@ class _Tiles(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         loss, entropy, correct = (hidden.new_zeros((), dtype=torch.float32) for _ in range(3))
-        step = max(TILE // weight.shape[0], LEAST_ROWS)
+        step = max(OWN_TILE // weight.shape[0], OWN_LEAST_ROWS)
         for start in range(0, hidden.shape[0], step):
             rows, target = hidden[start : start + step].to(dtype), targets[start : start + step, None]
             logits = (rows @ head.t()).float()
@@ -111,29 +111,22 @@ def takes(model: Any) -> bool:
 
 def is_sharded(weight: torch.Tensor) -> bool:
     """Whether only a part of a weight is here, as under ZeRO-3 and FSDP."""
-    from torch.distributed.tensor import DTensor
-
     return hasattr(weight, "ds_id") or isinstance(weight, DTensor)
 
 
 def add_to(model: Any) -> None:
-    """Let `model(**inputs, labels=labels, tiled_loss=True)` return a `Found`; all else stays as it is.
+    """Let `model(**inputs, labels=labels, tiled=True)` return a `Found`; all else stays as it is.
 
     It goes through `forward`, so that what wraps the model (DDP, PEFT, autocast) takes part.
     """
     before = model.forward
 
     @functools.wraps(before)
-    def forward(
-        self: Any, *arguments: Any, tiled_loss: bool = False, labels: torch.Tensor | None = None, **more: Any
-    ) -> Any:
-        if not tiled_loss or labels is None:
-            return before(*arguments, **more) if labels is None else before(*arguments, labels=labels, **more)
-        more.pop("num_items_in_batch", None)
+    def forward(self: Any, *arguments: Any, tiled: bool = False, **more: Any) -> Any:
+        if not tiled:
+            return before(*arguments, **more)
+        labels = more.pop("labels")
         hidden = self.base_model(*arguments, **more).last_hidden_state
-        return _tiled(hidden, self.get_output_embeddings().weight, labels)
+        return tiled_loss(hidden, self.get_output_embeddings().weight, labels)
 
     model.forward = types.MethodType(forward, model)
-
-
-_tiled = tiled_loss  # the parameter of `forward` has its name

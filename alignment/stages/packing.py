@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,7 @@ def pack(data: Any, size: int, seed: int, folder: Path) -> Any:
             batch = rows[start : start + _ROWS]
             table = data[[sample for row in batch for sample in row]]
             sizes = [[lengths[sample] for sample in row] for row in batch]
-            ends = [0]
-            for row in sizes:
-                ends.append(ends[-1] + sum(row))
+            ends = list(accumulate(map(sum, sizes), initial=0))
             arrays = [_joined(table[name], ends) for name in columns] + [pa.array(sizes, pa.list_(pa.int32()))]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
     return Dataset.from_file(str(path))

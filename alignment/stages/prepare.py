@@ -16,12 +16,12 @@ from typing import Any
 from alignment import formats
 from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
+from alignment.formats import IGNORED
 from alignment.stages.packing import PACKED, pack
 from alignment.stages.request import Request
 from alignment.stages.screen import REPORT, Screen
 from alignment.stages.segments import Rules, segments_of
 
-IGNORED = -100  # the label that no loss counts
 PROBES = "probes.json"  # read by alignment.chain.contract
 _BATCH = 512
 

@@ -60,8 +60,7 @@ def attend(
     rows, length = query.shape[0], query.shape[2]
     sizes: list[int] = []
     if attention_mask is None and position_ids is not None and length == key.shape[2]:
-        sizes = sample_sizes(position_ids)
-        sizes *= rows if position_ids.shape[0] == 1 else 1
+        sizes = sample_sizes(position_ids) * (rows // position_ids.shape[0])
     if len(sizes) <= rows:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     # Pieces of a split are views, and its backward is one concatenation: nothing is gathered or padded.
@@ -86,7 +85,7 @@ def sample_sizes(position_ids: torch.Tensor) -> list[int]:
         begins = starts.flatten().nonzero().flatten()
         sizes = begins.diff(append=begins.new_tensor([position_ids.numel()])).tolist()
         _last[:] = weakref.ref(position_ids), sizes
-    return list(sizes)
+    return sizes
 
 
 # Every layer of a forward asks for the same positions, and on a device each answer is a wait for it.

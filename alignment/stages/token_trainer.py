@@ -30,11 +30,11 @@ class TokenTrainer(SFTTrainer):
         if packed and not takes_variable_lengths(base):
             self.data_collator = PackedRows(settings["processing_class"].pad_token_id)
         parallel = self.accelerator.parallelism_config
-        self.shares_rows = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
-        if not self.shares_rows:  # what shares rows among devices puts its own attention in sdpa's place
+        shares_rows = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
+        if not shares_rows:  # what shares rows among devices puts its own attention in sdpa's place
             sample_attention.use(base, compiled=self.args.torch_compile)
         self.head = base.get_output_embeddings()
-        self.tiles_loss = self._can_tile(base)
+        self.tiles_loss = not shares_rows and self._can_tile(base)
         if self.tiles_loss:
             loss.add_to(base)
 
@@ -45,8 +45,7 @@ class TokenTrainer(SFTTrainer):
         args: Any = self.args
         plain = args.loss_type == "nll" and not args.label_smoothing_factor and self.compute_loss_func is None
         # Rows that are learned differ in number from batch to batch: compiled, each would be compiled anew.
-        fixed = triton or args.torch_compile or self.shares_rows
-        return plain and not fixed and loss.takes(base)
+        return plain and not triton and not args.torch_compile and loss.takes(base)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -54,7 +53,7 @@ class TokenTrainer(SFTTrainer):
         """As TRL's, with its metrics; by `tiled_loss` where that is faster."""
         if return_outputs or not self.tiles_loss or loss.is_sharded(self.head.weight):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        found = model(**inputs, use_cache=False, tiled_loss=True)
+        found = model(**inputs, use_cache=False, tiled=True)
         mask = inputs.get("attention_mask")
         tokens = torch.as_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
         sums = torch.stack([value.detach().float() for value in (*found[1:], tokens.to(found.learned.device))])

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from alignment import models
+
 
 @pytest.fixture
 def source(tmp_path):
@@ -16,3 +18,19 @@ def source(tmp_path):
         return SimpleNamespace(data=str(path), share=share, rows=limit)
 
     return write
+
+
+@pytest.fixture
+def model(tiny_tokenizer):
+    """As stages train it: with a cache transformers would not look for samples in the positions."""
+    init = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.3,
+    }
+    found = models.random_model(init, tiny_tokenizer, 0)
+    found.config.use_cache = False
+    return found

@@ -3,11 +3,10 @@
 import random
 
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.stages.packing import best_fit, exact_sums, fill, nearest, pack
+from alignment.stages.packing import best_fit, exact_sums, fill, nearest
 
 
 def _efficiency(lengths, size, rows):
@@ -70,20 +69,3 @@ def test_the_seed_makes_the_rows():
 def test_a_sample_that_no_row_holds_is_refused():
     with pytest.raises(ValueError, match="9 tokens does not fit into a row of 8"):
         fill([3, 9], 8, 0)
-
-
-def test_packed_rows_keep_ids_labels_and_boundaries(tmp_path):
-    draw = random.Random(2)
-    rows = []
-    for _ in range(700):
-        ids = [draw.randrange(256) for _ in range(draw.randint(1, 40))]
-        rows.append({"input_ids": ids, "labels": [-100, *ids[1:]], "length": len(ids)})
-    packed = pack(Dataset.from_list(rows), 64, 0, tmp_path)
-    found = []
-    for row in packed:
-        at = 0
-        for size in row["seq_lengths"]:
-            found.append((row["input_ids"][at : at + size], row["labels"][at : at + size]))
-            at += size
-        assert at == len(row["input_ids"]) == len(row["labels"]) <= 64
-    assert sorted(found) == sorted((row["input_ids"], row["labels"]) for row in rows)

@@ -7,32 +7,17 @@ import torch
 from datasets import Dataset, load_from_disk
 from trl.data_utils import pack_dataset
 
-from alignment import models
+from alignment.formats import IGNORED
 from alignment.stages.collator import PackedRows
-from alignment.stages.prepare import IGNORED, training_rows
+from alignment.stages.packing import pack
+from alignment.stages.prepare import training_rows
 from alignment.stages.segments import Rules
 
-INIT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-}
 
-
-def _model(tokenizer):
-    """As stages train it: with a cache transformers would not look for samples in the positions."""
-    model = models.random_model(INIT, tokenizer, 0)
-    model.config.use_cache = False
-    return model
-
-
-def _samples(count, generator):
+def _samples(count, generator, least=2):
     rows = []
     for _ in range(count):
-        ids = [generator.randrange(256) for _ in range(generator.randint(2, 40))]
+        ids = [generator.randrange(256) for _ in range(generator.randint(least, 40))]
         cut = generator.randrange(len(ids))
         rows.append({"input_ids": ids, "labels": [IGNORED] * cut + ids[cut:]})
     return rows
@@ -44,12 +29,11 @@ def _pieces(packed):
         for size in row["seq_lengths"]:
             yield row["input_ids"][at : at + size], row["labels"][at : at + size]
             at += size
-        assert at == len(row["input_ids"])
+        assert at == len(row["input_ids"]) == len(row["labels"])
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_logits_of_packed_samples_equal_those_of_each_alone(attention, tiny_tokenizer):
-    model = _model(tiny_tokenizer)
+def test_logits_of_packed_samples_equal_those_of_each_alone(attention, model):
     model.set_attn_implementation(attention)
     samples = _samples(12, random.Random(0))
     packed = pack_dataset(Dataset.from_list(samples), 64, "bfd")
@@ -66,8 +50,7 @@ def test_logits_of_packed_samples_equal_those_of_each_alone(attention, tiny_toke
     assert compared == len(samples) > len(packed)
 
 
-def test_a_token_of_another_sample_changes_no_logit(tiny_tokenizer):
-    model = _model(tiny_tokenizer)
+def test_a_token_of_another_sample_changes_no_logit(model):
     example = {"input_ids": [5, 6, 7, 8, 9, 10], "labels": [5, 6, 7, 8, 9, 10], "seq_lengths": [3, 3]}
     other = {**example, "input_ids": [50, 60, 70, 8, 9, 10]}
     with torch.no_grad():
@@ -79,8 +62,7 @@ def test_a_token_of_another_sample_changes_no_logit(tiny_tokenizer):
     assert not torch.equal(first[:3], second[:3])
 
 
-def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(tiny_tokenizer):
-    model = _model(tiny_tokenizer)
+def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(model):
     samples = _samples(10, random.Random(1))
     with torch.no_grad():
         total, count = 0.0, 0
@@ -99,6 +81,14 @@ def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(tiny_to
 def test_packing_keeps_labels_with_their_tokens_and_loses_nothing(strategy):
     samples = _samples(60, random.Random(2))
     packed = pack_dataset(Dataset.from_list(samples), 64, strategy)
+    assert sorted(_pieces(packed)) == sorted((sample["input_ids"], sample["labels"]) for sample in samples)
+    assert max(len(row["input_ids"]) for row in packed) <= 64
+
+
+def test_rows_that_are_filled_keep_labels_with_their_tokens_and_lose_nothing(tmp_path):
+    samples = _samples(700, random.Random(3), least=1)
+    data = Dataset.from_list([{**sample, "length": len(sample["input_ids"])} for sample in samples])
+    packed = pack(data, 64, 0, tmp_path)
     assert sorted(_pieces(packed)) == sorted((sample["input_ids"], sample["labels"]) for sample in samples)
     assert max(len(row["input_ids"]) for row in packed) <= 64
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment import formats
-from alignment.stages.prepare import IGNORED, training_rows
+from alignment.formats import IGNORED
+from alignment.stages.prepare import training_rows
 from alignment.stages.segments import Rules, choose_span
 
 CONVERSATIONS = {

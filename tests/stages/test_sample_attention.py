@@ -3,25 +3,8 @@
 import pytest
 import torch
 
-from alignment import models
 from alignment.stages import sample_attention
 from alignment.stages.collator import PackedRows
-
-INIT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-}
-
-
-@pytest.fixture
-def model(tiny_tokenizer):
-    found = models.random_model(INIT, tiny_tokenizer, 0)
-    found.config.use_cache = False
-    return found
 
 
 def _batch(*rows):
