@@ -16,19 +16,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from alignment.formats import escape_special_text
-from data_builders import git, history
-from data_builders.clean import public, shown
-from data_builders.decontamination import Decontaminator
-from data_builders.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from alignment.models.formats import escape_special_text
+from data_builders.cleaning.clean_files import public, shown
+from data_builders.cleaning.clean_rows import Counts, clean_stream
+from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from data_builders.cleaning.licenses import LicensePolicy, license_of, spdx_header
+from data_builders.cleaning.secrets import redact
 from data_builders.fim import row_random
-from data_builders.history import Commit
-from data_builders.languages import detect
-from data_builders.licenses import LicensePolicy, license_of, spdx_header
-from data_builders.rows import Counts, clean_stream
-from data_builders.secrets import redact
-from data_builders.settings import from_mapping
-from data_builders.sources import Location, Repository, Source, iterate_files, resolve
+from data_builders.parsing.languages import detect
+from data_builders.repositories import git, history
+from data_builders.repositories.history import Commit
+from data_builders.repositories.sources import Location, Repository, Source, iterate_files, resolve
+from data_builders.storage.settings import from_mapping
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(

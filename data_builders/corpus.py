@@ -15,17 +15,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_builders.clean import Batch, Cleaned, CleanSettings, clean_batch, cut_batches, removal, skip_reason
-from data_builders.dataset import DatasetWriter, most_first
-from data_builders.decontamination import Decontaminator
-from data_builders.duplicates import THRESHOLD, find_duplicates
-from data_builders.filters import FilterSettings
-from data_builders.languages import LANGUAGES
-from data_builders.licenses import LicensePolicy, license_of
-from data_builders.parallel import Progress, ordered_map
-from data_builders.settings import from_mapping
-from data_builders.sources import File, Location, Repository, Source, iterate_files, resolve
-from data_builders.staging import FingerprintStore, RowStore
+from data_builders.cleaning.clean_files import (
+    Batch,
+    Cleaned,
+    CleanSettings,
+    clean_batch,
+    cut_batches,
+    removal,
+    skip_reason,
+)
+from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.cleaning.duplicates import THRESHOLD, find_duplicates
+from data_builders.cleaning.filters import FilterSettings
+from data_builders.cleaning.licenses import LicensePolicy, license_of
+from data_builders.parsing.languages import LANGUAGES
+from data_builders.repositories.sources import File, Location, Repository, Source, iterate_files, resolve
+from data_builders.storage.dataset import DatasetWriter, most_first
+from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.settings import from_mapping
+from data_builders.storage.staging import FingerprintStore, RowStore
 
 NOTEBOOK_FORMS = ("script", "structured")
 

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from alignment.formats import FimMode, escape_special_text, fim_document
-from data_builders.dataset import DatasetWriter, lineage, read_many, row_size
-from data_builders.parallel import Progress, ordered_map
-from data_builders.settings import from_mapping
-from data_builders.spans import random_span, syntax_span
+from alignment.models.formats import FimMode, escape_special_text, fim_document
+from data_builders.parsing.syntax_spans import random_span, syntax_span
+from data_builders.storage.dataset import DatasetWriter, lineage, read_many, row_size
+from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.settings import from_mapping
 
 
 @dataclass(frozen=True)

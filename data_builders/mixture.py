@@ -18,14 +18,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignment import rows as row_files
-from data_builders.dataset import DatasetWriter, lineage, write_atomically
+from alignment.rows import reading as row_files
+from data_builders.cleaning.clean_rows import document_text, extra_columns, kind_of
 from data_builders.fim import batches
-from data_builders.parallel import Progress, ordered_map
-from data_builders.rows import document_text, extra_columns, kind_of
-from data_builders.settings import from_mapping
-from data_builders.staging import RowStore
-from data_builders.tokens import TokenCounter, token_counter
+from data_builders.storage.dataset import DatasetWriter, lineage, write_atomically
+from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.settings import from_mapping
+from data_builders.storage.staging import RowStore
+from data_builders.storage.token_counts import TokenCounter, token_counter
 
 TOLERANCE = 0.005
 

@@ -2,7 +2,7 @@
 
 A source that names `before` or `held_out` is split: builders of training data read the last commit before the split, and
 this builder what is new at the end of it. New is what no file of the earlier commit holds, exactly or nearly
-(`data_builders.held_out`): code that was moved or touched up since is not new, and counted.
+(`data_builders.cleaning.held_out`): code that was moved or touched up since is not new, and counted.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_builders import git
-from data_builders.context import window
-from data_builders.dataset import most_first, write_card
-from data_builders.held_out import COLUMN, Bodies
-from data_builders.javascript import JsFunction, js_functions
-from data_builders.languages import detect
-from data_builders.sources import Location, Repository, Source, resolve, texts_of
-from data_builders.suite import is_prose, is_test_file
-from data_builders.targets import Function, functions
-from data_builders.tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
-from data_builders.validation import TaskSettings, without_secrets
+from data_builders.cleaning.held_out import COLUMN, Bodies
+from data_builders.parsing.languages import detect
+from data_builders.parsing.python_functions import Function, functions
+from data_builders.repositories import git
+from data_builders.repositories.sources import Location, Repository, Source, resolve, texts_of
+from data_builders.storage.dataset import most_first, write_card
+from data_builders.tasks.build_tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
+from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
+from data_builders.tasks.python.python_suite import is_prose, is_test_file
+from data_builders.tasks.python.task_context import window
+from data_builders.tasks.validation import TaskSettings, without_secrets
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)

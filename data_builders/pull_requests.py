@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment import rows as row_files
-from alignment.formats import escape_special_text
-from data_builders.decontamination import Decontaminator
+from alignment.models.formats import escape_special_text
+from alignment.rows import reading as row_files
+from data_builders.cleaning.clean_rows import clean_stream
+from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.fim import batches
-from data_builders.rows import clean_stream
 
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE

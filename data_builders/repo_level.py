@@ -21,14 +21,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignment.formats import escape_special_text, repo_document, repo_fim_document
-from data_builders.dataset import DatasetWriter, lineage, read_many
+from alignment.models.formats import escape_special_text, repo_document, repo_fim_document
 from data_builders.fim import FimSettings, batches, cut
-from data_builders.imports import Resolver, imports
-from data_builders.parallel import Progress, ordered_map
-from data_builders.settings import from_mapping
-from data_builders.staging import RowStore
-from data_builders.tokens import TokenCounter, token_counter
+from data_builders.parsing.imports import Resolver, imports
+from data_builders.storage.dataset import DatasetWriter, lineage, read_many
+from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.settings import from_mapping
+from data_builders.storage.staging import RowStore
+from data_builders.storage.token_counts import TokenCounter, token_counter
 
 _FILES = pa.list_(pa.struct([("path", pa.string()), ("text", pa.string())]))
 OVERHEAD = 24

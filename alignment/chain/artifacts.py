@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from alignment.files import write_json
+from alignment.fingerprints import fingerprint
 
 # Raised by hand when a change of the code alters what a stage makes from the same inputs.
 VERSIONS: Mapping[str, int] = {
@@ -27,14 +28,7 @@ VERSIONS: Mapping[str, int] = {
     "evaluate": 4,
     "export": 2,
 }
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "code-alignment")
 ARTIFACT = "artifact.json"
-
-
-def fingerprint(value: Any) -> str:
-    """A hash of plain JSON values, the same whatever the order of keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Digests:
@@ -78,22 +72,6 @@ class Digests:
             self.changed = False
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader sees the old one or the new one, never half of it."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically and durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def read(folder: Path) -> dict[str, Any] | None:
     """The artifact of a folder, or None where it is not done."""
     try:
@@ -115,17 +93,6 @@ def link(folder: Path, name: str, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, folder))
     temporary.replace(folder / name)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that shape a result."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def git_commit(folder: Path) -> str | None:

@@ -20,14 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment.chain import artifacts, extensions, processes
+from alignment.chain import artifacts, deepspeed_extensions, ladder, processes
 from alignment.chain.plan import Step, plan
-from alignment.chain.processes import StageFailed, World
+from alignment.chain.processes import World
 from alignment.console import duration, say
-from alignment.launch import launch_file
-from alignment.recipe import Recipe
-from alignment.report import ladder
-from alignment.sizing import disk
+from alignment.files import write_json, write_text
+from alignment.fingerprints import fingerprint, package_versions
+from alignment.planning import disk
+from alignment.processes import StageFailed, heartbeat, wait_for
+from alignment.recipe import Recipe, launch_file
 
 
 class ChainStopped(RuntimeError):
@@ -69,7 +70,7 @@ def _run_step(
                 _execute(recipe, step, number, world, environment)
             else:
                 pulse = step.folder / "heartbeat"
-                processes.wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
+                wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
         except StageFailed as error:
             raise ChainStopped(
                 f"stage {step.name!r} {error}\n{disk.full(step.folder)}"
@@ -111,15 +112,15 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
     logs = step.folder / "logs"
     child = processes.child_environment(environment, world, alone=not step.trains, port_offset=number)
     if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        extensions.prepare(child)
+        deepspeed_extensions.prepare(child)
     trained = _json(step.folder / "result.json") is not None  # killed between training and the artifact
     if world.rank != 0:
         if not trained:
             processes.run("alignment.stages", step.request, logs / f"rank{world.rank}.log", child)
         pulse = step.folder / "heartbeat"
-        processes.wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
+        wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
         return
-    with processes.heartbeat(step.folder / "heartbeat"), _contract(step, world, environment) as contract:
+    with heartbeat(step.folder / "heartbeat"), _contract(step, world, environment) as contract:
         if not trained:
             processes.run("alignment.stages", step.request, logs / "rank0.log", child)
         result = _result(step)
@@ -134,7 +135,7 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
             )
             result["contract"] = _json(step.folder / "contract.json")
         seconds = time.monotonic() - clock
-        artifacts.write_json(
+        write_json(
             step.folder / artifacts.ARTIFACT,
             {
                 "stage": step.name,
@@ -145,7 +146,7 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
                 "model": step.model,
                 "seed": step.seed,
                 "world_size": world.size,
-                "versions": artifacts.versions(),
+                "versions": package_versions(),
                 "git_commit": artifacts.git_commit(Path(__file__).parent),
                 "started": started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,7 +164,7 @@ def _contract(step: Step, world: World, environment: Mapping[str, str]) -> Itera
         yield None
         return
     alone = processes.child_environment(environment, world, alone=True, port_offset=0)
-    child = processes.Child("alignment.chain.contract", step.folder / "logs" / "contract.log", alone)
+    child = processes.Child("alignment.models.contract", step.folder / "logs" / "contract.log", alone)
     try:
         yield child
     finally:
@@ -197,7 +198,7 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
         "fsdp": environment.get("ACCELERATE_USE_FSDP") == "true",
         "processes": int(environment.get("LOCAL_WORLD_SIZE", "1")),
     }
-    mark = artifacts.fingerprint([request, artifacts.versions(), platform.node()])
+    mark = fingerprint([request, package_versions(), platform.node()])
     passed = recipe.folder / ".configs-checked"
     if passed.is_file() and passed.read_text() == mark:
         return
@@ -208,13 +209,13 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
         processes.run("alignment.stages.configs", request, log, child)
     except StageFailed:
         raise ChainStopped(f"this can't be run as it is:\n{processes.last_words(log)}") from None
-    artifacts.write_text(passed, mark)
+    write_text(passed, mark)
 
 
 def _engines_ready(steps: Sequence[Step]) -> None:
     """Make the environments that exports will need now: days later is no time to find that there is no network."""
-    from alignment.export.check import engines_needed
-    from alignment.export.environment import engine_python
+    from alignment.export.engine_environment import engine_python
+    from alignment.export.stage_check import engines_needed
 
     for step in steps:
         for engine in engines_needed(step.stage) if step.kind == "export" and step.artifact() is None else ():

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from alignment import recipe as recipes
-from alignment.chain.artifacts import VERSIONS, Digests, fingerprint, read
-from alignment.chain.artifacts import versions as artifacts_versions
+from alignment.chain.artifacts import VERSIONS, Digests, read
+from alignment.fingerprints import fingerprint, package_versions
 from alignment.recipe import AnyStage, EvaluateStage, Recipe, Reference, wiring
-from alignment.recipe.source import replace_at
+from alignment.recipe.yaml_source import replace_at
 
 # In no fingerprint: what a stage is called, what is measured after it, how fast it runs.
 _UNHASHED: dict[str, Any] = {"name": True, "gate": True, "evaluate": True, "model": True}
-# What a stage's rows become token ids by, and where they are kept for the next run (see `alignment.stages.prepare`).
+# What a stage's rows become token ids by, and where they are kept for the next run (see `alignment.tokenization.prepare`).
 PREPARED = "prepared"
 _PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
 _PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
@@ -112,7 +112,7 @@ def _preparation(stage: recipes.TrainingStage, marked: dict[str, Any], read: Any
     """
     settings = {key: marked[key] for key in _PREPARES if key in marked}
     train = {key: stage.train[key] for key in _PREPARES_IN_TRAIN if key in stage.train}
-    versions = {package: version for package, version in artifacts_versions().items() if package in _PREPARED_WITH}
+    versions = {package: version for package, version in package_versions().items() if package in _PREPARED_WITH}
     return fingerprint([VERSIONS[marked["kind"]], settings, train, read, versions])
 
 

@@ -7,26 +7,20 @@ the others watch its heartbeat and wait for the artifact, not for a collective t
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignment.processes import StageFailed
+
 ROOT = Path(__file__).resolve().parents[2]
-HEARTBEAT_SECONDS = 5.0
-# A rank 0 that has not moved its heartbeat for this long is taken for dead by the ranks that wait for it.
-PATIENCE_SECONDS = 300.0
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,6 @@ class World:
         return World(int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["MASTER_PORT"]))
 
 
-class StageFailed(RuntimeError):
-    """A stage's process ended badly; the message says where its log is."""
-
-
 def child_environment(environment: Mapping[str, str], world: World, alone: bool, port_offset: int) -> dict[str, str]:
     """The environment of a stage's process.
 
@@ -74,17 +64,6 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
     child.setdefault("TOKENIZERS_PARALLELISM", "false")
     child.setdefault("PYTHONUNBUFFERED", "1")
     return child
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies (Linux).
-
-    `parent` is who it was started by; by default the one that ALIGN_PARENT names.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if str(parent or os.environ.get("ALIGN_PARENT", os.getppid())) != str(os.getppid()):
-            os._exit(1)  # the parent died before the kernel knew
 
 
 class Child:
@@ -165,44 +144,3 @@ def last_words(log: Path, lines: int = 12, since: int = 0) -> str:
     except OSError:
         return ""
     return "\n".join(f"  | {line}" for line in tail[-lines:])
-
-
-@contextmanager
-def heartbeat(file: Path) -> Iterator[None]:
-    """Keep `file` changing while the body runs, for the ranks that wait."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
-
-    def beat() -> None:
-        count = 0
-        while not stop.is_set():
-            file.write_text(f"{os.getpid()} {count}")
-            count += 1
-            stop.wait(HEARTBEAT_SECONDS)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        file.unlink(missing_ok=True)
-
-
-def wait_for(done: Callable[[], bool], file: Path, what: str, patience: float = PATIENCE_SECONDS) -> None:
-    """Wait until `done()`, as long as the heartbeat in `file` keeps changing. Raises StageFailed.
-
-    Only changes count, not times: clocks of several machines need not agree.
-    """
-    seen, since = "", time.monotonic()
-    while not done():
-        try:
-            now = file.read_text()
-        except OSError:
-            now = seen
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > patience:
-            raise StageFailed(f"rank 0 showed no sign of life for {patience:.0f} s while it should {what}")
-        time.sleep(0.1)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from alignment import __version__
 from alignment.cli import commands as more
-from alignment.launch.launcher import explain
+from alignment.launch.accelerate_launcher import explain
+from alignment.planning import presentation
 from alignment.recipe import Recipe, RecipeError, load
-from alignment.sizing import planning
 
 if TYPE_CHECKING:
     from alignment.chain.plan import Step
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     command("status", "Show what is done, and the ladder so far.").add_argument(
         "--json", action="store_true", help="print one JSON document"
     )
-    planning.add_launch(command("launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes."))
+    presentation.add_launch(command("launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes."))
     command("report", "Write the report of a recipe anew.")
     command("schema", "Print the recipe's JSON schema, for editors.", recipe=False)
     more.add(commands)
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
     from alignment.chain.conductor import ChainStopped, run
     from alignment.chain.plan import plan
-    from alignment.chain.processes import die_with_parent
+    from alignment.processes import die_with_parent
 
     if arguments.launched:
         die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
@@ -113,7 +113,7 @@ def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
     target = Path(__file__).resolve().parents[2] / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
-    launcher = ["-m", "alignment.launch.launcher", "--config_file", str(recipe.launch.path())]
+    launcher = ["-m", "alignment.launch.accelerate_launcher", "--config_file", str(recipe.launch.path())]
     command = [sys.executable, *launcher, str(target), str(arguments.recipe), *options]
     os.execv(sys.executable, command)
 
@@ -137,12 +137,12 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _still_to_make(recipe: Recipe) -> list[str]:
     """What a run will install before its first step: worth knowing where the network is somewhere else."""
-    from alignment.export.check import engines_needed
-    from alignment.export.environment import is_ready
+    from alignment.export.engine_environment import is_ready
+    from alignment.export.stage_check import engines_needed
 
     engines = {engine for stage in recipe.stages if stage.kind == "export" for engine in engines_needed(stage)}
     return [
-        f"the run will first make an environment for {engine}; to do it now: python -m alignment.export.environment "
+        f"the run will first make an environment for {engine}; to do it now: python -m alignment.export.engine_environment "
         f"{engine}"
         for engine in sorted(engines)
         if not is_ready(engine)
@@ -184,26 +184,26 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict
 
 def _plan(arguments: argparse.Namespace) -> int:
     recipe, _, rows = _steps(arguments)
-    needs = planning.needs(recipe, arguments.device_memory)
+    needs = presentation.needs(recipe, arguments.device_memory)
     if arguments.json:
         document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, **needs}
         print(json.dumps(document, indent=2))
         return 0
     for row in rows:
         print(f"{row['state']:6}  {row['step']:28} {row['kind']:9} {row['fingerprint'][:12]}")
-    print("\n".join(["", *planning.describe(needs)]))
+    print("\n".join(["", *presentation.describe(needs)]))
     return 0
 
 
 def _launch(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
-    for line in planning.launch(recipe, arguments):
+    for line in presentation.launch(recipe, arguments):
         print(line)
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from alignment.report import ladder
+    from alignment.chain import ladder
 
     recipe, steps, rows = _steps(arguments)
     if arguments.json:

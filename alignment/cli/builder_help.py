@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alignment.recipe import builders
-from alignment.recipe.source import did_you_mean
+from alignment.wording import did_you_mean
 
 
 def described(builder: str) -> Iterator[str]:

@@ -68,7 +68,7 @@ def add(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    from alignment.export.targets import CHOICES
+    from alignment.export.export_targets import CHOICES
 
     export = commands.add_parser("export", help="Convert and quantize a model, and prove each file against it.")
     export.add_argument("model", type=Path, help="a model's folder")
@@ -162,7 +162,7 @@ def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The results; None on ranks that only help."""
     from alignment.evaluation import evaluate, read_documents
-    from alignment.evaluation.request import as_request
+    from alignment.evaluation.benchmark_request import as_request
 
     if arguments.limit is not None:
         generating["limit"] = arguments.limit
@@ -226,7 +226,7 @@ def _export_stage(arguments: argparse.Namespace) -> Any:
     import yaml
     from pydantic import ValidationError
 
-    from alignment.export.check import check_stage
+    from alignment.export.stage_check import check_stage
     from alignment.recipe import ExportStage
 
     given: dict[str, Any] = {"name": "export", "kind": "export", "formats": arguments.to}

@@ -91,7 +91,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contextlib.AbstractContextManager[Any]:
     if arguments.engine is None:
         return contextlib.nullcontext()
-    from data_builders import scale
+    from data_builders.storage import scale
 
     return scale.engine(arguments.engine, folder, tasks=arguments.tasks, workers=workers)
 
@@ -104,7 +104,7 @@ def _clones(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _stage(arguments: argparse.Namespace) -> Any:
     """The command line as a build stage, checked as a recipe's stage is."""
     from alignment.recipe import BuildStage, builders
-    from alignment.recipe.source import Source, override, replace_at
+    from alignment.recipe.yaml_source import Source, override, replace_at
 
     settings: dict[str, Any] = {}
     source = Source({"settings": settings})
@@ -136,7 +136,7 @@ def _stage(arguments: argparse.Namespace) -> Any:
 def _paths_setting(builder: str) -> str | None:
     """The setting that a builder's positional paths are: the first one that is a list of paths or sources."""
     from alignment.recipe import builders
-    from data_builders.sources import Location
+    from data_builders.repositories.sources import Location
 
     if builder not in builders.BUILDERS:
         return "paths"  # the check says that there is no such builder
@@ -158,7 +158,7 @@ def _summary(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from data_builders.show import sample_rows, show
+    from data_builders.storage.show import sample_rows, show
 
     wanted = {"kind": arguments.kind, "language": arguments.language}
     wanted = {name: value for name, value in wanted.items() if value is not None}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment.chain.artifacts import versions
+from alignment.fingerprints import package_versions
 
 # package -> (extra that brings it, what it is for)
 OPTIONAL = {
@@ -23,7 +23,7 @@ OPTIONAL = {
 
 def examine() -> dict[str, Any]:
     """Everything as plain values: python, memory, devices, packages, the sandbox, and each language it can run."""
-    from alignment.sandbox.doctor import probe_languages, probe_sandbox
+    from alignment.sandbox.self_check import probe_languages, probe_sandbox
 
     sandbox, languages = probe_sandbox(), probe_languages()
     return {
@@ -33,7 +33,7 @@ def examine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
         "devices": _devices(),
-        "packages": versions(),
+        "packages": package_versions(),
         "optional": [
             {"package": name, "version": _version(name), "extra": extra, "for": purpose}
             for name, (extra, purpose) in OPTIONAL.items()

@@ -10,7 +10,7 @@ import argparse
 import sys
 from typing import Any
 
-from alignment.sandbox.service import TOKEN
+from alignment.grading.service import TOKEN
 
 NAMES = ("sandbox",)
 
@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the sandbox is tried before the first request, so that a machine that refuses says so at once."""
     from alignment.grading import Grader
-    from alignment.sandbox.service import serve
+    from alignment.grading.service import serve
     from alignment.sandbox.slot import SandboxError, Slot, settings_for
 
     if not 0 <= arguments.port <= 65535:

@@ -6,8 +6,8 @@ import dataclasses
 import importlib
 from collections.abc import Iterator
 
+from alignment.evaluation.benchmark_request import Request, did_you_mean
 from alignment.evaluation.problem import Benchmark
-from alignment.evaluation.request import Request, did_you_mean
 
 PACKAGE = "alignment.evaluation.benchmarks"
 
@@ -40,12 +40,12 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "humaneval-infilling-multi-line": ("infilling:humaneval_infilling", "several lines of HumanEval's solutions"),
     "humaneval-infilling-random-span": ("infilling:humaneval_infilling", "random spans of HumanEval's solutions"),
     "humaneval-fim": ("infilling:humaneval_fim", "first-line exact match, as in Qwen2.5-Coder's FIM table"),
-    "safim-block": ("repositories:safim", "SAFIM: algorithmic blocks; pass@k"),
-    "safim-control": ("repositories:safim", "SAFIM: control-flow expressions; pass@k"),
-    "safim-api": ("repositories:safim", "SAFIM: API calls; exact match"),
-    "crosscodeeval": ("repositories:repository_completion", "CrossCodeEval: lines that need other files"),
-    "crosscodelongeval": ("repositories:repository_completion", "CrossCodeLongEval: chunks and functions"),
-    "repoeval": ("repositories:repository_completion", "RepoEval: lines, API calls and functions"),
+    "safim-block": ("repository_completion:safim", "SAFIM: algorithmic blocks; pass@k"),
+    "safim-control": ("repository_completion:safim", "SAFIM: control-flow expressions; pass@k"),
+    "safim-api": ("repository_completion:safim", "SAFIM: API calls; exact match"),
+    "crosscodeeval": ("repository_completion:repository_completion", "CrossCodeEval: lines that need other files"),
+    "crosscodelongeval": ("repository_completion:repository_completion", "CrossCodeLongEval: chunks and functions"),
+    "repoeval": ("repository_completion:repository_completion", "RepoEval: lines, API calls and functions"),
     "cruxeval-input": ("cruxeval:cruxeval", "CRUXEval: an input for an output"),
     "cruxeval-output": ("cruxeval:cruxeval", "CRUXEval: the output of an input"),
     "cruxeval-input-cot": ("cruxeval:cruxeval", "CRUXEval input, with chain of thought"),
@@ -61,9 +61,9 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     },
     "editing": ("regression:editing", "Aider-style editing of files, two tries"),
     "regression": ("regression:regression", "your own prompts (YAML) with tests or expected answers"),
-    "tasks": ("own:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"),
-    "fim": ("own:fim", "your own fill-in-the-middle tasks (JSONL); pass@k, exact match, edit similarity"),
-    "completion": ("own:completion", "the same rows, left to right: the model sees the prefix alone"),
+    "tasks": ("user_rows:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"),
+    "fim": ("user_rows:fim", "your own fill-in-the-middle tasks (JSONL); pass@k, exact match, edit similarity"),
+    "completion": ("user_rows:completion", "the same rows, left to right: the model sees the prefix alone"),
 }
 """name -> (module:function, what it measures)."""
 

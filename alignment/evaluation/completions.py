@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation import catalogue, judge
+from alignment.evaluation import catalogue, scoring
+from alignment.evaluation.benchmark_request import Request, resolved
 from alignment.evaluation.benchmarks import multipl_e
-from alignment.evaluation.figures import Figure, figures
-from alignment.evaluation.judge import Outcome
 from alignment.evaluation.problem import Benchmark, Problem, Text
-from alignment.evaluation.request import Request, resolved
-from alignment.evaluation.run import write_results
+from alignment.evaluation.runner import write_results
 from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
+from alignment.evaluation.scoring import Outcome
+from alignment.evaluation.statistics.figures import Figure, figures
 from alignment.evaluation.store import Store, read_jsonl
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def grade_completions(
                 raise
             logger.warning("%s is left out: %s", name, error)  # nobody asked for it by name
     _warn_of_fences(samples, sanitize)
-    judge.check_tools([loaded for loaded, _ in work], limits, sandbox)
+    scoring.check_tools([loaded for loaded, _ in work], limits, sandbox)
     results: dict[str, list[Outcome]] = {}
     with Store(Path(out_dir) / "raw", "verdicts") as verdicts:
         for loaded, mine in work:
@@ -176,13 +176,13 @@ def _grade(
         if problem.task is not None:
             pairs.append((problem.task, benchmark.assemble(problem, text) if own else text))
     if pairs:
-        needed = judge.limits_for(benchmark, limits)
-        judge.grade(pairs, verdicts, workers=workers, limits=needed, hidden=benchmark.hidden, sandbox=sandbox)
+        needed = scoring.limits_for(benchmark, limits)
+        scoring.grade(pairs, verdicts, workers=workers, limits=needed, hidden=benchmark.hidden, sandbox=sandbox)
     counts: dict[str, int] = {}
     outcomes = []
     for rule, problem, record in judged_by:
         number = counts[problem.id] = counts.get(problem.id, -1) + 1
-        outcome = judge.judged(rule, problem, number, record, verdicts, limits)
+        outcome = scoring.judged(rule, problem, number, record, verdicts, limits)
         assert outcome is not None
         outcomes.append(outcome)
     return outcomes

@@ -96,7 +96,7 @@ def main() -> int:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from alignment.evaluation.data import read_rows
+    from alignment.evaluation.benchmark_rows import read_rows
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from alignment import formats
+from alignment.models import formats
 
 Row = dict[str, Any]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.data import read_rows
+from alignment.evaluation.benchmark_rows import read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ its modules can be run as programs (`python -m alignment.export.measure`) in lig
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alignment.export.export_targets import parse_targets
     from alignment.export.exporter import export
-    from alignment.export.targets import parse_targets
 
 __all__ = ["export", "parse_targets"]
 
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return export
     if name == "parse_targets":
-        from alignment.export.targets import parse_targets
+        from alignment.export.export_targets import parse_targets
 
         return parse_targets
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

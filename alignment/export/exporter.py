@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from alignment.export import makers
-from alignment.export.benchmark import pass_at_1
 from alignment.export.card import commands, model_card
-from alignment.export.check import missing_packages
 from alignment.export.checkpoint import Checkpoint, open_checkpoint
-from alignment.export.environment import engine_python
+from alignment.export.engine_environment import engine_python
+from alignment.export.export_settings import Calibration, Comparison, Push, Quantize, read_settings
+from alignment.export.export_targets import Target, parse_targets
 from alignment.export.gate import Gate, read_comparison
 from alignment.export.imatrix import read_imatrix
 from alignment.export.makers import Run
+from alignment.export.pass_rate import pass_at_1
 from alignment.export.publish import publish
-from alignment.export.targets import Target, parse_targets
+from alignment.export.stage_check import missing_packages
 from alignment.export.texts import CalibrationText, calibration_texts, read_rows, row_text, standard_library_texts
-from alignment.recipe.export_settings import Calibration, Comparison, Push, Quantize, read_settings
 
 Rows = str | Path | Sequence[dict[str, Any]]
 HELD_OUT_ROWS = 10_000

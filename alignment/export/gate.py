@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from alignment.export.checkpoint import Checkpoint
+from alignment.export.export_settings import Comparison, read_settings
+from alignment.export.fresh_process import run_job
 from alignment.export.gguf_file import require_space
-from alignment.export.process import run_job
 from alignment.export.texts import HARD_CORPUS
-from alignment.recipe.export_settings import Comparison, read_settings
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from alignment.export.checkpoint import Checkpoint, StoredTensor, check_finite, to_float32
+from alignment.export.gguf_metadata import describe_model, describe_vocabulary
 from alignment.export.levels import Level, Shape, tensor_type
 from alignment.export.llamacpp import Library
-from alignment.export.metadata import describe_model, describe_vocabulary
 from alignment.export.vocabulary import Vocabulary, read_vocabulary
 
 _LAYER_NAMES = {

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from alignment.export.fresh_process import serve_job
 from alignment.export.gguf_file import gguf_name
-from alignment.export.process import serve_job
 
 
 def collect(job: dict[str, Any]) -> dict[str, Any]:
     """Run the job's texts through its model and write the importance matrix to `job["out"]`; counts come back."""
     import torch
 
-    from alignment.export.engines import Transformers
     from alignment.export.measure import windows_of
+    from alignment.export.runtime_engines import Transformers
 
     engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"])
     windows, used = windows_of(engine, [text for text, _ in job["texts"]], job["context"], job["tokens"])

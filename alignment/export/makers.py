@@ -13,16 +13,16 @@ import numpy as np
 
 from alignment.export import quantized, runtimes
 from alignment.export.adapter import write_adapter
-from alignment.export.benchmark import pass_at_1
 from alignment.export.checkpoint import Checkpoint, open_checkpoint, read_json
+from alignment.export.export_settings import Quantize
+from alignment.export.export_targets import Target
+from alignment.export.fresh_process import run_job
 from alignment.export.gate import Gate, limits_of
 from alignment.export.gguf_file import Written, write_gguf
 from alignment.export.imatrix import read_imatrix
 from alignment.export.levels import LEVELS, Level
-from alignment.export.process import run_job
-from alignment.export.targets import Target
+from alignment.export.pass_rate import pass_at_1
 from alignment.export.texts import CalibrationText
-from alignment.recipe.export_settings import Quantize
 
 # Names of what has not passed its gate yet, and of what failed it.
 UNPROVEN, BROKEN = "unproven-", "broken-"

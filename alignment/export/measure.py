@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from alignment.export.engines import Engine, LlamaCpp, Transformers
-from alignment.export.process import serve_job
+from alignment.export.fresh_process import serve_job
+from alignment.export.runtime_engines import Engine, LlamaCpp, Transformers
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

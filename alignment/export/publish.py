@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.recipe.export_settings import Push
+from alignment.export.export_settings import Push
 
 
 def _patterns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

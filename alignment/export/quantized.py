@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from alignment.export.checkpoint import Checkpoint
-from alignment.export.environment import engine_python
-from alignment.export.process import run_job, serve_job
-from alignment.export.targets import Target
+from alignment.export.engine_environment import engine_python
+from alignment.export.export_settings import Quantize
+from alignment.export.export_targets import Target
+from alignment.export.fresh_process import run_job, serve_job
 from alignment.export.texts import CalibrationText
-from alignment.recipe.export_settings import Quantize
 
 SHORTEST_SAMPLE = 16
 

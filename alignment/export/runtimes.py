@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
 from alignment.export.checkpoint import Checkpoint, read_json
-from alignment.export.metadata import context_length
+from alignment.export.gguf_metadata import context_length
 from alignment.export.vocabulary import read_chat_template
+from alignment.models import formats
 
 # Ollama's own default is 4096 tokens; repo-level prompts need more, and memory grows with it.
 OLLAMA_CONTEXT = 32768

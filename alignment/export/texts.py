@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
-from alignment import rows as row_files
+from alignment.models import formats
+from alignment.rows import reading as row_files
 
 # Modules of Python's standard library that stand in for held-out code where a caller gives none.
 STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
 from alignment.export.checkpoint import Checkpoint, read_json
+from alignment.models import formats
 
 # GGUF token types (`gguf.TokenType`).
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignment.grading import benchmarks
+from alignment.grading import benchmark_tasks
 from alignment.grading.grader import Grader
 from alignment.grading.verdict import Verdict
 from alignment.sandbox.limits import Limits
@@ -90,13 +90,13 @@ def _compared(name: str, rows: Sequence[Compared]) -> Agreement:
 
 def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
     """The benchmarks' own solutions, which should all pass."""
-    he = benchmarks.read_rows(folder / "benchmarks/HumanEval.jsonl.gz")
-    pairs = [(benchmarks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in he]
+    he = benchmark_tasks.read_rows(folder / "benchmarks/HumanEval.jsonl.gz")
+    pairs = [(benchmark_tasks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in he]
     yield _own("humaneval: own solutions", pairs, grader)
-    mbpp = benchmarks.read_rows(folder / "benchmarks/mbpp.jsonl")
-    yield _own("mbpp: own solutions", [(benchmarks.mbpp(row), row["code"]) for row in mbpp], grader)
+    mbpp = benchmark_tasks.read_rows(folder / "benchmarks/mbpp.jsonl")
+    yield _own("mbpp: own solutions", [(benchmark_tasks.mbpp(row), row["code"]) for row in mbpp], grader)
     for name, file in (("humaneval+", "HumanEvalPlus.jsonl.gz"), ("mbpp+", "MbppPlus-v0.1.0.jsonl")):
-        rows = benchmarks.plus_rows(folder / "benchmarks" / file)
+        rows = benchmark_tasks.plus_rows(folder / "benchmarks" / file)
         tasks, left_out = plus_tasks(rows, name, grader)
         pairs = [
             (tasks[row["task_id"]], row["prompt"] + row["canonical_solution"])
@@ -131,14 +131,14 @@ def plus_tasks(
         if not any(number < len(row["base_input"]) for number in missing):
             told = [(case, message["value"]) for case, message in zip(inputs, said, strict=True) if "value" in message]
             cases, expected = [case for case, _ in told], [value for _, value in told]
-            tasks[row["task_id"]] = benchmarks.plus_task(row, cases, expected, name)
+            tasks[row["task_id"]] = benchmark_tasks.plus_task(row, cases, expected, name)
     return tasks, tuple(left_out)
 
 
 def plus(folder: Path, published: Path, grader: Grader, name: str, file: str) -> Iterator[Agreement]:
     """Base and plus verdicts of HumanEval+ or MBPP+."""
     told = json.loads(published.read_text(encoding="utf-8"))["eval"]
-    rows = [row for row in benchmarks.plus_rows(folder / "benchmarks" / file) if row["task_id"] in told]
+    rows = [row for row in benchmark_tasks.plus_rows(folder / "benchmarks" / file) if row["task_id"] in told]
     tasks, left_out = plus_tasks(rows, name, grader)
     base = {row["task_id"]: len(row["base_input"]) for row in rows}
     samples = [(key, sample) for key in sorted(tasks) for sample in told[key]]
@@ -159,7 +159,7 @@ def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -
     names = sorted(told)
     if sample is not None and sample < len(names):
         names = sorted(random.Random(0).sample(names, sample))
-    tests = benchmarks.multipl_e_tests(short)
+    tests = benchmark_tasks.multipl_e_tests(short)
     work = [(name, entry) for name in names for _, entry in told[name]]
     pairs = []
     for name, entry in work:

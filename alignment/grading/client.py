@@ -1,4 +1,4 @@
-"""A grader that asks a service (`alignment.sandbox.service`) instead of running programs itself; pure standard library.
+"""A grader that asks a service (`alignment.grading.service`) instead of running programs itself; pure standard library.
 
 The same interface as `alignment.grading.Grader`, and `open_grader` makes whichever a setting names. Busy services are
 asked again after the time they state; a service that cannot be reached, or cannot answer in time, is an infrastructure

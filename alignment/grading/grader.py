@@ -14,7 +14,7 @@ from typing import Any
 
 from alignment.grading import nodejs, python, repository, stdio
 from alignment.grading.verdict import Verdict, error, failed
-from alignment.sandbox import languages
+from alignment.sandbox import toolchains
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
 from alignment.sandbox.inside import wire
 from alignment.sandbox.limits import Limits
@@ -138,7 +138,7 @@ class Grader:
         name = "python" if language == "python" else "toolchains"
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
-            extra = () if name == "python" else languages.shown_folders()
+            extra = () if name == "python" else toolchains.shown_folders()
             slot = Slot(settings_for(self.sandbox == "landlock", extra, self.hidden))
             setattr(self._local, name, slot)
             self._slots.append(slot)
@@ -164,7 +164,7 @@ class Grader:
             raise
         except (SandboxError, OSError) as problem:
             return error("infrastructure", str(problem))
-        except languages.NoToolchain as problem:
+        except toolchains.NoToolchain as problem:
             return error("toolchain", str(problem))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
@@ -190,7 +190,7 @@ class Grader:
         grade = stdio.stdio if kind == "stdio" else stdio.program
         if language == "python":
             return grade(slot, tests, None, Compiled(((PYTHON_FILE, data),)), limits)
-        tools = languages.toolchain(language)
+        tools = toolchains.toolchain(language)
         compiled = prepare(slot, tools, data, tuple(tests.get("flags", ())), self._cache_folder())
         return grade(slot, tests, tools, compiled, limits)
 
@@ -205,7 +205,7 @@ class Grader:
 def read_task(task: Mapping[str, Any]) -> tuple[str, dict[str, Any], str]:
     """Kind, tests and language of a task. Raises KeyError or ValueError where it could never be graded."""
     tests = json.loads(task["tests"]) if isinstance(task["tests"], str) else task["tests"]
-    language = languages.language_of(task.get("language") or "python").name
+    language = toolchains.language_of(task.get("language") or "python").name
     _check(task["kind"], tests, language)
     return task["kind"], tests, language
 

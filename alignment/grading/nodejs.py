@@ -27,9 +27,9 @@ from alignment.grading import node_guard
 from alignment.grading.node_syntax import Answer, read_answer
 from alignment.grading.python import check
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
-from alignment.sandbox.languages import LANGUAGES, toolchain
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import WALL_GRACE, Job, Run, Settings, Slot, run_across
+from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
 ROOT, COMPILED = "/repository", "/compiled"
 """Where the sandbox shows the repository, and what was made of its source beforehand."""

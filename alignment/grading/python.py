@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import Any
 
-from alignment.grading import compare
+from alignment.grading import value_comparison
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
 from alignment.sandbox.inside import wire
 from alignment.sandbox.limits import Limits
@@ -102,14 +102,14 @@ def _right(case: dict[str, Any], expected: Any, value: Any, tests: dict[str, Any
     if rule == "any":
         return True
     if rule == "root":
-        return compare.is_root(case["args"], value, tolerance)
+        return value_comparison.is_root(case["args"], value, tolerance)
     if rule == "set":
-        return compare.sets_equal(expected, value)
+        return value_comparison.sets_equal(expected, value)
     if rule == "not_none" and type(value) is not bool:
         return bool(expected == (value is not None))
-    if tolerance is None and tests.get("floats") is not None and compare.is_floats(expected):
+    if tolerance is None and tests.get("floats") is not None and value_comparison.is_floats(expected):
         tolerance = tests["floats"]
-    return compare.values_equal(expected, value, exact=rule == "exact", tolerance=tolerance)
+    return value_comparison.values_equal(expected, value, exact=rule == "exact", tolerance=tolerance)
 
 
 def _case_result(
@@ -123,7 +123,7 @@ def _case_result(
         return claim(message)
     expected = case["expected"] if tagged else wire.encode(case["expected"])
     try:
-        value = message["value"] if tagged else compare.as_json(message["value"])
+        value = message["value"] if tagged else value_comparison.as_json(message["value"])
         right = _right(case, expected, value, tests)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
         return TestResult("protocol", "the program sent something that is no value")

@@ -6,13 +6,13 @@ import secrets
 import signal
 from typing import Any
 
-from alignment.grading import compare
+from alignment.grading import value_comparison
 from alignment.grading.python import check, claim, ending, out_of_memory
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
 from alignment.sandbox.compiled import Compiled, run_job
-from alignment.sandbox.languages import Toolchain
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import Job, Run, Slot
+from alignment.sandbox.toolchains import Toolchain
 
 NONCE = "COMPLETION_MARKER"  # the environment variable that an epilogue prints
 
@@ -131,6 +131,6 @@ def _problem(run: Run) -> TestResult | None:
 
 def _compare(run: Run, case: dict[str, Any], tolerance: float | None) -> TestResult:
     actual = run.stdout.decode("utf-8", "replace")
-    if compare.stdout_equal(case["stdout"], actual, tolerance):
+    if value_comparison.stdout_equal(case["stdout"], actual, tolerance):
         return TestResult(PASSED)
     return TestResult("wrong_answer", f"expected {case['stdout'][:150]!r}, got {actual[:150]!r}")

@@ -19,8 +19,7 @@ from typing import Any
 
 import yaml
 
-from alignment.launch import launch_file
-from alignment.recipe import Recipe
+from alignment.recipe import Recipe, launch_file
 
 PORT = 29_500
 

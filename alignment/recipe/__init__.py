@@ -28,8 +28,8 @@ from alignment.recipe.schema import (
     Tracking,
     TrainingStage,
 )
-from alignment.recipe.settings import Reference
-from alignment.recipe.source import RecipeError
+from alignment.recipe.yaml_source import RecipeError
+from alignment.settings import Reference
 
 __all__ = [
     "CONFIGS",

@@ -23,9 +23,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from alignment.recipe.annotations import Place, fields_of, is_path, nodes
 from alignment.recipe.schema import BuildStage
-from alignment.recipe.settings import Reference, make_reference
-from alignment.recipe.source import Key, did_you_mean, shown
-from data_builders.sources import Location, problem_of, resolved_location
+from alignment.recipe.yaml_source import Key
+from alignment.settings import Reference, make_reference
+from alignment.wording import did_you_mean, shown
+from data_builders.repositories.sources import Location, problem_of, resolved_location
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ class Builder:
 
 
 DOCUMENTS = {"data": "document"}
-SOURCES = "data_builders.sources:inputs"
+SOURCES = "data_builders.repositories.sources:inputs"
 BUILDERS: Mapping[str, Builder] = {
     "corpus": Builder("data_builders.corpus:build_corpus", DOCUMENTS, SOURCES),
     "commits": Builder("data_builders.commits:build_commits", {"data": "{form}"}, SOURCES),
     "pull_requests": Builder("data_builders.pull_requests:build_pull_requests", DOCUMENTS),
     "repo_level": Builder("data_builders.repo_level:build_repo_level", DOCUMENTS),
-    "grounding": Builder("data_builders.text:build_grounding", DOCUMENTS),
-    "quality": Builder("data_builders.text:build_quality", DOCUMENTS),
-    "math": Builder("data_builders.text:build_math", DOCUMENTS),
-    "general": Builder("data_builders.text:build_general", DOCUMENTS),
-    "clean": Builder("data_builders.rows:build_clean", {"data": ""}),
+    "grounding": Builder("data_builders.text.build_text:build_grounding", DOCUMENTS),
+    "quality": Builder("data_builders.text.build_text:build_quality", DOCUMENTS),
+    "math": Builder("data_builders.text.build_text:build_math", DOCUMENTS),
+    "general": Builder("data_builders.text.build_text:build_general", DOCUMENTS),
+    "clean": Builder("data_builders.cleaning.clean_rows:build_clean", {"data": ""}),
     "fim": Builder("data_builders.fim:build_fim", {"data": ""}),
     "mixture": Builder("data_builders.mixture:build_mixture", DOCUMENTS, resumes=True),
     "synthetic": Builder(
@@ -68,21 +69,21 @@ BUILDERS: Mapping[str, Builder] = {
         },
         inputs="data_builders.synthetic.quickstart:inputs",
     ),
-    "tasks": Builder("data_builders.tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCES),
+    "tasks": Builder("data_builders.tasks.build_tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCES),
     "instructions": Builder(
-        "data_builders.instructions:build_instructions",
+        "data_builders.instructions.build_instructions:build_instructions",
         {"instructions.jsonl": "conversation", "account.json": ""},
         SOURCES,
     ),
     "private_benchmark": Builder(
         "data_builders.private_benchmark:build_private_benchmark",
         {"tasks.jsonl": "task", "fim.jsonl": "infilling", "fim-tasks.jsonl": "infilling", "account.json": ""},
-        "data_builders.sources:inputs_with_head",
+        "data_builders.repositories.sources:inputs_with_head",
         check="data_builders.private_benchmark:check",
     ),
     "preferences": Builder(
-        "alignment.stages.preferences:build", {"preferences.jsonl": "preference"}, samples=True,
-        check="alignment.stages.preferences:check",
+        "data_builders.preferences:build", {"preferences.jsonl": "preference"}, samples=True,
+        check="data_builders.preferences:check",
     ),
 }  # fmt: skip
 # Arguments that are no settings: they change where and how fast, not what, or come from the stage.

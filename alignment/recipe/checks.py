@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.recipe import builders, context
+from alignment.recipe import builders, lengths
 from alignment.recipe.row_kinds import check_row_kinds
 from alignment.recipe.schema import (
     AnyStage,
@@ -17,7 +17,6 @@ from alignment.recipe.schema import (
     Recipe,
     TrainingStage,
 )
-from alignment.recipe.source import Key, did_you_mean, display, shown
 from alignment.recipe.wiring import (
     BASE,
     Mistake,
@@ -29,6 +28,8 @@ from alignment.recipe.wiring import (
     model_of,
     references,
 )
+from alignment.recipe.yaml_source import Key
+from alignment.wording import did_you_mean, display, shown
 
 # What lies beside the stages' links in the folder of a recipe.
 _RESERVED = ("artifacts", "prepared", "ladder.json", "report.html", "check.log")
@@ -49,7 +50,7 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
     yield from _check_decontamination(recipe, names)
     yield from check_row_kinds(recipe)
     yield from _check_gates(recipe)
-    yield from context.check(recipe)
+    yield from lengths.check(recipe)
 
 
 def _check_names(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
@@ -212,7 +213,7 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) ->
 
 
 def _check_export(recipe: Recipe, stage: ExportStage, index: int) -> Iterator[Mistake]:
-    from alignment.export.check import check_stage
+    from alignment.export.stage_check import check_stage
 
     yield from check_stage(stage)
     if stage.benchmark is not None:
@@ -251,7 +252,7 @@ def _check_gates(recipe: Recipe) -> Iterator[Mistake]:
 
 def _metrics(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
     """The pass@k that each benchmark reports, by the benchmark's name; text scores come on top."""
-    from alignment.evaluation.figures import REPORTED_K
+    from alignment.evaluation.statistics.figures import REPORTED_K
 
     return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
 

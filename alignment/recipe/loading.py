@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from alignment.recipe import builders, checks, mistakes, trainer_fields
 from alignment.recipe.schema import CONFIGS, Recipe
-from alignment.recipe.source import Problem, RecipeError, Source, Text, replace_at
-from alignment.recipe.source import load as load_source
-from alignment.recipe.source import override as override_source
+from alignment.recipe.yaml_source import Problem, RecipeError, Source, replace_at
+from alignment.recipe.yaml_source import load as load_source
+from alignment.recipe.yaml_source import override as override_source
+from alignment.wording import Text
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:

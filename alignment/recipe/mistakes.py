@@ -19,7 +19,8 @@ from alignment.recipe.schema import (
     SftStage,
     Stage,
 )
-from alignment.recipe.source import Key, Problem, Source, did_you_mean, short, shown
+from alignment.recipe.yaml_source import Key, Problem, Source
+from alignment.wording import did_you_mean, short, shown
 
 
 def problem_of(source: Source, item: Any) -> Problem:

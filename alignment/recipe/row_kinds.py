@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignment import rows
 from alignment.recipe import builders
 from alignment.recipe import schema as recipes
 from alignment.recipe.schema import AnyStage, Recipe
-from alignment.recipe.settings import Reference
-from alignment.recipe.source import Key, display
+from alignment.recipe.yaml_source import Key
+from alignment.rows import reading
+from alignment.settings import Reference
+from alignment.wording import display
 
 Place = tuple[Key, ...]
 # What each kind of stage trains on.
@@ -102,9 +103,9 @@ def _first(reference: Reference) -> str | None:
     if not reference.exists():
         return None
     path = reference.path()
-    row = next(rows.read(path, 1), None)
+    row = next(reading.read(path, 1), None)
     if row is None:
         raise ValueError(f"{display(path)} is empty")
     if "prefix" in row and "middle" in row:
         return "infilling"
-    return rows.kind_of(row, display(path))
+    return reading.kind_of(row, display(path))

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from alignment.recipe.export_settings import Calibration, Comparison, Push, Quantize
-from alignment.recipe.settings import Name, Positive, Ref, Reference, Seed, Settings, Share
+from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
+from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share
 
 
 class RandomInit(Settings):
@@ -150,7 +150,7 @@ def _as_sandbox(value: Any) -> Any:
 
 
 class Contract(Settings):
-    """What every saved model must keep; see `alignment.chain.contract`."""
+    """What every saved model must keep; see `alignment.models.contract`."""
 
     must_stop: bool = True
     """From SFT on, greedy answers must end by themselves. False only for trials too short to learn it."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from alignment.recipe.source import did_you_mean, shown
+from alignment.wording import did_you_mean, shown
 
 # dataclass -> the files that hold it and its bases, nearest first (relative to the installed packages)
 SOURCES: Mapping[str, tuple[tuple[str, str, str], ...]] = {

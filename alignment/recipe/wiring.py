@@ -8,8 +8,9 @@ from typing import Any
 
 from alignment.recipe import builders
 from alignment.recipe.schema import MODEL_KINDS, AnyStage, Benchmark, BuildStage, EvaluateStage, Recipe
-from alignment.recipe.settings import Reference, Settings
-from alignment.recipe.source import Key, did_you_mean, display
+from alignment.recipe.yaml_source import Key
+from alignment.settings import Reference, Settings
+from alignment.wording import did_you_mean, display
 
 Mistake = tuple[tuple[Key, ...], str]
 BASE = "base"

@@ -12,11 +12,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from alignment.chain import artifacts
+from alignment.chain import ladder
 from alignment.chain.plan import Step
 from alignment.console import duration
+from alignment.files import write_text
+from alignment.fingerprints import package_versions
 from alignment.recipe import Recipe
-from alignment.report import charts, ladder
+from alignment.report import charts
 
 # The curves worth a picture, by kind of stage: TRL's name of the figure, and what to call it.
 CURVES = {
@@ -40,16 +42,16 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
         curves=[curve for step in steps for curve in _curves(step)],
         exports=_exports(steps),
         total=duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
-        versions=artifacts.versions(),
+        versions=package_versions(),
     )
     path = recipe.folder / "report.html"
-    artifacts.write_text(path, page)
+    write_text(path, page)
     return path
 
 
 def _gains(steps: Sequence[Step]) -> dict[tuple[str, str], str]:
     """What each stage gained over the model it began with, by stage and metric: paired over the tasks, in points."""
-    from alignment.evaluation.compare import compare
+    from alignment.evaluation.statistics.paired import compare
 
     measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
     found = {}

@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import escape
 
-from alignment.chain.artifacts import write_text
+from alignment.files import write_text
 
 _PANEL, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 270, 270, 34, 10, 34, 62
 _STYLE = """

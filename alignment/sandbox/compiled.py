@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alignment.sandbox.languages import JAVATUPLES, NoToolchain, Toolchain, file_name
 from alignment.sandbox.limits import COMPILE, Limits
 from alignment.sandbox.slot import Job, Run, SandboxError, Slot
+from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, file_name
 
 CACHE_BYTES = 4 << 30
 FINAL = (0, 1, 2)  # exit codes by which a compiler says that it has judged the source

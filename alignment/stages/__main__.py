@@ -13,15 +13,15 @@ import sys
 import traceback
 from typing import Any
 
-from alignment.chain.processes import die_with_parent
+from alignment.processes import die_with_parent
 
 
 def main() -> int:
     die_with_parent()
     value = json.load(sys.stdin)
-    from alignment.chain.artifacts import write_json
+    from alignment.files import write_json
     from alignment.grading.grader import CONSENT
-    from alignment.stages.request import Request
+    from alignment.recipe.stage_request import Request
 
     request = Request.of(value)
     request.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from alignment.console import say
 from alignment.recipe import builders
-from alignment.stages.request import Request
+from alignment.recipe.stage_request import Request
 
 
 def run(request: Request) -> dict[str, Any]:

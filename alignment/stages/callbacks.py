@@ -18,7 +18,7 @@ import psutil
 from transformers import TrainerCallback
 
 from alignment.console import say
-from alignment.sizing.disk import check_checkpoint
+from alignment.planning.disk import check_checkpoint
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
-from alignment import rows as row_files
-from alignment.stages.prepare import leave_probes, once
-from alignment.stages.request import Request
+from alignment.models import formats
+from alignment.recipe.stage_request import Request
+from alignment.rows import reading as row_files
 from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
+from alignment.tokenization.prepare import leave_probes, once
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignment import models
 from alignment.console import say
-from alignment.report.tracking import log_figures
-from alignment.stages import execution
-from alignment.stages.request import Request
+from alignment.models import loading
+from alignment.recipe.stage_request import Request
+from alignment.stages import recipe_grader
+from alignment.tracking.weights_and_biases import log_figures
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -20,15 +20,15 @@ def run(request: Request) -> dict[str, Any]:
     path = request.model["path"]
     if request.model.get("init"):
         path = str(request.out / "base")
-        models.write_random(request.model, models.load_tokenizer(request.model), request.seed, Path(path))
+        loading.write_random(request.model, loading.load_tokenizer(request.model), request.seed, Path(path))
     figures = evaluate(
         path,
         request.stage.benchmarks,
         request.out,
         seed=request.seed,
         workers=request.sandbox.workers,
-        limits=execution.limits(request.sandbox),
-        sandbox=execution.mode(request.sandbox),
+        limits=recipe_grader.limits(request.sandbox),
+        sandbox=recipe_grader.mode(request.sandbox),
         progress=lambda text: say(f"      {text}"),
         preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
     )

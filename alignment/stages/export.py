@@ -8,8 +8,8 @@ from typing import Any
 
 from alignment.console import say
 from alignment.recipe import ExportStage, Sandbox
-from alignment.stages import execution
-from alignment.stages.request import Request
+from alignment.recipe.stage_request import Request
+from alignment.stages import recipe_grader
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -42,11 +42,11 @@ def run(request: Request) -> dict[str, Any]:
 
 def arguments(stage: ExportStage, sandbox: Sandbox, seed: int) -> dict[str, Any]:
     """What `export` is called with, for a stage whose paths are absolute."""
-    from alignment.export.check import comparison
+    from alignment.export.stage_check import comparison
 
     benchmark = None
     if stage.benchmark is not None:
-        limits = asdict(execution.limits(sandbox))
+        limits = asdict(recipe_grader.limits(sandbox))
         request = stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"})  # a matter of training
         benchmark = {"request": request, "workers": sandbox.workers, "limits": limits, "seed": seed}
     return {
@@ -68,10 +68,10 @@ def model_folder(request: Request) -> Path:
     """The folder of the model to export; one on the hub is fetched, random weights are written down."""
     assert request.model is not None
     if request.model.get("init"):
-        from alignment import models
+        from alignment.models import loading
 
         folder = request.out / "model"
-        models.write_random(request.model, models.load_tokenizer(request.model), request.seed, folder)
+        loading.write_random(request.model, loading.load_tokenizer(request.model), request.seed, folder)
         return folder
     path = Path(request.model["path"])
     if not path.is_dir() and len(path.parts) == 2:

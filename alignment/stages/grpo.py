@@ -16,15 +16,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
-from alignment import rows as row_files
 from alignment.console import say
-from alignment.stages import execution
-from alignment.stages.prepare import leave_probes, once
-from alignment.stages.request import Request
+from alignment.models import formats
+from alignment.recipe.stage_request import Request
+from alignment.rows import reading as row_files
+from alignment.stages import recipe_grader
 from alignment.stages.rollouts import RolloutWatch, check_vllm
 from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
+from alignment.tokenization.prepare import leave_probes, once
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def run(request: Request) -> dict[str, Any]:
     tokenizer.chat_template = formats.CHAT_TEMPLATE
     folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
 
-    with execution.grader(request.sandbox) as grader:
+    with recipe_grader.grader(request.sandbox) as grader:
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk
             from trl import GRPOTrainer
 
-            from alignment import rewards
+            from alignment.rewards import builtin
             from alignment.stages.callbacks import OrderOfEpoch
 
             ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
-            functions: Any = rewards.build(
+            functions: Any = builtin.build(
                 {reward.name: reward.weight for reward in stage.rewards},
                 grader,
                 length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed.tensor import DTensor
 
-from alignment.formats import IGNORED
-from alignment.sizing.memory import OWN_LEAST_ROWS, OWN_TILE
+from alignment.models.formats import IGNORED
+from alignment.planning.memory import OWN_LEAST_ROWS, OWN_TILE
 
 
 class Found(NamedTuple):

@@ -11,18 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment import models
 from alignment.chain import processes
+from alignment.models import loading
+from alignment.processes import StageFailed, die_with_parent
 
 
 def merge(
     source: dict[str, Any], adapter: Path, context: dict[str, Any] | None, chat: bool, out: Path
 ) -> dict[str, float]:
-    """Leave the merged model in `out/model`; returns the proof of `alignment.models.merge_adapter`."""
-    tokenizer = models.load_tokenizer(source)
-    merged, proof = models.merge_adapter(source, adapter, tokenizer, context)
-    models.set_stop_tokens(merged, tokenizer, chat)
-    models.save(merged, tokenizer, out / "model")
+    """Leave the merged model in `out/model`; returns the proof of `alignment.models.loading.merge_adapter`."""
+    tokenizer = loading.load_tokenizer(source)
+    merged, proof = loading.merge_adapter(source, adapter, tokenizer, context)
+    loading.set_stop_tokens(merged, tokenizer, chat)
+    loading.save(merged, tokenizer, out / "model")
     return proof
 
 
@@ -34,16 +35,16 @@ def merge_apart(
     alone = processes.child_environment(os.environ, processes.World(0, 1, None), alone=True, port_offset=0)
     try:
         processes.run("alignment.stages.merging", request, out / "logs" / "merge.log", alone)
-    except processes.StageFailed as error:
+    except StageFailed as error:
         raise ValueError(f"merging the adapter {error}") from None
     found: dict[str, float] = json.loads((out / "merge.json").read_text())
     return found
 
 
 def main() -> int:
-    from alignment.chain.artifacts import write_json
+    from alignment.files import write_json
 
-    processes.die_with_parent()
+    die_with_parent()
     request = json.load(sys.stdin)
     out = Path(request["out"])
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment.stages.prepare import once, training_rows
-from alignment.stages.request import Request
-from alignment.stages.segments import Rules
+from alignment.recipe.stage_request import Request
 from alignment.stages.training import tokenizer_of, train
+from alignment.tokenization.prepare import once, training_rows
+from alignment.tokenization.segments import Rules
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """No benchmark in training data: every row that a model is to be trained on is held against the recipe's benchmarks.
 
 Targets are all benchmarks of `evaluate:` and of evaluate stages, and what the recipe names under `decontaminate:`. The
-rules are those of `data_builders.decontamination`: word 10-grams, and an exact match for what is shorter.
+rules are those of `data_builders.cleaning.decontamination`: word 10-grams, and an exact match for what is shorter.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignment import rows as row_files
 from alignment.console import say
+from alignment.rows import reading as row_files
 
 REPORT = "contamination.jsonl"
 
@@ -42,7 +42,7 @@ class Screen:
         benchmarks, paths = targets.get("benchmarks") or [], targets.get("paths") or []
         if not benchmarks and not paths:
             return Screen(None, allowed, report)
-        from data_builders.decontamination import Decontaminator
+        from data_builders.cleaning.decontamination import Decontaminator
 
         index = Decontaminator()
         for benchmark in benchmarks:
@@ -85,7 +85,7 @@ class Screen:
 def _benchmark_rows(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All rows of a benchmark as they are, whatever the recipe's `limit`."""
     from alignment.evaluation import catalogue
-    from alignment.evaluation.request import Request
+    from alignment.evaluation.benchmark_request import Request
 
     request = Request(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"])
     try:

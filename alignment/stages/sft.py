@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from alignment.recipe.stage_request import Request
 from alignment.stages.pretrain import run_on_tokens
-from alignment.stages.request import Request
 
 
 def run(request: Request) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from transformers.utils import is_triton_available
 from trl import SFTTrainer
 
 from alignment.stages import loss, sample_attention
-from alignment.stages.collator import PackedRows, takes_variable_lengths
-from alignment.stages.order import ByLength
+from alignment.tokenization.length_order import ByLength
+from alignment.tokenization.packed_collator import PackedRows, takes_variable_lengths
 
 
 class TokenTrainer(SFTTrainer):

@@ -9,23 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment import attention, models
-from alignment.chain.processes import heartbeat, wait_for
 from alignment.console import say
+from alignment.models import kernels, loading
+from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
-from alignment.recipe.context import check_loaded
-from alignment.report.tracking import wandb_environment
+from alignment.recipe.lengths import check_loaded
+from alignment.recipe.stage_request import Request
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
-from alignment.stages.request import Request
+from alignment.tracking.weights_and_biases import wandb_environment
 
 
 def tokenizer_of(request: Request) -> Any:
     """The stage's tokenizer; loading it needs no distributed state."""
     assert request.model is not None
-    tokenizer = models.load_tokenizer(request.model)
-    if request.rank == 0 and request.stage.kind != "pretrain" and models.replaces_template(tokenizer):
+    tokenizer = loading.load_tokenizer(request.model)
+    if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
         say(
             "      the model's own chat template gives way to Qwen2.5-Coder's ChatML, which conversations are trained in"
         )
@@ -55,15 +55,15 @@ def train(
     _assert_world(request, args)
     lora = lora_config(stage)
     context = stage.context.model_dump() if stage.context else None
-    kwargs: dict[str, Any] = attention.kernels(request.model)
+    kwargs: dict[str, Any] = kernels.kernels(request.model)
     if stage.quantization:
         kwargs["quantization_config"] = _four_bits()
-    model, changes = models.load_with_context(attention.choose(source, stage), context, tokenizer, **kwargs)
+    model, changes = loading.load_with_context(kernels.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
             say(f"      {change}")
     check_loaded(model.config, stage.train)
-    models.set_stop_tokens(model, tokenizer, chat)
+    loading.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
     if request.rank == 0 and not (
         torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
@@ -131,7 +131,7 @@ def _start(request: Request, tokenizer: Any) -> dict[str, Any]:
         temporary = request.out / "start.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         with heartbeat(pulse):
-            models.write_random(request.model, tokenizer, request.seed, temporary)
+            loading.write_random(request.model, tokenizer, request.seed, temporary)
             temporary.replace(folder)
     return {**request.model, "init": None, "path": str(folder)}
 
@@ -139,7 +139,7 @@ def _start(request: Request, tokenizer: Any) -> dict[str, Any]:
 def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> None:
     """Beside the gathered weights: config, generation config and tokenizer that agree on where to stop."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    models.set_stop_tokens(model, tokenizer, chat)
+    loading.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = True
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)

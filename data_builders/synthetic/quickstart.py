@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alignment.formats import DEFAULT_SYSTEM_PROMPT
-from data_builders.synthetic.build import TaskForm, build_conversations, build_documents, build_tasks
+from alignment.models.formats import DEFAULT_SYSTEM_PROMPT
+from data_builders.synthetic.build_synthetic import TaskForm, build_conversations, build_documents, build_tasks
 from data_builders.synthetic.tokenizer import train_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]

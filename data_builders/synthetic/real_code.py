@@ -6,7 +6,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_builders import git
+from data_builders.repositories import git
 from data_builders.synthetic.documents import document
 from data_builders.synthetic.problems import Row
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from alignment.formats import ADDED_TOKENS, CHAT_TEMPLATE, ENDOFTEXT
+from alignment.models.formats import ADDED_TOKENS, CHAT_TEMPLATE, ENDOFTEXT
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

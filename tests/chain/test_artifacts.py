@@ -4,37 +4,40 @@ import json
 
 import pytest
 
+from alignment import files
 from alignment.chain import artifacts
+from alignment.files import write_json
+from alignment.fingerprints import fingerprint, package_versions
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
-    assert artifacts.fingerprint({"a": 1, "b": [2]}) == artifacts.fingerprint({"b": [2], "a": 1})
-    assert artifacts.fingerprint({"a": 1}) != artifacts.fingerprint({"a": 1.5})
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 1.5})
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     file = tmp_path / "x.json"
-    artifacts.write_json(file, {"a": 1})
+    write_json(file, {"a": 1})
 
     def full(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifacts.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        artifacts.write_json(file, {"a": 2})
+        write_json(file, {"a": 2})
     assert json.loads(file.read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["x.json"]
 
 
 def test_json_without_a_meaning_elsewhere_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        artifacts.write_json(tmp_path / "x.json", float("nan"))
+        write_json(tmp_path / "x.json", float("nan"))
     assert not (tmp_path / "x.json").exists()
 
 
 def test_an_artifact_is_done_when_its_file_is_there_and_damage_is_said(tmp_path):
     assert artifacts.read(tmp_path) is None
-    artifacts.write_json(tmp_path / artifacts.ARTIFACT, {"kind": "sft"})
+    write_json(tmp_path / artifacts.ARTIFACT, {"kind": "sft"})
     assert artifacts.read(tmp_path) == {"kind": "sft"}
     for damaged in ("{", "", "{}", "[]", "null", "\0\0"):
         (tmp_path / artifacts.ARTIFACT).write_text(damaged)
@@ -89,7 +92,7 @@ def test_a_link_is_replaced_and_relative(tmp_path):
 
 
 def test_versions_name_what_shapes_a_result():
-    assert {"torch", "trl"} <= set(artifacts.versions())
+    assert {"torch", "trl"} <= set(package_versions())
 
 
 def test_outside_of_a_checkout_there_is_no_commit(tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 
 from alignment.chain import conductor as chain
-from alignment.chain.processes import StageFailed, World
-from alignment.sizing import disk
+from alignment.chain.processes import World
+from alignment.planning import disk
+from alignment.processes import StageFailed
 
 
 def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import tiny
 
-from alignment import models
-from alignment.sizing.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
+from alignment.models import loading
+from alignment.models.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
 pytestmark = pytest.mark.slow
 SHAPE = SHAPES["0.5b"]
@@ -19,8 +19,8 @@ def workshop(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp("exact")
     tiny.write_rows(folder)
     init = {**vars(SHAPE), "max_position_embeddings": MAX_POSITION_EMBEDDINGS, "rope_theta": ROPE_THETA}
-    tokenizer = models.load_tokenizer({"path": str(data_dir / "qwen2.5-coder-tokenizer")})
-    models.write_random({"init": init, "dtype": "bfloat16"}, tokenizer, 0, folder / "base")
+    tokenizer = loading.load_tokenizer({"path": str(data_dir / "qwen2.5-coder-tokenizer")})
+    loading.write_random({"init": init, "dtype": "bfloat16"}, tokenizer, 0, folder / "base")
     yield folder
     shutil.rmtree(folder)  # gigabytes
 
@@ -38,5 +38,5 @@ def test_one_step_at_the_exact_shape(kind, workshop):
     artifact = json.loads((workshop / "runs" / "tiny" / kind / "artifact.json").read_text())
     assert artifact["metrics"]["steps"] == 1
     assert artifact["contract"]["parameters"] == SHAPE.parameters
-    assert artifact["metrics"]["merge_logit_difference"] <= models.MERGE_TOLERANCE
+    assert artifact["metrics"]["merge_logit_difference"] <= loading.MERGE_TOLERANCE
     shutil.rmtree(workshop / "runs")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment.chain import extensions
+from alignment.chain import deepspeed_extensions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file open")
 # What torch does while it builds: the lock is a file that exists, held open.
@@ -20,8 +20,8 @@ def lock(tmp_path):
 
 
 def prepared(folder):
-    environment = {"HOME": "/home/x", "PATH": "/bin", extensions.VARIABLE: str(folder)}
-    extensions.prepare(environment)
+    environment = {"HOME": "/home/x", "PATH": "/bin", deepspeed_extensions.VARIABLE: str(folder)}
+    deepspeed_extensions.prepare(environment)
     return environment
 
 
@@ -57,11 +57,11 @@ def test_nothing_but_locks_is_touched(lock, tmp_path):
 
 
 def test_the_folder_is_the_users_own_choice_or_one_per_machine_and_version(tmp_path):
-    assert extensions.folder({extensions.VARIABLE: "/own"}) == Path("/own")
-    found = extensions.folder({"XDG_CACHE_HOME": "/cache"})
+    assert deepspeed_extensions.folder({deepspeed_extensions.VARIABLE: "/own"}) == Path("/own")
+    found = deepspeed_extensions.folder({"XDG_CACHE_HOME": "/cache"})
     assert found.parent == Path("/cache/code-alignment/extensions")
     assert "torch2" in found.name and "deepspeed0" in found.name
-    assert extensions.folder({"HOME": "/home/x"}).is_relative_to("/home/x/.cache")
+    assert deepspeed_extensions.folder({"HOME": "/home/x"}).is_relative_to("/home/x/.cache")
 
 
 def test_tools_beside_the_interpreter_are_found(tmp_path):

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from alignment.chain import artifacts
+from alignment.chain import artifacts, ladder
 from alignment.chain.plan import plan
+from alignment.files import write_json
 from alignment.recipe import ExportStage, load
-from alignment.report import ladder
 from alignment.report import page as report
 
 TEXT = """name: small
@@ -33,7 +33,7 @@ def decide(tmp_path, checkpoint_folder):
         steps = plan(recipe)
         for name, value in (("evaluate-base", before), ("evaluate-sft", after)):
             step = next(step for step in steps if step.name == name)
-            artifacts.write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value)]})
+            write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value)]})
         run.recipe, run.steps = recipe, steps
         return ladder.broken_gates(recipe, steps[-1], steps)
 
@@ -102,5 +102,5 @@ def test_the_report_leaves_out_what_no_export_has(decide):
     ]
     stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
     step = replace(decide.steps[-1], name="export", stage=stage)
-    artifacts.write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
+    write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
     assert report._exports([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]

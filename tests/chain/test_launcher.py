@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment.launch import launcher
+from alignment.launch import accelerate_launcher
 
 # A process that does what accelerate's launcher does with a script that fails.
 RAISES = (
@@ -18,7 +18,7 @@ RAISES = (
     "done = subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
     "raise subprocess.CalledProcessError(done.returncode, 'script')\n"
 )
-SPEAKS = "from alignment.launch.launcher import explain; explain('stopped: why'); raise SystemExit(1)"
+SPEAKS = "from alignment.launch.accelerate_launcher import explain; explain('stopped: why'); raise SystemExit(1)"
 
 
 def launch(tmp_path, *options):
@@ -43,14 +43,16 @@ def test_a_launcher_that_keeps_quiet_is_not_talked_over(tmp_path):
 
 def test_torchs_agent_is_told_why(tmp_path, capsys):
     file = tmp_path / "error.json"
-    launcher.explain("stopped: why", {"ACCELERATE_X": "1", "RANK": "0", "TORCHELASTIC_ERROR_FILE": str(file)})
+    accelerate_launcher.explain(
+        "stopped: why", {"ACCELERATE_X": "1", "RANK": "0", "TORCHELASTIC_ERROR_FILE": str(file)}
+    )
     told = json.loads(file.read_text())
     assert told["message"] == "stopped: why" and abs(told["timestamp"] - time.time()) < 60
     assert capsys.readouterr().err == "stopped: why\n"
 
 
 def test_without_a_launcher_it_is_said_once(capsys):
-    launcher.explain("stopped: why", {})
+    accelerate_launcher.explain("stopped: why", {})
     assert capsys.readouterr().err == "stopped: why\n"
 
 
@@ -59,7 +61,7 @@ def test_without_a_launcher_it_is_said_once(capsys):
     [({0: 1}, 1, ""), ({0: 1, 1: -15}, 1, ""), ({0: -9}, 1, "process 0 was killed by signal 9"), ({1: 3}, 3, "")],
 )
 def test_only_a_death_that_nobody_explained_is_told(codes, code, said, capsys):
-    assert launcher._ended(codes) == code
+    assert accelerate_launcher._ended(codes) == code
     printed = capsys.readouterr().err
     assert said in printed and bool(said) == bool(printed)
 
@@ -74,7 +76,7 @@ def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_pa
     # Without a terminal, a shell that started the tests in the background may have made SIGINT be ignored.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from alignment.launch.launcher import main; sys.exit(main(sys.argv[1:]))"
+        "from alignment.launch.accelerate_launcher import main; sys.exit(main(sys.argv[1:]))"
     )
     config = Path(__file__).resolve().parents[2] / "accelerate_configs" / "cpu.yaml"
     command = [sys.executable, "-c", code, "--config_file", str(config), str(script)]

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from alignment.chain import processes
-from alignment.chain.processes import StageFailed, World, child_environment
+from alignment.chain.processes import World, child_environment
+from alignment.processes import StageFailed, heartbeat, wait_for
 
 LAUNCHED = {
     "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
@@ -54,19 +55,19 @@ def test_the_childs_environment_is_a_copy():
 def test_waiting_gives_up_on_a_heartbeat_that_stands_still(tmp_path):
     (tmp_path / "heartbeat").write_text("1 1")
     with pytest.raises(StageFailed, match="no sign of life for 0 s while it should run 'sft'"):
-        processes.wait_for(lambda: False, tmp_path / "heartbeat", "run 'sft'", patience=0.3)
+        wait_for(lambda: False, tmp_path / "heartbeat", "run 'sft'", patience=0.3)
 
 
 def test_waiting_gives_up_where_no_heartbeat_ever_came(tmp_path):
     with pytest.raises(StageFailed):
-        processes.wait_for(lambda: False, tmp_path / "heartbeat", "run", patience=0.2)
+        wait_for(lambda: False, tmp_path / "heartbeat", "run", patience=0.2)
 
 
 def test_waiting_goes_on_as_long_as_the_heart_beats_and_ends_when_it_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("alignment.processes.HEARTBEAT_SECONDS", 0.05)
     file, start = tmp_path / "heartbeat", time.monotonic()
-    with processes.heartbeat(file):
-        processes.wait_for(lambda: time.monotonic() - start > 3, file, "run", patience=2)
+    with heartbeat(file):
+        wait_for(lambda: time.monotonic() - start > 3, file, "run", patience=2)
     assert not file.exists()
 
 
@@ -95,7 +96,7 @@ def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatc
     (tmp_path / "alignment").mkdir()
     (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
     monkeypatch.chdir(tmp_path)
-    child = processes.Child("alignment.launch.launch_file", tmp_path / "log", os.environ)
+    child = processes.Child("alignment.fingerprints", tmp_path / "log", os.environ)
     child.finish({})
     assert (tmp_path / "log").read_text() == ""
 
@@ -118,18 +119,18 @@ def gone(pid: int) -> bool:
 
 STAGE = "from alignment.chain.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
 WORKER = (
-    "import sleeper\nfrom data_builders.parallel import ordered_map\n"
+    "import sleeper\nfrom data_builders.storage.parallel import ordered_map\n"
     "list(ordered_map(print, [1], initial=sleeper.sleep, argument=None, workers=2))"
 )
-JOB = "from alignment.export.process import run_job; run_job('sleeper', {{}})"
+JOB = "from alignment.export.fresh_process import run_job; run_job('sleeper', {{}})"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize("code", [STAGE, JOB, WORKER], ids=["stage", "job of an export", "worker of a build"])
 def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     log = tmp_path / "log"
-    own = "from alignment.chain.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
-    job = "from alignment.export.process import serve_job\nserve_job(sleep)\n"
+    own = "from alignment.processes import die_with_parent\ndie_with_parent()\nsleep(None)\n"
+    job = "from alignment.export.fresh_process import serve_job\nserve_job(sleep)\n"
     (tmp_path / "sleeper.py").write_text(
         "import os, time\nfrom pathlib import Path\n\n\n"
         f"def sleep(_):\n    Path({str(log)!r}).write_text(f'pid {{os.getpid()}}\\n')\n    time.sleep(100)\n\n\n"

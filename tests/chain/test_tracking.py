@@ -2,8 +2,8 @@
 
 import pytest
 
-from alignment.report.tracking import log_figures, wandb_environment
-from alignment.stages.request import Request
+from alignment.recipe.stage_request import Request
+from alignment.tracking.weights_and_biases import log_figures, wandb_environment
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from data_builders import benchmark_texts
-from data_builders.decontamination import Decontaminator
+from data_builders.cleaning import benchmark_texts
+from data_builders.cleaning.decontamination import Decontaminator
 
 TASK = {
     "task_id": "Own/0",

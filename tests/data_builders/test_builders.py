@@ -10,9 +10,9 @@ import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
 from alignment import cli
-from alignment import rows as row_files
 from alignment.chain import plan
 from alignment.recipe import RecipeError, builders, load
+from alignment.rows import reading as row_files
 
 RECIPE = """name: r
 model: {path: Qwen/Qwen2.5-Coder-0.5B}
@@ -187,8 +187,8 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
 ) -> None:
     from types import SimpleNamespace
 
-    from alignment.stages.prepare import training_rows
-    from alignment.stages.segments import Rules
+    from alignment.tokenization.prepare import training_rows
+    from alignment.tokenization.segments import Rules
 
     folder = repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
     builders.function("corpus")([folder], tmp_path / "corpus")

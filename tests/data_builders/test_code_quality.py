@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignment import rows as row_files
-from data_builders.classifier import MAX_CHARACTERS, Classifier, read_seeds, train_from
-from data_builders.code_form import MEASURES, code_form
-from data_builders.text import CODE_DECAY, SEEDS, build_quality
+from alignment.rows import reading as row_files
+from data_builders.text.build_text import CODE_DECAY, SEEDS, build_quality
+from data_builders.text.classifier import MAX_CHARACTERS, Classifier, read_seeds, train_from
+from data_builders.text.code_features import MEASURES, code_form
 
 MODULES = [
     "argparse", "bisect", "calendar", "cmd", "configparser", "contextlib", "copy", "csv", "dataclasses", "difflib",

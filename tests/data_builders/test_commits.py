@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
-from alignment import rows as row_files
+from alignment.rows import reading as row_files
 from data_builders.commits import build_commits, subject_and_body, window
 
 

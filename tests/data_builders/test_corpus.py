@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git, write_files
 
-from alignment import rows as row_files
-from alignment.formats import contains_special_text
+from alignment.models.formats import contains_special_text
+from alignment.rows import reading as row_files
+from data_builders.cleaning.filters import FilterSettings, drop_by_path
 from data_builders.corpus import build_corpus
-from data_builders.filters import FilterSettings, drop_by_path
 
 
 def build(sources: list[Any], out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

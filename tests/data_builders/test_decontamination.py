@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from alignment import rows as row_files
-from data_builders.dataset import DatasetWriter
-from data_builders.decontamination import Decontaminator
-from data_builders.rows import build_clean
+from alignment.rows import reading as row_files
+from data_builders.cleaning.clean_rows import build_clean
+from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.storage.dataset import DatasetWriter
 
 TASK = {
     "task_id": "Own/0",

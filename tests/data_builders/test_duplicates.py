@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from data_builders.duplicates import find_duplicates, fingerprints
-from data_builders.shingles import jaccard, ngram_hashes, shingles, word_hashes
+from data_builders.cleaning.duplicates import find_duplicates, fingerprints
+from data_builders.cleaning.shingles import jaccard, ngram_hashes, shingles, word_hashes
 
 
 def text_of(words: list[str]) -> str:

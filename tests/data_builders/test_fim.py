@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from corpus_helpers import code
 
-from alignment import rows as row_files
-from alignment.formats import FIM_MIDDLE, contains_special_text
-from data_builders.dataset import DatasetWriter
+from alignment.models.formats import FIM_MIDDLE, contains_special_text
+from alignment.rows import reading as row_files
 from data_builders.fim import FimSettings, build_fim, cut, fim_row
-from data_builders.spans import syntax_span
+from data_builders.parsing.syntax_spans import syntax_span
+from data_builders.storage.dataset import DatasetWriter
 
 
 def document(name: str, text: str | None = None, language: str = "python") -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
-from alignment import rows as row_files
-from data_builders import sources
+from alignment.rows import reading as row_files
 from data_builders.commits import build_commits
 from data_builders.corpus import build_corpus
 from data_builders.private_benchmark import build_private_benchmark
-from data_builders.remote import clone
+from data_builders.repositories import sources
+from data_builders.repositories.remote import clone
 
 HOOKS = ("post-checkout", "post-index-change", "reference-transaction", "pre-auto-gc", "post-rewrite", "fsmonitor-watchman",
          "pre-receive", "update", "post-update", "proc-receive", "post-receive", "pre-commit", "post-merge")  # fmt: skip

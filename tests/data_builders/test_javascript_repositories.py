@@ -14,10 +14,10 @@ from corpus_helpers import write_files
 from javascript_shop import FILES, LINKS, METHOD_HACKS
 
 from alignment.grading import node_guard
-from alignment.sandbox.languages import NoToolchain, toolchain
-from data_builders.sources import Location, Source
-from data_builders.tasks import build_tasks
-from data_builders.validation import TaskSettings
+from alignment.sandbox.toolchains import NoToolchain, toolchain
+from data_builders.repositories.sources import Location, Source
+from data_builders.tasks.build_tasks import build_tasks
+from data_builders.tasks.validation import TaskSettings
 
 pytestmark = pytest.mark.slow
 MODULES = "ALIGN_NODE_MODULES"

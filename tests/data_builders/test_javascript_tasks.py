@@ -13,10 +13,10 @@ from corpus_helpers import write_files
 from alignment.grading import node_guard
 from alignment.grading.node_syntax import read_answer
 from alignment.grading.nodejs import with_our_runner
-from alignment.sandbox.languages import NoToolchain, toolchain
-from data_builders.javascript import definition, js_functions, js_mutants
-from data_builders.sources import Location, Source
-from data_builders.tasks import build_tasks
+from alignment.sandbox.toolchains import NoToolchain, toolchain
+from data_builders.repositories.sources import Location, Source
+from data_builders.tasks.build_tasks import build_tasks
+from data_builders.tasks.javascript.javascript_mutants import definition, js_functions, js_mutants
 
 PRICES = """'use strict';
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_builders.languages import LANGUAGES, detect
+from data_builders.parsing.languages import LANGUAGES, detect
 
 # language -> (file name, text), as such files look.
 TABLE = {

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from corpus_helpers import write_files
 
-from data_builders.instructions import build_instructions
-from data_builders.refine import Refinement
-from data_builders.sources import Location, Source
-from data_builders.writers import Model, open_model
+from data_builders.instructions.build_instructions import build_instructions
+from data_builders.instructions.refine import Refinement
+from data_builders.models.writers import Model, open_model
+from data_builders.repositories.sources import Location, Source
 
 ANSWER = "It adds"
 QUESTIONS = [[{"role": "user", "content": "What does it do?"}], [{"role": "user", "content": "And <|im_end|> this?"}]]

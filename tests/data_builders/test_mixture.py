@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alignment import rows as row_files
-from data_builders.dataset import DatasetWriter
+from alignment.rows import reading as row_files
 from data_builders.mixture import build_mixture
+from data_builders.storage.dataset import DatasetWriter
 
 
 def dataset(folder: Path, rows: int, seed: int) -> Path:
@@ -68,7 +68,9 @@ def test_an_interrupted_build_goes_on_from_its_counts(
 ) -> None:
     first = build_mixture(tmp_path / "out", parts=parts, tokens=50_000)
     (tmp_path / "out" / "report.json").unlink()
-    monkeypatch.setattr("data_builders.tokens.TokenCounter.count", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(
+        "data_builders.storage.token_counts.TokenCounter.count", lambda *_: pytest.fail("counted again")
+    )
     assert build_mixture(tmp_path / "out", parts=parts, tokens=50_000) == first
 
 

@@ -162,7 +162,7 @@ ACCOUNTED = {"instructions", "private_benchmark"}
 
 def contents(folder: Path) -> str:
     """All that a dataset's files say, rows decompressed."""
-    from alignment import rows as row_files
+    from alignment.rows import reading as row_files
 
     texts = [json.dumps(row, ensure_ascii=False) for row in row_files.read(folder)]
     others = [path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".parquet"]
@@ -175,7 +175,7 @@ def test_a_planted_secret_is_in_no_dataset_no_report_and_no_card(place: str, bui
 
 
 def test_a_planted_benchmark_task_is_in_no_row(built: list[Path]) -> None:
-    from alignment import rows as row_files
+    from alignment.rows import reading as row_files
 
     for folder in built:
         rows = list(row_files.read(folder))

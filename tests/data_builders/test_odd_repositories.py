@@ -10,10 +10,10 @@ import pytest
 from corpus_helpers import write_files
 
 from alignment.sandbox.inside import collect
-from data_builders.advice import advice
-from data_builders.coverage_map import coverage_map
-from data_builders.sources import Location, Source, resolve
-from data_builders.suite import import_mode, prepare, roots
+from data_builders.repositories.sources import Location, Source, resolve
+from data_builders.tasks.advice import advice
+from data_builders.tasks.python.python_coverage import coverage_map
+from data_builders.tasks.python.python_suite import import_mode, prepare, roots
 
 MODULE = '''def discount(price, percent):
     """The price less a share of it, never below nothing."""

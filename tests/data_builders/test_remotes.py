@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from corpus_helpers import MakeRepository, code, commit, git
 
-from alignment import rows as row_files
-from data_builders import remote as remotes
+from alignment.rows import reading as row_files
 from data_builders.corpus import build_corpus
+from data_builders.repositories import remote as remotes
 
 USER, PASSWORD = "ada", "engine-No1"
 

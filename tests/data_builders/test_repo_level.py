@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from corpus_helpers import code
 
-from alignment import rows as row_files
-from alignment.formats import repo_document
-from data_builders.dataset import DatasetWriter
+from alignment.models.formats import repo_document
+from alignment.rows import reading as row_files
 from data_builders.fim import FimSettings
-from data_builders.imports import Resolver, imports
+from data_builders.parsing.imports import Resolver, imports
 from data_builders.repo_level import build_repo_level, dependency_order, split_text
+from data_builders.storage.dataset import DatasetWriter
 
 PLAIN = FimSettings(rate=0.0)
 

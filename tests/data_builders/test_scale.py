@@ -9,7 +9,7 @@ from corpus_helpers import MakeRepository, code, commit
 from test_no_leaks import hashes
 
 from alignment.recipe.builders import function
-from data_builders import scale
+from data_builders.storage import scale
 
 
 def make(firm: Path, base: Path) -> list[Path]:

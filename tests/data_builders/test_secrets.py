@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_secrets import NEGATIVE, POSITIVE
 
-from data_builders.secrets import find, redact
+from data_builders.cleaning.secrets import find, redact
 
 LONGEST = "\n".join(text for _, text, _ in POSITIVE)
 

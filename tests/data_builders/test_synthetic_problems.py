@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from alignment.formats import DEFAULT_SYSTEM_PROMPT
-from data_builders.synthetic.build import build_conversations, build_documents, build_tasks
+from alignment.models.formats import DEFAULT_SYSTEM_PROMPT
+from data_builders.synthetic.build_synthetic import build_conversations, build_documents, build_tasks
 from data_builders.synthetic.grammar import draw_composition, execute
 from data_builders.synthetic.problems import file_problem, stated_problem
 from data_builders.synthetic.quickstart import build

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alignment.formats import ADDED_TOKENS, CHAT_TEMPLATE
+from alignment.models.formats import ADDED_TOKENS, CHAT_TEMPLATE
 from data_builders.synthetic.documents import module_documents
 from data_builders.synthetic.tokenizer import SPLIT, train_tokenizer
 

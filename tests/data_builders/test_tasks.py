@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from corpus_helpers import write_files
 
-from data_builders.sources import Location, Source
-from data_builders.tasks import Tests, build_tasks, capped
-from data_builders.validation import TaskSettings
+from data_builders.repositories.sources import Location, Source
+from data_builders.tasks.build_tasks import Tests, build_tasks, capped
+from data_builders.tasks.validation import TaskSettings
 
 MODULE = '''"""Prices."""
 

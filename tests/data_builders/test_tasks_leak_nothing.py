@@ -15,9 +15,9 @@ from test_no_leaks import SOLUTION, TASK, contents
 
 from alignment.stages.screen import Screen
 from data_builders.private_benchmark import build_private_benchmark
-from data_builders.sources import Location, Source
-from data_builders.tasks import build_tasks
-from data_builders.validation import TaskSettings
+from data_builders.repositories.sources import Location, Source
+from data_builders.tasks.build_tasks import build_tasks
+from data_builders.tasks.validation import TaskSettings
 
 pytestmark = pytest.mark.slow
 SECRETS = {

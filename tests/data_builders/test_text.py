@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from alignment import rows as row_files
-from data_builders.bench import main as bench
-from data_builders.classifier import Classifier, accuracy, read_seeds
+from alignment.rows import reading as row_files
+from benchmarks.builder_speed import main as bench
 from data_builders.pull_requests import build_pull_requests
-from data_builders.show import sample_rows, show
-from data_builders.text import GROUNDING_STAGES, SEEDS, build_general, build_grounding, build_math, without_code
+from data_builders.storage.show import sample_rows, show
+from data_builders.text.build_text import (
+    GROUNDING_STAGES,
+    SEEDS,
+    build_general,
+    build_grounding,
+    build_math,
+    without_code,
+)
+from data_builders.text.classifier import Classifier, accuracy, read_seeds
 
 EXPLAINED = (
     "The function below adds two numbers, step by step, so that you can see how it works.\n\n"

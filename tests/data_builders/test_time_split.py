@@ -12,10 +12,10 @@ import pytest
 from corpus_helpers import MakeRepository, commit, git
 
 from alignment.stages.screen import Screen
+from data_builders.cleaning.held_out import Bodies
 from data_builders.corpus import build_corpus
-from data_builders.held_out import Bodies
 from data_builders.private_benchmark import build_private_benchmark
-from data_builders.sources import Location, Source, inputs, inputs_with_head, resolve
+from data_builders.repositories.sources import Location, Source, inputs, inputs_with_head, resolve
 
 OLD = '''"""Orders."""
 

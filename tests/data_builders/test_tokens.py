@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders.tokens import TokenCounter
+from data_builders.storage.token_counts import TokenCounter
 
 FOLDER = Path(os.environ.get("ALIGN_DATA_DIR", "../shared/data")) / "qwen2.5-coder-tokenizer"
 needs_tokenizer = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real tokenizer is not at ALIGN_DATA_DIR")

@@ -13,7 +13,7 @@ def tiny_checkpoint(tmp_path_factory):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    from alignment import formats
+    from alignment.models import formats
 
     folder = tmp_path_factory.mktemp("tiny")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -50,7 +50,7 @@ def tiny_checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chat_tokenizer(real_tokenizer):
     """The real tokenizer with the template of its instruct models."""
-    from alignment import formats
+    from alignment.models import formats
 
     tokenizer = copy.copy(real_tokenizer)
     tokenizer.chat_template = formats.CHAT_TEMPLATE

@@ -8,11 +8,11 @@ import zlib
 import pytest
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.benchmarks import contests, math_answers, multilingual, multipl_e, repositories
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmarks import contests, math_answers, multilingual, multipl_e, repository_completion
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
-from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Problem, Text
-from alignment.evaluation.request import Request
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_bigcodebench_joins_prompt_completion_and_tests(write_rows):
 
 
 def test_cross_file_prompts_keep_to_the_window(real_tokenizer):
-    prompt = repositories.CrossFile("left " * 9000, "right " * 9000, "other " * 9000, 50)
+    prompt = repository_completion.CrossFile("left " * 9000, "right " * 9000, "other " * 9000, 50)
     assert len(prompt.encode(real_tokenizer)) <= 8192 - 50 + 8
     left, suffix = prompt.parts(real_tokenizer)
     assert left.endswith("left ")
@@ -247,15 +247,15 @@ def test_base_and_chat_ask_differently(data_dir):
 def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, name):
     """The first task of every language whose toolchain is here."""
     from alignment.grading import Grader, Limits
-    from alignment.sandbox import languages
+    from alignment.sandbox import toolchains
 
     benchmark = catalogue.load(Request(name, data=str(data_dir / "benchmarks")))
     first = {problem.row["language"]: problem for problem in reversed(benchmark.problems)}
     pairs, told = [], []
     for language, problem in first.items():
         try:
-            languages.toolchain(problem.task["language"])
-        except languages.NoToolchain:
+            toolchains.toolchain(problem.task["language"])
+        except toolchains.NoToolchain:
             continue
         row = problem.row
         code = row["prompt"] + "\n" + row["canonical_solution"] if name == "mceval" else row["canonical_solution"]

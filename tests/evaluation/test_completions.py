@@ -144,7 +144,7 @@ def test_ranks_that_only_help_print_nothing(monkeypatch, capsys):
 @pytest.mark.parametrize(("body", "passed"), [("bool(m)", True), ("m", True), ("not m", False)])
 def test_a_match_object_counts_as_true_and_so_does_true(grader, body, passed):
     """MBPP+'s reference returns a match or None; answers return that, or the bool it stands for."""
-    from alignment.grading.benchmarks import plus_task
+    from alignment.grading.benchmark_tasks import plus_task
 
     row = {"task_id": "Mbpp/787", "prompt": "", "entry_point": "text_match_three"}
     task = plus_task(row, [["ac"], ["abbb"]], [None, {"o": "Match"}], "mbpp+")

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.home import Home, cache_folder, locate
-from alignment.evaluation.request import Request
+from alignment.evaluation.benchmark_files import Home, cache_folder, locate
+from alignment.evaluation.benchmark_request import Request
 
 CONTENT = b"".join(json.dumps({"id": number}).encode() + b"\n" for number in range(2000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

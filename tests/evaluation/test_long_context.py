@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from alignment.evaluation import catalogue
+from alignment.evaluation.benchmark_request import Request
 from alignment.evaluation.benchmarks.needle import ANSWER_TOKENS, DEPTHS, LENGTHS, VARIANTS
 from alignment.evaluation.positions import by_position, edges_of, long_windows
-from alignment.evaluation.request import Request
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_perplexity_is_counted_where_the_token_stands():
 
 
 def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
-    from alignment import models
+    from alignment.models import loading
 
     init = {
         "hidden_size": 32,
@@ -82,7 +82,7 @@ def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
     }
-    model = models.random_model(init, tiny_tokenizer, 0)
+    model = loading.random_model(init, tiny_tokenizer, 0)
     ids = torch.randint(0, 256, (1, 300))
     rows = by_position(model, [ids[0].tolist()], 300, [300])
     with torch.no_grad():

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from alignment import formats
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks import contests, cruxeval, evalplus, infilling, multipl_e
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
-from alignment.evaluation.data import read_rows
 from alignment.evaluation.problem import Problem, Text
-from alignment.evaluation.request import Request
+from alignment.models import formats
 
 PUBLISHED = "published/qwen2.5-coder-1.5b"
 

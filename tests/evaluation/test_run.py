@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from alignment.evaluation import compare, evaluate, read_documents
-from alignment.evaluation.generate import Job, Row, TransformersEngine, choose
+from alignment.evaluation import evaluate, read_documents
+from alignment.evaluation.engines.transformers_engine import Job, Row, TransformersEngine, choose
+from alignment.evaluation.statistics.paired import compare
 from alignment.evaluation.store import read_jsonl
 
 ROWS = [
@@ -148,8 +149,8 @@ def test_a_run_compared_with_itself_wins_and_loses_nothing(measured, tmp_path):
 
 
 def test_infrastructure_errors_count_nowhere():
-    from alignment.evaluation.figures import figures
-    from alignment.evaluation.judge import Outcome
+    from alignment.evaluation.scoring import Outcome
+    from alignment.evaluation.statistics.figures import figures
 
     def outcome(task, status):
         scores = {} if status == "error" else {"pass": float(status == "passed")}

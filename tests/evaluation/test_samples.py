@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alignment.evaluation.request import resolved
+from alignment.evaluation.benchmark_request import resolved
 from alignment.evaluation.samples import Sample, benchmarks_of, read_samples
 
 BODY = "    return 1\n"

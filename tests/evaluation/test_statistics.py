@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from alignment.evaluation.statistics import (
+from alignment.evaluation.statistics.intervals import (
     bootstrap,
     edit_similarity,
     levenshtein,

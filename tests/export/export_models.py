@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment import formats
 from alignment.export.vocabulary import QWEN2_SPLIT
+from alignment.models import formats
 
 # Settings of the gate for models of this size.
 GATE = {"context": 128, "positions": 380, "greedy_prompts": 2, "greedy_tokens": 16}

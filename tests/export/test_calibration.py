@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from export_models import GATE, training_text
 
-from alignment import formats
-from alignment.evaluation.data import read_rows as read_benchmark_rows
+from alignment.evaluation.benchmark_rows import read_rows as read_benchmark_rows
 from alignment.export.imatrix import read_imatrix
 from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
+from alignment.models import formats
 
 
 def test_rows_come_in_the_form_that_the_model_meets_and_are_counted():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from export_models import make_model
 
-from alignment import formats
 from alignment.export.checkpoint import open_checkpoint, to_float32
 from alignment.export.gate import limits_of, read_comparison, reasons_to_refuse
 from alignment.export.gguf_file import gguf_name, to_bfloat16, write_gguf
 from alignment.export.levels import LEVELS, get_level
 from alignment.export.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
+from alignment.models import formats
 
 
 def read(file):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
+from alignment.export.export_settings import Push, read_settings
 from alignment.export.publish import _patterns, publish
-from alignment.recipe.export_settings import Push, read_settings
 
 PASSED = [{"target": "q8_0", "passed": True, "files": ["tiny-q8_0.gguf"]}]
 

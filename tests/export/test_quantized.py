@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from export_models import GATE, make_model, training_text
 
-from alignment.export import environment, export
+from alignment.export import engine_environment, export
 from alignment.export.checkpoint import open_checkpoint
+from alignment.export.export_settings import Quantize, read_settings
+from alignment.export.export_targets import parse_targets
 from alignment.export.quantized import calibration_samples, make
-from alignment.export.targets import parse_targets
 from alignment.export.texts import CalibrationText
-from alignment.recipe.export_settings import Quantize, read_settings
 
 ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 
@@ -21,7 +21,7 @@ ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 def ready(engine: str) -> None:
     """Make the engine's environment, or skip with the reason why it can't be made here."""
     try:
-        environment.engine_python(engine)
+        engine_environment.engine_python(engine)
     except ValueError as error:
         pytest.skip(str(error))
 
@@ -114,30 +114,32 @@ def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
 
 def test_an_environment_that_cannot_be_made_says_how_to_make_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    nowhere = environment.EngineEnvironment("llm-compressor", ("no-such-package-anywhere==1.0",), resolve=True)
-    monkeypatch.setitem(environment.ENGINES, "llm-compressor", nowhere)
+    nowhere = engine_environment.EngineEnvironment("llm-compressor", ("no-such-package-anywhere==1.0",), resolve=True)
+    monkeypatch.setitem(engine_environment.ENGINES, "llm-compressor", nowhere)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ValueError, match=r"no-such-package.*python -m alignment\.export\.environment llm-compressor"):
-        environment.engine_python("llm-compressor")
-    assert not environment.is_ready("llm-compressor")
-    assert not environment.folder_of("llm-compressor").exists()
+    with pytest.raises(
+        ValueError, match=r"no-such-package.*python -m alignment\.export\.engine_environment llm-compressor"
+    ):
+        engine_environment.engine_python("llm-compressor")
+    assert not engine_environment.is_ready("llm-compressor")
+    assert not engine_environment.folder_of("llm-compressor").exists()
 
 
 def test_an_environment_sees_the_packages_of_the_running_one_behind_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    empty = environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
-    monkeypatch.setitem(environment.ENGINES, "llm-compressor", empty)
-    python = environment.engine_python("llm-compressor")
-    assert environment.engine_python("llm-compressor") == python
+    empty = engine_environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
+    monkeypatch.setitem(engine_environment.ENGINES, "llm-compressor", empty)
+    python = engine_environment.engine_python("llm-compressor")
+    assert engine_environment.engine_python("llm-compressor") == python
     code = "import sys, numpy, safetensors; print(sys.prefix)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(environment.folder_of("llm-compressor"))
+    assert done.stdout.strip() == str(engine_environment.folder_of("llm-compressor"))
     assert done.stdout.strip() != sys.prefix
 
     # An installed toolkit lies among the training stack's packages, and jobs have its folder in PYTHONPATH.
     (tmp_path / "twice.py").write_text("where = 'PYTHONPATH'")
-    own = next(environment.folder_of("llm-compressor").glob("lib/python*/site-packages"))
+    own = next(engine_environment.folder_of("llm-compressor").glob("lib/python*/site-packages"))
     (own / "twice.py").write_text("where = 'own'")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run(

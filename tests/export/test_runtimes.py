@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from export_models import training_text
 
-from alignment import formats
 from alignment.export import runtimes
 from alignment.export.checkpoint import open_checkpoint
+from alignment.models import formats
 
 RENDER = """
 package main

@@ -7,7 +7,7 @@ import pytest
 from export_models import GATE, training_text
 
 from alignment.cli.commands import _export_stage
-from alignment.export.check import check_stage, comparison
+from alignment.export.stage_check import check_stage, comparison
 from alignment.recipe import ExportStage, Sandbox
 
 CALIBRATION = {"data": [{"data": "rows.jsonl"}]}
@@ -122,7 +122,7 @@ def test_the_command_line_is_checked_like_a_recipe(words, message):
 
 
 def request(trained, out, **settings):
-    from alignment.stages.request import Request
+    from alignment.recipe.stage_request import Request
 
     value = {
         "name": "export",

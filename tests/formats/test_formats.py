@@ -3,7 +3,7 @@
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from alignment import formats
+from alignment.models import formats
 
 
 def test_file_level_fim_is_prefix_suffix_middle():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alignment import rows
+from alignment.rows import reading
 from alignment.stages.grpo import _check_task
 
 
@@ -23,12 +23,12 @@ def test_a_line_that_is_no_row_is_named(line, message, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"text": "fine"}}\n{line}\n')
     with pytest.raises(ValueError, match=f"rows.jsonl:2: .*{message}"):
-        list(rows.read(file))
+        list(reading.read(file))
 
 
 def test_whole_surrogate_pairs_are_characters(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\\\ud800 as text"}\n')
-    assert [row["text"] for row in rows.read(tmp_path)] == ["\U0001f600", "\\ud800 as text"]
+    assert [row["text"] for row in reading.read(tmp_path)] == ["\U0001f600", "\\ud800 as text"]
 
 
 TASK = {
@@ -68,8 +68,8 @@ def test_gzipped_rows_are_read_alone_and_in_a_folder(tmp_path):
     data.mkdir()
     (data / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
     (data / "b.jsonl").write_text('{"text": "three"}\n')
-    assert [row["text"] for row in rows.read(data / "a.jsonl.gz")] == ["one", "two"]
-    assert [row["text"] for row in rows.read(tmp_path)] == ["one", "two", "three"]
+    assert [row["text"] for row in reading.read(data / "a.jsonl.gz")] == ["one", "two"]
+    assert [row["text"] for row in reading.read(tmp_path)] == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"text": "one"}\n' * 999)[:-20]])
@@ -77,4 +77,4 @@ def test_a_damaged_gzip_file_is_named(tmp_path, content):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.jsonl\.gz: not gzip, or cut off"):
-        list(rows.read(path))
+        list(reading.read(path))

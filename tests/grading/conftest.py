@@ -82,8 +82,8 @@ def test_bags_are_equal():
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, grader):
     """The repository as a snapshot; `grader` skips where the machine refuses the sandbox."""
-    from data_builders.sources import resolve
-    from data_builders.suite import prepare
+    from data_builders.repositories.sources import resolve
+    from data_builders.tasks.python.python_suite import prepare
 
     os.environ["ALIGN_SUITES"] = str(tmp_path_factory.mktemp("suites"))
     folder = tmp_path_factory.mktemp("work") / "words"

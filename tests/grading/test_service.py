@@ -16,11 +16,11 @@ import pytest
 from alignment.grading import Grader
 from alignment.grading.client import RemoteGrader
 from alignment.recipe import Sandbox
-from alignment.stages import execution
+from alignment.stages import recipe_grader
 
 uvicorn = pytest.importorskip("uvicorn", reason="the service needs the extra [serve]")
 pytest.importorskip("starlette", reason="the service needs the extra [serve]")
-from alignment.sandbox.service import application, serve  # noqa: E402
+from alignment.grading.service import application, serve  # noqa: E402
 
 TASK = {"kind": "calls", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]}), "entry_point": "f"}
 
@@ -143,7 +143,7 @@ def test_a_job_that_nobody_waits_for_keeps_its_place_in_the_queue(address: str) 
 def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODE_ALIGNMENT_TOKEN", "sesame")
     sandbox = Sandbox.model_validate({"address": address, "wall_seconds": 0.3})
-    with execution.grader(sandbox) as remote:
+    with recipe_grader.grader(sandbox) as remote:
         assert isinstance(remote, RemoteGrader)
         programs = ["def f(x): return x * x", "import time\ndef f(x): time.sleep(0.6); return x * x"]
         assert [v.reason for v in remote.grade_many([(TASK, text) for text in programs])] == ["passed", "timeout"]

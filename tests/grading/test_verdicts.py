@@ -8,9 +8,9 @@ import pytest
 
 from alignment.grading import Grader, Limits
 from alignment.grading.agreement import PUBLISHED, multipl_e
-from alignment.grading.compare import stdout_equal, values_equal
+from alignment.grading.value_comparison import stdout_equal, values_equal
 from alignment.sandbox.inside import wire
-from alignment.sandbox.languages import LANGUAGES
+from alignment.sandbox.toolchains import LANGUAGES
 
 CALLS = {"kind": "calls", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]}), "entry_point": "f"}
 

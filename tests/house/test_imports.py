@@ -12,23 +12,23 @@ ROOT = Path(__file__).resolve().parents[2]
 # A room may import rooms of a lower number, and its own. Shared rooms at the bottom are imported by all.
 ROOMS = {
     "alignment.cli": 9,
-    "alignment.bench": 9,  # a command that measures the rooms below
+    "benchmarks.chain_overhead": 9,  # a command that measures the rooms below
     "alignment.chain.conductor": 8,
     "alignment.report": 7,
-    "alignment.report.tracking": 6,  # the stages log through it
+    "alignment.tracking.weights_and_biases": 6,  # the stages log through it
     "alignment.stages": 6,
     "alignment.chain": 6,
     "alignment.chain.processes": 4,
     "alignment.chain.artifacts": 1,  # atomic writes, which all rooms need
-    "alignment.rewards": 5,
+    "alignment.rewards.builtin": 5,
     "alignment.evaluation": 4,
     "alignment.export": 4,
     "data_builders": 4,
     "alignment.grading": 3,
-    "alignment.sandbox.bench": 8,  # a command that measures the rooms above
+    "benchmarks.sandbox_speed": 8,  # a command that measures the rooms above
     "alignment.sandbox": 2,
-    "alignment.formats": 1,
-    "alignment.rows": 1,
+    "alignment.models.formats": 1,
+    "alignment.rows.reading": 1,
 }
 
 

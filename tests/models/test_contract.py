@@ -6,9 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignment import models
-from alignment.chain import contract
-from alignment.formats import CHAT_TEMPLATE
+from alignment.models import contract, loading
+from alignment.models.formats import CHAT_TEMPLATE
 
 INIT = {
     "hidden_size": 32,
@@ -22,9 +21,9 @@ INIT = {
 
 
 def _save(folder, tokenizer, chat=True, **init):
-    model = models.random_model({**INIT, **init}, tokenizer, 0)
-    models.set_stop_tokens(model, tokenizer, chat)
-    models.save(model, tokenizer, folder)
+    model = loading.random_model({**INIT, **init}, tokenizer, 0)
+    loading.set_stop_tokens(model, tokenizer, chat)
+    loading.save(model, tokenizer, folder)
     return folder
 
 

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, Qwen2Config
 
-from alignment import formats, models
+from alignment.models import formats, loading
 
 INIT = {
     "hidden_size": 64,
@@ -23,15 +23,15 @@ SOURCE = {"init": INIT, "dtype": "float32"}
 
 @pytest.fixture
 def source(tmp_path, tiny_tokenizer):
-    models.write_random(SOURCE, tiny_tokenizer, 1, tmp_path / "base")
+    loading.write_random(SOURCE, tiny_tokenizer, 1, tmp_path / "base")
     return {"path": str(tmp_path / "base"), "dtype": "float32"}
 
 
 def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
     torch.manual_seed(123)
-    first = models.random_model(INIT, tiny_tokenizer, 5)
-    second = models.random_model(INIT, tiny_tokenizer, 5)
-    other = models.random_model(INIT, tiny_tokenizer, 6)
+    first = loading.random_model(INIT, tiny_tokenizer, 5)
+    second = loading.random_model(INIT, tiny_tokenizer, 5)
+    other = loading.random_model(INIT, tiny_tokenizer, 6)
     key = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(first.state_dict()[key], second.state_dict()[key])
     assert not torch.equal(first.state_dict()[key], other.state_dict()[key])
@@ -40,23 +40,23 @@ def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
 
 def test_random_model_has_a_row_for_every_token_and_more_where_asked(tiny_tokenizer):
     size = len(tiny_tokenizer)
-    assert models.random_model(INIT, tiny_tokenizer, 0).get_input_embeddings().weight.shape[0] == size
-    wider = models.random_model({**INIT, "vocab_size": size + 30}, tiny_tokenizer, 0)
+    assert loading.random_model(INIT, tiny_tokenizer, 0).get_input_embeddings().weight.shape[0] == size
+    wider = loading.random_model({**INIT, "vocab_size": size + 30}, tiny_tokenizer, 0)
     assert wider.get_input_embeddings().weight.shape[0] == size + 30
-    narrower = models.random_model({**INIT, "vocab_size": 5}, tiny_tokenizer, 0)
+    narrower = loading.random_model({**INIT, "vocab_size": 5}, tiny_tokenizer, 0)
     assert narrower.get_input_embeddings().weight.shape[0] == size
 
 
 def test_written_random_weights_load_back_bit_for_bit(tiny_tokenizer, source):
-    loaded = models.load(source, tiny_tokenizer).state_dict()
-    for name, tensor in models.random_model(INIT, tiny_tokenizer, 1).state_dict().items():
+    loaded = loading.load(source, tiny_tokenizer).state_dict()
+    for name, tensor in loading.random_model(INIT, tiny_tokenizer, 1).state_dict().items():
         assert torch.equal(loaded[name], tensor), name
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tiny_tokenizer, source):
     tiny_tokenizer.add_tokens([f"<extra-{number}>" for number in range(5)])
     with pytest.raises(ValueError, match="only"):
-        models.load(source, tiny_tokenizer)
+        loading.load(source, tiny_tokenizer)
 
 
 def test_a_tokenizer_without_code_tokens_is_refused(tmp_path):
@@ -66,12 +66,12 @@ def test_a_tokenizer_without_code_tokens_is_refused(tmp_path):
 
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, []))).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no token"):
-        models.load_tokenizer({"path": str(tmp_path)})
+        loading.load_tokenizer({"path": str(tmp_path)})
 
 
 def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError, match="no model can be loaded from"):
-        models.load({"path": str(tmp_path / "nowhere")}, tiny_tokenizer)
+        loading.load({"path": str(tmp_path / "nowhere")}, tiny_tokenizer)
 
 
 @pytest.mark.parametrize("context", [None, {"yarn_factor": 2.0}])
@@ -90,14 +90,14 @@ def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
     ],
 )
 def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, context, tmp_path, tiny_tokenizer):
-    models.write_random({"init": INIT, "dtype": "float32"}, tiny_tokenizer, 0, tmp_path)
+    loading.write_random({"init": INIT, "dtype": "float32"}, tiny_tokenizer, 0, tmp_path)
     text = (tmp_path / file).read_bytes()
     (tmp_path / file).unlink()
     if damage:
         assert damage(text) != text
         (tmp_path / file).write_bytes(damage(text))
     with pytest.raises(ValueError, match=f"no model can be loaded from {tmp_path}: .*{message}"):
-        models.load_with_context({"path": str(tmp_path), "dtype": "float32"}, context, tiny_tokenizer)
+        loading.load_with_context({"path": str(tmp_path), "dtype": "float32"}, context, tiny_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -106,36 +106,36 @@ def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, contex
 )
 def test_a_chat_template_that_writes_something_else_is_noticed(template, replaced, tiny_tokenizer):
     tiny_tokenizer.chat_template = template
-    assert models.replaces_template(tiny_tokenizer) == replaced
+    assert loading.replaces_template(tiny_tokenizer) == replaced
 
 
 def test_rope_base_may_be_raised_but_never_lowered():
     config = Qwen2Config(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
-    assert models.apply_context(config, {"rope_theta": 1_000_000.0}) == ["RoPE base 10000 -> 1e+06"]
+    assert loading.apply_context(config, {"rope_theta": 1_000_000.0}) == ["RoPE base 10000 -> 1e+06"]
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
     with pytest.raises(ValueError, match="lowering"):
-        models.apply_context(config, {"rope_theta": 500_000.0})
+        loading.apply_context(config, {"rope_theta": 500_000.0})
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
 
 
 def test_yarn_is_written_to_config_json_and_shapes_the_loaded_model(tmp_path, tiny_tokenizer, source):
-    model, changes = models.load_with_context(source, {"yarn_factor": 4.0}, tiny_tokenizer)
+    model, changes = loading.load_with_context(source, {"yarn_factor": 4.0}, tiny_tokenizer)
     assert changes == ["YaRN factor 4 over 512 tokens"]
-    plain = models.load(source, tiny_tokenizer)
+    plain = loading.load(source, tiny_tokenizer)
     assert not torch.equal(model.model.rotary_emb.inv_freq, plain.model.rotary_emb.inv_freq)
-    models.save(model, tiny_tokenizer, tmp_path / "long")
+    loading.save(model, tiny_tokenizer, tmp_path / "long")
     stored = json.loads((tmp_path / "long" / "config.json").read_text())
     assert stored["max_position_embeddings"] == 2048
     rope = AutoConfig.from_pretrained(tmp_path / "long").rope_parameters
     assert (rope["rope_type"], rope["factor"], rope["original_max_position_embeddings"]) == ("yarn", 4.0, 512)
-    again = models.load({"path": str(tmp_path / "long"), "dtype": "float32"}, tiny_tokenizer)
+    again = loading.load({"path": str(tmp_path / "long"), "dtype": "float32"}, tiny_tokenizer)
     assert torch.equal(again.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
 
 
 def test_yarn_again_stretches_the_original_length_not_the_stretched_one():
     config = Qwen2Config(max_position_embeddings=512)
-    models.apply_context(config, {"yarn_factor": 2.0})
-    models.apply_context(config, {"yarn_factor": 4.0})
+    loading.apply_context(config, {"yarn_factor": 2.0})
+    loading.apply_context(config, {"yarn_factor": 4.0})
     assert config.rope_parameters["original_max_position_embeddings"] == 512
     assert config.max_position_embeddings == 2048
 
@@ -143,7 +143,7 @@ def test_yarn_again_stretches_the_original_length_not_the_stretched_one():
 def _adapter(source, tokenizer, folder, **settings):
     torch.manual_seed(0)
     model = get_peft_model(
-        models.load(source, tokenizer),
+        loading.load(source, tokenizer),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False, **settings),
     )
     model.save_pretrained(folder)
@@ -154,22 +154,22 @@ def _adapter(source, tokenizer, folder, **settings):
 
 def test_merged_model_has_the_logits_of_model_and_adapter(tmp_path, tiny_tokenizer, source):
     probe, expected = _adapter(source, tiny_tokenizer, tmp_path / "adapter")
-    merged, proof = models.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
+    merged, proof = loading.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
     with torch.no_grad():
         torch.testing.assert_close(merged(input_ids=probe).logits, expected, rtol=1e-4, atol=1e-4)
-        plain = models.load(source, tiny_tokenizer)(input_ids=probe).logits
+        plain = loading.load(source, tiny_tokenizer)(input_ids=probe).logits
     assert (plain - expected).abs().max() > 0.01, "the adapter must matter"
-    assert 0 <= proof["merge_logit_difference"] <= models.MERGE_TOLERANCE
+    assert 0 <= proof["merge_logit_difference"] <= loading.MERGE_TOLERANCE
     assert proof["merge_rounding"] == 0
 
 
 def test_a_merge_into_bfloat16_says_how_much_of_the_adapter_rounding_takes(tmp_path, tiny_tokenizer, source):
     _adapter(source, tiny_tokenizer, tmp_path / "adapter")
     rounded = {**source, "dtype": "bfloat16"}
-    merged, proof = models.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
+    merged, proof = loading.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
     assert merged.dtype == torch.bfloat16
     assert 0 < proof["merge_rounding"] < 0.5
-    assert proof["merge_logit_difference"] <= models.MERGE_TOLERANCE
+    assert proof["merge_logit_difference"] <= loading.MERGE_TOLERANCE
 
 
 def test_a_merge_that_changes_the_model_is_refused(tmp_path, tiny_tokenizer, source, monkeypatch):
@@ -179,13 +179,13 @@ def test_a_merge_that_changes_the_model_is_refused(tmp_path, tiny_tokenizer, sou
     right = Linear.get_delta_weight
     monkeypatch.setattr(Linear, "get_delta_weight", lambda self, adapter: right(self, adapter) * 1.5)
     with pytest.raises(ValueError, match="merging the adapter changed the model"):
-        models.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
+        loading.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
 
 
 @pytest.mark.parametrize(("chat", "name"), [(False, formats.ENDOFTEXT), (True, formats.IM_END)])
 def test_stop_tokens_agree_in_tokenizer_config_and_generation_config(tiny_tokenizer, chat, name):
-    model = models.random_model(INIT, tiny_tokenizer, 0)
-    models.set_stop_tokens(model, tiny_tokenizer, chat)
+    model = loading.random_model(INIT, tiny_tokenizer, 0)
+    loading.set_stop_tokens(model, tiny_tokenizer, chat)
     stop = formats.token_id(tiny_tokenizer, name)
     assert tiny_tokenizer.eos_token == name
     assert model.config.eos_token_id == stop

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from alignment.sizing import shapes
+from alignment.models import shapes
 
 # Parameters in all and without embeddings, in billions, as the models' own pages state them.
 STATED = {

@@ -11,7 +11,7 @@ import pytest
 
 from alignment import recipe
 from alignment.recipe import RecipeError, load, mistakes
-from alignment.recipe.source import load as load_source
+from alignment.recipe.yaml_source import load as load_source
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = ("lr_scheduler_kwargs",)  # keys below are the scheduler's own business

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignment.recipe.source import RecipeError, load, override, parse
+from alignment.recipe.yaml_source import RecipeError, load, override, parse
 
 
 def message(call):

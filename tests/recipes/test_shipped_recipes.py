@@ -9,10 +9,9 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from alignment import models
-from alignment.launch import launch_file
-from alignment.recipe import SftStage, TrainingStage, load
-from alignment.sizing import planning, shapes
+from alignment.models import loading, shapes
+from alignment.planning import presentation
+from alignment.recipe import SftStage, TrainingStage, launch_file, load
 from alignment.stages.configs import lora_config, refusals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,14 +55,14 @@ def test_the_header_says_how_to_start_it_what_it_needs_and_what_is_allowed(path)
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_every_stage_fits_the_hardware_that_the_header_names(path):
     card = int(re.search(r"# Hardware: (\d+) x (\d+) GB", path.read_text())[2])
-    found = planning.needs(load(path), card * 1e9 / 2**30)
+    found = presentation.needs(load(path), card * 1e9 / 2**30)
     assert [stage["stage"] for stage in found["needs"] if not stage["fits"]] == []
     assert len(found["needs"]) == 5
 
 
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_no_stage_trains_all_weights_in_sixteen_bits_without_copies(path):
-    assert not [text for text in planning.needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
+    assert not [text for text in presentation.needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
 
 
 @pytest.mark.parametrize("path", SIZED, **names)
@@ -80,7 +79,7 @@ def test_the_settings_suit_the_exact_shape(path):
         if not isinstance(stage, TrainingStage):
             continue
         settings = shapes.config(size)
-        models.apply_context(settings, stage.context.model_dump() if stage.context else None)
+        loading.apply_context(settings, stage.context.model_dump() if stage.context else None)
         assert stage.train.get("max_length", 0) <= settings.max_position_embeddings
         if stage.peft:
             targets = lora_config(stage).target_modules
@@ -113,11 +112,11 @@ def test_the_long_recipe_stretches_the_exact_shape_to_its_length_and_fits():
     path = ROOT / "recipes" / "qwen2.5-coder" / "long-7b.yaml"
     recipe = load(path)
     card = int(re.search(r"# Hardware: 8 x (\d+) GB", path.read_text())[1])
-    (needed,) = planning.needs(recipe, card * 1e9 / 2**30)["needs"]
+    (needed,) = presentation.needs(recipe, card * 1e9 / 2**30)["needs"]
     assert needed["fits"] and needed["tokens_per_step"] == 2 * 8 * 131_072
     stage = recipe.stage("sft-131k")
     config = shapes.config("7b")
-    models.apply_context(config, stage.context.model_dump())
+    loading.apply_context(config, stage.context.model_dump())
     assert config.max_position_embeddings == stage.train["max_length"] == 131_072
     assert config.rope_parameters["factor"] == 4.0
     assert shapes.SHAPES["7b"].num_attention_heads % launch_file.layout_of(recipe.launch.path()).sequence == 0

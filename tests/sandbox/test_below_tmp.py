@@ -89,8 +89,8 @@ def test_a_programs_own_tmp_stays_its_own(slot: Slot, folder: Path) -> None:
 
 
 def test_a_repository_is_graded_with_an_environment_below_tmp(grader: Grader, folder: Path, tmp_path: Path) -> None:
-    from data_builders.sources import resolve
-    from data_builders.suite import prepare
+    from data_builders.repositories.sources import resolve
+    from data_builders.tasks.python.python_suite import prepare
 
     environment = folder.parent / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)

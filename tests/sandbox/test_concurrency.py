@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from alignment.grading import Grader, Limits
-from alignment.grading.compare import stdout_equal, values_equal
+from alignment.grading.value_comparison import stdout_equal, values_equal
 from alignment.sandbox import SandboxError
 from alignment.sandbox.compiled import cache_folder
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from alignment.grading import Grader, Limits, Verdict
-from alignment.sandbox.languages import LANGUAGES
+from alignment.sandbox.toolchains import LANGUAGES
 
 QUICK = ("javascript", "bash", "php", "ruby", "lua", "perl", "c")
 """Those that take a fraction of a second to start; the rest is slow."""

@@ -161,7 +161,7 @@ def test_works_inside_a_container_that_allows_user_namespaces() -> None:
 
 @pytest.mark.nightly
 def test_a_long_soak_leaks_nothing() -> None:
-    from alignment.sandbox.bench import soak
+    from benchmarks.sandbox_speed import soak
 
     figures = soak(3000, workers=2)
     assert figures["errors"] == 0

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from alignment import attention
+from alignment.models import kernels
 from alignment.recipe import RecipeError, load
-from alignment.recipe.context import check_loaded
+from alignment.recipe.lengths import check_loaded
 
 MODEL = "Qwen/Qwen2.5-Coder-7B"
 
@@ -86,14 +86,13 @@ class Stage:
 
 
 def test_attention_is_what_the_recipe_says_else_what_is_installed(monkeypatch):
-    monkeypatch.setattr(attention, "installed", lambda: "flash_attention_2")
+    monkeypatch.setattr(kernels, "installed", lambda: "flash_attention_2")
     assert (
-        attention.choose({"attn_implementation": "eager", "dtype": "bfloat16"}, Stage())["attn_implementation"]
-        == "eager"
+        kernels.choose({"attn_implementation": "eager", "dtype": "bfloat16"}, Stage())["attn_implementation"] == "eager"
     )
-    half = attention.choose({"attn_implementation": None, "dtype": "bfloat16"}, Stage())
+    half = kernels.choose({"attn_implementation": None, "dtype": "bfloat16"}, Stage())
     assert half["attn_implementation"] == "flash_attention_2"
-    single = attention.choose({"attn_implementation": None, "dtype": "float32"}, Stage(bf16=False))
+    single = kernels.choose({"attn_implementation": None, "dtype": "float32"}, Stage(bf16=False))
     assert single["attn_implementation"] is None  # flash attention computes in 16 bits alone
 
 
@@ -110,16 +109,16 @@ def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, pa
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
-    assert attention.installed() == expected
+    assert kernels.installed() == expected
 
 
 def test_fused_kernels_are_refused_where_they_can_not_run(monkeypatch):
-    assert attention.kernels({"use_kernels": False}) == {}
+    assert kernels.kernels({"use_kernels": False}) == {}
     with pytest.raises(ValueError, match="there is none here"):
-        attention.kernels({"use_kernels": True})
+        kernels.kernels({"use_kernels": True})
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
     with pytest.raises(ValueError, match="needs the package `kernels`, from"):
-        attention.kernels({"use_kernels": True})
+        kernels.kernels({"use_kernels": True})
     monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: True)
-    assert attention.kernels({"use_kernels": True}) == {"use_kernels": True}
+    assert kernels.kernels({"use_kernels": True}) == {"use_kernels": True}

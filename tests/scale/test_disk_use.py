@@ -5,11 +5,10 @@ from collections import namedtuple
 import pytest
 
 from alignment.chain import conductor as chain
-from alignment.launch import launch_file
-from alignment.recipe import load
-from alignment.sizing import disk
-from alignment.sizing.memory import GIB
-from alignment.sizing.resources import shape_of
+from alignment.planning import disk
+from alignment.planning.memory import GIB
+from alignment.planning.resources import shape_of
+from alignment.recipe import launch_file, load
 
 Usage = namedtuple("Usage", "total used free")
 

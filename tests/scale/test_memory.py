@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from alignment.sizing import memory
-from alignment.sizing.memory import Layout, Lora, Work
-from alignment.sizing.shapes import SHAPES, Shape, config
+from alignment.models.shapes import SHAPES, Shape, config
+from alignment.planning import memory
+from alignment.planning.memory import Lora, Work
+from alignment.recipe.launch_file import Layout
 
 SMALL = Shape(128, 1, 8, 2, 320, True, 512, 1e-6)
 TOKENS, LENGTH = 297, 99

@@ -39,7 +39,7 @@ def trainer(tiny_tokenizer, tmp_path):
     from datasets import Dataset
     from trl import GRPOConfig
 
-    from alignment import formats, models
+    from alignment.models import formats, loading
     from alignment.stages.resample import ResamplingTrainer
 
     init = {
@@ -49,8 +49,8 @@ def trainer(tiny_tokenizer, tmp_path):
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
     }
-    model = models.random_model(init, tiny_tokenizer, 0)
-    models.set_stop_tokens(model, tiny_tokenizer, chat=True)
+    model = loading.random_model(init, tiny_tokenizer, 0)
+    loading.set_stop_tokens(model, tiny_tokenizer, chat=True)
     tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE
 
     def spreads(prompts, completions, **_):

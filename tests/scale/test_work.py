@@ -2,11 +2,12 @@
 
 import pytest
 
+from alignment.models.shapes import SHAPES
+from alignment.planning.memory import predict
+from alignment.planning.resources import work_of
 from alignment.recipe import BaseModelSettings
-from alignment.sizing.memory import Layout, predict
-from alignment.sizing.resources import work_of
-from alignment.sizing.shapes import SHAPES
-from alignment.stages.request import _STAGE
+from alignment.recipe.launch_file import Layout
+from alignment.recipe.stage_request import _STAGE
 
 CPU, CARD = Layout(device="cpu"), Layout()
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignment import models
+from alignment.models import loading
 
 
 @pytest.fixture
@@ -31,6 +31,6 @@ def model(tiny_tokenizer):
         "num_key_value_heads": 2,
         "initializer_range": 0.3,
     }
-    found = models.random_model(init, tiny_tokenizer, 0)
+    found = loading.random_model(init, tiny_tokenizer, 0)
     found.config.use_cache = False
     return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.stages.packing import best_fit, exact_sums, fill, nearest
+from alignment.tokenization.packing import best_fit, exact_sums, fill, nearest
 
 
 def _efficiency(lengths, size, rows):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from alignment.stages.order import ByLength
+from alignment.tokenization.length_order import ByLength
 
 STEP = 8
 

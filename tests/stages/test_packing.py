@@ -7,11 +7,11 @@ import torch
 from datasets import Dataset, load_from_disk
 from trl.data_utils import pack_dataset
 
-from alignment.formats import IGNORED
-from alignment.stages.collator import PackedRows
-from alignment.stages.packing import pack
-from alignment.stages.prepare import training_rows
-from alignment.stages.segments import Rules
+from alignment.models.formats import IGNORED
+from alignment.tokenization.packed_collator import PackedRows
+from alignment.tokenization.packing import pack
+from alignment.tokenization.prepare import training_rows
+from alignment.tokenization.segments import Rules
 
 
 def _samples(count, generator, least=2):

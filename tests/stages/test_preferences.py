@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignment.stages import preferences
-from alignment.stages.preferences import choose_pairs
-from data_builders.writers import Model
+from data_builders import preferences
+from data_builders.models.writers import Model
+from data_builders.preferences import choose_pairs
 
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
@@ -43,7 +43,7 @@ class Judge:
     """Scores an answer by its length, and says nothing of one that holds a question mark."""
 
     def answers(self, prompts, n, *, temperature, seed):
-        from data_builders.judge import CHECKLIST
+        from data_builders.models.judge import CHECKLIST
 
         texts = [prompt[0]["content"].split("<answer>\n")[1].split("\n</answer>")[0] for prompt in prompts]
         return [[] if "?" in text else [json.dumps(dict.fromkeys(CHECKLIST, min(10, len(text))))] for text in texts]
@@ -53,7 +53,7 @@ def build(tmp_path, monkeypatch, answers, graded=None, **settings):
     """The builder with sampled answers and their grades given; the pairs that it writes."""
     monkeypatch.setattr(preferences, "_sample", lambda request, rows, *_: [list(own) for own in answers])
     monkeypatch.setattr(preferences, "_grade", lambda request, rows, answers: ({"failed": 1}, graded))
-    monkeypatch.setattr("data_builders.writers.open_model", lambda settings: Judge())
+    monkeypatch.setattr("data_builders.models.writers.open_model", lambda settings: Judge())
     for name, rows in (("tasks", TASKS), ("questions", QUESTIONS)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     named = {name: tmp_path / f"{name}.jsonl" for name in ("tasks", "questions") if settings.pop(name, False)}

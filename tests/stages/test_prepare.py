@@ -8,10 +8,10 @@ from datasets import load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment import formats
-from alignment.formats import IGNORED
-from alignment.stages.prepare import training_rows
-from alignment.stages.segments import Rules, choose_span
+from alignment.models import formats
+from alignment.models.formats import IGNORED
+from alignment.tokenization.prepare import training_rows
+from alignment.tokenization.segments import Rules, choose_span
 
 CONVERSATIONS = {
     "one turn": [{"role": "user", "content": "Add 1 and 2."}, {"role": "assistant", "content": "print(1 + 2)\n"}],

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from datasets import load_from_disk
 
+from alignment.recipe.stage_request import Request
 from alignment.stages import pretrain
-from alignment.stages.prepare import once
-from alignment.stages.request import Request
+from alignment.tokenization.prepare import once
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alignment.stages import sample_attention
-from alignment.stages.collator import PackedRows
+from alignment.tokenization.packed_collator import PackedRows
 
 
 def _batch(*rows):

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from datasets import load_from_disk
 
-from alignment import formats
+from alignment.models import formats
 from alignment.stages import dpo, grpo
-from alignment.stages.prepare import training_rows
 from alignment.stages.screen import REPORT, Screen
-from alignment.stages.segments import Rules
+from alignment.tokenization.prepare import training_rows
+from alignment.tokenization.segments import Rules
 
 SOLUTION = (
     "def merge_intervals(intervals):\n"

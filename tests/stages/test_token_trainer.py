@@ -5,10 +5,10 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from alignment import models
+from alignment.models import loading
 from alignment.stages import sample_attention
-from alignment.stages.packing import pack
 from alignment.stages.token_trainer import TokenTrainer
+from alignment.tokenization.packing import pack
 
 INIT = {
     "hidden_size": 32,
@@ -42,7 +42,7 @@ def trained(rows, tiny_tokenizer, tmp_path):
             save_strategy="no", packing=packed, gradient_checkpointing=False,
             dataset_kwargs={"skip_prepare_dataset": True}, **{"bf16": False, **settings},
         )  # fmt: skip
-        model = models.random_model(INIT, tiny_tokenizer, 0)
+        model = loading.random_model(INIT, tiny_tokenizer, 0)
         model.config.use_cache = False
         trainer = trainer(
             **(ours or {}),

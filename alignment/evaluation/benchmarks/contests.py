@@ -10,12 +10,12 @@ import re
 import zlib
 from typing import Any
 
-from alignment.evaluation.data import read_rows
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
 from alignment.evaluation.python_code import add_imports
-from alignment.evaluation.request import Request
 
 LIVECODEBENCH = Home(
     file="livecodebench.jsonl",

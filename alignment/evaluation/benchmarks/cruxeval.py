@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
-from alignment.evaluation.data import read_rows
-from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Problem, Row, Text
-from alignment.evaluation.request import Request
 
 CRUXEVAL = Home(
     file="cruxeval.jsonl",

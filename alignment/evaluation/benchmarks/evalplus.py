@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import textwrap
 
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request, resolved
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.benchmarks.mbpp_types import restore_types
-from alignment.evaluation.data import read_rows
 from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
-from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
 from alignment.evaluation.python_code import defined_names, longest_valid
-from alignment.evaluation.request import Request, resolved
 
 HUMANEVAL = Home(
     file="HumanEvalPlus.jsonl.gz",
@@ -125,7 +125,7 @@ def spelled(row: Row) -> str:
 
 
 def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
-    from alignment.grading import benchmarks as graded
+    from alignment.grading import benchmark_tasks as graded
 
     rows = read_rows(locate(request, home))
     size = len(rows)

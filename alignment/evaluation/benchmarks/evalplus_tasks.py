@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.home import cache_folder
+from alignment.evaluation.benchmark_files import cache_folder
 from alignment.evaluation.problem import Row
 from alignment.evaluation.store import digest
 
@@ -32,7 +32,7 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Ro
     An input for which the reference solution gives no value is left out, with a warning. Two of MBPP+ are, both of Mbpp/255:
     their answers have 128 and 6 million items, more than the 64 MB that one value may take.
     """
-    from alignment.grading.benchmarks import plus_task
+    from alignment.grading.benchmark_tasks import plus_task
 
     keys = ("base_input", "plus_input") if plus else ("base_input",)
     expected = {key: _expected(rows, key) for key in keys}

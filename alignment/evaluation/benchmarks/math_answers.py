@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from alignment.evaluation.data import read_rows
-from alignment.evaluation.home import Home, locate
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
-from alignment.evaluation.request import Request
 
 GSM8K = Home(
     file="gsm8k_test.jsonl",

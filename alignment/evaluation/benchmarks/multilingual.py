@@ -11,11 +11,11 @@ import logging
 import re
 from pathlib import Path
 
-from alignment.evaluation.data import read_rows
+from alignment.evaluation.benchmark_files import Home
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.home import Home
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row
-from alignment.evaluation.request import Request
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 
+from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
-from alignment.evaluation.data import read_rows
-from alignment.evaluation.home import Home, locate
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
-from alignment.evaluation.request import Request
-from alignment.grading.benchmarks import multipl_e_tests
+from alignment.grading.benchmark_tasks import multipl_e_tests
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",

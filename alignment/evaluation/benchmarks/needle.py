@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment import formats
-from alignment.evaluation.data import read_rows
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Problem
-from alignment.evaluation.request import Request
+from alignment.models import formats
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
 DEPTHS = tuple(step / 10 for step in range(11))

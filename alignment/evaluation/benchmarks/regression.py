@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from alignment.evaluation.data import read_rows
+from alignment.evaluation.benchmark_request import Request, did_you_mean
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code, fenced_blocks
 from alignment.evaluation.problem import Benchmark, Chat, Problem, Row
-from alignment.evaluation.request import Request, did_you_mean
 
 KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point", "language")
 

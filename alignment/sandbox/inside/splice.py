@@ -20,7 +20,7 @@ from typing import Any
 
 Target = dict[str, Any]
 """``qualname``, ``header`` (the signature without defaults and annotations) and ``names`` (what a guarded body may
-use), as `data_builders.targets` writes them."""
+use), as `data_builders.parsing.python_functions` writes them."""
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PRELUDE = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)

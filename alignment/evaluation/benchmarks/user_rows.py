@@ -1,0 +1,110 @@
+"""Your own rows: executable tasks, fill-in-the-middle tasks and left-to-right completion, as JSONL.
+
+Rows are the toolkit's task rows (`id, prompt, language, kind, tests, entry_point, source, split`); fill-in-the-middle
+rows carry `prefix, suffix, middle` too, and their program is prefix + completion + suffix.
+"""
+
+from __future__ import annotations
+
+from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_rows import read_rows
+from alignment.evaluation.extraction import extract_code
+from alignment.evaluation.problem import Benchmark, Chat, Fim, Problem, Prompt, Row, Text
+from alignment.evaluation.python_code import trim_continuation
+from alignment.evaluation.statistics.text_scores import infilling_scores
+from alignment.models import formats
+
+PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", "\nfrom ", "\n@", "\nassert ")
+
+
+def _rows(request: Request, *columns: str) -> list[Row]:
+    assert request.data is not None
+    rows = read_rows(request.data)
+    for number, row in enumerate(rows, 1):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ValueError(f"{request.data}, row {number}: no `{missing[0]}`; `{request.benchmark}` needs it")
+    return rows
+
+
+def tasks(request: Request) -> Benchmark:
+    """The task's prompt as the user's message (chat, the default) or as plain text (base)."""
+    chat = request.mode != "base"
+
+    def prompt(row: Row) -> Prompt:
+        if chat:
+            return Chat(({"role": "user", "content": row["prompt"]},))
+        return Text(row["prompt"])
+
+    def assemble(problem: Problem, completion: str) -> str:
+        row = problem.row
+        return extract_code(
+            completion, language=row.get("language") or "python", entry_point=row.get("entry_point") or None
+        )
+
+    rows = _rows(request, "id", "prompt", "kind", "tests")
+    problems = [Problem(id=str(row["id"]), prompt=prompt(row), task=row, row=row) for row in rows]
+    return Benchmark(
+        name="tasks",
+        problems=problems,
+        mode="chat" if chat else "base",
+        max_new_tokens=1024,
+        assemble=assemble,
+    )
+
+
+def fim(request: Request) -> Benchmark:
+    """Prefix and suffix in PSM order; the program is prefix + completion + suffix."""
+    _base_only(request)
+    rows = _rows(request, "id", "prefix", "suffix", "middle")
+    return Benchmark(
+        name="fim",
+        problems=[_infilling(row, Fim(row["prefix"], row["suffix"])) for row in rows],
+        max_new_tokens=512,
+        stop_tokens=formats.FIM_STOP_TOKENS,
+        assemble=_filled_in,
+        score=infilling_scores,
+    )
+
+
+def _filled_in(problem: Problem, text: str) -> str:
+    return problem.row["prefix"] + text + problem.row["suffix"] if problem.task else text
+
+
+def completion(request: Request) -> Benchmark:
+    """The prefix alone, continued; where the row has a suffix, it follows the completion in the program."""
+    _base_only(request)
+
+    def assemble(problem: Problem, text: str) -> str:
+        row = problem.row
+        if problem.task is None:
+            return text
+        if (row.get("language") or "python") == "python":
+            text = trim_continuation(row["prefix"], text)
+        suffix = row.get("suffix") or ""
+        gap = "\n" if suffix and not text.endswith("\n") and not suffix.startswith("\n") else ""
+        return row["prefix"] + text + gap + suffix
+
+    rows = _rows(request, "id", "prefix")
+    problems = [_infilling(row, Text(row["prefix"])) for row in rows]
+    return Benchmark(
+        name="completion",
+        problems=problems,
+        max_new_tokens=512,
+        stop=PYTHON_STOPS if all((row.get("language") or "python") == "python" for row in rows) else (),
+        stop_tokens=formats.FIM_STOP_TOKENS,
+        assemble=assemble,
+        score=infilling_scores if all(problem.reference is not None for problem in problems) else None,
+    )
+
+
+def _infilling(row: Row, prompt: Prompt) -> Problem:
+    executable = row.get("tests") and row.get("kind")
+    return Problem(
+        id=str(row["id"]), prompt=prompt, task=row if executable else None, reference=row.get("middle"), row=row
+    )
+
+
+def _base_only(request: Request) -> None:
+    if request.mode == "chat":
+        raise ValueError(f"{request.name}: `{request.benchmark}` has no chat form: leave `mode` out")

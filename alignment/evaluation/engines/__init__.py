@@ -1,0 +1,1 @@
+"""Engines that generate completions, behind one interface."""

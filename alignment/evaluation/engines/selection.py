@@ -1,0 +1,28 @@
+"""Which engine generates: vLLM where it is installed and there is a GPU for it, else transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+from alignment.evaluation.engines.transformers_engine import Engine, TransformersEngine
+
+
+def open_engine(
+    model_path: str, name: Literal["auto", "transformers", "vllm"] = "auto", batch_size: int | None = None
+) -> Engine:
+    """Load the checkpoint. ValueError where vLLM is asked for and not installed."""
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "vllm" and not installed:
+        raise ValueError("vLLM is not installed: pip install 'code-alignment[vllm]', or use engine: transformers")
+    if name == "vllm" or (name == "auto" and installed and _has_gpu()):
+        from alignment.evaluation.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(model_path, batch_size=batch_size)
+    return TransformersEngine(model_path, batch_size=batch_size)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

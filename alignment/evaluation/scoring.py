@@ -1,0 +1,181 @@
+"""From completions to verdicts and scores. Programs are graded by `alignment.grading` alone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alignment.evaluation.problem import Benchmark, Problem, Row
+from alignment.evaluation.store import Store, digest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One completion, judged. `status` is `passed`, `failed` or `error` (infrastructure: counted nowhere)."""
+
+    task_id: str
+    sample: int
+    completion: str
+    finish: str
+    tokens: int
+    answer: str
+    """The program that ran, or the text that was compared."""
+    status: str
+    reason: str
+    detail: str
+    scores: dict[str, float]
+    tries: int = 1
+
+
+@cache
+def grader_version() -> str:
+    """A hash of the code that grades: a changed grader asks anew."""
+    hasher = hashlib.sha256()
+    for package in ("alignment.grading", "alignment.sandbox"):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for path in sorted(Path(folder).rglob("*.py")):
+                hasher.update(path.read_bytes())
+    return hasher.hexdigest()[:16]
+
+
+def limits_for(benchmark: Benchmark, limits: Any) -> Any:
+    """The limits asked for, raised to what the benchmark needs."""
+    from alignment.grading import Limits
+
+    return (limits or Limits()).at_least(**benchmark.least_limits)
+
+
+def verdict_key(task: Row, program: str, limits: Any, hidden: Sequence[str] = ()) -> str:
+    return digest("verdict", grader_version(), task_digest(task), program, repr(limits), list(hidden))
+
+
+def task_digest(task: Row) -> str:
+    """A hash of a task, remembered: the tests of one task can be megabytes, and its completions many."""
+    known = _DIGESTS.get(id(task))
+    if known is None or known[0] is not task:
+        known = _DIGESTS[id(task)] = (task, digest(task))
+    return known[1]
+
+
+_DIGESTS: dict[int, tuple[Row, str]] = {}
+
+
+def grade(
+    pairs: Sequence[tuple[Row, str]],
+    store: Store,
+    *,
+    workers: int | None,
+    limits: Any,
+    hidden: Sequence[str] = (),
+    sandbox: str = "namespaces",
+) -> None:
+    """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
+    missing: dict[str, tuple[Row, str]] = {}
+    for task, program in pairs:
+        key = verdict_key(task, program, limits, hidden)
+        known = store.records.get(key)
+        if known is None or (known["status"] == "error" and not known.get("fresh")):
+            missing[key] = (task, program)
+    if not missing:
+        return
+    from alignment.grading import open_grader
+
+    with open_grader(workers, limits, sandbox, tuple(hidden)) as grader:
+        keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
+        for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
+            verdict = future.result()
+            store.add(
+                {
+                    "key": keys[future],
+                    "status": verdict.status,
+                    "reason": verdict.reason or "",
+                    "detail": verdict.detail or "",
+                    "fraction": verdict.fraction,
+                    "cpu_seconds": round(verdict.cpu_seconds, 3),
+                }
+            )
+            store.records[keys[future]]["fresh"] = True
+
+
+def check_tools(benchmarks: Sequence[Benchmark], limits: Any, sandbox: str) -> None:
+    """Raise ValueError where a benchmark's programs can't run on this machine; warn where some of its languages can't.
+
+    Without its toolchain or test framework every program would fail, or be an error, after a long run.
+    """
+    from alignment.grading import open_grader
+    from alignment.sandbox import toolchains
+
+    for benchmark in benchmarks:
+        spoken = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
+        missing: dict[str, str] = {}
+        for language in sorted(spoken):
+            name = toolchains.language_of(language).name
+            if name == "python" or sandbox.startswith(("http://", "https://")):
+                continue
+            try:
+                toolchains.toolchain(name)
+            except toolchains.NoToolchain as problem:
+                missing[name] = str(problem)
+        if missing and len(missing) == len(spoken):
+            raise ValueError(f"{benchmark.name}: {'; '.join(missing.values())}")
+        for text in missing.values():
+            logger.warning("%s: %s; until then its tasks are errors, and in no score", benchmark.name, text)
+        if benchmark.needs is not None:
+            program, install = benchmark.needs
+            task = {"kind": "program", "language": next(iter(spoken)), "tests": "{}", "entry_point": None}
+            with open_grader(1, limits_for(benchmark, limits), sandbox) as grader:
+                (verdict,) = grader.grade_many([(task, program)])
+            if verdict.status == "failed":
+                raise ValueError(f"{benchmark.name}: {install} ({verdict.detail[:200]})")
+
+
+def judged(
+    benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Any
+) -> Outcome | None:
+    """The outcome of one raw completion, or None while its program waits to be graded."""
+    answer = benchmark.assemble(problem, record["text"])
+    status, reason, detail = "", "", ""
+    scores: dict[str, float] = {}
+    if problem.task is not None:
+        limits = limits_for(benchmark, limits)
+        verdict = verdicts.records.get(verdict_key(problem.task, answer, limits, benchmark.hidden))
+        if verdict is None:
+            return None
+        status, reason, detail = verdict["status"], verdict["reason"], verdict["detail"]
+        if status != "error":
+            scores["pass"] = float(status == "passed")
+    if benchmark.score is not None:
+        scores |= benchmark.score(problem, answer if problem.task is None else record["text"])
+        if not status:
+            status = "passed" if next(iter(scores.values())) == 1.0 else "failed"
+    return Outcome(
+        task_id=problem.id,
+        sample=sample,
+        completion=record["text"],
+        finish=record["finish"],
+        tokens=record["tokens"],
+        answer=answer,
+        status=status,
+        reason=reason,
+        detail=detail,
+        scores=scores,
+    )
+
+
+def two_tries(first: Outcome, second: Outcome | None) -> Outcome:
+    """One outcome of a benchmark that shows the failed tests and asks again: pass rates after one and two tries."""
+    last = second or first
+    if last.status == "error":
+        return replace(last, scores={}, tries=2 if second else 1)
+    scores = {"pass_rate_1": float(first.status == "passed"), "pass_rate_2": float(last.status == "passed")}
+    return replace(last, scores=scores, tries=2 if second else 1)

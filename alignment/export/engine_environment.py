@@ -1,0 +1,159 @@
+"""Environments of their own for the engines of GPTQ and AWQ, made on demand and once.
+
+    python -m alignment.export.engine_environment [ENGINE]     make it now, for example before going offline
+
+The engines want other versions of transformers or torch than the training stack has. So each gets a virtual
+environment in the user's cache. It sees the packages of the running environment behind its own: torch is not there
+twice, and no package of the training stack changes. The folder's name says what it was made from, so that another
+torch or another pin makes another environment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EngineEnvironment:
+    """What is installed for an engine. `resolve` lets pip also install what the pins themselves need."""
+
+    name: str
+    pins: tuple[str, ...]
+    resolve: bool
+
+
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        EngineEnvironment(
+            "llm-compressor",
+            (
+                "llmcompressor==0.14.0.1",
+                "compressed-tensors==0.19.0",
+                "transformers==5.17.0",
+                "auto-round==0.15.1",
+                "huggingface-hub==1.33.0",
+            ),
+            resolve=True,
+        ),
+        # gptqmodel 7.7.0 asks for torch 2.14.1 and works with 2.13: its needs are listed here, torch is left as it is.
+        EngineEnvironment(
+            "gptqmodel",
+            (
+                "gptqmodel==7.7.0",
+                "optimum==2.3.0",
+                "device-smi==0.5.7",
+                "pypcre==0.6.4",
+                "tokenicer==0.0.14",
+                "logbar==0.4.15",
+                "threadpoolctl==3.8.0",
+                "torchao==0.18.0",
+                "defuser==0.0.28",
+                "pillow==13.0.0",
+            ),
+            resolve=False,
+        ),
+    )
+}
+
+# Its own packages come first in sys.path, before PYTHONPATH too, which may hold the training stack; then these.
+_INHERIT = """
+import pathlib, sys, sysconfig
+own = sysconfig.get_paths()["purelib"]
+lines = [f"import sys; sys.path.insert(0, {own!r})"]
+lines += [f"import site; site.addsitedir({path!r})" for path in sys.argv[1:]]
+pathlib.Path(own, "inherited.pth").write_text("\\n".join(lines))
+"""
+_COMPLETE = "complete"
+
+
+def folder_of(engine: str) -> Path:
+    """Where the environment of `engine` lies, or will."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    made_from = [_INHERIT, *ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
+    mark = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
+    return cache / "code-alignment" / f"{engine}-{mark}"
+
+
+def is_ready(engine: str) -> bool:
+    return (folder_of(engine) / _COMPLETE).is_file()
+
+
+def engine_python(engine: str) -> str:
+    """An interpreter that has `engine`; its environment is made here where there is none yet.
+
+    ValueError says why it could not be made, and how to make it.
+    """
+    folder = folder_of(engine)
+    python = folder / "bin" / "python"
+    if is_ready(engine):
+        return str(python)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        if not is_ready(engine):
+            _make(ENGINES[engine], folder, python)
+    return str(python)
+
+
+def _make(engine: EngineEnvironment, folder: Path, python: Path) -> None:
+    print(
+        f"making an environment for {engine.pins[0]} in {folder} (once; takes minutes) ...", file=sys.stderr, flush=True
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    install += [*([] if engine.resolve else ["--no-deps"]), *engine.pins]
+    for command in (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-c", _INHERIT, *_inherited()],
+        install,
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode != 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.lower().startswith("error")]
+            reason = lines[0] if lines else (done.stderr or done.stdout).strip()[-300:] or "no reason given"
+            raise ValueError(
+                f"GPTQ and AWQ need {engine.pins[0]}, and no environment for it could be made in {folder}: {reason}. "
+                f"Where there is a network: python -m alignment.export.engine_environment {engine.name}"
+            )
+    (folder / _COMPLETE).write_text("\n".join(engine.pins) + "\n", encoding="utf-8")
+
+
+def _inherited() -> list[str]:
+    return [path for path in sys.path if path.endswith("site-packages")]
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process makes the environment, others wait for it."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    """Make the environment that the command line names, by default llm-compressor's."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "llm-compressor"
+    if name not in ENGINES:
+        print(f"error: there is no engine {name!r}; there are {', '.join(ENGINES)}", file=sys.stderr)
+        return 2
+    try:
+        print(engine_python(name))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+"""pass@1 of an exported model on a benchmark of the recipe, in a fresh process and in the model's own runtime.
+
+    python -m alignment.export.pass_rate JOB.json
+
+The prompts are tokenized by the original's tokenizer: the gate proves apart from this that an export tokenizes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment.export.fresh_process import run_job, serve_job
+
+
+def pass_at_1(
+    model: Path,
+    original: Path,
+    benchmark: dict[str, Any],
+    out: Path,
+    *,
+    runtime: str,
+    threads: int,
+    python: str | None = None,
+) -> float:
+    """pass@1 in percent of `model`, a GGUF file or a folder, on `benchmark`; completions and verdicts go to `out`.
+
+    `benchmark` holds `request` (an entry of `evaluate:`), and optionally `workers`, `limits` (fields of
+    `grading.Limits`) and `seed`. ValueError says why it can't be measured.
+    """
+    job = {"model": str(model), "original": str(original), "out": str(out), "runtime": runtime, "threads": threads}
+    try:
+        return float(run_job("alignment.export.pass_rate", benchmark | job, python)["pass_at_1"])
+    except RuntimeError as error:
+        raise ValueError(f"the benchmark could not be run on {model}: {error}") from error
+
+
+class LlamaCppEngine:
+    """A GGUF file as the engine of an evaluation: one completion at a time, stops and sampling as with transformers."""
+
+    def __init__(self, model: str, tokenizer_folder: str, threads: int, room: int) -> None:
+        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+        from alignment.evaluation.engines.transformers_engine import end_ids
+        from alignment.export.llamacpp import Library, Model
+
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        config = AutoConfig.from_pretrained(tokenizer_folder)
+        try:
+            generation: Any = GenerationConfig.from_pretrained(tokenizer_folder)
+        except OSError:
+            generation = config
+        self.stop_ids = end_ids(self.tokenizer, generation)
+        self.max_length = min(int(config.max_position_embeddings), room)
+        self.model = Model(Library(), model, self.max_length, threads)
+
+    def generate(self, jobs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        import torch
+
+        from alignment.evaluation.engines.transformers_engine import Row, choose, split_by_length
+
+        fitting, too_long = split_by_length(jobs, self.max_length)
+        yield from too_long
+        for job in fitting:
+            row = Row(job, self.max_length - len(job.ids))
+            self.model.clear()
+            logits = self.model.decode(job.ids, every=False)
+            while True:
+                (token,) = choose(torch.from_numpy(logits[-1:].copy()), [row])
+                row.add(token, self.stop_ids, self.tokenizer)
+                if row.finish is not None:
+                    break
+                logits = self.model.decode([token], position=len(job.ids) + len(row.new) - 1)
+            yield job, row.completion(self.tokenizer)
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one job; called in its own process and environment."""
+    from alignment.evaluation import evaluate
+    from alignment.grading import Limits
+
+    engine: Any = "transformers"
+    if job["runtime"] == "llama.cpp":
+        engine = LlamaCppEngine(job["model"], job["original"], job["threads"], job.get("room") or 8192)
+    figures = evaluate(
+        job["model"],
+        [job["request"]],
+        job["out"],
+        engine=engine,
+        seed=job.get("seed", 0),
+        workers=job.get("workers"),
+        limits=Limits(**job["limits"]) if job.get("limits") else None,
+        rank=0,
+        world_size=1,
+        preflight=False,
+    )
+    found = [figure["value"] for figure in figures if figure["metric"] == "pass@1"]
+    if not found:
+        names = ", ".join(sorted({figure["metric"] for figure in figures}))
+        raise ValueError(f"the benchmark gives {names}, not pass@1: choose another one")
+    return {"pass_at_1": found[0]}
+
+
+if __name__ == "__main__":
+    serve_job(measure)

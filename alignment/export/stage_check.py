@@ -1,0 +1,116 @@
+"""What an export stage asks for that can't be had, or that nothing would use: found before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from alignment.export.export_settings import Comparison, LevelLimits, Quantize
+from alignment.export.export_targets import Target, parse_targets
+from alignment.recipe.yaml_source import Key
+from alignment.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from alignment.recipe import ExportStage
+
+Mistake = tuple[tuple[Key, ...], str]
+
+
+def missing_packages(targets: Sequence[Target]) -> str:
+    """What to install for the GGUF targets among `targets`; empty where it is there, or where there are none."""
+    if not any(target.is_gguf or target.kind == "adapter" for target in targets):
+        return ""
+    missing = [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]
+    return f"GGUF export needs {' and '.join(missing)}: pip install 'code-alignment[gguf]'" if missing else ""
+
+
+def engines_needed(stage: Any) -> list[str]:
+    """The engines whose environments an export stage needs."""
+    calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
+    return [(stage.quantize or Quantize()).engine] if calibrated else []
+
+
+def check_stage(stage: ExportStage) -> Iterator[Mistake]:
+    """Every mistake in the stage's own settings, with its place."""
+    known: list[str] = []
+    for index, name in enumerate(stage.formats):
+        try:
+            parse_targets([*known, name])
+        except ValueError as error:
+            yield ("formats", index), str(error)
+        else:
+            known.append(name)
+    targets = parse_targets(known) if known else []
+    if message := missing_packages(targets):
+        yield ("formats",), message
+    yield from _check_limits(stage, targets)
+    yield from _check_unused(stage, targets)
+
+
+def limit_names(target: Target) -> set[str]:
+    """The names under which a stage may give the limits of a target."""
+    return {target.text, target.gate, f"gguf:{target.gate}"}
+
+
+def comparison(stage: ExportStage) -> Comparison:
+    """The stage's comparison, its thresholds under the names that the gate has for them."""
+    made: dict[str, LevelLimits] = {}
+    for target in parse_targets(stage.formats):
+        for name in limit_names(target):
+            if name in stage.compare.thresholds:
+                made[target.gate] = stage.compare.thresholds[name]
+            if name in stage.max_perplexity_change:
+                change = {"max_perplexity_increase": stage.max_perplexity_change[name]}
+                made[target.gate] = made.get(target.gate, LevelLimits()).model_copy(update=change)
+    return stage.compare.model_copy(update={"thresholds": made})
+
+
+def _check_limits(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mistake]:
+    names = {name: target.gate for target in targets for name in limit_names(target)}
+    given: dict[str, str] = {}
+    for name, limits in stage.compare.thresholds.items():
+        here: tuple[Key, ...] = ("compare", "thresholds", name)
+        if name not in names:
+            yield here, f"{name!r} is not among this stage's formats.{did_you_mean(name, names)}"
+            continue
+        if names[name] in given:
+            yield here, f"{names[name]!r} has its thresholds under {given[names[name]]!r} already"
+        given[names[name]] = name
+        if limits.max_pass_at_1_drop is not None and stage.benchmark is None:
+            yield (*here, "max_pass_at_1_drop"), "nothing measures pass@1: give a `benchmark`"
+    for name in stage.max_perplexity_change:
+        here = ("max_perplexity_change", name)
+        if name not in names:
+            yield here, f"{name!r} is not among this stage's formats.{did_you_mean(name, names)}"
+        elif (other := given.get(names[name])) and stage.compare.thresholds[other].max_perplexity_increase is not None:
+            yield here, f"compare.thresholds.{other} says the same thing: give one of them"
+
+
+def _check_unused(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mistake]:
+    calibrated = [target for target in targets if target.is_calibrated]
+    quantized = [target for target in targets if target.level is not None and not target.level.is_float]
+    if stage.imatrix and stage.imatrix_file is not None:
+        yield ("imatrix_file",), "`imatrix: true` makes one anew: give one of them"
+    if (stage.imatrix or stage.imatrix_file is not None) and not quantized:
+        key = "imatrix" if stage.imatrix else "imatrix_file"
+        yield (key,), "is used only by quantized GGUF levels, such as q4_K_M"
+    if calibrated and stage.calibration is None:
+        yield ("formats",), f"{calibrated[0].text} needs rows to calibrate on: set `calibration`"
+    if stage.imatrix and stage.calibration is None:
+        yield ("imatrix",), "an importance matrix needs rows: set `calibration`"
+    if stage.calibration is not None and not calibrated and not stage.imatrix:
+        yield ("calibration",), "is used only by GPTQ, AWQ and `imatrix: true`"
+    if stage.quantize is not None:
+        if not calibrated:
+            yield ("quantize",), "is used only by GPTQ and AWQ"
+        elif "act_order" in stage.quantize.model_fields_set and all(target.kind == "awq" for target in calibrated):
+            yield ("quantize", "act_order"), "is used only by GPTQ"
+        elif message := stage.quantize.contradiction():
+            yield ("quantize", "act_order"), message
+    if stage.split_bytes is not None:
+        if not any(target.is_gguf for target in targets):
+            yield ("split_bytes",), "is used only by GGUF formats"
+        for target in targets:
+            if target.kind == "ollama":
+                yield ("split_bytes",), f"Ollama takes one GGUF file: leave it out, or the format {target.text}"

@@ -1,0 +1,1 @@
+"""Measurements of the toolkit itself. Run `python -m benchmarks --help`."""

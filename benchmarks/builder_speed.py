@@ -1,0 +1,165 @@
+"""How fast each step is: `python -m benchmarks.builder_speed [FOLDER] [--megabytes 8] [--tokenizer DIR]`.
+
+Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.cleaning.duplicates import find_duplicates, fingerprints
+from data_builders.cleaning.filters import FilterSettings, decode, drop_by_text
+from data_builders.cleaning.licenses import LicensePolicy
+from data_builders.cleaning.secrets import redact
+from data_builders.commits import Chunk, CommitSettings, History
+from data_builders.fim import FimSettings, fim_row
+from data_builders.parsing.imports import imports
+from data_builders.parsing.languages import detect
+from data_builders.parsing.syntax_spans import syntax_span
+from data_builders.repositories import git
+from data_builders.repositories.history import chunks
+from data_builders.repositories.sources import Repository
+from data_builders.storage.dataset import DatasetWriter
+from data_builders.storage.staging import RowStore
+from data_builders.storage.token_counts import TokenCounter
+from data_builders.text.build_text import CODE_DECAY, SEEDS, without_code
+from data_builders.text.classifier import train_from
+from data_builders.text.code_features import code_form
+
+
+def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
+    """Source files of a folder, up to `limit` bytes."""
+    found, total = [], 0
+    for path in sorted(folder.rglob("*")):
+        if ".git" in path.parts:
+            continue
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20 and detect(path.name):
+            content = path.read_bytes()
+            found.append((str(path.relative_to(folder)), content))
+            total += len(content)
+            if total >= limit:
+                break
+    if not found:
+        raise ValueError(f"{folder} holds no source file")
+    return found
+
+
+def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> Iterator[tuple[str, float]]:
+    """Each step and its MB/s of CPU time."""
+    size = sum(len(content) for _, content in sources) / 1e6
+    texts = [(path, decode(content)[0]) for path, content in sources]
+    texts = [(path, text) for path, text in texts if text]
+    languages = [detect(path, text) for path, text in texts]
+    settings, words = FilterSettings(), [text for _, text in texts]
+    index = Decontaminator()
+    index.add("sample", [{"text": text} for text in words[:: max(1, len(words) // 50)]])
+    index.seal()
+    model = train_from(SEEDS / "technical.jsonl")
+    quality = train_from(SEEDS / "code_quality.jsonl", code_form, CODE_DECAY)
+    rows = [
+        {"text": text, "path": path, "language": language}
+        for (path, text), language in zip(texts, languages, strict=True)
+    ]
+    both = list(zip(texts, languages, strict=True))
+    counter = TokenCounter(tokenizer)
+    prints = fingerprints(words)
+    steps: dict[str, Callable[[], Any]] = {
+        "decode": lambda: [decode(content) for _, content in sources],
+        "language": lambda: [detect(path, text) for path, text in texts],
+        "filters": lambda: [drop_by_text(path, text, language, settings) for (path, text), language in both],
+        "secrets": lambda: [redact(text, language) for (_, text), language in both],
+        "fingerprints": lambda: fingerprints(words),
+        "duplicates": lambda: find_duplicates(prints, words.__getitem__),
+        "decontamination": lambda: [index.check(text) for text in words],
+        "imports": lambda: [imports(language, text) for (_, text), language in both],
+        "fim_random": lambda: [fim_row(row, FimSettings(rate=1.0, syntax_rate=0.0), 0) for row in rows],
+        "fim_syntax": lambda: [syntax_span(text, language, random.Random(0)) for (_, text), language in both],
+        "general_text": lambda: [without_code(text) for text in words],
+        "classifier": lambda: [model.score(text) for text in words],
+        "code_quality": lambda: [quality.score(text) for text in words],
+        "token_counts": lambda: counter.count(words),
+        "staging": lambda: _staged(rows),
+        "parquet": lambda: _written(rows),
+    }
+    for name, step in steps.items():
+        started = _cpu()
+        step()
+        yield name, size / max(_cpu() - started, 1e-9)
+
+
+def _cpu() -> float:
+    """Seconds of CPU time of this process and of those it has waited for (git)."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _staged(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, RowStore(Path(folder) / "rows") as store:
+        for row in rows:
+            store.append(row)
+        for _ in store:
+            pass
+
+
+def _written(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        writer = DatasetWriter(Path(folder), "document")
+        for row in rows:
+            writer.write(row)
+        writer.finish("bench", {}, {})
+
+
+def measure_history(git_dir: Path, most: int) -> Iterator[tuple[str, float]]:
+    """Reading a repository: all files of HEAD, and both versions of the files that its newest commits changed."""
+    head = git.resolve_commit(git_dir)
+    started, size = _cpu(), 0
+    with git.BlobReader(git_dir) as reader:
+        for entry in git.list_tree(git_dir, head):
+            if not entry.is_symlink and not entry.is_submodule and size < most:
+                size += len(reader.read(entry.object_id) or b"")
+    yield "git_files", size / 1e6 / max(_cpu() - started, 1e-9)
+    make = History("conversation", CommitSettings(), LicensePolicy(), 0)
+    repository = Repository("bench", git_dir, head, "")
+    started, size = _cpu(), 0
+    for identifiers in chunks(git_dir, head):
+        size += make(Chunk(repository, "", identifiers))[1]["commits"]["bytes"]
+        if size > most:
+            break
+    yield "commits", size / 1e6 / max(_cpu() - started, 1e-9)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.builder_speed", description=__doc__)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(sysconfig.get_paths()["stdlib"]), help="where sources are"
+    )
+    parser.add_argument("--megabytes", type=float, default=8.0, help="how much to read")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; without it lengths are estimated")
+    chosen = parser.parse_args(arguments)
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")
+    try:
+        sources = read_sources(chosen.folder, int(chosen.megabytes * 1e6))
+        print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
+        for name, speed in measure(sources, chosen.tokenizer):
+            print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
+        if git_dir := git.find_git_dir(chosen.folder):
+            for name, speed in measure_history(git_dir, int(chosen.megabytes * 1e6)):
+                print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Filters, licences, secrets, duplicates and decontamination: what may become a row."""

@@ -1,0 +1,178 @@
+"""Keep benchmarks out of training data: word 10-grams, and exact matches for what is shorter than ten words.
+
+Qwen2.5-Coder removes what shares a run of ten words with HumanEval, MBPP, GSM8K or MATH (arXiv 2409.12186, section
+5). That alone has a hole: 29 of HumanEval's 164 solutions and 153 of MBPP's 974 have fewer than ten words.
+DeepSeek-Coder closes it with an exact match for strings of 3 to 9 words; so does this module, in two ways:
+
+- a short program that defines something (`def add(a, b): return a + b`) counts wherever its words occur in a row;
+- a shorter body (`return a + b`) counts only as a whole answer, message or fenced code block, because half of all
+  programs contain it somewhere.
+
+What many tasks of one benchmark share (the frame of its prompts, its test harness) says of no row that it holds a task:
+runs that stand in at least ten rows and 5% of a benchmark do not count.
+
+Of a row with the column `held_out` (a private benchmark's) only that code counts, exact or nearly (`held_out`): the rest of
+it is the repository that is trained on.
+
+Words are runs of letters, digits and `_` of any script, ASCII case folded. A run of ten counts only if at least
+half of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` are in benchmarks, and
+everywhere else too. For the same reason the import lines of a benchmark do not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.rows import reading as row_files
+from data_builders.cleaning.benchmark_texts import HEAD, LENGTH, SHORT, Kept, kept_of, kept_of_file, row_text, whole_key
+from data_builders.cleaning.held_out import Bodies
+from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word_spans
+
+_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_FILTER_BITS = 24
+_HEAD_FILTER_BITS = 20
+
+
+@dataclass(frozen=True)
+class Match:
+    """Why a row was removed: which benchmark file, by which rule, and the words that gave it away."""
+
+    benchmark: str
+    rule: str
+    words: str
+
+
+class Decontaminator:
+    """Holds the hashes of all benchmark texts and says of a row whether it contains one. Picklable."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sizes: dict[str, int] = {}
+        self._grams: list[Hashes] = []
+        self._owners: list[NDArray[np.int32]] = []
+        self._short: dict[int, dict[int, int]] = {}
+        self._heads: dict[int, set[int]] = {}
+        self._whole: dict[int, int] = {}
+        self._bodies = Bodies()
+        self._body_owners: list[int] = []
+        self._sealed = False
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[Path | str]) -> Decontaminator:
+        """Index benchmark files and folders (JSONL, gzipped JSONL, Parquet), every text field of every row."""
+        index = cls()
+        for path in paths:
+            index.add_path(Path(path))
+        index.seal()
+        if not index.sizes:
+            raise ValueError("decontamination needs at least one benchmark file or folder")
+        return index
+
+    def add_path(self, path: Path) -> None:
+        """Index a file, or all files of a folder; what was found in a file before comes from the cache."""
+        for file in row_files.files(path):
+            self._add(file.name, kept_of_file(file))
+
+    def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Index the rows of one benchmark. A row may be anything with texts in it."""
+        self._add(name, kept_of(rows))
+
+    def _add(self, name: str, kept: Kept) -> None:
+        if name not in self.names:
+            self.names.append(name)
+        owner = self.names.index(name)
+        self.sizes[name] = self.sizes.get(name, 0) + kept.rows
+        self._grams.append(kept.grams)
+        self._owners.append(np.full(len(kept.grams), owner, dtype=np.int32))
+        for length, head, key in kept.short.tolist():
+            self._short.setdefault(length, {})[key] = owner
+            self._heads.setdefault(head, set()).add(length)
+        for key in kept.whole.tolist():
+            self._whole.setdefault(key, owner)
+        for body in kept.bodies:
+            if self._bodies.add(body):
+                self._body_owners.append(owner)
+        self._sealed = False
+
+    def seal(self) -> None:
+        grams = np.concatenate([*self._grams, np.empty(0, dtype=np.uint64)])
+        owners = np.concatenate([*self._owners, np.empty(0, dtype=np.int32)])
+        self._sorted, first = np.unique(grams, return_index=True)
+        self._sorted_owners = owners[first]
+        self._grams, self._owners = [self._sorted], [self._sorted_owners]
+        # Most runs are in no benchmark; one table look-up says so for nearly all of them.
+        self._filter = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
+        self._filter[self._sorted >> np.uint64(64 - _FILTER_BITS)] = True
+        self._head_filter = np.zeros(1 << _HEAD_FILTER_BITS, dtype=np.bool_)
+        heads = np.array(list(self._heads), dtype=np.uint64)
+        self._head_filter[heads >> np.uint64(64 - _HEAD_FILTER_BITS)] = True
+        self._sealed = True
+
+    def check_row(self, row: dict[str, Any]) -> Match | None:
+        """The first benchmark text found in any text of a row."""
+        for text in row_text(row):
+            if match := self.check(text):
+                return match
+        return None
+
+    def check(self, text: str) -> Match | None:
+        """The first benchmark text found in `text`, or None."""
+        if not self._sealed:
+            self.seal()
+        words = word_hashes(text, lower=True)
+        runs = Runs(words)
+        grams = mix(runs.sums(LENGTH))
+        hits = np.flatnonzero(self._filter[grams >> np.uint64(64 - _FILTER_BITS)])
+        if len(hits):
+            places = np.minimum(np.searchsorted(self._sorted, grams[hits]), len(self._sorted) - 1)
+            equal = np.flatnonzero(self._sorted[places] == grams[hits])
+            if len(equal):
+                owner = int(self._sorted_owners[places[equal[0]]])
+                return self._match(text, "10-gram", int(hits[equal[0]]), LENGTH, owner)
+        return self._check_short(text, runs) or self._check_whole(text, words) or self._check_bodies(text)
+
+    def _check_short(self, text: str, runs: Runs) -> Match | None:
+        """The longest short program in a text, where it stands first."""
+        heads = runs.sums(HEAD)
+        found: dict[int, tuple[int, int]] = {}
+        for place in np.flatnonzero(self._head_filter[heads >> np.uint64(64 - _HEAD_FILTER_BITS)]).tolist():
+            for length in self._heads.get(int(heads[place]), ()):
+                for key in runs.sums(length, np.array([place])).tolist():
+                    owner = self._short[length].get(key)
+                    if owner is not None:
+                        found.setdefault(length, (place, owner))
+        if not found:
+            return None
+        length = max(found)
+        return self._match(text, "short program", found[length][0], length, found[length][1])
+
+    def _check_bodies(self, text: str) -> Match | None:
+        """Code that a private benchmark holds out."""
+        body = self._bodies.check(text)
+        return None if body is None else Match(self.names[self._body_owners[body]], "held-out code", "")
+
+    def _check_whole(self, text: str, words: Hashes) -> Match | None:
+        units = [(text, words)]
+        if "```" in text:
+            units += [(block, word_hashes(block, lower=True)) for block in _FENCED.findall(text)]
+        for unit, unit_words in units:
+            if SHORT <= len(unit_words) < LENGTH:
+                owner = self._whole.get(whole_key(unit_words))
+                if owner is not None:
+                    return self._match(unit, "whole answer", 0, len(unit_words), owner)
+        return None
+
+    def _match(self, text: str, rule: str, start: int, length: int, owner: int) -> Match:
+        raw = text.encode("utf-8", "surrogatepass")
+        starts, ends, _ = word_spans(raw, lower=True)
+        if start + length > len(starts):
+            return Match(self.names[owner], rule, "")
+        words = [raw[starts[i] : ends[i]].decode("utf-8", "replace") for i in range(start, start + length)]
+        return Match(self.names[owner], rule, " ".join(words))

@@ -1,0 +1,123 @@
+"""E-mail addresses and public IP addresses in a text."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from data_builders.cleaning.secret_values import places_of
+
+_EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-]|\.[A-Za-z])")
+_EMAIL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
+_SPARED_EMAIL = re.compile(
+    r"(?:no-?reply|do-?not-?reply|git)@|@(?:\w+[.-])*(?:example|test|invalid|localhost|domain)\.|@users\.noreply\.|"
+    r"\.(?:png|jpe?g|gif|svg|css|js|py|ts|html?|json|md|txt|local|internal)\Z",
+    re.IGNORECASE,
+)
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_IPV6_HINT = re.compile(r":[0-9A-Fa-f]{0,4}:")
+_IPV6 = re.compile(r"[0-9A-Fa-f:]{6,39}(?![\w:]|\.\d)")
+_IPV6_CHARACTERS = frozenset("0123456789abcdefABCDEF:")
+_JOINS = frozenset({"_", ".", "-"})
+_VERSION_BEFORE = re.compile(
+    r"(?:(?:version|(?<![A-Za-z])(?:release|ver|build|v))_{0,2}|[<>~^=]=)[\s\"':=(]*\Z", re.IGNORECASE
+)
+_POPULAR_IPS = frozenset(
+    [
+        "8.8.8.8",
+        "8.8.4.4",
+        "1.1.1.1",
+        "1.0.0.1",
+        "9.9.9.9",
+        "149.112.112.112",
+        "208.67.222.222",
+        "208.67.220.220",
+        "4.2.2.2",
+        "4.2.2.1",
+        "8.26.56.26",
+        "8.20.247.20",
+        "76.76.19.19",
+        "94.140.14.14",
+        "94.140.15.15",
+        "64.6.64.6",
+        "64.6.65.6",
+        "77.88.8.8",
+        "77.88.8.1",
+        "1.2.3.4",
+        "2001:4860:4860::8888",
+        "2001:4860:4860::8844",
+        "2606:4700:4700::1111",
+        "2606:4700:4700::1001",
+        "2620:fe::fe",
+    ]
+)
+
+
+def emails(text: str) -> list[tuple[int, int, str]]:
+    """E-mail addresses but those of examples and robots: start, end and kind."""
+    found = []
+    for place in places_of(text, "@"):
+        start = place
+        while start and place - start < 64 and text[start - 1] in _EMAIL_CHARACTERS:
+            start -= 1
+        while start < place and not text[start].isalnum():
+            start += 1
+        domain = _EMAIL_DOMAIN.match(text, place) if start < place else None
+        if domain is None or (text[start - 1 : start] in {"/", "@", ":"} and "//" in text[max(0, start - 40) : start]):
+            continue
+        if not _SPARED_EMAIL.search(text, start, domain.end()):
+            found.append((start, domain.end(), "EMAIL"))
+    return found
+
+
+def addresses(text: str) -> list[tuple[int, int, str]]:
+    """Public addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
+    found = []
+    for match in _IPV4.finditer(text):
+        value = match.group()
+        before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 2]
+        if (
+            before.isalnum()
+            or before in _JOINS
+            or after[:1].isalnum()
+            or after[:1] in {"_", "-"}
+            or (after[:1] == "." and after[1:].isdigit())
+        ):
+            continue
+        if value in _POPULAR_IPS or _VERSION_BEFORE.search(text, max(0, match.start() - 16), match.start()):
+            continue
+        if _is_public(value) and not _is_version(value):
+            found.append((*match.span(), "IP_ADDRESS"))
+    for match in _IPV6_HINT.finditer(text):
+        start = _left(text, match.start())
+        whole = _IPV6.match(text, start) if match.start() - start < 40 else None
+        if whole and whole.end() >= match.end() and whole.group().count(":") >= 3 and _is_public(whole.group()):
+            found.append((*whole.span(), "IPV6_ADDRESS"))
+    return found
+
+
+def _is_version(address: str) -> bool:
+    """Whether four numbers are a version rather than the address of a host: the last is 0, or all are small.
+
+    Of all public addresses one in four thousand has only numbers below 32; of versions (`11.5.8.4`), nearly all have.
+    """
+    numbers = [int(number) for number in address.split(".")]
+    return numbers[-1] == 0 or max(numbers) < 32
+
+
+def _left(text: str, place: int) -> int:
+    """The start of the run of hexadecimal digits and colons around `place`; of one too long for an address, its middle."""
+    lowest = max(0, place - 40)
+    while place > lowest and text[place - 1] in _IPV6_CHARACTERS:
+        place -= 1
+    return place
+
+
+def _is_public(value: str) -> bool:
+    if value.lower() in _POPULAR_IPS:
+        return False
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return address.is_global and not address.is_multicast

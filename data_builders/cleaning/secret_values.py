@@ -1,0 +1,171 @@
+"""Secrets without a format of their own: what is assigned to a telling name, and strings that look random."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+
+from data_builders.cleaning import secret_patterns as patterns
+
+_CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell",
+                            "html", "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
+                            "rmarkdown"})  # fmt: skip
+"""Languages in which a value may stand without quotes."""
+_HEX_PARTS = re.compile(r"[0-9a-f]{32,64}(?:-[0-9a-f]{6,32}){1,3}")
+_QUOTES = "\"'`\\"
+_BEFORE_BARE = "=: \t"
+_BLOB_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
+_BASE64_ENTROPY = 4.5
+_HEX_ENTROPY = 3.0
+"""Bits a character, detect-secrets' limits."""
+
+
+def _lower(text: str) -> str:
+    """Lower case without a change of length: positions must stay valid."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
+
+
+def assigned(text: str, language: str) -> list[tuple[int, int, str]]:
+    """Values given to names such as `password` and `api_key`: start, end and kind. `language` says whether without quotes."""
+    lowered = _lower(text)
+    found = []
+    bare = language in _CONFIGURATION
+    places = {
+        place: stem for stem in (*patterns.WEAK_STEMS, *patterns.STRONG_STEMS) for place in places_of(lowered, stem)
+    }
+    for place, stem in sorted(places.items()):
+        strong = stem in patterns.STRONG_STEMS
+        tail = patterns.NAME_TAIL.match(text, place + len(stem))
+        assert tail is not None
+        end = tail.end()
+        if text[end : end + 1] not in patterns.AFTER_NAME or text[end : end + 1] == "":
+            continue
+        before = lowered[max(0, place - 14) : place]
+        if stem == "key" and not before.rstrip("_.-").endswith(patterns.BEFORE_KEY):
+            continue
+        if stem == "auth" and (before[-1:].isalnum() or lowered[place + 4 : place + 5].isalnum()):
+            continue
+        if span := _value(text, end, strong, bare, "-" in before[-1:]):
+            found.append((*span, "PASSWORD" if strong else "SECRET"))
+    return found
+
+
+def places_of(text: str, word: str) -> list[int]:
+    """Where `word` stands, without overlap."""
+    places, place = [], text.find(word)
+    while place >= 0:
+        places.append(place)
+        place = text.find(word, place + len(word))
+    return places
+
+
+def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple[int, int] | None:
+    """The span of the value that the name ending at `end` is given, if it looks like a secret."""
+    if match := patterns.NAMED_VALUE.match(text, end):
+        return match.span(1) if _looks_secret(match.group(1), strong) else None
+    if match := patterns.QUOTED_VALUE.match(text, end):
+        loose = strong and "," not in text[end : match.start(2)] and "(" not in text[end : match.start(2)]
+        return match.span(2) if _looks_secret(match.group(2), loose) else None
+    for pattern in (patterns.XML_VALUE, patterns.XML_ATTRIBUTE_VALUE):
+        if match := pattern.match(text, end):
+            return match.span(1) if _looks_secret(match.group(1), strong) else None
+    if bare and (match := patterns.BARE_VALUE.match(text, end)):
+        return match.span(1) if _looks_secret(match.group(1), strong) else None
+    for pattern in (patterns.NAMED_BARE_VALUE, patterns.BLOCK_VALUE) if bare else ():
+        if match := pattern.match(text, end):
+            return match.span(1) if _looks_secret(match.group(1), strong) else None
+    line = text.rfind("\n", 0, end) + 1
+    if bare and text.startswith("ENV ", line) and (match := patterns.ENV_VALUE.match(text, end)):
+        return match.span(1) if _looks_secret(match.group(1), strong) else None
+    if dashed and (match := patterns.ARGUMENT_VALUE.match(text, end)):
+        return match.span(1) if _looks_secret(match.group(1), False) else None
+    prose = strong and (bare or patterns.COMMENT.search(text[line:end]) is not None)
+    for pattern in (patterns.SENTENCE_VALUE, *((patterns.PROSE_VALUE,) if prose else ())):
+        if strong and (match := pattern.match(text, end)) and _mixed(match.group(1)):
+            return match.span(1)
+    # `Server=db;Password=...;` inside a longer string
+    if match := patterns.STRING_VALUE.match(text, end):
+        return match.span(1) if _looks_secret(match.group(1), strong) else None
+    return None
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value stands for a secret that is put in later: `changeme`, `${TOKEN}`."""
+    return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
+
+
+def _mixed(value: str) -> bool:
+    """Letters with digits among them, as no word of a sentence has them."""
+    return any(char.isdigit() for char in value) and _looks_secret(value, False)
+
+
+def _looks_secret(value: str, strong: bool) -> bool:
+    """`strong`: the name says password, so any word will do; else the value itself has to look random."""
+    if is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
+        return False
+    if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):
+        return False
+    if strong:
+        return len(value) >= 4 and not (" " in value and (value.count(" ") > 6 or value.endswith((":", "?", "!", "."))))
+    if len(value) < 6 or " " in value or "/" in value[:2] or patterns.NO_TOKEN.search(value):
+        return False
+    has_digit = any(char.isdigit() for char in value)
+    has_letter = any(char.isalpha() for char in value)
+    if has_digit and has_letter:
+        return not re.fullmatch(r"[a-z]+(?:[_.-][a-z]+)*[_.-]?\d{1,2}|v\d+[\w.]*|[\w.]+\.\w{2,4}|\w+\[\w+\]", value)
+    return (
+        has_letter
+        and len(value) >= 12
+        and _entropy(value) > 3.3
+        and not re.fullmatch(r"[A-Za-z]?[a-z]*(?:[A-Z_. :/-][a-z]*)*|[A-Z_.-]+", value)
+    )
+
+
+def random_looking(text: str, language: str, runs: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """Long strings between quotes (or alone at the end of a line of configuration) with much entropy."""
+    found = []
+    bare = language in _CONFIGURATION
+    last = 0
+    for start, end in runs:
+        if start < last:
+            continue
+        while start and text[start - 1] in "+/":
+            start -= 1
+        while end < len(text) and text[end] in _BLOB_CHARACTERS:
+            end += 1
+        last = end
+        before, after = text[start - 1 : start], text[end : end + 1]
+        quoted = before in _QUOTES and after in _QUOTES and before != "" and after != ""
+        alone = bare and end - start >= 24 and before in _BEFORE_BARE and before != "" and after in "\r\n"
+        if (quoted or alone) and _is_random(text[start:end]) and not _is_sum(text, start, end):
+            found.append((start, end, "RANDOM_STRING"))
+    return found
+
+
+def _is_sum(text: str, start: int, end: int) -> bool:
+    """Whether what stands before a hexadecimal value calls it a checksum or a commit; `h1:` is Go's, in base64."""
+    if text.startswith("h1:", start - 3):
+        return True
+    hexadecimal = all(char in "0123456789abcdefABCDEF" for char in text[start:end])
+    return hexadecimal and patterns.SUM_BEFORE.search(text, max(0, start - 24), start) is not None
+
+
+def _is_random(value: str) -> bool:
+    if sum(left < right for left, right in itertools.pairwise(value)) > 0.85 * len(value):
+        return False  # an alphabet
+    if len(set(value)) < 8 or not patterns.BLOB.match(value) or patterns.NOT_A_BLOB.search(value):
+        return False
+    if re.fullmatch(r"[0-9a-fA-F]+", value):
+        return not value.isdigit() and _entropy(value) > _HEX_ENTROPY and "0123456789" not in value
+    if _HEX_PARTS.fullmatch(value):
+        return _entropy(value) > _HEX_ENTROPY
+    return len(value) >= 20 and _entropy(value) > _BASE64_ENTROPY and "abcdefgh" not in value.lower()
+
+
+def _entropy(value: str) -> float:
+    """Shannon entropy in bits a character."""
+    length = len(value)
+    return -sum(count / length * math.log2(count / length) for count in Counter(value).values())

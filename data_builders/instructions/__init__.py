@@ -1,0 +1,1 @@
+"""Instruction rows made from the code of a repository."""

@@ -1,0 +1,1 @@
+"""Reading source code: languages, imports, syntax spans, functions, notebooks."""

@@ -1,0 +1,117 @@
+"""Jupyter notebooks as a script (cells in the percent format) and as Markdown with code and its output."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from data_builders.parsing.languages import LANGUAGES, line_comment
+
+MAX_OUTPUT = 2000
+"""Characters of one cell's output that are kept."""
+WIDTH = 100
+"""Where a script's comments are wrapped: a paragraph of a notebook is one line, which the filters of code would not like."""
+_PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """Both forms of one notebook; `language` is that of its kernel."""
+
+    language: str
+    script: str
+    structured: str
+
+
+def convert(text: str) -> Notebook | None:
+    """Read a notebook's JSON (format 3 or 4), or None where it is not one or holds no code."""
+    try:
+        data = json.loads(text)
+        cells = data["cells"] if "cells" in data else [cell for sheet in data["worksheets"] for cell in sheet["cells"]]
+        language = _language(data.get("metadata") or {})
+        blocks = [block for cell in cells if (block := _cell(cell)) and block[1].strip()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not any(kind == "code" for kind, _, _ in blocks):
+        return None
+    marker = line_comment(language) or "#"
+    script, structured = [], []
+    for kind, source, output in blocks:
+        if kind == "code":
+            script.append(f"{marker} %%\n{_without_magics(source, marker)}")
+            structured.append(f"```{language}\n{source}\n```")
+            if output:
+                structured.append(f"```output\n{output}\n```")
+        else:
+            source = _PICTURE.sub("data:,", source)
+            commented = "\n".join(f"{marker} {line}".rstrip() for line in _wrapped(source))
+            script.append(f"{marker} %% [markdown]\n{commented}")
+            structured.append(source)
+    return Notebook(language, _clean("\n\n".join(script)), _clean("\n\n".join(structured)))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of at most `WIDTH` characters, but for words that are longer."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return lines
+
+
+def _language(metadata: dict[str, Any]) -> str:
+    name = (
+        (metadata.get("language_info") or {}).get("name")
+        or (metadata.get("kernelspec") or {}).get("language")
+        or "python"
+    )
+    name = str(name).lower().split("-")[0]
+    name = {"ipython": "python", "ir": "r", "c++17": "c++", "bash": "shell"}.get(name, name)
+    return name if name in LANGUAGES else "python"
+
+
+def _cell(cell: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Kind (`code` or `text`), source and output of one cell."""
+    kind = cell.get("cell_type")
+    source = _joined(cell.get("source", cell.get("input", "")))
+    if kind == "code":
+        return "code", source.rstrip("\n"), _outputs(cell.get("outputs") or [])
+    return ("text", source.rstrip("\n"), "") if kind in {"markdown", "heading", "raw"} else None
+
+
+def _joined(value: Any) -> str:
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+def _outputs(outputs: list[dict[str, Any]]) -> str:
+    """Text that a cell printed or returned; pictures and HTML are left out."""
+    parts = []
+    for output in outputs:
+        if output.get("output_type") in {"error", "pyerr"}:
+            parts.append(f"{output.get('ename', '')}: {output.get('evalue', '')}\n")
+            continue
+        data = output.get("data") or output
+        parts.append(_joined(data.get("text/plain") or data.get("text") or ""))
+    text = _ANSI.sub("", "".join(part if part.endswith("\n") or not part else f"{part}\n" for part in parts)).rstrip(
+        "\n"
+    )
+    return text if len(text) <= MAX_OUTPUT else f"{text[:MAX_OUTPUT]}\n..."
+
+
+def _without_magics(source: str, marker: str) -> str:
+    """`%matplotlib inline`, `!pip install` and `%%bash` cells as comments, so that the script parses."""
+    lines = source.split("\n")
+    if lines and lines[0].startswith("%%"):
+        return "\n".join(f"{marker} {line}".rstrip() for line in lines)
+    return "\n".join(f"{marker} {line}" if re.match(r"\s*[%!]\w|\s*\w+\?\s*$", line) else line for line in lines)
+
+
+def _clean(text: str) -> str:
+    """JSON may spell half a surrogate pair, which no encoding can write."""
+    return text.encode("utf-8", "replace").decode("utf-8") + "\n"

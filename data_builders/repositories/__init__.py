@@ -1,0 +1,1 @@
+"""Reading git repositories and folders, local or remote."""

@@ -1,0 +1,1 @@
+"""Writing datasets, bounded memory, parallel and distributed work."""

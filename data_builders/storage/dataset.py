@@ -1,0 +1,243 @@
+"""Write and read datasets: sharded Parquet, a report in JSON and a dataset card, the same bytes for the same rows.
+
+    out_dir/
+      data/part-00000.parquet ...
+      report.json     settings, counts, hash: what a program reads
+      README.md       the dataset card: what a person and `datasets.load_dataset(out_dir)` read
+
+`report.json` is written last: a folder without one is unfinished, and building into it starts over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignment.rows import reading as row_files
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_STRINGS = {
+    "document": "text repository path commit language license kind",
+    "task": "id prompt language kind tests entry_point source split",
+}
+SCHEMAS: dict[str, pa.Schema] = {
+    **{kind: pa.schema([(name, pa.string()) for name in names.split()]) for kind, names in _STRINGS.items()},
+    "conversation": pa.schema([("messages", _MESSAGES), ("source", pa.string())]),
+    "preference": pa.schema(
+        [("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES), ("source", pa.string())]
+    ),
+}
+"""The columns of each kind of row. A builder may add columns of its own behind them."""
+
+ROW_GROUP_BYTES = 32 * 1024 * 1024
+SHARD_BYTES = 256 * 1024 * 1024
+COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
+"""Columns whose values the card counts, and what it calls them."""
+
+
+def row_size(row: dict[str, Any]) -> int:
+    """Roughly the bytes of a row in memory: its strings, however deep."""
+    total = 0
+    stack: list[Any] = [row]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            total += len(value) + 8
+        elif isinstance(value, dict):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+        else:
+            total += 8
+    return total
+
+
+def refuse_finished(out_dir: Path) -> None:
+    """A ValueError where a dataset is finished already: nothing is ever overwritten."""
+    if (out_dir / "report.json").exists():
+        raise ValueError(f"{out_dir} already holds a finished dataset; remove it or choose another folder")
+
+
+class DatasetWriter:
+    """Streams rows of one kind into `out_dir`; memory is bounded by one row group. Call `finish` at the end."""
+
+    def __init__(
+        self, out_dir: Path, kind: str, extra: dict[str, pa.DataType] | None = None, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        refuse_finished(out_dir)
+        self.out_dir = out_dir
+        self.kind = kind
+        self.schema = SCHEMAS[kind]
+        for name, type_ in (extra or {}).items():
+            self.schema = self.schema.append(pa.field(name, type_))
+        self.shard_bytes = shard_bytes
+        self.rows = 0
+        self.bytes = 0
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED if name in self.schema.names}
+        self._buffer: list[dict[str, Any]] = []
+        self._buffered = self._in_shard = 0
+        self._shards: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._folder = out_dir / "data"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self._folder.glob("part-*.parquet"):
+            leftover.unlink()
+
+    def write(self, row: dict[str, Any]) -> None:
+        size = row_size(row)
+        if self._in_shard + self._buffered + size > self.shard_bytes and self._in_shard + self._buffered:
+            self._close_shard()
+        self._buffer.append({name: row.get(name) for name in self.schema.names})
+        self._buffered += size
+        for name, counter in self.counts.items():
+            counter[str(row.get(name) or "none")] += 1
+        self.rows += 1
+        self.bytes += size
+        if self._buffered >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        if self._writer is None:
+            path = self._folder / f"part-{len(self._shards):05d}.parquet"
+            self._shards.append(path)
+            self._writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+        table = pa.Table.from_pylist(self._buffer, schema=self.schema)
+        self._writer.write_table(table, row_group_size=len(self._buffer))
+        self._in_shard += self._buffered
+        self._buffer, self._buffered = [], 0
+
+    def _close_shard(self) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._in_shard = None, 0
+
+    def finish(self, title: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+        """Close the shards, write the card and, last, `report.json`; returns what it holds."""
+        if not self._shards and not self._buffer:  # an empty dataset still has a file that `datasets` can open
+            self._writer = pq.ParquetWriter(self._folder / "part-00000.parquet", self.schema, compression="zstd")
+            self._shards.append(self._folder / "part-00000.parquet")
+        self._close_shard()
+        digest = hashlib.sha256()
+        for shard in self._shards:
+            with shard.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        summary = {
+            "title": title, "rows_kind": self.kind, "rows": self.rows, "bytes": self.bytes,
+            "shards": len(self._shards), "sha256": digest.hexdigest(),
+            **{COUNTED[name]: most_first(counter) for name, counter in self.counts.items()},
+            **report, "settings": settings,
+        }  # fmt: skip
+        write_atomically(self.out_dir / "README.md", card(summary))
+        write_atomically(
+            self.out_dir / "report.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n"
+        )
+        return summary
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def most_first(counter: Mapping[str, int]) -> dict[str, int]:
+    """Largest first, equal ones by name."""
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+def lineage(paths: Iterable[Path | str]) -> list[str]:
+    """What datasets a new one is made of: their names and hashes, and the repositories and commits behind them."""
+    found = []
+    for path in map(Path, paths):
+        report = next((at / "report.json" for at in (path, path.parent) if (at / "report.json").is_file()), None)
+        if report is None:
+            found.append(path.name)
+            continue
+        said = json.loads(report.read_text(encoding="utf-8"))
+        behind = f" ({'; '.join(map(str, said['sources']))})" if said.get("sources") else ""
+        found.append(f"{said['title']}, sha256 {said['sha256']}{behind}")
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    # A path may hold bytes that are no UTF-8; they are shown escaped.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    temporary.replace(path)
+
+
+def write_card(
+    out_dir: Path, title: str, files: Mapping[str, int], sources: list[str], settings: Any, report: Mapping[str, Any]
+) -> None:
+    """The card of a dataset of JSON lines; `files` are their names and rows. Write it last, as the hash is of the files."""
+    digest = hashlib.sha256()
+    for name in files:
+        with (out_dir / name).open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    summary = {
+        "title": title, "sha256": digest.hexdigest(), "files": dict(files), "sources": sources, **report, "settings": settings
+    }  # fmt: skip
+    filled = {name.removesuffix(".jsonl"): name for name, rows in files.items() if rows}
+    write_atomically(out_dir / "README.md", card(summary, filled))
+
+
+def card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
+    """The dataset card: YAML front matter that `datasets` reads (a name and the files of each part), then the report."""
+    parts = configs or {"default": "data/*.parquet"}
+    lines = [
+        "---",
+        "configs:",
+        *(line for name, files in parts.items() for line in (f"- config_name: {name}", f"  data_files: {files}")),
+        "---",
+        "",
+        f"# {summary['title']}",
+        "",
+    ]
+    lines += ["`align show` on this folder shows rows of it.", ""]
+    skipped = {"title", "settings"}
+    plain = {key: value for key, value in summary.items() if key not in skipped and not isinstance(value, dict | list)}
+    lines += ["| what | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in plain.items()), ""]
+    for key, value in summary.items():
+        if key in skipped or not isinstance(value, dict | list):
+            continue
+        lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
+        if not value:
+            lines += ["none", ""]
+        elif isinstance(value, dict):
+            lines += [
+                "| what | value |",
+                "|---|---|",
+                *(f"| {_cell(name)} | {_cell(count)} |" for name, count in value.items()),
+                "",
+            ]
+        else:
+            lines += [*(f"- {_cell(item)}" for item in value), ""]
+    lines += [
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(summary["settings"], indent=2, ensure_ascii=False, default=str),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    return text.replace("|", "\\|").replace("\n", "\\n")
+
+
+def read_many(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+    """The rows of several datasets, one after another."""
+    for path in paths:
+        yield from row_files.read(Path(path))

@@ -1,0 +1,103 @@
+"""Map batches over processes, in order, with a bounded number in flight: the result never depends on `workers`."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from alignment.processes import die_with_parent
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_STATE: Any = None
+ENGINE: Callable[..., Iterator[Any]] | None = None
+"""What runs `ordered_map` instead of this machine's processes; see `data_builders.storage.scale`."""
+
+
+def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:
+    global _STATE
+    die_with_parent(parent)  # a killed build leaves no worker behind that is busy with its last batch
+    # One thread a process: the processes are the parallelism.
+    os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    _STATE = initial(argument)
+
+
+def _call(function: Callable[[Any, T], R], item: T) -> R:
+    return function(_STATE, item)
+
+
+def ordered_map(
+    function: Callable[[Any, T], R],
+    items: Iterable[T],
+    *,
+    initial: Callable[[Any], Any],
+    argument: Any,
+    workers: int = 1,
+) -> Iterator[R]:
+    """Yield `function(state, item)` for each item, in order, where `state = initial(argument)` once per process.
+
+    `function`, `initial` and `argument` must be picklable when `workers` > 1. Processes are spawned, not forked:
+    the caller may hold threads.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if ENGINE is not None:
+        yield from ENGINE(function, items, initial, argument)
+        return
+    if workers == 1:
+        state = initial(argument)
+        for item in items:
+            yield function(state, item)
+        return
+    context = multiprocessing.get_context("spawn")
+    stream = iter(items)
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(initial, argument, os.getpid())
+    ) as pool:
+        waiting: deque[Future[R]] = deque(
+            pool.submit(_call, function, item) for item in itertools.islice(stream, 2 * workers)
+        )
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                for item in itertools.islice(stream, 1):
+                    waiting.append(pool.submit(_call, function, item))
+                yield result
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process died (often: out of memory); use fewer workers") from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class Progress:
+    """One line on standard error, at most every two seconds; silent where standard error is no terminal.
+
+    A `total` of 0 is not known.
+    """
+
+    def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:
+        self.label, self.total = label, total
+        self.enabled = sys.stderr.isatty() if enabled is None else enabled
+        self.done = self.bytes = 0
+        self.started = self.shown = time.monotonic()
+
+    def advance(self, count: int, size: int = 0) -> None:
+        self.done += count
+        self.bytes += size
+        now = time.monotonic()
+        if self.enabled and now - self.shown > 2:
+            self.shown = now
+            rate = self.bytes / 1e6 / (now - self.started)
+            of = f" of {self.total:,}" if self.total else ""
+            speed = f", {rate:.1f} MB/s" if self.bytes else ""
+            print(f"{self.label}: {self.done:,}{of}{speed}", file=sys.stderr, flush=True)

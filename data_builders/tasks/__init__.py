@@ -1,0 +1,1 @@
+"""Executable tasks made from the tests of a repository."""

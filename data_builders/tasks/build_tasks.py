@@ -1,0 +1,270 @@
+"""Executable tasks from repositories' own tests: map, mask, validate, split, ask."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment.grading import Limits
+from alignment.sandbox.slot import SandboxUnavailable
+from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.cleaning.held_out import COLUMN
+from data_builders.parsing.python_functions import MASK, Function, definition
+from data_builders.repositories.sources import Location, Repository, Source, list_files, resolve
+from data_builders.storage.dataset import most_first, write_card
+from data_builders.tasks.advice import advice
+from data_builders.tasks.javascript.javascript_suite import has_javascript
+from data_builders.tasks.javascript.javascript_tasks import JsFound, js_repository_tasks
+from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
+from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
+from data_builders.tasks.python.python_suite import MAX_FILE, Prepared, is_test_file, prepare
+from data_builders.tasks.python.task_context import prompt, window
+from data_builders.tasks.validation import (
+    Candidate,
+    TaskSettings,
+    Trial,
+    account,
+    candidate,
+    flat,
+    split_names,
+    tests_of,
+    without_secrets,
+)
+
+FIM_BEFORE, FIM_AFTER = 4000, 2000
+LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
+
+
+@dataclass(frozen=True)
+class Tests:
+    """How the tests of a repository are run; graded in the sandbox, without a network."""
+
+    __test__ = False  # not a test class of pytest
+
+    interpreter: str | None = None
+    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one. JavaScript's tests
+    find their packages in the checkout's own node_modules."""
+    paths: tuple[str, ...] = ()
+    """Files and folders of the tests; by default what pytest's own settings say, and every file that looks like a test
+    of JavaScript. JavaScript's are all used where none of these holds any."""
+    environment: Mapping[str, str] | None = None
+    """Variables that the tests need."""
+    budget_seconds: float = 600.0
+    """For the one run of the whole suite; tests that it does not reach are counted and left out."""
+
+
+def build_tasks(
+    sources: Sequence[Location | Source],
+    out: Path,
+    *,
+    seed: int = 0,
+    tests: Tests | None = None,
+    settings: TaskSettings | None = None,
+    context_characters: int = 6000,
+    decontaminate: Sequence[Path] = (),
+    workers: int = 1,
+    clone_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Executable tasks from repositories' own tests: one function's body masked, its tests the judges.
+
+    Tests of pytest, and in JavaScript and TypeScript of node:test, mocha, jest, vitest, tape, tap and uvu.
+
+    Args:
+        sources: repositories with suites for pytest, or in JavaScript or TypeScript.
+        tests: how their tests are run.
+        settings: what a function needs to become a task.
+        context_characters: of the file around the masked body that a prompt shows, about.
+        decontaminate: benchmark files and folders whose texts must not be in the result.
+
+    Raises:
+        ValueError: a source or setting is wrong, or no repository has a single task; the message says which.
+    """
+    tests, settings = tests or Tests(), settings or TaskSettings()
+    benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
+    rows: list[dict[str, Any]] = []
+    report: dict[str, Any] = {}
+    names: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        for repository in resolve(sources, clone_dir or Path(temporary)):
+            names.append(f"{repository.name} {repository.commit or 'folder'}")
+            for name, found in by_language(repository, tests, settings, workers):
+                clean = uncontaminated(found.rows("train", context_characters), benchmarks, found.left_out)
+                made = capped(clean, settings.forgeable_share)
+                found.left_out["above_forgeable_share"] += len(clean) - len(made)
+                rows += made
+                report[name] = found.report() | {"rows": len(made)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_rows(out / "tasks.jsonl", rows)
+    (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if not rows:
+        raise ValueError(f"no function became a task: {explain(report)}")
+    write_card(
+        out, "Executable tasks", {"tasks.jsonl": len(rows)}, names, {"tests": told(tests), "settings": asdict(settings),
+        "context_characters": context_characters, "decontaminate": [Path(path).name for path in decontaminate], "seed": seed},
+        summary(rows, report),
+    )  # fmt: skip
+    return summary(rows, report)
+
+
+def told(tests: Tests) -> dict[str, Any]:
+    """How tests are run, as a card says it: of what the user's environment holds only the names."""
+    return asdict(tests) | {
+        "environment": sorted(tests.environment or {}),
+        "interpreter": tests.interpreter is not None,
+    }
+
+
+def by_language(
+    repository: Repository, tests: Tests, settings: TaskSettings, workers: int, only: Any = None
+) -> Iterator[tuple[str, Found | JsFound]]:
+    """What is found of each language that the repository has tests in; Python's also where it has neither."""
+    paths = {file.path for file in list_files(repository, MAX_FILE)}
+    javascript = has_javascript(paths)
+    if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
+        yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
+    if javascript:
+        found = js_repository_tasks(
+            repository, settings, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
+            budget_seconds=tests.budget_seconds,
+        )  # fmt: skip
+        yield f"{repository.name} (javascript)", found
+
+
+def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
+    removed = Counter[str]()
+    for found in report.values():
+        removed.update({**found["dropped"], **found["left_out"]})
+    return {
+        "tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows),
+        "languages": most_first(Counter(row["language"] for row in rows)), "removed": most_first(removed), "repositories": report,
+    }  # fmt: skip
+
+
+def uncontaminated(
+    rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """The rows that hold no text of a benchmark; the others are counted."""
+    clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
+    left_out["contaminated"] += len(rows) - len(clean)
+    return clean
+
+
+def explain(report: Mapping[str, Any]) -> str:
+    """One line per repository: what can't be done, and why."""
+    lines = []
+    for name, found in report.items():
+        said = "; ".join(found["advice"]) or ", ".join(
+            f"{reason} {count}" for reason, count in (found["dropped"] | found.get("left_out", {})).items()
+        )
+        lines.append(f"{name}: {said}")
+    return " | ".join(lines)
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@dataclass
+class Found:
+    """A repository's functions after validation."""
+
+    repository: Repository
+    prepared: Prepared
+    coverage: CoverageMap
+    candidates: list[Candidate[Function]]
+    hidden_share: float
+    left_out: Counter[str]
+    redacted: int = 0
+    """Rows whose context held a secret or a personal datum, which was replaced."""
+
+    def report(self) -> dict[str, Any]:
+        return {
+            **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
+            "redacted_contexts": self.redacted, "advice": advice(self.prepared, self.coverage),
+        }  # fmt: skip
+
+    def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
+        """Task rows, asked in chat or (fim) with `prefix`, `suffix` and `middle`."""
+        made = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
+        kept, replaced = without_secrets(made, self.left_out)
+        self.redacted += replaced
+        return kept
+
+    def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:
+        function = item.function
+        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
+        tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
+        where = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
+        row: dict[str, Any] = {
+            "id": where, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
+            "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
+            "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
+        }  # fmt: skip
+        text = self.prepared.texts[function.file]
+        if part == "heldout":
+            row[COLUMN] = text[function.start : function.end]
+        else:
+            row["reference"] = definition(text, function)
+        if fim:
+            opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
+            tests["cut"] = [opening, function.start, function.end, closing]
+            row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
+                    "suffix": text[function.end : closing], "id": f"{where}:fim"}  # fmt: skip
+        else:
+            row["prompt"] = prompt(self.prepared, function, visible, characters)
+        return row | {"tests": json.dumps(tests)}
+
+
+def repository_tasks(
+    repository: Repository, tests: Tests, settings: TaskSettings, *, workers: int = 1, only: Any = None
+) -> Found:
+    """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
+    prepared = prepare(
+        repository,
+        interpreter=repository.interpreter or tests.interpreter,
+        tests=tests.paths,
+        environment=dict(tests.environment or {}),
+    )
+    coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
+    texts = prepared.texts
+    flat_texts = {path: flat(text) for path, text in texts.items()}
+    candidates = [
+        candidate(item, coverage.of(item), flat_texts, texts[item.file][item.start : item.end], settings, item.problem)
+        for item in prepared.functions if only is None or only(item, texts[item.file])
+    ]  # fmt: skip
+    try:
+        trial(prepared).validate(candidates, settings, workers)
+    except SandboxUnavailable as error:
+        raise ValueError(f"tasks need the sandbox: {error}") from None
+    return Found(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
+
+
+def trial(prepared: Prepared) -> Trial[Function]:
+    """How functions of Python stand before pytest's tests."""
+
+    def original(function: Function) -> str:
+        """The body as the file has it; one on the line of its ``def`` moves to a line of its own."""
+        text = prepared.texts[function.file][function.start : function.end]
+        return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
+
+    def wrong(function: Function, most: int) -> list[str]:
+        return [*mutants(function, most), *trivial_bodies(function)]
+
+    return Trial(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
+
+
+def capped(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """The rows with at most this share of forgeable ones: those with the best tests stay."""
+    safe = [row for row in rows if not row["forgeable"]]
+    forgeable = [row for row in rows if row["forgeable"]]
+    room = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
+    kept = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:room]}
+    return [row for row in rows if not row["forgeable"] or row["id"] in kept]

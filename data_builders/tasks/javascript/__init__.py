@@ -1,0 +1,1 @@
+"""Executable tasks for JavaScript and TypeScript repositories."""

@@ -1,0 +1,136 @@
+"""Executable tasks from a JavaScript or TypeScript repository's own tests, through the same steps as for Python."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignment.grading import Limits
+from alignment.grading.node_syntax import TYPESCRIPT
+from alignment.sandbox.slot import SandboxUnavailable
+from alignment.sandbox.toolchains import NoToolchain
+from data_builders.cleaning.held_out import COLUMN
+from data_builders.repositories.sources import Repository
+from data_builders.tasks.advice import public
+from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
+from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants
+from data_builders.tasks.javascript.javascript_suite import Prepared, prepare
+from data_builders.tasks.validation import (
+    Candidate,
+    TaskSettings,
+    Trial,
+    account,
+    candidate,
+    split_names,
+    tests_of,
+    without_secrets,
+)
+
+LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
+MASK = ' throw new Error("not implemented"); '
+
+
+@dataclass
+class JsFound:
+    """A repository's functions after validation."""
+
+    repository: Repository
+    prepared: Prepared | None
+    candidates: list[Candidate[JsFunction]]
+    coverage: JsCoverage
+    advice: list[str]
+    hidden_share: float
+    left_out: Counter[str] = field(default_factory=Counter)
+    redacted: int = 0
+    """Rows whose context held a secret or a personal datum, which was replaced."""
+
+    def report(self) -> dict[str, Any]:
+        return {
+            **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
+            "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
+            "redacted_contexts": self.redacted, "advice": public(self.advice),
+        }  # fmt: skip
+
+    def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
+        """Task rows."""
+        made = (self._row(item, part, characters) for item in self.candidates if item.tier)
+        kept, replaced = without_secrets(made, self.left_out)
+        self.redacted += replaced
+        return kept
+
+    def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any]:
+        assert self.prepared is not None
+        function = item.function
+        text = self.prepared.texts[function.file]
+        language = "typescript" if function.file.endswith(TYPESCRIPT) else "javascript"
+        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
+        tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
+        before = text[max(0, function.start - characters * 2 // 3) : function.start]
+        after = text[function.end : function.end + characters // 3]
+        ask = (
+            f"Write the body of `{function.name}` in `{function.file}` of the repository `{self.repository.name}`. Keep its "
+            f"signature. Answer with the whole function in one {'TypeScript' if language == 'typescript' else 'JavaScript'} block."
+        )
+        shown = f"{ask}\n\n`{function.file}`:\n\n```{language}\n{before}\n  // write this body\n{after}\n```"
+        row = {
+            "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", "prompt": shown,
+            "language": language, "kind": "node", "tests": json.dumps(tests), "entry_point": function.name.rpartition(".")[2],
+            "source": f"{self.repository.name}@{self.repository.commit[:12]}", "split": part, "forgeable": item.tier == "B",
+            "mutation_score": round(item.score, 3),
+        }  # fmt: skip
+        if part == "heldout":
+            return row | {COLUMN: text[function.start : function.end]}
+        return row | {"reference": definition(text, function)}
+
+
+def js_repository_tasks(
+    repository: Repository,
+    settings: TaskSettings,
+    *,
+    workers: int = 1,
+    only: Any = None,
+    paths: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    budget_seconds: float = 600.0,
+) -> JsFound:
+    """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
+    empty = JsCoverage({}, Counter(), [], set(), 0.0)
+    try:
+        prepared = prepare(repository, paths, environment)
+    except NoToolchain as error:
+        return JsFound(repository, None, [], empty, [f"JavaScript: {error}"], settings.hidden_share)
+    try:
+        coverage = js_coverage(prepared, budget_seconds)
+        candidates = [
+            _candidate(prepared, coverage, number, item, settings) for number, item in enumerate(prepared.functions)
+            if only is None or only(item, prepared.texts[item.file])
+        ]  # fmt: skip
+        trial(prepared).validate(candidates, settings, workers)
+    except SandboxUnavailable as error:
+        raise ValueError(f"tasks need the sandbox: {error}") from None
+    return JsFound(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)
+
+
+def trial(prepared: Prepared) -> Trial[JsFunction]:
+    """How functions of JavaScript and TypeScript stand before their repository's tests."""
+    texts = prepared.texts
+
+    def given(function: JsFunction, body: str | None = None) -> str:
+        return definition(texts[function.file], function, body)
+
+    def wrong(function: JsFunction, most: int) -> list[str]:
+        return js_mutants(texts[function.file], function, most)
+
+    return Trial(prepared.id, "node", "javascript", given, lambda function: given(function, MASK), wrong, LIMITS)
+
+
+def _candidate(
+    prepared: Prepared, coverage: JsCoverage, number: int, function: JsFunction, settings: TaskSettings
+) -> Candidate[JsFunction]:
+    covering = coverage.covering.get(number, [])
+    problem = "runs_at_import_only" if not covering and number in coverage.loaded else ""
+    body = prepared.texts[function.file][function.start : function.end]
+    return candidate(function, covering, prepared.flat, body, settings, problem)

@@ -1,0 +1,1 @@
+"""Executable tasks for Python repositories, tested with pytest."""

@@ -1,0 +1,141 @@
+"""Which tests call which functions: the whole suite runs once, in the sandbox, under a tracer of calls.
+
+A task needs calls, not lines, so the tracer is a few lines of `sys.settrace` inside the sandbox and nothing needs to
+be installed into the user's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignment.grading.repository import Suite
+from alignment.sandbox.limits import Limits
+from alignment.sandbox.slot import Job, SandboxError
+from data_builders.parsing.python_functions import Function
+from data_builders.tasks.python.python_suite import Prepared
+
+BATCH = 25
+TEST_SECONDS = 20.0
+"""Wall time of one test under the tracer; more is too slow to grade by."""
+FAST_SECONDS = 2.0
+"""Tests that take longer are left out of tasks: thousands of rollouts wait for them."""
+_NETWORK = re.compile(
+    r"socket|gaierror|getaddrinfo|ConnectionError|ConnectionRefused|Network is unreachable|Temporary failure in name|"
+    r"OperationalError|could not connect|urlopen error|Max retries|redis|psycopg|pymysql|mongo", re.IGNORECASE
+)  # fmt: skip
+
+
+@dataclass
+class CoverageMap:
+    """What the suite showed."""
+
+    covering: dict[tuple[str, int], list[str]]
+    """(file, line) of a function -> the usable tests that call it, in the suite's order."""
+    outcomes: dict[str, str]
+    """Test -> ``passed``, or why it can't be used."""
+    seconds: float
+
+    def account(self) -> dict[str, int]:
+        return dict(sorted(Counter(self.outcomes.values()).items()))
+
+    def of(self, function: Function) -> list[str]:
+        return self.covering.get((function.file, function.line), [])
+
+
+def coverage_map(prepared: Prepared, *, budget_seconds: float = 600.0) -> CoverageMap:
+    """Run the suite once; the result is kept with the snapshot.
+
+    budget_seconds: wall time after which the tests that are left are counted as ``over_budget``, for suites that run
+    for many minutes.
+    """
+    kept = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
+    if not kept.is_file():
+        results, seconds = _run(prepared, budget_seconds)
+        kept.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
+    stored = json.loads(kept.read_text(encoding="utf-8"))
+    covering: dict[tuple[str, int], list[str]] = {}
+    outcomes: dict[str, str] = {}
+    for name in prepared.tests:
+        result = stored["results"].get(name, {"outcome": "over_budget"})
+        outcomes[name] = _outcome(result)
+        if outcomes[name] == "passed":
+            for file, line in result["places"]:
+                covering.setdefault((file, line), []).append(name)
+    return CoverageMap(covering, outcomes, stored["seconds"])
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    """One word for why a test can't be used."""
+    outcome, detail = result["outcome"], result.get("detail", "")
+    if outcome == "passed":
+        return "passed" if result["seconds"] <= FAST_SECONDS else "slow"
+    if outcome != "failed":
+        return str(outcome)
+    if missing := re.search(r"No module named '([\w.]+)'", detail):
+        return f"needs_package: {missing.group(1)}"
+    if fixture := re.search(r"^fixture '(.*)' not found$", detail):
+        return f"needs_fixture: {fixture.group(1)}"
+    if detail.startswith("async def functions are not natively supported"):
+        return "needs_async_plugin"
+    if "Operation not permitted" in detail or _NETWORK.search(detail):
+        return "needs_network_or_database"
+    if "Read-only file system" in detail:
+        return "writes_into_the_repository"
+    return "failed"
+
+
+def _run(prepared: Prepared, budget_seconds: float) -> tuple[dict[str, dict[str, Any]], float]:
+    results: dict[str, dict[str, Any]] = {}
+    began = time.monotonic()
+    suite = Suite(prepared.snapshot)
+    try:
+        waiting = list(prepared.tests)
+        size = BATCH
+        while waiting and time.monotonic() - began < budget_seconds:
+            batch = waiting[:size]
+            left = budget_seconds - (time.monotonic() - began)
+            wall = min(TEST_SECONDS if size == 1 else 3 * TEST_SECONDS, max(left, 1.0))
+            ended, broken = _batch(suite, batch, wall)
+            results.update(ended)
+            if broken and broken not in ended:
+                if size > 1:  # once more, alone: others may have taken its time
+                    waiting = waiting[waiting.index(broken) :]
+                    size = 1
+                    continue
+                results[broken] = {"outcome": "ends_the_process_or_hangs"}
+            waiting = [name for name in waiting if name not in results]
+            size = BATCH
+    finally:
+        suite.close()
+    return results, round(time.monotonic() - began, 1)
+
+
+def _batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
+    """Results by test, and the test during which the program ended, or ""."""
+    limits = Limits(
+        cpu_seconds=wall,
+        wall_seconds=wall,
+        memory_bytes=4 << 30,
+        files=256,
+        output_bytes=64 << 20,
+        reply_bytes=256 << 20,
+    )
+    try:
+        (run,) = suite.tester.run([Job("suite_trace", {"tests": list(names)}, limits=limits)])
+    except SandboxError:
+        return {}, names[0]
+    ended: dict[str, dict[str, Any]] = {}
+    open_test = names[0]
+    for message in run.messages():
+        if "begin" in message:
+            open_test = message["begin"]
+        elif "end" in message:
+            ended[message["end"]] = {key: message.get(key) for key in ("outcome", "detail", "seconds", "places")}
+            open_test = ""
+    return ended, open_test

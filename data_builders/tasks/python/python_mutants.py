@@ -1,0 +1,130 @@
+"""Wrong versions of a function's body: what tests must notice before they may reward anything."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import random
+from collections.abc import Iterator, Sequence
+
+from data_builders.parsing.python_functions import Function
+
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
+    ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
+}  # fmt: skip
+
+
+def mutants(function: Function, most: int, seed: int = 0) -> list[str]:
+    """At most `most` bodies with one change each, spread over the kinds of change; always the same for a function."""
+    body = ast.Module(list(function.body), [])
+    original = ast.unparse(body)
+    by_kind: dict[str, list[str]] = {}
+    for kind, place in _places(body):
+        changed = _changed(body, kind, place)
+        if changed is not None and changed != original:
+            by_kind.setdefault(kind, []).append(changed)
+    generator = random.Random(f"{seed}:{function.file}:{function.qualname}")
+    for texts in by_kind.values():
+        generator.shuffle(texts)
+    order = sorted(by_kind)
+    chosen: list[str] = []
+    while len(chosen) < most and any(by_kind.values()):
+        for kind in order:
+            if by_kind[kind] and len(chosen) < most:
+                text = by_kind[kind].pop()
+                if text not in chosen:
+                    chosen.append(text)
+    return [indented(text) for text in chosen]
+
+
+def trivial_bodies(function: Function) -> list[str]:
+    """Answers that need no thought, and must not pass: nothing, or the argument itself."""
+    parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
+    own = [name for name in parameters if name and name not in ("self", "cls")]
+    answers = ["return None", *([f"return {own[0]}"] if own else [])]
+    original = ast.unparse(ast.Module(list(function.body), []))
+    return [indented(answer) for answer in answers if answer != original]
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else line for line in text.split("\n"))
+
+
+def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """(kind of change, number of the node in walking order)."""
+    silent = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
+        for part in ast.walk(node)
+    }
+    for number, node in enumerate(ast.walk(tree)):
+        if id(node) in silent:
+            continue
+        for kind in _kinds(node):
+            yield kind, number
+
+
+def _kinds(node: ast.AST) -> Sequence[str]:
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARISONS:
+        return ("comparison",)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return ("arithmetic",)
+    if isinstance(node, ast.AugAssign) and type(node.op) in _ARITHMETIC:
+        return ("arithmetic", "delete")
+    if isinstance(node, ast.BoolOp):
+        return ("boolean",)
+    if isinstance(node, ast.If | ast.While | ast.IfExp):
+        return ("negate",)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return ("constant",)
+    if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
+        return ("value",)
+    if isinstance(node, ast.Assign | ast.Expr):
+        return ("delete",)
+    if isinstance(node, ast.Break | ast.Continue):
+        return ("loop",)
+    return ()
+
+
+def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
+    tree = copy.deepcopy(tree)
+    node = next(item for index, item in enumerate(ast.walk(tree)) if index == number)
+    if kind == "comparison" and isinstance(node, ast.Compare):
+        node.ops[0] = _COMPARISONS[type(node.ops[0])]()
+    elif kind == "arithmetic" and isinstance(node, ast.BinOp | ast.AugAssign):
+        node.op = _ARITHMETIC[type(node.op)]()
+    elif kind == "boolean" and isinstance(node, ast.BoolOp):
+        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    elif kind == "negate" and isinstance(node, ast.If | ast.While | ast.IfExp):
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+    elif kind == "constant" and isinstance(node, ast.Constant):
+        node.value = (not node.value) if isinstance(node.value, bool) else node.value + 1  # type: ignore[operator]
+    elif kind == "value" and isinstance(node, ast.Return | ast.Yield):
+        node.value = ast.Constant(None)
+    else:
+        replacement = {"delete": ast.Pass(), "loop": ast.Continue() if isinstance(node, ast.Break) else ast.Break()}[
+            kind
+        ]
+        if not _replace(tree, node, replacement):
+            return None
+    try:
+        return ast.unparse(ast.fix_missing_locations(tree))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _replace(tree: ast.AST, old: ast.AST, new: ast.stmt) -> bool:
+    for node in ast.walk(tree):
+        for _, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                for index, item in enumerate(value):
+                    if item is old:
+                        value[index] = new
+                        return True
+    return False

@@ -1,0 +1,1 @@
+"""Text rows: grounding, mathematics, general text, and the classifiers that select them."""
