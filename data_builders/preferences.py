@@ -206,7 +206,6 @@ def _grade(
 ) -> tuple[dict[str, int], list[tuple[list[str], list[str]]]]:
     """Passing and failing answers of every row; an infrastructure error is neither."""
     from alignment.evaluation.extraction import extract_code
-    from alignment.stages.recipe_grader import grader
 
     jobs, places = [], []
     for index, (row, texts) in enumerate(zip(rows, answers, strict=True)):
@@ -215,7 +214,7 @@ def _grade(
                 program = extract_code(text, language=row["language"], entry_point=row.get("entry_point"))
                 jobs.append((row, program))
                 places.append((index, text))
-    with grader(request.sandbox) as judge:
+    with request.sandbox.open_grader() as judge:
         verdicts = judge.grade_many(jobs)
     counted: Counter[str] = Counter(sampled=sum(map(len, answers)))
     result: list[tuple[list[str], list[str]]] = [([], []) for _ in rows]

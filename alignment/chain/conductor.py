@@ -20,14 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment.chain import artifacts, deepspeed_extensions, ladder, processes
+from alignment import processes
+from alignment.chain import artifacts, deepspeed_extensions, ladder
 from alignment.chain.plan import Step, plan
-from alignment.chain.processes import World
 from alignment.console import duration, say
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.planning import disk
-from alignment.processes import StageFailed, heartbeat, wait_for
+from alignment.processes import StageFailed, World, heartbeat, wait_for
 from alignment.recipe import Recipe, launch_file
 
 

@@ -205,14 +205,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from alignment.export import export
     from alignment.export.card import said
-    from alignment.recipe import Sandbox
+    from alignment.recipe import SandboxSettings
     from alignment.stages.export import arguments as arguments_of
 
     rows = export(
         arguments.model,
         arguments.to,
         arguments.out,
-        **arguments_of(_export_stage(arguments), Sandbox(), arguments.seed),
+        **arguments_of(_export_stage(arguments), SandboxSettings(), arguments.seed),
         name=arguments.name,
         adapter=arguments.adapter,
         adapter_base=arguments.adapter_base,

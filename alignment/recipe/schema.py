@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
+from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share
 
 
@@ -120,29 +120,6 @@ class Benchmark(Settings):
     batch_size: Positive | None = None
     allow_overlap: Annotated[str, Field(min_length=10, max_length=300)] | None = None
     """Why training rows may share text with this benchmark. Without a reason, rows that do are removed everywhere."""
-
-
-class Sandbox(Settings):
-    """How untrusted code runs; `sandbox: http://host:port` alone names a service that does it (`align sandbox serve`)."""
-
-    address: str | None = None
-    """Of a service, whose token is in the environment variable CODE_ALIGNMENT_TOKEN; by default programs run here."""
-    workers: Positive | None = None
-    """Programs at once; by default one a core, and 32 at a service."""
-    wall_seconds: Annotated[float, Field(gt=0)] = 10.0
-    cpu_seconds: Positive = 10
-    memory_mb: Positive = 1024
-    allow_weaker: bool = False
-    """Consent to run without namespaces where the kernel refuses them, and without a limit on processes where it holds
-    programs, being root to it, to none."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Sandbox:
-        if self.address is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.address):
-            raise ValueError(f"a service's address is like http://host:8711, without a path, not {self.address!r}")
-        if self.address and self.allow_weaker:
-            raise ValueError("allow_weaker is about this machine, and address names another: leave one of them out")
-        return self
 
 
 def _as_sandbox(value: Any) -> Any:
@@ -318,7 +295,9 @@ class Recipe(Settings):
     evaluate: list[Benchmark] = Field(default_factory=list)
     decontaminate: list[Ref] = Field(default_factory=list)
     """More files and folders of texts that no training row may share, besides the recipe's benchmarks."""
-    sandbox: Annotated[Sandbox, BeforeValidator(_as_sandbox, json_schema_input_type=Sandbox | str)] = Sandbox()
+    sandbox: Annotated[SandboxSettings, BeforeValidator(_as_sandbox, json_schema_input_type=SandboxSettings | str)] = (
+        SandboxSettings()
+    )
     tracking: Tracking = Tracking()
     contract: Contract = Contract()
 

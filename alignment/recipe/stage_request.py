@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from alignment.recipe import AnyStage, Sandbox, Tracking
+from alignment.recipe import AnyStage, SandboxSettings, Tracking
 
 _STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
 
@@ -24,12 +24,12 @@ class Request:
     out: Path
     model: dict[str, Any] | None
     model_stage: str | None
-    sandbox: Sandbox
+    sandbox: SandboxSettings
     tracking: Tracking
     recipe: str
     fingerprint: str
     decontaminate: dict[str, Any] = field(default_factory=dict)
-    """What training rows are held against; see `alignment.stages.screen`."""
+    """What training rows are held against; see `alignment.tokenization.screen`."""
     prepared: Path | None = None
     """Where token ids are kept from run to run, by what they were made from; by default in `out`."""
 
@@ -42,7 +42,7 @@ class Request:
             out=Path(value["out"]),
             model=value["model"],
             model_stage=value["model_stage"],
-            sandbox=Sandbox.model_validate(value["sandbox"]),
+            sandbox=SandboxSettings.model_validate(value["sandbox"]),
             tracking=Tracking.model_validate(value["tracking"]),
             recipe=value["recipe"],
             fingerprint=value["fingerprint"],

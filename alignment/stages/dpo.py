@@ -15,9 +15,9 @@ from typing import Any
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
 from alignment.rows import reading as row_files
-from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
 from alignment.tokenization.prepare import leave_probes, once
+from alignment.tokenization.screen import Screen
 
 
 def run(request: Request) -> dict[str, Any]:

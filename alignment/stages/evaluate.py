@@ -8,7 +8,6 @@ from typing import Any
 from alignment.console import say
 from alignment.models import loading
 from alignment.recipe.stage_request import Request
-from alignment.stages import recipe_grader
 from alignment.tracking.weights_and_biases import log_figures
 
 
@@ -27,8 +26,8 @@ def run(request: Request) -> dict[str, Any]:
         request.out,
         seed=request.seed,
         workers=request.sandbox.workers,
-        limits=recipe_grader.limits(request.sandbox),
-        sandbox=recipe_grader.mode(request.sandbox),
+        limits=request.sandbox.limits(),
+        sandbox=request.sandbox.mode(),
         progress=lambda text: say(f"      {text}"),
         preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
     )

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment.console import say
-from alignment.recipe import ExportStage, Sandbox
+from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.stage_request import Request
-from alignment.stages import recipe_grader
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -40,13 +39,13 @@ def run(request: Request) -> dict[str, Any]:
     return {"exports": [summary(row) for row in rows], "device": "cpu"}
 
 
-def arguments(stage: ExportStage, sandbox: Sandbox, seed: int) -> dict[str, Any]:
+def arguments(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> dict[str, Any]:
     """What `export` is called with, for a stage whose paths are absolute."""
     from alignment.export.stage_check import comparison
 
     benchmark = None
     if stage.benchmark is not None:
-        limits = asdict(recipe_grader.limits(sandbox))
+        limits = asdict(sandbox.limits())
         request = stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"})  # a matter of training
         benchmark = {"request": request, "workers": sandbox.workers, "limits": limits, "seed": seed}
     return {

@@ -20,11 +20,10 @@ from alignment.console import say
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
 from alignment.rows import reading as row_files
-from alignment.stages import recipe_grader
 from alignment.stages.rollouts import RolloutWatch, check_vllm
-from alignment.stages.screen import Screen
 from alignment.stages.training import tokenizer_of, train
 from alignment.tokenization.prepare import leave_probes, once
+from alignment.tokenization.screen import Screen
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def run(request: Request) -> dict[str, Any]:
     tokenizer.chat_template = formats.CHAT_TEMPLATE
     folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
 
-    with recipe_grader.grader(request.sandbox) as grader:
+    with request.sandbox.open_grader() as grader:
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk

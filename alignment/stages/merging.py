@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment.chain import processes
+from alignment import processes
 from alignment.models import loading
 from alignment.processes import StageFailed, die_with_parent
 

@@ -18,8 +18,8 @@ from alignment.models import formats
 from alignment.models.formats import IGNORED
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe.stage_request import Request
-from alignment.stages.screen import REPORT, Screen
 from alignment.tokenization.packing import PACKED, pack
+from alignment.tokenization.screen import REPORT, Screen
 from alignment.tokenization.segments import Rules, segments_of
 
 PROBES = "probes.json"  # read by alignment.models.contract

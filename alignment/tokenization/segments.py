@@ -14,7 +14,7 @@ from typing import Any
 
 from alignment.models import formats
 from alignment.rows import reading as row_files
-from alignment.stages.screen import Screen
+from alignment.tokenization.screen import Screen
 
 Segments = list[tuple[str, bool]]
 """Texts, and whether each is one special token."""

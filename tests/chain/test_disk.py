@@ -3,9 +3,8 @@
 import pytest
 
 from alignment.chain import conductor as chain
-from alignment.chain.processes import World
 from alignment.planning import disk
-from alignment.processes import StageFailed
+from alignment.processes import StageFailed, World
 
 
 def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from alignment.chain import processes
-from alignment.chain.processes import World, child_environment
-from alignment.processes import StageFailed, heartbeat, wait_for
+from alignment import processes
+from alignment.processes import StageFailed, World, child_environment, heartbeat, wait_for
 
 LAUNCHED = {
     "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
@@ -117,7 +116,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-STAGE = "from alignment.chain.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
+STAGE = "from alignment.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
 WORKER = (
     "import sleeper\nfrom data_builders.storage.parallel import ordered_map\n"
     "list(ordered_map(print, [1], initial=sleeper.sleep, argument=None, workers=2))"

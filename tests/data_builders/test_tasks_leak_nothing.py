@@ -13,7 +13,7 @@ import pytest
 from corpus_helpers import commit, git
 from test_no_leaks import SOLUTION, TASK, contents
 
-from alignment.stages.screen import Screen
+from alignment.tokenization.screen import Screen
 from data_builders.private_benchmark import build_private_benchmark
 from data_builders.repositories.sources import Location, Source
 from data_builders.tasks.build_tasks import build_tasks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, commit, git
 
-from alignment.stages.screen import Screen
+from alignment.tokenization.screen import Screen
 from data_builders.cleaning.held_out import Bodies
 from data_builders.corpus import build_corpus
 from data_builders.private_benchmark import build_private_benchmark

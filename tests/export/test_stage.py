@@ -8,7 +8,7 @@ from export_models import GATE, training_text
 
 from alignment.cli.commands import _export_stage
 from alignment.export.stage_check import check_stage, comparison
-from alignment.recipe import ExportStage, Sandbox
+from alignment.recipe import ExportStage, SandboxSettings
 
 CALIBRATION = {"data": [{"data": "rows.jsonl"}]}
 
@@ -131,7 +131,7 @@ def request(trained, out, **settings):
         "out": str(out),
         "model": {"path": str(trained)},
         "model_stage": "sft",
-        "sandbox": Sandbox(workers=1).model_dump(mode="json"),
+        "sandbox": SandboxSettings(workers=1).model_dump(mode="json"),
         "tracking": {},
         "recipe": "tiny",
         "fingerprint": "f" * 64,

@@ -8,10 +8,10 @@ import pytest
 
 from alignment import evaluation
 from alignment.grading import Grader
-from alignment.recipe import Sandbox
+from alignment.recipe import SandboxSettings
 from alignment.recipe.stage_request import Request
 from alignment.stages import __main__ as process
-from alignment.stages import evaluate, recipe_grader
+from alignment.stages import evaluate
 
 
 def request(tmp_path, **sandbox):
@@ -33,7 +33,7 @@ def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, mo
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
     settings = {"allow_weaker": weaker, "workers": 3, "cpu_seconds": 4, "wall_seconds": 6.0, "memory_mb": 300}
     evaluate.run(request(tmp_path, **settings))
-    with recipe_grader.grader(Sandbox(**settings)) as grader:
+    with SandboxSettings(**settings).open_grader() as grader:
         assert given["sandbox"] == grader.sandbox == mode
         assert given["limits"] == grader.limits and given["workers"] == grader.workers == 3
     limits = given["limits"]
@@ -64,7 +64,7 @@ def test_processes_that_train_side_by_side_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)))
     for here, workers in (("8", 12), ("1", 96), ("128", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
-        with recipe_grader.grader(Sandbox()) as grader:
+        with SandboxSettings().open_grader() as grader:
             assert grader.workers == workers
-    with recipe_grader.grader(Sandbox(workers=5)) as grader:
+    with SandboxSettings(workers=5).open_grader() as grader:
         assert grader.workers == 5

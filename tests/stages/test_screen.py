@@ -9,8 +9,8 @@ from datasets import load_from_disk
 
 from alignment.models import formats
 from alignment.stages import dpo, grpo
-from alignment.stages.screen import REPORT, Screen
 from alignment.tokenization.prepare import training_rows
+from alignment.tokenization.screen import REPORT, Screen
 from alignment.tokenization.segments import Rules
 
 SOLUTION = (

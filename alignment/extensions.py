@@ -1,0 +1,138 @@
+"""Rewards, benchmarks, builders and other parts that come from the user's own code.
+
+A recipe names them as `path/to/file.py:name` (relative to the recipe) or as `package.module:name`. The content hash of
+the file is part of the fingerprint of a stage, so editing the file makes the stage stale. For a package, that is the
+hash of the module's file alone; changes in modules that it imports are not seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from alignment.wording import did_you_mean
+
+_FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
+_MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
+
+
+class ExtensionError(ValueError):
+    """A user's own code could not be loaded, raised, or returned something of the wrong shape."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A reference to one object of the user's code. Exactly one of `path` and `module` is set."""
+
+    reference: str
+    """As the recipe writes it."""
+    name: str
+    path: Path | None = None
+    module: str | None = None
+
+    @staticmethod
+    def is_reference(text: str) -> bool:
+        """Whether a string is written as `file.py:name` or `package.module:name`."""
+        return bool(_FILE.fullmatch(text) or _MODULE.fullmatch(text))
+
+    @staticmethod
+    def parse(reference: str, folder: Path = Path()) -> Extension:
+        """Read a reference; a relative path is relative to `folder`.
+
+        Raises:
+            ExtensionError: the text is neither `path/to/file.py:name` nor `package.module:name`.
+        """
+        if match := _FILE.fullmatch(reference):
+            path = (folder / Path(match["path"]).expanduser()).resolve()
+            return Extension(reference, match["name"], path=path)
+        if match := _MODULE.fullmatch(reference):
+            return Extension(reference, match["name"], module=match["module"])
+        raise ExtensionError(f"{reference!r} must be path/to/file.py:name or package.module:name")
+
+    def file(self) -> Path:
+        """The source file. Raises ExtensionError where it does not exist."""
+        if self.path is not None:
+            if not self.path.is_file():
+                raise ExtensionError(f"{self.reference}: there is no file {self.path}")
+            return self.path
+        assert self.module is not None
+        try:
+            spec = importlib.util.find_spec(self.module)
+        except ImportError as error:
+            raise ExtensionError(f"{self.reference}: module {self.module} cannot be imported: {error}") from None
+        if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+            raise ExtensionError(f"{self.reference}: there is no module {self.module} on the Python path")
+        return Path(spec.origin)
+
+    def digest(self) -> str:
+        """SHA-256 of the source file, for fingerprints."""
+        return hashlib.sha256(self.file().read_bytes()).hexdigest()
+
+    def load(self) -> Any:
+        """The object itself. The file is executed once per process and content.
+
+        Raises:
+            ExtensionError: the file cannot be imported, or defines no such name; the message has file and line.
+        """
+        module = _import_file(self) if self.path is not None else _import_module(self)
+        if not hasattr(module, self.name):
+            names = [name for name in vars(module) if not name.startswith("_")]
+            raise ExtensionError(f"{self.file()} defines no {self.name!r}.{did_you_mean(self.name, names)}")
+        return getattr(module, self.name)
+
+    @contextmanager
+    def errors(self, action: str) -> Iterator[None]:
+        """Turn any exception of the user's code into an ExtensionError that names file, line and function."""
+        try:
+            yield
+        except ExtensionError:
+            raise
+        except Exception as error:
+            place = _place_of(error, self.file()) or f"{self.file()}: {self.name}"
+            raise ExtensionError(f"{place}: {action} raised {type(error).__name__}: {error}") from error
+
+
+def _import_file(extension: Extension) -> ModuleType:
+    file = extension.file()
+    # The name carries the content: an edited file is loaded anew, and two files of one name do not collide.
+    name = f"_align_extension_{extension.digest()[:16]}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with extension.errors("importing the file"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _import_module(extension: Extension) -> ModuleType:
+    assert extension.module is not None
+    extension.file()
+    with extension.errors("importing the module"):
+        return importlib.import_module(extension.module)
+
+
+def _place_of(error: BaseException, file: Path) -> str | None:
+    """`file:line: function` of the innermost frame that lies in the user's file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename) == file:
+            return f"{file}:{frame.lineno}: {frame.name}"
+    return None

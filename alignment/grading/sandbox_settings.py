@@ -1,0 +1,62 @@
+"""The `sandbox:` settings of a recipe, and the grader that they describe."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from alignment.grading.client import RemoteGrader, open_grader
+from alignment.grading.grader import Grader
+from alignment.sandbox.limits import Limits
+from alignment.settings import Positive, Settings
+
+
+class SandboxSettings(Settings):
+    """How untrusted code runs; `sandbox: http://host:port` alone names a grading service (`align sandbox serve`)."""
+
+    address: str | None = None
+    """URL of a grading service. Its token comes from the environment variable ALIGN_TOKEN. By default programs run on
+    this machine."""
+    workers: Positive | None = None
+    """Programs that run at the same time; by default one per core, and 32 at a service."""
+    wall_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Wall-clock limit of one program, in seconds."""
+    cpu_seconds: Positive = 10
+    """CPU time limit of one program, in seconds."""
+    memory_mb: Positive = 1024
+    """Memory limit of one program, in MiB."""
+    allow_weaker: bool = False
+    """Allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if programs run as the
+    machine's root."""
+
+    @model_validator(mode="after")
+    def _check_address(self) -> SandboxSettings:
+        if self.address is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.address):
+            raise ValueError(
+                f"the address of a grading service is like http://host:8711, without a path, not {self.address!r}"
+            )
+        if self.address and self.allow_weaker:
+            raise ValueError("allow_weaker is about this machine and address names another one: remove one of them")
+        return self
+
+    def limits(self) -> Limits:
+        """The limits of one program."""
+        return Limits(cpu_seconds=self.cpu_seconds, wall_seconds=self.wall_seconds, memory_bytes=self.memory_mb << 20)
+
+    def mode(self) -> str:
+        """The address of the service, or the containment to ask for: `namespaces`, or `landlock` where it is allowed."""
+        return self.address or ("landlock" if self.allow_weaker else "namespaces")
+
+    def open_grader(self) -> Grader | RemoteGrader:
+        """A grader with these settings; it starts no process before the first program.
+
+        On this machine the default is one worker per core, divided among the training processes of the machine: each
+        process has a pool of its own.
+        """
+        workers = self.workers
+        if workers is None and not self.address:
+            workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return open_grader(workers, self.limits(), self.mode())
