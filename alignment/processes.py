@@ -84,7 +84,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self.before = log.stat().st_size if log.exists() else 0  # what an earlier attempt left there
-        terminal = os.dup(1)
+        terminal = os.dup(2)
         own = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
         if (ROOT / "pyproject.toml").is_file():  # a checkout needs no installation
             own["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])

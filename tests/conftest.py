@@ -1,9 +1,12 @@
 """Fixtures that all tests share."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
+
+from alignment import logs
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -13,6 +16,17 @@ os.environ["SECRET_TOKEN"] = "trainer-secret-token"  # what hostile programs loo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ALIGN_DATA_DIR", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def default_logging():
+    """Undo `logs.configure`, so that `caplog` sees the messages of the next test."""
+    yield
+    for name in logs.ROOTS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, logs.TerminalHandler)]
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,14 @@ from typing import Any
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
 from alignment.chain.plan import Step, plan
-from alignment.console import duration, say
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
+from alignment.logs import format_duration, get_logger
 from alignment.planning import disk
 from alignment.processes import StageFailed, World, heartbeat, wait_for
 from alignment.recipe import Recipe, launch_file
+
+logger = get_logger(__name__)
 
 
 class ChainStopped(RuntimeError):
@@ -36,7 +38,11 @@ class ChainStopped(RuntimeError):
 
 
 def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str | None = None) -> list[Step]:
-    """Run every step that is not done, up to and including `until`. Raises ChainStopped."""
+    """Run every step that is not done, up to and including `until`, and return all steps.
+
+    Raises:
+        ChainStopped: if a stage fails, a gate is broken, or the recipe can't be run as it is.
+    """
     world = World.from_environment(environment)
     if world.rank == 0:
         recipe.folder.mkdir(parents=True, exist_ok=True)
@@ -53,8 +59,6 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
             _run_step(recipe, step, steps, number, world, environment)
             if step.name == until:
                 break
-        if world.rank == 0:
-            _summary(recipe, steps)
     return steps
 
 
@@ -64,7 +68,7 @@ def _run_step(
     position = f"[{number + 1}/{len(steps)}] {step.name}"
     if step.artifact() is None:
         if world.rank == 0:
-            say(f"{position} ({step.kind}) ...")
+            logger.info(f"{position} ({step.kind}) ...")
         try:
             if step.trains or world.rank == 0:
                 _execute(recipe, step, number, world, environment)
@@ -78,7 +82,7 @@ def _run_step(
                 "it goes on from here."
             ) from None
     elif world.rank == 0:
-        say(f"{position}: already done, {step.folder.name}")
+        logger.info(f"{position}: already done, {step.folder.name}")
     if world.rank == 0:
         for temporary in ("checkpoints", "prepared", "start"):  # also what a kill after the artifact left
             shutil.rmtree(step.folder / temporary, ignore_errors=True)
@@ -86,7 +90,7 @@ def _run_step(
         artifacts.link(recipe.folder, step.name, step.folder)
         if step.rung is not None:
             for line in ladder.table([step]):
-                say(f"      {line}")
+                logger.info(f"      {line}")
             ladder.write(recipe, steps)
     failed = ladder.broken_gates(recipe, step, steps)
     if failed:
@@ -154,7 +158,7 @@ def _execute(recipe: Recipe, step: Step, number: int, world: World, environment:
                 **result,
             },
         )
-    say(f"      done in {duration(seconds)}")
+    logger.info(f"      done in {format_duration(seconds)}")
 
 
 @contextmanager
@@ -223,17 +227,6 @@ def _engines_ready(steps: Sequence[Step]) -> None:
                 engine_python(engine)
             except ValueError as error:
                 raise ChainStopped(f"{step.name}: {error}") from None
-
-
-def _summary(recipe: Recipe, steps: Sequence[Step]) -> None:
-    from alignment.report import page as report
-
-    if any(step.rung for step in steps):
-        say("")
-        for line in ladder.table([step for step in steps if step.rung]):
-            say(line)
-    page = report.write(recipe, steps)
-    say(f"report: {page}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment import __version__
+from alignment import __version__, logs
 from alignment.cli import commands as more
 from alignment.launch.accelerate_launcher import explain
 from alignment.planning import presentation
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: exit code 0 for success, 1 for a stop that was explained, 2 for a wrong command line."""
     arguments = parser().parse_args(argv)
+    logs.configure()
     try:
         if arguments.command in more.NAMES:
             return more.run(arguments)
@@ -92,18 +93,30 @@ def _run(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
     from alignment.chain.conductor import ChainStopped, run
     from alignment.chain.plan import plan
-    from alignment.processes import die_with_parent
+    from alignment.processes import World, die_with_parent
 
     if arguments.launched:
         die_with_parent()  # torch's agent starts us in a session of our own: a killed launcher would leave us behind
     elif not all(step.artifact() for step in plan(recipe)):
         return _become_launcher(recipe, arguments)
     try:
-        run(recipe, until=arguments.until)
+        steps = run(recipe, until=arguments.until)
     except ChainStopped as stop:
         explain(f"stopped: {stop}")
         return 1
+    if World.from_environment(os.environ).rank == 0:
+        _print_summary(recipe, steps)
     return 0
+
+
+def _print_summary(recipe: Recipe, steps: Sequence[Step]) -> None:
+    """Print the ladder, write the report, and print its path."""
+    from alignment.chain import ladder
+    from alignment.report import page
+
+    for line in ladder.table([step for step in steps if step.rung]):
+        print(line)
+    print(f"report: {page.write(recipe, steps)}")
 
 
 def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alignment import logs
 from alignment.models import formats
 
 PROBE_TOKENS = 256
@@ -115,6 +116,7 @@ def main() -> int:
     from alignment.processes import die_with_parent
 
     die_with_parent()
+    logs.configure()
     # Imported before the request is there: the stage trains meanwhile.
     import torch  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM  # noqa: F401

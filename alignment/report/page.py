@@ -14,9 +14,9 @@ from jinja2 import Environment, FileSystemLoader
 
 from alignment.chain import ladder
 from alignment.chain.plan import Step
-from alignment.console import duration
 from alignment.files import write_text
 from alignment.fingerprints import package_versions
+from alignment.logs import format_duration
 from alignment.recipe import Recipe
 from alignment.report import charts
 
@@ -41,7 +41,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
         steps=[_row(step) for step in steps],
         curves=[curve for step in steps for curve in _curves(step)],
         exports=_exports(steps),
-        total=duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
+        total=format_duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
         versions=package_versions(),
     )
     path = recipe.folder / "report.html"
@@ -107,7 +107,7 @@ def _row(step: Step) -> dict[str, Any]:
         "name": step.name,
         "kind": step.kind,
         "state": "done" if artifact else "to do",
-        "seconds": duration(artifact["seconds"]) if artifact else "",
+        "seconds": format_duration(artifact["seconds"]) if artifact else "",
         "memory": f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if artifact and artifact.get("peak_memory_mb") else "",
         "folder": step.folder.name,
         "reads": ", ".join(

@@ -13,11 +13,13 @@ import sys
 import traceback
 from typing import Any
 
+from alignment import logs
 from alignment.processes import die_with_parent
 
 
 def main() -> int:
     die_with_parent()
+    logs.configure()
     value = json.load(sys.stdin)
     from alignment.files import write_json
     from alignment.grading.grader import CONSENT

@@ -6,9 +6,11 @@ import os
 import shutil
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.recipe import builders
 from alignment.recipe.stage_request import Request
+
+logger = get_logger(__name__)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -32,5 +34,5 @@ def run(request: Request) -> dict[str, Any]:
     scratch.rmdir()
     for name, count in summary.items():
         if isinstance(count, int | float | str):
-            say(f"      {name}: {count}")
+            logger.info(f"      {name}: {count}")
     return {"summary": summary, "device": "cpu"}

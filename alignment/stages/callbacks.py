@@ -17,8 +17,10 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.planning.disk import check_checkpoint
+
+logger = get_logger(__name__)
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
@@ -45,7 +47,7 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
         elif (torn := _torn(path)) is None:
             found[int(match.group(1))] = path
         elif rank == 0:  # kept: somebody may want to look at it
-            say(f"      {path.name} can't be used: {torn.relative_to(path)} is cut short")
+            logger.info(f"      {path.name} can't be used: {torn.relative_to(path)} is cut short")
     return found[max(found)] if found else None
 
 
@@ -126,7 +128,7 @@ class Recorder(TrainerCallback):
         if time.monotonic() - self.said > 5 and "loss" in figures:
             self.said = time.monotonic()
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
-            say(f"      step {state.global_step}/{state.max_steps}  loss {figures['loss']:.4f}{reward}")
+            logger.info(f"      step {state.global_step}/{state.max_steps}  loss {figures['loss']:.4f}{reward}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment import logs
 from alignment.recipe import CONFIGS, TrainingStage
 
 NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
@@ -131,6 +132,7 @@ def main() -> int:
 
     from alignment.recipe import AnyStage
 
+    logs.configure()
     request = json.load(sys.stdin)
     adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
     refused = launch_refusals(request["fsdp"], request["processes"])

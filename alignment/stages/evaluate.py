@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.models import loading
 from alignment.recipe.stage_request import Request
 from alignment.tracking.weights_and_biases import log_figures
+
+logger = get_logger(__name__)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def run(request: Request) -> dict[str, Any]:
         workers=request.sandbox.workers,
         limits=request.sandbox.limits(),
         sandbox=request.sandbox.mode(),
-        progress=lambda text: say(f"      {text}"),
+        progress=lambda text: logger.info(f"      {text}"),
         preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
     )
     plain = [dict(figure) for figure in figures]

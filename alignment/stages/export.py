@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.stage_request import Request
+
+logger = get_logger(__name__)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def run(request: Request) -> dict[str, Any]:
         provenance={"recipe": request.recipe, "stage": request.model_stage or "", "fingerprint": request.fingerprint},
     )
     for row in rows:
-        say(f"      {said(row)}")
+        logger.info(f"      {said(row)}")
     if broken := [row for row in rows if not row["passed"]]:
         names = ", ".join(row["target"] for row in broken)
         raise ValueError(

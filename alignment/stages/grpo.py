@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
 from alignment.rows import reading as row_files
@@ -24,6 +24,8 @@ from alignment.stages.rollouts import RolloutWatch, check_vllm
 from alignment.stages.training import tokenizer_of, train
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
+
+logger = get_logger(__name__)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def align_saves(args: Any) -> None:
         if args.save_steps < 1:
             raise ValueError("save_steps must be a whole number of steps for GRPO, not a share of them")
         aligned = math.ceil(args.save_steps / unit) * unit
-        say(f"      save_steps {args.save_steps} -> {aligned}: every {unit} steps share their completions")
+        logger.info(f"      save_steps {args.save_steps} -> {aligned}: every {unit} steps share their completions")
         args.save_steps = aligned
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignment import processes
+from alignment import logs, processes
 from alignment.models import loading
 from alignment.processes import StageFailed, die_with_parent
 
@@ -45,6 +45,7 @@ def main() -> int:
     from alignment.files import write_json
 
     die_with_parent()
+    logs.configure()
     request = json.load(sys.stdin)
     out = Path(request["out"])
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.models import kernels, loading
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
@@ -20,13 +20,15 @@ from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_chec
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.tracking.weights_and_biases import wandb_environment
 
+logger = get_logger(__name__)
+
 
 def tokenizer_of(request: Request) -> Any:
     """The stage's tokenizer; loading it needs no distributed state."""
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
     if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
-        say(
+        logger.info(
             "      the model's own chat template gives way to Qwen2.5-Coder's ChatML, which conversations are trained in"
         )
     return tokenizer
@@ -61,20 +63,20 @@ def train(
     model, changes = loading.load_with_context(kernels.choose(source, stage), context, tokenizer, **kwargs)
     if request.rank == 0:
         for change in changes:
-            say(f"      {change}")
+            logger.info(f"      {change}")
     check_loaded(model.config, stage.train)
     loading.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = False
     if request.rank == 0 and not (
         torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     ):
-        say("      no accelerator here: training on the CPU")
+        logger.info("      no accelerator here: training on the CPU")
     trainer = make_trainer(model, args, lora)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)
     checkpoint = last_whole_checkpoint(Path(args.output_dir), request.world_size, request.rank)
     if checkpoint and request.rank == 0:
-        say(f"      goes on from {checkpoint.name}")
+        logger.info(f"      goes on from {checkpoint.name}")
     begun, cpu = time.monotonic(), time.process_time()
     try:
         found = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.models.formats import IGNORED
 from alignment.processes import heartbeat, wait_for
@@ -21,6 +21,8 @@ from alignment.recipe.stage_request import Request
 from alignment.tokenization.packing import PACKED, pack
 from alignment.tokenization.screen import REPORT, Screen
 from alignment.tokenization.segments import Rules, segments_of
+
+logger = get_logger(__name__)
 
 PROBES = "probes.json"  # read by alignment.models.contract
 _BATCH = 512
@@ -44,7 +46,7 @@ def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path
         wait_for(done.is_file, pulse, "prepare the data")
         return folder, json.loads(done.read_text())
     if done.is_file():
-        say("      rows were prepared before: taken from there")
+        logger.info("      rows were prepared before: taken from there")
     else:
         from alignment.files import write_json
 
@@ -223,5 +225,5 @@ def _by_share(parts: list[Any], shares: Sequence[float], seed: int, counts: dict
         taken.append(order.select(range(kept)))
     used = sum(counts[name]["used_tokens"] for name in counts)
     shown = ", ".join(f"{name} {counts[name]['used_tokens'] / max(used, 1):.1%}" for name in counts)
-    say(f"      token shares: {shown}")
+    logger.info(f"      token shares: {shown}")
     return taken

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignment.console import say
+from alignment.logs import get_logger
 from alignment.rows import reading as row_files
+
+logger = get_logger(__name__)
 
 REPORT = "contamination.jsonl"
 
@@ -38,7 +40,7 @@ class Screen:
         report.unlink(missing_ok=True)
         allowed = dict(targets.get("allowed") or {})
         for name, reason in allowed.items():
-            say(f"      training data may share text with {name!r}: {reason}")
+            logger.info(f"      training data may share text with {name!r}: {reason}")
         benchmarks, paths = targets.get("benchmarks") or [], targets.get("paths") or []
         if not benchmarks and not paths:
             return Screen(None, allowed, report)
@@ -74,7 +76,9 @@ class Screen:
         total = sum(self.removed.values())
         if total:
             why = ", ".join(f"{name} {count}" for name, count in sorted(self.removed.items()))
-            say(f"      {total} of {self.read} rows share text with a benchmark and were removed ({why}): {REPORT}")
+            logger.info(
+                f"      {total} of {self.read} rows share text with a benchmark and were removed ({why}): {REPORT}"
+            )
         found = {
             "rows": self.read, "removed": total, "by_benchmark": dict(sorted(self.removed.items())),
             "benchmarks": dict(sorted(self.index.sizes.items())), "allowed": self.allowed,

@@ -54,8 +54,8 @@ def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recip
     figure = {"benchmark": "instruct", "metric": "pass@1", "value": 5.0, "n": 9, "low": 0.0, "high": 9.0, "seed": 3}
     monkeypatch.setattr("alignment.chain.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
     assert main(["run", recipe]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("already done") == 8 + 5 and printed.splitlines()[-1].startswith("report: ")
+    printed = capsys.readouterr()
+    assert printed.err.count("already done") == 8 + 5 and printed.out.splitlines()[-1].startswith("report: ")
 
 
 def test_run_of_a_recipe_that_is_not_done_needs_a_launch_file(recipe, capsys):
