@@ -23,12 +23,14 @@ from typing import Any
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
 from alignment.chain.plan import Step, plan
+from alignment.export.engine_environment import engine_python
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.logs import format_duration, get_logger
 from alignment.planning import disk
 from alignment.processes import StageFailed, World, heartbeat, wait_for
-from alignment.recipe import Recipe, launch_file
+from alignment.recipe import ExportStage, Recipe, launch_file
+from alignment.recipe.export_checks import engines_needed
 
 logger = get_logger(__name__)
 
@@ -218,11 +220,10 @@ def _configs_checked(recipe: Recipe, steps: Sequence[Step], environment: Mapping
 
 def _engines_ready(steps: Sequence[Step]) -> None:
     """Make the environments that exports will need now: days later is no time to find that there is no network."""
-    from alignment.export.engine_environment import engine_python
-    from alignment.export.stage_check import engines_needed
-
     for step in steps:
-        for engine in engines_needed(step.stage) if step.kind == "export" and step.artifact() is None else ():
+        if not isinstance(step.stage, ExportStage) or step.artifact() is not None:
+            continue
+        for engine in engines_needed(step.stage):
             try:
                 engine_python(engine)
             except ValueError as error:

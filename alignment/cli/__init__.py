@@ -151,9 +151,10 @@ def _check(arguments: argparse.Namespace) -> int:
 def _still_to_make(recipe: Recipe) -> list[str]:
     """What a run will install before its first step: worth knowing where the network is somewhere else."""
     from alignment.export.engine_environment import is_ready
-    from alignment.export.stage_check import engines_needed
+    from alignment.recipe import ExportStage
+    from alignment.recipe.export_checks import engines_needed
 
-    engines = {engine for stage in recipe.stages if stage.kind == "export" for engine in engines_needed(stage)}
+    engines = {engine for stage in recipe.stages if isinstance(stage, ExportStage) for engine in engines_needed(stage)}
     return [
         f"the run will first make an environment for {engine}; to do it now: python -m alignment.export.engine_environment "
         f"{engine}"

@@ -226,8 +226,8 @@ def _export_stage(arguments: argparse.Namespace) -> Any:
     import yaml
     from pydantic import ValidationError
 
-    from alignment.export.stage_check import check_stage
     from alignment.recipe import ExportStage
+    from alignment.recipe.export_checks import check_stage
 
     given: dict[str, Any] = {"name": "export", "kind": "export", "formats": arguments.to}
     for key in ("imatrix", "license", "base_model", "split_bytes"):

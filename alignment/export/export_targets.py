@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,14 @@ def parse_targets(targets: Sequence[str]) -> list[Target]:
             raise ValueError(f"target {target.text!r} is named twice")
         seen.add(key)
     return parsed
+
+
+def missing_packages(targets: Sequence[Target]) -> str:
+    """What to install for the GGUF targets and adapters among `targets`; empty if nothing is missing."""
+    if not any(target.is_gguf or target.kind == "adapter" for target in targets):
+        return ""
+    missing = [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]
+    return f"GGUF export needs {' and '.join(missing)}: pip install 'code-alignment[gguf]'" if missing else ""
 
 
 def _parse(text: str) -> Target:

@@ -13,13 +13,12 @@ from alignment.export.card import commands, model_card
 from alignment.export.checkpoint import Checkpoint, open_checkpoint
 from alignment.export.engine_environment import engine_python
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize, read_settings
-from alignment.export.export_targets import Target, parse_targets
+from alignment.export.export_targets import Target, missing_packages, parse_targets
 from alignment.export.gate import Gate, read_comparison
 from alignment.export.imatrix import read_imatrix
 from alignment.export.makers import Run
 from alignment.export.pass_rate import pass_at_1
 from alignment.export.publish import publish
-from alignment.export.stage_check import missing_packages
 from alignment.export.texts import CalibrationText, calibration_texts, read_rows, row_text, standard_library_texts
 
 Rows = str | Path | Sequence[dict[str, Any]]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.recipe import builders, lengths
+from alignment.recipe.export_checks import check_stage
 from alignment.recipe.row_kinds import check_row_kinds
 from alignment.recipe.schema import (
     AnyStage,
@@ -213,8 +214,6 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) ->
 
 
 def _check_export(recipe: Recipe, stage: ExportStage, index: int) -> Iterator[Mistake]:
-    from alignment.export.stage_check import check_stage
-
     yield from check_stage(stage)
     if stage.benchmark is not None:
         for path, message in _check_benchmarks([stage.benchmark], ()):

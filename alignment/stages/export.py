@@ -43,7 +43,7 @@ def run(request: Request) -> dict[str, Any]:
 
 def arguments(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> dict[str, Any]:
     """What `export` is called with, for a stage whose paths are absolute."""
-    from alignment.export.stage_check import comparison
+    from alignment.recipe.export_checks import comparison
 
     benchmark = None
     if stage.benchmark is not None:

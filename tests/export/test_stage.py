@@ -7,8 +7,8 @@ import pytest
 from export_models import GATE, training_text
 
 from alignment.cli.commands import _export_stage
-from alignment.export.stage_check import check_stage, comparison
 from alignment.recipe import ExportStage, SandboxSettings
+from alignment.recipe.export_checks import check_stage, comparison
 
 CALIBRATION = {"data": [{"data": "rows.jsonl"}]}
 

@@ -244,7 +244,7 @@ def test_a_recipe_may_name_a_sandbox_service_alone_or_with_limits(write, small):
     [
         ("sandbox=host:8711", "like http://host:8711"),
         ("sandbox=http://host:8711/grade", "without a path"),
-        ("sandbox={address: http://host:8711, allow_weaker: true}", "leave one of them out"),
+        ("sandbox={address: http://host:8711, allow_weaker: true}", "remove one of them"),
     ],
 )
 def test_a_sandbox_that_is_no_service_is_said(write, small, setting, expected):

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from alignment.export.export_settings import Comparison, LevelLimits, Quantize
-from alignment.export.export_targets import Target, parse_targets
+from alignment.export.export_targets import Target, missing_packages, parse_targets
+from alignment.recipe.schema import ExportStage
 from alignment.recipe.yaml_source import Key
 from alignment.wording import did_you_mean
-
-if TYPE_CHECKING:
-    from alignment.recipe import ExportStage
 
 Mistake = tuple[tuple[Key, ...], str]
 
 
-def missing_packages(targets: Sequence[Target]) -> str:
-    """What to install for the GGUF targets among `targets`; empty where it is there, or where there are none."""
-    if not any(target.is_gguf or target.kind == "adapter" for target in targets):
-        return ""
-    missing = [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]
-    return f"GGUF export needs {' and '.join(missing)}: pip install 'code-alignment[gguf]'" if missing else ""
-
-
-def engines_needed(stage: Any) -> list[str]:
+def engines_needed(stage: ExportStage) -> list[str]:
     """The engines whose environments an export stage needs."""
     calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
     return [(stage.quantize or Quantize()).engine] if calibrated else []
