@@ -13,13 +13,16 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+from alignment.settings import Reference
 from alignment.wording import did_you_mean
 
 _FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -100,6 +103,36 @@ class Extension:
         except Exception as error:
             place = _place_of(error, self.file()) or f"{self.file()}: {self.name}"
             raise ExtensionError(f"{place}: {action} raised {type(error).__name__}: {error}") from error
+
+
+class ExtensionReference(Reference):
+    """A setting that names an object of the user's code; a relative file is relative to the recipe that names it."""
+
+    def stage(self, names: Sequence[str]) -> None:
+        """An extension is never an output of an earlier stage."""
+        return
+
+    def extension(self) -> Extension:
+        """The extension that the text names. Raises ExtensionError for text of another form."""
+        return Extension.parse(str(self), self.folder)
+
+    def resolved(self) -> str:
+        """The same reference with an absolute path; a module stays as it is."""
+        extension = self.extension()
+        return f"{extension.path}:{extension.name}" if extension.path is not None else str(self)
+
+
+def name_or_extension(value: Any) -> str:
+    """A built-in part's name as plain text, or an ExtensionReference for `file.py:name` and `package.module:name`."""
+    if not isinstance(value, str):
+        raise ValueError("names a built-in part, or code of your own as path/to/file.py:name or package.module:name")
+    return ExtensionReference.of(value) if Extension.is_reference(value) else str(value)
+
+
+NameOrExtension = Annotated[
+    str, PlainValidator(name_or_extension), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
+"""Type of a setting such as `builder`: the name of a built-in part, or a reference to the user's own code."""
 
 
 def _import_file(extension: Extension) -> ModuleType:

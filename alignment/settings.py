@@ -1,21 +1,58 @@
-"""What all typed settings share: strictness, references to files and stages, and a few kinds of numbers."""
+"""The base of all typed settings: a strict model, references to files and stages, and common number types."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 
 class Reference(str):
     """Something a stage reads: `stage/file` of an earlier stage, or a path relative to the file that names it.
 
-    `./` in front makes it a path whatever the stages are called.
+    A leading `./` makes it a path even if a stage has that name. A field of this type takes a string.
     """
 
     folder: Path = Path()
+    """The folder that relative paths are relative to."""
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """A reference from a string of a recipe, which knows its file, or from a path.
+
+        Raises:
+            ValueError: the value is not text, is empty, or cannot be a path.
+        """
+        if isinstance(value, Path):
+            value = str(value)
+        if not isinstance(value, str):
+            raise ValueError("names a file, a folder or an earlier stage")
+        if not value.strip():
+            raise ValueError("names a file, a folder or an earlier stage; this is empty")
+        too_long = len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/"))
+        if "\0" in value or too_long:
+            raise ValueError("names a file, a folder or an earlier stage; no path is like this")
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no home folder for {value.split('/')[0]}") from None
+        reference = cls(value)
+        origin = getattr(value, "origin", None)
+        reference.folder = origin.parent if origin is not None else getattr(value, "folder", Path.cwd())
+        return reference
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.of, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string"}
 
     def stage(self, names: Sequence[str]) -> str | None:
         """The earlier stage this names, if it names one."""
@@ -27,44 +64,27 @@ class Reference(str):
         return self.partition("/")[2]
 
     def path(self) -> Path:
-        """The path, made absolute against the recipe that names it."""
+        """The absolute path; `folder` is where a relative one starts."""
         return (self.folder / Path(self).expanduser()).resolve()
 
     def exists(self) -> bool:
-        """Whether the path is there, and may be looked at."""
+        """Whether there is a file or folder at `path()` that this process may see."""
         try:
             return self.path().exists()
-        except OSError:  # a folder on the way that may not be entered
+        except OSError:  # a folder on the way may not be entered
             return False
 
 
-def make_reference(value: Any) -> Reference:
-    """A reference from a recipe's string, which remembers its file."""
-    if not isinstance(value, str):
-        raise ValueError("names a file, a folder or an earlier stage")
-    if not value.strip():
-        raise ValueError("names a file, a folder or an earlier stage; this is empty")
-    if "\0" in value or len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/")):
-        raise ValueError("names a file, a folder or an earlier stage; no path is like this")
-    try:
-        Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError(f"there is no home folder for {value.split('/')[0]}") from None
-    reference = Reference(value)
-    origin = getattr(value, "origin", None)
-    reference.folder = origin.parent if origin is not None else getattr(value, "folder", Path.cwd())
-    return reference
-
-
-Ref = Annotated[Any, BeforeValidator(make_reference), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+Ref = Reference
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Settings(BaseModel):
-    """Strict in every way: no unknown keys, no silent conversion, no change after loading."""
+    """Base class of settings: unknown keys are errors, values are not converted, instances do not change."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False

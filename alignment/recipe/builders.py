@@ -24,7 +24,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from alignment.recipe.annotations import Place, fields_of, is_path, nodes
 from alignment.recipe.schema import BuildStage
 from alignment.recipe.yaml_source import Key
-from alignment.settings import Reference, make_reference
+from alignment.settings import Reference
 from alignment.wording import did_you_mean, shown
 from data_builders.repositories.sources import Location, problem_of, resolved_location
 
@@ -184,7 +184,7 @@ def _own_mistakes(kind: Any, item: Any) -> Iterator[tuple[Place, str]]:
         yield from _wrong_source(item, {})
     elif is_path(kind) and isinstance(item, str):
         try:
-            make_reference(item)
+            Reference.of(item)
         except ValueError as error:
             yield (), f"{error}, not {shown(item)}"
 
@@ -237,13 +237,6 @@ def _validated(annotation: Any, value: Any) -> Any:
 class SourceReference(Reference):
     """Where repositories are: a path or glob relative to the recipe, or a URL. Never an earlier stage."""
 
-    @staticmethod
-    def of(value: str) -> SourceReference:
-        plain = make_reference(value)
-        reference = SourceReference(plain)
-        reference.folder = plain.folder
-        return reference
-
     def stage(self, names: typing.Sequence[str]) -> str | None:
         return None
 
@@ -263,7 +256,7 @@ def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
         for place, kind, item in nodes(known[name][0], value):
             if isinstance(item, str) and (kind is Location or is_path(kind)):
                 try:
-                    found = SourceReference.of(item) if kind is Location else make_reference(item)
+                    found = SourceReference.of(item) if kind is Location else Reference.of(item)
                 except ValueError:
                     continue  # `check_settings` has said so
                 yield ("settings", name, *place), found
