@@ -6,15 +6,9 @@ import random
 
 import pytest
 
-from alignment.evaluation.statistics.intervals import (
-    bootstrap,
-    edit_similarity,
-    levenshtein,
-    mcnemar,
-    paired,
-    pass_at_k,
-    wilson,
-)
+from alignment.evaluation.statistics.intervals import bootstrap, pass_at_k, wilson
+from alignment.evaluation.statistics.paired import compare_scores, mcnemar
+from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio
 
 
 @pytest.mark.parametrize(("n", "correct", "k"), [(5, 0, 1), (5, 2, 1), (5, 2, 3), (6, 6, 2), (6, 1, 6), (4, 3, 2)])
@@ -63,7 +57,7 @@ def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
 
 
 def test_paired_names_what_was_won_and_lost():
-    result = paired({"a": 0.0, "b": 1.0, "c": 1.0, "x": 1.0}, {"a": 1.0, "b": 0.0, "c": 1.0, "y": 1.0})
+    result = compare_scores({"a": 0.0, "b": 1.0, "c": 1.0, "x": 1.0}, {"a": 1.0, "b": 0.0, "c": 1.0, "y": 1.0})
     assert (result.n, result.won, result.lost, result.difference) == (3, ["a"], ["b"], 0.0)
     assert result.p_value == 1.0
 
@@ -71,7 +65,7 @@ def test_paired_names_what_was_won_and_lost():
 def test_paired_sees_a_difference_that_is_beyond_chance():
     before = {str(index): float(index % 4 == 0) for index in range(200)}
     after = {task: 1.0 if int(task) < 100 else value for task, value in before.items()}
-    result = paired(before, after)
+    result = compare_scores(before, after)
     assert result.p_value < 1e-6
     assert 0 < result.low < result.difference < result.high
 
@@ -79,20 +73,48 @@ def test_paired_sees_a_difference_that_is_beyond_chance():
 def test_paired_works_for_shares_too():
     before = {str(index): index % 10 / 10 for index in range(100)}
     after = {task: min(1.0, value + 0.2) for task, value in before.items()}
-    assert paired(before, after).p_value < 0.01
-    assert paired(before, before).p_value == 1.0
+    assert compare_scores(before, after).p_value < 0.01
+    assert compare_scores(before, before).p_value == 1.0
 
 
 def test_paired_refuses_results_of_different_tasks():
     with pytest.raises(ValueError, match="share no task"):
-        paired({"a": 1.0}, {"b": 1.0})
+        compare_scores({"a": 1.0}, {"b": 1.0})
 
 
 @pytest.mark.parametrize(
     ("first", "second", "distance"), [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2)]
 )
-def test_levenshtein_distance_both_ways(first, second, distance):
-    assert levenshtein(first, second) == levenshtein(second, first) == distance
+def test_edit_similarity_counts_edits_in_both_directions(first, second, distance):
+    expected = 1.0 - distance / max(len(first), len(second), 1)
+    assert edit_similarity(first, second) == edit_similarity(second, first) == expected
+
+
+def levenshtein(first, second):
+    """The textbook dynamic programme."""
+    row = list(range(len(second) + 1))
+    for line, left in enumerate(first, 1):
+        diagonal, row[0] = row[0], line
+        for column, right in enumerate(second, 1):
+            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, diagonal + (left != right))
+    return row[-1]
+
+
+def test_edit_similarity_is_the_textbook_distance_over_the_longer_length():
+    generator = random.Random(7)
+    for alphabet in ("ab", "abc (){}\n", "äö漢字😀x"):
+        for _ in range(200):
+            first, second = ("".join(generator.choices(alphabet, k=generator.randrange(40))) for _ in range(2))
+            longest = max(len(first), len(second))
+            expected = 1.0 - levenshtein(first, second) / longest if longest else 1.0
+            assert edit_similarity(first, second) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ratio"), [("", "", 1.0), ("", "a", 0.0), ("abcd", "bcde", 0.75), ("qabxcd", "abycdf", 0.67)]
+)
+def test_fuzz_ratio_is_difflibs_in_whole_percents(first, second, ratio):
+    assert fuzz_ratio(first, second) == ratio
 
 
 def test_edit_similarity_is_1_only_for_equal_texts():

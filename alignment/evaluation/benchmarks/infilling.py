@@ -12,8 +12,7 @@ from alignment.evaluation.benchmark_files import Home, locate
 from alignment.evaluation.benchmark_request import Request
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Fim, Problem
-from alignment.evaluation.statistics.intervals import edit_similarity, fuzz_ratio
-from alignment.evaluation.statistics.text_scores import infilling_scores
+from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio, infilling_scores
 from alignment.models import formats
 
 OPENAI = "https://github.com/openai/human-eval-infilling/raw/master/data/"

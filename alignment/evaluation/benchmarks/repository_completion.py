@@ -17,7 +17,7 @@ from alignment.evaluation.benchmark_files import Home, locate
 from alignment.evaluation.benchmark_request import Request
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Fim, Problem, Prompt, Row
-from alignment.evaluation.statistics.intervals import edit_similarity, fuzz_ratio
+from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio
 from alignment.models import formats
 
 MAX_TOKENS, RIGHT_TOKENS, CROSS_FILE_TOKENS = 8192, 2048, 2048

@@ -1,1 +1,1 @@
-"""Scores, intervals and paired comparisons."""
+"""Statistics of evaluations: pass@k, text scores, intervals and paired comparisons."""

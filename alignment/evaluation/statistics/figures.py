@@ -1,16 +1,31 @@
-"""From judged completions to figures: `{benchmark, metric, value, n, low, high, seed, errors}`, in percent."""
+"""Figures of a benchmark from its outcomes: pass@k and mean scores with 95% intervals, in percent."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypedDict
 
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.intervals import interval, pass_at_k
 
 REPORTED_K = (1, 5, 10, 50, 100)
-Figure = dict[str, Any]
+"""pass@k is reported for these k, as far as there are that many samples of every task."""
+
+
+class Figure(TypedDict):
+    """One metric of one benchmark. `value`, `low` and `high` are percents."""
+
+    benchmark: str
+    metric: str
+    value: float
+    n: int
+    """Tasks."""
+    low: float
+    high: float
+    seed: int
+    errors: int
+    """Completions that could not be graded; they enter no value."""
 
 
 def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
@@ -23,19 +38,24 @@ def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
 
 
 def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figure]:
-    """Every metric of one benchmark: `pass@k` where programs ran, the mean of each text score else.
+    """All metrics of one benchmark: `pass@k` for the score `pass`, the mean over tasks for every other score.
 
-    `n` counts tasks; `errors` counts completions that could not be graded and are in no value. A k is reported where
-    every task has that many samples.
+    Args:
+        benchmark: the name in the figures.
+        outcomes: one per task and sample.
+        seed: of the bootstrap, and written into the figures.
+
+    Raises:
+        ValueError: no completion could be graded.
     """
     errors = sum(outcome.status == "error" for outcome in outcomes)
     if outcomes and errors == len(outcomes):
         raise ValueError(
-            f"{benchmark}: none of {errors} completions could be graded; the first says: "
+            f"{benchmark}: none of the {errors} completions could be graded. The first error: "
             f"{outcomes[0].reason}: {outcomes[0].detail}"
         )
     names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.scores))
-    found: list[Figure] = []
+    metrics: list[Figure] = []
     for name in names:
         values = per_task(outcomes, name)
         if name == "pass":
@@ -43,11 +63,11 @@ def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figu
             for k in [k for k in REPORTED_K if k <= samples]:
                 shares = [pass_at_k(len(task), int(sum(task)), k) for task in values.values() if len(task) >= k]
                 if shares:
-                    found.append(_figure(benchmark, f"pass@{k}", shares, seed, errors))
+                    metrics.append(_figure(benchmark, f"pass@{k}", shares, seed, errors))
         else:
             means = [sum(task) / len(task) for task in values.values()]
-            found.append(_figure(benchmark, name, means, seed, errors))
-    return found
+            metrics.append(_figure(benchmark, name, means, seed, errors))
+    return metrics
 
 
 def _figure(benchmark: str, metric: str, shares: Sequence[float], seed: int, errors: int) -> Figure:

@@ -1,37 +1,115 @@
-"""Two checkpoints on the same tasks: which were won, which lost, and whether that is more than chance."""
+"""Paired comparison of two checkpoints on the same tasks: won, lost, and whether the difference exceeds chance."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.statistics.intervals import paired
+import numpy as np
+
+from alignment.evaluation.statistics.intervals import BOOTSTRAP_RESAMPLES, resampled_means
 from alignment.evaluation.store import read_jsonl
 
 
-def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
-    """Compare two folders that `evaluate` wrote, per benchmark and score.
+@dataclass(frozen=True)
+class PairedComparison:
+    """Scores of two checkpoints on the tasks that both have, as shares from 0 to 1."""
 
-    Returns `{benchmark, score, n, before, after, difference, low, high, p_value, won, lost}`, shares in percent.
-    ValueError where a folder has no verdicts, or the two have no benchmark in common.
+    n: int
+    """Tasks."""
+    before: float
+    after: float
+    difference: float
+    """after - before, with the 95% bootstrap interval from `low` to `high`."""
+    low: float
+    high: float
+    p_value: float
+    """Two-sided: the exact McNemar test if all scores are 0 or 1, else a paired bootstrap of the mean difference."""
+    won: list[str]
+    """Tasks on which `after` scored higher."""
+    lost: list[str]
+    """Tasks on which `before` scored higher."""
+
+
+def compare_scores(before: dict[str, float], after: dict[str, float], seed: int = 0) -> PairedComparison:
+    """Compare scores by task id, on the tasks that both results have.
+
+    The interval and the p-value of shares come from a paired bootstrap: tasks are resampled, and both checkpoints keep
+    their scores on them (Koehn, 2004, "Statistical Significance Tests for Machine Translation Evaluation"). A p-value
+    from B resamples is at least 2 / B.
+
+    Raises:
+        ValueError: the two have no task in common.
     """
-    first, second = _scores(Path(before)), _scores(Path(after))
+    tasks = [task for task in before if task in after]
+    if not tasks:
+        raise ValueError("the two results share no task: compare the same benchmark with the same rows")
+    first = np.array([before[task] for task in tasks], dtype=float)
+    second = np.array([after[task] for task in tasks], dtype=float)
+    gaps = second - first
+    won = [task for task, gap in zip(tasks, gaps, strict=True) if gap > 0]
+    lost = [task for task, gap in zip(tasks, gaps, strict=True) if gap < 0]
+    means = resampled_means(gaps, seed)
+    low, high = (float(value) for value in np.percentile(means, [2.5, 97.5]))
+    if set(np.unique(np.concatenate([first, second]))) <= {0.0, 1.0}:
+        p_value = mcnemar(len(won), len(lost))
+    else:
+        tail = min(float((means <= 0).mean()), float((means >= 0).mean()))
+        p_value = min(1.0, 2 * max(tail, 1 / BOOTSTRAP_RESAMPLES))
+    return PairedComparison(
+        n=len(tasks),
+        before=float(first.mean()),
+        after=float(second.mean()),
+        difference=float(gaps.mean()),
+        low=low,
+        high=high,
+        p_value=p_value,
+        won=won,
+        lost=lost,
+    )
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """The p-value of the exact two-sided McNemar test: a binomial test of `won` against `lost` with probability 1/2.
+
+    Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12, 153-157.
+    """
+    changed = won + lost
+    if changed == 0:
+        return 1.0
+    tail = sum(math.comb(changed, index) for index in range(min(won, lost) + 1)) / 2**changed
+    return min(1.0, 2 * tail)
+
+
+def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
+    """Compare two result folders of `evaluate` or `grade_completions`, per benchmark and score.
+
+    Returns:
+        One row per benchmark and score: `{benchmark, score, n, before, after, difference, low, high, p_value, won,
+        lost}`; before, after, difference, low and high in percent.
+
+    Raises:
+        ValueError: a folder has no verdicts, or the two have no benchmark in common.
+    """
+    first, second = _task_scores(Path(before)), _task_scores(Path(after))
     rows = []
     for key in first:
         if key not in second:
             continue
-        result = asdict(paired(first[key], second[key]))
+        row = asdict(compare_scores(first[key], second[key]))
         for name in ("before", "after", "difference", "low", "high"):
-            result[name] *= 100
-        rows.append({"benchmark": key[0], "score": key[1], **result})
+            row[name] *= 100
+        rows.append({"benchmark": key[0], "score": key[1], **row})
     if not rows:
         raise ValueError(f"{before} and {after} have no benchmark in common")
     return rows
 
 
-def _scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """Mean score of each task by (benchmark, score)."""
+def _task_scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """The mean score of each task over its samples, by (benchmark, score)."""
     path = folder / "verdicts.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} has no verdicts.jsonl: run `align evaluate` with that folder first")
@@ -39,4 +117,6 @@ def _scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     for row in read_jsonl(path):
         for score, value in row["scores"].items():
             values.setdefault((row["benchmark"], score), {}).setdefault(row["task_id"], []).append(value)
-    return {key: {task: sum(all_) / len(all_) for task, all_ in tasks.items()} for key, tasks in values.items()}
+    return {
+        key: {task: sum(samples) / len(samples) for task, samples in tasks.items()} for key, tasks in values.items()
+    }
