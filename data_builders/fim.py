@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from alignment.models.formats import FimMode, escape_special_text, fim_document
 from data_builders.parsing.syntax_spans import random_span, syntax_span
-from data_builders.storage.dataset import DatasetWriter, lineage, read_many, row_size
-from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.dataset import DatasetWriter, lineage, read_many
+from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.settings import from_mapping
 
 
@@ -97,20 +97,6 @@ def identity(argument: Any) -> Any:
     return argument
 
 
-def batches(rows: Iterable[dict[str, Any]], size: int = 2_000_000) -> Iterable[list[dict[str, Any]]]:
-    """Cut a stream of rows into lists of about `size` characters: the same lists whatever the number of workers."""
-    batch: list[dict[str, Any]] = []
-    total = 0
-    for row in rows:
-        batch.append(row)
-        total += row_size(row) + 200
-        if total >= size:
-            yield batch
-            batch, total = [], 0
-    if batch:
-        yield batch
-
-
 def build_fim(
     inputs: Sequence[Path],
     out: Path,
@@ -133,7 +119,7 @@ def build_fim(
     counts: Counter[str] = Counter()
     shown = Progress("fill-in-the-middle", 0, progress)
     for made in ordered_map(
-        _fim_batch, batches(read_many(inputs)), initial=identity, argument=(chosen, seed), workers=workers
+        _fim_batch, row_batches(read_many(inputs)), initial=identity, argument=(chosen, seed), workers=workers
     ):
         for row in made:
             counts[row["format"]] += 1

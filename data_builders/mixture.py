@@ -19,10 +19,11 @@ from typing import Any
 import pyarrow as pa
 
 from alignment.rows import reading as row_files
-from data_builders.cleaning.clean_rows import document_text, extra_columns, kind_of
-from data_builders.fim import batches
+from alignment.rows.kinds import kind_of
+from alignment.rows.row_texts import document_text
+from data_builders.cleaning.clean_rows import extra_columns
 from data_builders.storage.dataset import DatasetWriter, lineage, write_atomically
-from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.settings import from_mapping
 from data_builders.storage.staging import RowStore
 from data_builders.storage.token_counts import TokenCounter, token_counter
@@ -147,7 +148,7 @@ def _lengths(
     shown = Progress(f"counting tokens of {name}", 0, progress)
     for path in paths:
         counted = ordered_map(
-            _count, batches(row_files.read(path)), initial=token_counter, argument=tokenizer, workers=workers
+            _count, row_batches(row_files.read(path)), initial=token_counter, argument=tokenizer, workers=workers
         )
         for found in counted:
             lengths.extend(found)

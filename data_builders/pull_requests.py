@@ -18,7 +18,7 @@ from alignment.models.formats import escape_special_text
 from alignment.rows import reading as row_files
 from data_builders.cleaning.clean_rows import clean_stream
 from data_builders.cleaning.decontamination import Decontaminator
-from data_builders.fim import batches
+from data_builders.storage.parallel import row_batches
 
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
@@ -126,7 +126,7 @@ def build_pull_requests(
 
     used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
     return clean_stream(
-        batches(rows()),
+        row_batches(rows()),
         Path(out),
         "Pull requests and issues",
         used,

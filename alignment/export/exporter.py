@@ -19,7 +19,8 @@ from alignment.export.imatrix import read_imatrix
 from alignment.export.makers import Run
 from alignment.export.pass_rate import pass_at_1
 from alignment.export.publish import publish
-from alignment.export.texts import CalibrationText, calibration_texts, read_rows, row_text, standard_library_texts
+from alignment.export.texts import calibration_texts, read_rows, standard_library_texts
+from alignment.rows.row_texts import ModelText, model_text
 
 Rows = str | Path | Sequence[dict[str, Any]]
 HELD_OUT_ROWS = 10_000
@@ -85,7 +86,7 @@ def export(
         rows = [row for source in calibration.data for row in read_rows(source.data.path(), source.rows)]
         texts = _texts(rows, seed, calibration.fim)
         calibration_tokens, sequence_length = calibration.tokens, calibration.sequence_length
-    own = [row_text(row).text for row in read_rows(held_out, HELD_OUT_ROWS)]
+    own = [model_text(row).text for row in read_rows(held_out, HELD_OUT_ROWS)]
     matrices = read_imatrix(imatrix) if isinstance(imatrix, (str, Path)) else None
     checkpoint = open_checkpoint(model_path)
     name = name or checkpoint.folder.resolve().name
@@ -119,7 +120,7 @@ def export(
     return made
 
 
-def _texts(rows: list[dict[str, Any]], seed: int, fim: float = 0.5) -> list[CalibrationText]:
+def _texts(rows: list[dict[str, Any]], seed: int, fim: float = 0.5) -> list[ModelText]:
     random.Random(seed).shuffle(rows)
     return calibration_texts(rows, seed, fim)
 
@@ -127,7 +128,7 @@ def _texts(rows: list[dict[str, Any]], seed: int, fim: float = 0.5) -> list[Cali
 def _check(
     wanted: Sequence[Target],
     checkpoint: Checkpoint,
-    texts: Sequence[CalibrationText],
+    texts: Sequence[ModelText],
     imatrix: bool,
     adapter: str | Path | None,
     split_bytes: int,

@@ -22,7 +22,7 @@ from alignment.export.gguf_file import Written, write_gguf
 from alignment.export.imatrix import read_imatrix
 from alignment.export.levels import LEVELS, Level
 from alignment.export.pass_rate import pass_at_1
-from alignment.export.texts import CalibrationText
+from alignment.rows.row_texts import ModelText
 
 # Names of what has not passed its gate yet, and of what failed it.
 UNPROVEN, BROKEN = "unproven-", "broken-"
@@ -36,7 +36,7 @@ class Run:
     out: Path
     about: dict[str, Any]
     judge: Gate
-    calibration: list[CalibrationText]
+    calibration: list[ModelText]
     calibration_tokens: int
     sequence_length: int
     quantize: Quantize

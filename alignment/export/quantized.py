@@ -17,7 +17,7 @@ from alignment.export.engine_environment import engine_python
 from alignment.export.export_settings import Quantize
 from alignment.export.export_targets import Target
 from alignment.export.fresh_process import run_job, serve_job
-from alignment.export.texts import CalibrationText
+from alignment.rows.row_texts import ModelText
 
 SHORTEST_SAMPLE = 16
 
@@ -34,7 +34,7 @@ def make(
     checkpoint: Checkpoint,
     target: Target,
     out: Path,
-    texts: list[CalibrationText],
+    texts: list[ModelText],
     settings: Quantize,
     *,
     tokens: int = 65_536,

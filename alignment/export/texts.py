@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.models import formats
 from alignment.rows import reading as row_files
+from alignment.rows.row_texts import ModelText, model_text
 
 # Modules of Python's standard library that stand in for held-out code where a caller gives none.
 STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")
@@ -48,14 +48,6 @@ HARD_CORPUS = (
 )
 
 
-@dataclass(frozen=True)
-class CalibrationText:
-    """A row as the model meets it; `form` is plain, chat, fim or repository."""
-
-    text: str
-    form: str
-
-
 def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows from a list, or the first `limit` of a JSONL or Parquet file, or of a folder of them."""
     if source is None:
@@ -65,37 +57,21 @@ def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int |
     return list(row_files.read(Path(source), limit))
 
 
-def row_text(row: dict[str, Any]) -> CalibrationText:
-    """A row as one text."""
-    if "messages" in row:
-        return CalibrationText(formats.chat(row["messages"]), "chat")
-    if "chosen" in row:
-        return CalibrationText(formats.chat([*row["prompt"], *row["chosen"]]), "chat")
-    if "middle" in row and "prefix" in row:
-        return CalibrationText(formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim")
-    if isinstance(row.get("files"), list):
-        files = [(file["path"], file["text"]) for file in row["files"]]
-        return CalibrationText(formats.repo_document(row.get("repository", ""), files), "repository")
-    if "text" in row:
-        return CalibrationText(row["text"], "plain")
-    raise ValueError(f"a row with the columns {sorted(row)} has no text: give documents, conversations or preferences")
-
-
-def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0, fim: float = 0.5) -> list[CalibrationText]:
+def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0, fim: float = 0.5) -> list[ModelText]:
     """Rows as the model meets them: conversations in the chat format, the share `fim` of the documents with a random
     gap as fill-in-the-middle, the rest plain."""
     generator = random.Random(seed)
-    made: list[CalibrationText] = []
+    made: list[ModelText] = []
     documents = gaps = 0
     for row in rows:
-        found = row_text(row)
+        found = model_text(row)
         if found.form == "plain":
             documents += 1
             if gaps < int(fim * documents) and len(found.text) > 2:
                 gaps += 1
                 start, end = sorted(generator.sample(range(len(found.text)), 2))
                 text = formats.fim_document(found.text[:start], found.text[start:end], found.text[end:])
-                found = CalibrationText(text, "fim")
+                found = ModelText(text, "fim")
         made.append(found)
     return made
 

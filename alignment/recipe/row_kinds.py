@@ -12,7 +12,7 @@ from alignment.recipe import builders
 from alignment.recipe import schema as recipes
 from alignment.recipe.schema import AnyStage, Recipe
 from alignment.recipe.yaml_source import Key
-from alignment.rows import reading
+from alignment.rows import kinds, reading
 from alignment.settings import Reference
 from alignment.wording import display
 
@@ -80,8 +80,8 @@ def _check(
         yield place, str(error)
         return
     if found is not None and found not in wanted:
-        kinds = [f"{kind} rows" for kind in wanted]
-        choice = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if kinds[:-1] else kinds[0]
+        choices = [f"{kind} rows" for kind in wanted]
+        choice = f"{', '.join(choices[:-1])} or {choices[-1]}" if choices[:-1] else choices[0]
         what = str(reference) if origin is not None else display(reference.path())
         yield place, f"{reader} {choice}; {what} holds {found} rows"
 
@@ -108,4 +108,4 @@ def _first(reference: Reference) -> str | None:
         raise ValueError(f"{display(path)} is empty")
     if "prefix" in row and "middle" in row:
         return "infilling"
-    return reading.kind_of(row, display(path))
+    return kinds.kind_of(row, display(path))

@@ -1,4 +1,4 @@
-"""Reading rows, and telling what they are: documents, conversations, preferences or tasks."""
+"""Reading rows from JSONL (gzipped or not), JSON and Parquet files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from alignment.rows.kinds import Row
 from alignment.wording import did_you_mean
 
-Row = dict[str, Any]
-RowKind = Literal["document", "conversation", "preference", "task"]
 NAMES = ".jsonl, .jsonl.gz or .parquet"
 # The start of an escape that JSON takes, and that alone is no text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -87,34 +86,3 @@ def _read_parquet(file: Path) -> Iterator[Row]:
                 yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise ValueError(f"{file}: not Parquet: {error}") from None
-
-
-def kind_of(row: Row, where: str) -> RowKind:
-    """What a row is, by its columns. Raises ValueError that names the columns each kind needs."""
-    if "chosen" in row and "rejected" in row:
-        return "preference"
-    if "messages" in row:
-        return "conversation"
-    if "text" in row or "files" in row:
-        return "document"
-    if "prompt" in row and "tests" in row:
-        return "task"
-    raise ValueError(
-        f"{where}: a row with the columns {', '.join(sorted(row)) or '(none)'} is none that can be trained on. A "
-        "document has `text` (or `repository` and `files`), a conversation `messages`, a preference `prompt`, "
-        "`chosen` and `rejected`, a task `prompt` and `tests`."
-    )
-
-
-def messages_of(value: Any, where: str) -> list[dict[str, str]]:
-    """Check one conversation: a list of `{role, content}` with text in it."""
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: messages must be a list of {{role, content}}, not {type(value).__name__}")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f"{where}: every message needs a `content` of text")
-        if message.get("role") not in ("system", "user", "assistant"):
-            raise ValueError(f"{where}: role {message.get('role')!r} is none of system, user, assistant")
-        if message.get("tool_calls"):
-            raise ValueError(f"{where}: tool calls can't be trained on yet")
-    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
-from alignment.rows import reading as row_files
+from alignment.rows.kinds import kind_of, messages_of
 from alignment.stages.training import tokenizer_of, train
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
@@ -64,7 +64,7 @@ def _pairs(
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
-            if row_files.kind_of(row, where) != "preference":
+            if kind_of(row, where) != "preference":
                 raise ValueError(f"{where}: DPO needs `prompt`, `chosen` and `rejected`")
             counted["rows"] += 1
             pair = {key: _messages(row[key], where, key) for key in ("prompt", "chosen", "rejected")}
@@ -87,7 +87,7 @@ def _pairs(
 def _messages(value: Any, where: str, key: str) -> list[dict[str, str]]:
     if isinstance(value, str):
         value = [{"role": "user" if key == "prompt" else "assistant", "content": value}]
-    messages = row_files.messages_of(value, f"{where}, {key}")
+    messages = messages_of(value, f"{where}, {key}")
     return [
         {"role": message["role"], "content": formats.escape_special_text(message["content"])} for message in messages
     ]

@@ -19,7 +19,7 @@ from typing import Any
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
-from alignment.rows import reading as row_files
+from alignment.rows.kinds import Row, kind_of
 from alignment.stages.rollouts import RolloutWatch, check_vllm
 from alignment.stages.training import tokenizer_of, train
 from alignment.tokenization.prepare import leave_probes, once
@@ -103,7 +103,7 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
-            if row_files.kind_of(row, where) != "task":
+            if kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
             counted["rows"] += 1
             _check_task(row, where)
@@ -122,7 +122,7 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     return {**counted, **screen.counts()}
 
 
-def _check_task(row: row_files.Row, where: str) -> None:
+def _check_task(row: Row, where: str) -> None:
     """A task that can't be graded would be rewarded with nothing, step after step: say so before the first one."""
     from alignment.grading import read_task
 

@@ -21,6 +21,7 @@ from alignment.recipe.stage_request import Request
 from alignment.tokenization.packing import PACKED, pack
 from alignment.tokenization.screen import REPORT, Screen
 from alignment.tokenization.segments import Rules, segments_of
+from data_builders.storage.parallel import batched
 
 logger = get_logger(__name__)
 
@@ -136,7 +137,7 @@ def _tokenize(
     counted: Counter[str] = Counter()
     path = folder / f"source-{number}.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(segments_of(source, rules, rng, counted, probes, screen)):
+        for batch in batched(segments_of(source, rules, rng, counted, probes, screen), _BATCH):
             samples = [
                 piece for sample in _encode(tokenizer, batch) for piece in _fit(sample, rules, source.data, counted)
             ]
@@ -149,17 +150,6 @@ def _tokenize(
                 arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
     return Dataset.from_file(str(path)), dict(counted)
-
-
-def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _encode(tokenizer: Any, batch: list[list[tuple[str, bool, bool]]]) -> Iterator[Sample]:

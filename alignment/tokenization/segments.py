@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.models import formats
-from alignment.rows import reading as row_files
+from alignment.rows.kinds import Row, kind_of, messages_of
 from alignment.tokenization.screen import Screen
+from data_builders.parsing.languages import detect
+from data_builders.parsing.syntax_spans import random_span, syntax_span
 
 Segments = list[tuple[str, bool]]
 """Texts, and whether each is one special token."""
@@ -40,14 +42,14 @@ def segments_of(
     """Each row as `(text, special, learned)` segments."""
     for number, row in screen.rows(source, counted):
         where = f"{source.data}, row {number}"
-        kind = row_files.kind_of(row, where)
+        kind = kind_of(row, where)
         counted["rows"] += 1
         if kind == "document":
             document = document_segments(row, rules, rng, counted, where)
             if document:
                 yield [(text, special, True) for text, special in document]
         elif kind == "conversation":
-            messages = row_files.messages_of(row["messages"], where)
+            messages = messages_of(row["messages"], where)
             if len(probes) < 4 and len(messages) > 1 and messages[-1]["role"] == "assistant":
                 asked = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
                 probes.append(formats.chat(asked, add_generation_prompt=True))
@@ -56,9 +58,7 @@ def segments_of(
             raise ValueError(f"{where}: a {kind} can't be trained on here; documents and conversations can")
 
 
-def document_segments(
-    row: row_files.Row, rules: Rules, rng: random.Random, counted: Counter[str], where: str
-) -> Segments:
+def document_segments(row: Row, rules: Rules, rng: random.Random, counted: Counter[str], where: str) -> Segments:
     """A document, a FIM document at the given rate, or a repo-level document with FIM in its last file."""
     before: Segments = []
     language = str(row.get("language") or "")
@@ -66,8 +66,6 @@ def document_segments(
         files = [(file["path"], file["text"]) for file in row["files"]]
         path, text = files[-1]
         if rules.fim_spans == "syntax":
-            from data_builders.parsing.languages import detect
-
             language = detect(path, text)
         before = formats.repo_segments(row.get("repository") or "repository", files[:-1])
         before += [(formats.FILE_SEP, True), (f"{path}\n", False)]
@@ -98,16 +96,11 @@ def choose_span(text: str, rng: random.Random, spans: str, language: str = "") -
     `syntax`: for half of the documents a node of the syntax tree, where the language is known and has one.
     """
     if spans == "syntax":
-        from data_builders.parsing.syntax_spans import syntax_span
-
         if rng.random() < 0.5 and (node := syntax_span(text, language, rng)):
             return node
         spans = "characters"
     if spans == "characters":
-        if len(text) < 2:
-            return None
-        start, end = sorted(rng.sample(range(len(text) + 1), 2))
-        return start, end
+        return random_span(text, rng, min_characters=2)
     edges = [0]
     for line in text.splitlines(keepends=True):
         edges.append(edges[-1] + len(line))

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from alignment.cache import cache_root
 from alignment.rows import reading as row_files
+from alignment.rows import row_texts
+from alignment.rows.row_texts import all_texts
 from data_builders.cleaning import held_out, shingles
 from data_builders.cleaning.shingles import Hashes, Runs, ngram_hashes, word_hashes, word_hashes_of, word_spans
 
@@ -34,11 +36,6 @@ SHORT = 3
 HEAD = SHORT + 1
 """Words of a short program that are looked up first: the fewest that one has."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
-_NAMES = (
-    "stop_tokens language task_id name split source kind entry_point id role repository path commit license format part"
-)
-IGNORED_KEYS = frozenset(_NAMES.split())
-"""Columns that name a row and hold no text to train on."""
 
 _DEFINES = re.compile(r"\b(?:def|function|func|fn|sub|fun|defn|defun|class|proc)\b")
 _PROMPT_KEYS = ("prompt", "declaration", "text", "question", "instruction")
@@ -50,26 +47,6 @@ _IMPORT_LINE = re.compile(
 )
 _BATCH = 1 << 19
 """Characters of benchmark texts that are hashed at once."""
-
-
-def _gather(value: Any, key: str, found: list[str]) -> None:
-    if isinstance(value, str):
-        if key not in IGNORED_KEYS:
-            found.append(value)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            _gather(inner, str(name), found)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            if isinstance(inner, str | dict | list | tuple):  # lists of a million numbers are among the tests
-                _gather(inner, key, found)
-
-
-def row_text(row: dict[str, Any]) -> list[str]:
-    """Every text of a row of any kind that a model would be trained on (or that a task would show or test)."""
-    found: list[str] = []
-    _gather(row, "", found)
-    return found
 
 
 def whole_key(words: Hashes) -> int:
@@ -103,7 +80,7 @@ def kept_of(rows: Iterable[dict[str, Any]]) -> Kept:
         if isinstance(row.get(held_out.COLUMN), str):  # a private benchmark shares all but this with what may train
             bodies.append(row[held_out.COLUMN])
             continue
-        texts = list(dict.fromkeys([*row_text(row), *_programs(row)]))
+        texts = list(dict.fromkeys([*all_texts(row), *_programs(row)]))
         made.solutions.update(row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str))
         waiting.append(texts)
         size += sum(map(len, texts))
@@ -206,7 +183,7 @@ def _entry(file: Path) -> Path:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """A hash of the code that decides what is kept."""
-    files = [__file__, row_files.__file__, held_out.__file__, shingles.__file__]
+    files = [__file__, row_files.__file__, row_texts.__file__, held_out.__file__, shingles.__file__]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 

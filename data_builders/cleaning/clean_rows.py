@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_builders.cleaning.benchmark_texts import IGNORED_KEYS, row_text
+from alignment.rows.kinds import kind_of
+from alignment.rows.row_texts import IGNORED_KEYS, all_texts
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact as redact_text
-from data_builders.fim import batches
 from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, most_first, read_many, refuse_finished
-from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
@@ -29,25 +29,6 @@ SEPARATOR = "\n\x1e\n"
 
 Counts = dict[str, Counter[str]]
 """What a report counts, by name."""
-
-
-def kind_of(row: dict[str, Any]) -> str:
-    """Which kind of row this is, by its columns."""
-    for column, kind in (
-        ("chosen", "preference"),
-        ("messages", "conversation"),
-        ("tests", "task"),
-        ("text", "document"),
-        ("files", "document"),
-    ):
-        if column in row:
-            return kind
-    raise ValueError(f"rows need a column text, messages, chosen or tests; these have {', '.join(sorted(row))}")
-
-
-def document_text(row: dict[str, Any]) -> str:
-    """The text of a document, or all texts of a repo-level document's files."""
-    return str(row.get("text") or "") or "\n".join(str(file["text"]) for file in row.get("files") or [])
 
 
 def column_types(row: dict[str, Any]) -> dict[str, pa.DataType]:
@@ -124,7 +105,7 @@ def _judge(state: _State, item: Any) -> _Judged:
             row, found = redact_row(row, str(row.get("language") or ""))
             redacted.update(found)
         rows.append(row)
-    return _Judged(rows, fingerprints(["\n".join(row_text(row)) for row in rows]), removed, redacted, counts)
+    return _Judged(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
 
 
 def _keep(state: _State) -> _State:
@@ -155,7 +136,7 @@ def build_clean(
     used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
             "threshold": threshold}  # fmt: skip
     return clean_stream(
-        batches(read_many(inputs)),
+        row_batches(read_many(inputs)),
         Path(out),
         "Cleaned rows",
         used,
@@ -210,7 +191,7 @@ def clean_stream(
             read += len(done.rows) + done.removed.total()
             shown.advance(len(done.rows))
         duplicates = (
-            find_duplicates(prints, lambda index: "\n".join(row_text(store[index])), threshold) if deduplicate else []
+            find_duplicates(prints, lambda index: "\n".join(all_texts(store[index])), threshold) if deduplicate else []
         )
         dropped = {duplicate.index: duplicate for duplicate in duplicates}
         counts["removed"].update("duplicate" if duplicate.exact else "near_duplicate" for duplicate in duplicates)

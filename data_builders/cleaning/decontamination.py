@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment.rows import reading as row_files
-from data_builders.cleaning.benchmark_texts import HEAD, LENGTH, SHORT, Kept, kept_of, kept_of_file, row_text, whole_key
+from alignment.rows.row_texts import all_texts
+from data_builders.cleaning.benchmark_texts import HEAD, LENGTH, SHORT, Kept, kept_of, kept_of_file, whole_key
 from data_builders.cleaning.held_out import Bodies
 from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word_spans
 
@@ -117,7 +118,7 @@ class Decontaminator:
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
         """The first benchmark text found in any text of a row."""
-        for text in row_text(row):
+        for text in all_texts(row):
             if match := self.check(text):
                 return match
         return None

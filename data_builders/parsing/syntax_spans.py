@@ -40,9 +40,18 @@ def parser(language: str) -> Any | None:
         return None
 
 
-def random_span(text: str, rng: random.Random) -> Span | None:
-    """Two cuts, uniform over all characters (arXiv 2207.14255). None for a text too short to cut."""
-    if len(text) < 3:
+def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span | None:
+    """Two cuts, uniform over all characters (arXiv 2207.14255, section 3).
+
+    Args:
+        text: the text to cut.
+        rng: one draw is taken from it, none where the text is too short.
+        min_characters: texts with fewer characters are not cut.
+
+    Returns:
+        Start and end of the middle, or None where the text is too short.
+    """
+    if len(text) < min_characters:
         return None
     start, end = sorted(rng.sample(range(len(text) + 1), 2))
     return start, end

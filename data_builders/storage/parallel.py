@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from alignment.processes import die_with_parent
+from data_builders.storage.dataset import row_size
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,6 +22,36 @@ R = TypeVar("R")
 _STATE: Any = None
 ENGINE: Callable[..., Iterator[Any]] | None = None
 """What runs `ordered_map` instead of this machine's processes; see `data_builders.storage.scale`."""
+
+
+ROW_BATCH_CHARACTERS = 2_000_000
+ROW_OVERHEAD = 200
+"""Characters of the batches of `row_batches`, and what each row counts beside its strings."""
+
+
+def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None = None) -> Iterator[list[T]]:
+    """Cut a stream into lists; a list ends with the item that brings its size to `limit`.
+
+    Args:
+        items: the stream; only one list of it is in memory.
+        limit: size of a list, in whatever `size_of` counts.
+        size_of: size of an item; by default every item counts as one.
+    """
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        batch.append(item)
+        total += size_of(item) if size_of is not None else 1
+        if total >= limit:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut a stream of rows into lists of about `ROW_BATCH_CHARACTERS`: the same lists for any number of workers."""
+    return batched(rows, ROW_BATCH_CHARACTERS, lambda row: row_size(row) + ROW_OVERHEAD)
 
 
 def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from alignment.models.formats import escape_special_text
+from alignment.rows.row_texts import document_text
 from data_builders.cleaning.clean_rows import Counts, Prepare, clean_stream
 from data_builders.cleaning.decontamination import Decontaminator
-from data_builders.fim import batches
 from data_builders.storage.dataset import lineage, read_many
+from data_builders.storage.parallel import row_batches
 from data_builders.text.classifier import Classifier, train_from
 from data_builders.text.code_features import code_form
 
@@ -66,21 +67,6 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def row_text(row: Mapping[str, Any]) -> str:
-    """The text of a document, or of a question and its answer (`question`/`answer`, `problem`/`solution`, ...)."""
-    if isinstance(row.get("text"), str):
-        return str(row["text"])
-    for question, answer in (
-        ("question", "answer"),
-        ("problem", "solution"),
-        ("prompt", "completion"),
-        ("instruction", "output"),
-    ):
-        if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
-            return f"{row[question].strip()}\n\n{row[answer].strip()}\n"
-    raise ValueError(f"rows need `text`, or a question and an answer; these have {', '.join(sorted(map(str, row)))}")
-
-
 def without_code(text: str) -> str:
     """The text with its code segments removed and the gaps closed."""
     for pattern in (_FENCED, _INDENTED, _STATEMENT):
@@ -98,7 +84,7 @@ def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         if not _is_prose(row):
             left_out["code"] += 1
             continue
-        original = row_text(row)
+        original = document_text(row)
         text = without_code(original)
         shortened["rows"] += text.strip() != original.strip()
         if len(text.split()) < MIN_WORDS:
@@ -114,7 +100,7 @@ def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         if not _is_prose(row):
             left_out["code"] += 1
             continue
-        text = row_text(row)
+        text = document_text(row)
         if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
             made.append(_document(row, text, "math"))
         else:
@@ -138,7 +124,7 @@ class _Sieve:
             if other := self._other(row):
                 left_out[other] += 1
                 continue
-            text = row_text(row)
+            text = document_text(row)
             survivors["input"] += 1
             survivor_bytes["input"] += len(text)
             for name, model in self.models.items():
@@ -173,7 +159,7 @@ def _build(
 ) -> dict[str, Any]:
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
-        batches(read_many(inputs)),
+        row_batches(read_many(inputs)),
         Path(out),
         title,
         settings,

@@ -13,7 +13,7 @@ from alignment.export.checkpoint import open_checkpoint
 from alignment.export.export_settings import Quantize, read_settings
 from alignment.export.export_targets import parse_targets
 from alignment.export.quantized import calibration_samples, make
-from alignment.export.texts import CalibrationText
+from alignment.rows.row_texts import ModelText
 
 ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 
@@ -108,7 +108,7 @@ def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
     ready("llm-compressor")
     (target,) = parse_targets(["gptq-int4"])
     with pytest.raises(ValueError, match="no text of 16 tokens or more"):
-        make(open_checkpoint(trained), target, tmp_path / "out", [CalibrationText("x", "plain")], Quantize())
+        make(open_checkpoint(trained), target, tmp_path / "out", [ModelText("x", "plain")], Quantize())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +173,7 @@ def test_rows_that_do_not_divide_into_groups_are_refused_before_the_engine_start
     model = make_model(tmp_path / "model", hidden_size=224, head_dim=64, intermediate_size=256)
     (target,) = parse_targets(["gptq-int4"])
     with pytest.raises(ValueError, match="rows of 224 weights do not divide into groups of 128"):
-        make(open_checkpoint(model), target, tmp_path / "out", [CalibrationText("x", "plain")], Quantize())
+        make(open_checkpoint(model), target, tmp_path / "out", [ModelText("x", "plain")], Quantize())
 
 
 @pytest.mark.parametrize("settings", [{"group": 128}, {"group_size": 100}, {"act_order": True}, {"engine": "autoawq"}])

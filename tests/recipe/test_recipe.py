@@ -186,7 +186,7 @@ def test_rows_that_their_reader_does_not_take_are_refused(mistakes, old, new, ex
     ("text", "expected"),
     [
         ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "own.jsonl holds preference rows"),
-        ('{"code": "a"}\n', "a row with the columns code is none that can be trained on"),
+        ('{"code": "a"}\n', "unsupported row: columns code"),
         ("\n\n", "own.jsonl is empty"),
         ("{\n", "own.jsonl:1: not JSON"),
         ('{"text": "a"}\n', ""),

@@ -193,7 +193,7 @@ def test_every_pair_of_cuts_is_drawn():
         ({"messages": []}, "messages must be a list"),
         ({"text": 5}, "must be text"),
         ({"prompt": "p", "tests": "{}"}, "a task can't be trained on here"),
-        ({"other": 1}, "is none that can be trained on"),
+        ({"other": 1}, "unsupported row: columns other"),
     ],
 )
 def test_a_row_that_cannot_be_trained_on_is_named(row, message, tiny_tokenizer, tmp_path, source):

@@ -1,0 +1,110 @@
+"""The text of a row: all of its strings, the text of a document, or the text as a model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alignment.models import formats
+
+IGNORED_KEYS = frozenset(
+    [
+        "stop_tokens",
+        "language",
+        "task_id",
+        "name",
+        "split",
+        "source",
+        "kind",
+        "entry_point",
+        "id",
+        "role",
+        "repository",
+        "path",
+        "commit",
+        "license",
+        "format",
+        "part",
+    ]
+)
+"""Columns that identify or describe a row; they hold no text that a model is trained on."""
+
+QUESTION_COLUMNS = (
+    ("question", "answer"),
+    ("problem", "solution"),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+)
+"""Column names of public datasets for a question and its answer."""
+
+
+@dataclass(frozen=True)
+class ModelText:
+    """A row as one string, in the format that the model was trained on."""
+
+    text: str
+    form: Literal["plain", "chat", "fim", "repository"]
+
+
+def all_texts(row: dict[str, Any]) -> list[str]:
+    """Every string of a row of any kind, however deep, except those in `IGNORED_KEYS`; in the order of the columns."""
+    texts: list[str] = []
+    _gather(row, "", texts)
+    return texts
+
+
+def _gather(value: Any, key: str, texts: list[str]) -> None:
+    if isinstance(value, str):
+        if key not in IGNORED_KEYS:
+            texts.append(value)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _gather(inner, str(name), texts)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            if isinstance(inner, str | dict | list | tuple):  # some tests hold lists of a million numbers
+                _gather(inner, key, texts)
+
+
+def document_text(row: Mapping[str, Any]) -> str:
+    """The text of a document, of all files of a repo-level document, or of a question and its answer.
+
+    Raises:
+        ValueError: the row has none of these columns.
+    """
+    if row.get("text"):
+        return str(row["text"])
+    if row.get("files"):
+        return "\n".join(str(file["text"]) for file in row["files"])
+    for question, answer in QUESTION_COLUMNS:
+        if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
+            return f"{row[question].strip()}\n\n{row[answer].strip()}\n"
+    if "text" in row or "files" in row:
+        return ""
+    raise ValueError(
+        f"unsupported row: columns {', '.join(sorted(map(str, row)))}. A text row needs `text`, `files`, or a question "
+        f"and an answer ({', '.join('/'.join(columns) for columns in QUESTION_COLUMNS)})"
+    )
+
+
+def model_text(row: Mapping[str, Any]) -> ModelText:
+    """A row as the model sees it: in the chat, FIM or repository format, or as plain text.
+
+    Raises:
+        ValueError: the row has no text of its own, for example a task.
+    """
+    if "messages" in row:
+        return ModelText(formats.chat(row["messages"]), "chat")
+    if "chosen" in row:
+        return ModelText(formats.chat([*row["prompt"], *row["chosen"]]), "chat")
+    if "middle" in row and "prefix" in row:
+        return ModelText(formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim")
+    if isinstance(row.get("files"), list):
+        files = [(file["path"], file["text"]) for file in row["files"]]
+        return ModelText(formats.repo_document(row.get("repository", ""), files), "repository")
+    if "text" in row:
+        return ModelText(row["text"], "plain")
+    raise ValueError(
+        f"unsupported row: columns {', '.join(sorted(map(str, row)))}. Give documents, conversations or preferences."
+    )
