@@ -1,7 +1,7 @@
 """The command for the sandbox: `align sandbox serve`.
 
-CODE_ALIGNMENT_TOKEN=... align sandbox serve --host 0.0.0.0    grade for other machines; recipes: `sandbox: http://host:8711`
-align sandbox serve                                            for this machine only
+ALIGN_TOKEN=... align sandbox serve --host 0.0.0.0    grade for other machines; recipes: `sandbox: http://host:8711`
+align sandbox serve                                    for this machine only
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from alignment.sandbox.limits import Limits
 
 REMOTE = ("http://", "https://")
 WORKERS = 32
-TOKEN = "CODE_ALIGNMENT_TOKEN"
+TOKEN = "ALIGN_TOKEN"
 RETRIES = 8
 
 
@@ -41,7 +41,7 @@ def open_grader(
 class RemoteGrader:
     """Grades over HTTP, `workers` requests at a time.
 
-    address: ``http://host:port``; the token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is
+    address: ``http://host:port``; the token comes from the environment variable ALIGN_TOKEN where none is
     given.
     limits, hidden: as of `Grader`; a service that doesn't allow so much, or doesn't hide these files, refuses.
     """

@@ -1,6 +1,6 @@
 """Verdicts over HTTP: the pool on CPU nodes, the rollouts on GPU nodes.
 
-    CODE_ALIGNMENT_TOKEN=... align sandbox serve --port 8711
+    ALIGN_TOKEN=... align sandbox serve --port 8711
 
 ``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429
 with ``Retry-After`` when the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from alignment.grading import Grader
 
-TOKEN = "CODE_ALIGNMENT_TOKEN"
+TOKEN = "ALIGN_TOKEN"
 BODY_BYTES = 64 << 20
 MAX_DEADLINE = 3600.0
 MOST = Limits(
@@ -161,7 +161,7 @@ def serve(
     token: str | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until stopped. The token comes from the environment variable CODE_ALIGNMENT_TOKEN where none is given.
+    """Serve until stopped. The token comes from the environment variable ALIGN_TOKEN where none is given.
 
     port: 0 for any that is free. ready: told the port once it is ours.
 

@@ -90,8 +90,8 @@ def test_a_deadline_that_passes_is_a_503(address: str) -> None:
 
 
 def test_no_open_address_without_a_token(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CODE_ALIGNMENT_TOKEN", raising=False)
-    with pytest.raises(ValueError, match="CODE_ALIGNMENT_TOKEN"):
+    monkeypatch.delenv("ALIGN_TOKEN", raising=False)
+    with pytest.raises(ValueError, match="ALIGN_TOKEN"):
         serve(grader, host="0.0.0.0")
 
 
@@ -140,7 +140,7 @@ def test_a_job_that_nobody_waits_for_keeps_its_place_in_the_queue(address: str) 
 
 
 def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CODE_ALIGNMENT_TOKEN", "sesame")
+    monkeypatch.setenv("ALIGN_TOKEN", "sesame")
     sandbox = SandboxSettings.model_validate({"address": address, "wall_seconds": 0.3})
     with sandbox.open_grader() as remote:
         assert isinstance(remote, RemoteGrader)
@@ -149,7 +149,7 @@ def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_command_serves_until_it_is_stopped() -> None:
-    environment = {**os.environ, "CODE_ALIGNMENT_TOKEN": "sesame"}
+    environment = {**os.environ, "ALIGN_TOKEN": "sesame"}
     command = [sys.executable, "-m", "alignment.cli", "sandbox", "serve", "--port", "0", "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
