@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.grading import open_grader
 from alignment.recipe.stage_request import Request
 from data_builders.models.writers import Model
 
@@ -214,7 +215,7 @@ def _grade(
                 program = extract_code(text, language=row["language"], entry_point=row.get("entry_point"))
                 jobs.append((row, program))
                 places.append((index, text))
-    with request.sandbox.open_grader() as judge:
+    with open_grader(request.sandbox) as judge:
         verdicts = judge.grade_many(jobs)
     counted: Counter[str] = Counter(sampled=sum(map(len, answers)))
     result: list[tuple[list[str], list[str]]] = [([], []) for _ in rows]

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.grading import SandboxSettings
 from data_builders.cleaning.held_out import COLUMN, Bodies
 from data_builders.parsing.languages import detect
 from data_builders.parsing.python_functions import Function, functions
@@ -56,6 +57,7 @@ def build_private_benchmark(
     max_pieces: int = 300,
     context_characters: int = 6000,
     workers: int = 1,
+    sandbox: SandboxSettings | None = None,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
     """What is new since a date, as an evaluation: fill in the middle, and executable tasks from its own tests.
@@ -80,7 +82,10 @@ def build_private_benchmark(
                 raise ValueError(
                     f"{repository.name} is not split: give its source `before` (a date) or `held_out` (a share of its commits)"
                 )
-            account = _one(repository, rows, tests, settings, seed, executable, max_pieces, context_characters, workers)
+            account = _one(
+                repository, rows, tests, settings, seed, executable, max_pieces, context_characters, workers,
+                sandbox or SandboxSettings(),
+            )  # fmt: skip
             report[repository.name] = account
     out.mkdir(parents=True, exist_ok=True)
     for name, found in rows.items():
@@ -126,7 +131,7 @@ def check(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _one(
     repository: Repository, rows: dict[str, list[dict[str, Any]]], tests: Tests, settings: TaskSettings, seed: int,
-    executable: bool, max_pieces: int, context_characters: int, workers: int,
+    executable: bool, max_pieces: int, context_characters: int, workers: int, sandbox: SandboxSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Add the rows of one repository, and return what was counted."""
     earlier, now = texts_of(repository), texts_of(dataclasses.replace(repository, commit=repository.head))
@@ -151,7 +156,7 @@ def _one(
         def only(function: Function | JsFunction, text: str) -> bool:
             return (function.file, function.start, function.end) in wanted
 
-        for name, found in by_language(later, tests, settings, workers, only):
+        for name, found in by_language(later, tests, settings, workers, sandbox, only):
             rows["tasks"] += found.rows("heldout", context_characters)
             if isinstance(found, Found):
                 rows["fim-tasks"] += found.rows("heldout", context_characters, fim=True)

@@ -102,7 +102,8 @@ def _targets(recipe: Recipe, resolve: Callable[[Reference], tuple[str, Any]]) ->
         path, content = resolve(reference)
         paths.append(path)
         contents.append(content)
-    return {"benchmarks": benchmarks, "paths": paths, "allowed": allowed}, contents
+    sandbox = recipe.sandbox.model_dump(mode="json")
+    return {"benchmarks": benchmarks, "paths": paths, "allowed": allowed, "sandbox": sandbox}, contents
 
 
 def _preparation(stage: recipes.TrainingStage, marked: dict[str, Any], read: Any) -> str:

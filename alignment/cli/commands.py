@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.cli import data_commands, sandbox_commands
+from alignment.grading.sandbox_settings import SandboxSettings
 
 NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES, *sandbox_commands.NAMES)
 
@@ -55,9 +56,9 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--engine", choices=("auto", "transformers", "vllm"), default="auto")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
-        "--sandbox", default="namespaces", metavar="HOW",
-        help="namespaces; landlock: your consent to a weaker sandbox where the kernel refuses them or a limit; or an http:// address",
-    )  # fmt: skip
+        "--sandbox", metavar="URL", help="a grading service, for example http://host:8711 (default: this machine)"
+    )
+    sandbox_commands.add_consent(evaluate)
     evaluate.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON document")
     _add_export(commands)
@@ -88,6 +89,7 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--split-bytes", type=int, metavar="N", help="write GGUF files in parts of about this size")
     export.add_argument("--push", metavar="OWNER/NAME", help="upload to this private repository of the hub")
     export.add_argument("--seed", type=int, default=0)
+    sandbox_commands.add_consent(export)
     export.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="any other key of a recipe's export stage: compare.context=128, quantize.group_size=64, "
@@ -141,6 +143,18 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _sandbox(arguments: argparse.Namespace) -> SandboxSettings:
+    """How programs run, from `--sandbox`, `--workers` and `--allow-weaker-sandbox`."""
+    if arguments.sandbox in ("namespaces", "landlock"):
+        raise ValueError(
+            f"--sandbox {arguments.sandbox}: give the URL of a grading service, or leave it out to run programs on this "
+            "machine; --allow-weaker-sandbox allows a weaker sandbox"
+        )
+    return SandboxSettings(
+        address=arguments.sandbox, workers=arguments.workers, allow_weaker=arguments.allow_weaker_sandbox
+    )
+
+
 GENERATING = ("mode", "n", "temperature", "top_p", "max_new_tokens", "batch_size")
 
 
@@ -152,10 +166,9 @@ def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         arguments.out,
         benchmark=arguments.benchmark,
         data=arguments.data,
-        workers=arguments.workers,
         limit=arguments.limit,
         sanitize=arguments.sanitize,
-        sandbox=arguments.sandbox,
+        sandbox=_sandbox(arguments),
     )
 
 
@@ -178,8 +191,7 @@ def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[
         arguments.out,
         seed=arguments.seed,
         engine=arguments.engine,
-        workers=arguments.workers,
-        sandbox=arguments.sandbox,
+        sandbox=_sandbox(arguments),
         progress=None if arguments.json else (lambda text: print(text, file=sys.stderr)),
     )
     return read_documents(arguments.out) if figures else None
@@ -205,14 +217,15 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from alignment.export import export
     from alignment.export.card import said
-    from alignment.recipe import SandboxSettings
     from alignment.stages.export import arguments as arguments_of
 
     rows = export(
         arguments.model,
         arguments.to,
         arguments.out,
-        **arguments_of(_export_stage(arguments), SandboxSettings(), arguments.seed),
+        **arguments_of(
+            _export_stage(arguments), SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox), arguments.seed
+        ),
         name=arguments.name,
         adapter=arguments.adapter,
         adapter_base=arguments.adapter_base,

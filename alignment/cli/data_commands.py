@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alignment.cli import sandbox_commands
+from alignment.grading.sandbox_settings import SandboxSettings
+
 NAMES = ("build", "show")
 
 
@@ -33,6 +36,7 @@ def add(commands: Any) -> None:
         help="one setting, for example filters.max_line_length=500; may be repeated",
     )  # fmt: skip
     build.add_argument("--seed", type=int, default=0)
+    sandbox_commands.add_consent(build)
     build.add_argument("--workers", type=int, help="processes (default: one a core); the result does not depend on it")
     build.add_argument(
         "--engine", choices=("local", "ray"), help="run on datatrove's local executor, or on a Ray cluster"
@@ -77,8 +81,11 @@ def _build(arguments: argparse.Namespace) -> int:
     workers = arguments.workers or len(os.sched_getaffinity(0))
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = arguments.out.resolve()
+    sandbox = SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox)
     with _engine(arguments, out / "engine", workers):
-        summary = builders.call(stage, out, seed=arguments.seed, workers=workers, **_clones(arguments, out))
+        summary = builders.call(
+            stage, out, seed=arguments.seed, workers=workers, sandbox=sandbox, **_clones(arguments, out)
+        )
     shutil.rmtree(out / "engine", ignore_errors=True)
     if arguments.json:
         print(json.dumps(summary, indent=2, default=str))

@@ -30,10 +30,16 @@ def add(commands: Any) -> None:
     serve.add_argument(
         "--hide", action="append", default=[], metavar="FILE", help="programs find this file empty; may be repeated"
     )
-    serve.add_argument(
-        "--allow-weaker",
+    add_consent(serve)
+
+
+def add_consent(command: argparse.ArgumentParser) -> None:
+    """Add `--allow-weaker-sandbox` to a command that runs programs on this machine."""
+    command.add_argument(
+        "--allow-weaker-sandbox",
         action="store_true",
-        help="run without namespaces where the kernel refuses them, and without a limit on processes where it has none for root",
+        help="allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if programs run as "
+        "the machine's root",
     )
 
 
@@ -47,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--port is {arguments.port}: it must be between 0 and 65535")
     if arguments.queue < 1:
         raise ValueError(f"--queue is {arguments.queue}: it must be at least 1")
-    slot = Slot(settings_for(arguments.allow_weaker))
+    slot = Slot(settings_for(arguments.allow_weaker_sandbox))
     try:
         slot.start()
     except SandboxError as error:
@@ -62,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             flush=True,
         )
 
-    mode = "landlock" if arguments.allow_weaker else "namespaces"
-    with Grader(arguments.workers, sandbox=mode, hidden=tuple(arguments.hide)) as grader:
+    grader = Grader(arguments.workers, allow_weaker=arguments.allow_weaker_sandbox, hidden=tuple(arguments.hide))
+    with grader:
         serve(grader, host=arguments.host, port=arguments.port, queue=arguments.queue, ready=ready)
     return 0

@@ -6,9 +6,11 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from alignment.grading import SandboxSettings
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Request:
     only: frozenset[str] | None = None
     """Only the tasks with these ids, in any spelling: set where completions of a few tasks are graded."""
     batch_size: int | None = None
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+    """How programs run while the benchmark is loaded: EvalPlus's reference solutions give the expected values."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -52,7 +56,7 @@ def as_request(entry: str | Mapping[str, Any] | Request | Any) -> Request:
         benchmark, _, data = entry.partition(":")
         name = Path(data).stem if data else benchmark
         return Request(benchmark=benchmark, name=name, data=data or None)
-    known = [field.name for field in dataclasses.fields(Request) if field.name != "only"]
+    known = [field.name for field in dataclasses.fields(Request) if field.name not in ("only", "sandbox")]
     if isinstance(entry, Mapping):
         values = dict(entry)
         for key in values:

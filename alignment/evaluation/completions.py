@@ -21,6 +21,7 @@ from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.figures import Figure, figures
 from alignment.evaluation.store import Store, read_jsonl
+from alignment.grading import SandboxSettings
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,9 @@ def grade_completions(
     *,
     benchmark: str | None = None,
     data: str | Path | None = None,
-    workers: int | None = None,
-    limits: Any = None,
     limit: int | None = None,
     sanitize: bool = False,
-    sandbox: str = "namespaces",
+    sandbox: SandboxSettings | None = None,
 ) -> list[Document]:
     """Grade files or folders of completions; returns documents `{benchmark, metric, value, n, low, high, verdicts}`.
 
@@ -48,6 +47,7 @@ def grade_completions(
     `sanitize` the texts are chat answers, out of which the code is taken first. Writes what `evaluate` writes.
     ValueError for a file of no known form, or ids that the benchmark does not have.
     """
+    sandbox = sandbox or SandboxSettings()
     paths = [files] if isinstance(files, str | Path) else files
     samples = [sample for path in paths for sample in read_samples(Path(path), benchmark)]
     names = list(dict.fromkeys(name for sample in samples for name in benchmarks_of(sample, benchmark)))
@@ -55,17 +55,17 @@ def grade_completions(
     for name in names:  # everything is read before anything is graded: a mistake shows at once
         mine = [sample for sample in samples if name in benchmarks_of(sample, benchmark)]
         try:
-            work.append(_loaded(name, mine, data, limit, sanitize))
+            work.append(_loaded(name, mine, data, limit, sanitize, sandbox))
         except ValueError as error:
             if not (name.endswith("+") and name.removesuffix("+") in names):
                 raise
             logger.warning("%s is left out: %s", name, error)  # nobody asked for it by name
     _warn_of_fences(samples, sanitize)
-    scoring.check_tools([loaded for loaded, _ in work], limits, sandbox)
+    scoring.check_tools([loaded for loaded, _ in work], sandbox)
     results: dict[str, list[Outcome]] = {}
     with Store(Path(out_dir) / "raw", "verdicts") as verdicts:
         for loaded, mine in work:
-            results[loaded.name] = _grade(loaded, mine, verdicts, workers, limits, sanitize, sandbox)
+            results[loaded.name] = _grade(loaded, mine, verdicts, sanitize, sandbox)
     found = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, seed=0)]
     write_results(Path(out_dir), found, results, {loaded.name: loaded.mode for loaded, _ in work})
     return documents(found, results)
@@ -106,7 +106,12 @@ def _verdicts(pairs: Any) -> dict[str, Any]:
 
 
 def _loaded(
-    name: str, samples: Sequence[Sample], data: str | Path | None, limit: int | None, sanitize: bool
+    name: str,
+    samples: Sequence[Sample],
+    data: str | Path | None,
+    limit: int | None,
+    sanitize: bool,
+    sandbox: SandboxSettings,
 ) -> tuple[Benchmark, list[Sample]]:
     """The benchmark, and its samples with the ids as it spells them; of the first `limit` tasks only."""
     asked = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
@@ -131,7 +136,8 @@ def _loaded(
         for _, message in catalogue.check_benchmark(name, has_data=data is not None):
             raise ValueError(f"{message} (with --completions, --benchmark names what the samples belong to)")
         mode = None if mode == "base" else mode
-        benchmark = catalogue.load(Request(name, data=str(data) if data else None, mode=mode, only=frozenset(asked)))
+        request = Request(name, data=str(data) if data else None, mode=mode, only=frozenset(asked), sandbox=sandbox)
+        benchmark = catalogue.load(request)
     known = {problem.id for problem in benchmark.problems}
     spelled = [(sample, resolved(sample.task_id, known)) for sample in samples]
     unknown = list(dict.fromkeys(sample.task_id for sample, identity in spelled if identity is None))
@@ -158,10 +164,8 @@ def _grade(
     benchmark: Benchmark,
     samples: Sequence[Sample],
     verdicts: Store,
-    workers: int | None,
-    limits: Any,
     sanitize: bool,
-    sandbox: str,
+    sandbox: SandboxSettings,
 ) -> list[Outcome]:
     by_id = {problem.id: problem for problem in benchmark.problems}
     plain = dataclasses.replace(benchmark, assemble=_as_it_is, score=None)
@@ -176,13 +180,13 @@ def _grade(
         if problem.task is not None:
             pairs.append((problem.task, benchmark.assemble(problem, text) if own else text))
     if pairs:
-        needed = scoring.limits_for(benchmark, limits)
-        scoring.grade(pairs, verdicts, workers=workers, limits=needed, hidden=benchmark.hidden, sandbox=sandbox)
+        limits = scoring.limits_for(benchmark, sandbox.limits())
+        scoring.grade(pairs, verdicts, sandbox=sandbox, limits=limits, hidden=benchmark.hidden)
     counts: dict[str, int] = {}
     outcomes = []
     for rule, problem, record in judged_by:
         number = counts[problem.id] = counts.get(problem.id, -1) + 1
-        outcome = scoring.judged(rule, problem, number, record, verdicts, limits)
+        outcome = scoring.judged(rule, problem, number, record, verdicts, sandbox.limits())
         assert outcome is not None
         outcomes.append(outcome)
     return outcomes

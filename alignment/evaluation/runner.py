@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from alignment.evaluation.problem import Benchmark, Problem
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.figures import Figure, figures
 from alignment.evaluation.store import Store, digest, model_fingerprint, write_jsonl
+from alignment.grading import SandboxSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ def evaluate(
     seed: int = 0,
     engine: Literal["auto", "transformers", "vllm"] | Engine = "auto",
     batch_size: int | None = None,
-    workers: int | None = None,
-    limits: Any = None,
-    sandbox: str = "namespaces",
+    sandbox: SandboxSettings | None = None,
     rank: int | None = None,
     world_size: int | None = None,
     preflight: bool = True,
@@ -51,12 +50,13 @@ def evaluate(
 
     `benchmarks` are `Request`s, mappings or objects with the same fields, or words such as `humaneval` and
     `fim:held-out.jsonl`. `rank` and `world_size` default to what Accelerate and torchrun set; ranks other than 0
-    return no figures. `limits`, `sandbox` and `workers` go to the grader. ValueError for a wrong name, missing data or a
+    return no figures. `sandbox` says how programs run; by default on this machine. ValueError for a wrong name, missing data or a
     checkpoint that can't be measured, before anything long begins.
     """
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
-    requests = [as_request(entry) for entry in benchmarks]
+    sandbox = sandbox or SandboxSettings()
+    requests = [replace(as_request(entry), sandbox=sandbox) for entry in benchmarks]
     twice = {request.name for request in requests if [other.name for other in requests].count(request.name) > 1}
     if twice:
         raise ValueError(f"two benchmarks are called {sorted(twice)[0]!r}: give each its own `name`")
@@ -64,15 +64,13 @@ def evaluate(
     if preflight:
         for warning in check_checkpoint(model_path, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
             logger.warning("%s", warning)
-    scoring.check_tools([benchmark for _, benchmark in loaded], limits, sandbox)
+    scoring.check_tools([benchmark for _, benchmark in loaded], sandbox)
     run = _Run(
         model_path=str(model_path),
         out_dir=Path(out_dir),
         seed=seed,
         engine_name=engine if isinstance(engine, str) else "auto",
         batch_size=batch_size,
-        workers=workers,
-        limits=limits,
         sandbox=sandbox,
         rank=rank,
         world_size=world_size,
@@ -96,9 +94,7 @@ class _Run:
     seed: int
     engine_name: Literal["auto", "transformers", "vllm"]
     batch_size: int | None
-    workers: int | None
-    limits: Any
-    sandbox: str
+    sandbox: SandboxSettings
     rank: int
     world_size: int
     say: Callable[[str], None]
@@ -213,16 +209,14 @@ class _Run:
                 record = self.completions.records[self.job(benchmark, problem, sample).key]
                 pairs.append((problem.task, benchmark.assemble(problem, record["text"])))
         if pairs:
-            limits = scoring.limits_for(benchmark, self.limits)
-            scoring.grade(
-                pairs, self.verdicts, workers=self.workers, limits=limits, hidden=benchmark.hidden, sandbox=self.sandbox
-            )
+            limits = scoring.limits_for(benchmark, self.sandbox.limits())
+            scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int) -> Outcome | None:
         record = self.completions.records.get(self.job(benchmark, problem, sample).key)
         if record is None:
             return None
-        return scoring.judged(benchmark, problem, sample, record, self.verdicts, self.limits)
+        return scoring.judged(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
 
     def wait(self, request: Request, benchmark: Benchmark) -> list[Outcome]:
         """All outcomes of a benchmark, once every rank has written its part."""

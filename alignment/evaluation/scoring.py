@@ -10,10 +10,11 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
+from alignment.grading import Limits, SandboxSettings, open_grader
+from alignment.sandbox import toolchains
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +49,12 @@ def grader_version() -> str:
     return hasher.hexdigest()[:16]
 
 
-def limits_for(benchmark: Benchmark, limits: Any) -> Any:
+def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
     """The limits asked for, raised to what the benchmark needs."""
-    from alignment.grading import Limits
-
-    return (limits or Limits()).at_least(**benchmark.least_limits)
+    return limits.at_least(**benchmark.least_limits)
 
 
-def verdict_key(task: Row, program: str, limits: Any, hidden: Sequence[str] = ()) -> str:
+def verdict_key(task: Row, program: str, limits: Limits, hidden: Sequence[str] = ()) -> str:
     return digest("verdict", grader_version(), task_digest(task), program, repr(limits), list(hidden))
 
 
@@ -74,10 +73,9 @@ def grade(
     pairs: Sequence[tuple[Row, str]],
     store: Store,
     *,
-    workers: int | None,
-    limits: Any,
+    sandbox: SandboxSettings,
+    limits: Limits,
     hidden: Sequence[str] = (),
-    sandbox: str = "namespaces",
 ) -> None:
     """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
     missing: dict[str, tuple[Row, str]] = {}
@@ -88,9 +86,7 @@ def grade(
             missing[key] = (task, program)
     if not missing:
         return
-    from alignment.grading import open_grader
-
-    with open_grader(workers, limits, sandbox, tuple(hidden)) as grader:
+    with open_grader(sandbox, limits=limits, hidden=hidden) as grader:
         keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
         for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
             verdict = future.result()
@@ -107,20 +103,17 @@ def grade(
             store.records[keys[future]]["fresh"] = True
 
 
-def check_tools(benchmarks: Sequence[Benchmark], limits: Any, sandbox: str) -> None:
+def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:
     """Raise ValueError where a benchmark's programs can't run on this machine; warn where some of its languages can't.
 
     Without its toolchain or test framework every program would fail, or be an error, after a long run.
     """
-    from alignment.grading import open_grader
-    from alignment.sandbox import toolchains
-
     for benchmark in benchmarks:
         spoken = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
         missing: dict[str, str] = {}
         for language in sorted(spoken):
             name = toolchains.language_of(language).name
-            if name == "python" or sandbox.startswith(("http://", "https://")):
+            if name == "python" or sandbox.address:
                 continue
             try:
                 toolchains.toolchain(name)
@@ -133,14 +126,14 @@ def check_tools(benchmarks: Sequence[Benchmark], limits: Any, sandbox: str) -> N
         if benchmark.needs is not None:
             program, install = benchmark.needs
             task = {"kind": "program", "language": next(iter(spoken)), "tests": "{}", "entry_point": None}
-            with open_grader(1, limits_for(benchmark, limits), sandbox) as grader:
+            with open_grader(sandbox, workers=1, limits=limits_for(benchmark, sandbox.limits())) as grader:
                 (verdict,) = grader.grade_many([(task, program)])
             if verdict.status == "failed":
                 raise ValueError(f"{benchmark.name}: {install} ({verdict.detail[:200]})")
 
 
 def judged(
-    benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Any
+    benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Limits
 ) -> Outcome | None:
     """The outcome of one raw completion, or None while its program waits to be graded."""
     answer = benchmark.assemble(problem, record["text"])

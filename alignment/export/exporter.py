@@ -55,7 +55,7 @@ def export(
         targets: names as `parse_targets` explains them.
         held_out: rows for the gate (a list, or a JSONL or Parquet file); code of Python's standard library else.
         gate: how to compare, see `Comparison`.
-        benchmark: `{request, workers, limits, seed}` as `benchmark.pass_at_1` takes it, to measure pass@1 as well.
+        benchmark: `{request, sandbox, seed}` as `benchmark.pass_at_1` takes it, to measure pass@1 as well.
         calibration: what importance matrices, GPTQ and AWQ see, see `Calibration`; or rows, with `calibration_tokens`
             and `sequence_length` beside them.
         imatrix: True makes an importance matrix from `calibration`; a path takes one in llama.cpp's GGUF form.

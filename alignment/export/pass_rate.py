@@ -26,8 +26,8 @@ def pass_at_1(
 ) -> float:
     """pass@1 in percent of `model`, a GGUF file or a folder, on `benchmark`; completions and verdicts go to `out`.
 
-    `benchmark` holds `request` (an entry of `evaluate:`), and optionally `workers`, `limits` (fields of
-    `grading.Limits`) and `seed`. ValueError says why it can't be measured.
+    `benchmark` holds `request` (an entry of `evaluate:`), and optionally `sandbox` (the settings of a recipe's
+    `sandbox:`) and `seed`. ValueError says why it can't be measured.
     """
     job = {"model": str(model), "original": str(original), "out": str(out), "runtime": runtime, "threads": threads}
     try:
@@ -78,7 +78,7 @@ class LlamaCppEngine:
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Run one job; called in its own process and environment."""
     from alignment.evaluation import evaluate
-    from alignment.grading import Limits
+    from alignment.grading import SandboxSettings
 
     engine: Any = "transformers"
     if job["runtime"] == "llama.cpp":
@@ -89,8 +89,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         job["out"],
         engine=engine,
         seed=job.get("seed", 0),
-        workers=job.get("workers"),
-        limits=Limits(**job["limits"]) if job.get("limits") else None,
+        sandbox=SandboxSettings.model_validate(job.get("sandbox", {})),
         rank=0,
         world_size=1,
         preflight=False,

@@ -2,7 +2,8 @@
 
 from alignment.grading.client import RemoteGrader, open_grader
 from alignment.grading.grader import Grader, read_task
+from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.grading.verdict import TestResult, Verdict
 from alignment.sandbox.limits import Limits
 
-__all__ = ["Grader", "Limits", "RemoteGrader", "TestResult", "Verdict", "open_grader", "read_task"]
+__all__ = ["Grader", "Limits", "RemoteGrader", "SandboxSettings", "TestResult", "Verdict", "open_grader", "read_task"]

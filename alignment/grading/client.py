@@ -14,28 +14,36 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from alignment.grading.grader import Grader
+from alignment.grading.sandbox_settings import SERVICE_WORKERS, SandboxSettings
 from alignment.grading.verdict import TestResult, Verdict, error
 from alignment.sandbox.limits import Limits
 
 REMOTE = ("http://", "https://")
-WORKERS = 32
 TOKEN = "ALIGN_TOKEN"
 RETRIES = 8
 
 
 def open_grader(
-    workers: int | None = None, limits: Limits | None = None, sandbox: str = "namespaces", hidden: tuple[str, ...] = ()
+    sandbox: SandboxSettings, *, workers: int | None = None, limits: Limits | None = None, hidden: Sequence[str] = ()
 ) -> Grader | RemoteGrader:
-    """A pool on this machine, or the one behind the address that `sandbox` may be; else as `Grader` has it."""
-    if sandbox.startswith(REMOTE):
-        return RemoteGrader(sandbox, workers=workers or WORKERS, limits=limits, hidden=hidden)
-    return Grader(workers, limits, sandbox, hidden)
+    """Open a grader that runs programs as `sandbox` says; it starts no process before the first program.
+
+    Args:
+        sandbox: on this machine or at a service, how many at a time, and the limits of one program.
+        workers: programs at a time, instead of the number in `sandbox`.
+        limits: of one program, instead of those in `sandbox`.
+        hidden: files of this machine that programs find empty.
+    """
+    workers, limits = workers or sandbox.worker_count(), limits or sandbox.limits()
+    if sandbox.address:
+        return RemoteGrader(sandbox.address, workers=workers, limits=limits, hidden=tuple(hidden))
+    return Grader(workers, limits, allow_weaker=sandbox.allow_weaker, hidden=tuple(hidden))
 
 
 class RemoteGrader:
@@ -51,7 +59,7 @@ class RemoteGrader:
         address: str,
         *,
         token: str | None = None,
-        workers: int = WORKERS,
+        workers: int = SERVICE_WORKERS,
         deadline_seconds: float = 600.0,
         limits: Limits | None = None,
         hidden: tuple[str, ...] = (),

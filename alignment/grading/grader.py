@@ -21,8 +21,6 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, settings_for
 
 PROGRAM_BYTES = 1 << 20
-CONSENT = "CODE_ALIGNMENT_ALLOW_WEAKER"
-"""An environment variable: 1 consents to the weaker mode in all that this process and its children grade."""
 PYTHON_FILE = "program.py"
 
 
@@ -38,8 +36,8 @@ class Grader:
 
     workers: programs at a time; by default one per core.
     limits: of one program; the task's ``tests`` may raise none of them.
-    sandbox: ``namespaces``; or ``landlock``, by which you consent to a weaker mode where namespaces are refused, or
-        where the limit on processes does not hold. The environment variable CODE_ALIGNMENT_ALLOW_WEAKER=1 consents too.
+    allow_weaker: consent to a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if
+        programs run as the machine's root.
     hidden: files of this machine that programs find empty, for example a tool that a benchmark's own image did not
     have.
     """
@@ -48,16 +46,15 @@ class Grader:
         self,
         workers: int | None = None,
         limits: Limits | None = None,
-        sandbox: str = "namespaces",
+        *,
+        allow_weaker: bool = False,
         hidden: tuple[str, ...] = (),
     ) -> None:
-        if sandbox not in ("namespaces", "landlock"):
-            raise ValueError(f"sandbox: {sandbox!r} is neither 'namespaces' nor 'landlock'")
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}: it must be at least 1")
         self.workers = workers or len(os.sched_getaffinity(0))
         self.limits = limits or Limits()
-        self.sandbox = "landlock" if os.environ.get(CONSENT) == "1" else sandbox
+        self.allow_weaker = allow_weaker
         self.hidden = hidden
         self._cache: Path | None = None
         self._lock = threading.Lock()
@@ -139,7 +136,7 @@ class Grader:
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
             extra = () if name == "python" else toolchains.shown_folders()
-            slot = Slot(settings_for(self.sandbox == "landlock", extra, self.hidden))
+            slot = Slot(settings_for(self.allow_weaker, extra, self.hidden))
             setattr(self._local, name, slot)
             self._slots.append(slot)
         return slot
@@ -148,7 +145,7 @@ class Grader:
         """This thread's warm repositories."""
         suites: repository.Suites | None = getattr(self._local, "suites", None)
         if suites is None:
-            suites = self._local.suites = repository.Suites(self.sandbox == "landlock")
+            suites = self._local.suites = repository.Suites(self.allow_weaker)
             self._slots.append(suites)
         return suites
 

@@ -64,7 +64,7 @@ class NodeSnapshot:
         """Of a source file. Raises ValueError where there is none."""
         return _text(self.folder / "tree" / file)
 
-    def settings(self, role: str, fallback: bool = False) -> Settings:
+    def settings(self, role: str, allow_weaker: bool = False) -> Settings:
         """Of the launcher of a role: ``tester``, ``candidate``, or ``tracer`` for the tests with marks in each function."""
         shown, made = {
             "tester": ("tree", "compiled"),
@@ -74,7 +74,7 @@ class NodeSnapshot:
         mounts = [(str(self.folder / shown), ROOT), (str(self.folder / made), COMPILED)]
         mounts += [(source, f"{ROOT}/{place}") for source, place in self.data["modules"]]
         readable = (*toolchain("javascript").shown, *filter(None, [self.data["typescript"]]))
-        return Settings(True, fallback, readable, (), tuple(self.data["hidden"]), mounts=tuple(mounts))
+        return Settings(True, allow_weaker, readable, (), tuple(self.data["hidden"]), mounts=tuple(mounts))
 
 
 @lru_cache(maxsize=64)
@@ -88,10 +88,10 @@ def _text(path: Path) -> str:
 class NodeSuite:
     """One repository's two launchers: for its tests, and for candidates."""
 
-    def __init__(self, snapshot: NodeSnapshot, fallback: bool = False) -> None:
+    def __init__(self, snapshot: NodeSnapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot
-        self.tester = Slot(snapshot.settings("tester", fallback))
-        self.candidate = Slot(snapshot.settings("candidate", fallback))
+        self.tester = Slot(snapshot.settings("tester", allow_weaker))
+        self.candidate = Slot(snapshot.settings("candidate", allow_weaker))
 
         self.stubs: dict[tuple[str, int], str] = {}
 

@@ -60,12 +60,12 @@ class Snapshot:
     def bare(self) -> Path:
         return self.folder / "bare"
 
-    def settings(self, role: str, fallback: bool = False) -> Settings:
+    def settings(self, role: str, allow_weaker: bool = False) -> Settings:
         """How the launcher of a role is made."""
         shown = self.tree if role == "tester" else self.bare
         return Settings(
             namespaces=True,
-            fallback=fallback,
+            fallback=allow_weaker,
             readable=tuple(self.data["readable"]),
             mounts=((str(shown), ROOT),),
             packages=tuple(self.data["packages"]),
@@ -90,10 +90,10 @@ def open_snapshot(identifier: str) -> Snapshot:
 class Suite:
     """A snapshot with its two launchers. Not for use by several threads at once."""
 
-    def __init__(self, snapshot: Snapshot, fallback: bool = False) -> None:
+    def __init__(self, snapshot: Snapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot
-        self.tester = Slot(snapshot.settings("tester", fallback))
-        self.candidate = Slot(snapshot.settings("candidate", fallback))
+        self.tester = Slot(snapshot.settings("tester", allow_weaker))
+        self.candidate = Slot(snapshot.settings("candidate", allow_weaker))
 
     def close(self) -> None:
         self.tester.close()
@@ -103,13 +103,13 @@ class Suite:
 class Suites:
     """One thread's warm repositories; the one used longest ago is closed when there are too many."""
 
-    def __init__(self, fallback: bool) -> None:
-        self.fallback = fallback
+    def __init__(self, allow_weaker: bool) -> None:
+        self.allow_weaker = allow_weaker
         self.open: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
 
     def of(self, identifier: str) -> Suite:
         """The suite of a Python repository."""
-        found = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.fallback))
+        found = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
         if not isinstance(found, Suite):
             raise ValueError(f"the snapshot {identifier} is not of Python tests")
         return found
@@ -117,7 +117,7 @@ class Suites:
     def of_node(self, identifier: str) -> NodeSuite:
         """The suite of a JavaScript repository."""
         found = self._opened(
-            identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.fallback)
+            identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
         )
         if not isinstance(found, NodeSuite):
             raise ValueError(f"the snapshot {identifier} is not of JavaScript tests")

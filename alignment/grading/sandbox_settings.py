@@ -1,4 +1,4 @@
-"""The `sandbox:` settings of a recipe, and the grader that they describe."""
+"""The `sandbox:` settings of a recipe: how programs that a model or a repository wrote are run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from alignment.grading.client import RemoteGrader, open_grader
-from alignment.grading.grader import Grader
 from alignment.sandbox.limits import Limits
 from alignment.settings import Positive, Settings
+
+SERVICE_WORKERS = 32
+"""Requests to a grading service at the same time, by default."""
 
 
 class SandboxSettings(Settings):
@@ -46,17 +47,14 @@ class SandboxSettings(Settings):
         """The limits of one program."""
         return Limits(cpu_seconds=self.cpu_seconds, wall_seconds=self.wall_seconds, memory_bytes=self.memory_mb << 20)
 
-    def mode(self) -> str:
-        """The address of the service, or the containment to ask for: `namespaces`, or `landlock` where it is allowed."""
-        return self.address or ("landlock" if self.allow_weaker else "namespaces")
+    def worker_count(self) -> int:
+        """The number of programs that run at the same time.
 
-    def open_grader(self) -> Grader | RemoteGrader:
-        """A grader with these settings; it starts no process before the first program.
-
-        On this machine the default is one worker per core, divided among the training processes of the machine: each
-        process has a pool of its own.
+        On this machine the default is one per core, divided among the training processes of the machine: each process
+        has a pool of its own.
         """
-        workers = self.workers
-        if workers is None and not self.address:
-            workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        return open_grader(workers, self.limits(), self.mode())
+        if self.workers is not None:
+            return self.workers
+        if self.address:
+            return SERVICE_WORKERS
+        return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

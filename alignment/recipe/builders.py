@@ -87,7 +87,7 @@ BUILDERS: Mapping[str, Builder] = {
     ),
 }  # fmt: skip
 # Arguments that are no settings: they change where and how fast, not what, or come from the stage.
-_GIVEN = ("out", "seed", "request", "workers", "progress", "clone_dir")
+_GIVEN = ("out", "seed", "request", "workers", "sandbox", "progress", "clone_dir")
 
 
 def needs_model(builder: str) -> bool:

@@ -191,7 +191,7 @@ class Slot:
                 f"{state['error']}. Start the container as a user other than the machine's root (Docker: --user 1000, or "
                 "userns-remap; Podman: --userns=auto; a root that keeps the capabilities SETUID and SETGID will also do), "
                 "or consent to the weaker mode (then limit the container's processes: --pids-limit): in a recipe "
-                "sandbox.allow_weaker, elsewhere CODE_ALIGNMENT_ALLOW_WEAKER=1"
+                "`sandbox: {allow_weaker: true}`, on the command line --allow-weaker-sandbox"
             )
         if state.get("state") != "ready":
             self.close()
@@ -199,7 +199,7 @@ class Slot:
                 f"the kernel refused to make the sandbox ({state.get('error')}). Allow user namespaces (in Docker: "
                 "--security-opt seccomp=unconfined, or run as root with --cap-add SYS_ADMIN; on Ubuntu 24.04: sysctl "
                 "kernel.apparmor_restrict_unprivileged_userns=0), or consent to the weaker mode: in a recipe "
-                "sandbox.allow_weaker, elsewhere CODE_ALIGNMENT_ALLOW_WEAKER=1"
+                "`sandbox: {allow_weaker: true}`, on the command line --allow-weaker-sandbox"
             )
         self.notes, self.told = state["notes"], state["told"]
 

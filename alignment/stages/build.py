@@ -25,7 +25,9 @@ def run(request: Request) -> dict[str, Any]:
         shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
     workers = len(os.sched_getaffinity(0))
-    summary = builders.call(stage, scratch, seed=request.seed, request=request, workers=workers)
+    summary = builders.call(
+        stage, scratch, seed=request.seed, request=request, workers=workers, sandbox=request.sandbox
+    )
     for path in sorted(scratch.iterdir()):
         target = request.out / path.name
         if target.is_dir():

@@ -27,9 +27,7 @@ def run(request: Request) -> dict[str, Any]:
         request.stage.benchmarks,
         request.out,
         seed=request.seed,
-        workers=request.sandbox.workers,
-        limits=request.sandbox.limits(),
-        sandbox=request.sandbox.mode(),
+        sandbox=request.sandbox,
         progress=lambda text: logger.info(f"      {text}"),
         preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
     )

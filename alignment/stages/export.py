@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,8 @@ def arguments(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> dict[s
 
     benchmark = None
     if stage.benchmark is not None:
-        limits = asdict(sandbox.limits())
         request = stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"})  # a matter of training
-        benchmark = {"request": request, "workers": sandbox.workers, "limits": limits, "seed": seed}
+        benchmark = {"request": request, "sandbox": sandbox.model_dump(mode="json"), "seed": seed}
     return {
         "held_out": stage.data.path() if stage.data is not None else None,
         "gate": comparison(stage),

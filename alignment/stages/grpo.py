@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from alignment.grading import open_grader
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
@@ -37,7 +38,7 @@ def run(request: Request) -> dict[str, Any]:
     tokenizer.chat_template = formats.CHAT_TEMPLATE
     folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
 
-    with request.sandbox.open_grader() as grader:
+    with open_grader(request.sandbox) as grader:
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.logs import get_logger
 from alignment.rows import reading as row_files
 
@@ -46,9 +47,10 @@ class Screen:
             return Screen(None, allowed, report)
         from data_builders.cleaning.decontamination import Decontaminator
 
+        sandbox = SandboxSettings.model_validate(targets.get("sandbox") or {})
         index = Decontaminator()
         for benchmark in benchmarks:
-            index.add(benchmark["name"], _benchmark_rows(benchmark))
+            index.add(benchmark["name"], _benchmark_rows(benchmark, sandbox))
         for path in paths:
             index.add_path(Path(path))
         index.seal()
@@ -86,12 +88,12 @@ class Screen:
         return {"decontamination": found}
 
 
-def _benchmark_rows(entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _benchmark_rows(entry: dict[str, Any], sandbox: SandboxSettings) -> Iterator[dict[str, Any]]:
     """All rows of a benchmark as they are, whatever the recipe's `limit`."""
     from alignment.evaluation import catalogue
     from alignment.evaluation.benchmark_request import Request
 
-    request = Request(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"])
+    request = Request(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"], sandbox=sandbox)
     try:
         problems = catalogue.load(request).problems
     except ValueError as error:

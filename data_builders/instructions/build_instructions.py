@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment.grading import Grader, Limits
+from alignment.grading import Grader, Limits, SandboxSettings
 from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.cleaning.decontamination import Decontaminator
@@ -57,6 +57,7 @@ def build_instructions(
     refinement: Refinement | None = None,
     decontaminate: Sequence[Path] = (),
     workers: int = 1,
+    sandbox: SandboxSettings | None = None,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
@@ -92,7 +93,7 @@ def build_instructions(
         dropped["above_max_rows"] += len(drafts) - max_rows
         drafts = [drafts[place] for place in chosen]
     try:
-        with Grader(workers, LIMITS) as grader:
+        with Grader(workers, LIMITS, allow_weaker=sandbox is not None and sandbox.allow_weaker) as grader:
             drafts = _bugs_that_show(drafts, grader, dropped)
             told: dict[str, int] = {}
             if refinement is not None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment.grading import Limits
+from alignment.grading import Limits, SandboxSettings
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.held_out import COLUMN
@@ -68,6 +68,7 @@ def build_tasks(
     context_characters: int = 6000,
     decontaminate: Sequence[Path] = (),
     workers: int = 1,
+    sandbox: SandboxSettings | None = None,
     clone_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Executable tasks from repositories' own tests: one function's body masked, its tests the judges.
@@ -85,6 +86,7 @@ def build_tasks(
         ValueError: a source or setting is wrong, or no repository has a single task; the message says which.
     """
     tests, settings = tests or Tests(), settings or TaskSettings()
+    sandbox = sandbox or SandboxSettings()
     benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
@@ -92,7 +94,7 @@ def build_tasks(
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         for repository in resolve(sources, clone_dir or Path(temporary)):
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            for name, found in by_language(repository, tests, settings, workers):
+            for name, found in by_language(repository, tests, settings, workers, sandbox):
                 clean = uncontaminated(found.rows("train", context_characters), benchmarks, found.left_out)
                 made = capped(clean, settings.forgeable_share)
                 found.left_out["above_forgeable_share"] += len(clean) - len(made)
@@ -120,16 +122,21 @@ def told(tests: Tests) -> dict[str, Any]:
 
 
 def by_language(
-    repository: Repository, tests: Tests, settings: TaskSettings, workers: int, only: Any = None
+    repository: Repository,
+    tests: Tests,
+    settings: TaskSettings,
+    workers: int,
+    sandbox: SandboxSettings,
+    only: Any = None,
 ) -> Iterator[tuple[str, Found | JsFound]]:
     """What is found of each language that the repository has tests in; Python's also where it has neither."""
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
-        yield repository.name, repository_tasks(repository, tests, settings, workers=workers, only=only)
+        yield repository.name, repository_tasks(repository, tests, settings, sandbox, workers=workers, only=only)
     if javascript:
         found = js_repository_tasks(
-            repository, settings, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
+            repository, settings, sandbox, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
             budget_seconds=tests.budget_seconds,
         )  # fmt: skip
         yield f"{repository.name} (javascript)", found
@@ -224,7 +231,13 @@ class Found:
 
 
 def repository_tasks(
-    repository: Repository, tests: Tests, settings: TaskSettings, *, workers: int = 1, only: Any = None
+    repository: Repository,
+    tests: Tests,
+    settings: TaskSettings,
+    sandbox: SandboxSettings,
+    *,
+    workers: int = 1,
+    only: Any = None,
 ) -> Found:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     prepared = prepare(
@@ -232,8 +245,9 @@ def repository_tasks(
         interpreter=repository.interpreter or tests.interpreter,
         tests=tests.paths,
         environment=dict(tests.environment or {}),
+        allow_weaker=sandbox.allow_weaker,
     )
-    coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds)
+    coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds, allow_weaker=sandbox.allow_weaker)
     texts = prepared.texts
     flat_texts = {path: flat(text) for path, text in texts.items()}
     candidates = [
@@ -241,7 +255,7 @@ def repository_tasks(
         for item in prepared.functions if only is None or only(item, texts[item.file])
     ]  # fmt: skip
     try:
-        trial(prepared).validate(candidates, settings, workers)
+        trial(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
     return Found(repository, prepared, coverage, candidates, settings.hidden_share, Counter())

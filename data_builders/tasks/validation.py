@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
-from alignment.grading import Grader, Limits, Verdict
+from alignment.grading import Grader, Limits, SandboxSettings, Verdict
 from data_builders.cleaning.held_out import COLUMN
 from data_builders.cleaning.secrets import redact
 
@@ -152,10 +152,12 @@ class Trial(Generic[F]):
     """... and at most so many mutants of it, with answers that need no thought."""
     limits: Limits
 
-    def validate(self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int) -> None:
+    def validate(
+        self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int, sandbox: SandboxSettings
+    ) -> None:
         """Give each a tier, A where it can have it; those with `dropped` can't become tasks, and it says why."""
         waiting = [item for item in candidates if not item.dropped]
-        with Grader(workers, self.limits) as grader:
+        with Grader(workers, self.limits, allow_weaker=sandbox.allow_weaker) as grader:
             for tier in ("A", "B"):
                 self._try([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
                 waiting = [item for item in waiting if not item.tier]

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from alignment.grading import Grader
+from alignment.grading import Grader, SandboxSettings, open_grader
 from alignment.grading.client import RemoteGrader
-from alignment.recipe import SandboxSettings
 
 uvicorn = pytest.importorskip("uvicorn", reason="the service needs the extra [serve]")
 pytest.importorskip("starlette", reason="the service needs the extra [serve]")
@@ -142,7 +141,7 @@ def test_a_job_that_nobody_waits_for_keeps_its_place_in_the_queue(address: str) 
 def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIGN_TOKEN", "sesame")
     sandbox = SandboxSettings.model_validate({"address": address, "wall_seconds": 0.3})
-    with sandbox.open_grader() as remote:
+    with open_grader(sandbox) as remote:
         assert isinstance(remote, RemoteGrader)
         programs = ["def f(x): return x * x", "import time\ndef f(x): time.sleep(0.6); return x * x"]
         assert [v.reason for v in remote.grade_many([(TASK, text) for text in programs])] == ["passed", "timeout"]

@@ -33,7 +33,7 @@ import json
 from alignment.grading import Grader, Limits
 from tests.sandbox.hostile_hosts import REACH, reaching
 task = {"kind": "stdio", "tests": json.dumps({"cases": [{"stdin": "", "stdout": "contained"}]})}
-with Grader(workers=1, sandbox="landlock", limits=Limits(cpu_seconds=3, wall_seconds=4)) as grader:
+with Grader(workers=1, allow_weaker=True, limits=Limits(cpu_seconds=3, wall_seconds=4)) as grader:
     verdicts = grader.grade_many([(task, reaching(name)) for name in REACH])
 print(json.dumps({name: verdict.status for name, verdict in zip(REACH, verdicts)}))
 """

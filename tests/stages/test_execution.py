@@ -1,17 +1,15 @@
 """A recipe's `sandbox:` reaches everything that runs what a model wrote."""
 
-import io
 import json
-import os
 
 import pytest
 
 from alignment import evaluation
-from alignment.grading import Grader
-from alignment.recipe import SandboxSettings
+from alignment.evaluation.benchmarks import evalplus_tasks
+from alignment.grading import SandboxSettings, open_grader
 from alignment.recipe.stage_request import Request
-from alignment.stages import __main__ as process
-from alignment.stages import evaluate
+from alignment.stages import build, evaluate
+from data_builders.instructions import build_instructions
 
 
 def request(tmp_path, **sandbox):
@@ -27,30 +25,52 @@ def asked(tmp_path, sandbox):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("weaker", "mode"), [(False, "namespaces"), (True, "landlock")])
-def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, monkeypatch, weaker, mode):
+@pytest.mark.parametrize("weaker", [False, True])
+def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, monkeypatch, weaker):
     given = {}
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
     settings = {"allow_weaker": weaker, "workers": 3, "cpu_seconds": 4, "wall_seconds": 6.0, "memory_mb": 300}
     evaluate.run(request(tmp_path, **settings))
-    with SandboxSettings(**settings).open_grader() as grader:
-        assert given["sandbox"] == grader.sandbox == mode
-        assert given["limits"] == grader.limits and given["workers"] == grader.workers == 3
-    limits = given["limits"]
+    with open_grader(SandboxSettings(**settings)) as grader:
+        assert given["sandbox"].allow_weaker == grader.allow_weaker == weaker
+        assert given["sandbox"].limits() == grader.limits and given["sandbox"].workers == grader.workers == 3
+    limits = given["sandbox"].limits()
     assert (limits.cpu_seconds, limits.wall_seconds, limits.memory_bytes) == (4, 6.0, 300 << 20)
 
 
-@pytest.mark.parametrize(("weaker", "mode"), [(False, "namespaces"), (True, "landlock")])
-def test_consent_reaches_graders_that_builders_and_benchmarks_make_themselves(tmp_path, monkeypatch, weaker, mode):
-    found = []
-    for name in ("CODE_ALIGNMENT_ALLOW_WEAKER", "ALIGN_PARENT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "environ", {**os.environ})  # the process sets a variable, and this one goes on
-    monkeypatch.setattr(process, "die_with_parent", lambda: None)
-    monkeypatch.setattr(evaluate, "run", lambda _: found.append(Grader().sandbox) or {})
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked(tmp_path, {"allow_weaker": weaker}))))
-    assert process.main() == 0
-    assert found == [mode]
+class OpenedGrader(Exception):
+    """Raised instead of opening a grader; holds the consent that it was given."""
+
+
+def refuse_to_open(*_, allow_weaker=False, **__):
+    raise OpenedGrader(allow_weaker)
+
+
+@pytest.mark.parametrize("weaker", [False, True])
+def test_consent_reaches_the_graders_that_benchmarks_open(tmp_path, monkeypatch, weaker):
+    """EvalPlus's expected values come from its reference solutions, which run while the benchmark is loaded."""
+    monkeypatch.setattr(evalplus_tasks, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(evalplus_tasks, "Grader", refuse_to_open)
+    row = {"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "    return x\n", "entry_point": "f",
+           "base_input": [[1]], "plus_input": []}  # fmt: skip
+    (tmp_path / "HumanEvalPlus.jsonl").write_text(json.dumps(row) + "\n")
+    benchmark = {"name": "h", "benchmark": "humaneval", "data": str(tmp_path / "HumanEvalPlus.jsonl")}
+    stage = asked(tmp_path, {"allow_weaker": weaker})
+    stage["stage"]["benchmarks"] = [benchmark]
+    with pytest.raises(OpenedGrader, match=str(weaker)):
+        evaluate.run(Request.of(stage))
+
+
+@pytest.mark.parametrize("weaker", [False, True])
+def test_consent_reaches_the_graders_that_builders_open(tmp_path, monkeypatch, weaker):
+    monkeypatch.setattr(build_instructions, "Grader", refuse_to_open)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "f.py").write_text('def f(x):\n    """Return x, doubled."""\n    y = x + x\n    return y\n')
+    stage = asked(tmp_path, {"allow_weaker": weaker})
+    settings = {"sources": [str(tmp_path / "code")]}
+    stage["stage"] = {"name": "b", "kind": "build", "builder": "instructions", "settings": settings}
+    with pytest.raises(OpenedGrader, match=str(weaker)):
+        build.run(Request.of(stage))
 
 
 def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):
@@ -64,7 +84,7 @@ def test_processes_that_train_side_by_side_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)))
     for here, workers in (("8", 12), ("1", 96), ("128", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
-        with SandboxSettings().open_grader() as grader:
+        with open_grader(SandboxSettings()) as grader:
             assert grader.workers == workers
-    with SandboxSettings(workers=5).open_grader() as grader:
+    with open_grader(SandboxSettings(workers=5)) as grader:
         assert grader.workers == 5

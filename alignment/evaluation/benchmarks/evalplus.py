@@ -138,7 +138,7 @@ def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Ben
         rows = [row for row in rows if spelled(row) in wanted]
     if rows and "plus_input" in rows[0]:
         rows = [with_types(row) for row in rows[: request.limit]]
-        tasks = evalplus_tasks(rows, dataset, plus=plus)
+        tasks = evalplus_tasks(rows, dataset, plus=plus, sandbox=request.sandbox)
     elif plus:
         raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {home.file}")
     else:

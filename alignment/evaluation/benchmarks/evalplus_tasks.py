@@ -18,6 +18,8 @@ from typing import Any
 from alignment.evaluation.benchmark_files import cache_folder
 from alignment.evaluation.problem import Row
 from alignment.evaluation.store import digest
+from alignment.grading import Grader, Limits, SandboxSettings
+from alignment.grading.benchmark_tasks import plus_task
 
 logger = logging.getLogger(__name__)
 REFERENCES = 2
@@ -26,16 +28,14 @@ FINAL = ("memory", "output_limit")
 """Why an input has no expected value, whatever machine it is computed on."""
 
 
-def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Row]:
+def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:
     """Tasks by id; `plus` adds the extended inputs to those of the original benchmark.
 
     An input for which the reference solution gives no value is left out, with a warning. Two of MBPP+ are, both of Mbpp/255:
     their answers have 128 and 6 million items, more than the 64 MB that one value may take.
     """
-    from alignment.grading.benchmark_tasks import plus_task
-
     keys = ("base_input", "plus_input") if plus else ("base_input",)
-    expected = {key: _expected(rows, key) for key in keys}
+    expected = {key: _expected(rows, key, sandbox) for key in keys}
     tasks: dict[str, Row] = {}
     for row in rows:
         inputs = [case for key in keys for case in row[key]]
@@ -54,7 +54,7 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool) -> dict[str, Ro
     return tasks
 
 
-def _expected(rows: list[Row], key: str) -> dict[str, list[dict[str, Any]]]:
+def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, list[dict[str, Any]]]:
     """What the reference solutions return for the inputs under `key`, in the grader's wire form.
 
     Kept by a hash of program and inputs, outside of what a program in the sandbox can see.
@@ -71,12 +71,11 @@ def _expected(rows: list[Row], key: str) -> dict[str, list[dict[str, Any]]]:
         else:
             missing.append((row, path))
     if missing:
-        from alignment.grading import Grader, Limits
-
         logger.info("computing what the reference solutions of %d tasks return, once", len(missing))
         folder.mkdir(parents=True, exist_ok=True)
         limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, reply_bytes=512 << 20)
-        with Grader(limits=limits) as grader, ThreadPoolExecutor(grader.workers) as threads:
+        local = Grader(limits=limits, allow_weaker=sandbox.allow_weaker)  # a service gives verdicts, not values
+        with local as grader, ThreadPoolExecutor(grader.workers) as threads:
 
             def compute(item: tuple[Row, Path]) -> None:
                 row, path = item

@@ -40,11 +40,11 @@ class JsCoverage:
     seconds: float
 
 
-def js_coverage(prepared: Prepared, budget_seconds: float) -> JsCoverage:
+def js_coverage(prepared: Prepared, budget_seconds: float, *, allow_weaker: bool = False) -> JsCoverage:
     """Run every test file; those that `budget_seconds` of wall time do not reach are counted as ``over_budget``."""
     found = JsCoverage({}, Counter(), list(prepared.problems), set(), 0.0)
-    suite = NodeSuite(prepared.snapshot)
-    suite.tester = Slot(prepared.snapshot.settings("tracer"))
+    suite = NodeSuite(prepared.snapshot, allow_weaker)
+    suite.tester = Slot(prepared.snapshot.settings("tracer", allow_weaker))
     began = time.monotonic()
     try:
         for path in sorted(prepared.snapshot.tests):

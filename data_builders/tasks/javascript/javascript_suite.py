@@ -90,7 +90,11 @@ def has_javascript(paths: Mapping[str, Any] | set[str]) -> bool:
 
 
 def prepare(
-    repository: Repository, paths: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    repository: Repository,
+    paths: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    allow_weaker: bool = False,
 ) -> Prepared:
     """Make (or find) the snapshot of a repository's JavaScript and TypeScript at its commit.
 
@@ -98,6 +102,7 @@ def prepare(
         repository: from `data_builders.repositories.sources.resolve`.
         paths: files and folders of the tests, where they aren't all that look like some.
         environment: variables that the tests need.
+        allow_weaker: consent to a weaker sandbox.
 
     Raises NoToolchain without node, ValueError where there is too much of it.
     """
@@ -134,7 +139,9 @@ def prepare(
         path not in with_functions and "function" in text and _is_broken(path, text) for path, text in own.items()
     )
     if not (folder / "suite.json").is_file():
-        data = _make(folder, repository, files, texts, known, modules, functions, paths, environment or {})
+        data = _make(
+            folder, repository, files, texts, known, modules, functions, paths, environment or {}, allow_weaker
+        )
         (folder / "suite.json").write_text(json.dumps(data), encoding="utf-8")
     snapshot = NodeSnapshot.open(folder)
     source = {path: text for path, text in texts.items() if path.endswith(SOURCE) and path not in snapshot.tests}
@@ -186,7 +193,7 @@ def _installed(repository: Repository, known: Packages) -> Iterator[tuple[str, s
 def _make(
     folder: Path, repository: Repository, files: dict[str, bytes], texts: dict[str, str], known: Packages,
     modules: list[tuple[str, str]], functions: list[JsFunction],
-    paths: Sequence[str], environment: Mapping[str, str],
+    paths: Sequence[str], environment: Mapping[str, str], allow_weaker: bool,
 ) -> dict[str, Any]:  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     tests = {path: text for path, text in texts.items() if has_tests(path, text)}
@@ -224,7 +231,7 @@ def _make(
     for name in ("compiled", "marked-compiled"):
         write_files(folder / name, {})
     if transform:
-        _transform(NodeSnapshot(folder, data), code, tests)
+        _transform(NodeSnapshot(folder, data), code, tests, allow_weaker)
     else:
         data["tests"] = {path: with_our_runner(text) for path, text in tests.items()}
     return data
@@ -254,15 +261,15 @@ def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, 
     return marked
 
 
-def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str]) -> None:
+def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str], allow_weaker: bool) -> None:
     """Make `compiled` and `marked-compiled`, and the tests' text."""
     data, folder = snapshot.data, snapshot.folder
     sources = [[path, None] for path in code if path not in tests and not path.endswith((".d.ts", ".d.mts", ".d.cts"))]
     made: dict[str, str] = {}
     problems: Counter[str] = Counter()
     for role, target in (("tester", "compiled"), ("tracer", "marked-compiled")):
-        slot = Slot(snapshot.settings(role))
-        suite = NodeSuite(snapshot)
+        slot = Slot(snapshot.settings(role, allow_weaker))
+        suite = NodeSuite(snapshot, allow_weaker)
         suite.tester = slot
         listed: list[list[str | None]] = [list(item) for item in sources]
         if role == "tester":

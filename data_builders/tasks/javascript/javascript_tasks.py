@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignment.grading import Limits
+from alignment.grading import Limits, SandboxSettings
 from alignment.grading.node_syntax import TYPESCRIPT
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.sandbox.toolchains import NoToolchain
@@ -89,6 +89,7 @@ class JsFound:
 def js_repository_tasks(
     repository: Repository,
     settings: TaskSettings,
+    sandbox: SandboxSettings,
     *,
     workers: int = 1,
     only: Any = None,
@@ -99,16 +100,16 @@ def js_repository_tasks(
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     empty = JsCoverage({}, Counter(), [], set(), 0.0)
     try:
-        prepared = prepare(repository, paths, environment)
+        prepared = prepare(repository, paths, environment, allow_weaker=sandbox.allow_weaker)
     except NoToolchain as error:
         return JsFound(repository, None, [], empty, [f"JavaScript: {error}"], settings.hidden_share)
     try:
-        coverage = js_coverage(prepared, budget_seconds)
+        coverage = js_coverage(prepared, budget_seconds, allow_weaker=sandbox.allow_weaker)
         candidates = [
             _candidate(prepared, coverage, number, item, settings) for number, item in enumerate(prepared.functions)
             if only is None or only(item, prepared.texts[item.file])
         ]  # fmt: skip
-        trial(prepared).validate(candidates, settings, workers)
+        trial(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
     return JsFound(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)

@@ -48,7 +48,7 @@ class CoverageMap:
         return self.covering.get((function.file, function.line), [])
 
 
-def coverage_map(prepared: Prepared, *, budget_seconds: float = 600.0) -> CoverageMap:
+def coverage_map(prepared: Prepared, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
     """Run the suite once; the result is kept with the snapshot.
 
     budget_seconds: wall time after which the tests that are left are counted as ``over_budget``, for suites that run
@@ -56,7 +56,7 @@ def coverage_map(prepared: Prepared, *, budget_seconds: float = 600.0) -> Covera
     """
     kept = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
     if not kept.is_file():
-        results, seconds = _run(prepared, budget_seconds)
+        results, seconds = _run(prepared, budget_seconds, allow_weaker)
         kept.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
     stored = json.loads(kept.read_text(encoding="utf-8"))
     covering: dict[tuple[str, int], list[str]] = {}
@@ -90,10 +90,10 @@ def _outcome(result: dict[str, Any]) -> str:
     return "failed"
 
 
-def _run(prepared: Prepared, budget_seconds: float) -> tuple[dict[str, dict[str, Any]], float]:
+def _run(prepared: Prepared, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
     results: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
-    suite = Suite(prepared.snapshot)
+    suite = Suite(prepared.snapshot, allow_weaker)
     try:
         waiting = list(prepared.tests)
         size = BATCH

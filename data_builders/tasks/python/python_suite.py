@@ -67,6 +67,7 @@ def prepare(
     interpreter: str | Path | None = None,
     tests: Sequence[str] = (),
     environment: dict[str, str] | None = None,
+    allow_weaker: bool = False,
 ) -> Prepared:
     """Make (or find) the snapshot of a repository at its commit.
 
@@ -75,6 +76,7 @@ def prepare(
         interpreter: Python whose packages the tests need, for example a virtual environment's; by default this one.
         tests: files and folders for pytest, relative to the repository; by default what its own settings say.
         environment: variables that the tests need.
+        allow_weaker: consent to a weaker sandbox.
 
     Raises ValueError for an environment that can't be used and tests that are not there.
     """
@@ -96,7 +98,7 @@ def prepare(
     if ready.is_file():
         data = json.loads(ready.read_text(encoding="utf-8"))
     else:
-        data = _make(folder, files, texts, found, list(tests), environment or {}, repository)
+        data = _make(folder, files, texts, found, list(tests), environment or {}, repository, allow_weaker)
         ready.write_text(json.dumps(data), encoding="utf-8")
     own = {path: text for path, text in texts.items() if path in set(data["files"])}
     shown = {path: text for path, text in texts.items() if path in set(data["test_files"])}
@@ -146,7 +148,7 @@ def is_prose(path: str) -> bool:
 
 def _make(
     folder: Path, files: dict[str, bytes], texts: dict[str, str], found: Environment, tests: list[str],
-    variables: dict[str, str], repository: Repository,
+    variables: dict[str, str], repository: Repository, allow_weaker: bool,
 ) -> dict[str, Any]:  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", files)
@@ -178,9 +180,9 @@ def _make(
         ),
         "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": found.version,
     }  # fmt: skip
-    told = _collected(Snapshot(folder, data), roles["tester"])
+    told = _collected(Snapshot(folder, data), roles["tester"], allow_weaker)
     if not mode and any("unique basename" in problem["why"] for problem in told["problems"]):
-        alone = _collected(Snapshot(folder, data), {**roles["tester"], "arguments": [IMPORTLIB, *tests]})
+        alone = _collected(Snapshot(folder, data), {**roles["tester"], "arguments": [IMPORTLIB, *tests]}, allow_weaker)
         if len(alone["tests"]) > len(told["tests"]):
             told = alone
         else:
@@ -205,10 +207,10 @@ def _write(folder: Path, role: dict[str, Any]) -> None:
     (folder / f"{role['role']}.json").write_text(json.dumps(role), encoding="utf-8")
 
 
-def _collected(snapshot: Snapshot, role: dict[str, Any]) -> dict[str, Any]:
+def _collected(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> dict[str, Any]:
     """What pytest finds when it is started as the tester's role says."""
     _write(snapshot.folder, role)
-    suite = Suite(snapshot)
+    suite = Suite(snapshot, allow_weaker)
     try:
         (run,) = suite.tester.run([Job("suite_describe", {}, limits=LIMITS)])
         return {**run.messages()[0], "threads": suite.tester.told.get("threads", [])}
