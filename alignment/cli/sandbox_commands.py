@@ -47,13 +47,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve; the sandbox is tried before the first request, so that a machine that refuses says so at once."""
     from alignment.grading import Grader
     from alignment.grading.service import serve
-    from alignment.sandbox.slot import SandboxError, Slot, settings_for
+    from alignment.sandbox.launcher_settings import launcher_settings
+    from alignment.sandbox.slot import SandboxError, Slot
 
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port is {arguments.port}: it must be between 0 and 65535")
     if arguments.queue < 1:
         raise ValueError(f"--queue is {arguments.queue}: it must be at least 1")
-    slot = Slot(settings_for(arguments.allow_weaker_sandbox))
+    slot = Slot(launcher_settings(arguments.allow_weaker_sandbox))
     try:
         slot.start()
     except SandboxError as error:

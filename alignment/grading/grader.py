@@ -17,8 +17,9 @@ from alignment.grading.verdict import Verdict, error, failed
 from alignment.sandbox import toolchains
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
 from alignment.sandbox.inside import wire
+from alignment.sandbox.launcher_settings import launcher_settings
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot, settings_for
+from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot
 
 PROGRAM_BYTES = 1 << 20
 PYTHON_FILE = "program.py"
@@ -136,7 +137,7 @@ class Grader:
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
             extra = () if name == "python" else toolchains.shown_folders()
-            slot = Slot(settings_for(self.allow_weaker, extra, self.hidden))
+            slot = Slot(launcher_settings(self.allow_weaker, extra, self.hidden))
             setattr(self._local, name, slot)
             self._slots.append(slot)
         return slot

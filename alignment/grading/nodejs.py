@@ -27,8 +27,10 @@ from alignment.grading import node_guard
 from alignment.grading.node_syntax import Answer, read_answer
 from alignment.grading.python import check
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
-from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import WALL_GRACE, Job, Run, Settings, Slot, run_across
+from alignment.sandbox.launcher_settings import LauncherSettings
+from alignment.sandbox.limits import WALL_GRACE, Limits
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import Slot, run_across
 from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
 ROOT, COMPILED = "/repository", "/compiled"
@@ -64,7 +66,7 @@ class NodeSnapshot:
         """Of a source file. Raises ValueError where there is none."""
         return _text(self.folder / "tree" / file)
 
-    def settings(self, role: str, allow_weaker: bool = False) -> Settings:
+    def settings(self, role: str, allow_weaker: bool = False) -> LauncherSettings:
         """Of the launcher of a role: ``tester``, ``candidate``, or ``tracer`` for the tests with marks in each function."""
         shown, made = {
             "tester": ("tree", "compiled"),
@@ -74,7 +76,7 @@ class NodeSnapshot:
         mounts = [(str(self.folder / shown), ROOT), (str(self.folder / made), COMPILED)]
         mounts += [(source, f"{ROOT}/{place}") for source, place in self.data["modules"]]
         readable = (*toolchain("javascript").shown, *filter(None, [self.data["typescript"]]))
-        return Settings(True, allow_weaker, readable, (), tuple(self.data["hidden"]), mounts=tuple(mounts))
+        return LauncherSettings(True, allow_weaker, readable, (), tuple(self.data["hidden"]), mounts=tuple(mounts))
 
 
 @lru_cache(maxsize=64)
@@ -116,7 +118,7 @@ class NodeSuite:
     def job(
         self, program: str, asked: Mapping[str, Any], changed: Mapping[str, str], limits: Limits, *,
         cover: tuple[str, ...] = (), flags: tuple[str, ...] = (), peer: bool = False,
-    ) -> Job:  # fmt: skip
+    ) -> Program:  # fmt: skip
         """node with one of our programs; `changed` are the texts that it finds in files of the repository."""
         data = self.snapshot.data
         header = {"root": ROOT, "compiled": COMPILED, **{key: data[key] for key in ("transform", "aliases", "library", "setup", "typescript", "esm")}, **asked,
@@ -134,7 +136,7 @@ class NodeSuite:
         }  # fmt: skip
         places = tuple(f"{ROOT}/{path}" for path in changed)
         body = b"".join(content for _, content in files)
-        return Job("command", sent, body, limits=limits, address_space=False, cover=cover, replace=places)
+        return Program("command", sent, body, limits=limits, address_space=False, cover=cover, replace=places)
 
 
 @lru_cache(maxsize=1)
@@ -252,7 +254,7 @@ def _there(snapshot: NodeSnapshot, shown: str, place: str, names: Sequence[str])
     return tuple(f"{place}/{name}" for name in names if (snapshot.folder / shown / name).is_file())
 
 
-def _verdict(run: Run, stderr: bytes, nonce: str, names: list[str], cpu: float, apart: bool) -> Verdict:
+def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: float, apart: bool) -> Verdict:
     """What the process that ran the tests says; anything but a full account of every test is a failure."""
     check(run)
     told = [message for message in messages(run, nonce) if message.get("done")]
@@ -283,7 +285,7 @@ def _verdict(run: Run, stderr: bytes, nonce: str, names: list[str], cpu: float, 
     return of_tests(outcomes, cpu)
 
 
-def messages(run: Run, nonce: str) -> list[dict[str, Any]]:
+def messages(run: ProgramRun, nonce: str) -> list[dict[str, Any]]:
     """What our program in the tester's process said, among what tests printed."""
     found = []
     for line in run.stdout.decode("utf-8", "replace").split("\n"):

@@ -9,8 +9,9 @@ from typing import Any
 from alignment.grading import value_comparison
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
 from alignment.sandbox.inside import wire
-from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import WALL_GRACE, Job, Run, SandboxError, Slot
+from alignment.sandbox.limits import WALL_GRACE, Limits
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import SandboxError, Slot
 
 
 def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, limits: Limits) -> Verdict:
@@ -59,13 +60,13 @@ def returned(
     arguments: list[list[Any]],
     limits: Limits,
     call_seconds: float | None = None,
-) -> tuple[Run, list[dict[str, Any]]]:
+) -> tuple[ProgramRun, list[dict[str, Any]]]:
     """Call a program: what its driver said, one message ``{"case": 0, "value": ...}`` per call where all went well.
 
     arguments: for each call its positional and keyword arguments, in wire form.
     """
     header = {"entry_point": entry_point, "cases": arguments, "call_seconds": call_seconds}
-    (run,) = slot.run([Job("calls", header, program, limits=limits)])
+    (run,) = slot.run([Program("calls", header, program, limits=limits)])
     return run, check(run).messages(len(arguments) + 1)
 
 
@@ -113,7 +114,12 @@ def _right(case: dict[str, Any], expected: Any, value: Any, tests: dict[str, Any
 
 
 def _case_result(
-    case: dict[str, Any], tests: dict[str, Any], tagged: bool, number: int, message: dict[str, Any] | None, run: Run
+    case: dict[str, Any],
+    tests: dict[str, Any],
+    tagged: bool,
+    number: int,
+    message: dict[str, Any] | None,
+    run: ProgramRun,
 ) -> TestResult:
     if message is None:
         return TestResult(*ending(run))
@@ -153,7 +159,7 @@ def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program:
         wall_seconds=WALL_GRACE * limits.wall_seconds + 1
     )  # the program's limit comes first
     tester, candidate = slot.run(
-        [Job("tester", header, code, limits=tester_limits), Job("candidate", {}, program, limits=limits)]
+        [Program("tester", header, code, limits=tester_limits), Program("candidate", {}, program, limits=limits)]
     )
     cpu = tester.cpu_seconds + candidate.cpu_seconds
     check(candidate)
@@ -174,7 +180,7 @@ def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program:
     return of_tests(results, cpu)
 
 
-def check(run: Run) -> Run:
+def check(run: ProgramRun) -> ProgramRun:
     """Raise SandboxError where a process never came to the program."""
     if not run.began:
         text = (run.reply[:300] or run.stderr[-300:]).decode(errors="replace")
@@ -193,7 +199,7 @@ NO_MEMORY = (
 )  # fmt: skip
 
 
-def ending(run: Run) -> tuple[str, str]:
+def ending(run: ProgramRun) -> tuple[str, str]:
     """Why a process ended without a result: a reason and the last of what it printed."""
     text = run.stderr.decode(errors="replace").strip()[-500:]
     if run.stop is not None:

@@ -26,8 +26,10 @@ from typing import Any
 from alignment.grading.nodejs import NodeSnapshot, NodeSuite
 from alignment.grading.python import check, claim, ending, text_of
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
-from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import WALL_GRACE, Job, Run, Settings, Slot, run_across
+from alignment.sandbox.launcher_settings import LauncherSettings
+from alignment.sandbox.limits import WALL_GRACE, Limits
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import Slot, run_across
 
 STORE = "ALIGN_SUITES"
 START_SECONDS = 300.0
@@ -60,12 +62,12 @@ class Snapshot:
     def bare(self) -> Path:
         return self.folder / "bare"
 
-    def settings(self, role: str, allow_weaker: bool = False) -> Settings:
+    def settings(self, role: str, allow_weaker: bool = False) -> LauncherSettings:
         """How the launcher of a role is made."""
         shown = self.tree if role == "tester" else self.bare
-        return Settings(
+        return LauncherSettings(
             namespaces=True,
-            fallback=allow_weaker,
+            allow_weaker=allow_weaker,
             readable=tuple(self.data["readable"]),
             mounts=((str(shown), ROOT),),
             packages=tuple(self.data["packages"]),
@@ -155,8 +157,8 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
         outer = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
         cover = tuple(f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ())))
         tester, candidate = run_across([
-            (suite.tester, Job("suite_proxied", header, limits=outer)),
-            (suite.candidate, Job("suite_candidate", {"target": target}, body, limits=limits, cover=cover)),
+            (suite.tester, Program("suite_proxied", header, limits=outer)),
+            (suite.candidate, Program("suite_candidate", {"target": target}, body, limits=limits, cover=cover)),
         ])  # fmt: skip
         cpu = tester.cpu_seconds + candidate.cpu_seconds
         check(candidate)
@@ -170,11 +172,11 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
     cover = tuple(
         f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ()), *suite.snapshot.data["test_files"])
     )
-    (run,) = suite.tester.run([Job("suite_whole", header, body, limits=limits, cover=cover)])
+    (run,) = suite.tester.run([Program("suite_whole", header, body, limits=limits, cover=cover)])
     return _verdict(run, nonce, names, run.cpu_seconds)
 
 
-def _verdict(run: Run, nonce: str, names: list[str], cpu: float) -> Verdict:
+def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdict:
     """What the process that ran the tests says; anything but a full account of every test is a failure."""
     check(run)
     said = [message for message in run.messages() if message.get("nonce") == nonce]

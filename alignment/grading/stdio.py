@@ -9,9 +9,10 @@ from typing import Any
 from alignment.grading import value_comparison
 from alignment.grading.python import check, claim, ending, out_of_memory
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, of_tests
-from alignment.sandbox.compiled import Compiled, run_job
+from alignment.sandbox.compiled import Compiled, compiled_program
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import Job, Run, Slot
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import Slot
 from alignment.sandbox.toolchains import Toolchain
 
 NONCE = "COMPLETION_MARKER"  # the environment variable that an epilogue prints
@@ -111,13 +112,13 @@ EPILOGUES = {
 
 def _job(
     tools: Toolchain | None, program: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str] | None = None
-) -> Job:
+) -> Program:
     if tools is None:  # Python, in the warm interpreter
-        return Job("main", {"environment": environment or {}}, program.files[0][1], stdin, limits)
-    return run_job(tools, program, stdin, limits, environment or {})
+        return Program("main", {"environment": environment or {}}, program.files[0][1], stdin, limits)
+    return compiled_program(tools, program, stdin, limits, environment or {})
 
 
-def _problem(run: Run) -> TestResult | None:
+def _problem(run: ProgramRun) -> TestResult | None:
     if run.stop is not None or run.code < 0:
         return TestResult(*ending(run))
     if run.code == 0:
@@ -129,7 +130,7 @@ def _problem(run: Run) -> TestResult | None:
     return TestResult("memory" if reason == "memory" else "exception", f"exit code {run.code}. {text}")
 
 
-def _compare(run: Run, case: dict[str, Any], tolerance: float | None) -> TestResult:
+def _compare(run: ProgramRun, case: dict[str, Any], tolerance: float | None) -> TestResult:
     actual = run.stdout.decode("utf-8", "replace")
     if value_comparison.stdout_equal(case["stdout"], actual, tolerance):
         return TestResult(PASSED)

@@ -2,6 +2,7 @@
 toolchains."""
 
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import Job, Run, SandboxError, SandboxUnavailable, Slot
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot
 
-__all__ = ["Job", "Limits", "Run", "SandboxError", "SandboxUnavailable", "Slot"]
+__all__ = ["Limits", "Program", "ProgramRun", "SandboxError", "SandboxUnavailable", "Slot"]

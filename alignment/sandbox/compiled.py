@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignment.sandbox.limits import COMPILE, Limits
-from alignment.sandbox.slot import Job, Run, SandboxError, Slot
+from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.slot import SandboxError, Slot
 from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, file_name
 
 CACHE_BYTES = 4 << 30
@@ -72,18 +73,18 @@ def prepare(
     return replace(compiled, file=file)
 
 
-def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> Run:
-    """Run a compiler in the sandbox; `Run.reply` then holds what it made."""
+def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> ProgramRun:
+    """Run a compiler in the sandbox; `ProgramRun.reply` then holds what it made."""
     header = {
         "files": [[name, len(data)] for name, data in files], "command": command,
         "environment": tools.language.environment, "collect": list(tools.language.collect),
     }  # fmt: skip
     body = b"".join(data for _, data in files)
-    job = Job("command", header, body, limits=COMPILE, address_space=False)
-    return slot.run([job])[0]
+    program = Program("command", header, body, limits=COMPILE, address_space=False)
+    return slot.run([program])[0]
 
 
-def _outcome(run: Run) -> Compiled:
+def _outcome(run: ProgramRun) -> Compiled:
     text = (run.stderr + run.stdout).decode(errors="replace").strip()
     if not run.began:
         raise SandboxError(
@@ -199,7 +200,9 @@ def _precompiled(
     ]
 
 
-def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]) -> Job:
+def compiled_program(
+    tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]
+) -> Program:
     """The job that runs a compiled program."""
     header = {
         "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),
@@ -210,4 +213,4 @@ def run_job(tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, 
         memory_bytes=tools.language.memory_bytes, file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20)
     )
     body = b"".join(data for _, data in compiled.files)
-    return Job("command", header, body, stdin, limits, address_space=tools.language.address_space)
+    return Program("command", header, body, stdin, limits, address_space=tools.language.address_space)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+WALL_GRACE = 6.0
+"""Where the machine is so busy that a program waits for a core, it may run for this many times its wall limit."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from alignment.sandbox import toolchains
-from alignment.sandbox.compiled import prepare, run_job
+from alignment.sandbox.compiled import compiled_program, prepare
+from alignment.sandbox.launcher_settings import launcher_settings
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import Job, SandboxError, Slot, settings_for
+from alignment.sandbox.program_run import Program
+from alignment.sandbox.slot import SandboxError, Slot
 
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 
@@ -18,7 +20,7 @@ def probe_languages() -> list[dict[str, Any]]:
 
     Takes seconds: compilers run. Where the sandbox itself is refused, every language says so.
     """
-    slot = Slot(settings_for(extra=toolchains.shown_folders()))
+    slot = Slot(launcher_settings(extra=toolchains.shown_folders()))
     try:
         return [_probe(slot, language) for language in toolchains.LANGUAGES.values()]
     finally:
@@ -44,7 +46,7 @@ def _probe(slot: Slot, language: toolchains.Language) -> dict[str, Any]:
 def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
     if language.name == "python":
         (run,) = slot.run(
-            [Job("main", {"environment": {}}, b"import sys; print(42); print(sys.version)", limits=LIMITS)]
+            [Program("main", {"environment": {}}, b"import sys; print(42); print(sys.version)", limits=LIMITS)]
         )
         lines = run.stdout.decode().splitlines()
         return "Python " + " ".join(lines[1:])[:40], "" if lines[:1] == [
@@ -54,7 +56,7 @@ def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
     compiled = prepare(slot, tools, language.probe.encode())
     if compiled.reason:
         return tools.version, f"its compiler fails in the sandbox: {compiled.problem[:200]}"
-    (run,) = slot.run([run_job(tools, compiled, b"", LIMITS, {})])
+    (run,) = slot.run([compiled_program(tools, compiled, b"", LIMITS, {})])
     if run.stdout.strip() == b"42":
         return tools.version, ""
     return (
@@ -65,7 +67,7 @@ def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
 
 def probe_sandbox() -> dict[str, Any]:
     """Whether the sandbox works here: ``works``, ``reason``, ``notes`` (what is weaker than it could be)."""
-    slot = Slot(settings_for())
+    slot = Slot(launcher_settings())
     try:
         slot.start()
     except SandboxError as error:

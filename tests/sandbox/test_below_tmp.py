@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from alignment.grading import Grader
-from alignment.sandbox import Job, Run, SandboxUnavailable, Slot
-from alignment.sandbox.slot import settings_for
+from alignment.sandbox import Program, ProgramRun, SandboxUnavailable, Slot
+from alignment.sandbox.launcher_settings import launcher_settings
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def slot(folder: Path) -> Iterator[Slot]:
-    made = Slot(settings_for(extra=[str(folder)]))
+    made = Slot(launcher_settings(extra=[str(folder)]))
     try:
         made.start()
     except SandboxUnavailable as error:
@@ -40,9 +40,9 @@ def slot(folder: Path) -> Iterator[Slot]:
     made.close()
 
 
-def _run(slot: Slot, folder: Path, text: str) -> Run:
+def _run(slot: Slot, folder: Path, text: str) -> ProgramRun:
     lines = f"import os, sys\nF = {str(folder)!r}\nTOP = '/'.join(F.split('/')[:3])\nsys.path.insert(0, F)\n{text}"
-    return slot.run([Job("main", {"environment": {}}, lines.encode())])[0]
+    return slot.run([Program("main", {"environment": {}}, lines.encode())])[0]
 
 
 def test_what_lies_there_is_found(slot: Slot, folder: Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from alignment.sandbox import Job, Slot
+from alignment.sandbox import Program, Slot
 from alignment.sandbox.inside import landlock
-from alignment.sandbox.slot import settings_for
+from alignment.sandbox.launcher_settings import launcher_settings
 
 from .hostile_hosts import BOILERPLATE
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has
 
 
 def _alone() -> Slot:
-    return Slot(replace(settings_for(), namespaces=False))
+    return Slot(replace(launcher_settings(), namespaces=False))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_host_is_out_of_reach_without_namespaces(attack: str) -> None:
     slot = _alone()
     try:
         text = f"ATTACK = {attack!r}\n{BOILERPLATE}"
-        (run,) = slot.run([Job("main", {"environment": {}}, text.encode())])
+        (run,) = slot.run([Program("main", {"environment": {}}, text.encode())])
     finally:
         slot.close()
     assert run.stdout.strip() == b"contained", run
@@ -49,7 +49,7 @@ def test_programs_run_and_their_folder_is_removed() -> None:
     slot = _alone()
     try:
         text = b"import os; open('x', 'w').write('x'); print(os.getcwd())"
-        (run,) = slot.run([Job("main", {"environment": {}}, text)])
+        (run,) = slot.run([Program("main", {"environment": {}}, text)])
         assert any("weaker" in note for note in slot.notes)
     finally:
         slot.close()
@@ -65,17 +65,17 @@ def test_where_namespaces_are_refused_only_consent_goes_on(consent: bool, expect
 import ctypes, os, sys, warnings
 warnings.simplefilter("ignore")
 sys.path[:0] = {[path for path in sys.path if path]!r} + [{os.getcwd()!r}]
-from alignment.sandbox import Job, Slot, SandboxUnavailable
+from alignment.sandbox import Program, SandboxUnavailable, Slot
 from alignment.sandbox.inside import kernel
-from alignment.sandbox.slot import settings_for
+from alignment.sandbox.launcher_settings import launcher_settings
 kernel.unshare(kernel.CLONE_NEWUSER)
 kernel.map_user(0, 0, 0)
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
 kernel.drop_bounding_set()
 kernel.drop_capabilities()
-slot = Slot(settings_for({consent}))
+slot = Slot(launcher_settings({consent}))
 try:
-    (run,) = slot.run([Job("main", {{"environment": {{}}}}, b"print(1)")])
+    (run,) = slot.run([Program("main", {{"environment": {{}}}}, b"print(1)")])
     print("weaker:", run.stdout.decode())
 except SandboxUnavailable as error:
     print(error)

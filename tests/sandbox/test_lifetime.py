@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from alignment.grading import Grader, Limits
-from alignment.sandbox import Job, Slot
-from alignment.sandbox.slot import settings_for
+from alignment.sandbox import Program, Slot
+from alignment.sandbox.launcher_settings import launcher_settings
 
 TASK = {"kind": "stdio", "tests": json.dumps({"cases": [{"stdin": "", "stdout": "1"}]})}
 KILLED = """
@@ -68,16 +68,16 @@ def test_closing_leaves_no_process_and_no_descriptor(grader: Grader) -> None:
 
 
 def test_many_runs_leave_nothing_in_the_launcher() -> None:
-    slot = Slot(settings_for())
+    slot = Slot(launcher_settings())
     try:
-        slot.run([Job("main", {"environment": {}}, b"print(1)")])
+        slot.run([Program("main", {"environment": {}}, b"print(1)")])
         assert slot.process is not None
         outer = psutil.Process(slot.process.pid)
         inner = outer.children()[0]
         mounts = Path(f"/proc/{inner.pid}/mounts").read_text()
         descriptors = inner.num_fds()
         for _ in range(30):
-            slot.run([Job("main", {"environment": {}}, b"open('/tmp/x', 'w').write('x'); print(1)")])
+            slot.run([Program("main", {"environment": {}}, b"open('/tmp/x', 'w').write('x'); print(1)")])
         assert inner.num_fds() == descriptors
         assert Path(f"/proc/{inner.pid}/mounts").read_text() == mounts
         assert inner.children() == []

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 START = """
 import sys, warnings
 from alignment.sandbox import Slot, SandboxUnavailable
-from alignment.sandbox.slot import settings_for
+from alignment.sandbox.launcher_settings import launcher_settings
 warnings.simplefilter("ignore")
-slot = Slot(settings_for(fallback=sys.argv[1] == "consent"))
+slot = Slot(launcher_settings(allow_weaker=sys.argv[1] == "consent"))
 try:
     slot.start()
     print("namespaces" if slot.settings.namespaces else "alone", slot.notes)

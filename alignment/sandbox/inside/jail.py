@@ -212,7 +212,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     limited = limit_on_processes_holds()
     if not limited:
-        if not configuration["weaker"]:
+        if not configuration["allow_weaker"]:
             raise Weaker(NO_LIMIT)
         notes.insert(0, f"weaker: {NO_LIMIT}")
     pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

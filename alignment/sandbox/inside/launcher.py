@@ -28,7 +28,6 @@ from . import jail, kernel, suite
 READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
 TICK = 0.1  # seconds between two looks at memory and time
-GRACE = 6.0  # at most this many times the wall limit, where a program waits for a busy machine
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def main() -> None:
     if run is None:  # the outer process: wait for the inner one
         control.close()
         os._exit(0)
-    launcher = Launcher(control, run)
+    launcher = Launcher(control, run, configuration["wall_grace"])
     try:
         if manifest:
             suite.around(configuration["suite"], launcher.serve)
@@ -91,19 +90,20 @@ class Program:
 
 
 class Launcher:
-    def __init__(self, control: socket.socket, run: jail.Jail) -> None:
+    def __init__(self, control: socket.socket, run: jail.Jail, wall_grace: float) -> None:
         self.control = control
+        self.wall_grace = wall_grace
         self.jail = run
         self.programs: dict[int, Program] = {}
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
 
-    def serve(self, told: dict[str, Any]) -> None:
-        """Start programs until the other side is gone; `told` goes into the ready message."""
+    def serve(self, suite_state: dict[str, Any]) -> None:
+        """Start programs until the other side is gone; `suite_state` goes into the ready message."""
         gc.collect()
         gc.freeze()
         gc.disable()
-        self.reply(state=READY, notes=self.jail.notes, told=told)
+        self.reply(state=READY, notes=self.jail.notes, suite=suite_state)
         while True:
             timeout = TICK * 1000 if self.programs else None
             for descriptor, _ in self.poll.poll(timeout):
@@ -180,7 +180,7 @@ class Launcher:
             return  # it has ended by itself while this process waited for a core
         wall = program.limits["wall_seconds"]
         passed = now - program.started
-        if passed >= wall and (passed >= GRACE * wall or passed - _waited(program.pid) >= wall):
+        if passed >= wall and (passed >= self.wall_grace * wall or passed - _waited(program.pid) >= wall):
             program.kill("timeout")
         elif self.jail.has_proc and _resident(program.pid) > program.limits["memory_bytes"]:
             program.kill("memory")

@@ -1,4 +1,4 @@
-"""`remote`, for a repository's functions: iterators cross lazily, exceptions and plain library functions by name.
+"""`proxy`, for a repository's functions: iterators cross lazily, exceptions and plain library functions by name.
 
 What neither side understands of the other's (a test's own object) crosses as a token that can be handed back and
 nothing more: a candidate that could ask the tester's objects for attributes could walk from one to the tests.
@@ -11,7 +11,7 @@ import types
 from typing import Any
 
 from . import wire
-from .remote import PYTHON_EXCEPTIONS, Callback, CandidateGone, Client, NotPlain, Remote, Server
+from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, Client, NotPlain, Remote, Server
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
 """Modules whose functions and types cross by name."""

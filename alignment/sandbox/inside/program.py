@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import remote, suite, tester, wire
+from . import proxy, suite, tester, wire
 from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
@@ -171,7 +171,7 @@ def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
     if namespace is None:
         return 1
     try:
-        function = remote.resolve(namespace, payload["entry_point"])
+        function = proxy.resolve(namespace, payload["entry_point"])
     except Exception as error:
         parent.send({"reason": "missing_entry_point", "detail": f"{payload['entry_point']}: {error}"[:500]})
         return 1
@@ -212,7 +212,7 @@ def _candidate(parent: Channel, source: bytes) -> int:
     namespace = _load(parent, source, "program")
     if namespace is None:
         return 1
-    remote.Server(Channel(PEER), namespace).serve()
+    proxy.Server(Channel(PEER), namespace).serve()
     return 0
 
 

@@ -17,7 +17,7 @@ import unittest
 from typing import Any
 
 from .channel import Channel
-from .remote import CandidateGone, Client, NotPlain
+from .proxy import CandidateGone, Client, NotPlain
 
 MAX_RESULTS = 10_000
 LIBRARY = {

@@ -16,7 +16,8 @@ from typing import Any
 
 from alignment.grading.repository import Suite
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import Job, SandboxError
+from alignment.sandbox.program_run import Program
+from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import Prepared
 
@@ -127,7 +128,7 @@ def _batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, d
         reply_bytes=256 << 20,
     )
     try:
-        (run,) = suite.tester.run([Job("suite_trace", {"tests": list(names)}, limits=limits)])
+        (run,) = suite.tester.run([Program("suite_trace", {"tests": list(names)}, limits=limits)])
     except SandboxError:
         return {}, names[0]
     ended: dict[str, dict[str, Any]] = {}

@@ -22,7 +22,8 @@ from typing import Any
 
 from alignment.grading.repository import ROOT, Snapshot, Suite, store
 from alignment.sandbox.limits import Limits
-from alignment.sandbox.slot import Job, SandboxError
+from alignment.sandbox.program_run import Program
+from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function, functions
 from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.tasks.python.python_environment import Environment, find_environment
@@ -212,8 +213,8 @@ def _collected(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> 
     _write(snapshot.folder, role)
     suite = Suite(snapshot, allow_weaker)
     try:
-        (run,) = suite.tester.run([Job("suite_describe", {}, limits=LIMITS)])
-        return {**run.messages()[0], "threads": suite.tester.told.get("threads", [])}
+        (run,) = suite.tester.run([Program("suite_describe", {}, limits=LIMITS)])
+        return {**run.messages()[0], "threads": suite.tester.suite_state.get("threads", [])}
     except (SandboxError, IndexError) as error:
         why = {"where": "pytest", "why": str(error) or "the tests could not be collected"}
         return {"modules": [], "tests": [], "problems": [why], "threads": []}
