@@ -173,8 +173,8 @@ def _sample(
     batch_size: int | None,
 ) -> list[list[tuple[str, bool]]]:
     """For every row `n` answers, each with whether it ended by itself."""
+    from alignment.evaluation.engines.protocol import GenerationJob
     from alignment.evaluation.engines.selection import open_engine
-    from alignment.evaluation.engines.transformers_engine import Job
     from alignment.models import formats
 
     assert request.model is not None
@@ -186,7 +186,7 @@ def _sample(
         for sample in range(n):
             draw = random.Random(f"{seed}:{row['id']}:{sample}").getrandbits(63)
             jobs.append(
-                Job(
+                GenerationJob(
                     key=f"{index}:{sample}",
                     ids=ids,
                     max_new_tokens=max_new_tokens,

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alignment.evaluation import catalogue, scoring
 from alignment.evaluation.benchmark_request import Request, as_request
-from alignment.evaluation.engines.transformers_engine import Engine, Job
+from alignment.evaluation.engines.protocol import Engine, GenerationJob
+from alignment.evaluation.engines.selection import EngineName, open_engine
 from alignment.evaluation.preflight import check_checkpoint
 from alignment.evaluation.problem import Benchmark, Problem
 from alignment.evaluation.scoring import Outcome
@@ -38,7 +39,7 @@ def evaluate(
     out_dir: str | Path,
     *,
     seed: int = 0,
-    engine: Literal["auto", "transformers", "vllm"] | Engine = "auto",
+    engine: EngineName | Engine = "auto",
     batch_size: int | None = None,
     sandbox: SandboxSettings | None = None,
     rank: int | None = None,
@@ -92,7 +93,7 @@ class _Run:
     model_path: str
     out_dir: Path
     seed: int
-    engine_name: Literal["auto", "transformers", "vllm"]
+    engine_name: EngineName
     batch_size: int | None
     sandbox: SandboxSettings
     rank: int
@@ -100,7 +101,7 @@ class _Run:
     say: Callable[[str], None]
     _engine: Engine | None = None
     _tokenizer: Any = None
-    _jobs: dict[tuple[str, int, int], tuple[Problem, Job]] = field(default_factory=dict)
+    _jobs: dict[tuple[str, int, int], tuple[Problem, GenerationJob]] = field(default_factory=dict)
 
     def all(self, loaded: Sequence[tuple[Request, Benchmark]]) -> list[Figure]:
         raw = self.out_dir / "raw"
@@ -146,25 +147,23 @@ class _Run:
 
     def engine(self) -> Engine:
         if self._engine is None:
-            from alignment.evaluation.engines.selection import open_engine
-
             self._engine = open_engine(self.model_path, self.engine_name, self.batch_size)
         return self._engine
 
-    def job(self, benchmark: Benchmark, problem: Problem, sample: int) -> Job:
+    def job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
         """The job of one sample, made once; the problem is kept with it so that its `id()` stays its own."""
         place = (benchmark.name, id(problem), sample)
         if place not in self._jobs:
             self._jobs[place] = (problem, self.new_job(benchmark, problem, sample))
         return self._jobs[place][1]
 
-    def new_job(self, benchmark: Benchmark, problem: Problem, sample: int) -> Job:
+    def new_job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
         stop = (*benchmark.stop, *problem.stop)
         ids = problem.prompt.encode(self.tokenizer())
         random = digest("sample", ids, self.seed, sample)
         sampled = (benchmark.temperature, benchmark.top_p, random) if benchmark.temperature > 0 else ()
         vocabulary = self.tokenizer().get_vocab()
-        return Job(
+        return GenerationJob(
             key=digest("completion", self.model, ids, benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled),
             ids=ids,
             max_new_tokens=benchmark.max_new_tokens,

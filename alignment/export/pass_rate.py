@@ -11,6 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.evaluation.engines.decoding import DecodedSequence, choose_tokens, end_token_ids, split_by_length
+from alignment.evaluation.engines.protocol import (
+    ALL_SAMPLING_FIELDS,
+    Completion,
+    GenerationJob,
+    SamplingField,
+    refuse_unsupported,
+)
 from alignment.export.fresh_process import run_job, serve_job
 
 
@@ -39,40 +47,44 @@ def pass_at_1(
 class LlamaCppEngine:
     """A GGUF file as the engine of an evaluation: one completion at a time, stops and sampling as with transformers."""
 
+    name = "llama.cpp"
+    supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
+    batch_size: int | None = None
+    """Ignored."""
+
     def __init__(self, model: str, tokenizer_folder: str, threads: int, room: int) -> None:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        from alignment.evaluation.engines.transformers_engine import end_ids
         from alignment.export.llamacpp import Library, Model
 
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder)
         config = AutoConfig.from_pretrained(tokenizer_folder)
         try:
             generation: Any = GenerationConfig.from_pretrained(tokenizer_folder)
         except OSError:
             generation = config
-        self.stop_ids = end_ids(self.tokenizer, generation)
+        self.stop_ids = end_token_ids(self.tokenizer, generation)
         self.max_length = min(int(config.max_position_embeddings), room)
         self.model = Model(Library(), model, self.max_length, threads)
 
-    def generate(self, jobs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
+        """Yield each job with its completion, one after another."""
         import torch
 
-        from alignment.evaluation.engines.transformers_engine import Row, choose, split_by_length
-
-        fitting, too_long = split_by_length(jobs, self.max_length)
+        refuse_unsupported(jobs, self.name, self.supported_fields)
+        fitting, too_long = split_by_length([job.tokenized(self.tokenizer) for job in jobs], self.max_length)
         yield from too_long
         for job in fitting:
-            row = Row(job, self.max_length - len(job.ids))
+            sequence = DecodedSequence(job, self.max_length - len(job.ids))
             self.model.clear()
             logits = self.model.decode(job.ids, every=False)
             while True:
-                (token,) = choose(torch.from_numpy(logits[-1:].copy()), [row])
-                row.add(token, self.stop_ids, self.tokenizer)
-                if row.finish is not None:
+                (token,) = choose_tokens(torch.from_numpy(logits[-1:].copy()), [sequence])
+                sequence.add(token, self.stop_ids, self.tokenizer)
+                if sequence.finish is not None:
                     break
-                logits = self.model.decode([token], position=len(job.ids) + len(row.new) - 1)
-            yield job, row.completion(self.tokenizer)
+                logits = self.model.decode([token], position=len(job.ids) + len(sequence.new) - 1)
+            yield job, sequence.completion(self.tokenizer)
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:

@@ -124,8 +124,8 @@ class Checkpoint:
         self._engine: Any = None
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
+        from alignment.evaluation.engines.protocol import GenerationJob
         from alignment.evaluation.engines.selection import open_engine
-        from alignment.evaluation.engines.transformers_engine import Job
         from alignment.models import formats
 
         if self._engine is None:
@@ -141,7 +141,7 @@ class Checkpoint:
             ids = self._engine.tokenizer.encode(text, add_special_tokens=False)
             for sample in range(n):
                 draw = (seed * 1_000_003 + index * 1009 + sample) & (2**63 - 1)
-                jobs.append(Job(key=f"{index}:{sample}", ids=ids, max_new_tokens=self.settings.max_new_tokens,
+                jobs.append(GenerationJob(key=f"{index}:{sample}", ids=ids, max_new_tokens=self.settings.max_new_tokens,
                                 temperature=temperature, top_p=1.0, seed=draw))  # fmt: skip
         found: list[dict[int, str]] = [{} for _ in prompts]
         for job, completion in self._engine.generate(jobs):

@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from alignment.evaluation import evaluate, read_documents
-from alignment.evaluation.engines.transformers_engine import Job, Row, TransformersEngine, choose
+from alignment.evaluation.engines.decoding import DecodedSequence, choose_tokens
+from alignment.evaluation.engines.protocol import GenerationJob, refuse_unsupported
+from alignment.evaluation.engines.transformers_engine import TransformersEngine
 from alignment.evaluation.statistics.paired import compare
 from alignment.evaluation.store import read_jsonl
 
@@ -23,7 +25,9 @@ def engine(tiny_checkpoint):
 
 def jobs(temperature=0.0, stop=(), count=6):
     return [
-        Job(str(i), [3 + (7 * i + j) % 90 for j in range(4 + 5 * i)], 24, stop=stop, temperature=temperature, seed=i)
+        GenerationJob(
+            str(i), [3 + (7 * i + j) % 90 for j in range(4 + 5 * i)], 24, stop=stop, temperature=temperature, seed=i
+        )
         for i in range(count)
     ]
 
@@ -43,8 +47,12 @@ def draws(shares, top_ps, seeds):
     """The first token of rows with these shares, one row for every nucleus and seed, drawn in one batch."""
     import torch
 
-    rows = [Row(Job("", [0], 1, temperature=1.0, top_p=top_p, seed=seed), 9) for top_p in top_ps for seed in seeds]
-    return choose(torch.log(torch.tensor([shares] * len(rows))), rows)
+    rows = [
+        DecodedSequence(GenerationJob("", [0], 1, temperature=1.0, top_p=top_p, seed=seed), 9)
+        for top_p in top_ps
+        for seed in seeds
+    ]
+    return choose_tokens(torch.log(torch.tensor([shares] * len(rows))), rows)
 
 
 def test_samples_follow_the_models_shares():
@@ -63,7 +71,7 @@ def test_a_draw_is_the_same_beside_rows_of_another_nucleus():
 
 def test_samples_with_different_seeds_differ(engine):
     job = jobs(1.0)[2]
-    first, second = (texts(engine, [Job(**{**vars(job), "seed": seed})]) for seed in (1, 2))
+    first, second = (texts(engine, [GenerationJob(**{**vars(job), "seed": seed})]) for seed in (1, 2))
     assert first != second
 
 
@@ -75,8 +83,29 @@ def test_a_stop_string_ends_a_completion_and_is_not_in_it(engine):
 
 
 def test_a_prompt_longer_than_the_model_is_told_and_not_cut(engine):
-    completion = texts(engine, [Job("long", [5] * 3000, 8)])["long"]
+    completion = texts(engine, [GenerationJob("long", [5] * 3000, 8)])["long"]
     assert (completion.text, completion.finish) == ("", "prompt_too_long")
+
+
+def test_a_prompt_given_as_text_is_the_prompt_given_as_its_ids(engine):
+    text = "<|im_start|>user\nAdd.<|im_end|>\n"
+    ids = engine.tokenizer.encode(text, add_special_tokens=False)
+    assert texts(engine, [GenerationJob("a", [], 8, text=text)]) == texts(engine, [GenerationJob("a", ids, 8)])
+
+
+@pytest.mark.parametrize("prompt", [{"ids": []}, {"ids": [1], "text": "a"}])
+def test_a_job_without_a_prompt_or_with_two_is_refused(prompt):
+    with pytest.raises(ValueError, match="either as `ids` or as `text`"):
+        GenerationJob("a", max_new_tokens=1, **prompt)
+
+
+def test_sampling_settings_that_an_engine_does_not_support_are_refused():
+    greedy = GenerationJob("a", [1], 8, top_p=0.5, seed=3)  # neither has an effect at temperature 0
+    sampled = GenerationJob("b", [1], 8, temperature=0.5, top_p=0.5, stop=("x",))
+    refuse_unsupported([greedy], "small", frozenset())
+    refuse_unsupported([sampled], "small", frozenset(("temperature", "seed", "top_p", "stop")))
+    with pytest.raises(ValueError, match="small does not support stop, top_p"):
+        refuse_unsupported([greedy, sampled], "small", frozenset(("temperature", "seed")))
 
 
 def request(path, **settings):

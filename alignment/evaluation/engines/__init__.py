@@ -1,1 +1,1 @@
-"""Engines that generate completions, behind one interface."""
+"""Engines that generate completions, all behind `protocol.Engine`."""

@@ -1,37 +1,56 @@
-"""Generation through vLLM, for GPUs: the same jobs, the same stops, its own batching."""
+"""Generation with vLLM, on GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from alignment.evaluation.engines.transformers_engine import Completion, Job, end_ids, split_by_length
+from alignment.evaluation.engines.decoding import end_token_ids, split_by_length
+from alignment.evaluation.engines.protocol import (
+    ALL_SAMPLING_FIELDS,
+    Completion,
+    GenerationJob,
+    SamplingField,
+    refuse_unsupported,
+)
 
 CHUNK = 1024
-"""Jobs handed over at once: what an interrupted run loses at most."""
+"""Jobs per call of vLLM, and so the most that an interrupted run loses."""
 
 
 class VllmEngine:
-    """One vLLM engine on this rank's GPU."""
+    """An engine that runs a checkpoint with vLLM on this rank's GPU."""
+
+    name = "vllm"
+    supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
 
     def __init__(self, model_path: str, *, batch_size: int | None = None, **settings: Any) -> None:
+        """Load the model.
+
+        Args:
+            model_path: a checkpoint folder, or a name on the hub.
+            batch_size: jobs per call; by default `CHUNK`. vLLM makes its own batches of them.
+            settings: further arguments of `vllm.LLM`.
+        """
         from transformers import GenerationConfig
         from vllm import LLM
 
         self.batch_size = batch_size
         self.llm = LLM(model=model_path, seed=0, generation_config="vllm", enable_prefix_caching=True, **settings)
-        self.tokenizer = self.llm.get_tokenizer()
+        self.tokenizer: Any = self.llm.get_tokenizer()
         try:
             generation_config = GenerationConfig.from_pretrained(model_path)
         except OSError:
             generation_config = None
-        self.stop_ids = end_ids(self.tokenizer, generation_config)
+        self.stop_ids = end_token_ids(self.tokenizer, generation_config)
         self.max_length = int(self.llm.llm_engine.model_config.max_model_len)
 
-    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Completion]]:
+    def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
+        """Yield completions chunk by chunk, in the order of the jobs."""
         from vllm import SamplingParams
 
-        fitting, too_long = split_by_length(jobs, self.max_length)
+        refuse_unsupported(jobs, self.name, self.supported_fields)
+        fitting, too_long = split_by_length([job.tokenized(self.tokenizer) for job in jobs], self.max_length)
         yield from too_long
         size = min(CHUNK, self.batch_size or CHUNK)
         for start in range(0, len(fitting), size):
@@ -51,5 +70,7 @@ class VllmEngine:
             prompts = [{"prompt_token_ids": job.ids} for job in chunk]
             for job, output in zip(chunk, self.llm.generate(prompts, sampling, use_tqdm=False), strict=True):
                 best = output.outputs[0]
-                finish = "stop" if best.finish_reason == "stop" else "length"
-                yield job, Completion(best.text, len(best.token_ids), finish)
+                yield (
+                    job,
+                    Completion(best.text, len(best.token_ids), "stop" if best.finish_reason == "stop" else "length"),
+                )

@@ -1,0 +1,113 @@
+"""Decoding shared by engines that compute logits in this process: token choice, stop conditions, prompt lengths.
+
+Shapes: B = sequences, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from alignment.evaluation.engines.protocol import Completion, Finish, GenerationJob
+
+STOP_CHECK_INTERVAL = 8
+"""Steps between searches for stop strings; tokens generated after a stop string are cut off."""
+
+
+def split_by_length(
+    jobs: Sequence[GenerationJob], max_length: int
+) -> tuple[list[GenerationJob], list[tuple[GenerationJob, Completion]]]:
+    """Jobs whose prompt leaves room for at least one token, and the others with their empty completion."""
+    fitting = [job for job in jobs if len(job.ids) + 1 <= max_length]
+    too_long = [(job, Completion("", 0, "prompt_too_long")) for job in jobs if len(job.ids) + 1 > max_length]
+    return fitting, too_long
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """`text` before the first stop string, and whether there was one."""
+    positions = [index for index in (text.find(string) for string in stop) if index >= 0]
+    return (text[: min(positions)], True) if positions else (text, False)
+
+
+def end_token_ids(tokenizer: Any, generation_config: Any) -> tuple[int, ...]:
+    """Ids that end every completion: EOS of tokenizer and generation config, `<|endoftext|>` and `<|im_end|>`."""
+    ids = {tokenizer.eos_token_id}
+    configured = getattr(generation_config, "eos_token_id", None)
+    ids |= set(configured) if isinstance(configured, list) else {configured}
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary.get(token) for token in ("<|endoftext|>", "<|im_end|>")}
+    return tuple(sorted(token for token in ids if token is not None))
+
+
+class DecodedSequence:
+    """One sequence while it is generated: its new tokens, its random numbers, and why it ended."""
+
+    def __init__(self, job: GenerationJob, free_positions: int) -> None:
+        """`free_positions`: tokens that the model can take after the prompt."""
+        self.job = job
+        self.limit = min(job.max_new_tokens, free_positions)
+        self.new: list[int] = []
+        self.finish: Finish | None = None
+        self.random = random.Random(job.seed)
+        # A stop string of n bytes has at most n tokens, and it was complete at most one interval ago.
+        self._window = STOP_CHECK_INTERVAL + max((len(string.encode()) for string in job.stop), default=0)
+
+    def add(self, token: int, stop_ids: tuple[int, ...], tokenizer: Any) -> None:
+        """Append a token, and set `finish` if it ends the sequence. Does nothing once the sequence has ended."""
+        if self.finish is not None:
+            return
+        if token in stop_ids or token in self.job.stop_ids:
+            self.finish = "stop"
+            return
+        self.new.append(token)
+        if len(self.new) >= self.limit:
+            self.finish = "length"
+        elif self.job.stop and len(self.new) % STOP_CHECK_INTERVAL == 0:
+            tail = tokenizer.decode(self.new[-self._window :], skip_special_tokens=True)
+            if cut_at_stop(tail, self.job.stop)[1]:
+                self.finish = "stop"
+
+    def completion(self, tokenizer: Any) -> Completion:
+        """The completion of a sequence that has ended."""
+        text, cut = cut_at_stop(tokenizer.decode(self.new, skip_special_tokens=True), self.job.stop)
+        assert self.finish is not None
+        return Completion(text, len(self.new), "stop" if cut else self.finish)
+
+
+def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int]:
+    """The next token of each sequence: the most likely one, or a draw with the sequence's own random numbers.
+
+    Args:
+        logits: tensor [B, V] of float32.
+        sequences: B sequences; those that have ended get any token.
+    """
+    chosen = logits.argmax(-1).tolist()
+    sampled = [index for index, item in enumerate(sequences) if item.job.temperature > 0 and item.finish is None]
+    # Only nucleus sampling needs sorted tokens, and sorting takes a third of a small model's step.
+    for nucleus in (False, True):
+        group = [index for index in sampled if (sequences[index].job.top_p < 1) is nucleus]
+        if group:
+            tokens = _draw(logits[group], [sequences[index] for index in group], nucleus)
+            for index, token in zip(group, tokens, strict=True):
+                chosen[index] = token
+    return chosen
+
+
+def _draw(logits: Any, sequences: Sequence[DecodedSequence], nucleus: bool) -> list[int]:
+    """Draw one token per row of `logits` [B, V]; with `nucleus`, from the smallest set with probability `top_p`."""
+    import torch
+
+    temperature = torch.tensor([item.job.temperature for item in sequences], device=logits.device)
+    share = torch.softmax(logits / temperature[:, None], dim=-1)
+    order = None
+    if nucleus:
+        top_p = torch.tensor([item.job.top_p for item in sequences], device=logits.device)
+        share, order = share.sort(descending=True, dim=-1, stable=True)
+        below = share.cumsum(-1) - share  # the probability of all tokens that are more likely
+        share = torch.where(below < top_p[:, None], share, 0.0)
+    total = share.cumsum(-1)
+    draws = torch.tensor([item.random.random() for item in sequences], device=logits.device)
+    picks = torch.searchsorted(total, (draws * total[:, -1])[:, None]).clamp(max=logits.shape[-1] - 1)
+    tokens: list[int] = (picks if order is None else order.gather(1, picks))[:, 0].tolist()
+    return tokens
