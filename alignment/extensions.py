@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -60,7 +60,7 @@ class Extension:
             return Extension(reference, match["name"], path=path)
         if match := _MODULE.fullmatch(reference):
             return Extension(reference, match["name"], module=match["module"])
-        raise ExtensionError(f"{reference!r} must be path/to/file.py:name or package.module:name")
+        raise ExtensionError(f"must be path/to/file.py:name or package.module:name, not {reference!r}")
 
     def file(self) -> Path:
         """The source file. Raises ExtensionError where it does not exist."""
@@ -107,6 +107,14 @@ class Extension:
 
 class ExtensionReference(Reference):
     """A setting that names an object of the user's code; a relative file is relative to the recipe that names it."""
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """A reference from a string of a recipe. Raises ValueError for a value of another form."""
+        if not isinstance(value, str):
+            raise ValueError("must be path/to/file.py:name or package.module:name")
+        Extension.parse(value)
+        return super().of(value)
 
     def stage(self, names: Sequence[str]) -> None:
         """An extension is never an output of an earlier stage."""

@@ -27,6 +27,7 @@ VERSIONS: Mapping[str, int] = {
     "grpo": 2,
     "evaluate": 4,
     "export": 2,
+    "custom": 1,
 }
 ARTIFACT = "artifact.json"
 

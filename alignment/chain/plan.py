@@ -9,6 +9,7 @@ from typing import Any
 
 from alignment import recipe as recipes
 from alignment.chain.artifacts import VERSIONS, Digests, read
+from alignment.extensions import ExtensionReference
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.recipe import AnyStage, EvaluateStage, Recipe, Reference, wiring
 from alignment.recipe.yaml_source import replace_at
@@ -93,10 +94,12 @@ def _targets(recipe: Recipe, resolve: Callable[[Reference], tuple[str, Any]]) ->
             allowed[benchmark.name] = benchmark.allow_overlap
             continue
         path, content = resolve(benchmark.data) if benchmark.data is not None else (None, None)
-        entry = {"name": benchmark.name, "benchmark": benchmark.benchmark, "data": path}
-        if [benchmark.benchmark, content] not in contents:
+        measured: Any = benchmark.benchmark
+        code, measured = resolve(measured) if isinstance(measured, ExtensionReference) else (measured, measured)
+        entry = {"name": benchmark.name, "benchmark": code, "data": path}
+        if [measured, content] not in contents:
             benchmarks.append(entry)
-            contents.append([benchmark.benchmark, content])
+            contents.append([measured, content])
     paths = []
     for reference in recipe.decontaminate:
         path, content = resolve(reference)
@@ -134,6 +137,9 @@ def _step(
 
     def resolve(reference: Reference) -> tuple[str, Any]:
         """Where a reference leads, and what stands for its content in the fingerprint."""
+        if isinstance(reference, ExtensionReference):
+            extension = reference.extension()
+            return reference.resolved(), [extension.name, extension.digest()]
         if isinstance(reference, SourceReference):
             return reference.location(), None  # the builder's own `inputs` say which commits
         origin = reference.stage(list(done))

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, lengths
+from alignment.recipe.code_checks import check_code
 from alignment.recipe.export_checks import check_stage
 from alignment.recipe.row_kinds import check_row_kinds
 from alignment.recipe.schema import (
     AnyStage,
     Benchmark,
     BuildStage,
+    CustomStage,
     EvaluateStage,
     ExportStage,
     Recipe,
@@ -168,6 +171,8 @@ def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistak
         yield from _check_benchmarks(stage.benchmarks, ("benchmarks",))
     if isinstance(stage, ExportStage):
         yield from _check_export(recipe, stage, index)
+    if isinstance(stage, CustomStage):
+        yield from ((("run",), message) for message in check_code(stage.run, parameters=1))
 
 
 def _check_train(stage: Any) -> Iterator[Mistake]:
@@ -191,8 +196,15 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
         if not any(reward.weight for reward in stage.rewards):
             yield ("rewards",), "all weights are 0: nothing is rewarded"
         for index, reward in enumerate(stage.rewards):
-            if reward.name in [other.name for other in stage.rewards[:index]]:
-                yield ("rewards", index, "name"), f"{reward.name!r} is listed twice: add up the weights"
+            if (reward.name is None) == (reward.path is None):
+                yield ("rewards", index), "give either `name` (a built-in reward) or `path` (your own)"
+                continue
+            key, named = ("name", reward.name) if reward.path is None else ("path", reward.path.resolved())
+            earlier = [other.name or (other.path and other.path.resolved()) for other in stage.rewards[:index]]
+            if named in earlier:
+                yield ("rewards", index, key), f"{reward.name or reward.path!s} is listed twice: add up the weights"
+            if reward.path is not None:
+                yield from ((("rewards", index, "path"), message) for message in check_code(reward.path))
             limits = (reward.soft, reward.hard)
             if reward.name == "length_penalty":
                 if None in limits or not limits[0] < limits[1]:
@@ -209,6 +221,9 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) ->
             yield (*path, index, "name"), f"two benchmarks are called {benchmark.name!r}"
         if benchmark.n > 1 and benchmark.temperature == 0:
             yield (*path, index, "n"), "greedy samples are all the same: give a temperature above 0, or n: 1"
+        if isinstance(benchmark.benchmark, ExtensionReference):
+            yield from (((*path, index, "benchmark"), message) for message in check_code(benchmark.benchmark))
+            continue
         for key, message in check_benchmark(benchmark.benchmark, has_data=benchmark.data is not None):
             yield (*path, index, key), message
 

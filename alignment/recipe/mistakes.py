@@ -7,18 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from alignment.recipe.schema import (
-    MODEL_KINDS,
-    BuildStage,
-    DpoStage,
-    EvaluateStage,
-    ExportStage,
-    GrpoStage,
-    PretrainStage,
-    Recipe,
-    SftStage,
-    Stage,
-)
+from alignment.recipe.schema import STAGES, Recipe, Stage
 from alignment.recipe.yaml_source import Key, Problem, Source
 from alignment.wording import did_you_mean, short, shown
 
@@ -68,7 +57,7 @@ _TYPES = {
 
 
 def _kind_message(stage: Any) -> str:
-    kinds = ["build", *MODEL_KINDS, "evaluate", "export"]
+    kinds = list(STAGES)
     if not isinstance(stage, dict):
         return f"a stage is a mapping with `name` and `kind`, not {shown(stage)}"
     kind = stage.get("kind")
@@ -99,17 +88,6 @@ def _child(value: Any, key: Key) -> tuple[Any] | None:
     return None
 
 
-_KINDS: dict[str, type[Stage]] = {
-    "build": BuildStage,
-    "pretrain": PretrainStage,
-    "sft": SftStage,
-    "dpo": DpoStage,
-    "grpo": GrpoStage,
-    "evaluate": EvaluateStage,
-    "export": ExportStage,
-}
-
-
 def _fields_at(value: Any, location: Sequence[Key]) -> list[str]:
     """The settings known at a place of the file."""
     model: type[BaseModel] | None = Recipe
@@ -119,16 +97,17 @@ def _fields_at(value: Any, location: Sequence[Key]) -> list[str]:
         if isinstance(key, int):
             if model is Stage:
                 kind = value.get("kind") if isinstance(value, dict) else None
-                model = _KINDS.get(kind) if isinstance(kind, str) else None
+                model = STAGES.get(kind) if isinstance(kind, str) else None
             continue
         if model is Recipe and key == "stages":
             model = Stage
             continue
-        model = _settings_in(model.model_fields[key].annotation) if model and key in model.model_fields else None
+        model = settings_class(model.model_fields[key].annotation) if model and key in model.model_fields else None
     return list(model.model_fields) if model else []
 
 
-def _settings_in(annotation: Any) -> type[BaseModel] | None:
+def settings_class(annotation: Any) -> type[BaseModel] | None:
+    """The settings class in a field's annotation, also inside a union, a list or a mapping; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in getattr(annotation, "__args__", ()) if (found := _settings_in(part))), None)
+    return next((found for part in getattr(annotation, "__args__", ()) if (found := settings_class(part))), None)

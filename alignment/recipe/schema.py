@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
+from alignment.extensions import ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share
 
@@ -103,10 +104,12 @@ class Benchmark(Settings):
     """One entry of `evaluate:`; the same tasks after every training stage."""
 
     name: Name
-    benchmark: str
-    """Which benchmark; `align evaluate --list` names them."""
+    benchmark: NameOrExtension
+    """A built-in benchmark (`align evaluate --list` names them), or one of your own: `path/to/file.py:name`, relative to
+    the recipe, or `package.module:name`; `alignment.evaluation` describes what it must be."""
     data: Ref | None = None
-    """Its rows, where it has no home of its own."""
+    """Its rows: a file, a folder, or `stage/file`. Required for benchmarks that measure your own rows; elsewhere it
+    replaces the published rows."""
     mode: Literal["base", "chat"] | None = None
     """Base prompts or ChatML; by default the benchmark's own choice."""
     n: Positive = 1
@@ -142,10 +145,15 @@ class Tracking(Settings):
 
 
 class Reward(Settings):
-    """One part of the GRPO reward."""
+    """One part of the GRPO reward: a built-in one (`name`) or one of your own (`path`)."""
 
-    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"]
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"] | None = None
+    """A built-in reward. Give either this or `path`."""
+    path: ExtensionReference | None = None
+    """Your own reward function: `path/to/file.py:name`, relative to the recipe, or `package.module:name`;
+    `alignment.rewards` describes how it is called."""
     weight: float = 1.0
+    """The reward is multiplied by this before the sum over all rewards. May be negative."""
     soft: Annotated[int, Field(ge=0)] | None = None
     """length_penalty: no penalty up to so many tokens."""
     hard: Positive | None = None
@@ -271,12 +279,43 @@ class ExportStage(Stage):
     """Upload what was made; without this, nothing leaves the machine."""
 
 
+class CustomStage(Stage):
+    """Your own code as a stage: it runs in one process and leaves files in its artifact."""
+
+    kind: Literal["custom"]
+    run: ExtensionReference
+    """The function to call: `path/to/file.py:name`, relative to the recipe, or `package.module:name`. It is called as
+    `function(request)` with a `StageRequest` (`alignment.recipe.stage_request`), writes files into `request.out`, and returns a
+    mapping of JSON values that becomes `result` of `artifact.json`. `examples/stage.py` is a complete one."""
+    model: str | None = None
+    """The model that the function reads: `base` or an earlier stage. By default it reads none."""
+    makes_model: bool = False
+    """The function leaves a model in the folder `model` of its artifact, and later stages may start from it."""
+    inputs: dict[str, Ref] = Field(default_factory=dict)
+    """Files and folders that the function reads, each under a name of your choice: `stage/file` of an earlier stage, or a
+    path relative to the recipe. The function finds absolute paths in `request.stage.inputs`. Their content is part of
+    the stage's fingerprint."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the function as they are, in `request.stage.settings`. Paths in here are not resolved: use `inputs`."""
+
+
 AnyStage = Annotated[
-    BuildStage | PretrainStage | SftStage | DpoStage | GrpoStage | EvaluateStage | ExportStage,
+    BuildStage | PretrainStage | SftStage | DpoStage | GrpoStage | EvaluateStage | ExportStage | CustomStage,
     Field(discriminator="kind"),
 ]
+STAGES: dict[str, type[Stage]] = {
+    get_args(stage.model_fields["kind"].annotation)[0]: stage for stage in get_args(get_args(AnyStage)[0])
+}
+"""The class of each kind of stage."""
 CONFIGS = {"pretrain": "SFTConfig", "sft": "SFTConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig"}
+"""TRL's config class for each kind of stage that trains."""
 MODEL_KINDS = tuple(CONFIGS)
+"""Kinds of stages that train a model."""
+
+
+def makes_model(stage: AnyStage) -> bool:
+    """Whether later stages may start from the model of a stage."""
+    return stage.kind in MODEL_KINDS or (isinstance(stage, CustomStage) and stage.makes_model)
 
 
 class Recipe(Settings):

@@ -6,8 +6,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.extensions import ExtensionReference
 from alignment.recipe import builders
-from alignment.recipe.schema import MODEL_KINDS, AnyStage, Benchmark, BuildStage, EvaluateStage, Recipe
+from alignment.recipe.schema import (
+    MODEL_KINDS,
+    AnyStage,
+    Benchmark,
+    BuildStage,
+    CustomStage,
+    EvaluateStage,
+    Recipe,
+    makes_model,
+)
 from alignment.recipe.yaml_source import Key
 from alignment.settings import Reference, Settings
 from alignment.wording import did_you_mean, display
@@ -21,7 +31,7 @@ MODELS = (("writer", "path"), ("judge", "path"))
 def model_before(recipe: Recipe, index: int) -> str:
     """The last stage before `index` that makes a model, or `base`."""
     for stage in reversed(recipe.stages[:index]):
-        if stage.kind in MODEL_KINDS:
+        if makes_model(stage):
             return stage.name
     return BASE
 
@@ -31,6 +41,8 @@ def model_of(recipe: Recipe, index: int) -> str | None:
     stage = recipe.stages[index]
     if isinstance(stage, BuildStage):
         return (stage.model or model_before(recipe, index)) if builders.needs_model(stage.builder) else None
+    if isinstance(stage, CustomStage):
+        return stage.model
     return stage.model or model_before(recipe, index)
 
 
@@ -96,12 +108,15 @@ def check_reference(
     hub: bool,
     before: str = "",
 ) -> Iterator[Mistake]:
-    if isinstance(reference, builders.SourceReference):
+    if isinstance(reference, builders.SourceReference | ExtensionReference):
         return  # the builder's settings have been checked with it
     stage = reference.stage(earlier)
     if stage is not None:
         made = recipe.stage(stage)
-        if made.kind in MODEL_KINDS and tuple(path[-2:]) in MODELS:
+        if isinstance(made, CustomStage):
+            if ".." in Path(reference.inside()).parts:
+                yield path, f"leads out of stage {stage!r}: write ./{reference} for a path"
+        elif made.kind in MODEL_KINDS and tuple(path[-2:]) in MODELS:
             if reference.inside() != "model":
                 yield path, f"stage {stage!r} has its model in {stage}/model: name that"
         elif not isinstance(made, BuildStage):
@@ -141,7 +156,7 @@ def check_model(recipe: Recipe, index: int) -> Iterator[Mistake]:
     named = getattr(stage, "model", None)
     if named is None or named == BASE:
         return
-    models = [other.name for other in recipe.stages[:index] if other.kind in MODEL_KINDS]
+    models = [other.name for other in recipe.stages[:index] if makes_model(other)]
     names = [other.name for other in recipe.stages]
     if named in models:
         return

@@ -136,6 +136,56 @@ def test_a_builders_seed_and_settings_make_all_after_it_stale(fingerprints):
     assert changed(before, fingerprints("stages.data.settings.modules=4", text=MADE_BY_A_STAGE)) == {"data", "sft"}
 
 
+CODE = "def count(request): return {}\n\ndef style(completions, **columns): return []\n\ndef Tasks(request): ...\n"
+OWN_CODE = """name: small
+output: runs
+model: {path: base}
+stages:
+  - {name: count, kind: custom, run: "own.py:count", model: base, inputs: {rows: rows.jsonl}, settings: {most: 3}}
+  - {name: grpo, kind: grpo, data: [{data: held.jsonl}], rewards: [{path: "own.py:style"}]}
+evaluate: [{name: i, benchmark: "own.py:Tasks", allow_overlap: because this is a test}]
+"""
+
+
+def test_editing_the_users_code_makes_every_stage_that_names_it_stale(fingerprints):
+    (fingerprints.folder / "own.py").write_text(CODE)
+    before = fingerprints(text=OWN_CODE)
+    (fingerprints.folder / "other.py").write_text(CODE)
+    assert before == fingerprints(text=OWN_CODE, replace=[("own.py", "other.py")])  # a moved file changes nothing
+    assert changed(before, fingerprints(text=OWN_CODE, replace=[("py:style", "py:count")])) == {"grpo", "evaluate-grpo"}
+    (fingerprints.folder / "own.py").write_text(f"{CODE}# edited\n")
+    assert (
+        changed(before, fingerprints(text=OWN_CODE))
+        == set(before)
+        == {"count", "evaluate-base", "grpo", "evaluate-grpo"}
+    )
+
+
+def test_training_rows_are_screened_by_the_content_of_the_users_benchmark(fingerprints):
+    (fingerprints.folder / "own.py").write_text(CODE)
+    (fingerprints.folder / "bench.py").write_text(CODE)
+    text = OWN_CODE.replace("own.py:Tasks", "bench.py:Tasks").replace(", allow_overlap: because this is a test", "")
+    before = fingerprints(text=text)
+    (fingerprints.folder / "bench.py").write_text(f"{CODE}# edited\n")
+    assert changed(before, fingerprints(text=text)) == {"evaluate-base", "grpo", "evaluate-grpo"}
+
+
+@pytest.mark.parametrize("override", ["stages.count.settings.most=4", "stages.count.inputs={}", "stages.count.seed=9"])
+def test_a_custom_stage_is_stale_when_its_settings_or_inputs_change(fingerprints, override):
+    (fingerprints.folder / "own.py").write_text(CODE)
+    assert changed(fingerprints(text=OWN_CODE), fingerprints(override, text=OWN_CODE)) == {"count"}
+
+
+def test_the_request_names_the_users_code_by_absolute_paths(fingerprints):
+    (fingerprints.folder / "own.py").write_text(CODE)
+    fingerprints(text=OWN_CODE)
+    steps = {step.name: step.request["stage"] for step in plan(load(fingerprints.folder / "recipe.yaml"))}
+    file = fingerprints.folder / "own.py"
+    assert steps["count"]["run"] == f"{file}:count"
+    assert steps["grpo"]["rewards"][0]["path"] == f"{file}:style"
+    assert steps["evaluate-grpo"]["benchmarks"][0]["benchmark"] == f"{file}:Tasks"
+
+
 def test_the_request_holds_absolute_paths(fingerprints):
     fingerprints()
     steps = {step.name: step for step in plan(load(fingerprints.folder / "recipe.yaml"))}

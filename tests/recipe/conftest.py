@@ -47,6 +47,10 @@ stages:
     kind: evaluate
     model: sft
     benchmarks: [{name: instruct, benchmark: tasks, data: data/heldout-long.jsonl}]
+  - name: count
+    kind: custom
+    run: json:dumps
+    model: dpo
   - name: export
     kind: export
     formats: [f16, q8_0]

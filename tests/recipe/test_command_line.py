@@ -16,12 +16,12 @@ def recipe(write, small):
 
 def test_check_plan_and_status_of_a_fine_recipe_end_with_zero(recipe, capsys):
     assert main(["check", "--fast", recipe]) == 0
-    assert "no mistakes found; 8 stages" in capsys.readouterr().out
+    assert "no mistakes found; 9 stages" in capsys.readouterr().out
     assert main(["plan", recipe]) == 0
     steps, needs = capsys.readouterr().out.split("\n\n")
     lines = steps.splitlines()
     assert needs.startswith("Predicted peak") and "Disk:" in needs
-    assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 8 + 5
+    assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 9 + 5
     assert main(["status", recipe]) == 0
     assert "no evaluation is done yet" in capsys.readouterr().out
 
@@ -55,7 +55,7 @@ def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recip
     monkeypatch.setattr("alignment.chain.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
     assert main(["run", recipe]) == 0
     printed = capsys.readouterr()
-    assert printed.err.count("already done") == 8 + 5 and printed.out.splitlines()[-1].startswith("report: ")
+    assert printed.err.count("already done") == 9 + 5 and printed.out.splitlines()[-1].startswith("report: ")
 
 
 def test_run_of_a_recipe_that_is_not_done_needs_a_launch_file(recipe, capsys):
@@ -80,7 +80,7 @@ def test_the_schema_knows_every_kind_of_stage(capsys):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     kinds = schema["properties"]["stages"]["items"]["discriminator"]["mapping"]
-    assert set(kinds) == {"build", "pretrain", "sft", "dpo", "grpo", "evaluate", "export"}
+    assert set(kinds) == {"build", "pretrain", "sft", "dpo", "grpo", "evaluate", "export", "custom"}
 
 
 def test_loading_and_planning_a_recipe_import_nothing_heavy(recipe):
