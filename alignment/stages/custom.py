@@ -27,7 +27,7 @@ def run(request: Request) -> dict[str, Any]:
     extension = stage.run.extension()
     try:
         function = extension.load()
-        with extension.errors(f"{extension.name}()"):
+        with extension.errors("the function"):
             result = function(request)
     except ExtensionError as error:
         if error.__cause__ is not None:  # for the log of the stage; the terminal shows the message
