@@ -27,7 +27,7 @@ from data_builders.parsing.imports import imports
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import syntax_span
 from data_builders.repositories import git
-from data_builders.repositories.history import chunks
+from data_builders.repositories.history import commit_batches
 from data_builders.repositories.sources import Repository
 from data_builders.storage.dataset import DatasetWriter
 from data_builders.storage.staging import RowStore
@@ -131,7 +131,7 @@ def measure_history(git_dir: Path, most: int) -> Iterator[tuple[str, float]]:
     make = History("conversation", CommitSettings(), LicensePolicy(), 0)
     repository = Repository("bench", git_dir, head, "")
     started, size = _cpu(), 0
-    for identifiers in chunks(git_dir, head):
+    for identifiers in commit_batches(git_dir, head):
         size += make(Chunk(repository, "", identifiers))[1]["commits"]["bytes"]
         if size > most:
             break

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignment.models.formats import escape_special_text
-from data_builders.cleaning.clean_files import public, shown
+from data_builders.cleaning.clean_files import printable_path, redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
@@ -130,7 +130,7 @@ class History:
         counts: Counts = {name: Counter() for name in ("commits", "commits_left_out", "redacted_in_history")}
         with git.BlobReader(chunk.repository.path) as reader:
             wanted = []
-            for commit in history.read(chunk.repository.path, chunk.identifiers, reader):
+            for commit in history.read_commits(chunk.repository.path, chunk.identifiers, reader):
                 counts["commits"]["read"] += 1
                 reason = drop_commit(commit, self.settings) or self._drop_by_paths(commit)
                 if reason:
@@ -153,17 +153,21 @@ class History:
     def _drop_by_paths(self, commit: Commit) -> str:
         if not all(change.before and change.after for change in commit.changes):
             return "added_or_deleted"
-        return "unwanted_file" if any(drop_by_path(shown(each.path), self.filters) for each in commit.changes) else ""
+        return (
+            "unwanted_file"
+            if any(drop_by_path(printable_path(each.path), self.filters) for each in commit.changes)
+            else ""
+        )
 
     def _row(
         self, chunk: Chunk, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
     ) -> tuple[dict[str, Any] | None, str]:
         files = []
         for change, pair in zip(commit.changes, contents, strict=True):
-            versions, reason = self._versions(shown(change.path), pair)
+            versions, reason = self._versions(printable_path(change.path), pair)
             if reason:
                 return None, reason
-            files.append((public(change.path), *versions))
+            files.append((redacted_path(change.path), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
         redacted = redact(
@@ -233,7 +237,7 @@ class History:
 def _chunks(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[Chunk]:
     for repository in repositories:
         license = license_of(repository, iterate_files(repository, FilterSettings().max_bytes, top=True), policy)
-        for identifiers in history.chunks(repository.path, repository.commit):
+        for identifiers in history.commit_batches(repository.path, repository.commit):
             yield Chunk(repository, license, identifiers)
 
 

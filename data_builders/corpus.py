@@ -21,7 +21,7 @@ from data_builders.cleaning.clean_files import (
     CleanSettings,
     clean_batch,
     cut_batches,
-    removal,
+    removal_record,
     skip_reason,
 )
 from data_builders.cleaning.decontamination import Decontaminator
@@ -30,7 +30,7 @@ from data_builders.cleaning.filters import FilterSettings
 from data_builders.cleaning.licenses import LicensePolicy, license_of
 from data_builders.parsing.languages import LANGUAGES
 from data_builders.repositories.sources import File, Location, Repository, Source, iterate_files, resolve
-from data_builders.storage.dataset import DatasetWriter, most_first
+from data_builders.storage.dataset import DatasetWriter, sorted_counts
 from data_builders.storage.parallel import Progress, ordered_map
 from data_builders.storage.settings import from_mapping
 from data_builders.storage.staging import FingerprintStore, RowStore
@@ -105,14 +105,14 @@ def build_corpus(
                     of = store[gone[index].of]
                     reason = "duplicate" if gone[index].exact else "near_duplicate"
                     detail = f"{of['repository']}/{of['path']} {gone[index].similarity}"
-                    removed.add(removal(row["repository"], row["path"], reason, len(row["text"]), detail))
+                    removed.add(removal_record(row["repository"], row["path"], reason, len(row["text"]), detail))
                     continue
                 writer.write(row)
     report = {
         "files_read": plan.files, "bytes_read": plan.bytes, "escaped_special_text": escaped,
         "sources": [f"{item.name} {item.commit or 'folder'}" for item in repositories],
-        "removed": most_first(removed.reasons), "removed_bytes": most_first(removed.bytes),
-        "redacted": most_first(redacted),
+        "removed": sorted_counts(removed.reasons), "removed_bytes": sorted_counts(removed.bytes),
+        "redacted": sorted_counts(redacted),
         "benchmarks": dict(sorted(settings.decontaminator.sizes.items())) if settings.decontaminator else {},
     }  # fmt: skip
     used = {
@@ -174,9 +174,7 @@ def _clean(
     redacted: Counter[str] = Counter()
     escaped = 0
     shown = Progress("corpus", 0, progress)
-    results: Iterator[Cleaned] = ordered_map(
-        clean_batch, plan.batches(), initial=_identity, argument=plan.settings, workers=workers
-    )
+    results: Iterator[Cleaned] = ordered_map(clean_batch, plan.batches(), argument=plan.settings, workers=workers)
     for done in results:
         for row in done.rows:
             store.append(row)
@@ -187,7 +185,3 @@ def _clean(
         escaped += done.escaped
         shown.advance(done.files, done.bytes)
     return redacted, escaped
-
-
-def _identity(settings: CleanSettings) -> CleanSettings:
-    return settings

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from alignment.models.formats import FimMode, escape_special_text, fim_document
 from data_builders.parsing.syntax_spans import random_span, syntax_span
-from data_builders.storage.dataset import DatasetWriter, lineage, read_many
+from data_builders.storage.dataset import DatasetWriter, lineage, read_datasets
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.settings import from_mapping
 
@@ -93,10 +93,6 @@ def _fim_batch(state: tuple[FimSettings, int], rows: list[dict[str, Any]]) -> li
     return [fim_row(row, settings, seed) for row in rows]
 
 
-def identity(argument: Any) -> Any:
-    return argument
-
-
 def build_fim(
     inputs: Sequence[Path],
     out: Path,
@@ -118,9 +114,7 @@ def build_fim(
     writer = DatasetWriter(Path(out), "document", {"format": pa.string()})
     counts: Counter[str] = Counter()
     shown = Progress("fill-in-the-middle", 0, progress)
-    for made in ordered_map(
-        _fim_batch, row_batches(read_many(inputs)), initial=identity, argument=(chosen, seed), workers=workers
-    ):
+    for made in ordered_map(_fim_batch, row_batches(read_datasets(inputs)), argument=(chosen, seed), workers=workers):
         for row in made:
             counts[row["format"]] += 1
             writer.write(row)

@@ -18,11 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from alignment.files import write_text
 from alignment.rows import reading as row_files
 from alignment.rows.kinds import kind_of
 from alignment.rows.row_texts import document_text
 from data_builders.cleaning.clean_rows import extra_columns
-from data_builders.storage.dataset import DatasetWriter, lineage, write_atomically
+from data_builders.storage.dataset import DatasetWriter, lineage
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.settings import from_mapping
 from data_builders.storage.staging import RowStore
@@ -154,7 +155,7 @@ def _lengths(
             lengths.extend(found)
             shown.advance(len(found))
     cache.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(cache, json.dumps(list(lengths)))
+    write_text(cache, json.dumps(list(lengths)))
     return lengths
 
 

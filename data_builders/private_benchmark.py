@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from alignment.grading import SandboxSettings
-from data_builders.cleaning.held_out import COLUMN, Bodies
+from data_builders.cleaning.held_out import HELD_OUT_COLUMN, Bodies
 from data_builders.parsing.languages import detect
 from data_builders.parsing.python_functions import Function, functions
 from data_builders.repositories import git
-from data_builders.repositories.sources import Location, Repository, Source, resolve, texts_of
-from data_builders.storage.dataset import most_first, write_card
+from data_builders.repositories.sources import Location, Repository, Source, read_texts, resolve
+from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.build_tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
 from data_builders.tasks.python.python_suite import is_prose, is_test_file
@@ -116,7 +116,7 @@ def _counts(rows: Mapping[str, Sequence[dict[str, Any]]], report: Mapping[str, A
         removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
         removed.update({f"task: {reason}": count for reason, count in account["dropped"].items()})
     languages = Counter(row["language"] for found in rows.values() for row in found)
-    return {"languages": most_first(languages), "removed": most_first(removed)}
+    return {"languages": sorted_counts(languages), "removed": sorted_counts(removed)}
 
 
 def check(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _one(
     executable: bool, max_pieces: int, context_characters: int, workers: int, sandbox: SandboxSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Add the rows of one repository, and return what was counted."""
-    earlier, now = texts_of(repository), texts_of(dataclasses.replace(repository, commit=repository.head))
+    earlier, now = read_texts(repository), read_texts(dataclasses.replace(repository, commit=repository.head))
     counted: Counter[str] = Counter()
     new = new_pieces(pieces(repository, now, earlier), earlier, now, counted)
     chosen = new
@@ -236,4 +236,4 @@ def _fim_row(repository: Repository, piece: Piece, text: str) -> dict[str, Any]:
         "middle": text[piece.start : piece.end], "suffix": text[piece.end : closing], "language": piece.language,
         "source": f"{repository.name}@{repository.head[:12]}", "split": "heldout",
     }  # fmt: skip
-    return {**row, COLUMN: row["middle"]}
+    return {**row, HELD_OUT_COLUMN: row["middle"]}

@@ -24,7 +24,7 @@ import pyarrow as pa
 from alignment.models.formats import escape_special_text, repo_document, repo_fim_document
 from data_builders.fim import FimSettings, cut
 from data_builders.parsing.imports import Resolver, imports
-from data_builders.storage.dataset import DatasetWriter, lineage, read_many
+from data_builders.storage.dataset import DatasetWriter, lineage, read_datasets
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.settings import from_mapping
 from data_builders.storage.staging import RowStore
@@ -223,7 +223,7 @@ def build_repo_level(
     counts: Counter[str] = Counter()
     shown = Progress("repo-level", 0, progress)
     examined = ordered_map(
-        _examine, row_batches(read_many(inputs)), initial=token_counter, argument=tokenizer, workers=workers
+        _examine, row_batches(read_datasets(inputs)), initial=token_counter, argument=tokenizer, workers=workers
     )
     files = itertools.chain.from_iterable(examined)
     seen: set[str] = set()

@@ -72,7 +72,7 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
     size = 0
     for file, reason in files:
         if reason:
-            skipped.append(removal(repository.name, file.path, reason, file.size))
+            skipped.append(removal_record(repository.name, file.path, reason, file.size))
         else:
             batch.append(file)
             size += file.size
@@ -83,25 +83,25 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
         yield Batch(repository, license, batch, size, skipped)
 
 
-def shown(path: str) -> str:
+def printable_path(path: str) -> str:
     """A path as text: bytes that are no UTF-8 come out as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)
-def public(path: str) -> str:
+def redacted_path(path: str) -> str:
     """A path as rows and reports show it: a file's name can hold a token, too."""
-    return redact(shown(path)).text
+    return redact(printable_path(path)).text
 
 
-def removal(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
+def removal_record(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
     """One line of `removed.jsonl`."""
-    return {"repository": repository, "path": public(path), "reason": reason, "bytes": size, "detail": detail}
+    return {"repository": repository, "path": redacted_path(path), "reason": reason, "bytes": size, "detail": detail}
 
 
 def skip_reason(file: File, settings: CleanSettings) -> str:
     """Why a file is not read at all, or ""."""
-    return file.skip or drop_by_path(shown(file.path), settings.filters)
+    return file.skip or drop_by_path(printable_path(file.path), settings.filters)
 
 
 def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
@@ -110,7 +110,7 @@ def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
     with Reader(batch.repository) as reader:
         for file, content in zip(batch.files, reader.read_many(batch.files), strict=True):
             if content is None:
-                done.removed.append(removal(batch.repository.name, file.path, "unreadable", file.size))
+                done.removed.append(removal_record(batch.repository.name, file.path, "unreadable", file.size))
                 continue
             _clean_file(settings, batch, file, content, done)
     # The two forms of a notebook resemble each other, and are not duplicates.
@@ -121,14 +121,14 @@ def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
 
 def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: bytes, done: Cleaned) -> None:
     def drop(reason: str, detail: str = "") -> None:
-        done.removed.append(removal(batch.repository.name, file.path, reason, len(content), detail))
+        done.removed.append(removal_record(batch.repository.name, file.path, reason, len(content), detail))
 
     text, reason = decode(content)
     if reason:
         return drop(reason)
     if text.startswith("version https://git-lfs.github.com/spec/"):
         return drop("lfs_pointer")
-    path = shown(file.path)
+    path = printable_path(file.path)
     language = detect(path, text)
     if not language:
         return drop("no_listed_language")
@@ -153,7 +153,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
             done.escaped += 1
         done.rows.append({
             "text": form_text, "repository": batch.repository.name,
-            "path": public(file.path) if settings.redact else path, "commit": batch.repository.commit,
+            "path": redacted_path(file.path) if settings.redact else path, "commit": batch.repository.commit,
             "language": form_language, "license": license, "kind": kind,
         })  # fmt: skip
     return None

@@ -19,7 +19,7 @@ from alignment.rows.row_texts import IGNORED_KEYS, all_texts
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact as redact_text
-from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, most_first, read_many, refuse_finished
+from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, read_datasets, refuse_finished, sorted_counts
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
@@ -108,10 +108,6 @@ def _judge(state: _State, item: Any) -> _Judged:
     return _Judged(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
 
 
-def _keep(state: _State) -> _State:
-    return state
-
-
 def build_clean(
     inputs: Sequence[Path],
     out: Path,
@@ -136,7 +132,7 @@ def build_clean(
     used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
             "threshold": threshold}  # fmt: skip
     return clean_stream(
-        row_batches(read_many(inputs)),
+        row_batches(read_datasets(inputs)),
         Path(out),
         "Cleaned rows",
         used,
@@ -179,7 +175,7 @@ def clean_stream(
     read = 0
     with RowStore(out / "rows.tmp") as store, FingerprintStore(out) as prints:
         state = _State(prepare, decontaminator, redact)
-        for done in ordered_map(_judge, items, initial=_keep, argument=state, workers=workers):
+        for done in ordered_map(_judge, items, argument=state, workers=workers):
             for row in done.rows:
                 kind = kind or kind_of(row)
                 if any(value is not None for name, value in row.items() if name not in columns):
@@ -202,7 +198,9 @@ def clean_stream(
             if index not in dropped:
                 writer.write(row)
     result: dict[str, Any] = {"rows_read": read}
-    result |= {name: most_first(counter) if name in own_counts else dict(counter) for name, counter in counts.items()}
+    result |= {
+        name: sorted_counts(counter) if name in own_counts else dict(counter) for name, counter in counts.items()
+    }
     if decontaminator:
         result["benchmarks"] = dict(sorted(decontaminator.sizes.items()))
     return writer.finish(title, settings, result | (report or {}))

@@ -32,7 +32,15 @@ from numpy.typing import NDArray
 
 from alignment.rows import reading as row_files
 from alignment.rows.row_texts import all_texts
-from data_builders.cleaning.benchmark_texts import HEAD, LENGTH, SHORT, Kept, kept_of, kept_of_file, whole_key
+from data_builders.cleaning.benchmark_index import (
+    HEAD_WORDS,
+    MIN_WORDS,
+    NGRAM_WORDS,
+    BenchmarkIndex,
+    index_file,
+    index_rows,
+    sequence_key,
+)
 from data_builders.cleaning.held_out import Bodies
 from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word_spans
 
@@ -79,13 +87,13 @@ class Decontaminator:
     def add_path(self, path: Path) -> None:
         """Index a file, or all files of a folder; what was found in a file before comes from the cache."""
         for file in row_files.files(path):
-            self._add(file.name, kept_of_file(file))
+            self._add(file.name, index_file(file))
 
     def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Index the rows of one benchmark. A row may be anything with texts in it."""
-        self._add(name, kept_of(rows))
+        self._add(name, index_rows(rows))
 
-    def _add(self, name: str, kept: Kept) -> None:
+    def _add(self, name: str, kept: BenchmarkIndex) -> None:
         if name not in self.names:
             self.names.append(name)
         owner = self.names.index(name)
@@ -129,19 +137,19 @@ class Decontaminator:
             self.seal()
         words = word_hashes(text, lower=True)
         runs = Runs(words)
-        grams = mix(runs.sums(LENGTH))
+        grams = mix(runs.sums(NGRAM_WORDS))
         hits = np.flatnonzero(self._filter[grams >> np.uint64(64 - _FILTER_BITS)])
         if len(hits):
             places = np.minimum(np.searchsorted(self._sorted, grams[hits]), len(self._sorted) - 1)
             equal = np.flatnonzero(self._sorted[places] == grams[hits])
             if len(equal):
                 owner = int(self._sorted_owners[places[equal[0]]])
-                return self._match(text, "10-gram", int(hits[equal[0]]), LENGTH, owner)
+                return self._match(text, "10-gram", int(hits[equal[0]]), NGRAM_WORDS, owner)
         return self._check_short(text, runs) or self._check_whole(text, words) or self._check_bodies(text)
 
     def _check_short(self, text: str, runs: Runs) -> Match | None:
         """The longest short program in a text, where it stands first."""
-        heads = runs.sums(HEAD)
+        heads = runs.sums(HEAD_WORDS)
         found: dict[int, tuple[int, int]] = {}
         for place in np.flatnonzero(self._head_filter[heads >> np.uint64(64 - _HEAD_FILTER_BITS)]).tolist():
             for length in self._heads.get(int(heads[place]), ()):
@@ -164,8 +172,8 @@ class Decontaminator:
         if "```" in text:
             units += [(block, word_hashes(block, lower=True)) for block in _FENCED.findall(text)]
         for unit, unit_words in units:
-            if SHORT <= len(unit_words) < LENGTH:
-                owner = self._whole.get(whole_key(unit_words))
+            if MIN_WORDS <= len(unit_words) < NGRAM_WORDS:
+                owner = self._whole.get(sequence_key(unit_words))
                 if owner is not None:
                     return self._match(unit, "whole answer", 0, len(unit_words), owner)
         return None

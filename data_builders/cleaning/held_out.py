@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from data_builders.cleaning.shingles import Hashes, ngram_hashes, word_hashes
 
-COLUMN = "held_out"
+HELD_OUT_COLUMN = "held_out"
 """Column of benchmark rows: code that no training row may hold. Of such a row nothing else counts as contamination."""
 NGRAM = 5
 THRESHOLD = 0.7
 SPREAD = 1.5
-LEAST_WORDS = 12
+MIN_WORDS = 12
 """A shorter body stands everywhere by chance: it can't be held out, and is none of the benchmark's."""
 _FILTER_BITS = 20
 
 
-def words_of(text: str) -> Hashes:
+def code_words(text: str) -> Hashes:
     """Hashes of a text's words, without lines that are comments."""
     lines = (line for line in text.split("\n") if not line.lstrip().startswith(("#", "//")))
     return word_hashes("\n".join(lines))
@@ -48,8 +48,8 @@ class Bodies:
 
     def add(self, body: str) -> bool:
         """Take a body in; False for one with too few words."""
-        words = words_of(body)
-        if len(words) < LEAST_WORDS:
+        words = code_words(body)
+        if len(words) < MIN_WORDS:
             return False
         grams = np.unique(ngram_hashes(words, NGRAM))
         for gram in grams.tolist():
@@ -69,7 +69,7 @@ class Bodies:
     def _found(self, text: str) -> Iterator[int]:
         if not self.sizes:
             return
-        grams = ngram_hashes(words_of(text), NGRAM)
+        grams = ngram_hashes(code_words(text), NGRAM)
         places = np.flatnonzero(self._filter[grams >> np.uint64(64 - _FILTER_BITS)])
         hits: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for place, gram in zip(places.tolist(), grams[places].tolist(), strict=True):

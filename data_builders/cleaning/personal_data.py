@@ -1,11 +1,11 @@
-"""E-mail addresses and public IP addresses in a text."""
+"""E-mail ip_addresses and public IP ip_addresses in a text."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-from data_builders.cleaning.secret_values import places_of
+from data_builders.cleaning.secret_values import find_all
 
 _EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-]|\.[A-Za-z])")
 _EMAIL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
@@ -54,9 +54,9 @@ _POPULAR_IPS = frozenset(
 
 
 def emails(text: str) -> list[tuple[int, int, str]]:
-    """E-mail addresses but those of examples and robots: start, end and kind."""
+    """E-mail ip_addresses but those of examples and robots: start, end and kind."""
     found = []
-    for place in places_of(text, "@"):
+    for place in find_all(text, "@"):
         start = place
         while start and place - start < 64 and text[start - 1] in _EMAIL_CHARACTERS:
             start -= 1
@@ -70,8 +70,8 @@ def emails(text: str) -> list[tuple[int, int, str]]:
     return found
 
 
-def addresses(text: str) -> list[tuple[int, int, str]]:
-    """Public addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
+def ip_addresses(text: str) -> list[tuple[int, int, str]]:
+    """Public ip_addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
     found = []
     for match in _IPV4.finditer(text):
         value = match.group()
@@ -99,7 +99,7 @@ def addresses(text: str) -> list[tuple[int, int, str]]:
 def _is_version(address: str) -> bool:
     """Whether four numbers are a version rather than the address of a host: the last is 0, or all are small.
 
-    Of all public addresses one in four thousand has only numbers below 32; of versions (`11.5.8.4`), nearly all have.
+    Of all public ip_addresses one in four thousand has only numbers below 32; of versions (`11.5.8.4`), nearly all have.
     """
     numbers = [int(number) for number in address.split(".")]
     return numbers[-1] == 0 or max(numbers) < 32

@@ -28,13 +28,13 @@ def _lower(text: str) -> str:
     return lowered if len(lowered) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
 
 
-def assigned(text: str, language: str) -> list[tuple[int, int, str]]:
+def assigned_values(text: str, language: str) -> list[tuple[int, int, str]]:
     """Values given to names such as `password` and `api_key`: start, end and kind. `language` says whether without quotes."""
     lowered = _lower(text)
     found = []
     bare = language in _CONFIGURATION
     places = {
-        place: stem for stem in (*patterns.WEAK_STEMS, *patterns.STRONG_STEMS) for place in places_of(lowered, stem)
+        place: stem for stem in (*patterns.WEAK_STEMS, *patterns.STRONG_STEMS) for place in find_all(lowered, stem)
     }
     for place, stem in sorted(places.items()):
         strong = stem in patterns.STRONG_STEMS
@@ -53,7 +53,7 @@ def assigned(text: str, language: str) -> list[tuple[int, int, str]]:
     return found
 
 
-def places_of(text: str, word: str) -> list[int]:
+def find_all(text: str, word: str) -> list[int]:
     """Where `word` stands, without overlap."""
     places, place = [], text.find(word)
     while place >= 0:
@@ -124,7 +124,7 @@ def _looks_secret(value: str, strong: bool) -> bool:
     )
 
 
-def random_looking(text: str, language: str, runs: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
+def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
     """Long strings between quotes (or alone at the end of a line of configuration) with much entropy."""
     found = []
     bare = language in _CONFIGURATION

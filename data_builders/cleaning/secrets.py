@@ -1,11 +1,11 @@
 """Find secrets and personal data in a text and replace them, so that the text still parses.
 
-Private keys, tokens of known formats, passwords and keys by the name they are assigned to, credentials in URLs and
-connection strings, random-looking strings, e-mail addresses and public IP addresses. A replacement is consistent
+Private keys, tokens of known formats, passwords and keys by the name they are assigned_values to, credentials in URLs and
+connection strings, random-looking strings, e-mail ip_addresses and public IP ip_addresses. A replacement is consistent
 within a file: the same password is the same `REDACTED_PASSWORD_1` everywhere. Nothing found is ever printed or
 stored; a report counts kinds.
 
-Not covered: names of people, telephone numbers, postal addresses, and a weak password in running prose that nothing
+Not covered: names of people, telephone numbers, postal ip_addresses, and a weak password in running prose that nothing
 near it calls a password.
 """
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_builders.cleaning import secret_patterns as patterns
-from data_builders.cleaning.personal_data import addresses, emails
-from data_builders.cleaning.secret_values import assigned, is_placeholder, random_looking
+from data_builders.cleaning.personal_data import emails, ip_addresses
+from data_builders.cleaning.secret_values import assigned_values, is_placeholder, random_strings
 
 _ESCAPE = re.compile(r"\\[nrt]")
 _REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
@@ -105,7 +105,12 @@ def find(text: str, language: str = "") -> list[Finding]:
         for number in sorted({number for hint, number in hints if hint in place}):
             kind, _, pattern = group[number]
             found += _matches(kind, pattern, text)
-    spans = [*assigned(text, language), *random_looking(text, language, runs), *emails(text), *addresses(text)]
+    spans = [
+        *assigned_values(text, language),
+        *random_strings(text, language, runs),
+        *emails(text),
+        *ip_addresses(text),
+    ]
     found += [Finding(*span) for span in spans]
     return _disjoint(found + _continued(text, found))
 

@@ -24,8 +24,8 @@ from data_builders.instructions import rewrites
 from data_builders.instructions.instruction_kinds import KINDS, Code, Draft
 from data_builders.instructions.refine import Refinement, refine
 from data_builders.parsing.python_functions import functions, parse
-from data_builders.repositories.sources import Location, Repository, Source, resolve, texts_of
-from data_builders.storage.dataset import most_first, write_card
+from data_builders.repositories.sources import Location, Repository, Source, read_texts, resolve
+from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.python.python_suite import is_prose, is_test_file
 from data_builders.tasks.python.task_context import definition_of
 
@@ -107,7 +107,7 @@ def build_instructions(
             file.write(json.dumps(_row(draft), ensure_ascii=False) + "\n")
     account = {
         "rows": len(rows), "kinds": dict(sorted(Counter(draft.kind for draft in rows).items())),
-        "languages": most_first(Counter(draft.language for draft in rows)),
+        "languages": sorted_counts(Counter(draft.language for draft in rows)),
         "executed": sum(draft.task is not None for draft in rows), "dropped": dict(sorted((+dropped).items())), **told,
     }  # fmt: skip
     (out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
@@ -146,7 +146,7 @@ def _drafts(
     bounds: Bounds,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
-    texts = texts_of(repository)
+    texts = read_texts(repository)
     for path, text in sorted(texts.items()):
         if not path.endswith(".py") or is_test_file(path) or is_prose(path) or "\r" in text:
             continue

@@ -78,7 +78,7 @@ def command(git_dir: Path, *arguments: str) -> list[str]:
     return ["git", "--no-pager", *SAFE_OPTIONS, *places, *arguments]
 
 
-def complaint(stderr: bytes) -> str:
+def error_message(stderr: bytes) -> str:
     """What git says is wrong: its lines without the general advice that follows them, the remote's last."""
     lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
     return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
@@ -91,7 +91,7 @@ def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     except FileNotFoundError:
         raise ValueError("git is not installed or not on PATH; install it to read repositories") from None
     if done.returncode:
-        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {complaint(done.stderr)}")
+        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {error_message(done.stderr)}")
     return done.stdout
 
 
@@ -144,7 +144,7 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
     )
 
 
-def moment(text: str) -> datetime.datetime:
+def parse_date(text: str) -> datetime.datetime:
     """A date or a date with a time, of UTC where no zone is said. git itself takes any text for some date."""
     try:
         found = datetime.datetime.fromisoformat(text)
@@ -156,7 +156,7 @@ def moment(text: str) -> datetime.datetime:
 def commit_before(git_dir: Path, head: str, date: str) -> str:
     """The last commit on the first-parent line of `head` that was committed before the date. ValueError for none."""
     lines = run(git_dir, "rev-list", "--first-parent", "--timestamp", head).decode("ascii").split("\n")
-    limit = moment(date).timestamp()
+    limit = parse_date(date).timestamp()
     for line in filter(None, lines):
         seconds, _, commit = line.partition(" ")
         if int(seconds) < limit:
@@ -209,7 +209,7 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
                     yield TreeEntry(os.fsdecode(path), object_id.decode(), mode.decode(), size_bytes)
         if process.wait():
             said.seek(0)
-            raise ValueError(f"git ls-tree failed in {git_dir}: {complaint(said.read())}")
+            raise ValueError(f"git ls-tree failed in {git_dir}: {error_message(said.read())}")
 
 
 WINDOW = 48

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_builders.repositories import git
 
-CHUNK = 256
+BATCH_COMMITS = 256
 """Commits whose changes are asked for at once, and that one worker gets at once."""
-MOST = 1 << 20
+MAX_COMMIT_BYTES = 1 << 20
 """Bytes of a commit that are read: no message is longer."""
 
 
@@ -34,7 +34,7 @@ class Commit:
     changes: list[Change]
 
 
-def chunks(git_dir: Path, head: str) -> Iterator[list[str]]:
+def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
     """Ids of the commits reachable from `head` that have exactly one parent, oldest first.
 
     Merges and root commits are left out, and so are the oldest commits of a shallow clone: git would show all of their
@@ -43,14 +43,14 @@ def chunks(git_dir: Path, head: str) -> Iterator[list[str]]:
     boundary = git.shallow_boundary(git_dir)
     listed = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
     wanted = [line for line in listed.decode("ascii").split() if line not in boundary]
-    for start in range(0, len(wanted), CHUNK):
-        yield wanted[start : start + CHUNK]
+    for start in range(0, len(wanted), BATCH_COMMITS):
+        yield wanted[start : start + BATCH_COMMITS]
 
 
-def read(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
+def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
     """Some commits with what they changed."""
     changes = _changes(git_dir, identifiers)
-    for identifier, content in zip(identifiers, reader.read_many(identifiers, MOST), strict=True):
+    for identifier, content in zip(identifiers, reader.read_many(identifiers, MAX_COMMIT_BYTES), strict=True):
         if content is not None:
             yield _commit(identifier, content, changes.get(identifier, []))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NewType
 
 from data_builders.repositories import git
-from data_builders.repositories.remote import clone, is_url, name_of_url, state, strip_credentials
+from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
 from data_builders.storage.settings import from_mapping
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -54,7 +54,7 @@ class Source:
         if self.held_out is not None and not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share of the commits, above 0 and below 1, not {self.held_out}")
         if self.before is not None:
-            git.moment(self.before)
+            git.parse_date(self.before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
     if is_url(location):
         if clone_dir is None:
             raise ValueError(f"{strip_credentials(location)} is remote: give a folder for clones (`clone_dir`)")
-        return [(clone(location, clone_dir), name_of_url(location))]
+        return [(clone(location, clone_dir), repository_name(location))]
     path = Path(location).expanduser()
     if not path.exists() and any(char in location for char in "*?["):
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
@@ -163,7 +163,7 @@ def _states(sources: Sources) -> Iterator[tuple[str, str, str]]:
         location = str(wanted.path)
         if is_url(location):
             commit = wanted.commit or "HEAD"
-            yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else state(location), ""
+            yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else remote_state(location), ""
             continue
         for path, name in _expand(location, None):
             repository = _open(path, wanted.name or name, wanted)
@@ -301,7 +301,7 @@ class Reader:
         self.close()
 
 
-def texts_of(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
+def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
     """The files of a repository that are UTF-8 text, by path; others, and longer ones, are left out."""
     found = {}
     with Reader(repository) as reader:

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignment.files import write_text
 from alignment.rows import reading as row_files
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -134,11 +135,11 @@ class DatasetWriter:
         summary = {
             "title": title, "rows_kind": self.kind, "rows": self.rows, "bytes": self.bytes,
             "shards": len(self._shards), "sha256": digest.hexdigest(),
-            **{COUNTED[name]: most_first(counter) for name, counter in self.counts.items()},
+            **{COUNTED[name]: sorted_counts(counter) for name, counter in self.counts.items()},
             **report, "settings": settings,
         }  # fmt: skip
-        write_atomically(self.out_dir / "README.md", card(summary))
-        write_atomically(
+        _write_escaped(self.out_dir / "README.md", dataset_card(summary))
+        _write_escaped(
             self.out_dir / "report.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n"
         )
         return summary
@@ -149,7 +150,7 @@ class DatasetWriter:
             self._writer = None
 
 
-def most_first(counter: Mapping[str, int]) -> dict[str, int]:
+def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
     """Largest first, equal ones by name."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
@@ -168,11 +169,9 @@ def lineage(paths: Iterable[Path | str]) -> list[str]:
     return found
 
 
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    # A path may hold bytes that are no UTF-8; they are shown escaped.
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(path)
+def _write_escaped(path: Path, text: str) -> None:
+    """Write a file atomically; bytes of a path that are not UTF-8 (lone surrogates) are written escaped."""
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_card(
@@ -187,10 +186,10 @@ def write_card(
         "title": title, "sha256": digest.hexdigest(), "files": dict(files), "sources": sources, **report, "settings": settings
     }  # fmt: skip
     filled = {name.removesuffix(".jsonl"): name for name, rows in files.items() if rows}
-    write_atomically(out_dir / "README.md", card(summary, filled))
+    _write_escaped(out_dir / "README.md", dataset_card(summary, filled))
 
 
-def card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
+def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
     """The dataset card: YAML front matter that `datasets` reads (a name and the files of each part), then the report."""
     parts = configs or {"default": "data/*.parquet"}
     lines = [
@@ -237,7 +236,7 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", "\\n")
 
 
-def read_many(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+def read_datasets(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
     """The rows of several datasets, one after another."""
     for path in paths:
         yield from row_files.read(Path(path))

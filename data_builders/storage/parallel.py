@@ -54,6 +54,11 @@ def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
     return batched(rows, ROW_BATCH_CHARACTERS, lambda row: row_size(row) + ROW_OVERHEAD)
 
 
+def identity(argument: Any) -> Any:
+    """The argument itself: the default `initial` of `ordered_map`."""
+    return argument
+
+
 def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:
     global _STATE
     die_with_parent(parent)  # a killed build leaves no worker behind that is busy with its last batch
@@ -70,7 +75,7 @@ def ordered_map(
     function: Callable[[Any, T], R],
     items: Iterable[T],
     *,
-    initial: Callable[[Any], Any],
+    initial: Callable[[Any], Any] = identity,
     argument: Any,
     workers: int = 1,
 ) -> Iterator[R]:

@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass
-class Engine:
+class TaskEngine:
     """Runs `ordered_map` as jobs below `folder`; each job's files go when its results have been read."""
 
     name: Name
@@ -141,7 +141,7 @@ def _connect(workers: int) -> None:
 
 
 @contextlib.contextmanager
-def engine(name: Name, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[Engine]:
+def engine(name: Name, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
     """Run all parallel steps of the builders that are called inside on this engine.
 
     Args:
@@ -154,7 +154,7 @@ def engine(name: Name, folder: Path, *, tasks: int = 16, workers: int = 2) -> It
         raise ValueError(f"there is no engine {name!r}: {', '.join(NAMES)}")
     if tasks < 1 or workers < 1:
         raise ValueError(f"tasks and workers must be at least 1, not {tasks} and {workers}")
-    made = Engine(name, folder.resolve(), tasks, workers)
+    made = TaskEngine(name, folder.resolve(), tasks, workers)
     before, parallel.ENGINE = parallel.ENGINE, made.map
     try:
         yield made

@@ -13,10 +13,10 @@ from typing import Any
 from alignment.grading import Limits, SandboxSettings
 from alignment.sandbox.slot import SandboxUnavailable
 from data_builders.cleaning.decontamination import Decontaminator
-from data_builders.cleaning.held_out import COLUMN
+from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.parsing.python_functions import MASK, Function, definition
 from data_builders.repositories.sources import Location, Repository, Source, list_files, resolve
-from data_builders.storage.dataset import most_first, write_card
+from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.advice import advice
 from data_builders.tasks.javascript.javascript_suite import has_javascript
 from data_builders.tasks.javascript.javascript_tasks import JsFound, js_repository_tasks
@@ -148,7 +148,7 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
         removed.update({**found["dropped"], **found["left_out"]})
     return {
         "tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows),
-        "languages": most_first(Counter(row["language"] for row in rows)), "removed": most_first(removed), "repositories": report,
+        "languages": sorted_counts(Counter(row["language"] for row in rows)), "removed": sorted_counts(removed), "repositories": report,
     }  # fmt: skip
 
 
@@ -217,7 +217,7 @@ class Found:
         }  # fmt: skip
         text = self.prepared.texts[function.file]
         if part == "heldout":
-            row[COLUMN] = text[function.start : function.end]
+            row[HELD_OUT_COLUMN] = text[function.start : function.end]
         else:
             row["reference"] = definition(text, function)
         if fim:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
-from data_builders.cleaning.held_out import COLUMN
+from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 REPEATS = 3
@@ -270,7 +270,7 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
-CODE, CONTEXT = ("middle", "reference", COLUMN), ("prompt", "prefix", "suffix")
+CODE, CONTEXT = ("middle", "reference", HELD_OUT_COLUMN), ("prompt", "prefix", "suffix")
 
 
 def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:

@@ -23,7 +23,7 @@ from alignment.models.formats import escape_special_text
 from alignment.rows.row_texts import document_text
 from data_builders.cleaning.clean_rows import Counts, Prepare, clean_stream
 from data_builders.cleaning.decontamination import Decontaminator
-from data_builders.storage.dataset import lineage, read_many
+from data_builders.storage.dataset import lineage, read_datasets
 from data_builders.storage.parallel import row_batches
 from data_builders.text.classifier import Classifier, train_from
 from data_builders.text.code_features import code_form
@@ -159,7 +159,7 @@ def _build(
 ) -> dict[str, Any]:
     settings["decontaminate"] = [Path(path).name for path in decontaminate]
     return clean_stream(
-        row_batches(read_many(inputs)),
+        row_batches(read_datasets(inputs)),
         Path(out),
         title,
         settings,

@@ -41,7 +41,7 @@ Measure = Callable[[str], NDArray[np.float32]]
 """Takes a text and gives measures of its form, each between 0 and 1, always as many: (measures,)."""
 
 
-def form(text: str) -> NDArray[np.float32]:
+def text_form(text: str) -> NDArray[np.float32]:
     """What a text is made of, each measure between 0 and 1: sentences, code, both, mark-up, links, digits, short lines."""
     size = max(len(text), 1)
     code = sum(match.end() - match.start() for match in _CODE_BLOCK.finditer(text)) / size
@@ -62,7 +62,7 @@ class Classifier:
     weights: NDArray[np.float32]
     forms: NDArray[np.float32]
     bias: float
-    measure: Measure = field(default=form, repr=False)
+    measure: Measure = field(default=text_form, repr=False)
 
     @classmethod
     def train(
@@ -70,7 +70,7 @@ class Classifier:
         positive: Sequence[str],
         negative: Sequence[str],
         *,
-        measure: Measure = form,
+        measure: Measure = text_form,
         epochs: int = 30,
         rate: float = 1.0,
         decay: float = 0.0,
@@ -124,7 +124,7 @@ def read_seeds(path: str | Path) -> tuple[list[str], list[str]]:
     return positive, negative
 
 
-def train_from(path: str | Path, measure: Measure = form, decay: float = 0.0) -> Classifier:
+def train_from(path: str | Path, measure: Measure = text_form, decay: float = 0.0) -> Classifier:
     """A classifier from a file of seeds; `measure` says what of a text's form it looks at beside the words."""
     return Classifier.train(*read_seeds(path), measure=measure, decay=decay)
 

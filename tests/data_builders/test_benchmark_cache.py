@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_builders.cleaning import benchmark_texts
+from data_builders.cleaning import benchmark_index
 from data_builders.cleaning.decontamination import Decontaminator
 
 TASK = {
@@ -56,7 +56,7 @@ def test_a_cached_index_gives_the_verdicts_of_a_fresh_one(
 ) -> None:
     fresh = verdicts(benchmark)
     assert [match and match.rule for match in fresh[1:]] == ["10-gram", "short program", "whole answer", None]
-    monkeypatch.setattr(benchmark_texts, "kept_of", no_indexing)
+    monkeypatch.setattr(benchmark_index, "index_rows", no_indexing)
     assert verdicts(benchmark) == fresh
 
 
@@ -84,7 +84,7 @@ def test_other_code_of_the_index_makes_other_entries(
     benchmark: Path, entries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdicts(benchmark)
-    monkeypatch.setattr(benchmark_texts, "_code", lambda: "another version")
+    monkeypatch.setattr(benchmark_index, "code_hash", lambda: "another version")
     verdicts(benchmark)
     assert len(list(entries.iterdir())) == 2
 

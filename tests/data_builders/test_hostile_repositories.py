@@ -15,7 +15,7 @@ from data_builders.commits import build_commits
 from data_builders.corpus import build_corpus
 from data_builders.private_benchmark import build_private_benchmark
 from data_builders.repositories import sources
-from data_builders.repositories.remote import clone
+from data_builders.repositories.remote_git import clone
 
 HOOKS = ("post-checkout", "post-index-change", "reference-transaction", "pre-auto-gc", "post-rewrite", "fsmonitor-watchman",
          "pre-receive", "update", "post-update", "proc-receive", "post-receive", "pre-commit", "post-merge")  # fmt: skip

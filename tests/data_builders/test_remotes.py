@@ -15,7 +15,7 @@ from corpus_helpers import MakeRepository, code, commit, git
 
 from alignment.rows import reading as row_files
 from data_builders.corpus import build_corpus
-from data_builders.repositories import remote as remotes
+from data_builders.repositories import remote_git
 
 USER, PASSWORD = "ada", "engine-No1"
 
@@ -124,5 +124,5 @@ def test_branches_and_tags_are_cloned_and_not_the_refs_of_pull_requests(
 ) -> None:
     for name, value in askpass(tmp_path).items():
         monkeypatch.setenv(name, value)
-    clone = remotes.clone(remote, tmp_path / "clones")
+    clone = remote_git.clone(remote, tmp_path / "clones")
     assert git(clone, "for-each-ref", "--format=%(refname)") == "refs/heads/main"

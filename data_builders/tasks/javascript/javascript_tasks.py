@@ -12,7 +12,7 @@ from alignment.grading import Limits, SandboxSettings
 from alignment.grading.node_syntax import TYPESCRIPT
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.sandbox.toolchains import NoToolchain
-from data_builders.cleaning.held_out import COLUMN
+from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.repositories.sources import Repository
 from data_builders.tasks.advice import public
 from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
@@ -82,7 +82,7 @@ class JsFound:
             "mutation_score": round(item.score, 3),
         }  # fmt: skip
         if part == "heldout":
-            return row | {COLUMN: text[function.start : function.end]}
+            return row | {HELD_OUT_COLUMN: text[function.start : function.end]}
         return row | {"reference": definition(text, function)}
 
 

@@ -22,11 +22,11 @@ def strip_credentials(url: str) -> str:
     return re.sub(r"(://)[^/@]*@", r"\1", url)
 
 
-def name_of_url(url: str) -> str:
+def repository_name(url: str) -> str:
     return re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
 
 
-def state(url: str) -> str:
+def remote_state(url: str) -> str:
     """All branches and tags of a remote, as one hash."""
     return hashlib.sha256(_ask(url, "read", "ls-remote", "--", url)).hexdigest()
 
@@ -36,7 +36,7 @@ def clone(url: str, clone_dir: Path) -> Path:
 
     Not all refs: a forge keeps one for every pull request, more than all branches weigh.
     """
-    target = (clone_dir / f"{name_of_url(url)}.git").absolute()
+    target = (clone_dir / f"{repository_name(url)}.git").absolute()
     known = _ask(url, "clone", "ls-remote", "--symref", "--", url).decode("utf-8", "surrogateescape")
     head = re.search(r"^ref: (refs/\S+)\tHEAD$", known, re.MULTILINE)
     ids = re.findall(r"^([0-9a-f]{40,64})\t(\S+)$", known, re.MULTILINE)
@@ -62,6 +62,6 @@ def _ask(url: str, what: str, *arguments: str, git_dir: Path | str = os.devnull)
     command = ["git", "--no-pager", *git.SAFE_OPTIONS, f"--git-dir={git_dir}", *arguments]
     done = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
     if done.returncode:
-        said = strip_credentials(git.complaint(done.stderr))
+        said = strip_credentials(git.error_message(done.stderr))
         raise ValueError(f"could not {what} {strip_credentials(url)}: {said}")
     return done.stdout
