@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data_builders.cleaning.filters import decode
+from data_builders.cleaning.license_expressions import is_satisfied
 from data_builders.repositories.sources import File, Reader, Repository
 
 OWNED = "owned"
@@ -59,7 +60,7 @@ class LicensePolicy:
         """Whether an SPDX expression may be used: one side of an OR is enough, AND needs both."""
         if not self.allow and not self.deny:
             return True
-        return _evaluate(expression, self._permits_one)
+        return is_satisfied(expression, self._permits_one)
 
     def _permits_one(self, identifier: str) -> bool:
         base = _normal(identifier)
@@ -70,27 +71,6 @@ class LicensePolicy:
 
 def _normal(identifier: str) -> str:
     return re.sub(r"-(?:only|or-later)$|\+$", "", identifier.strip().lower())
-
-
-def _evaluate(expression: str, permits: object) -> bool:
-    assert callable(permits)
-    text = re.sub(r"(?i)\s+with\s+[\w.-]+", "", expression)
-    for _ in range(20):
-        inner = re.search(r"\(([^()]*)\)", text)
-        if not inner:
-            break
-        text = f"{text[: inner.start()]}{'@yes' if _flat(inner.group(1), permits) else '@no'}{text[inner.end() :]}"
-    return _flat(text.replace("(", " ").replace(")", " "), permits)
-
-
-def _flat(text: str, permits: object) -> bool:
-    assert callable(permits)
-
-    def one(term: str) -> bool:
-        term = term.strip()
-        return term == "@yes" or (term != "@no" and bool(permits(term)))
-
-    return any(all(one(term) for term in re.split(r"(?i)\s+and\s+", side)) for side in re.split(r"(?i)\s+or\s+", text))
 
 
 def is_license_file(path: str) -> bool:

@@ -59,7 +59,10 @@ def test_the_stage_runs_again_only_when_its_code_or_settings_change(folder):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("def f(request):\n    return 1 / 0", r"stage\.py:2: f: the function raised ZeroDivisionError: division by zero"),
+        (
+            "def f(request):\n    return 1 / 0",
+            r"stage\.py:2: f: the function raised ZeroDivisionError: division by zero",
+        ),
         (
             "import nothing_here\ndef f(request): ...",
             r"stage\.py:1: <module>: importing the file raised ModuleNotFound",

@@ -1,0 +1,41 @@
+"""Evaluate SPDX licence expressions, such as `(MIT OR Apache-2.0) AND BSD-3-Clause`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from license_expression import AND, ExpressionError, LicenseExpression, LicenseWithExceptionSymbol, Licensing
+
+_LICENSING = Licensing()  # without a list of known licences: `owned` and `unknown` are identifiers like any other
+
+
+def is_satisfied(expression: str, permits: Callable[[str], bool]) -> bool:
+    """Whether the licences that `permits` accepts are enough to use code under an expression.
+
+    One side of an `OR` is enough, `AND` needs all. A `WITH` exception only adds permissions, so the licence before it
+    decides. Text that is not a valid expression is judged as one identifier.
+
+    Args:
+        expression: an SPDX expression; operators may be in lower case.
+        permits: whether a single licence identifier is permitted.
+    """
+    parsed = _parse(expression)
+    return permits(expression) if parsed is None else _evaluate(parsed, permits)
+
+
+def _evaluate(expression: LicenseExpression, permits: Callable[[str], bool]) -> bool:
+    if isinstance(expression, LicenseWithExceptionSymbol):
+        return permits(expression.license_symbol.key)
+    if not expression.args:
+        return permits(expression.key)
+    combine = all if isinstance(expression, AND) else any
+    return combine(_evaluate(argument, permits) for argument in expression.args)
+
+
+@lru_cache(maxsize=1024)
+def _parse(expression: str) -> LicenseExpression | None:
+    try:
+        return _LICENSING.parse(expression)
+    except ExpressionError:
+        return None
