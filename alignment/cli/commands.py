@@ -175,12 +175,12 @@ def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The results; None on ranks that only help."""
     from alignment.evaluation import evaluate, read_documents
-    from alignment.evaluation.benchmark_request import as_request
+    from alignment.evaluation.benchmark_request import parse_request
 
     if arguments.limit is not None:
         generating["limit"] = arguments.limit
     requests = []
-    for request in map(as_request, arguments.tasks):
+    for request in map(parse_request, arguments.tasks):
         data: dict[str, Any] = (
             {"data": str(arguments.data)} if request.data is None and arguments.data is not None else {}
         )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignment.cache import cache_root
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.files import write_text
 
 
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
     return cache_root() / "benchmarks"
 
 
-def locate(request: Request, home: Home) -> Path:
+def locate(request: BenchmarkRequest, home: Home) -> Path:
     """The file with the rows, downloaded if need be. ValueError says what to get and how."""
     if request.data is not None:
         return _given(Path(request.data), request, home)
@@ -69,7 +69,7 @@ def locate(request: Request, home: Home) -> Path:
     return cached
 
 
-def _given(path: Path, request: Request, home: Home) -> Path:
+def _given(path: Path, request: BenchmarkRequest, home: Home) -> Path:
     if path.is_dir():
         names = (home.file, *home.aliases)
         for name in names:
@@ -91,7 +91,7 @@ def _how(home: Home) -> str:
     return f"get {home.file} from {home.url}, then name it with `data:`, or put it into {cache_folder()}.{note}"
 
 
-def _download(request: Request, home: Home, target: Path) -> None:
+def _download(request: BenchmarkRequest, home: Home, target: Path) -> None:
     """Into the cache, going on where an earlier download of the same file was cut off; unpacked, where `file` is."""
     source = urllib.parse.urlparse(home.url).path
     packed = target.with_name(target.name + ".gz") if source.endswith(".gz") and target.suffix != ".gz" else target
@@ -135,7 +135,7 @@ def _fetch(url: str, partial: Path) -> None:
     return None
 
 
-def _check(request: Request, home: Home, path: Path) -> None:
+def _check(request: BenchmarkRequest, home: Home, path: Path) -> None:
     found = content_sha256(path)
     remembered = path.with_name(path.name + ".sha256")
     expected = home.sha256 or (remembered.read_text().strip() if remembered.exists() else None)

@@ -1,28 +1,36 @@
-"""Which benchmark to run and how: one entry of a recipe's `evaluate:`, or one word of `align evaluate --tasks`."""
+"""Which benchmark to run, and with which settings: an entry of a recipe's `evaluate:`, or a word of `--tasks`."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from alignment.grading import SandboxSettings
+from alignment.wording import did_you_mean
+
+NOT_SETTINGS = ("only", "sandbox")
+"""Fields of `BenchmarkRequest` that no recipe and no command line sets."""
+_USER_CODE = re.compile(r"(?P<code>.+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_]\w*)(?::(?P<data>.+))?")
 
 
 @dataclass(frozen=True)
-class Request:
-    """One benchmark run. What is None keeps the benchmark's own published setting."""
+class BenchmarkRequest:
+    """One benchmark to run. A setting that is None keeps the benchmark's own, published value.
+
+    Raises:
+        ValueError: a number is below 1, or the mode is neither `base` nor `chat`.
+    """
 
     benchmark: str
-    """Its name in `catalogue.BENCHMARKS`."""
+    """A name in `catalogue.BENCHMARKS`, or the user's own code as `path/to/file.py:name` or `package.module:name`."""
     name: str = ""
-    """What its figures are called; by default the benchmark's name."""
+    """Its name in the figures; by default that of the benchmark."""
     data: str | None = None
-    """Its rows: a file or folder. Needed where a benchmark has no home of its own."""
+    """File or folder of its rows. Required for a benchmark whose rows are not public."""
     mode: Literal["base", "chat"] | None = None
     n: int | None = None
     """Samples per task."""
@@ -30,33 +38,44 @@ class Request:
     top_p: float | None = None
     max_new_tokens: int | None = None
     limit: int | None = None
-    """Only the first so many tasks."""
+    """Use the first tasks only, at most this many."""
     only: frozenset[str] | None = None
-    """Only the tasks with these ids, in any spelling: set where completions of a few tasks are graded."""
+    """Use the tasks with these ids only, in any spelling of `resolve_task_id`. Set when given completions are graded."""
     batch_size: int | None = None
+    """Sequences that are generated at the same time."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    """How programs run while the benchmark is loaded: EvalPlus's reference solutions give the expected values."""
+    """How programs run while the benchmark is loaded: EvalPlus's reference solutions compute the expected values."""
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", self.benchmark)
+            object.__setattr__(self, "name", self.benchmark.rpartition(":")[2])
         for key in ("n", "max_new_tokens", "limit", "batch_size"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise ValueError(f"{self.name}: {key} is {value}: give 1 or more")
+                raise ValueError(f"{self.name}: {key} is {value}: it must be at least 1")
         if self.mode not in (None, "base", "chat"):
-            raise ValueError(f"{self.name}: mode is {self.mode!r}: it is `base` or `chat`")
+            raise ValueError(f"{self.name}: mode is {self.mode!r}: it must be `base` or `chat`")
 
 
-def as_request(entry: str | Mapping[str, Any] | Request | Any) -> Request:
-    """A request from a word (`humaneval`, `fim:held-out.jsonl`), a mapping, or an object with such attributes."""
-    if isinstance(entry, Request):
+def parse_request(entry: str | Mapping[str, Any] | BenchmarkRequest | Any) -> BenchmarkRequest:
+    """A request from one of its forms.
+
+    Args:
+        entry: a word (`humaneval`; with rows `fim:held-out.jsonl`; the user's code `my_bench.py:Tasks` or
+            `package.module:Tasks`, with rows `my_bench.py:Tasks:rows.jsonl`), a mapping of settings, or an object with
+            such attributes.
+
+    Raises:
+        ValueError: a setting is unknown or has a wrong value, or no benchmark is named.
+    """
+    if isinstance(entry, BenchmarkRequest):
         return entry
     if isinstance(entry, str):
+        if match := _USER_CODE.fullmatch(entry):
+            return BenchmarkRequest(benchmark=match["code"], data=match["data"])
         benchmark, _, data = entry.partition(":")
-        name = Path(data).stem if data else benchmark
-        return Request(benchmark=benchmark, name=name, data=data or None)
-    known = [field.name for field in dataclasses.fields(Request) if field.name not in ("only", "sandbox")]
+        return BenchmarkRequest(benchmark=benchmark, name=Path(data).stem if data else benchmark, data=data or None)
+    known = [item.name for item in dataclasses.fields(BenchmarkRequest) if item.name not in NOT_SETTINGS]
     if isinstance(entry, Mapping):
         values = dict(entry)
         for key in values:
@@ -65,19 +84,17 @@ def as_request(entry: str | Mapping[str, Any] | Request | Any) -> Request:
     else:
         values = {key: getattr(entry, key) for key in known if hasattr(entry, key)}
     if "benchmark" not in values:
-        raise ValueError(f"which benchmark? give `benchmark:` in {values}")
+        raise ValueError(f"no benchmark is named in {values}: add `benchmark:`")
     if values.get("data") is not None:
         values["data"] = str(values["data"])
-    return Request(**values)
+    return BenchmarkRequest(**values)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def resolve_task_id(task_id: str, known: Collection[str]) -> str | None:
+    """The benchmark's own spelling of a task id, or None.
 
-
-def resolved(task_id: str, known: Collection[str]) -> str | None:
-    """The benchmark's own spelling of an id: `HumanEval_3`, `humaneval/3` and a bare `3` are `HumanEval/3`."""
+    `HumanEval_3`, `humaneval/3` and a bare `3` are spellings of `HumanEval/3`; the same holds for MBPP.
+    """
     if task_id in known:
         return task_id
     number = re.fullmatch(r"(?i)(?:(?:HumanEval|MBPP)[/_])?(\d+)", task_id)

@@ -6,8 +6,9 @@ import dataclasses
 import importlib
 from collections.abc import Iterator
 
-from alignment.evaluation.benchmark_request import Request, did_you_mean
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.problem import Benchmark
+from alignment.wording import did_you_mean
 
 PACKAGE = "alignment.evaluation.benchmarks"
 
@@ -80,7 +81,7 @@ def check_benchmark(name: str, *, has_data: bool) -> Iterator[tuple[str, str]]:
         yield "data", f"{name!r} measures your own rows: name their file with `data:`"
 
 
-def load(request: Request) -> Benchmark:
+def load(request: BenchmarkRequest) -> Benchmark:
     """Read the rows and apply what the request changes. ValueError says what is missing and how to get it."""
     for _, message in check_benchmark(request.benchmark, has_data=request.data is not None):
         raise ValueError(message)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment.evaluation import catalogue, scoring
-from alignment.evaluation.benchmark_request import Request, resolved
+from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmarks import multipl_e
-from alignment.evaluation.problem import Benchmark, Problem, Text
+from alignment.evaluation.problem import Benchmark, Problem, TextPrompt
 from alignment.evaluation.runner import write_results
 from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
 from alignment.evaluation.scoring import Outcome
@@ -121,7 +121,7 @@ def _loaded(
         published = any(sample.form == "program" for sample in samples)
         identities = list(dict.fromkeys(sample.task_id for sample in samples))  # programs that bring their tests
         tasks = {task: multipl_e.task_of(task, short, published=published) for task in identities}
-        problems = [Problem(id=name, prompt=Text(""), task=task) for name, task in tasks.items()]
+        problems = [Problem(id=name, prompt=TextPrompt(""), task=task) for name, task in tasks.items()]
         benchmark = Benchmark(
             name,
             problems,
@@ -136,10 +136,12 @@ def _loaded(
         for _, message in catalogue.check_benchmark(name, has_data=data is not None):
             raise ValueError(f"{message} (with --completions, --benchmark names what the samples belong to)")
         mode = None if mode == "base" else mode
-        request = Request(name, data=str(data) if data else None, mode=mode, only=frozenset(asked), sandbox=sandbox)
+        request = BenchmarkRequest(
+            name, data=str(data) if data else None, mode=mode, only=frozenset(asked), sandbox=sandbox
+        )
         benchmark = catalogue.load(request)
     known = {problem.id for problem in benchmark.problems}
-    spelled = [(sample, resolved(sample.task_id, known)) for sample in samples]
+    spelled = [(sample, resolve_task_id(sample.task_id, known)) for sample in samples]
     unknown = list(dict.fromkeys(sample.task_id for sample, identity in spelled if identity is None))
     if unknown:
         raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} of the completions' ids are unknown)")
@@ -178,7 +180,7 @@ def _grade(
         record = {"text": text, "finish": "", "tokens": 0}
         judged_by.append((benchmark if own else plain, problem, record))
         if problem.task is not None:
-            pairs.append((problem.task, benchmark.assemble(problem, text) if own else text))
+            pairs.append((problem, benchmark.assemble(problem, text) if own else text))
     if pairs:
         limits = scoring.limits_for(benchmark, sandbox.limits())
         scoring.grade(pairs, verdicts, sandbox=sandbox, limits=limits, hidden=benchmark.hidden)

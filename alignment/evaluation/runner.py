@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.evaluation import catalogue, scoring
-from alignment.evaluation.benchmark_request import Request, as_request
+from alignment.evaluation.benchmark_request import BenchmarkRequest, parse_request
 from alignment.evaluation.engines.protocol import Engine, GenerationJob
 from alignment.evaluation.engines.selection import EngineName, open_engine
 from alignment.evaluation.preflight import check_checkpoint
@@ -57,7 +57,7 @@ def evaluate(
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
     sandbox = sandbox or SandboxSettings()
-    requests = [replace(as_request(entry), sandbox=sandbox) for entry in benchmarks]
+    requests = [replace(parse_request(entry), sandbox=sandbox) for entry in benchmarks]
     twice = {request.name for request in requests if [other.name for other in requests].count(request.name) > 1}
     if twice:
         raise ValueError(f"two benchmarks are called {sorted(twice)[0]!r}: give each its own `name`")
@@ -82,10 +82,10 @@ def evaluate(
     return run.all(loaded)
 
 
-def _uses_fim(loaded: Sequence[tuple[Request, Benchmark]]) -> bool:
-    from alignment.evaluation.problem import Fim
+def _uses_fim(loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> bool:
+    from alignment.evaluation.problem import FimPrompt
 
-    return any(isinstance(benchmark.problems[0].prompt, Fim) for _, benchmark in loaded if benchmark.problems)
+    return any(isinstance(benchmark.problems[0].prompt, FimPrompt) for _, benchmark in loaded if benchmark.problems)
 
 
 @dataclass
@@ -103,7 +103,7 @@ class _Run:
     _tokenizer: Any = None
     _jobs: dict[tuple[str, int, int], tuple[Problem, GenerationJob]] = field(default_factory=dict)
 
-    def all(self, loaded: Sequence[tuple[Request, Benchmark]]) -> list[Figure]:
+    def all(self, loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> list[Figure]:
         raw = self.out_dir / "raw"
         self.model = model_fingerprint(self.model_path)
         with (
@@ -120,7 +120,7 @@ class _Run:
         write_results(self.out_dir, found, {benchmark.name: outcomes for benchmark, outcomes in results}, modes)
         return found
 
-    def share(self, request: Request, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
+    def share(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
         """Generate and grade this rank's part, and, where a benchmark gives one, the second try."""
         self.generate(request, benchmark, problems)
         self.grade(benchmark, problems)
@@ -174,7 +174,7 @@ class _Run:
             seed=int(random[:12], 16),
         )
 
-    def generate(self, request: Request, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
+    def generate(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
         jobs = {
             job.key: job
             for problem in problems
@@ -206,7 +206,7 @@ class _Run:
                 continue
             for sample in range(benchmark.n):
                 record = self.completions.records[self.job(benchmark, problem, sample).key]
-                pairs.append((problem.task, benchmark.assemble(problem, record["text"])))
+                pairs.append((problem, benchmark.assemble(problem, record["text"])))
         if pairs:
             limits = scoring.limits_for(benchmark, self.sandbox.limits())
             scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
@@ -217,7 +217,7 @@ class _Run:
             return None
         return scoring.judged(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
 
-    def wait(self, request: Request, benchmark: Benchmark) -> list[Outcome]:
+    def wait(self, request: BenchmarkRequest, benchmark: Benchmark) -> list[Outcome]:
         """All outcomes of a benchmark, once every rank has written its part."""
         known, last = -1, time.monotonic()
         while True:

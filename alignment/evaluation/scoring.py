@@ -54,41 +54,40 @@ def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
     return limits.at_least(**benchmark.least_limits)
 
 
-def verdict_key(task: Row, program: str, limits: Limits, hidden: Sequence[str] = ()) -> str:
-    return digest("verdict", grader_version(), task_digest(task), program, repr(limits), list(hidden))
-
-
-def task_digest(task: Row) -> str:
-    """A hash of a task, remembered: the tests of one task can be megabytes, and its completions many."""
-    known = _DIGESTS.get(id(task))
-    if known is None or known[0] is not task:
-        known = _DIGESTS[id(task)] = (task, digest(task))
-    return known[1]
-
-
-_DIGESTS: dict[int, tuple[Row, str]] = {}
+def verdict_key(problem: Problem, program: str, limits: Limits, hidden: Sequence[str] = ()) -> str:
+    """The key of a verdict in the store: a hash of everything that can change it."""
+    return digest("verdict", grader_version(), problem.task_digest, program, repr(limits), list(hidden))
 
 
 def grade(
-    pairs: Sequence[tuple[Row, str]],
+    pairs: Sequence[tuple[Problem, str]],
     store: Store,
     *,
     sandbox: SandboxSettings,
     limits: Limits,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Grade what the store does not know yet, each distinct (task, program) once, and put the verdicts there."""
+    """Grade programs whose verdict the store does not have, each distinct (task, program) once, and store the verdicts.
+
+    Args:
+        pairs: problems with a task, and programs.
+        store: gets each verdict as soon as it is there, so an interrupted run loses only what was running.
+        sandbox: how programs run.
+        limits: of one program.
+        hidden: files that the programs must not see.
+    """
     missing: dict[str, tuple[Row, str]] = {}
-    for task, program in pairs:
-        key = verdict_key(task, program, limits, hidden)
+    for problem, program in pairs:
+        assert problem.task is not None
+        key = verdict_key(problem, program, limits, hidden)
         known = store.records.get(key)
         if known is None or (known["status"] == "error" and not known.get("fresh")):
-            missing[key] = (task, program)
+            missing[key] = (problem.task, program)
     if not missing:
         return
     with open_grader(sandbox, limits=limits, hidden=hidden) as grader:
         keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
-        for future in as_completed(keys):  # written as they come: an interrupted run loses only what was running
+        for future in as_completed(keys):
             verdict = future.result()
             store.add(
                 {
@@ -141,7 +140,7 @@ def judged(
     scores: dict[str, float] = {}
     if problem.task is not None:
         limits = limits_for(benchmark, limits)
-        verdict = verdicts.records.get(verdict_key(problem.task, answer, limits, benchmark.hidden))
+        verdict = verdicts.records.get(verdict_key(problem, answer, limits, benchmark.hidden))
         if verdict is None:
             return None
         status, reason, detail = verdict["status"], verdict["reason"], verdict["detail"]

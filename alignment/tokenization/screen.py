@@ -91,9 +91,9 @@ class Screen:
 def _benchmark_rows(entry: dict[str, Any], sandbox: SandboxSettings) -> Iterator[dict[str, Any]]:
     """All rows of a benchmark as they are, whatever the recipe's `limit`."""
     from alignment.evaluation import catalogue
-    from alignment.evaluation.benchmark_request import Request
+    from alignment.evaluation.benchmark_request import BenchmarkRequest
 
-    request = Request(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"], sandbox=sandbox)
+    request = BenchmarkRequest(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"], sandbox=sandbox)
     try:
         problems = catalogue.load(request).problems
     except ValueError as error:

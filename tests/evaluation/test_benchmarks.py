@@ -9,10 +9,10 @@ import pytest
 
 from alignment.evaluation import catalogue
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmarks import contests, math_answers, multilingual, multipl_e, repository_completion
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
-from alignment.evaluation.problem import Problem, Text
+from alignment.evaluation.problem import Problem, TextPrompt
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,17 @@ from alignment.evaluation.problem import Problem, Text
     ],
 )
 def test_real_rows_load(data_dir, name, count):
-    assert len(catalogue.load(Request(name, data=str(data_dir / "benchmarks"))).problems) == count
+    assert len(catalogue.load(BenchmarkRequest(name, data=str(data_dir / "benchmarks"))).problems) == count
 
 
 @pytest.mark.parametrize(("name", "languages"), [("mceval", 7), ("mdeval", 4)])
 def test_multilingual_rows_load(data_dir, name, languages):
-    problems = catalogue.load(Request(name, data=str(data_dir / "benchmarks" / name))).problems
+    problems = catalogue.load(BenchmarkRequest(name, data=str(data_dir / "benchmarks" / name))).problems
     assert len({problem.row["language"] for problem in problems}) == languages
 
 
 def test_gsm8k_answers_of_the_rows_are_found_by_their_own_rule(data_dir):
-    benchmark = catalogue.load(Request("gsm8k", data=str(data_dir / "benchmarks")))
+    benchmark = catalogue.load(BenchmarkRequest("gsm8k", data=str(data_dir / "benchmarks")))
     for problem in benchmark.problems:
         answer = benchmark.assemble(problem, problem.row["answer"])
         assert benchmark.score(problem, answer) == {"accuracy": 1.0}
@@ -62,7 +62,7 @@ def packed(value):
 
 def test_livecodebench_unpacks_its_private_cases(write_rows):
     row = LIVE | {"private_test_cases": packed(json.dumps([{"input": "4 5", "output": "9", "testtype": "stdin"}]))}
-    benchmark = catalogue.load(Request("livecodebench@2024-07..2024-09", data=str(write_rows([row]))))
+    benchmark = catalogue.load(BenchmarkRequest("livecodebench@2024-07..2024-09", data=str(write_rows([row]))))
     cases = json.loads(benchmark.problems[0].task["tests"])["cases"]
     assert [case["stdout"] for case in cases] == ["3", "9"]
     assert (benchmark.n, benchmark.temperature, benchmark.top_p) == (10, 0.2, 0.95)
@@ -110,7 +110,7 @@ def test_bigcodebench_joins_prompt_completion_and_tests(write_rows):
         ),
         "entry_point": "task_func",
     }  # fmt: skip
-    benchmark = catalogue.load(Request("bigcodebench-hard", data=str(write_rows([row]))))
+    benchmark = catalogue.load(BenchmarkRequest("bigcodebench-hard", data=str(write_rows([row]))))
     program = benchmark.assemble(benchmark.problems[0], "\n    return 1\n")
     exec(compile(program, "program.py", "exec"), {"__name__": "program"})
     with pytest.raises(AssertionError, match="tests failed"):
@@ -127,7 +127,7 @@ def test_cross_file_prompts_keep_to_the_window(real_tokenizer):
 
 def test_repository_scores_ignore_white_space_and_quotes(write_rows):
     row = {"metadata": {"task_id": "a"}, "prompt": "x", "right_context": "", "groundtruth": "f('a', 1)"}
-    benchmark = catalogue.load(Request("crosscodeeval", data=str(write_rows([row]))))
+    benchmark = catalogue.load(BenchmarkRequest("crosscodeeval", data=str(write_rows([row]))))
     answer = benchmark.assemble(benchmark.problems[0], '\n\nf( "a",1 )\ng()\n')
     assert benchmark.score(benchmark.problems[0], answer)["exact_match"] == 1.0
 
@@ -137,14 +137,14 @@ def test_safim_puts_the_completion_into_its_hole(write_rows):
         "task_id": "s", "lang": "python", "eval_prompt": "a = input()\n{{completion}}\n", "ground_truth": "print(a)",
         "unit_tests": json.dumps([{"input": "1", "output": ["1"]}]),
     }  # fmt: skip
-    benchmark = catalogue.load(Request("safim-block", data=str(write_rows([row]))))
+    benchmark = catalogue.load(BenchmarkRequest("safim-block", data=str(write_rows([row]))))
     assert benchmark.assemble(benchmark.problems[0], "print(a)") == "a = input()\nprint(a)\n"
     assert benchmark.problems[0].task["kind"] == "stdio"
 
 
 def test_humaneval_fim_compares_the_first_line(write_rows):
     row = {"task_id": "HumanEval/0", "prompt": "a", "suffix": "b", "canonical_solution": "    return 1\n"}
-    benchmark = catalogue.load(Request("humaneval-fim", data=str(write_rows([row, row]))))
+    benchmark = catalogue.load(BenchmarkRequest("humaneval-fim", data=str(write_rows([row, row]))))
     assert len({problem.id for problem in benchmark.problems}) == 2
     answer = benchmark.assemble(benchmark.problems[0], "\n return 1\nmore")
     assert benchmark.score(benchmark.problems[0], answer)["exact_match"] == 1.0
@@ -166,7 +166,7 @@ def test_java_chat_answers_lose_their_main_and_their_last_braces():
 
 
 def test_javascript_asserts_end_the_program(data_dir):
-    benchmark = catalogue.load(Request("mceval", data=str(data_dir / "benchmarks/mceval/JavaScript.jsonl")))
+    benchmark = catalogue.load(BenchmarkRequest("mceval", data=str(data_dir / "benchmarks/mceval/JavaScript.jsonl")))
     program = multilingual.assemble(benchmark.problems[0], "```js\nfunction hello_mmcodeeval() { return 1; }\n```")
     assert program.startswith("console.assert = ")
 
@@ -175,7 +175,7 @@ def test_regression_files_that_are_no_yaml_are_named(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("- {a: b")
     with pytest.raises(ValueError, match=r"r\.yaml"):
-        catalogue.load(Request("regression", data=str(path)))
+        catalogue.load(BenchmarkRequest("regression", data=str(path)))
 
 
 def test_regression_prompts_say_what_is_wrong(tmp_path):
@@ -185,13 +185,13 @@ def test_regression_prompts_say_what_is_wrong(tmp_path):
     ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            catalogue.load(Request("regression", data=str(path)))
+            catalogue.load(BenchmarkRequest("regression", data=str(path)))
 
 
 def test_regression_texts_are_compared(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("- {id: a, prompt: Say hi, expected: hi}\n- {id: b, prompt: Name colours, contains: [red, blue]}\n")
-    benchmark = catalogue.load(Request("regression", data=str(path)))
+    benchmark = catalogue.load(BenchmarkRequest("regression", data=str(path)))
     first, second = benchmark.problems
     assert benchmark.score(first, " hi\n") == {"pass": 1.0}
     assert benchmark.score(second, "red") == {"pass": 0.0}
@@ -202,7 +202,7 @@ def test_a_second_try_shows_the_failures(write_rows):
         "id": "e", "instructions": "Add.", "file": "a.py", "content": "def f(): pass", "kind": "asserts",
         "tests": '{"code": "assert f() == 1"}', "entry_point": "f",
     }  # fmt: skip
-    benchmark = catalogue.load(Request("editing", data=str(write_rows([row]))))
+    benchmark = catalogue.load(BenchmarkRequest("editing", data=str(write_rows([row]))))
     again = benchmark.retry(benchmark.problems[0], "first answer", "AssertionError: 0")
     assert [message["role"] for message in again.prompt.messages] == ["user", "assistant", "user"]
     assert "AssertionError: 0" in again.prompt.messages[-1]["content"]
@@ -223,24 +223,26 @@ def test_a_file_in_the_cache_that_changed_is_refused(tmp_path, monkeypatch):
     file.parent.mkdir()
     file.write_text("{}\n")
     home = Home(file="x.jsonl", url="https://example.invalid/x.jsonl")
-    assert locate(Request("x"), home) == file
+    assert locate(BenchmarkRequest("x"), home) == file
     file.write_text('{"changed": 1}\n')
     with pytest.raises(ValueError, match="SHA-256"):
-        locate(Request("x"), home)
+        locate(BenchmarkRequest("x"), home)
 
 
 def test_nothing_is_downloaded_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE"):
-        locate(Request("x"), Home(file="x.jsonl", url="https://example.invalid/x.jsonl"))
+        locate(BenchmarkRequest("x"), Home(file="x.jsonl", url="https://example.invalid/x.jsonl"))
 
 
 def test_base_and_chat_ask_differently(data_dir):
     data = str(data_dir / "benchmarks/multipl_e")
-    base, chat = (catalogue.load(Request("multipl-e-sh", data=data, mode=mode, limit=2)) for mode in ("base", "chat"))
+    base, chat = (
+        catalogue.load(BenchmarkRequest("multipl-e-sh", data=data, mode=mode, limit=2)) for mode in ("base", "chat")
+    )
     assert (base.mode, chat.mode, chat.max_new_tokens) == ("base", "chat", 4096)
-    assert isinstance(base.problems[0], Problem) and isinstance(base.problems[0].prompt, Text)
+    assert isinstance(base.problems[0], Problem) and isinstance(base.problems[0].prompt, TextPrompt)
 
 
 @pytest.mark.parametrize("name", ["mceval", "mdeval"])
@@ -249,7 +251,7 @@ def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, n
     from alignment.grading import Grader, Limits
     from alignment.sandbox import toolchains
 
-    benchmark = catalogue.load(Request(name, data=str(data_dir / "benchmarks")))
+    benchmark = catalogue.load(BenchmarkRequest(name, data=str(data_dir / "benchmarks")))
     first = {problem.row["language"]: problem for problem in reversed(benchmark.problems)}
     pairs, told = [], []
     for language, problem in first.items():

@@ -7,7 +7,7 @@ import pytest
 
 from alignment.evaluation.benchmarks import evalplus
 from alignment.evaluation.extraction import extract_code, fenced_blocks
-from alignment.evaluation.problem import Problem, Text
+from alignment.evaluation.problem import Problem, TextPrompt
 from alignment.evaluation.python_code import add_imports, longest_valid, trim_continuation, without_scripts
 
 
@@ -204,5 +204,5 @@ PROMPT = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": 'import math\n
     ],
 )
 def test_evalplus_answers_begin_in_the_opened_block_or_anew(answer):
-    program = evalplus.chat_program(Problem("HumanEval/0", Text(""), row=PROMPT), answer)
+    program = evalplus.chat_program(Problem("HumanEval/0", TextPrompt(""), row=PROMPT), answer)
     assert run(program, "f", 2.5) == 2

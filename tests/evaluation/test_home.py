@@ -10,7 +10,7 @@ import pytest
 
 from alignment.evaluation import catalogue
 from alignment.evaluation.benchmark_files import Home, cache_folder, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 
 CONTENT = b"".join(json.dumps({"id": number}).encode() + b"\n" for number in range(2000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -69,15 +69,15 @@ def home(server, name="rows.jsonl", file="rows.jsonl", **more):
 
 
 def test_a_file_is_downloaded_once_and_its_content_checked(server):
-    path = locate(Request("x"), home(server, sha256=SHA256))
+    path = locate(BenchmarkRequest("x"), home(server, sha256=SHA256))
     assert path == cache_folder() / "rows.jsonl" and path.read_bytes() == CONTENT
-    assert locate(Request("x"), home(server, sha256=SHA256)) == path
+    assert locate(BenchmarkRequest("x"), home(server, sha256=SHA256)) == path
     assert server.asked == [("/rows.jsonl", None)]
 
 
 @pytest.mark.parametrize("file", ["rows.jsonl.gz", "rows.jsonl"])
 def test_the_sum_is_of_the_unpacked_content(server, file):
-    path = locate(Request("x"), home(server, "rows.jsonl.gz", file, sha256=SHA256))
+    path = locate(BenchmarkRequest("x"), home(server, "rows.jsonl.gz", file, sha256=SHA256))
     data = path.read_bytes()
     assert (gzip.decompress(data) if file.endswith(".gz") else data) == CONTENT
 
@@ -85,52 +85,54 @@ def test_the_sum_is_of_the_unpacked_content(server, file):
 def test_a_download_that_broke_goes_on_where_it_ended(server):
     server.cut = 1000
     with pytest.raises(ValueError, match="broke after 1000 of"):
-        locate(Request("x"), home(server))
+        locate(BenchmarkRequest("x"), home(server))
     assert not (cache_folder() / "rows.jsonl").exists()
-    assert locate(Request("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
+    assert locate(BenchmarkRequest("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
     assert server.asked[-1] == ("/rows.jsonl", "bytes=1000-")
 
 
 def test_a_server_without_ranges_sends_all_again(server):
     server.cut, server.ranges = 1000, False
     with pytest.raises(ValueError, match="the next start goes on"):
-        locate(Request("x"), home(server))
-    assert locate(Request("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
+        locate(BenchmarkRequest("x"), home(server))
+    assert locate(BenchmarkRequest("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
 
 
 def test_rest_of_another_file_is_thrown_away(server):
     cache_folder().mkdir(parents=True)
     (cache_folder() / "rows.jsonl.partial").write_bytes(CONTENT + b"more")
-    assert locate(Request("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
+    assert locate(BenchmarkRequest("x"), home(server, sha256=SHA256)).read_bytes() == CONTENT
 
 
 def test_content_with_another_sum_is_refused_and_says_what_to_do(server):
     with pytest.raises(ValueError, match=f"not {'0' * 64}: remove it"):
-        locate(Request("x"), home(server, sha256="0" * 64))
+        locate(BenchmarkRequest("x"), home(server, sha256="0" * 64))
 
 
 @pytest.mark.parametrize(("name", "message"), [("missing.jsonl", "404"), ("broken.jsonl.gz", "download failed")])
 def test_what_can_not_be_had_says_how_to_get_it(server, name, message):
     with pytest.raises(ValueError, match=f"{message}.*get rows.jsonl from http"):
-        locate(Request("x"), home(server, name))
+        locate(BenchmarkRequest("x"), home(server, name))
 
 
 def test_nothing_is_asked_of_the_network_when_offline(server, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE"):
-        locate(Request("x"), home(server))
+        locate(BenchmarkRequest("x"), home(server))
     assert server.asked == []
 
 
 def test_a_page_is_never_taken_for_rows(server):
     with pytest.raises(ValueError, match=r"get rows\.jsonl from"):
-        locate(Request("x"), home(server, by_hand=True))
+        locate(BenchmarkRequest("x"), home(server, by_hand=True))
     assert server.asked == []
 
 
 def test_ranks_that_start_at_once_download_once(server):
     paths = []
-    ranks = [threading.Thread(target=lambda: paths.append(locate(Request("x"), home(server)))) for _ in range(4)]
+    ranks = [
+        threading.Thread(target=lambda: paths.append(locate(BenchmarkRequest("x"), home(server)))) for _ in range(4)
+    ]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -146,10 +148,10 @@ def test_every_benchmark_says_what_to_get_where_its_rows_are_absent(name, monkey
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     if name.startswith("needle"):
-        assert catalogue.load(Request(name, limit=1)).problems
+        assert catalogue.load(BenchmarkRequest(name, limit=1)).problems
         return
     with pytest.raises(ValueError, match=r"(?s)get .* from https://.*data"):
-        catalogue.load(Request(name))
+        catalogue.load(BenchmarkRequest(name))
 
 
 def test_programs_in_the_sandbox_see_nothing_of_the_cache(grader):

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmarks.needle import ANSWER_TOKENS, DEPTHS, LENGTHS, VARIANTS
 from alignment.evaluation.positions import by_position, edges_of, long_windows
 
 
 @pytest.fixture(scope="module")
 def needles():
-    return catalogue.load(Request("needle-8k"))
+    return catalogue.load(BenchmarkRequest("needle-8k"))
 
 
 def test_every_depth_is_asked_as_often(needles):
@@ -23,7 +23,7 @@ def test_every_depth_is_asked_as_often(needles):
 
 @pytest.mark.parametrize("mode", ["base", "chat"])
 def test_a_prompt_fills_its_length_and_leaves_room_for_the_answer(mode, tiny_tokenizer):
-    for problem in catalogue.load(Request("needle-8k", mode=mode)).problems[:3]:
+    for problem in catalogue.load(BenchmarkRequest("needle-8k", mode=mode)).problems[:3]:
         size = len(problem.prompt.encode(tiny_tokenizer))
         assert LENGTHS["needle-8k"] - 200 < size <= LENGTHS["needle-8k"] - ANSWER_TOKENS
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks import contests, cruxeval, evalplus, infilling, multipl_e
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
-from alignment.evaluation.problem import Problem, Text
+from alignment.evaluation.problem import Problem, TextPrompt
 from alignment.models import formats
 
 PUBLISHED = "published/qwen2.5-coder-1.5b"
@@ -50,10 +50,10 @@ def test_multipl_e_programs_hold_the_published_ones(data_dir, short):
 
 
 def test_multipl_e_base_prompt_is_stripped_and_ends_its_line(data_dir):
-    benchmark = multipl_e.multipl_e(Request("multipl-e-java", data=str(data_dir / "benchmarks/multipl_e")))
+    benchmark = multipl_e.multipl_e(BenchmarkRequest("multipl-e-java", data=str(data_dir / "benchmarks/multipl_e")))
     assert len(benchmark.problems) == 158
     row = benchmark.problems[0].row
-    assert benchmark.problems[0].prompt == Text(row["prompt"].strip() + "\n")
+    assert benchmark.problems[0].prompt == TextPrompt(row["prompt"].strip() + "\n")
     assert benchmark.max_new_tokens == 500
 
 
@@ -88,7 +88,7 @@ def test_livecodebench_prompt_is_the_official_text(chat_tokenizer):
 
 def test_fim_prompts_are_psm_and_stop_at_the_official_ids(data_dir, real_tokenizer):
     data = str(data_dir / "benchmarks")
-    benchmark = infilling.humaneval_infilling(Request("humaneval-infilling-single-line", data=data))
+    benchmark = infilling.humaneval_infilling(BenchmarkRequest("humaneval-infilling-single-line", data=data))
     assert len(benchmark.problems) == 1033
     problem = benchmark.problems[0]
     row = problem.row
@@ -100,9 +100,9 @@ def test_fim_prompts_are_psm_and_stop_at_the_official_ids(data_dir, real_tokeniz
 
 
 def test_text_that_spells_a_special_token_stays_text_in_fim(real_tokenizer):
-    from alignment.evaluation.problem import Fim
+    from alignment.evaluation.problem import FimPrompt
 
-    ids = Fim("a = '<|fim_middle|>'", "").encode(real_tokenizer)
+    ids = FimPrompt("a = '<|fim_middle|>'", "").encode(real_tokenizer)
     assert ids.count(real_tokenizer.convert_tokens_to_ids(formats.FIM_MIDDLE)) == 1
 
 
@@ -138,7 +138,7 @@ def test_decoding_is_greedy_with_the_harness_own_limits(data_dir, monkeypatch, n
     from alignment.evaluation import catalogue
 
     monkeypatch.setattr(evalplus, "evalplus_tasks", lambda rows, *_, **__: {row["task_id"]: {} for row in rows})
-    benchmark = catalogue.load(Request(name, data=str(data_dir / "benchmarks"), mode=mode, limit=1))
+    benchmark = catalogue.load(BenchmarkRequest(name, data=str(data_dir / "benchmarks"), mode=mode, limit=1))
     assert (benchmark.n, benchmark.temperature, benchmark.max_new_tokens) == (1, 0.0, tokens)
     common = {"<|endoftext|>", "<|endofmask|>", "</s>"}
     assert common <= set(benchmark.stop)

@@ -199,7 +199,7 @@ def test_infrastructure_errors_count_nowhere():
         ({"benchmark": "fim", "data": "x.jsonl", "temprature": 1}, "Did you mean 'temperature'"),
         ({"benchmark": "fim", "data": "missing.jsonl"}, "no file missing.jsonl"),
         ({"benchmark": "humaneval"}, "get HumanEvalPlus.jsonl.gz from"),
-        ({"name": "x"}, "which benchmark"),
+        ({"name": "x"}, "no benchmark is named"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(entry, message, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alignment.evaluation.benchmark_request import resolved
+from alignment.evaluation.benchmark_request import resolve_task_id
 from alignment.evaluation.samples import Sample, benchmarks_of, read_samples
 
 BODY = "    return 1\n"
@@ -117,12 +117,12 @@ def test_rows_in_a_json_list_and_lists_of_texts(tmp_path):
 
 @pytest.mark.parametrize("given", ["HumanEval/7", "HumanEval_7", "humaneval/7", "7", "007"])
 def test_ids_are_found_in_other_spellings(given):
-    assert resolved(given, {"HumanEval/7", "HumanEval/17"}) == "HumanEval/7"
+    assert resolve_task_id(given, {"HumanEval/7", "HumanEval/17"}) == "HumanEval/7"
 
 
 def test_an_id_that_is_nothing_of_the_kind_is_not_found():
-    assert resolved("HumanEval/7x", {"HumanEval/7"}) is None
-    assert resolved("7", {"other/7"}) is None
+    assert resolve_task_id("HumanEval/7x", {"HumanEval/7"}) is None
+    assert resolve_task_id("7", {"other/7"}) is None
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import zlib
 from typing import Any
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import add_imports
 
 LIVECODEBENCH = Home(
@@ -41,7 +41,7 @@ WITHOUT_STARTER = (
 ENTRY = "\n\ndef __entry__(*arguments):\n    return Solution().{name}(*arguments)\n"
 
 
-def livecodebench(request: Request) -> Benchmark:
+def livecodebench(request: BenchmarkRequest) -> Benchmark:
     """`livecodebench` is all problems, `livecodebench:2024-07..2024-11` a window of contest dates (months, both in)."""
     window = request.benchmark.partition("@")[2]
     rows = [row for row in read_rows(locate(request, LIVECODEBENCH)) if in_window(row["contest_date"], window)]
@@ -77,10 +77,10 @@ def in_window(date: str, window: str) -> bool:
     return first <= date[:7] <= last
 
 
-def livecodebench_prompt(row: Row) -> Chat:
+def livecodebench_prompt(row: Row) -> ChatPrompt:
     form = WITH_STARTER.format(starter=row["starter_code"]) if row["starter_code"] else WITHOUT_STARTER
     question = TASK.format(question=row["question_content"]) + form
-    return Chat(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
+    return ChatPrompt(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
 
 
 def _function(row: Row) -> str:
@@ -162,7 +162,7 @@ RUN_TESTS = (
 )
 
 
-def bigcodebench(request: Request) -> Benchmark:
+def bigcodebench(request: BenchmarkRequest) -> Benchmark:
     """Complete split in base mode, instruct split in chat mode; the sandbox's Python needs its tasks' libraries."""
     chat = request.mode == "chat"
     rows = read_rows(locate(request, BIGCODEBENCH[request.benchmark]))[: request.limit]
@@ -170,8 +170,8 @@ def bigcodebench(request: Request) -> Benchmark:
     def prompt(row: Row) -> Prompt:
         if chat:
             content = REQUEST.format(prompt=row["instruct_prompt"].strip())
-            return Chat(({"role": "user", "content": content},), prefill=PREFILL)
-        return Text(row["complete_prompt"].strip("\n"))
+            return ChatPrompt(({"role": "user", "content": content},), prefill=PREFILL)
+        return TextPrompt(row["complete_prompt"].strip("\n"))
 
     def assemble(problem: Problem, completion: str) -> str:
         row = problem.row

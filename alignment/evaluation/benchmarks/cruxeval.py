@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
-from alignment.evaluation.problem import Benchmark, Problem, Row, Text
+from alignment.evaluation.problem import Benchmark, Problem, Row, TextPrompt
 
 CRUXEVAL = Home(
     file="cruxeval.jsonl",
@@ -22,13 +22,13 @@ CRUXEVAL = Home(
 FAILS = "raise SystemExit(1)\n"
 
 
-def cruxeval(request: Request) -> Benchmark:
+def cruxeval(request: BenchmarkRequest) -> Benchmark:
     kind = "input" if "input" in request.benchmark else "output"
     cot = request.benchmark.endswith("-cot")
     template = PROMPTS[kind, cot]
 
     def problem(row: Row) -> Problem:
-        return Problem(id=row["id"], prompt=Text(prompt_of(row, template)), task=_task(row), row=row)
+        return Problem(id=row["id"], prompt=TextPrompt(prompt_of(row, template)), task=_task(row), row=row)
 
     def assemble(problem: Problem, completion: str) -> str:
         given = answer(completion, kind, cot)

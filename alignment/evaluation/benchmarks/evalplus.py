@@ -9,12 +9,12 @@ from __future__ import annotations
 import textwrap
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request, resolved
+from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.benchmarks.mbpp_types import restore_types
 from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import defined_names, longest_valid
 
 HUMANEVAL = Home(
@@ -45,20 +45,20 @@ PREFILL = "```python\n"
 CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{prompt}\n```\n"
 
 
-def base_prompt(row: Row) -> Text:
-    return Text(row["prompt"].strip() + "\n")
+def base_prompt(row: Row) -> TextPrompt:
+    return TextPrompt(row["prompt"].strip() + "\n")
 
 
-def chat_prompt(row: Row) -> Chat:
+def chat_prompt(row: Row) -> ChatPrompt:
     """The answer is opened with a Python block, so that code is all that can follow."""
     question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
     system = {"role": "system", "content": SYSTEM_PROMPT}
-    return Chat((system, {"role": "user", "content": question}), prefill=PREFILL)
+    return ChatPrompt((system, {"role": "user", "content": question}), prefill=PREFILL)
 
 
 def base_program(problem: Problem, completion: str) -> str:
     """Prompt and completion; a tab counts four spaces, as the harness writes it."""
-    assert isinstance(problem.prompt, Text)
+    assert isinstance(problem.prompt, TextPrompt)
     return problem.prompt.content + completion.replace("\t", "    ")
 
 
@@ -95,19 +95,19 @@ def _imports_of(prompt: str) -> str:
     return f"{head}\n\n" if mark else ""
 
 
-def humaneval(request: Request) -> Benchmark:
+def humaneval(request: BenchmarkRequest) -> Benchmark:
     return _benchmark(request, HUMANEVAL, "humaneval", plus=False)
 
 
-def humaneval_plus(request: Request) -> Benchmark:
+def humaneval_plus(request: BenchmarkRequest) -> Benchmark:
     return _benchmark(request, HUMANEVAL, "humaneval", plus=True)
 
 
-def mbpp(request: Request) -> Benchmark:
+def mbpp(request: BenchmarkRequest) -> Benchmark:
     return _benchmark(request, MBPP, "mbpp", plus=False)
 
 
-def mbpp_plus(request: Request) -> Benchmark:
+def mbpp_plus(request: BenchmarkRequest) -> Benchmark:
     return _benchmark(request, MBPP, "mbpp", plus=True)
 
 
@@ -124,16 +124,16 @@ def spelled(row: Row) -> str:
     return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
 
 
-def _benchmark(request: Request, home: Home, dataset: str, *, plus: bool) -> Benchmark:
+def _benchmark(request: BenchmarkRequest, home: Home, dataset: str, *, plus: bool) -> Benchmark:
     from alignment.grading import benchmark_tasks as graded
 
     rows = read_rows(locate(request, home))
     size = len(rows)
     if request.only is not None:  # a file of a few completions needs the reference values of a few tasks
         known = {spelled(row) for row in rows}
-        wanted = {resolved(task_id, known) for task_id in request.only}
+        wanted = {resolve_task_id(task_id, known) for task_id in request.only}
         if None in wanted:
-            unknown = sorted(task_id for task_id in request.only if resolved(task_id, known) is None)
+            unknown = sorted(task_id for task_id in request.only if resolve_task_id(task_id, known) is None)
             raise ValueError(f"{request.name} has no task {unknown[0]!r} ({len(unknown)} of the ids are unknown)")
         rows = [row for row in rows if spelled(row) in wanted]
     if rows and "plus_input" in rows[0]:

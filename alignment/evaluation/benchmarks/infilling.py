@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
-from alignment.evaluation.problem import Benchmark, Fim, Problem
+from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio, infilling_scores
 from alignment.models import formats
 
@@ -37,13 +37,13 @@ HUMANEVAL_FIM = Home(
 )
 
 
-def humaneval_infilling(request: Request) -> Benchmark:
+def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
     file, sha256 = FILES[request.benchmark]
     rows = read_rows(locate(request, Home(file=file, url=OPENAI + file, sha256=sha256)))
     problems = [
         Problem(
             id=row["task_id"],
-            prompt=Fim(row["prompt"], row["suffix"]),
+            prompt=FimPrompt(row["prompt"], row["suffix"]),
             reference=row["canonical_solution"],
             task={
                 "id": row["task_id"],
@@ -69,12 +69,12 @@ def humaneval_infilling(request: Request) -> Benchmark:
     )
 
 
-def humaneval_fim(request: Request) -> Benchmark:
+def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
     rows = read_rows(locate(request, HUMANEVAL_FIM))
     problems = [
         Problem(
             id=f"{row.get('language', 'python')}/{row['task_id']}" if "task_id" in row else str(number),
-            prompt=Fim(row["prompt"], row["suffix"]),
+            prompt=FimPrompt(row["prompt"], row["suffix"]),
             reference=row["canonical_solution"],
             row=row,
         )

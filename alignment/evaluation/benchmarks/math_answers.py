@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Prompt, Row, Text
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 
 GSM8K = Home(
     file="gsm8k_test.jsonl",
@@ -39,14 +39,14 @@ SHOTS = (
 """Four worked examples, written for this toolkit: the report does not publish its own."""
 
 
-def gsm8k(request: Request) -> Benchmark:
+def gsm8k(request: BenchmarkRequest) -> Benchmark:
     def reference(row: Row) -> str:
         return str(row["answer"].rsplit("####", 1)[1]).strip().replace(",", "")
 
     return _benchmark(request, GSM8K, "question", reference, "#### ", ("\nQuestion:",), numbers=True)
 
 
-def math(request: Request) -> Benchmark:
+def math(request: BenchmarkRequest) -> Benchmark:
     try:
         import math_verify  # noqa: F401
     except ImportError as error:
@@ -64,7 +64,14 @@ def math(request: Request) -> Benchmark:
 
 
 def _benchmark(
-    request: Request, home: Home, column: str, reference: object, mark: str, stop: tuple[str, ...], *, numbers: bool
+    request: BenchmarkRequest,
+    home: Home,
+    column: str,
+    reference: object,
+    mark: str,
+    stop: tuple[str, ...],
+    *,
+    numbers: bool,
 ) -> Benchmark:
     assert callable(reference)
     chat = request.mode == "chat"
@@ -72,10 +79,10 @@ def _benchmark(
 
     def prompt(row: Row) -> Prompt:
         if chat:
-            return Chat(
+            return ChatPrompt(
                 ({"role": "system", "content": CHAT_INSTRUCTION}, {"role": "user", "content": row[column].strip()})
             )
-        return Text(f"{shots}Question: {row[column].strip()}\nAnswer:")
+        return TextPrompt(f"{shots}Question: {row[column].strip()}\nAnswer:")
 
     def assemble(problem: Problem, completion: str) -> str:
         return final_answer(completion, mark, numbers=numbers)

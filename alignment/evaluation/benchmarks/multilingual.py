@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 
 from alignment.evaluation.benchmark_files import Home
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Row
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ JAVASCRIPT_ASSERT = (
 """Node's own only prints, and the program would end well."""
 
 
-def multilingual(request: Request) -> Benchmark:
+def multilingual(request: BenchmarkRequest) -> Benchmark:
     home = HOMES[request.benchmark]
     if request.data is None:
         raise ValueError(f"{request.name}: get its files from {home.url} and name their folder with `data:`")
@@ -47,7 +47,7 @@ def multilingual(request: Request) -> Benchmark:
     )
 
 
-def _rows(path: Path, request: Request) -> list[tuple[str, Row]]:
+def _rows(path: Path, request: BenchmarkRequest) -> list[tuple[str, Row]]:
     if (path / request.benchmark).is_dir():
         path = path / request.benchmark
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
@@ -70,7 +70,7 @@ def _problem(language: str, row: Row) -> Problem:
     whole = {"marker": True} if language != "Java" else {}
     return Problem(
         id=identity,
-        prompt=Chat(({"role": "user", "content": row["instruction"]},)),
+        prompt=ChatPrompt(({"role": "user", "content": row["instruction"]},)),
         task={
             "id": identity,
             "prompt": row["instruction"],

@@ -9,10 +9,10 @@ import json
 import re
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Row, Text
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, TextPrompt
 from alignment.grading.benchmark_tasks import multipl_e_tests
 
 LANGUAGES = {
@@ -49,7 +49,7 @@ NEEDS = {
 """Short name -> a program that must run, and what brings what it asks for."""
 
 
-def multipl_e(request: Request) -> Benchmark:
+def multipl_e(request: BenchmarkRequest) -> Benchmark:
     short = request.benchmark.partition("-e-")[2]
     if short == "r":
         raise ValueError(f"{request.name}: R is not graded here: the sandbox has no R")
@@ -70,7 +70,7 @@ def multipl_e(request: Request) -> Benchmark:
     problems = [
         Problem(
             id=row["name"],
-            prompt=chat_prompt(row, short) if chat else Text(row["prompt"].strip() + "\n"),
+            prompt=chat_prompt(row, short) if chat else TextPrompt(row["prompt"].strip() + "\n"),
             task=task_of(row["name"], short),
             row=row,
         )
@@ -107,9 +107,9 @@ def task_of(name: str, short: str, *, published: bool = True) -> Row:
     }
 
 
-def chat_prompt(row: Row, short: str) -> Chat:
+def chat_prompt(row: Row, short: str) -> ChatPrompt:
     content = CHAT_REQUEST.format(language=short, prompt=row["prompt"].strip())
-    return Chat(({"role": "user", "content": content},))
+    return ChatPrompt(({"role": "user", "content": content},))
 
 
 def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Problem
 from alignment.models import formats
@@ -67,7 +67,7 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
     return found
 
 
-def needle(request: Request) -> Benchmark:
+def needle(request: BenchmarkRequest) -> Benchmark:
     """Eleven depths, three variants each; `retrieved` is the share found, `retrieved@50%` that at one depth."""
     length = LENGTHS[request.benchmark]
     filler = _rows_text(request.data) if request.data is not None else _library()

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from alignment.evaluation.benchmark_request import Request, did_you_mean
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code, fenced_blocks
-from alignment.evaluation.problem import Benchmark, Chat, Problem, Row
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
+from alignment.wording import did_you_mean
 
 KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point", "language")
 
 
-def regression(request: Request) -> Benchmark:
+def regression(request: BenchmarkRequest) -> Benchmark:
     import yaml
 
     assert request.data is not None
@@ -64,7 +65,7 @@ def _regression_problem(path: Path, number: int, entry: Row) -> Problem:
         }  # fmt: skip
     return Problem(
         id=identity,
-        prompt=Chat((*system, {"role": "user", "content": entry["prompt"]})),
+        prompt=ChatPrompt((*system, {"role": "user", "content": entry["prompt"]})),
         task=task,
         row=entry,
     )
@@ -92,7 +93,7 @@ SECOND_TRY = (
 )
 
 
-def editing(request: Request) -> Benchmark:
+def editing(request: BenchmarkRequest) -> Benchmark:
     """Edit a file; a failed try sees its failures once.
 
     Rows: `id, instructions, file, content, kind, tests, entry_point`.
@@ -111,7 +112,7 @@ def editing(request: Request) -> Benchmark:
         problems=[
             Problem(
                 id=str(row["id"]),
-                prompt=Chat(({"role": "user", "content": EDIT_REQUEST.format(**row)},)),
+                prompt=ChatPrompt(({"role": "user", "content": EDIT_REQUEST.format(**row)},)),
                 task=row | {"language": row.get("language") or "python"},
                 row=row,
             )
@@ -133,7 +134,7 @@ def whole_file(problem: Problem, completion: str) -> str:
 def _second_try(problem: Problem, completion: str, failures: str) -> Problem:
     from dataclasses import replace
 
-    assert isinstance(problem.prompt, Chat)
+    assert isinstance(problem.prompt, ChatPrompt)
     again = SECOND_TRY.format(failures=failures, file=problem.row["file"])
     turns = ({"role": "assistant", "content": completion}, {"role": "user", "content": again})
-    return replace(problem, prompt=Chat((*problem.prompt.messages, *turns)))
+    return replace(problem, prompt=ChatPrompt((*problem.prompt.messages, *turns)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.evaluation.benchmark_files import Home, locate
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
-from alignment.evaluation.problem import Benchmark, Fim, Problem, Prompt, Row
+from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, Prompt, Row
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio
 from alignment.models import formats
 
@@ -78,7 +78,7 @@ class CrossFile:
         return formats.encode_segments(tokenizer, formats.fim_segments(left, None, suffix))
 
 
-def repository_completion(request: Request) -> Benchmark:
+def repository_completion(request: BenchmarkRequest) -> Benchmark:
     path = locate(request, HOMES[request.benchmark])
     function = "function_completion" in path.name
     new_tokens = FUNCTION_TOKENS if function else LINE_TOKENS
@@ -132,7 +132,7 @@ SAFIM_LANGUAGES = {"python": "python", "java": "java", "cpp": "cpp", "csharp": "
 HOLE = "{{completion}}"
 
 
-def safim(request: Request) -> Benchmark:
+def safim(request: BenchmarkRequest) -> Benchmark:
     file = SAFIM_FILES[request.benchmark]
     home = Home(
         file=file,
@@ -144,7 +144,7 @@ def safim(request: Request) -> Benchmark:
         prefix, _, suffix = row["eval_prompt"].partition(HOLE)
         return Problem(
             id=row["task_id"],
-            prompt=Fim(prefix, suffix),
+            prompt=FimPrompt(prefix, suffix),
             task=_safim_task(row),
             reference=row["ground_truth"],
             row=row,

@@ -6,10 +6,10 @@ rows carry `prefix, suffix, middle` too, and their program is prefix + completio
 
 from __future__ import annotations
 
-from alignment.evaluation.benchmark_request import Request
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Benchmark, Chat, Fim, Problem, Prompt, Row, Text
+from alignment.evaluation.problem import Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import trim_continuation
 from alignment.evaluation.statistics.text_scores import infilling_scores
 from alignment.models import formats
@@ -17,7 +17,7 @@ from alignment.models import formats
 PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", "\nfrom ", "\n@", "\nassert ")
 
 
-def _rows(request: Request, *columns: str) -> list[Row]:
+def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
@@ -27,14 +27,14 @@ def _rows(request: Request, *columns: str) -> list[Row]:
     return rows
 
 
-def tasks(request: Request) -> Benchmark:
+def tasks(request: BenchmarkRequest) -> Benchmark:
     """The task's prompt as the user's message (chat, the default) or as plain text (base)."""
     chat = request.mode != "base"
 
     def prompt(row: Row) -> Prompt:
         if chat:
-            return Chat(({"role": "user", "content": row["prompt"]},))
-        return Text(row["prompt"])
+            return ChatPrompt(({"role": "user", "content": row["prompt"]},))
+        return TextPrompt(row["prompt"])
 
     def assemble(problem: Problem, completion: str) -> str:
         row = problem.row
@@ -53,13 +53,13 @@ def tasks(request: Request) -> Benchmark:
     )
 
 
-def fim(request: Request) -> Benchmark:
+def fim(request: BenchmarkRequest) -> Benchmark:
     """Prefix and suffix in PSM order; the program is prefix + completion + suffix."""
     _base_only(request)
     rows = _rows(request, "id", "prefix", "suffix", "middle")
     return Benchmark(
         name="fim",
-        problems=[_infilling(row, Fim(row["prefix"], row["suffix"])) for row in rows],
+        problems=[_infilling(row, FimPrompt(row["prefix"], row["suffix"])) for row in rows],
         max_new_tokens=512,
         stop_tokens=formats.FIM_STOP_TOKENS,
         assemble=_filled_in,
@@ -71,7 +71,7 @@ def _filled_in(problem: Problem, text: str) -> str:
     return problem.row["prefix"] + text + problem.row["suffix"] if problem.task else text
 
 
-def completion(request: Request) -> Benchmark:
+def completion(request: BenchmarkRequest) -> Benchmark:
     """The prefix alone, continued; where the row has a suffix, it follows the completion in the program."""
     _base_only(request)
 
@@ -86,7 +86,7 @@ def completion(request: Request) -> Benchmark:
         return row["prefix"] + text + gap + suffix
 
     rows = _rows(request, "id", "prefix")
-    problems = [_infilling(row, Text(row["prefix"])) for row in rows]
+    problems = [_infilling(row, TextPrompt(row["prefix"])) for row in rows]
     return Benchmark(
         name="completion",
         problems=problems,
@@ -105,6 +105,6 @@ def _infilling(row: Row, prompt: Prompt) -> Problem:
     )
 
 
-def _base_only(request: Request) -> None:
+def _base_only(request: BenchmarkRequest) -> None:
     if request.mode == "chat":
         raise ValueError(f"{request.name}: `{request.benchmark}` has no chat form: leave `mode` out")
