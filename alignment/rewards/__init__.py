@@ -1,1 +1,14 @@
-"""The rewards of GRPO."""
+"""Rewards for GRPO: built-in ones, rewards from the user's own code, and their weighted sum."""
+
+from alignment.rewards.protocol import Completion, Prompt, RewardFunction, RewardSettings, UserRewardFunction
+from alignment.rewards.registry import BUILT_IN, build_rewards
+
+__all__ = [
+    "BUILT_IN",
+    "Completion",
+    "Prompt",
+    "RewardFunction",
+    "RewardSettings",
+    "UserRewardFunction",
+    "build_rewards",
+]

@@ -20,6 +20,7 @@ from alignment.grading import open_grader
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe.stage_request import Request
+from alignment.rewards import build_rewards
 from alignment.rows.kinds import Row, kind_of
 from alignment.stages.rollouts import RolloutWatch, check_vllm
 from alignment.stages.training import tokenizer_of, train
@@ -44,16 +45,9 @@ def run(request: Request) -> dict[str, Any]:
             from datasets import load_from_disk
             from trl import GRPOTrainer
 
-            from alignment.rewards import builtin
             from alignment.stages.callbacks import OrderOfEpoch
 
             ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
-            functions: Any = builtin.build(
-                {reward.name: reward.weight for reward in stage.rewards},
-                grader,
-                length=next(((part.soft, part.hard) for part in stage.rewards if part.soft is not None), None),
-                end_ids=ends,
-            )
             align_saves(args)
             if args.use_vllm:
                 # vLLM stops where the generation config of the model's folder says, which may be a base model's.
@@ -66,7 +60,7 @@ def run(request: Request) -> dict[str, Any]:
             return kind(
                 model=model,
                 args=args,
-                reward_funcs=functions,
+                reward_funcs=build_rewards(stage.rewards, grader, ends),
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,

@@ -1,0 +1,122 @@
+"""Rewards by execution: the tests of a task judge the program in a completion.
+
+Rewards that need verdicts share one `Verdicts`, which grades every pair of task and program once per batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from alignment.grading import Grader, RemoteGrader, Verdict
+from alignment.logs import get_logger
+from alignment.rewards.answers import program_of, row_at
+from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+
+logger = get_logger(__name__)
+
+TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
+CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
+"""The verdict on completions that reached the length limit."""
+
+
+class Verdicts:
+    """Grades the completions of a batch once for all rewards that need the verdicts."""
+
+    def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
+        """Prepare; nothing is graded yet.
+
+        Args:
+            grader: runs the programs.
+            end_ids: ids of the tokens that end an answer. A completion that holds none of them was cut off and fails,
+                whatever its text is; evaluation and preference pairs follow the same rule. Without ids nothing counts
+                as cut off.
+        """
+        self.grader = grader
+        self.end_ids = frozenset(end_ids)
+        self._batch: dict[tuple[str, ...], asyncio.Future[Verdict]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def grade(self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]]) -> list[Verdict]:
+        """Return one verdict per completion; equal programs for equal tasks are graded once."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._batch, self._loop = {}, loop
+        keys: list[tuple[str, ...] | None] = []
+        ids = columns.get("completion_ids") or [()] * len(completions)
+        for index, completion in enumerate(completions):
+            if self.end_ids and not self.end_ids.intersection(ids[index]):
+                keys.append(None)
+                continue
+            task = {name: columns[name][index] for name in TASK_COLUMNS if name in columns}
+            program = program_of(completion, row_at(columns, index, len(completions)))
+            key = (*(str(task.get(name)) for name in TASK_COLUMNS), program)
+            keys.append(key)
+            if key not in self._batch:
+                self._batch[key] = asyncio.ensure_future(self.grader.grade(task, program))
+        pending = {key: self._batch[key] for key in keys if key is not None}
+        done = dict(zip(pending, await asyncio.gather(*pending.values()), strict=True))
+        verdicts = [CUT_OFF if key is None else done[key] for key in keys]
+        # The other rewards of this batch find its verdicts here. Errors are not kept: they are graded anew.
+        self._batch = {key: future for key, future in pending.items() if done[key].status != "error"}
+        return verdicts
+
+
+def tests_passed(verdicts: Verdicts) -> RewardFunction:
+    """Return a reward: 1 if all tests passed, else 0; None if the program could not be graded."""
+    return _from_verdicts("tests_passed", verdicts, lambda verdict: float(verdict.status == "passed"))
+
+
+def tests_fraction(verdicts: Verdicts) -> RewardFunction:
+    """Return a reward: the share of tests that passed, 0 to 1; None if the program could not be graded."""
+    return _from_verdicts("tests_fraction", verdicts, lambda verdict: verdict.fraction)
+
+
+def _from_verdicts(name: str, verdicts: Verdicts, score: Callable[[Verdict], float]) -> RewardFunction:
+    async def reward(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
+        graded = await verdicts.grade(completions, columns)
+        log_verdicts(prompts, graded, columns.get("log_metric"), columns.get("log_extra"))
+        return [None if verdict.status == "error" else score(verdict) for verdict in graded]
+
+    reward.__name__ = name
+    return reward
+
+
+def log_verdicts(
+    prompts: Sequence[Prompt],
+    verdicts: Sequence[Verdict],
+    log_metric: Callable[[str, float], None] | None,
+    log_extra: Callable[[str, list[Any]], None] | None,
+) -> None:
+    """Log the share of each status and reason, and warn about prompts none of whose completions could be graded.
+
+    Args:
+        prompts: one per verdict.
+        log_metric: takes the name and value of a metric.
+        log_extra: takes the name and values of a column for the table of completions.
+    """
+    counts = Counter(verdict.status for verdict in verdicts)
+    reasons = Counter(verdict.reason for verdict in verdicts if verdict.status != "passed")
+    if log_metric is not None and verdicts:
+        for status in ("passed", "failed", "error"):
+            log_metric(f"verdicts/{status}", counts[status] / len(verdicts))
+        for reason, count in reasons.items():
+            log_metric(f"verdicts/reason/{reason}", count / len(verdicts))
+        log_metric("verdicts/cpu_seconds", sum(verdict.cpu_seconds for verdict in verdicts) / len(verdicts))
+    if log_extra is not None:
+        log_extra("verdict", [verdict.reason for verdict in verdicts])
+        log_extra("verdict_detail", [verdict.detail[:200] for verdict in verdicts])
+    groups: dict[str, list[Verdict]] = {}
+    for prompt, verdict in zip(prompts, verdicts, strict=True):
+        groups.setdefault(str(prompt), []).append(verdict)
+    ungraded = [group for group in groups.values() if all(verdict.status == "error" for verdict in group)]
+    if ungraded:
+        first = ungraded[0][0]
+        logger.warning(
+            "%d of %d prompts could not be graded and have no effect on this step: %s: %s",
+            len(ungraded), len(groups), first.reason, first.detail,
+        )  # fmt: skip
+        if log_metric is not None:
+            log_metric("verdicts/prompts_without_any", len(ungraded) / len(groups))

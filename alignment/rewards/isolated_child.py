@@ -1,0 +1,86 @@
+"""The process of an isolated reward: `python -m alignment.rewards.isolated_child`, started by `alignment.rewards.isolation`.
+
+It reads lines of JSON from stdin: first the user's function, then one batch per line. It writes one line per line read:
+`{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. What the user's code prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from alignment.extensions import Extension, ExtensionError
+from alignment.rewards.protocol import Scores
+from alignment.rewards.user_code import CALLING, checked_scores, load_function, place_of
+
+
+def main() -> None:
+    """Answer batches until the trainer closes the pipe or dies."""
+    requests, replies = _own_streams()
+    setup = json.loads(requests.readline())
+    sys.path[:] = setup["sys_path"]
+    path = setup["extension"]["path"]
+    extension = Extension(**setup["extension"] | {"path": Path(path) if path is not None else None})
+    batches: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read, args=(requests, batches), daemon=True).start()
+    try:
+        function = load_function(extension)
+    except ExtensionError as error:
+        _send(replies, {"error": str(error)})
+        return
+    _send(replies, {"ready": True})
+    while True:
+        try:
+            reply: dict[str, Any] = {"scores": _scores(function, extension, batches.get())}
+        except ExtensionError as error:
+            reply = {"error": str(error)}
+        _send(replies, reply)
+
+
+def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Move both pipes to descriptors that the user's code does not print to or read from."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def _read(requests: IO[bytes], batches: queue.Queue[dict[str, Any]]) -> None:
+    """Queue the batches. At the end of the pipe the trainer is gone: end this process and all that it started, even
+    while the user's code runs."""
+    for line in requests:
+        batches.put(json.loads(line))
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _scores(function: Callable[..., Any], extension: Extension, batch: dict[str, Any]) -> Scores:
+    completions = batch["completions"]
+    with extension.errors(CALLING):
+        scores = function(batch["prompts"], completions, **batch["columns"])
+        if inspect.isawaitable(scores):
+            scores = asyncio.run(_awaited(scores))
+    return checked_scores(scores, len(completions), place_of(function, extension))
+
+
+async def _awaited(scores: Any) -> Any:
+    return await scores
+
+
+def _send(replies: IO[bytes], reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply).encode() + b"\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

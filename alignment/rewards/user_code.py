@@ -1,0 +1,98 @@
+"""Rewards from the user's own code: how they are called, and what they must return."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alignment.extensions import Extension, ExtensionError
+from alignment.rewards.answers import text_of
+from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+
+CALLING = "the reward"
+"""How error messages call a user's function."""
+
+
+def load_function(extension: Extension) -> Callable[..., Any]:
+    """Return the user's function.
+
+    Raises:
+        ExtensionError: the file cannot be imported, or the name is missing in it or is no function.
+    """
+    function: Callable[..., Any] = extension.load()
+    if not callable(function):
+        raise ExtensionError(f"{extension.file()}: {extension.name} is a {type(function).__name__}, not a function")
+    return function
+
+
+def load_reward(extension: Extension) -> RewardFunction:
+    """Return the user's function as a reward that runs in this process.
+
+    A function that is not asynchronous runs in a thread, so that programs are graded meanwhile.
+
+    Raises:
+        ExtensionError: the function cannot be loaded. The reward itself raises it if the function fails, or returns
+            something else than one score per completion.
+    """
+    function = load_function(extension)
+
+    async def reward(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
+        count = len(completions)
+        call = functools.partial(function, texts(prompts), texts(completions), **columns)
+        with extension.errors(CALLING):
+            scores = await call() if inspect.iscoroutinefunction(function) else await asyncio.to_thread(call)
+            if inspect.isawaitable(scores):  # a callable object with an asynchronous __call__
+                scores = await scores
+        return checked_scores(scores, count, place_of(function, extension))
+
+    reward.__name__ = extension.name
+    return reward
+
+
+def texts(messages: Sequence[Prompt] | Sequence[Completion]) -> list[str]:
+    """Return prompts or completions as the texts that a user's function gets."""
+    return [text_of(message) for message in messages]
+
+
+def place_of(function: Callable[..., Any], extension: Extension) -> str:
+    """Return `file:line: name` of a user's function, without the line if it is not a plain function."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    line = f":{code.co_firstlineno}" if code is not None else ""
+    return f"{extension.file()}{line}: {extension.name}"
+
+
+def checked_scores(scores: Any, count: int, place: str) -> Scores:
+    """Return scores as floats and None.
+
+    Args:
+        scores: what a user's function returned: a list, tuple, array or tensor.
+        count: the number of completions.
+        place: file, line and name of the function, for errors.
+
+    Raises:
+        ExtensionError: the length is wrong, or a score is neither None nor a finite number.
+    """
+    if hasattr(scores, "tolist"):
+        scores = scores.tolist()
+    if not isinstance(scores, list | tuple):
+        raise ExtensionError(
+            f"{place} returned {_described(scores)}; a reward returns a list with one number (or None) per completion"
+        )
+    if len(scores) != count:
+        raise ExtensionError(f"{place} returned {len(scores)} scores for {count} completions")
+    for number, score in enumerate(scores, 1):
+        if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
+            raise ExtensionError(
+                f"{place} returned {_described(score)} for completion {number} of {count}; a score is a finite number, "
+                "or None if the completion cannot be scored"
+            )
+    return [None if score is None else float(score) for score in scores]
+
+
+def _described(value: Any) -> str:
+    return repr(value) if isinstance(value, int | float | str) and len(repr(value)) < 60 else type(value).__name__
