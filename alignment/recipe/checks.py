@@ -211,6 +211,10 @@ def _check_train(stage: Any) -> Iterator[Mistake]:
                     yield ("rewards", index), "length_penalty needs `soft` and `hard`, with soft less than hard"
             elif limits != (None, None):
                 yield ("rewards", index), "`soft` and `hard` belong to length_penalty"
+            if reward.isolated and reward.path is None:
+                yield ("rewards", index, "isolated"), "built-in rewards need no isolation: leave it out"
+            if reward.timeout_seconds is not None and not reward.isolated:
+                yield ("rewards", index, "timeout_seconds"), "needs `isolated: true`: only such a reward can be ended"
 
 
 def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) -> Iterator[Mistake]:

@@ -158,6 +158,12 @@ class Reward(Settings):
     """length_penalty: no penalty up to so many tokens."""
     hard: Positive | None = None
     """length_penalty: the whole penalty of -1 from so many tokens on."""
+    isolated: bool = False
+    """path: run the function in a process of its own. Needed if it executes or imports what the model wrote, or may
+    block or crash. This is no security boundary: only the sandbox contains hostile programs."""
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """isolated: the time that one batch may take; 60 seconds by default. After that the batch has no score from this
+    reward."""
 
 
 class Stage(Settings):

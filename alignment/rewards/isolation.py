@@ -42,6 +42,8 @@ logger = get_logger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
 """The time that importing the user's file may take."""
+TIMEOUT_SECONDS = 60.0
+"""The time that one batch may take by default."""
 MAX_FAILURES = 3
 """Failures in a row that end the training."""
 REPLY_BYTES = 1 << 20
@@ -56,18 +58,18 @@ class _ProcessFailed(Exception):
 class IsolatedReward:
     """A user's reward function in a process of its own. One batch at a time; other calls wait."""
 
-    def __init__(self, extension: Extension, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, extension: Extension, timeout_seconds: float | None = None) -> None:
         """Start the process and import the user's file in it.
 
         Args:
             extension: the user's function.
-            timeout_seconds: the time that one batch may take.
+            timeout_seconds: the time that one batch may take; by default TIMEOUT_SECONDS.
 
         Raises:
             ExtensionError: the function cannot be loaded, or the process cannot be started.
         """
         self.extension = extension
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds or TIMEOUT_SECONDS
         self._failures = 0
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

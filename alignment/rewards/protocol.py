@@ -90,5 +90,5 @@ class RewardSettings(Protocol):
         """`path`: run the function in a process of its own."""
 
     @property
-    def timeout_seconds(self) -> float:
-        """`isolated`: the time that one batch may take."""
+    def timeout_seconds(self) -> float | None:
+        """`isolated`: the time that one batch may take; by default `isolation.TIMEOUT_SECONDS`."""

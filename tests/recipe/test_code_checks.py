@@ -68,6 +68,8 @@ def test_a_name_of_a_starred_import_can_not_be_known(mistakes, code):
             "stages.grpo.rewards.parses: give either `name` (a built-in reward) or",
         ),
         ("{weight: 1.0}", "stages.grpo.rewards.0: give either `name`"),
+        ("{name: parses, isolated: true}", "rewards.parses.isolated: built-in rewards need no isolation"),
+        ("{path: my_code.py:count, timeout_seconds: 5}", "rewards.0.timeout_seconds: needs `isolated: true`"),
         ("{path: my_code.py:count}, {path: ./my_code.py:count}", "rewards.1.path: ./my_code.py:count is listed twice"),
         ("{path: my_code.py:count, soft: 3}", "belong to length_penalty"),
     ],

@@ -38,7 +38,7 @@ class Entry:
     soft: int | None = None
     hard: int | None = None
     isolated: bool = False
-    timeout_seconds: float = 60.0
+    timeout_seconds: float | None = None
 
 
 @pytest.fixture
