@@ -1,1 +1,1 @@
-"""Reading source code: languages, imports, syntax spans, functions, notebooks."""
+"""Parsing source code: languages, imports, syntax spans, functions, notebooks."""

@@ -1,8 +1,8 @@
-"""Which files of a repository a file depends on: imports of Python, JavaScript/TypeScript, Java, Go, Rust and C/C++.
+"""Find which files of a repository a file imports (Python, JavaScript/TypeScript, JVM languages, Go, Rust, C/C++).
 
-Imports are read by pattern and resolved against the paths that the repository has; what lies outside is ignored.
-Not resolved: path aliases of bundlers, build-system include paths beyond a matching path ending, Java types of the
-same package (no import names them), and Rust's `#[path]`.
+Imports are found with regular expressions and resolved against the paths of the repository; imports of anything else
+are ignored. Not resolved: path aliases of bundlers, include paths of a build system (an include is matched by the end
+of its path), Java types of the same package (no import names them), and Rust's `#[path]`.
 """
 
 from __future__ import annotations
@@ -27,40 +27,47 @@ _RUST = re.compile(
 )
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]', re.MULTILINE)
 
-_SCRIPTS = {"javascript", "typescript", "vue"}
+_SCRIPT_LANGUAGES = {"javascript", "typescript", "vue"}
+_JVM_LANGUAGES = {"java", "kotlin", "scala", "groovy"}
 _C_FAMILY = {"c", "c++", "cuda", "objectc++"}
 _SCRIPT_ENDINGS = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".vue", ".json",
                    "/index.ts", "/index.tsx", "/index.js", "/index.jsx", "/index.mjs")  # fmt: skip
 
 
 def imports(language: str, text: str) -> list[str]:
-    """The imports of a file as written, in order, without repetition."""
-    found: list[str] = []
+    """The names that a file imports, as written, in order, without repetitions; empty for other languages."""
+    names: list[str] = []
     if language == "python":
         for match in _PYTHON.finditer(text):
-            module, names, plain = match.groups()
-            if plain is not None:
-                found += [part.split()[0] for part in plain.split(",") if part.split()]
+            module, members, modules = match.groups()
+            if modules is not None:
+                names += [part.split()[0] for part in modules.split(",") if part.split()]
             elif module:
-                parts = [part.split()[0] for part in names.strip("() \t").replace("\n", " ").split(",") if part.split()]
-                joint = module if module.endswith(".") else f"{module}."
-                found += [f"{joint}{part}" for part in parts if part != "*" and part.isidentifier()]
-                found.append(module)
-    elif language in _SCRIPTS:
-        found = _SCRIPT.findall(text)
-    elif language in {"java", "kotlin", "scala", "groovy"}:
-        found = _JVM.findall(text)
+                members = members.strip("() \t").replace("\n", " ")
+                parts = [part.split()[0] for part in members.split(",") if part.split()]
+                prefix = module if module.endswith(".") else f"{module}."
+                names += [f"{prefix}{part}" for part in parts if part != "*" and part.isidentifier()]
+                names.append(module)
+    elif language in _SCRIPT_LANGUAGES:
+        names = _SCRIPT.findall(text)
+    elif language in _JVM_LANGUAGES:
+        names = _JVM.findall(text)
     elif language == "go":
-        found = [name for block, line in _GO_BLOCK.findall(text) for name in _QUOTED.findall(block or line)]
+        names = [name for block, line in _GO_BLOCK.findall(text) for name in _QUOTED.findall(block or line)]
     elif language == "rust":
-        found = [f"mod {module}" if module else path for module, path in _RUST.findall(text)]
+        names = [f"mod {module}" if module else path for module, path in _RUST.findall(text)]
     elif language in _C_FAMILY:
-        found = _INCLUDE.findall(text)
-    return list(dict.fromkeys(found))
+        names = _INCLUDE.findall(text)
+    return list(dict.fromkeys(names))
 
 
 class Resolver:
-    """Resolves imports within one repository, given all of its paths."""
+    """Resolves imports within one repository.
+
+    Args:
+        paths: the paths of all files of the repository.
+        repository: its name; Go imports without a host start with it.
+    """
 
     def __init__(self, paths: Iterable[str], repository: str = "") -> None:
         self.paths = set(paths)
@@ -77,25 +84,34 @@ class Resolver:
                     self.modules[name].append(path)
 
     def dependencies(self, path: str, language: str, names: Iterable[str]) -> list[str]:
-        """The repository's own files that `path` imports, sorted, without itself."""
-        found: set[str] = set()
+        """The files of the repository that a file imports.
+
+        Args:
+            path: the importing file.
+            language: its language.
+            names: what `imports` returned for it.
+
+        Returns:
+            Sorted paths, without `path` itself.
+        """
+        files: set[str] = set()
         for name in names:
             if language == "python":
-                found.update(self._python(path, name))
-            elif language in _SCRIPTS:
-                found.update(self._script(path, name))
-            elif language in {"java", "kotlin", "scala", "groovy"}:
-                found.update(self._jvm(name))
+                files.update(self._python(path, name))
+            elif language in _SCRIPT_LANGUAGES:
+                files.update(self._script(path, name))
+            elif language in _JVM_LANGUAGES:
+                files.update(self._jvm(name))
             elif language == "go":
-                found.update(self._go(name))
+                files.update(self._go(name))
             elif language == "rust":
-                found.update(self._rust(path, name))
+                files.update(self._rust(path, name))
             elif language in _C_FAMILY:
-                found.update(self._include(path, name))
-        return sorted(found - {path})
+                files.update(self._include(path, name))
+        return sorted(files - {path})
 
     def _python_names(self, path: str) -> set[str]:
-        """The dotted names of a module: from its package, from the repository's root, from below `src`."""
+        """The dotted names by which a file can be imported: from its package, the root or a source folder (`src`)."""
         parts = path.rsplit(".", 1)[0].split("/")
         root = len(parts) - 1
         while root and f"{'/'.join(parts[:root])}/__init__.py" in self.paths:
@@ -117,19 +133,18 @@ class Resolver:
         for _ in range(level - 1):
             folder = posixpath.dirname(folder)
         target = posixpath.join(folder, *[part for part in name.lstrip(".").split(".") if part])
-        return [found for found in (f"{target}.py", f"{target}/__init__.py", f"{target}.pyi") if found in self.paths][
-            :1
-        ]
+        candidates = (f"{target}.py", f"{target}/__init__.py", f"{target}.pyi")
+        return [candidate for candidate in candidates if candidate in self.paths][:1]
 
     def _script(self, path: str, name: str) -> list[str]:
         if not name.startswith("."):
             return []
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
         candidates = [f"{target}{ending}" for ending in _SCRIPT_ENDINGS]
-        if target.endswith((".js", ".jsx", ".mjs")):  # TypeScript imports by the name of the output
+        if target.endswith((".js", ".jsx", ".mjs")):  # TypeScript imports name the compiled file
             stem = target.rsplit(".", 1)[0]
             candidates += [f"{stem}.ts", f"{stem}.tsx", f"{stem}.mts"]
-        return [found for found in candidates if found in self.paths][:1]
+        return [candidate for candidate in candidates if candidate in self.paths][:1]
 
     def _jvm(self, name: str) -> list[str]:
         if name.endswith(".*"):
@@ -143,13 +158,13 @@ class Resolver:
             stem = parts[length - 1] if length > 0 else ""
             for ending in (".java", ".kt", ".scala", ".groovy"):
                 wanted = f"{'/'.join(parts[:length])}{ending}"
-                found = [
+                matches = [
                     path
                     for path in self.by_name.get(f"{stem}{ending}", [])
                     if path == wanted or path.endswith(f"/{wanted}")
                 ]
-                if found:
-                    return found[:1]
+                if matches:
+                    return matches[:1]
         return []
 
     def _go(self, name: str) -> list[str]:
@@ -168,41 +183,42 @@ class Resolver:
 
     def _rust(self, path: str, name: str) -> list[str]:
         folder, file = posixpath.split(path)
-        own = folder if file in {"mod.rs", "lib.rs", "main.rs"} else posixpath.join(folder, file.removesuffix(".rs"))
+        is_root = file in {"mod.rs", "lib.rs", "main.rs"}
+        module = folder if is_root else posixpath.join(folder, file.removesuffix(".rs"))  # where its submodules are
         if name.startswith("mod "):
-            return self._rust_file(posixpath.join(own, name[4:]))
+            return self._rust_file(posixpath.join(module, name[4:]))
         head, *parts = name.split("::")
         if head == "crate":
-            at = f"/{path}".rfind("/src/")
-            base = path[: at + 3] if at >= 0 else folder
+            source = f"/{path}".rfind("/src/")
+            base = path[: source + 3] if source >= 0 else folder
         elif head == "super":
-            base = posixpath.dirname(own)
+            base = posixpath.dirname(module)
         else:
-            base = own
+            base = module
         while parts and parts[0] == "super":
             base, parts = posixpath.dirname(base), parts[1:]
         for length in range(len(parts), 0, -1):
-            if found := self._rust_file(posixpath.join(base, *parts[:length])):
-                return found
+            if files := self._rust_file(posixpath.join(base, *parts[:length])):
+                return files
         return []
 
     def _rust_file(self, target: str) -> list[str]:
-        return [found for found in (f"{target}.rs", f"{target}/mod.rs") if found in self.paths][:1]
+        return [candidate for candidate in (f"{target}.rs", f"{target}/mod.rs") if candidate in self.paths][:1]
 
     def _include(self, path: str, name: str) -> list[str]:
         name = posixpath.normpath(name)
-        beside = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
-        if beside in self.paths:
-            return [beside]
+        relative = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
+        if relative in self.paths:
+            return [relative]
         ending = name.lstrip("./")
-        found = [
+        matches = [
             other for other in self.by_name.get(posixpath.basename(name), []) if f"/{other}".endswith(f"/{ending}")
         ]
-        return self._nearest(path, found)
+        return self._nearest(path, matches)
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """The candidate that shares most folders with `path`; the shortest, then the first, of equals."""
+        """The candidate that shares most leading folders with `path`; of equals the shortest, then the first by name."""
         if len(candidates) < 2:
             return candidates
         return [

@@ -1,6 +1,7 @@
-"""Which of Qwen2.5-Coder's 92 languages a file is written in, by name, shebang and a few words of its content.
+"""Detect which of the 92 languages of Qwen2.5-Coder a file is written in, from its name, shebang and content.
 
-The list is that of the official repository's README. A file in no listed language has none: `detect` gives "".
+The list is the one in the README of the model's official repository. For a file in any other language `detect` returns
+"".
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-# language -> its extensions, without the dot. Extensions in `_AMBIGUOUS` are settled by content.
+# Language to its extensions, without the dot. For extensions in `_AMBIGUOUS` the content decides.
 EXTENSIONS: dict[str, str] = {
     "ada": "adb ads ada",
     "agda": "agda",
@@ -127,7 +128,8 @@ _BY_INTERPRETER = {
     "sbcl": "common-lisp", "swipl": "prolog", "make": "makefile", "ocaml": "ocaml", "guile": "scheme",
 }  # fmt: skip
 
-# extension -> [(pattern, language)] in order; the extension's own language where none is found ("" drops the file).
+# Extension to (pattern, language) in order. The first pattern that matches decides; `""` means no listed language.
+# If none matches, the language is the one in `EXTENSIONS`.
 _AMBIGUOUS: dict[str, list[tuple[str, str]]] = {
     "h": [
         (r"^\s*(?:@interface|@protocol|@class|#import)\b", "objectc++"),
@@ -173,11 +175,19 @@ _RULES = {
 }
 _SHEBANG = re.compile(r"#!\s*(?:\S*/)?env(?:\s+-\S+|\s+\w+=\S*)*\s+(\S+)|#!\s*(?:\S*/)?([^\s/]+)")
 HEAD_CHARACTERS = 16_384
-"""How much of a file its content rules see."""
+"""Content rules look at this many characters from the start of a file."""
 
 
 def detect(path: str, text: str = "") -> str:
-    """The language of the file at `path`, one of `LANGUAGES`, or "". `text` settles shared extensions."""
+    """The language of a file.
+
+    Args:
+        path: path or name of the file.
+        text: its content, for extensions that several languages share and for shebangs.
+
+    Returns:
+        One of `LANGUAGES`, or "".
+    """
     name = PurePosixPath(path).name.lower()
     if name in _BY_NAME:
         return _BY_NAME[name]
@@ -207,7 +217,7 @@ def _interpreter(text: str) -> str:
     return _BY_INTERPRETER.get(program, "") or _BY_INTERPRETER.get(program.rstrip("0123456789.-"), "")
 
 
-# What starts a comment that runs to the end of the line, and the pairs that enclose longer ones.
+# Languages by the marker that starts a comment to the end of the line.
 _HASH = {"python", "ruby", "shell", "perl", "r", "yaml", "makefile", "elixir", "julia", "dockerfile", "cmake", "tcl",
          "awk", "powershell", "coffeescript", "tcsh"}  # fmt: skip
 _SLASHES = {"c", "c++", "c#", "java", "javascript", "typescript", "go", "rust", "kotlin", "swift", "scala", "dart",
@@ -220,7 +230,7 @@ _PERCENTS = {"erlang", "tex", "matlab", "prolog"}
 
 
 def line_comment(language: str) -> str:
-    """What starts a comment to the end of the line, or "" where we know none."""
+    """The marker that starts a comment to the end of the line, or "" if it is unknown."""
     for marker, group in (("#", _HASH), ("//", _SLASHES), ("--", _DASHES), (";", _SEMICOLONS), ("%", _PERCENTS)):
         if language in group:
             return marker

@@ -1,4 +1,4 @@
-"""Jupyter notebooks as a script (cells in the percent format) and as Markdown with code and its output."""
+"""Convert Jupyter notebooks to a script (cells in the percent format) and to Markdown with code and outputs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from typing import Any
 from data_builders.parsing.languages import LANGUAGES, line_comment
 
 MAX_OUTPUT = 2000
-"""Characters of one cell's output that are kept."""
+"""The output of one cell is cut after this many characters."""
 WIDTH = 100
-"""Where a script's comments are wrapped: a paragraph of a notebook is one line, which the filters of code would not like."""
+"""Comments of a script are wrapped at this width: a paragraph of a notebook is one line, too long for the code filters."""
 _PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """Both forms of one notebook; `language` is that of its kernel."""
+    """Both forms of one notebook."""
 
     language: str
+    """Language of its kernel."""
     script: str
+    """Source code; text cells are comments."""
     structured: str
+    """Markdown; code cells and outputs are fenced blocks."""
 
 
 def convert(text: str) -> Notebook | None:
-    """Read a notebook's JSON (format 3 or 4), or None where it is not one or holds no code."""
+    """Convert a notebook's JSON (format 3 or 4). None if the text is not a notebook or has no code."""
     try:
         data = json.loads(text)
         cells = data["cells"] if "cells" in data else [cell for sheet in data["worksheets"] for cell in sheet["cells"]]
@@ -55,7 +58,7 @@ def convert(text: str) -> Notebook | None:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Lines of at most `WIDTH` characters, but for words that are longer."""
+    """Lines of at most `WIDTH` characters; longer words stay whole."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
@@ -77,7 +80,7 @@ def _language(metadata: dict[str, Any]) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Kind (`code` or `text`), source and output of one cell."""
+    """Kind (`code` or `text`), source and output of one cell; None for cells of other types."""
     kind = cell.get("cell_type")
     source = _joined(cell.get("source", cell.get("input", "")))
     if kind == "code":
@@ -90,7 +93,7 @@ def _joined(value: Any) -> str:
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> str:
-    """Text that a cell printed or returned; pictures and HTML are left out."""
+    """Text that a cell printed or returned, and its errors; pictures and HTML are left out."""
     parts = []
     for output in outputs:
         if output.get("output_type") in {"error", "pyerr"}:
@@ -105,7 +108,7 @@ def _outputs(outputs: list[dict[str, Any]]) -> str:
 
 
 def _without_magics(source: str, marker: str) -> str:
-    """`%matplotlib inline`, `!pip install` and `%%bash` cells as comments, so that the script parses."""
+    """Comment out magics and shell commands (`%matplotlib`, `!pip`, `%%bash` cells), so that the script parses."""
     lines = source.split("\n")
     if lines and lines[0].startswith("%%"):
         return "\n".join(f"{marker} {line}".rstrip() for line in lines)
@@ -113,5 +116,5 @@ def _without_magics(source: str, marker: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """JSON may spell half a surrogate pair, which no encoding can write."""
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot, and end the text with a line break."""
     return text.encode("utf-8", "replace").decode("utf-8") + "\n"

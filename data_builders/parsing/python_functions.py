@@ -1,4 +1,4 @@
-"""The functions of Python source that can become tasks: where their bodies are, and what they look like masked."""
+"""Find the functions of Python source, the span of their bodies, and mask a body to make a task."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ MASK = "raise NotImplementedError"
 
 @dataclass(frozen=True)
 class Function:
-    """A function or method of a file; `start` and `end` are the offsets of its body, without docstring, in the text."""
+    """A function or method of a file. All offsets are in characters of the file's text."""
 
     file: str
     qualname: str
     line: int
-    """Of the first decorator, or of ``def``: where its code object begins."""
+    """Line of the first decorator, or of `def`: the first line of its code object."""
     header: str
+    """The `def` line in a normal form; see `splice.bare_header`."""
     start: int
+    """Offset of the body, after the docstring."""
     end: int
+    """Offset of the end of the body."""
     first: int
-    """Offset where the definition begins, decorators included."""
+    """Offset of the definition, decorators included."""
     plain: bool
-    """A module's own function, not a method and no coroutine: it may exchange plain data alone."""
+    """Whether it is a function of the module, not a method and not a coroutine, so that plain data can be passed to it."""
     doc: str = ""
+    """The docstring."""
     names: tuple[str, ...] = ()
-    """Words that a guarded body may use because the original does (`inside.guard`)."""
+    """Words that the original body uses, which `sandbox.inside.guard` therefore permits in another body."""
     problem: str = ""
-    """Why it can't become a task, or ""."""
+    """Why the function can't become a task (`no_body`, `nonlocal`), or ""."""
     body: tuple[ast.stmt, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -43,7 +47,7 @@ class Function:
         return self.qualname
 
     def target(self) -> dict[str, Any]:
-        """What the sandbox needs to know of it."""
+        """The function as JSON for the sandbox."""
         return {
             "file": self.file,
             "line": self.line,
@@ -54,7 +58,7 @@ class Function:
 
 
 def parse(text: str) -> ast.Module | None:
-    """The syntax tree, or None for what this Python can't parse."""
+    """The syntax tree, or None if this version of Python can't parse the text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -64,7 +68,15 @@ def parse(text: str) -> ast.Module | None:
 
 
 def functions(file: str, text: str) -> list[Function]:
-    """All functions of modules and classes, in order; functions inside functions belong to the outer one."""
+    """All functions and methods of a file, in order. A function inside a function is part of the outer one.
+
+    Args:
+        file: path of the file, copied to the result.
+        text: its source.
+
+    Returns:
+        The functions; empty if the text does not parse.
+    """
     tree = parse(text)
     if tree is None:
         return []
@@ -86,7 +98,7 @@ def _definitions(body: list[ast.stmt], owners: tuple[str, ...]) -> Iterator[tupl
 
 
 class _Lines:
-    """Offsets in a text by the lines and byte columns of its syntax tree."""
+    """Converts the lines and byte columns of a syntax tree to character offsets."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
@@ -125,14 +137,14 @@ def _function(file: str, node: Definition, owners: tuple[str, ...], lines: _Line
     above = node.body[0].end_lineno if len(body) < len(node.body) else None
     if not lines.lines[top - 1][: _column(body[0])].strip() and top != above:
         while top - 1 > max(node.lineno, above or 0) and lines.is_filler(top - 1):
-            top -= 1  # a comment above the first statement gives it away
+            top -= 1  # mask comments above the first statement too: they describe it
         start = lines.starts[top - 1]
     else:
         start = lines.offset(body[0].lineno, body[0].col_offset)
     last = body[-1]
     assert last.end_lineno is not None and last.end_col_offset is not None
     end = lines.offset(last.end_lineno, last.end_col_offset)
-    problem = "nonlocal" if any(isinstance(part, ast.Nonlocal) for item in body for part in _own(item)) else ""
+    problem = "nonlocal" if any(isinstance(part, ast.Nonlocal) for item in body for part in _statements(item)) else ""
     return Function(**common, start=start, end=end, problem=problem)
 
 
@@ -140,13 +152,13 @@ def _column(node: ast.stmt) -> int:
     return min([node.col_offset, *(max(0, item.col_offset - 1) for item in getattr(node, "decorator_list", []))])
 
 
-def _own(node: ast.stmt) -> Iterator[ast.AST]:
-    """The node and what is inside it, without functions of its own."""
+def _statements(node: ast.stmt) -> Iterator[ast.AST]:
+    """A statement and the statements inside it, except those of nested functions and classes."""
     yield node
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.stmt):
-                yield from _own(child)
+                yield from _statements(child)
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -154,7 +166,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_nothing(node: ast.stmt) -> bool:
-    """``pass``, ``...``, a string, or ``raise NotImplementedError``."""
+    """Whether a statement is `pass`, `...`, a constant, or `raise NotImplementedError`."""
     if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return True
     if isinstance(node, ast.Raise) and node.exc is not None:
@@ -164,17 +176,17 @@ def _is_nothing(node: ast.stmt) -> bool:
 
 
 def masked(text: str, function: Function, mask: str) -> str:
-    """The text with the function's body replaced."""
+    """The text of a file with the body of a function replaced by `mask`."""
     return text[: function.start] + mask + text[function.end :]
 
 
 def indentation(text: str, function: Function) -> str:
-    """The white space that the body's first line begins with; "" for a body on the line of its ``def``."""
+    """The white space before the first statement of the body; "" for a body on the same line as `def`."""
     body = text[function.start : function.end]
     line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
     return line[: len(line) - len(line.lstrip())]
 
 
 def definition(text: str, function: Function) -> str:
-    """The whole function, decorators included, from the left margin."""
+    """The source of a function, decorators included, without its indentation."""
     return textwrap.dedent(text[function.first : function.end])

@@ -1,20 +1,25 @@
-"""Where to cut a file for fill-in-the-middle: at random characters, or around a node of its syntax tree."""
+"""Choose the middle of a fill-in-the-middle document: a random span, or a node of the syntax tree."""
 
 from __future__ import annotations
 
 import math
 import random
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tree_sitter import Parser
 
 Span = tuple[int, int]
 """Start and end of the middle, in characters."""
 
 MIN_MIDDLE = 4
 MAX_SYNTAX_MIDDLE = 4000
-"""Bytes of the smallest and the largest node that is cut out; smaller ones are names, larger ones are files."""
+"""Smallest and largest node that becomes a middle, in bytes: below are single names, above are whole files."""
+ATTEMPTS = 4
+"""Random positions that `syntax_span` tries in one file."""
 
-# Our language names that tree-sitter-language-pack spells differently.
+# Names of `languages.LANGUAGES` that tree-sitter-language-pack spells differently; "" for languages it does not have.
 _GRAMMARS = {
     "c#": "csharp", "c++": "cpp", "assembly": "asm", "common-lisp": "commonlisp", "emacs-lisp": "elisp",
     "f#": "fsharp", "makefile": "make", "protocol-buffer": "proto", "restructuredtext": "rst", "shell": "bash",
@@ -23,8 +28,12 @@ _GRAMMARS = {
 
 
 @cache
-def parser(language: str) -> Any | None:
-    """A tree-sitter parser for one of our languages, or None where the bundle has no grammar."""
+def parser(language: str) -> Parser | None:
+    """The tree-sitter parser of a language, or None if tree-sitter-language-pack has no grammar for it.
+
+    Raises:
+        ValueError: the extra `syntax` is not installed.
+    """
     name = _GRAMMARS.get(language, language)
     if not name:
         return None
@@ -32,7 +41,8 @@ def parser(language: str) -> Any | None:
         from tree_sitter_language_pack import get_parser
     except ImportError:
         raise ValueError(
-            "syntax-tree spans need grammars: pip install 'code-alignment[syntax]', or cut at random characters"
+            "tree-sitter grammars are not installed: pip install 'code-alignment[syntax]', or use spans that need no "
+            "syntax tree (`spans: characters` in a recipe, `syntax_rate: 0` in a builder)"
         ) from None
     try:
         return get_parser(name)  # type: ignore[arg-type]
@@ -41,15 +51,15 @@ def parser(language: str) -> Any | None:
 
 
 def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span | None:
-    """Two cuts, uniform over all characters (arXiv 2207.14255, section 3).
+    """A span between two cuts that are uniform over all characters (arXiv 2207.14255, section 3).
 
     Args:
         text: the text to cut.
-        rng: one draw is taken from it, none where the text is too short.
+        rng: one draw is taken from it, none if the text is too short.
         min_characters: texts with fewer characters are not cut.
 
     Returns:
-        Start and end of the middle, or None where the text is too short.
+        Start and end of the middle, or None if the text is too short.
     """
     if len(text) < min_characters:
         return None
@@ -58,20 +68,28 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
 
 def syntax_span(text: str, language: str, rng: random.Random) -> Span | None:
-    """A whole node of the syntax tree: a random place, and above it the node nearest to a random size.
+    """The span of a whole node of the syntax tree.
 
-    Sizes are drawn log-uniformly, so that expressions, statements and whole functions come about equally often.
-    None where there is no grammar, or the place lies in no suitable node.
+    Draws a random position and a random size, then goes up from the node at the position until the size is reached.
+    Sizes are log-uniform, so that expressions, statements and whole functions are about equally frequent.
+
+    Args:
+        text: the text to cut.
+        language: its language, one of `languages.LANGUAGES`.
+        rng: two draws are taken from it for each attempt.
+
+    Returns:
+        Start and end of the node, or None if there is no grammar or no attempt hit a suitable node.
     """
-    found = parser(language)
-    if found is None:
+    language_parser = parser(language)
+    if language_parser is None:
         return None
     raw = text.encode("utf-8", "surrogatepass")
     largest = min(MAX_SYNTAX_MIDDLE, int(len(raw) * 0.8))
     if largest <= MIN_MIDDLE:
         return None
-    root = found.parse(raw).root_node
-    for _ in range(4):
+    root = language_parser.parse(raw).root_node
+    for _ in range(ATTEMPTS):
         place = rng.randrange(len(raw))
         target = math.exp(rng.uniform(math.log(MIN_MIDDLE), math.log(largest)))
         node = root.named_descendant_for_byte_range(place, place + 1)

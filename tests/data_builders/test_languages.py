@@ -1,4 +1,4 @@
-"""Each of the 92 languages is recognised, and files that share an extension are told apart."""
+"""Each of the 92 languages is detected, also where several share an extension."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from data_builders.parsing.languages import LANGUAGES, detect
 
-# language -> (file name, text), as such files look.
+# Language to (file name, text) of a typical file.
 TABLE = {
     "ada": ("stack.adb", "procedure Stack is\nbegin\n   null;\nend Stack;\n"),
     "agda": ("Nat.agda", "module Nat where\ndata ℕ : Set where\n  zero : ℕ\n"),
@@ -108,7 +108,7 @@ def test_the_table_names_all_92_languages() -> None:
 
 
 @pytest.mark.parametrize("language", TABLE)
-def test_a_file_is_recognised_as_what_it_is(language: str) -> None:
+def test_a_typical_file_is_detected(language: str) -> None:
     name, text = TABLE[language]
     assert detect(f"some/folder/{name}", text) == language
 
@@ -139,5 +139,5 @@ def test_a_file_is_recognised_as_what_it_is(language: str) -> None:
         ("UPPER.PY", "x = 1\n", "python"),
     ],
 )
-def test_a_shared_extension_a_name_or_a_shebang_is_settled(path: str, text: str, language: str) -> None:
+def test_content_name_or_shebang_decide_where_the_extension_does_not(path: str, text: str, language: str) -> None:
     assert detect(path, text) == language
