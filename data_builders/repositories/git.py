@@ -1,8 +1,8 @@
-"""Read git repositories without checking anything out: trees, blobs and history at any commit, bare or not.
+"""Read trees, blobs and history of git repositories at any commit, without a checkout; bare repositories too.
 
-A repository is untrusted input. Only plumbing commands run, with hooks, file-system monitors, replace refs,
-signature checks, external diffs and every network transport switched off, so that nothing in its configuration
-is ever executed and a partial clone is never completed over the network.
+A repository is untrusted input. Only plumbing commands run, with hooks, file-system monitors, replace refs, signature
+checks, external diffs and every network transport switched off, so that nothing in its configuration is executed and
+missing objects of a partial clone are not fetched over the network.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ SAFE_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One file of a tree: `path` as git stores it, `size` in bytes (0 for a submodule)."""
+    """One file of a tree."""
 
     path: str
+    """As git stores it; bytes that are not UTF-8 are surrogates."""
     object_id: str
     mode: str
+    """File mode in octal, for example `100644`."""
     size: int
+    """In bytes; 0 for a submodule."""
 
     @property
     def is_symlink(self) -> bool:
@@ -46,7 +49,7 @@ class TreeEntry:
         return self.mode == "160000"
 
 
-# What git itself calls local to one repository (`git rev-parse --local-env-vars`), but for the settings in GIT_CONFIG_*.
+# The variables that `git rev-parse --local-env-vars` lists, without the settings in GIT_CONFIG_*.
 _LOCAL = frozenset(
     ["GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE",
      "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
@@ -55,13 +58,15 @@ _LOCAL = frozenset(
 
 
 def environment(transports: str = "none") -> dict[str, str]:
-    """The user's environment without the variables that would point git elsewhere.
+    """The environment of a git process: the user's, without variables that would point git to another repository.
 
-    For a remote (`transports`), what gives the user access stays: askpass, settings, certificates, proxies.
+    Args:
+        transports: value of GIT_ALLOW_PROTOCOL. With "none" all GIT_* variables are removed; for a remote, those that
+            give the user access (askpass, settings, certificates, proxies) are kept.
     """
-    local = _LOCAL if transports != "none" else [key for key in os.environ if key.startswith("GIT_")]
-    kept = {key: value for key, value in os.environ.items() if key not in local}
-    return kept | {
+    excluded = _LOCAL if transports != "none" else [key for key in os.environ if key.startswith("GIT_")]
+    inherited = {key: value for key, value in os.environ.items() if key not in excluded}
+    return inherited | {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
@@ -72,31 +77,36 @@ def environment(transports: str = "none") -> dict[str, str]:
 
 
 def command(git_dir: Path, *arguments: str) -> list[str]:
-    # The user named this folder, so a foreign owner (a shared mount, a container) is no reason to refuse it. The work
-    # tree is never looked at; naming one that exists keeps git from entering the one that the configuration names.
+    """The command line of git for one repository, with `SAFE_OPTIONS`."""
+    # The user named this folder, so another owner (a shared mount, a container) is accepted. The work tree is not read;
+    # naming one that exists keeps git from changing to the one that the repository's configuration names.
     places = ["-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", f"--work-tree={git_dir}"]
     return ["git", "--no-pager", *SAFE_OPTIONS, *places, *arguments]
 
 
 def error_message(stderr: bytes) -> str:
-    """What git says is wrong: its lines without the general advice that follows them, the remote's last."""
+    """The message of a failed git command in one line, without the general advice at its end."""
     lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
     return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
 
 
 def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Run one git command and return its output; a failure is a ValueError with what git said."""
+    """Run one git command and return its output.
+
+    Raises:
+        ValueError: git is missing, or failed; the message has git's own.
+    """
     try:
-        done = subprocess.run(command(git_dir, *arguments), input=stdin, capture_output=True, env=environment())
+        process = subprocess.run(command(git_dir, *arguments), input=stdin, capture_output=True, env=environment())
     except FileNotFoundError:
         raise ValueError("git is not installed or not on PATH; install it to read repositories") from None
-    if done.returncode:
-        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {error_message(done.stderr)}")
-    return done.stdout
+    if process.returncode:
+        raise ValueError(f"git {arguments[0]} failed in {git_dir}: {error_message(process.stderr)}")
+    return process.stdout
 
 
 def find_git_dir(folder: Path) -> Path | None:
-    """The git directory of `folder` if it is itself a repository (bare or not), else None; parents don't count."""
+    """The git directory of a folder that is a repository (bare or not), else None. Parent folders are not searched."""
     dot_git = folder / ".git"
     if dot_git.is_dir():
         return dot_git.resolve()
@@ -105,11 +115,11 @@ def find_git_dir(folder: Path) -> Path | None:
             line = os.fsdecode(stream.read(8192)).strip()
         named = line.removeprefix("gitdir:").strip()
         if named == line or not named or "\0" in named:
-            raise ValueError(f"{dot_git} is a file that names no git directory; repair it or name another folder")
+            raise ValueError(f"{dot_git} does not name a git directory; repair it or use another folder")
         target = Path(os.path.realpath(folder / named))
         if not os.access(target, os.F_OK):
             raise ValueError(
-                f"{dot_git} points to {target}, which does not exist; repair the worktree or name another folder"
+                f"{dot_git} points to {target}, which does not exist; repair the worktree or use another folder"
             )
         return target
     if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
@@ -118,7 +128,11 @@ def find_git_dir(folder: Path) -> Path | None:
 
 
 def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
-    """The full id of the commit that `revision` names; a clear error for an empty repository or a missing commit."""
+    """The full id of the commit that a branch, tag or other revision names.
+
+    Raises:
+        ValueError: the repository is empty or damaged, or has no such commit.
+    """
     if revision.startswith("-"):
         raise ValueError(f"{revision!r} is not a commit: it starts with a dash")
     try:
@@ -130,31 +144,39 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
     except ValueError:
         pass
     try:
-        some = run(git_dir, "rev-list", "--all", "--max-count=1").strip()
+        any_commit = run(git_dir, "rev-list", "--all", "--max-count=1").strip()
         names = run(git_dir, "for-each-ref", "--count=4", "--format=%(refname:short)", "refs/heads", "refs/tags")
     except ValueError as error:
-        raise ValueError(f"{error}; repair the repository (`git fsck` says more) or leave it out") from None
-    if not some:
-        raise ValueError(f"{git_dir} has no commits; commit something or leave it out of the sources")
+        raise ValueError(f"{error}; repair the repository (`git fsck` lists the damage) or remove it") from None
+    if not any_commit:
+        raise ValueError(f"{git_dir} has no commits; commit something or remove it from the sources")
     known = ", ".join(names.decode("utf-8", "replace").split("\n")[:-1])
     hint = _shallow_hint(git_dir)
     raise ValueError(
-        f"{git_dir} has no commit {revision!r}; name a branch, a tag or a commit that it has"
-        f"{f' (among them {known})' if known else ''}.{hint}"
+        f"{git_dir} has no commit {revision!r}; use a branch, a tag or a commit of it"
+        f"{f' (for example {known})' if known else ''}.{hint}"
     )
 
 
 def parse_date(text: str) -> datetime.datetime:
-    """A date or a date with a time, of UTC where no zone is said. git itself takes any text for some date."""
+    """Parse a date, or a date with a time; UTC unless it has a time zone. git itself accepts any text as a date.
+
+    Raises:
+        ValueError: the text is not an ISO 8601 date.
+    """
     try:
-        found = datetime.datetime.fromisoformat(text)
+        date = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no date: write it as 2026-01-31, or as 2026-01-31T12:00:00+01:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+        raise ValueError(f"{text!r} is not a date: write 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
+    return date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
 
 
 def commit_before(git_dir: Path, head: str, date: str) -> str:
-    """The last commit on the first-parent line of `head` that was committed before the date. ValueError for none."""
+    """The last commit before a date, following first parents from `head`.
+
+    Raises:
+        ValueError: there is no such commit, or `date` is not a date.
+    """
     lines = run(git_dir, "rev-list", "--first-parent", "--timestamp", head).decode("ascii").split("\n")
     limit = parse_date(date).timestamp()
     for line in filter(None, lines):
@@ -165,37 +187,52 @@ def commit_before(git_dir: Path, head: str, date: str) -> str:
 
 
 def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
-    """The last commit on the first-parent line of `head` before the newest share of that line, at least one commit."""
-    line = run(git_dir, "rev-list", "--first-parent", head).decode("ascii").split()
-    newest = max(1, round(share * len(line)))
-    if newest >= len(line):
+    """The last commit before the newest `share` of the commits, following first parents from `head`.
+
+    Args:
+        git_dir: the repository.
+        head: the newest commit.
+        share: share of the commits to hold out, between 0 and 1; at least one commit is held out.
+
+    Raises:
+        ValueError: no commit would remain.
+    """
+    commits = run(git_dir, "rev-list", "--first-parent", head).decode("ascii").split()
+    newest = max(1, round(share * len(commits)))
+    if newest >= len(commits):
         raise ValueError(
-            f"{git_dir} has {len(line)} commits: too few to hold out {share:g} of them.{_shallow_hint(git_dir)}"
+            f"{git_dir} has {len(commits)} commits: too few to hold out {share:g} of them.{_shallow_hint(git_dir)}"
         )
-    return line[newest]
+    return commits[newest]
 
 
 def _shallow_hint(git_dir: Path) -> str:
-    return " The clone is shallow: `git fetch --unshallow` brings its history." if shallow_boundary(git_dir) else ""
+    return " The clone is shallow: run `git fetch --unshallow` to get its history." if shallow_boundary(git_dir) else ""
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """Commits whose parents a shallow clone lacks; their differences are not real changes."""
+    """The commits whose parents a shallow clone does not have. git shows all of their files as added."""
     common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
     path = common / "shallow"
     return set(path.read_text(encoding="ascii", errors="replace").split()) if path.is_file() else set()
 
 
 def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[TreeEntry]:
-    """The files of `commit` as git lists them, sorted by path in byte order; with `top`, of its top level alone.
+    """The files of a commit, sorted by path in byte order. Memory does not grow with their number.
 
-    Names that are not UTF-8 keep their bytes as surrogates. Memory does not grow with the number of files.
+    Args:
+        git_dir: the repository.
+        commit: a commit id.
+        top: only list the top-level folder.
+
+    Raises:
+        ValueError: git failed.
     """
     recursion = [] if top else ["-r"]
     arguments = command(git_dir, "ls-tree", *recursion, "-z", "-l", "--full-tree", commit)
     with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=said, env=environment()) as process,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, env=environment()) as process,
     ):
         assert process.stdout is not None
         rest = b""
@@ -208,22 +245,22 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
                     size_bytes = int(size) if size.isdigit() else 0
                     yield TreeEntry(os.fsdecode(path), object_id.decode(), mode.decode(), size_bytes)
         if process.wait():
-            said.seek(0)
-            raise ValueError(f"git ls-tree failed in {git_dir}: {error_message(said.read())}")
+            errors.seek(0)
+            raise ValueError(f"git ls-tree failed in {git_dir}: {error_message(errors.read())}")
 
 
 WINDOW = 48
-"""Objects asked for at once: their ids fit into the smallest pipe (a page), so that neither side waits for the other to read."""
+"""Object ids that are sent at once. They fit into the smallest pipe buffer (one page), which prevents a deadlock."""
 
 
 class BlobReader:
-    """Blobs through one `git cat-file --batch` process. A context manager; not for use by several threads."""
+    """Reads objects through one `git cat-file --batch` process. A context manager; not thread-safe."""
 
     def __init__(self, git_dir: Path) -> None:
         self.git_dir = git_dir
-        self.process = self._started()
+        self.process = self._start()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command(self.git_dir, "cat-file", "--batch"),
             stdin=subprocess.PIPE,
@@ -232,54 +269,56 @@ class BlobReader:
             env=environment(),
         )
 
-    def read(self, object_id: str, most: int | None = None) -> bytes | None:
-        """The content of an object, or None where the repository lacks it (partial clone, corruption).
+    def read(self, object_id: str, max_bytes: int | None = None) -> bytes | None:
+        """The content of an object, or None if the repository does not have it (partial clone, corruption).
 
-        Of one with more than `most` bytes, only the first `most + 1` are kept in memory.
+        Args:
+            object_id: id of a blob or commit.
+            max_bytes: of larger objects, only the first `max_bytes + 1` bytes are returned.
         """
-        return next(self.read_many([object_id], most))
+        return next(self.read_many([object_id], max_bytes))
 
-    def read_many(self, object_ids: Iterable[str], most: int | None = None) -> Iterator[bytes | None]:
-        """`read` of each, in order; git reads ahead. Take all of them before anything else is asked of this reader."""
-        wanted = iter(object_ids)
-        while window := list(itertools.islice(wanted, WINDOW)):
+    def read_many(self, object_ids: Iterable[str], max_bytes: int | None = None) -> Iterator[bytes | None]:
+        """Read several objects, in order; faster than one by one. Exhaust the iterator before the next call."""
+        remaining = iter(object_ids)
+        while window := list(itertools.islice(remaining, WINDOW)):
             while window:
                 with contextlib.suppress(BrokenPipeError):
-                    self._ask(window)
+                    self._request(window)
                 answered = 0
                 for _ in window:
-                    content, alive = self._next(most)
+                    content, alive = self._next_answer(max_bytes)
                     answered += 1
                     yield content
-                    if not alive:  # git dies of a damaged object; the others are still wanted
+                    if not alive:  # git exits on a damaged object; restart it for the remaining ones
                         self.close()
-                        self.process = self._started()
+                        self.process = self._start()
                         break
                 window = window[answered:]
 
-    def _ask(self, object_ids: list[str]) -> None:
+    def _request(self, object_ids: list[str]) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write("".join(f"{object_id}\n" for object_id in object_ids).encode())
         self.process.stdin.flush()
 
-    def _next(self, most: int | None) -> tuple[bytes | None, bool]:
-        """The next answer, and whether git lives on."""
+    def _next_answer(self, max_bytes: int | None) -> tuple[bytes | None, bool]:
+        """The next content, and whether the git process is still running."""
         stdout = self.process.stdout
         assert stdout is not None
         header = stdout.readline().split()
         if len(header) != 3:
             return None, bool(header)
         size = int(header[2])
-        content = stdout.read(size if most is None else min(size, most + 1))
-        left = size + 1 - len(content)
-        while left and (skipped := len(stdout.read(min(left, 1 << 20)))):
-            left -= skipped
-        return (None, False) if left else (content, True)
+        content = stdout.read(size if max_bytes is None else min(size, max_bytes + 1))
+        remaining = size + 1 - len(content)  # each content ends with a line break
+        while remaining and (skipped := len(stdout.read(min(remaining, 1 << 20)))):
+            remaining -= skipped
+        return (None, False) if remaining else (content, True)
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what a dead process was still to be asked
+                with contextlib.suppress(BrokenPipeError):  # unsent requests to a process that has exited
                     pipe.close()
         self.process.wait()
 

@@ -1,4 +1,4 @@
-"""Walk a repository's history: each ordinary commit with the files it changed."""
+"""Walk the history of a repository: commits with one parent, and the files that each changed."""
 
 from __future__ import annotations
 
@@ -10,45 +10,47 @@ from pathlib import Path
 from data_builders.repositories import git
 
 BATCH_COMMITS = 256
-"""Commits whose changes are asked for at once, and that one worker gets at once."""
+"""Commits whose changes are read by one git process, and that one worker gets at a time."""
 MAX_COMMIT_BYTES = 1 << 20
-"""Bytes of a commit that are read: no message is longer."""
+"""A commit object is read up to this size."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One changed file; an added file has no `before`, a deleted one no `after` (object ids, "" for none)."""
+    """One changed file."""
 
     path: str
     before: str
+    """Object id of the old content; "" for an added file."""
     after: str
+    """Object id of the new content; "" for a deleted file."""
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit with one parent, and what it changed."""
+    """A commit with one parent, and the regular files that it changed."""
 
     id: str
     author: str
+    """`Name <address`, without the closing bracket."""
     message: str
     changes: list[Change]
 
 
 def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
-    """Ids of the commits reachable from `head` that have exactly one parent, oldest first.
+    """Ids of the commits reachable from `head` that have exactly one parent, oldest first, in lists of `BATCH_COMMITS`.
 
-    Merges and root commits are left out, and so are the oldest commits of a shallow clone: git would show all of their
-    files as new.
+    Left out are merges, root commits, and the oldest commits of a shallow clone: git shows all files of these as added.
     """
     boundary = git.shallow_boundary(git_dir)
-    listed = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
-    wanted = [line for line in listed.decode("ascii").split() if line not in boundary]
-    for start in range(0, len(wanted), BATCH_COMMITS):
-        yield wanted[start : start + BATCH_COMMITS]
+    output = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
+    commits = [line for line in output.decode("ascii").split() if line not in boundary]
+    for start in range(0, len(commits), BATCH_COMMITS):
+        yield commits[start : start + BATCH_COMMITS]
 
 
 def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
-    """Some commits with what they changed."""
+    """Read commits and their changes; commits that the repository lacks are left out."""
     changes = _changes(git_dir, identifiers)
     for identifier, content in zip(identifiers, reader.read_many(identifiers, MAX_COMMIT_BYTES), strict=True):
         if content is not None:
@@ -56,7 +58,7 @@ def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) 
 
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
-    """The changed regular files of some commits, through one `git diff-tree`."""
+    """The changed regular files by commit, from one `git diff-tree`."""
     output = git.run(
         git_dir,
         "diff-tree",
@@ -70,18 +72,18 @@ def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
         "--no-textconv",
         stdin="\n".join([*identifiers, ""]).encode("ascii"),
     )
-    found: dict[str, list[Change]] = {}
+    changes: dict[str, list[Change]] = {}
     current: list[Change] = []
     fields = iter(output.split(b"\0"))
     for item in fields:
         if not item.startswith(b":"):
-            current = found.setdefault(item.decode("ascii"), [])
+            current = changes.setdefault(item.decode("ascii"), [])
             continue
         old_mode, new_mode, before, after, _ = item[1:].split(b" ")
         path = os.fsdecode(next(fields))
         if not {old_mode, new_mode} & {b"120000", b"160000"}:
             current.append(Change(path, _object(before), _object(after)))
-    return found
+    return changes
 
 
 def _object(identifier: bytes) -> str:

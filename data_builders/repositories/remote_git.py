@@ -1,4 +1,4 @@
-"""Remote repositories, cloned with the user's own git and its access, neither of which is stored anywhere."""
+"""Clone remote repositories with the user's own git and credentials, which are not stored anywhere."""
 
 from __future__ import annotations
 
@@ -15,53 +15,74 @@ _TRANSPORTS = "https:http:ssh:git:file"
 
 
 def is_url(location: str) -> bool:
+    """Whether a location is a URL (or `user@host:path`) that git can clone, rather than a path."""
     return bool(_URL.match(location))
 
 
 def strip_credentials(url: str) -> str:
+    """The URL (or text with URLs) without user names and passwords."""
     return re.sub(r"(://)[^/@]*@", r"\1", url)
 
 
 def repository_name(url: str) -> str:
+    """The last part of a URL, without `.git`."""
     return re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
 
 
 def remote_state(url: str) -> str:
-    """All branches and tags of a remote, as one hash."""
-    return hashlib.sha256(_ask(url, "read", "ls-remote", "--", url)).hexdigest()
+    """A hash of all refs of a remote and their commits."""
+    return hashlib.sha256(_run(url, "read", "ls-remote", "--", url)).hexdigest()
 
 
 def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch the branches and tags of `url` into a bare repository with the user's own git; the URL is written nowhere.
+    """Fetch branches and tags of a remote into a bare repository. The URL is not written to its configuration.
 
-    Not all refs: a forge keeps one for every pull request, more than all branches weigh.
+    Other refs are not fetched: code hosts keep one for every pull request, which together are larger than all branches.
+
+    Args:
+        url: what `is_url` accepts.
+        clone_dir: folder for clones.
+
+    Returns:
+        The clone, `clone_dir/NAME.git`.
+
+    Raises:
+        ValueError: git failed; the message has git's own, without credentials.
     """
     target = (clone_dir / f"{repository_name(url)}.git").absolute()
-    known = _ask(url, "clone", "ls-remote", "--symref", "--", url).decode("utf-8", "surrogateescape")
-    head = re.search(r"^ref: (refs/\S+)\tHEAD$", known, re.MULTILINE)
-    ids = re.findall(r"^([0-9a-f]{40,64})\t(\S+)$", known, re.MULTILINE)
+    refs = _run(url, "clone", "ls-remote", "--symref", "--", url).decode("utf-8", "surrogateescape")
+    head = re.search(r"^ref: (refs/\S+)\tHEAD$", refs, re.MULTILINE)
+    ids = re.findall(r"^([0-9a-f]{40,64})\t(\S+)$", refs, re.MULTILINE)
     clone_dir.mkdir(parents=True, exist_ok=True)
-    form = "sha256" if ids and len(ids[0][0]) == 64 else "sha1"
-    # No template: it could bring hooks and settings along.
-    _ask(
-        url, "clone", "init", "--quiet", "--bare", "--template=", f"--object-format={form}", str(target), git_dir=target
+    object_format = "sha256" if ids and len(ids[0][0]) == 64 else "sha1"
+    # No template: it could contain hooks and settings.
+    _run(
+        url,
+        "clone",
+        "init",
+        "--quiet",
+        "--bare",
+        "--template=",
+        f"--object-format={object_format}",
+        str(target),
+        git_dir=target,
     )
-    wanted = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
     options = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules", "--no-tags"]
-    _ask(url, "clone", "fetch", *options, "--", url, *wanted, git_dir=target)
+    _run(url, "clone", "fetch", *options, "--", url, *refspecs, git_dir=target)
     if head:
         git.run(target, "symbolic-ref", "HEAD", head.group(1))
     elif detached := dict((name, commit) for commit, name in ids).get("HEAD"):
-        _ask(url, "clone", "fetch", *options, "--", url, "HEAD", git_dir=target)
+        _run(url, "clone", "fetch", *options, "--", url, "HEAD", git_dir=target)
         git.run(target, "update-ref", "--no-deref", "HEAD", detached)
     return target
 
 
-def _ask(url: str, what: str, *arguments: str, git_dir: Path | str = os.devnull) -> bytes:
-    """Git with the user's own access to remotes. Without a repository: not even the one we stand in has a say."""
+def _run(url: str, action: str, *arguments: str, git_dir: Path | str = os.devnull) -> bytes:
+    """Run git with the user's access to remotes. The default `git_dir` keeps settings of a surrounding repository out."""
     command = ["git", "--no-pager", *git.SAFE_OPTIONS, f"--git-dir={git_dir}", *arguments]
-    done = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
-    if done.returncode:
-        said = strip_credentials(git.error_message(done.stderr))
-        raise ValueError(f"could not {what} {strip_credentials(url)}: {said}")
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
+    if process.returncode:
+        message = strip_credentials(git.error_message(process.stderr))
+        raise ValueError(f"could not {action} {strip_credentials(url)}: {message}")
+    return process.stdout

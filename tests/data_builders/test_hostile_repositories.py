@@ -195,7 +195,7 @@ def test_a_head_that_names_no_commit_is_an_error_that_names_the_branches(
     bare = tmp_path / "bare.git"
     subprocess.run(["git", "clone", "-q", "--bare", str(folder), str(bare)], check=True)
     (bare / "HEAD").write_text("ref: refs/heads/trunk\n")
-    with pytest.raises(ValueError, match=r"no commit 'HEAD'.*among them main"):
+    with pytest.raises(ValueError, match=r"no commit 'HEAD'.*for example main"):
         build_corpus([bare], tmp_path / "out")
     (bare / "HEAD").write_bytes(b"\0\xff garbage")
     with pytest.raises(ValueError, match=r"not a git repository.*git fsck"):
@@ -208,7 +208,7 @@ def test_a_head_that_names_no_commit_is_an_error_that_names_the_branches(
 def test_a_git_file_that_leads_nowhere_is_an_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / ".git").write_bytes(content)
-    with pytest.raises(ValueError, match=r"\.git (?:is a file that names no|points to)"):
+    with pytest.raises(ValueError, match=r"\.git (?:does not name a git directory|points to)"):
         build_corpus([tmp_path / "odd"], tmp_path / "out")
 
 

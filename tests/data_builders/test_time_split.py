@@ -99,7 +99,7 @@ def test_a_date_reads_the_last_commit_before_it(repository: MakeRepository) -> N
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"before": "last week"}, "is no date"),
+        ({"before": "last week"}, "is not a date"),
         ({"before": "2024-01-01", "held_out": 0.1}, "give either"),
         ({"held_out": 1.0}, "above 0 and below 1"),
     ],
