@@ -163,8 +163,10 @@ class _Run:
         random = digest("sample", ids, self.seed, sample)
         sampled = (benchmark.temperature, benchmark.top_p, random) if benchmark.temperature > 0 else ()
         vocabulary = self.tokenizer().get_vocab()
+        settings = (benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled)
+        source = (benchmark.source_digest,) if benchmark.source_digest else ()
         return GenerationJob(
-            key=digest("completion", self.model, ids, benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled),
+            key=digest("completion", self.model, ids, *settings, *source),
             ids=ids,
             max_new_tokens=benchmark.max_new_tokens,
             stop=stop,
