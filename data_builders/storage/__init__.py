@@ -1,1 +1,1 @@
-"""Writing datasets, bounded memory, parallel and distributed work."""
+"""Writing datasets, temporary stores on disk, and parallel or distributed work."""

@@ -1,11 +1,11 @@
-"""Write and read datasets: sharded Parquet, a report in JSON and a dataset card, the same bytes for the same rows.
+"""Write and read datasets: Parquet shards, a JSON report and a dataset card. The same rows give the same bytes.
 
     out_dir/
       data/part-00000.parquet ...
-      report.json     settings, counts, hash: what a program reads
-      README.md       the dataset card: what a person and `datasets.load_dataset(out_dir)` read
+      report.json     settings, counts and hash, for programs
+      README.md       dataset card, for people and for `datasets.load_dataset(out_dir)`
 
-`report.json` is written last: a folder without one is unfinished, and building into it starts over.
+`report.json` is written last: a folder without it is unfinished, and building into it starts over.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ SCHEMAS: dict[str, pa.Schema] = {
         [("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES), ("source", pa.string())]
     ),
 }
-"""The columns of each kind of row. A builder may add columns of its own behind them."""
+"""Columns of each kind of row. A builder may add columns after them."""
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
+"""Rows are buffered in memory up to this size."""
 SHARD_BYTES = 256 * 1024 * 1024
 COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
-"""Columns whose values the card counts, and what it calls them."""
+"""Columns whose values are counted, and the names of the counts in the report."""
 
 
 def row_size(row: dict[str, Any]) -> int:
-    """Roughly the bytes of a row in memory: its strings, however deep."""
+    """Approximate size of a row in memory, in bytes: the characters of all its strings, and 8 for each value."""
     total = 0
     stack: list[Any] = [row]
     while stack:
@@ -61,13 +62,23 @@ def row_size(row: dict[str, Any]) -> int:
 
 
 def refuse_finished(out_dir: Path) -> None:
-    """A ValueError where a dataset is finished already: nothing is ever overwritten."""
+    """Raise a ValueError if a folder already holds a finished dataset: datasets are never overwritten."""
     if (out_dir / "report.json").exists():
-        raise ValueError(f"{out_dir} already holds a finished dataset; remove it or choose another folder")
+        raise ValueError(f"{out_dir} already holds a finished dataset; remove it or use another folder")
 
 
 class DatasetWriter:
-    """Streams rows of one kind into `out_dir`; memory is bounded by one row group. Call `finish` at the end."""
+    """Streams rows of one kind into Parquet shards. Memory holds one row group. Call `finish` at the end.
+
+    Args:
+        out_dir: folder of the dataset; shards of an unfinished build in it are removed.
+        kind: a key of `SCHEMAS`.
+        extra: names and types of more columns.
+        shard_bytes: size of a shard before compression.
+
+    Raises:
+        ValueError: `out_dir` holds a finished dataset.
+    """
 
     def __init__(
         self, out_dir: Path, kind: str, extra: dict[str, pa.DataType] | None = None, shard_bytes: int = SHARD_BYTES
@@ -92,6 +103,7 @@ class DatasetWriter:
             leftover.unlink()
 
     def write(self, row: dict[str, Any]) -> None:
+        """Add a row. Columns that are not in the schema are dropped, missing ones are null."""
         size = row_size(row)
         if self._in_shard + self._buffered + size > self.shard_bytes and self._in_shard + self._buffered:
             self._close_shard()
@@ -123,8 +135,17 @@ class DatasetWriter:
         self._writer, self._in_shard = None, 0
 
     def finish(self, title: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-        """Close the shards, write the card and, last, `report.json`; returns what it holds."""
-        if not self._shards and not self._buffer:  # an empty dataset still has a file that `datasets` can open
+        """Close the shards, write the card and then `report.json`.
+
+        Args:
+            title: title of the card.
+            settings: the settings of the builder.
+            report: counts of the builder, added to those of the rows.
+
+        Returns:
+            The content of `report.json`.
+        """
+        if not self._shards and not self._buffer:  # `datasets` needs at least one file, also if there are no rows
             self._writer = pq.ParquetWriter(self._folder / "part-00000.parquet", self.schema, compression="zstd")
             self._shards.append(self._folder / "part-00000.parquet")
         self._close_shard()
@@ -145,28 +166,30 @@ class DatasetWriter:
         return summary
 
     def abort(self) -> None:
+        """Close the open shard and leave the dataset unfinished."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
-    """Largest first, equal ones by name."""
+    """Counts as a dictionary, largest first, equal ones by name."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 def lineage(paths: Iterable[Path | str]) -> list[str]:
-    """What datasets a new one is made of: their names and hashes, and the repositories and commits behind them."""
-    found = []
+    """Describe the input datasets of a new one: title, hash and sources of each, or its name if it has no report."""
+    descriptions = []
     for path in map(Path, paths):
-        report = next((at / "report.json" for at in (path, path.parent) if (at / "report.json").is_file()), None)
-        if report is None:
-            found.append(path.name)
+        places = (path / "report.json", path.parent / "report.json")
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            descriptions.append(path.name)
             continue
-        said = json.loads(report.read_text(encoding="utf-8"))
-        behind = f" ({'; '.join(map(str, said['sources']))})" if said.get("sources") else ""
-        found.append(f"{said['title']}, sha256 {said['sha256']}{behind}")
-    return found
+        report = json.loads(file.read_text(encoding="utf-8"))
+        sources = f" ({'; '.join(map(str, report['sources']))})" if report.get("sources") else ""
+        descriptions.append(f"{report['title']}, sha256 {report['sha256']}{sources}")
+    return descriptions
 
 
 def _write_escaped(path: Path, text: str) -> None:
@@ -177,7 +200,16 @@ def _write_escaped(path: Path, text: str) -> None:
 def write_card(
     out_dir: Path, title: str, files: Mapping[str, int], sources: list[str], settings: Any, report: Mapping[str, Any]
 ) -> None:
-    """The card of a dataset of JSON lines; `files` are their names and rows. Write it last, as the hash is of the files."""
+    """Write the card of a dataset of JSON lines. Call it last: the card has a hash of the files.
+
+    Args:
+        out_dir: folder of the dataset.
+        title: title of the card.
+        files: number of rows by file name.
+        sources: the repositories or datasets that it was made of.
+        settings: the settings of the builder.
+        report: counts of the builder.
+    """
     digest = hashlib.sha256()
     for name in files:
         with (out_dir / name).open("rb") as stream:
@@ -185,12 +217,17 @@ def write_card(
     summary = {
         "title": title, "sha256": digest.hexdigest(), "files": dict(files), "sources": sources, **report, "settings": settings
     }  # fmt: skip
-    filled = {name.removesuffix(".jsonl"): name for name, rows in files.items() if rows}
-    _write_escaped(out_dir / "README.md", dataset_card(summary, filled))
+    with_rows = {name.removesuffix(".jsonl"): name for name, rows in files.items() if rows}
+    _write_escaped(out_dir / "README.md", dataset_card(summary, with_rows))
 
 
 def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
-    """The dataset card: YAML front matter that `datasets` reads (a name and the files of each part), then the report."""
+    """The dataset card: YAML front matter for `datasets`, then the report as tables.
+
+    Args:
+        summary: the report; `title` and `settings` are required.
+        configs: file pattern by name of a configuration; by default all shards are one.
+    """
     parts = configs or {"default": "data/*.parquet"}
     lines = [
         "---",
@@ -201,19 +238,21 @@ def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = No
         f"# {summary['title']}",
         "",
     ]
-    lines += ["`align show` on this folder shows rows of it.", ""]
-    skipped = {"title", "settings"}
-    plain = {key: value for key, value in summary.items() if key not in skipped and not isinstance(value, dict | list)}
-    lines += ["| what | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in plain.items()), ""]
+    lines += ["Run `align show` on this folder to see some of its rows.", ""]
+    elsewhere = {"title", "settings"}
+    scalars = {
+        key: value for key, value in summary.items() if key not in elsewhere and not isinstance(value, dict | list)
+    }
+    lines += ["| key | value |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in scalars.items()), ""]
     for key, value in summary.items():
-        if key in skipped or not isinstance(value, dict | list):
+        if key in elsewhere or not isinstance(value, dict | list):
             continue
         lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
         if not value:
             lines += ["none", ""]
         elif isinstance(value, dict):
             lines += [
-                "| what | value |",
+                "| key | value |",
                 "|---|---|",
                 *(f"| {_cell(name)} | {_cell(count)} |" for name, count in value.items()),
                 "",
@@ -237,6 +276,6 @@ def _cell(value: Any) -> str:
 
 
 def read_datasets(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
-    """The rows of several datasets, one after another."""
+    """Stream the rows of several datasets, one dataset after another."""
     for path in paths:
         yield from row_files.read(Path(path))

@@ -1,4 +1,4 @@
-"""Map batches over processes, in order, with a bounded number in flight: the result never depends on `workers`."""
+"""Map a function over items in several processes, in order. The result does not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from alignment.logs import get_logger
 from alignment.processes import die_with_parent
 from data_builders.storage.dataset import row_size
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _STATE: Any = None
 ENGINE: Callable[..., Iterator[Any]] | None = None
-"""What runs `ordered_map` instead of this machine's processes; see `data_builders.storage.scale`."""
-
+"""Runs `ordered_map` in place of local processes if it is set; see `data_builders.storage.scale`."""
 
 ROW_BATCH_CHARACTERS = 2_000_000
+"""Size of a batch of `row_batches`, in characters."""
 ROW_OVERHEAD = 200
-"""Characters of the batches of `row_batches`, and what each row counts beside its strings."""
+"""Characters that each row counts in addition to its strings."""
 
 
 def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None = None) -> Iterator[list[T]]:
-    """Cut a stream into lists; a list ends with the item that brings its size to `limit`.
+    """Cut a stream into lists; a list ends with the item that raises its size to `limit`.
 
     Args:
-        items: the stream; only one list of it is in memory.
-        limit: size of a list, in whatever `size_of` counts.
+        items: the stream; one list at a time is in memory.
+        limit: size of a list, in the unit of `size_of`.
         size_of: size of an item; by default every item counts as one.
     """
     batch: list[T] = []
@@ -50,7 +53,7 @@ def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None =
 
 
 def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cut a stream of rows into lists of about `ROW_BATCH_CHARACTERS`: the same lists for any number of workers."""
+    """Cut a stream of rows into lists of about `ROW_BATCH_CHARACTERS` characters."""
     return batched(rows, ROW_BATCH_CHARACTERS, lambda row: row_size(row) + ROW_OVERHEAD)
 
 
@@ -61,8 +64,8 @@ def identity(argument: Any) -> Any:
 
 def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:
     global _STATE
-    die_with_parent(parent)  # a killed build leaves no worker behind that is busy with its last batch
-    # One thread a process: the processes are the parallelism.
+    die_with_parent(parent)  # otherwise a worker would finish its batch after the build was killed
+    # One thread per process: the processes are the parallelism.
     os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     _STATE = initial(argument)
 
@@ -81,8 +84,18 @@ def ordered_map(
 ) -> Iterator[R]:
     """Yield `function(state, item)` for each item, in order, where `state = initial(argument)` once per process.
 
-    `function`, `initial` and `argument` must be picklable when `workers` > 1. Processes are spawned, not forked:
-    the caller may hold threads.
+    Processes are spawned, not forked, since the caller may have threads. At most `2 * workers` items are in flight.
+
+    Args:
+        function: called for each item; picklable if `workers` > 1.
+        items: the items; they are read as workers become free.
+        initial: makes the state of a process; picklable if `workers` > 1.
+        argument: argument of `initial`; picklable if `workers` > 1.
+        workers: number of processes; 1 runs in this process.
+
+    Raises:
+        ValueError: `workers` is below 1.
+        RuntimeError: a worker process died.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
@@ -109,31 +122,35 @@ def ordered_map(
                     waiting.append(pool.submit(_call, function, item))
                 yield result
         except BrokenProcessPool:
-            raise RuntimeError("a worker process died (often: out of memory); use fewer workers") from None
+            raise RuntimeError("a worker process died, often because memory ran out; use fewer workers") from None
         finally:
             for future in waiting:
                 future.cancel()
 
 
 class Progress:
-    """One line on standard error, at most every two seconds; silent where standard error is no terminal.
+    """Logs the progress of a step, at most every two seconds.
 
-    A `total` of 0 is not known.
+    Args:
+        label: name of the step.
+        total: number of items, or 0 if it is unknown.
+        enabled: whether anything is logged; by default only if standard error is a terminal.
     """
 
     def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:
         self.label, self.total = label, total
         self.enabled = sys.stderr.isatty() if enabled is None else enabled
         self.done = self.bytes = 0
-        self.started = self.shown = time.monotonic()
+        self.started = self.logged = time.monotonic()
 
     def advance(self, count: int, size: int = 0) -> None:
+        """Add `count` items of `size` bytes in all."""
         self.done += count
         self.bytes += size
         now = time.monotonic()
-        if self.enabled and now - self.shown > 2:
-            self.shown = now
+        if self.enabled and now - self.logged > 2:
+            self.logged = now
             rate = self.bytes / 1e6 / (now - self.started)
-            of = f" of {self.total:,}" if self.total else ""
+            total = f" of {self.total:,}" if self.total else ""
             speed = f", {rate:.1f} MB/s" if self.bytes else ""
-            print(f"{self.label}: {self.done:,}{of}{speed}", file=sys.stderr, flush=True)
+            logger.info("%s: %s%s%s", self.label, f"{self.done:,}", total, speed)

@@ -1,14 +1,14 @@
-"""The same builders on more than one machine: their parallel steps run as tasks of a datatrove executor.
+"""Run the parallel steps of builders on several machines, as tasks of a datatrove executor.
 
     with scale.engine("ray", Path("/shared/work"), tasks=64, workers=16):
         build_corpus(["/shared/git/*.git"], Path("/shared/corpus"), clone_dir=Path("/shared/clones"))
 
     align build corpus /shared/git/*.git --out /shared/corpus --engine ray --tasks 64
 
-`local` is datatrove's executor for one machine, `ray` its executor for a Ray cluster (one is started on this machine where
-none runs). Sources, output and the work folder must lie where all machines see them under the same path, and all must
-have this package. Order, and so every byte of the result, is that of a run without an engine: item number i is in task
-i modulo `tasks`, and results are read back in turn.
+`local` is datatrove's executor for one machine, `ray` the one for a Ray cluster; if no cluster is running, one is started
+on this machine. Sources, output and the work folder must be under the same path on all machines, and this package must
+be installed on all of them. The result has the same bytes as without an engine: item number i is in task i modulo
+`tasks`, and results are read back in the order of the items.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ from typing import Any, Literal
 
 from data_builders.storage import parallel
 
-Name = Literal["local", "ray"]
-NAMES: tuple[Name, ...] = ("local", "ray")
-STARTS = 4
-"""How often a cluster on this machine is started that does not come up in time."""
-INSTALL = "this needs datatrove and Ray: pip install 'code-alignment[scale]'"
+EngineName = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = ("local", "ray")
+START_ATTEMPTS = 4
+"""Attempts to start a Ray cluster on this machine if it times out."""
+INSTALL = "distributed builds need datatrove and Ray: pip install 'code-alignment[scale]'"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a job: reads its items, writes their results. Picklable; called by datatrove with its rank."""
+    """One task of a job: reads its items and writes their results. Picklable."""
 
     folder: Path
+    """Folder of the job."""
 
     def __call__(self, _: Any, rank: int, world_size: int) -> None:
+        """Run the task with the number `rank`; called by datatrove."""
         with (self.folder / "job.pickle").open("rb") as file:
             function, initial, argument = pickle.load(file)
         state = initial(argument)
@@ -52,13 +54,17 @@ class Task:
 
 @dataclass
 class TaskEngine:
-    """Runs `ordered_map` as jobs below `folder`; each job's files go when its results have been read."""
+    """Runs `parallel.ordered_map` as jobs. The files of a job are deleted when its results have been read."""
 
-    name: Name
+    name: EngineName
     folder: Path
+    """Shared folder for the files of jobs."""
     tasks: int
+    """Tasks per job."""
     workers: int
+    """Tasks that run at the same time."""
     jobs: int = field(default=0)
+    """Jobs so far."""
 
     def map(
         self,
@@ -67,7 +73,12 @@ class TaskEngine:
         initial: Callable[[Any], Any],
         argument: Any,
     ) -> Iterator[Any]:
-        """What `parallel.ordered_map` gives."""
+        """Replaces `parallel.ordered_map`, with the same arguments and results.
+
+        Raises:
+            RuntimeError: a task failed; the message has the path of its log.
+            ValueError: the extra `scale` is not installed.
+        """
         self.jobs += 1
         job = self.folder / f"job-{self.jobs:03d}"
         shutil.rmtree(job, ignore_errors=True)
@@ -81,8 +92,8 @@ class TaskEngine:
         missing = [rank for rank in range(tasks) if not (job / f"out-{rank:05d}").is_file()]
         if missing:
             raise RuntimeError(
-                f"{len(missing)} of {tasks} tasks failed, the first is {missing[0]}: its log is {job}/logs/tasks/"
-                f"{missing[0]:05d}.log"
+                f"{len(missing)} of {tasks} tasks failed, the first of them task {missing[0]}; see "
+                f"{job}/logs/tasks/{missing[0]:05d}.log"
             )
         results = [_load_all(job / f"out-{rank:05d}") for rank in range(tasks)]
         for number in range(count):
@@ -116,12 +127,12 @@ class TaskEngine:
 
 
 def _connect(workers: int) -> None:
-    """The Ray cluster that runs, or one on this machine."""
+    """Connect to the running Ray cluster, or start one on this machine."""
     try:
         import ray
     except ImportError:
         raise ValueError(INSTALL) from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unless asked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     if ray.is_initialized():
         return
     try:
@@ -129,37 +140,40 @@ def _connect(workers: int) -> None:
         return
     except ConnectionError:
         pass
-    # Ray 2.60 gives its own processes 30 seconds to start, which a busy machine takes longer for.
-    for left in reversed(range(STARTS)):
+    # Ray 2.60 waits 30 seconds for its own processes to start, which is too short on a busy machine.
+    for attempts_left in reversed(range(START_ATTEMPTS)):
         try:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
             return
         except Exception as error:
             ray.shutdown()
-            if not left or "timed out" not in str(error):
+            if not attempts_left or "timed out" not in str(error):
                 raise
 
 
 @contextlib.contextmanager
-def engine(name: Name, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
-    """Run all parallel steps of the builders that are called inside on this engine.
+def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
+    """Context manager: the parallel steps of all builders that are called inside run on an engine.
 
     Args:
         name: `local` or `ray`.
-        folder: where items and results lie meanwhile; all machines must see it.
-        tasks: into how many pieces a step is cut.
-        workers: how many of them run at once.
+        folder: folder for items and results, on a file system that all machines share.
+        tasks: number of tasks per step.
+        workers: number of tasks that run at the same time.
+
+    Raises:
+        ValueError: an unknown engine, or `tasks` or `workers` below 1.
     """
-    if name not in NAMES:
-        raise ValueError(f"there is no engine {name!r}: {', '.join(NAMES)}")
+    if name not in ENGINES:
+        raise ValueError(f"there is no engine {name!r}; use one of {', '.join(ENGINES)}")
     if tasks < 1 or workers < 1:
         raise ValueError(f"tasks and workers must be at least 1, not {tasks} and {workers}")
-    made = TaskEngine(name, folder.resolve(), tasks, workers)
-    before, parallel.ENGINE = parallel.ENGINE, made.map
+    task_engine = TaskEngine(name, folder.resolve(), tasks, workers)
+    previous, parallel.ENGINE = parallel.ENGINE, task_engine.map
     try:
-        yield made
+        yield task_engine
     finally:
-        parallel.ENGINE = before
+        parallel.ENGINE = previous
 
 
 def _load_all(path: Path) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Look at rows of a dataset: what `align show` prints."""
+"""Sample rows of a dataset and format them as text, for `align show`."""
 
 from __future__ import annotations
 
@@ -13,42 +13,52 @@ from alignment.rows import reading as row_files
 def sample_rows(
     path: str | Path, count: int = 5, seed: int = 0, wanted: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """`count` rows drawn evenly from a dataset in one pass (reservoir sampling), in their order.
+    """Draw rows uniformly from a dataset in one pass (reservoir sampling).
 
-    `wanted` limits what is drawn from: `language`, or `kind`, which a row says in its column `kind` or `format`.
+    Args:
+        path: file or folder of the dataset.
+        count: number of rows.
+        seed: seed of the draw.
+        wanted: only draw rows with these values, by column. `kind` also matches the column `format`.
+
+    Returns:
+        At most `count` rows, in the order of the dataset.
+
+    Raises:
+        ValueError: `count` is below 1, or no row has the wanted values.
     """
     if count < 1:
         raise ValueError(f"the number of rows to show must be at least 1, not {count}")
     rng = random.Random(seed)
-    kept: list[tuple[int, dict[str, Any]]] = []
-    found: set[str] = set()
+    sample: list[tuple[int, dict[str, Any]]] = []
+    other_values: set[str] = set()
     number = 0
     for row in row_files.read(Path(path)):
-        if not _fits(row, wanted or {}, found):
+        if not _matches(row, wanted or {}, other_values):
             continue
-        if len(kept) < count:
-            kept.append((number, row))
+        if len(sample) < count:
+            sample.append((number, row))
         elif (place := rng.randrange(number + 1)) < count:
-            kept[place] = (number, row)
+            sample[place] = (number, row)
         number += 1
-    if not kept and wanted:
-        asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
-        raise ValueError(f"{path} has no row of {asked}; it has {', '.join(sorted(found)[:20]) or 'no rows'}")
-    return [row for _, row in sorted(kept, key=lambda item: item[0])]
+    if not sample and wanted:
+        filters = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
+        raise ValueError(f"{path} has no row of {filters}; it has {', '.join(sorted(other_values)[:20]) or 'no rows'}")
+    return [row for _, row in sorted(sample, key=lambda item: item[0])]
 
 
-def _fits(row: Mapping[str, Any], wanted: Mapping[str, str], found: set[str]) -> bool:
-    """Whether a row is one of those asked for; what it says instead goes to `found`."""
+def _matches(row: Mapping[str, Any], wanted: Mapping[str, str], other_values: set[str]) -> bool:
+    """Whether a row has the wanted values; if not, the values that it has are added to `other_values`."""
     for name, value in wanted.items():
-        said = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key)}
-        if value not in said:
-            found.update(said)
+        values = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key)}
+        if value not in values:
+            other_values.update(values)
             return False
     return True
 
 
 def show(rows: Sequence[Mapping[str, Any]], max_characters: int = 2000) -> str:
-    """Rows as readable text, long columns cut in the middle."""
+    """Format rows as text; columns longer than `max_characters` are cut in the middle."""
     parts = []
     for row in rows:
         lines = ["=" * 80]

@@ -1,4 +1,4 @@
-"""Texts and rows that wait on disk between two passes, so that memory stays bounded whatever the corpus weighs."""
+"""Rows and fingerprints on disk between two passes, so that memory does not grow with the size of the texts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 32
-"""Band keys of a text's MinHash; see `duplicates`."""
+"""Number of band keys of the MinHash of a text; see `cleaning.duplicates`."""
 
 
 class RowStore:
-    """Rows by number, in one file. Costs 8 bytes of memory a row. A context manager that removes its file."""
+    """Rows by number, in one file; 8 bytes of memory per row. A context manager that removes the file at the end."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class RowStore:
         return len(self._ends) - 1
 
     def append(self, row: dict[str, Any]) -> None:
-        # A file name may carry bytes that are no UTF-8, as lone surrogates; ASCII JSON keeps them.
+        # A file name can have bytes that are not UTF-8, as lone surrogates; ASCII JSON preserves them.
         content = json.dumps(row, ensure_ascii=True).encode("ascii")
         self._file.seek(self._ends[-1])
         self._file.write(content)
@@ -63,9 +63,9 @@ class _Fingerprint(Protocol):
 
 
 class FingerprintStore:
-    """Fingerprints by number, each band in a file of its own. Costs 8 bytes of memory a text.
+    """Fingerprints by number, each band in its own file; 8 bytes of memory per text.
 
-    A context manager; its files have no name, and are gone with it.
+    A context manager. The files are temporary files without a name, so nothing remains after a crash.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -84,15 +84,15 @@ class FingerprintStore:
         self._count += len(batch)
 
     def exact(self) -> NDArray[np.uint64]:
-        """(texts, 2): the hash of each whole text."""
+        """Hashes of whole texts: (texts, 2), two 64-bit halves."""
         return self._load(self._exact).reshape(-1, 2)
 
     def banded(self) -> NDArray[np.int64]:
-        """Numbers of the texts that have band keys, ascending."""
+        """Numbers of the texts that have band keys, ascending: (banded texts,)."""
         return np.array(self._banded, dtype=np.int64)
 
     def band(self, number: int) -> NDArray[np.uint64]:
-        """The keys of one band, for the texts of `banded`."""
+        """Keys of one band for the texts of `banded`: (banded texts,)."""
         return self._load(self._bands[number])
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Other engines write the same bytes."""
+"""Builders on datatrove and Ray write the same bytes as in local processes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def firm(repository: MakeRepository) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", scale.NAMES)
+@pytest.mark.parametrize("name", scale.ENGINES)
 def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
-    name: scale.Name, firm: Path, tmp_path: Path
+    name: scale.EngineName, firm: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("datatrove", reason="needs pip install 'code-alignment[scale]'")
     if name == "ray":
@@ -42,7 +42,7 @@ def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
             together = make(firm, tmp_path / "together")
     except Exception as error:
         if "timed out during startup" in str(error):
-            pytest.skip("Ray's own processes did not start within the 30 seconds it gives them: too busy a machine")
+            pytest.skip("Ray's processes did not start within 30 seconds: the machine is too busy")
         raise
     assert engine.jobs == 3
     assert [hashes(folder) for folder in together] == [hashes(folder) for folder in alone]
