@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -92,6 +93,15 @@ class Extension:
             names = [name for name in vars(module) if not name.startswith("_")]
             raise ExtensionError(f"{self.file()} defines no {self.name!r}.{did_you_mean(self.name, names)}")
         return getattr(module, self.name)
+
+    def place(self, function: Any) -> str:
+        """`file:line: name` of a function or class of the user's code; without the line if Python does not know it."""
+        definition = inspect.unwrap(getattr(function, "__func__", function))
+        try:
+            file, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
+        except (OSError, TypeError):
+            return f"{self.file()}: {self.name}"
+        return f"{file}:{line}: {getattr(definition, '__qualname__', self.name)}"
 
     @contextmanager
     def errors(self, action: str) -> Iterator[None]:

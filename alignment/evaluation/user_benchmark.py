@@ -22,7 +22,6 @@ an `ExtensionError` that names file, line and function.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -58,7 +57,7 @@ def load_user_benchmark(extension: Extension, request: BenchmarkRequest) -> Benc
         )
     with extension.errors(f"{extension.name}(request)"):
         result = factory(request)
-    place = _place(extension, factory)
+    place = extension.place(factory)
     values: dict[str, Any] = {"name": request.name, "source_digest": extension.digest()}
     for field in dataclasses.fields(Benchmark):
         if field.name in values:
@@ -138,7 +137,7 @@ def _checked_assemble(extension: Extension, function: Assemble) -> Assemble:
             program = function(problem, completion)
         if not isinstance(program, str):
             raise ExtensionError(
-                f"{_place(extension, function)} returned {_described(program)} for problem {problem.id!r}: it must "
+                f"{extension.place(function)} returned {_described(program)} for problem {problem.id!r}: it must "
                 "return the program or the answer as text"
             )
         return program
@@ -150,7 +149,7 @@ def _checked_score(extension: Extension, function: Score) -> Score:
     def score(problem: Problem, answer: str) -> dict[str, float]:
         with extension.errors(f"score of problem {problem.id!r}"):
             scores = function(problem, answer)
-        place = f"{_place(extension, function)} returned"
+        place = f"{extension.place(function)} returned"
         if not isinstance(scores, dict) or not all(isinstance(name, str) for name in scores):
             raise ExtensionError(
                 f"{place} {_described(scores)} for problem {problem.id!r}: it must return a dict of scores by name, for "
@@ -172,7 +171,7 @@ def _checked_retry(extension: Extension, function: Retry) -> Retry:
     def retry(problem: Problem, completion: str, failures: str) -> Problem:
         with extension.errors(f"retry of problem {problem.id!r}"):
             again = function(problem, completion, failures)
-        place = _place(extension, function)
+        place = extension.place(function)
         if not isinstance(again, Problem) or again.id != problem.id:
             raise ExtensionError(
                 f"{place} returned {_described(again)} for problem {problem.id!r}: it must return a Problem with this id"
@@ -180,16 +179,6 @@ def _checked_retry(extension: Extension, function: Retry) -> Retry:
         return _checked_problem(place, 1, again)
 
     return retry
-
-
-def _place(extension: Extension, function: Callable[..., Any]) -> str:
-    """`file:line: function` of a definition in the user's code; without the line where Python does not know it."""
-    definition = inspect.unwrap(getattr(function, "__func__", function))
-    try:
-        file, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
-    except (OSError, TypeError):
-        return f"{extension.file()}: {extension.name}"
-    return f"{file}:{line}: {getattr(definition, '__qualname__', extension.name)}"
 
 
 def _described(value: Any) -> str:

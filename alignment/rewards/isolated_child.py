@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from alignment.extensions import Extension, ExtensionError
 from alignment.rewards.protocol import Scores
-from alignment.rewards.user_code import CALLING, checked_scores, load_function, place_of
+from alignment.rewards.user_code import CALLING, checked_scores, load_function
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def _scores(function: Callable[..., Any], extension: Extension, batch: dict[str,
         scores = function(batch["prompts"], completions, **batch["columns"])
         if inspect.isawaitable(scores):
             scores = asyncio.run(_awaited(scores))
-    return checked_scores(scores, len(completions), place_of(function, extension))
+    return checked_scores(scores, len(completions), extension.place(function))
 
 
 async def _awaited(scores: Any) -> Any:

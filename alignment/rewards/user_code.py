@@ -48,7 +48,7 @@ def load_reward(extension: Extension) -> RewardFunction:
             scores = await call() if inspect.iscoroutinefunction(function) else await asyncio.to_thread(call)
             if inspect.isawaitable(scores):  # a callable object with an asynchronous __call__
                 scores = await scores
-        return checked_scores(scores, count, place_of(function, extension))
+        return checked_scores(scores, count, extension.place(function))
 
     reward.__name__ = extension.name
     return reward
@@ -57,13 +57,6 @@ def load_reward(extension: Extension) -> RewardFunction:
 def texts(messages: Sequence[Prompt] | Sequence[Completion]) -> list[str]:
     """Return prompts or completions as the texts that a user's function gets."""
     return [text_of(message) for message in messages]
-
-
-def place_of(function: Callable[..., Any], extension: Extension) -> str:
-    """Return `file:line: name` of a user's function, without the line if it is not a plain function."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    line = f":{code.co_firstlineno}" if code is not None else ""
-    return f"{extension.file()}{line}: {extension.name}"
 
 
 def checked_scores(scores: Any, count: int, place: str) -> Scores:
