@@ -1,8 +1,8 @@
-"""Held-out code by content: does a text hold a body, exactly or nearly?
+"""Check whether a text contains held-out code (function bodies), exactly or nearly.
 
-A body is its words, comments of their own lines left out. A text holds it if at least 70% of the body's runs of five
-words stand in the text close together: within one and a half times the body's length. White space, punctuation and line
-breaks do not count, so reformatting hides nothing; renaming every name does.
+A body is compared by its words, without comment lines. A text contains it if at least 70% of the body's word 5-grams
+occur in the text close together, within one and a half times the length of the body. White space, punctuation and line
+breaks do not count, so reformatted code is found; code in which every name was changed is not.
 """
 
 from __future__ import annotations
@@ -16,28 +16,35 @@ from numpy.typing import NDArray
 from data_builders.cleaning.shingles import Hashes, ngram_hashes, word_hashes
 
 HELD_OUT_COLUMN = "held_out"
-"""Column of benchmark rows: code that no training row may hold. Of such a row nothing else counts as contamination."""
+"""Column of benchmark rows with code that no training row may contain. Other columns of such a row are not compared."""
 NGRAM = 5
 THRESHOLD = 0.7
+"""Share of a body's distinct 5-grams that must occur."""
 SPREAD = 1.5
+"""Longest distance between them, as a multiple of the body's words."""
 MIN_WORDS = 12
-"""A shorter body stands everywhere by chance: it can't be held out, and is none of the benchmark's."""
+"""Shorter bodies occur everywhere by chance: they can't be held out."""
 _FILTER_BITS = 20
 
 
 def code_words(text: str) -> Hashes:
-    """Hashes of a text's words, without lines that are comments."""
+    """Hashes of the words of a text, without comment lines."""
     lines = (line for line in text.split("\n") if not line.lstrip().startswith(("#", "//")))
     return word_hashes("\n".join(lines))
 
 
 class Bodies:
-    """Bodies by their runs of five words. Picklable."""
+    """An index of held-out bodies by their word 5-grams. Picklable.
+
+    Args:
+        bodies: source code of the bodies.
+        threshold: share of a body's distinct 5-grams that a text must contain.
+    """
 
     def __init__(self, bodies: Iterable[str] = (), threshold: float = THRESHOLD) -> None:
         self.threshold = threshold
         self.sizes: list[tuple[int, int]] = []
-        """Of each body: its words, and its distinct runs."""
+        """Number of words and of distinct 5-grams of each body."""
         self._owners: dict[int, list[int]] = defaultdict(list)
         self._filter: NDArray[np.bool_] = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
         for body in bodies:
@@ -47,7 +54,7 @@ class Bodies:
         return len(self.sizes)
 
     def add(self, body: str) -> bool:
-        """Take a body in; False for one with too few words."""
+        """Add a body. Returns False, and adds nothing, if it has fewer than `MIN_WORDS` words."""
         words = code_words(body)
         if len(words) < MIN_WORDS:
             return False
@@ -59,14 +66,14 @@ class Bodies:
         return True
 
     def check(self, text: str) -> int | None:
-        """The number of a body that the text holds, exactly or nearly; None for none."""
-        return next(self._found(text), None)
+        """The number of the first body that a text contains, exactly or nearly, or None."""
+        return next(self._contained(text), None)
 
     def matches(self, texts: Iterable[str]) -> set[int]:
-        """The numbers of all bodies that any of the texts holds."""
-        return {number for text in texts for number in self._found(text)}
+        """The numbers of all bodies that any of the texts contains."""
+        return {number for text in texts for number in self._contained(text)}
 
-    def _found(self, text: str) -> Iterator[int]:
+    def _contained(self, text: str) -> Iterator[int]:
         if not self.sizes:
             return
         grams = ngram_hashes(code_words(text), NGRAM)
@@ -79,9 +86,9 @@ class Bodies:
             if self._close_together(hits[owner], *self.sizes[owner]):
                 yield owner
 
-    def _close_together(self, hits: list[tuple[int, int]], words: int, runs: int) -> bool:
-        """Whether enough distinct runs lie within a window; `hits` are (place, run) in order."""
-        needed = max(1, int(np.ceil(self.threshold * runs)))
+    def _close_together(self, hits: list[tuple[int, int]], words: int, distinct: int) -> bool:
+        """Whether enough distinct 5-grams lie within a window; `hits` are (place, hash) in order of places."""
+        needed = max(1, int(np.ceil(self.threshold * distinct)))
         if len(hits) < needed:
             return False
         inside: Counter[int] = Counter()
@@ -89,10 +96,10 @@ class Bodies:
         for place, gram in hits:
             inside[gram] += 1
             while place - hits[first][0] > SPREAD * words:
-                left = hits[first][1]
-                inside[left] -= 1
-                if not inside[left]:
-                    del inside[left]
+                leaving = hits[first][1]
+                inside[leaving] -= 1
+                if not inside[leaving]:
+                    del inside[leaving]
                 first += 1
             if len(inside) >= needed:
                 return True

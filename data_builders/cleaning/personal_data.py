@@ -1,15 +1,15 @@
-"""E-mail ip_addresses and public IP ip_addresses in a text."""
+"""Find e-mail addresses and public IP addresses in a text."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-from data_builders.cleaning.secret_values import find_all
+from data_builders.cleaning.findings import Finding, find_all
 
 _EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-]|\.[A-Za-z])")
 _EMAIL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
-_SPARED_EMAIL = re.compile(
+_IGNORED_EMAIL = re.compile(
     r"(?:no-?reply|do-?not-?reply|git)@|@(?:\w+[.-])*(?:example|test|invalid|localhost|domain)\.|@users\.noreply\.|"
     r"\.(?:png|jpe?g|gif|svg|css|js|py|ts|html?|json|md|txt|local|internal)\Z",
     re.IGNORECASE,
@@ -53,9 +53,9 @@ _POPULAR_IPS = frozenset(
 )
 
 
-def emails(text: str) -> list[tuple[int, int, str]]:
-    """E-mail ip_addresses but those of examples and robots: start, end and kind."""
-    found = []
+def emails(text: str) -> list[Finding]:
+    """E-mail addresses, except examples and no-reply addresses."""
+    findings = []
     for place in find_all(text, "@"):
         start = place
         while start and place - start < 64 and text[start - 1] in _EMAIL_CHARACTERS:
@@ -65,14 +65,14 @@ def emails(text: str) -> list[tuple[int, int, str]]:
         domain = _EMAIL_DOMAIN.match(text, place) if start < place else None
         if domain is None or (text[start - 1 : start] in {"/", "@", ":"} and "//" in text[max(0, start - 40) : start]):
             continue
-        if not _SPARED_EMAIL.search(text, start, domain.end()):
-            found.append((start, domain.end(), "EMAIL"))
-    return found
+        if not _IGNORED_EMAIL.search(text, start, domain.end()):
+            findings.append(Finding(start, domain.end(), "EMAIL"))
+    return findings
 
 
-def ip_addresses(text: str) -> list[tuple[int, int, str]]:
-    """Public ip_addresses of version 4 and 6, but those that everybody knows and what looks like a version."""
-    found = []
+def ip_addresses(text: str) -> list[Finding]:
+    """Public IPv4 and IPv6 addresses, except well-known ones and version numbers."""
+    findings = []
     for match in _IPV4.finditer(text):
         value = match.group()
         before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 2]
@@ -87,26 +87,26 @@ def ip_addresses(text: str) -> list[tuple[int, int, str]]:
         if value in _POPULAR_IPS or _VERSION_BEFORE.search(text, max(0, match.start() - 16), match.start()):
             continue
         if _is_public(value) and not _is_version(value):
-            found.append((*match.span(), "IP_ADDRESS"))
+            findings.append(Finding(*match.span(), "IP_ADDRESS"))
     for match in _IPV6_HINT.finditer(text):
-        start = _left(text, match.start())
-        whole = _IPV6.match(text, start) if match.start() - start < 40 else None
-        if whole and whole.end() >= match.end() and whole.group().count(":") >= 3 and _is_public(whole.group()):
-            found.append((*whole.span(), "IPV6_ADDRESS"))
-    return found
+        start = _start_of_ipv6(text, match.start())
+        address = _IPV6.match(text, start) if match.start() - start < 40 else None
+        if address and address.end() >= match.end() and address.group().count(":") >= 3 and _is_public(address.group()):
+            findings.append(Finding(*address.span(), "IPV6_ADDRESS"))
+    return findings
 
 
 def _is_version(address: str) -> bool:
-    """Whether four numbers are a version rather than the address of a host: the last is 0, or all are small.
+    """Whether four numbers look like a version rather than a host's address: the last is 0, or all are below 32.
 
-    Of all public ip_addresses one in four thousand has only numbers below 32; of versions (`11.5.8.4`), nearly all have.
+    One in 4,000 public addresses has only numbers below 32; nearly all versions (`11.5.8.4`) have.
     """
     numbers = [int(number) for number in address.split(".")]
     return numbers[-1] == 0 or max(numbers) < 32
 
 
-def _left(text: str, place: int) -> int:
-    """The start of the run of hexadecimal digits and colons around `place`; of one too long for an address, its middle."""
+def _start_of_ipv6(text: str, place: int) -> int:
+    """The start of the run of hexadecimal digits and colons around `place`, at most 40 characters before it."""
     lowest = max(0, place - 40)
     while place > lowest and text[place - 1] in _IPV6_CHARACTERS:
         place -= 1

@@ -1,7 +1,6 @@
-"""What secrets look like: token formats with a prefix of their own, and the names that passwords are assigned to.
+"""Patterns of secrets: documented token formats, and the names that passwords are assigned to.
 
-The formats are those that the issuers document. Each pattern has literal hints; a text without the hint is never
-searched with the pattern, which is what makes the scan fast.
+Each pattern has literal hints. A text without any of them is not searched with the pattern, which makes the scan fast.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import re
 
 Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
-"""Kind, hints of which one must occur, and the pattern; group 1, where there is one, is the secret itself."""
+"""Kind, hints of which one must occur, and the pattern. The secret is group 1 if there is one, else the match."""
 
 
 def _pattern(kind: str, hints: str, expression: str) -> Pattern:
@@ -63,7 +62,7 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("FACEBOOK_TOKEN", "EAACEdEose0cBA", r"EAACEdEose0cBA[A-Za-z0-9]+"),
     _pattern("DOCKER_TOKEN", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{27}"),
 )  # fmt: skip
-"""Formats that hold a run of at least 16 letters and digits: looked for in such runs only."""
+"""Formats with a run of at least 16 letters and digits; their hints are searched near such runs only."""
 
 CONTEXTS: tuple[Pattern, ...] = (
     _pattern("WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/([A-Za-z0-9/_-]{20,120})"),
@@ -94,7 +93,7 @@ CONTEXTS: tuple[Pattern, ...] = (
              r"dp\.(?:pt|st|ct|sa|scim|audit)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,60}"),
     _pattern("AUTHORIZATION", "SSWS", r"\bSSWS[ \t]+([A-Za-z0-9_-]{30,60})"),
 )  # fmt: skip
-"""Secrets that what stands around them gives away."""
+"""Secrets that are recognised by the text around them."""
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<label>[A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
@@ -104,9 +103,9 @@ PRIVATE_KEY = re.compile(
 PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>(?:[A-Za-z0-9+/=]{4,}\r?\n?)+)")
 
 STRONG_STEMS = ("password", "passwd", "passwort", "passphrase", "pwd", "db_pass", "dbpass", "contraseña", "contrasena")
-"""Names that hold a password: any word assigned to them is one."""
+"""Parts of names of passwords: any word that is assigned to such a name is a secret."""
 WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
-"""Names that hold a secret if the value looks random."""
+"""Parts of names of secrets: a value that is assigned to such a name is a secret if it looks random."""
 BEFORE_KEY = ("api", "auth", "service", "account", "db", "database", "priv", "private", "client", "access", "encryption", "signing",
               "master", "app", "license", "shared", "storage", "secret", "consumer", "deploy", "subscription", "host")  # fmt: skip
 AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t\r\n")
@@ -119,15 +118,15 @@ QUOTED_VALUE = re.compile(
 BARE_VALUE = re.compile(
     r"""["']?[ \t]*(?:=>|:=|=|:)[ \t]*([^\s"'`#;,<>(){}\[\]]{3,300})[ \t]*(?:[#;,].*)?$""", re.MULTILINE
 )
-# In a sentence: `the password is tr0ub4dor&3, by the way`; a sign between the two counts only where no code is.
+# In a sentence: `the password is tr0ub4dor&3, by the way`. PROSE_VALUE, with `=` or `:`, is not used in code.
 SENTENCE_VALUE = re.compile(
     r"""[ \t]+(?:is|was|will be)[ \t]*:?[ \t]+["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])"""
 )
 PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])""")
-# Up to the sign that ends it, or to the next setting of a libpq string.
+# Inside a connection string: up to a delimiter, or to the next setting of a libpq string.
 STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();,]{4,100})(?=[;&"']|[ ][a-z_]{2,20}=[^\s=])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
-# A regular expression, a format, a path to a file, the name of an algorithm: what calls on a `token` or `key` are given.
+# Values in code about tokens and keys that are not secrets: regular expressions, formats, paths, names of algorithms.
 NO_TOKEN = re.compile(r"\(\?|\[\^?\w-\w|%[sd]|[;:]=|\{\w*\}|/[\w.-]+\.[a-z]{2,4}\Z|\A[A-Za-z]+\d*[Ww]ith[A-Z]\w+\Z")
 VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
 SUM_BEFORE = re.compile(
@@ -135,7 +134,7 @@ SUM_BEFORE = re.compile(
     re.IGNORECASE,
 )
 ARGUMENT_VALUE = re.compile(r"""[ =]([^\s"'`$<>(){}\[\]|&;]{6,300})(?=\s|$)""")
-# `{"name": "DB_PASSWORD", "value": "..."}` in JSON and YAML, `db_password: {"value": "..."}` in a state of Terraform.
+# `{"name": "DB_PASSWORD", "value": "..."}` in JSON and YAML, `db_password: {"value": "..."}` in Terraform's state.
 _NAMED = r"""["']?,?\s{0,40}(?::[ \t]*\{\s{0,40})?["']?\b(?:value|default)["']?[ \t]*[:=][ \t]*"""
 NAMED_VALUE = re.compile(_NAMED + r"""["']([^\s"'<>{}$]{4,200})["']""")
 NAMED_BARE_VALUE = re.compile(_NAMED + r"""([^\s"',<>{}$]{4,200})[ \t]*$""", re.MULTILINE)
@@ -145,7 +144,7 @@ COMMENT = re.compile(r"//|/\*|^[ \t]*\*|#|--[ \t]|<!--")
 CONTINUED = re.compile(
     r"""["'`][ \t]{0,80}(?:[+.&\\]|\.\.)?[ \t]{0,80}(?:\r?\n[ \t]{0,80}(?:[+.&][ \t]{0,80})?)?["'`]([A-Za-z0-9+/=_.~-]{6,200})["'`]"""
 )
-"""The next part of a string that is put together from several."""
+"""The next literal of a concatenated string."""
 XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")
 XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}$]{4,200})["']""")
 

@@ -1,4 +1,4 @@
-"""Secrets without a format of their own: what is assigned to a telling name, and strings that look random."""
+"""Find secrets that have no format of their own: values assigned to names such as `password`, and random strings."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ import re
 from collections import Counter
 
 from data_builders.cleaning import secret_patterns as patterns
+from data_builders.cleaning.findings import Finding, find_all
 
 _CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell",
                             "html", "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
                             "rmarkdown"})  # fmt: skip
-"""Languages in which a value may stand without quotes."""
+"""Languages in which a value may have no quotes."""
 _HEX_PARTS = re.compile(r"[0-9a-f]{32,64}(?:-[0-9a-f]{6,32}){1,3}")
 _QUOTES = "\"'`\\"
 _BEFORE_BARE = "=: \t"
 _BLOB_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 _BASE64_ENTROPY = 4.5
 _HEX_ENTROPY = 3.0
-"""Bits a character, detect-secrets' limits."""
+"""Lower limits for random strings, in bits per character; those of detect-secrets."""
 
 
 def _lower(text: str) -> str:
-    """Lower case without a change of length: positions must stay valid."""
+    """Lower case; characters whose lower case has another length are unchanged, so that offsets remain valid."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
 
 
-def assigned_values(text: str, language: str) -> list[tuple[int, int, str]]:
-    """Values given to names such as `password` and `api_key`: start, end and kind. `language` says whether without quotes."""
+def assigned_values(text: str, language: str) -> list[Finding]:
+    """Values that are assigned to names such as `password` and `api_key`.
+
+    Args:
+        text: the text to search.
+        language: in languages of configuration, values without quotes are found too.
+    """
     lowered = _lower(text)
-    found = []
+    findings = []
     bare = language in _CONFIGURATION
     places = {
         place: stem for stem in (*patterns.WEAK_STEMS, *patterns.STRONG_STEMS) for place in find_all(lowered, stem)
@@ -49,21 +55,20 @@ def assigned_values(text: str, language: str) -> list[tuple[int, int, str]]:
         if stem == "auth" and (before[-1:].isalnum() or lowered[place + 4 : place + 5].isalnum()):
             continue
         if span := _value(text, end, strong, bare, "-" in before[-1:]):
-            found.append((*span, "PASSWORD" if strong else "SECRET"))
-    return found
-
-
-def find_all(text: str, word: str) -> list[int]:
-    """Where `word` stands, without overlap."""
-    places, place = [], text.find(word)
-    while place >= 0:
-        places.append(place)
-        place = text.find(word, place + len(word))
-    return places
+            findings.append(Finding(*span, "PASSWORD" if strong else "SECRET"))
+    return findings
 
 
 def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple[int, int] | None:
-    """The span of the value that the name ending at `end` is given, if it looks like a secret."""
+    """The span of the value that is assigned to a name, or None if there is none or it does not look like a secret.
+
+    Args:
+        text: the text to search.
+        end: offset after the name.
+        strong: the name is one of a password, so that any word is a secret.
+        bare: the value may have no quotes.
+        dashed: the name follows a dash, as an option of a command line.
+    """
     if match := patterns.NAMED_VALUE.match(text, end):
         return match.span(1) if _looks_secret(match.group(1), strong) else None
     if match := patterns.QUOTED_VALUE.match(text, end):
@@ -93,17 +98,17 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value stands for a secret that is put in later: `changeme`, `${TOKEN}`."""
+    """Whether a value is a placeholder for a secret: `changeme`, `${TOKEN}`."""
     return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
 
 
 def _mixed(value: str) -> bool:
-    """Letters with digits among them, as no word of a sentence has them."""
+    """Whether a value has digits and looks like a secret, unlike the words of a sentence."""
     return any(char.isdigit() for char in value) and _looks_secret(value, False)
 
 
 def _looks_secret(value: str, strong: bool) -> bool:
-    """`strong`: the name says password, so any word will do; else the value itself has to look random."""
+    """Whether a value is a secret. If `strong` (the name is one of a password) any word is, otherwise random ones only."""
     if is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
         return False
     if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):
@@ -124,9 +129,15 @@ def _looks_secret(value: str, strong: bool) -> bool:
     )
 
 
-def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> list[tuple[int, int, str]]:
-    """Long strings between quotes (or alone at the end of a line of configuration) with much entropy."""
-    found = []
+def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> list[Finding]:
+    """Long strings of high entropy in quotes or, in languages of configuration, at the end of a line.
+
+    Args:
+        text: the text to search.
+        language: its language.
+        runs: start and end of the runs of token characters in it.
+    """
+    findings = []
     bare = language in _CONFIGURATION
     last = 0
     for start, end in runs:
@@ -141,12 +152,12 @@ def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> lis
         quoted = before in _QUOTES and after in _QUOTES and before != "" and after != ""
         alone = bare and end - start >= 24 and before in _BEFORE_BARE and before != "" and after in "\r\n"
         if (quoted or alone) and _is_random(text[start:end]) and not _is_sum(text, start, end):
-            found.append((start, end, "RANDOM_STRING"))
-    return found
+            findings.append(Finding(start, end, "RANDOM_STRING"))
+    return findings
 
 
 def _is_sum(text: str, start: int, end: int) -> bool:
-    """Whether what stands before a hexadecimal value calls it a checksum or a commit; `h1:` is Go's, in base64."""
+    """Whether a value is a checksum or a commit by the text before it; `h1:` marks Go's checksums, in base64."""
     if text.startswith("h1:", start - 3):
         return True
     hexadecimal = all(char in "0123456789abcdefABCDEF" for char in text[start:end])
@@ -166,6 +177,6 @@ def _is_random(value: str) -> bool:
 
 
 def _entropy(value: str) -> float:
-    """Shannon entropy in bits a character."""
+    """Shannon entropy in bits per character."""
     length = len(value)
     return -sum(count / length * math.log2(count / length) for count in Counter(value).values())

@@ -1,8 +1,7 @@
-"""Hashes of words and of runs of words, computed for a whole text at once in numpy.
+"""Hash the words and word n-grams of a text, for the whole text at once in numpy.
 
-Everything that compares texts (near-duplicates, decontamination, classifiers) stands on these two functions. The
-hashes are the same in every process and on every machine; they are no defence against somebody who looks for
-collisions.
+Used for near-duplicates, decontamination and classifiers. Hashes are the same in every process and on every machine.
+They are not cryptographic: collisions can be constructed.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
+"""One 64-bit hash for each word or n-gram: (n,)."""
 
 
 def _tables(extra: bytes) -> NDArray[np.uint8]:
@@ -23,45 +23,55 @@ def _tables(extra: bytes) -> NDArray[np.uint8]:
 
 
 _CODE_TABLE = _tables(b"")
-"""bigcode's words: runs of [A-Za-z_0-9], case kept."""
+"""Letters of words as in bigcode's deduplication: [A-Za-z_0-9], case-sensitive."""
 _TEXT_TABLE = _tables(bytes(range(128, 256)))
 for _byte in range(65, 91):
     _TEXT_TABLE[_byte] = _byte + 32
-"""Words of any script, ASCII letters in lower case."""
+"""Letters of words of any script, ASCII letters folded to lower case."""
 
 
 class _Powers:
-    """Powers of an odd number and of its inverse modulo 2**64, grown as texts need them."""
+    """Powers of an odd number and of its inverse modulo 2**64; computed as far as they are needed, and cached."""
 
     def __init__(self, base: int) -> None:
         self.factors = (base, pow(base, -1, 1 << 64))
-        self.known = [np.ones(1, dtype=np.uint64)] * 2
+        self.cached = [np.ones(1, dtype=np.uint64)] * 2
 
-    def upto(self, count: int) -> tuple[Hashes, Hashes]:
-        if len(self.known[0]) < count:
+    def up_to(self, count: int) -> tuple[Hashes, Hashes]:
+        """The first `count` powers of the number, and of its inverse."""
+        if len(self.cached[0]) < count:
             for place, factor in enumerate(self.factors):
                 factors = np.full(max(count, 65_536), factor, dtype=np.uint64)
                 factors[0] = 1
-                self.known[place] = np.multiply.accumulate(factors)
-        return self.known[0][:count], self.known[1][:count]
+                self.cached[place] = np.multiply.accumulate(factors)
+        return self.cached[0][:count], self.cached[1][:count]
 
 
 _POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
-"""For the letters of a word."""
+"""For the letters of a word: 2**64 divided by the golden ratio."""
 _RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
-"""For the words of a run."""
+"""For the words of an n-gram."""
 _BLOCK = 1 << 20
+"""Bytes that are hashed at once."""
 
 
 def mix(values: Hashes) -> Hashes:
-    """The finalizer of splitmix64: spreads every bit over all bits."""
+    """The finalizer of splitmix64, which makes every bit of the result depend on all bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
-    """Start and end of every word in bytes, and the bytes with everything between words set to 0."""
+    """Find the words of a text.
+
+    Args:
+        text: UTF-8 bytes.
+        lower: fold ASCII case, and count all non-ASCII bytes as letters.
+
+    Returns:
+        Starts (words,), ends (words,) in bytes, and the bytes of the text with everything between words set to 0.
+    """
     table = _TEXT_TABLE if lower else _CODE_TABLE
     letters = table[np.frombuffer(text, dtype=np.uint8)]
     inside = np.zeros(len(letters) + 2, dtype=np.int8)
@@ -71,14 +81,14 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
 
 
 def word_hashes(text: str, *, lower: bool = False) -> Hashes:
-    """One hash for each word of `text`. `lower` folds ASCII case and counts all non-ASCII letters as word letters."""
+    """One hash for each word of a text: (words,). `lower` folds ASCII case and counts non-ASCII characters as letters."""
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) <= _BLOCK:
         return _hash_words(raw, lower)
     blocks, start = [], 0
     while start < len(raw):
         end = start + _BLOCK
-        if end < len(raw):  # cut between words, so that the memory stays bounded and the words stay whole
+        if end < len(raw):  # cut between words: bounds the memory and keeps words whole
             newline = max(raw.rfind(b"\n", start, end), raw.rfind(b" ", start, end))
             end = newline + 1 if newline > start else end
         blocks.append(_hash_words(raw[start:end], lower))
@@ -87,42 +97,44 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
 
 
 def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes, NDArray[np.int64]]:
-    """`word_hashes` of many texts at once, and the place of each text's first word, with the number of words at the end.
+    """The word hashes of many texts in one array. Several times as fast as `word_hashes` for each short text.
 
-    A call of numpy costs more than the work on a short text: of a thousand texts, this is several times as fast.
+    Returns:
+        Hashes of all texts (words,), and the index of each text's first word, followed by the number of words
+        (texts + 1,).
     """
     words: list[Hashes] = []
     bounds = [np.zeros(1, dtype=np.int64)]
     count = 0
-    waiting: list[bytes] = []
+    pending: list[bytes] = []
 
-    def take(more: Hashes, ends: NDArray[np.int64]) -> None:
+    def append(hashes: Hashes, ends: NDArray[np.int64]) -> None:
         nonlocal count
-        words.append(more)
+        words.append(hashes)
         bounds.append(ends + count)
-        count += len(more)
+        count += len(hashes)
 
     def flush() -> None:
-        raw = b"\n".join(waiting)
+        raw = b"\n".join(pending)
         starts, ends, letters = word_spans(raw, lower=lower)
-        # Where each text ends; there is a line break behind it, so that no word goes on.
-        edges = np.cumsum([len(text) + 1 for text in waiting])
-        take(_hash_spans(starts, ends, letters), np.searchsorted(starts, edges))
-        waiting.clear()
+        # The end of each text. The line break between texts ends a word.
+        edges = np.cumsum([len(text) + 1 for text in pending])
+        append(_hash_spans(starts, ends, letters), np.searchsorted(starts, edges))
+        pending.clear()
 
     size = 0
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")
-        if waiting and size + len(raw) > _BLOCK:
+        if pending and size + len(raw) > _BLOCK:
             flush()
             size = 0
         if len(raw) > _BLOCK:
-            own = word_hashes(text, lower=lower)
-            take(own, np.array([len(own)]))
+            hashes = word_hashes(text, lower=lower)
+            append(hashes, np.array([len(hashes)]))
         else:
-            waiting.append(raw)
+            pending.append(raw)
             size += len(raw) + 1
-    if waiting:
+    if pending:
         flush()
     return np.concatenate([*words, np.empty(0, dtype=np.uint64)]), np.concatenate(bounds)
 
@@ -134,22 +146,31 @@ def _hash_words(raw: bytes, lower: bool) -> Hashes:
 def _hash_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDArray[np.uint8]) -> Hashes:
     if not len(starts):
         return np.empty(0, dtype=np.uint64)
-    base, inverse = _POWERS.upto(len(letters) + 1)
+    base, inverse = _POWERS.up_to(len(letters) + 1)
     prefix = np.zeros(len(letters) + 1, dtype=np.uint64)
     np.cumsum(letters * base[: len(letters)], out=prefix[1:])
     return mix((prefix[ends] - prefix[starts]) * inverse[starts])
 
 
 class Runs:
-    """Sums of runs of words, of any length, from sums of all words before a place: arithmetic modulo 2**64 is exact."""
+    """Hashes of word n-grams of any length, as differences of prefix sums; arithmetic modulo 2**64 is exact.
+
+    Args:
+        words: hashes of the words of a text: (words,).
+    """
 
     def __init__(self, words: Hashes) -> None:
-        powers, self.inverse = _RUN_POWERS.upto(len(words) + 1)
+        powers, self.inverse = _RUN_POWERS.up_to(len(words) + 1)
         self.before = np.zeros(len(words) + 1, dtype=np.uint64)
         np.cumsum(words * powers[: len(words)], out=self.before[1:])
 
     def sums(self, length: int, starts: NDArray[np.int64] | None = None) -> Hashes:
-        """One sum for each run of `length` words, in order; or for those alone that begin at `starts`, if they end in the text."""
+        """One sum for each n-gram, in order.
+
+        Args:
+            length: number of words of an n-gram.
+            starts: only n-grams that begin at these words; those that would end after the text are left out.
+        """
         count = max(0, len(self.before) - length)
         if starts is None:
             return (self.before[length:] - self.before[:count]) * self.inverse[:count]
@@ -158,17 +179,17 @@ class Runs:
 
 
 def ngram_hashes(words: Hashes, length: int) -> Hashes:
-    """One hash for each run of `length` words, in order; empty where there are fewer words."""
+    """One hash for each n-gram of `length` words, in order; empty if there are fewer words."""
     return mix(Runs(words).sums(length))
 
 
 def shingles(text: str, length: int = 5) -> Hashes:
-    """The sorted set of 5-gram hashes of a text, words split on `[^A-Za-z_0-9]` (bigcode)."""
+    """The set of n-gram hashes of a text, sorted; words are split on `[^A-Za-z_0-9]`, as bigcode does."""
     return np.unique(ngram_hashes(word_hashes(text), length))
 
 
 def jaccard(left: Hashes, right: Hashes) -> float:
-    """Size of the intersection over size of the union of two sorted sets."""
+    """Jaccard similarity of two sorted sets: size of the intersection over size of the union."""
     if not len(left) or not len(right):
         return 0.0
     common = len(np.intersect1d(left, right, assume_unique=True))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_secrets import NEGATIVE, POSITIVE
 
-from data_builders.cleaning.secrets import find, redact
+from data_builders.cleaning.secrets import find_secrets, redact
 
 LONGEST = "\n".join(text for _, text, _ in POSITIVE)
 
@@ -57,7 +57,7 @@ def test_redacting_twice_changes_nothing() -> None:
 
 
 def test_findings_do_not_overlap_and_are_sorted() -> None:
-    findings = find(LONGEST, "yaml")
+    findings = find_secrets(LONGEST, "yaml")
     assert all(left.end <= right.start for left, right in itertools.pairwise(findings))
 
 
