@@ -1,1 +1,1 @@
-"""Measurements of the toolkit itself. Run `python -m benchmarks --help`."""
+"""Measurements of the toolkit itself: speed, overhead and memory. List them with `python -m benchmarks --help`."""

@@ -1,6 +1,8 @@
-"""How fast each step is: `python -m benchmarks.builder_speed [FOLDER] [--megabytes 8] [--tokenizer DIR]`.
+"""Speed of each step of the builders, in megabytes of source per second of CPU time on one core.
 
-Prints megabytes of source per second of CPU time on one core. Without a folder, the standard library is read.
+    python -m benchmarks builder-speed [FOLDER] [--megabytes 8] [--tokenizer DIR]
+
+Without a folder, Python's standard library is read.
 """
 
 from __future__ import annotations
@@ -38,24 +40,37 @@ from data_builders.text.code_features import code_form
 
 
 def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
-    """Source files of a folder, up to `limit` bytes."""
-    found, total = [], 0
+    """Paths and contents of source files below a folder.
+
+    Args:
+        folder: where to look; `.git` is left out.
+        limit: stop after this many bytes.
+
+    Raises:
+        ValueError: the folder holds no source file.
+    """
+    sources, total = [], 0
     for path in sorted(folder.rglob("*")):
         if ".git" in path.parts:
             continue
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20 and detect(path.name):
             content = path.read_bytes()
-            found.append((str(path.relative_to(folder)), content))
+            sources.append((str(path.relative_to(folder)), content))
             total += len(content)
             if total >= limit:
                 break
-    if not found:
-        raise ValueError(f"{folder} holds no source file")
-    return found
+    if not sources:
+        raise ValueError(f"{folder} holds no source file: name a folder with code")
+    return sources
 
 
 def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> Iterator[tuple[str, float]]:
-    """Each step and its MB/s of CPU time."""
+    """Run every step once over the sources and yield its name and its megabytes per second of CPU time.
+
+    Args:
+        sources: (path, content) of each file.
+        tokenizer: folder of a tokenizer for `token_counts`; without one, lengths are estimated.
+    """
     size = sum(len(content) for _, content in sources) / 1e6
     texts = [(path, decode(content)[0]) for path, content in sources]
     texts = [(path, text) for path, text in texts if text]
@@ -70,40 +85,44 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
         {"text": text, "path": path, "language": language}
         for (path, text), language in zip(texts, languages, strict=True)
     ]
-    both = list(zip(texts, languages, strict=True))
+    texts_and_languages = list(zip(texts, languages, strict=True))
     counter = TokenCounter(tokenizer)
     prints = fingerprints(words)
     steps: dict[str, Callable[[], Any]] = {
         "decode": lambda: [decode(content) for _, content in sources],
         "language": lambda: [detect(path, text) for path, text in texts],
-        "filters": lambda: [drop_by_text(path, text, language, settings) for (path, text), language in both],
-        "secrets": lambda: [redact(text, language) for (_, text), language in both],
+        "filters": lambda: [
+            drop_by_text(path, text, language, settings) for (path, text), language in texts_and_languages
+        ],
+        "secrets": lambda: [redact(text, language) for (_, text), language in texts_and_languages],
         "fingerprints": lambda: fingerprints(words),
         "duplicates": lambda: find_duplicates(prints, words.__getitem__),
         "decontamination": lambda: [index.check(text) for text in words],
-        "imports": lambda: [imports(language, text) for (_, text), language in both],
+        "imports": lambda: [imports(language, text) for (_, text), language in texts_and_languages],
         "fim_random": lambda: [fim_row(row, FimSettings(rate=1.0, syntax_rate=0.0), 0) for row in rows],
-        "fim_syntax": lambda: [syntax_span(text, language, random.Random(0)) for (_, text), language in both],
+        "fim_syntax": lambda: [
+            syntax_span(text, language, random.Random(0)) for (_, text), language in texts_and_languages
+        ],
         "general_text": lambda: [without_code(text) for text in words],
         "classifier": lambda: [model.score(text) for text in words],
         "code_quality": lambda: [quality.score(text) for text in words],
         "token_counts": lambda: counter.count(words),
-        "staging": lambda: _staged(rows),
-        "parquet": lambda: _written(rows),
+        "staging": lambda: _stage(rows),
+        "parquet": lambda: _write(rows),
     }
     for name, step in steps.items():
-        started = _cpu()
+        start = _cpu_seconds()
         step()
-        yield name, size / max(_cpu() - started, 1e-9)
+        yield name, size / max(_cpu_seconds() - start, 1e-9)
 
 
-def _cpu() -> float:
+def _cpu_seconds() -> float:
     """Seconds of CPU time of this process and of those it has waited for (git)."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _staged(rows: list[dict[str, Any]]) -> None:
+def _stage(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder, RowStore(Path(folder) / "rows") as store:
         for row in rows:
             store.append(row)
@@ -111,7 +130,7 @@ def _staged(rows: list[dict[str, Any]]) -> None:
             pass
 
 
-def _written(rows: list[dict[str, Any]]) -> None:
+def _write(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         writer = DatasetWriter(Path(folder), "document")
         for row in rows:
@@ -119,47 +138,52 @@ def _written(rows: list[dict[str, Any]]) -> None:
         writer.finish("bench", {}, {})
 
 
-def measure_history(git_dir: Path, most: int) -> Iterator[tuple[str, float]]:
-    """Reading a repository: all files of HEAD, and both versions of the files that its newest commits changed."""
+def measure_history(git_dir: Path, limit: int) -> Iterator[tuple[str, float]]:
+    """Yield the speed of reading a repository: the files of HEAD, and both versions of files that commits changed.
+
+    Args:
+        git_dir: the repository's git directory.
+        limit: stop each of the two after this many bytes.
+    """
     head = git.resolve_commit(git_dir)
-    started, size = _cpu(), 0
+    start, size = _cpu_seconds(), 0
     with git.BlobReader(git_dir) as reader:
         for entry in git.list_tree(git_dir, head):
-            if not entry.is_symlink and not entry.is_submodule and size < most:
+            if not entry.is_symlink and not entry.is_submodule and size < limit:
                 size += len(reader.read(entry.object_id) or b"")
-    yield "git_files", size / 1e6 / max(_cpu() - started, 1e-9)
-    make = History("conversation", CommitSettings(), LicensePolicy(), 0)
+    yield "git_files", size / 1e6 / max(_cpu_seconds() - start, 1e-9)
+    read_changes = History("conversation", CommitSettings(), LicensePolicy(), 0)
     repository = Repository("bench", git_dir, head, "")
-    started, size = _cpu(), 0
+    start, size = _cpu_seconds(), 0
     for identifiers in commit_batches(git_dir, head):
-        size += make(Chunk(repository, "", identifiers))[1]["commits"]["bytes"]
-        if size > most:
+        size += read_changes(Chunk(repository, "", identifiers))[1]["commits"]["bytes"]
+        if size > limit:
             break
-    yield "commits", size / 1e6 / max(_cpu() - started, 1e-9)
+    yield "commits", size / 1e6 / max(_cpu_seconds() - start, 1e-9)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.builder_speed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks builder-speed", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(sysconfig.get_paths()["stdlib"]), help="where sources are"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(sysconfig.get_paths()["stdlib"]),
+        help="folder with source files (default: the standard library)",
     )
-    parser.add_argument("--megabytes", type=float, default=8.0, help="how much to read")
-    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; without it lengths are estimated")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--megabytes", type=float, default=8.0, help="how much to read (default: 8)")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: estimate lengths)")
+    options = parser.parse_args(arguments)
     os.environ.setdefault("RAYON_NUM_THREADS", "1")
     try:
-        sources = read_sources(chosen.folder, int(chosen.megabytes * 1e6))
+        sources = read_sources(options.folder, int(options.megabytes * 1e6))
         print(f"{len(sources)} files, {sum(len(content) for _, content in sources) / 1e6:.1f} MB")
-        for name, speed in measure(sources, chosen.tokenizer):
+        for name, speed in measure(sources, options.tokenizer):
             print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
-        if git_dir := git.find_git_dir(chosen.folder):
-            for name, speed in measure_history(git_dir, int(chosen.megabytes * 1e6)):
+        if git_dir := git.find_git_dir(options.folder):
+            for name, speed in measure_history(git_dir, int(options.megabytes * 1e6)):
                 print(f"{name:<16} {speed:10.1f} MB/s a core", flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

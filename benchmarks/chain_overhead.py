@@ -1,10 +1,11 @@
-"""What the chain costs on top of TRL: tokens per second of SFT next to plain `SFTTrainer`, and seconds around a stage.
+"""Cost of the chain on top of TRL: SFT speed beside plain `SFTTrainer`, and the seconds a stage takes besides training.
 
-    python -m benchmarks.chain_overhead                       # both, as a table
-    python -m benchmarks.chain_overhead --json --repeats 7    # one JSON document
+    python -m benchmarks chain-overhead                       # both, as a table
+    python -m benchmarks chain-overhead --json --repeats 7    # one JSON document
 
-Both sides train the same model on the same conversations with the same settings for one epoch, in turns, in this one
-process; a machine that is busy slows both, and hardly changes the ratio of CPU time. Times of stages go through the real launcher.
+Both sides train the same model on the same conversations with the same settings for one epoch, taking turns in this
+process. Other work on the machine slows both and hardly changes the ratio of CPU times. Stage times are measured through
+the real launcher.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import argparse
 import contextlib
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from alignment.models import loading
+from alignment.recipe.stage_request import Request
+from benchmarks.stage_requests import ROOT, request_for
+from data_builders.synthetic.tokenizer import train_tokenizer
+
 MODEL = {
     "hidden_size": 128,
     "intermediate_size": 384,
@@ -41,32 +46,27 @@ TRAIN: dict[str, Any] = {
     "save_strategy": "no",
 }
 
+Rates = tuple[float, float]
+"""Tokens per second, and tokens per second of this process's CPU time."""
+
 
 def prepare(folder: Path, conversations: int) -> None:
-    """A tokenizer, conversations of many lengths, and a checkpoint with random weights."""
-    from alignment.models import loading
-    from data_builders.synthetic.tokenizer import train_tokenizer
-
+    """Write a tokenizer, conversations of many lengths, and a checkpoint with random weights to `folder`."""
     texts = [
         f"def add_{n}(x):\n" + "".join(f"    x = x + {n % 7} * {k}\n" for k in range(n % 12 + 1)) for n in range(500)
     ]
     train_tokenizer(texts, 512, folder / "tokenizer")
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
         for number in range(conversations):
-            asked = {"role": "user", "content": f"Write add_{number}."}
+            question = {"role": "user", "content": f"Write add_{number}."}
             answer = {"role": "assistant", "content": texts[number % len(texts)]}
-            file.write(json.dumps({"messages": [asked, answer]}) + "\n")
+            file.write(json.dumps({"messages": [question, answer]}) + "\n")
     tokenizer = loading.load_tokenizer({"path": str(folder / "tokenizer")})
     loading.write_random({"init": MODEL, "dtype": "float32"}, tokenizer, 0, folder / "base")
 
 
-Rates = tuple[float, float]
-"""Tokens per second, and tokens per second of this process's CPU time."""
-
-
 def ours(folder: Path, packing: bool, number: int) -> Rates:
-    """What the `sft` stage trains."""
-    from alignment.recipe.stage_request import Request
+    """Train with the `sft` stage."""
     from alignment.stages import sft
 
     stage = {
@@ -75,19 +75,14 @@ def ours(folder: Path, packing: bool, number: int) -> Rates:
         "data": [{"data": str(folder / "rows.jsonl")}],
         "train": {**TRAIN, "packing": packing},
     }
-    request = Request.of(
-        {
-            "name": "sft", "stage": stage, "seed": 0, "out": str(folder / f"ours-{packing}-{number}"),
-            "model": {"path": str(folder / "base"), "dtype": "float32"}, "model_stage": "base", "sandbox": {},
-            "tracking": {"wandb": "disabled"}, "recipe": "bench", "fingerprint": "0" * 12,
-        }
-    )  # fmt: skip
+    model = {"path": str(folder / "base"), "dtype": "float32"}
+    request = Request.of(request_for(stage, model, folder / f"ours-{packing}-{number}"))
     metrics = sft.run(request)["metrics"]
     return metrics["tokens_per_second"], metrics["tokens"] / metrics["train_cpu_seconds"]
 
 
 def plain(folder: Path, packing: bool, number: int) -> Rates:
-    """What TRL's SFTTrainer as its documentation uses it trains, on the same rows."""
+    """Train on the same rows with TRL's SFTTrainer, used as in its documentation."""
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -104,27 +99,32 @@ def plain(folder: Path, packing: bool, number: int) -> Rates:
     )
     rows: Any = trainer.train_dataset
     tokens = sum(map(len, rows["input_ids"]))
-    begun, cpu = time.monotonic(), time.process_time()
+    start, cpu = time.monotonic(), time.process_time()
     trainer.train()
-    return tokens / (time.monotonic() - begun), tokens / (time.process_time() - cpu)
+    return tokens / (time.monotonic() - start), tokens / (time.process_time() - cpu)
 
 
 def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """One row per setting: medians of both, and the median of the ratios of neighbours in time."""
-    found = []
+    """Compare both sides with and without packing.
+
+    Returns:
+        One row per setting: medians of tokens per second of both sides, and the median, lowest and highest ratio of the
+        runs that were neighbours in time, by wall clock and by CPU time.
+    """
+    rows = []
     for packing in (False, True):
-        pairs = []
+        pairs: list[dict[str, Rates]] = []
         for number in range(repeats + 1):
             sides = [ours, plain] if number % 2 else [plain, ours]
-            figures = {}
+            rates: dict[str, Rates] = {}
             for side in sides:
                 with contextlib.redirect_stdout(sys.stderr):
-                    figures[side.__name__] = side(folder, packing, number)
+                    rates[side.__name__] = side(folder, packing, number)
                 gc.collect()
-            pairs.append(figures)
-        pairs = pairs[1:]  # the first of all warms up
+            pairs.append(rates)
+        pairs = pairs[1:]  # the first pair warms up
         ratios, cpu_ratios = (sorted(pair["ours"][at] / pair["plain"][at] for pair in pairs) for at in (0, 1))
-        found.append(
+        rows.append(
             {
                 "packing": packing,
                 "ours": round(median(pair["ours"][0] for pair in pairs), 1),
@@ -132,17 +132,17 @@ def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
                 "ratio": round(median(ratios), 3),
                 "ratio_low": round(ratios[0], 3),
                 "ratio_high": round(ratios[-1], 3),
-                "cpu_ratio": round(median(cpu_ratios), 3),  # which a busy machine does not change
+                "cpu_ratio": round(median(cpu_ratios), 3),  # not changed by other work on the machine
                 "cpu_ratio_low": round(cpu_ratios[0], 3),
                 "cpu_ratio_high": round(cpu_ratios[-1], 3),
                 "pairs": len(pairs),
             }
         )
-    return found
+    return rows
 
 
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
-    """Seconds that a stage takes beside its training, and that a recipe takes when all is done."""
+    """Seconds a stage takes besides training, and seconds a recipe takes when every stage is done already."""
     recipe = folder / "recipe.yaml"
     stages: list[dict[str, Any]] = [
         {"name": name, "kind": "sft", "data": [{"data": "rows.jsonl", "rows": 64}],
@@ -154,60 +154,57 @@ def overhead(folder: Path, repeats: int) -> dict[str, Any]:
         "tracking": {"wandb": "disabled"}, "contract": {"must_stop": False},
     }  # fmt: skip
     recipe.write_text(json.dumps(value))
-    first = _launched(recipe)
-    again = [_launched(recipe) for _ in range(repeats)]
+    first = _launch_seconds(recipe)
+    later = [_launch_seconds(recipe) for _ in range(repeats)]
     artifacts = [
         json.loads((folder / "runs" / "bench" / name / "artifact.json").read_text()) for name in ("one", "two")
     ]
-    around = [artifact["seconds"] - artifact["metrics"]["train_seconds"] for artifact in artifacts]
+    besides = [artifact["seconds"] - artifact["metrics"]["train_seconds"] for artifact in artifacts]
     return {
-        "stage_beside_training_seconds": round(median(around), 1),
+        "stage_beside_training_seconds": round(median(besides), 1),
         "first_run_of_two_stages_seconds": round(first, 1),
-        "all_skipped_seconds": round(median(again), 2),
+        "all_skipped_seconds": round(median(later), 2),
         "peak_memory_mb": max(artifact["peak_memory_mb"] for artifact in artifacts),
     }
 
 
-def _launched(recipe: Path) -> float:
+def _launch_seconds(recipe: Path) -> float:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file"]
     command += [str(ROOT / "accelerate_configs" / "cpu.yaml"), str(ROOT / "recipes" / "run.py"), str(recipe)]
-    begun = time.monotonic()
+    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"the recipe of the benchmark failed:\n{done.stdout}{done.stderr}")
-    return time.monotonic() - begun
+        raise ValueError(f"the recipe of the measurement failed:\n{done.stdout}{done.stderr}")
+    return time.monotonic() - start
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="What the chain costs on top of TRL.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks chain-overhead", description="Cost of the chain on top of TRL."
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each side (default: 5)")
     parser.add_argument("--conversations", type=int, default=1500, help="rows of an epoch (default: 1500)")
     parser.add_argument("--only", choices=("speed", "overhead"), help="measure only this")
-    arguments = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    found: dict[str, Any] = {}
-    # What libraries print while they load and train is no part of the document.
+    options = parser.parse_args(arguments)
+    results: dict[str, Any] = {}
+    # Libraries print while they load and train: keep stdout for the results.
     with tempfile.TemporaryDirectory(prefix="align-bench-") as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
-        prepare(folder, arguments.conversations)
-        if arguments.only != "overhead":
-            found["sft"] = speed(folder, arguments.repeats)
-        if arguments.only != "speed":
-            found["overhead"] = overhead(folder, arguments.repeats)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
+        prepare(folder, options.conversations)
+        if options.only != "overhead":
+            results["sft"] = speed(folder, options.repeats)
+        if options.only != "speed":
+            results["overhead"] = overhead(folder, options.repeats)
+    if options.json:
+        print(json.dumps(results, indent=2))
         return 0
-    for row in found.get("sft", []):
+    for row in results.get("sft", []):
         print(
             f"SFT, packing {str(row['packing']).lower():5}: {row['ours']:8.0f} tokens/s, plain TRL {row['plain']:8.0f}, "
             f"ratio {row['ratio']:.3f} [{row['ratio_low']:.3f}, {row['ratio_high']:.3f}], of CPU time "
             f"{row['cpu_ratio']:.3f} [{row['cpu_ratio_low']:.3f}, {row['cpu_ratio_high']:.3f}] of {row['pairs']} pairs"
         )
-    for key, figure in found.get("overhead", {}).items():
+    for key, figure in results.get("overhead", {}).items():
         print(f"{key.replace('_', ' ')}: {figure}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

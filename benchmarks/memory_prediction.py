@@ -1,12 +1,13 @@
-"""Measure the peak memory of real stages on the CPU, each in a fresh process, against what `align plan` predicts.
+"""Measured peak memory of real stages on the CPU, beside the figures of `align plan`.
 
-    python benchmarks/memory_prediction.py [--only NAME ...] [--json]
+    python -m benchmarks memory-prediction [--only NAME ...] [--json]
 
-Every case is one stage of the chain, run as the chain runs it (`python -m alignment.stages`), with random weights of a
-shape whose parts weigh differently: weights, activations, the loss, rollouts. Peak is the process's largest resident set.
+Every case is one stage in a process of its own, started as the chain starts it (`python -m alignment.stages`), on random
+weights. The shapes differ in what weighs most: weights, activations, the loss or rollouts. The peak is the largest
+resident set of the process.
 
-glibc keeps freed blocks of up to 32 MB for later, and with gradient checkpointing these came to 85% on top (measured here), for
-20% of speed. So that the figure is what the stage holds, and not what the allocator hoards, large blocks are mapped here.
+glibc keeps freed blocks of up to 32 MB for reuse. With gradient checkpointing that added 85% (measured), for 20% more
+speed. Here large blocks are mapped instead, so that the figure is what the stage holds and not what the allocator keeps.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-from stage_requests import stage_request  # noqa: E402
-
-from data_builders.synthetic.tokenizer import train_tokenizer  # noqa: E402
+from alignment.models import formats, loading
+from alignment.planning.memory import Memory, predict
+from alignment.planning.resources import shape_of, work_of
+from alignment.recipe import BaseModelSettings
+from alignment.recipe.launch_file import Layout
+from alignment.recipe.stage_request import Request
+from benchmarks.stage_requests import ROOT, stage_request
+from data_builders.synthetic.tokenizer import train_tokenizer
 
 BASE: dict[str, Any] = {"max_steps": 2, "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-4}
 WIDE = {
@@ -52,7 +57,7 @@ TALL = {
     "num_key_value_heads": 8,
     "vocab_size": 65536,
 }
-# Nothing in alignment/planning/memory.py was adjusted by what these measure.
+# Used only by the `unseen` cases: no figure of alignment/planning/memory.py was adjusted to their measurements.
 ODD = {
     "hidden_size": 768,
     "intermediate_size": 2048,
@@ -62,7 +67,6 @@ ODD = {
     "vocab_size": 24000,
 }
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
-# name: (kind, shape, training settings, LoRA, tied)
 CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | None, bool]] = {
     "weights": ("sft", WIDE, {"per_device_train_batch_size": 1, "max_length": 128}, None, True),
     "weights-untied": ("sft", WIDE, {"per_device_train_batch_size": 1, "max_length": 128}, None, False),
@@ -80,20 +84,24 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
     "unseen-grpo": ("grpo", ODD, {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 48}, None, True),
     "grpo": ("grpo", WIDE, {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 128}, None, True),
 }  # fmt: skip
+"""By name: kind of stage, shape, training settings, LoRA settings, and whether input and output embeddings are tied."""
 
 
 def request(name: str, tokenizer: Path, folder: Path) -> dict[str, Any]:
-    """What the chain would send to the stage's process."""
+    """The request for a case, as the chain would send it to the stage's process; its rows are written to `folder`."""
     kind, shape, train, lora, tied = CASES[name]
     init = {**shape, "tie_word_embeddings": tied, "max_position_embeddings": 4096}
     train = {**BASE, "gradient_checkpointing": False, **train}
     return stage_request(kind, init, train, lora, tokenizer, folder, length=train.get("max_length", 0))
 
 
-def measure(name: str, tokenizer: Path) -> float:
-    """Peak resident bytes of the stage's process."""
-    with tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryFile() as log:
-        folder = Path(temporary)
+def measured(name: str, tokenizer: Path) -> float:
+    """Peak resident bytes of the stage's process.
+
+    Raises:
+        RuntimeError: the stage failed; the message has the end of its log.
+    """
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALIGN_PARENT": str(os.getpid())}
         environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)
         process = subprocess.Popen(
@@ -101,7 +109,7 @@ def measure(name: str, tokenizer: Path) -> float:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment,
         )  # fmt: skip
         assert process.stdin is not None
-        process.stdin.write(json.dumps(request(name, tokenizer, folder)).encode())
+        process.stdin.write(json.dumps(request(name, tokenizer, Path(folder))).encode())
         process.stdin.close()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -111,59 +119,34 @@ def measure(name: str, tokenizer: Path) -> float:
         return float(usage.ru_maxrss) * 1024
 
 
-def predicted(name: str, tokenizer: Path) -> Any:
-    """The plan's figure for the same stage."""
-    from alignment.planning.memory import predict
-    from alignment.planning.resources import shape_of, work_of
-    from alignment.recipe import BaseModelSettings
-    from alignment.recipe.stage_request import _STAGE
-
-    with tempfile.TemporaryDirectory() as temporary:
-        asked = request(name, tokenizer, Path(temporary))
-        stage = _STAGE.validate_python(asked["stage"])
-        model = BaseModelSettings(**{"init": asked["model"]["init"], "tokenizer": "x", "dtype": "float32"})
-        shape = shape_of(model)
+def predicted(name: str, tokenizer: Path) -> Memory:
+    """The memory that `align plan` predicts for the same stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        value = request(name, tokenizer, Path(folder))
+        stage = Request.of(value).stage
+    model = BaseModelSettings(**{"init": value["model"]["init"], "tokenizer": "x", "dtype": "float32"})
+    shape, layout = shape_of(model), Layout(device="cpu")
     assert shape is not None
-    from alignment.recipe.launch_file import Layout
-
-    layout = Layout(device="cpu")
     work = work_of(stage, model, layout)
-    if CASES[name][0] == "grpo":
-        from dataclasses import replace
-
+    if stage.kind == "grpo":
         work = replace(work, length=prompt_tokens(tokenizer) + work.completion)
     return predict(shape, work, layout)
 
 
 def prompt_tokens(tokenizer: Path) -> int:
-    """Tokens of a task's prompt, as `stage_requests` writes it."""
-    from alignment.models import formats, loading
-
+    """Tokens of the prompt of a task that `stage_requests` writes."""
     text = formats.chat([{"role": "user", "content": "." * 40}], add_generation_prompt=True)
     return len(loading.load_tokenizer({"path": str(tokenizer)}).encode(text))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer = Path(temporary)
-        # A token for each byte: rows must be as long as the plan takes them for.
-        train_tokenizer(["x"], 256 + 22, tokenizer)
-        report(arguments.only, tokenizer, arguments.json)
-    return 0
-
-
 def report(names: list[str], tokenizer: Path, as_json: bool) -> None:
-    """Measure the cases one after the other and print each as it comes, or all as one JSON document."""
+    """Measure the cases one after the other; print each when it is done, or all as one JSON document at the end."""
     rows = []
     for name in names:
-        found, asked = predicted(name, tokenizer), measure(name, tokenizer)
-        parts = {key: round(value / 2**20) for key, value in found.parts.items()}
-        rows.append({"case": name, "predicted_mb": round(found.total / 2**20), "measured_mb": round(asked / 2**20),
-                     "ratio": round(found.total / asked, 3), "parts_mb": parts})  # fmt: skip
+        plan, peak = predicted(name, tokenizer), measured(name, tokenizer)
+        parts = {key: round(value / 2**20) for key, value in plan.parts.items()}
+        rows.append({"case": name, "predicted_mb": round(plan.total / 2**20), "measured_mb": round(peak / 2**20),
+                     "ratio": round(plan.total / peak, 3), "parts_mb": parts})  # fmt: skip
         if not as_json:
             print(f"{name:16} predicted {rows[-1]['predicted_mb']:6} MB  measured {rows[-1]['measured_mb']:6} MB  "
                   f"ratio {rows[-1]['ratio']:.3f}  {parts}", flush=True)  # fmt: skip
@@ -171,5 +154,18 @@ def report(names: list[str], tokenizer: Path, as_json: bool) -> None:
         print(json.dumps(rows, indent=2))
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks memory-prediction",
+        description="Measured peak memory of real stages on the CPU, beside the figures of `align plan`.",
+    )
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME",
+                        help=f"cases to measure: {', '.join(CASES)} (default: all)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = Path(folder)
+        # One token per byte, so that rows have as many tokens as the plan assumes.
+        train_tokenizer(["x"], 256 + 22, tokenizer)
+        report(options.only, tokenizer, options.json)
+    return 0

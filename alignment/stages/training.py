@@ -97,7 +97,7 @@ def train(
     if (removed := counts.get("decontamination", {}).get("removed")) is not None:
         metrics["contaminated_rows_removed"] = removed
     metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
-    metrics["peak_memory_bytes"] = _peak_memory()
+    metrics["peak_memory_bytes"] = peak_memory()
     attended = model.config._attn_implementation
     if request.rank == 0 and not lora:
         _save_configs(trainer, tokenizer, folder, chat)
@@ -162,7 +162,7 @@ def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: b
     return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Largest memory so far: of the device's tensors, or of this process where there is none; see `align plan`."""
     import resource
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alignment.rows import reading as row_files
-from benchmarks.builder_speed import main as bench
+from benchmarks import builder_speed
 from data_builders.pull_requests import build_pull_requests
 from data_builders.storage.show import sample_rows, show
 from data_builders.text.build_text import (
@@ -135,9 +135,9 @@ def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -
 
 def test_the_benchmark_prints_every_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.py").write_text("def add(left, right):\n    return left + right\n" * 20)
-    assert bench([str(tmp_path)]) == 0
+    assert builder_speed.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("MB/s a core") == 16
-    assert bench([str(tmp_path / "nowhere")]) == 2
+    assert builder_speed.main([str(tmp_path / "nowhere")]) == 2
 
 
 def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
