@@ -216,25 +216,22 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from alignment.export import export
-    from alignment.export.card import said
-    from alignment.stages.export import arguments as arguments_of
+    from alignment.export.card import row_line
+    from alignment.stages.export import export_options
 
-    rows = export(
-        arguments.model,
-        arguments.to,
-        arguments.out,
-        **arguments_of(
-            _export_stage(arguments), SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox), arguments.seed
-        ),
+    sandbox = SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox)
+    options = dataclasses.replace(
+        export_options(export_stage(arguments), sandbox, arguments.seed),
         name=arguments.name,
         adapter=arguments.adapter,
         adapter_base=arguments.adapter_base,
     )
-    print(json.dumps(rows, indent=2, default=str) if arguments.json else "\n".join(map(said, rows)))
+    rows = export(arguments.model, arguments.to, arguments.out, options)
+    print(json.dumps(rows, indent=2, default=str) if arguments.json else "\n".join(map(row_line, rows)))
     return 0 if all(row["passed"] for row in rows) else 1
 
 
-def _export_stage(arguments: argparse.Namespace) -> Any:
+def export_stage(arguments: argparse.Namespace) -> Any:
     """The command line as the export stage of a recipe, checked like one."""
     import yaml
     from pydantic import ValidationError

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.models import formats
+from alignment.models.stored_tensors import read_safetensors_header
 
 _PROBE = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "3"}]
 
@@ -77,11 +78,9 @@ def _embedding_rows(folder: Path) -> int | None:
     if not folder.is_dir():
         return None
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as weights:
-            header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
-        for name, entry in header.items():
+        for name, tensor in read_safetensors_header(file).items():
             if name.endswith("embed_tokens.weight"):
-                return int(entry["shape"][0])
+                return tensor.shape[0]
     return None
 
 

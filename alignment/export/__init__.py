@@ -1,25 +1,35 @@
-"""Exports that are proven against the original before they count: GGUF, GPTQ, AWQ and runtime folders.
+"""Exports of trained models (GGUF, GPTQ, AWQ, runtime folders), each compared with the original model.
 
-`export` and `parse_targets` are all that other rooms need; importing this package loads neither of them yet, so that
-its modules can be run as programs (`python -m alignment.export.measure`) in light and foreign environments.
+    from alignment.export import ExportOptions, export
+
+    rows = export("model", ["q4_K_M", "vllm"], "exports", ExportOptions(license="apache-2.0"))
+
+The names below are imported on first use, so that the package's modules can run as programs
+(`python -m alignment.export.measure`) in environments that lack some of the toolkit's dependencies.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from alignment.export.export_options import CalibrationRows, ExportOptions, PassRateBenchmark
     from alignment.export.export_targets import parse_targets
     from alignment.export.exporter import export
 
-__all__ = ["export", "parse_targets"]
+_MODULES = {
+    "CalibrationRows": "export_options",
+    "ExportOptions": "export_options",
+    "PassRateBenchmark": "export_options",
+    "export": "exporter",
+    "parse_targets": "export_targets",
+}
+
+__all__ = ["CalibrationRows", "ExportOptions", "PassRateBenchmark", "export", "parse_targets"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "export":
-        from alignment.export.exporter import export
-
-        return export
-    if name == "parse_targets":
-        from alignment.export.export_targets import parse_targets
-
-        return parse_targets
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

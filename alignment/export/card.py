@@ -1,14 +1,16 @@
-"""The model card of an export: what was made, how it was measured, how to run it. Written from the rows alone."""
+"""The model card of an export: what was written, its figures, and how to run it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.export import runtimes
+from alignment.export import serving_files
 from alignment.export.checkpoint import Checkpoint
+from alignment.export.export_row import ExportRow
+from alignment.export.gguf_metadata import ModelDescription
 
 COLUMNS = (
     ("Target", "target", "{}"),
@@ -24,10 +26,14 @@ COLUMNS = (
     ("Fallback tensors", "fallback_tensors", "{}"),
     ("Gate", "passed", "{}"),
 )
+"""Title, key and format of each column of the table."""
+
+SUMMARY_KEYS = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
+"""Keys of a row that artifacts and reports keep."""
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of all rows as a Markdown table; columns that no row has are left out."""
+def figures_table(rows: Sequence[ExportRow]) -> str:
+    """The figures of all rows as a Markdown table, without the columns that no row has."""
     columns = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
     lines = ["| " + " | ".join(title for title, _, _ in columns) + " |", "|" + " --- |" * len(columns)]
     for row in rows:
@@ -35,31 +41,27 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# What artifacts and reports keep of a row.
-KEPT = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
+def summary(row: ExportRow) -> dict[str, Any]:
+    """The figures of a row without its files: every key of `SUMMARY_KEYS`, None for a missing figure."""
+    return {key: row.get(key) for key in SUMMARY_KEYS}
 
 
-def summary(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a row without its files; every row has the same keys, None where there is nothing."""
-    return {key: row.get(key) for key in KEPT}
-
-
-def said(row: Mapping[str, Any]) -> str:
-    """A row in one line, for a terminal."""
+def row_line(row: ExportRow) -> str:
+    """A row as one line for the terminal."""
     parts = [f"{row['size_bytes'] / 1e6:.1f} MB"]
     if "perplexity" in row:
         parts.append(f"perplexity {row['perplexity']:.4f} (original {row['original_perplexity']:.4f})")
         parts.append(f"top-1 agreement {row['top1_agreement']:.1f}%")
     if "pass_at_1" in row:
         parts.append(f"pass@1 {row['pass_at_1']:.1f}% (original {row['original_pass_at_1']:.1f}%)")
-    if row.get("tokens_per_second"):
-        parts.append(f"{row['tokens_per_second']:.0f} tokens/s")
+    if speed := row.get("tokens_per_second"):
+        parts.append(f"{speed:.0f} tokens/s")
     verdict = "ok" if row["passed"] else "BROKEN: " + "; ".join(row["reasons"])
     return f"{row['target']}: {', '.join(parts)}, {verdict}"
 
 
-def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
-    value = row.get(key)
+def _cell(row: ExportRow, key: str, form: str) -> str:
+    value: Any = row.get(key)
     if value is None:
         return "-"
     if key == "passed":
@@ -67,51 +69,42 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
     return form.format(value / 1e6 if key == "size_bytes" else value)
 
 
-def calibration_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each row was calibrated on, rows with the same data together; nothing where none was."""
-    used: dict[str, list[str]] = {}
+def calibration_lines(rows: Sequence[ExportRow]) -> list[str]:
+    """The calibration data of the rows, rows with the same data together; empty if there is none."""
+    targets: dict[str, list[str]] = {}
     for row in rows:
         if data := row.get("calibration"):
             forms = ", ".join(f"{count} {form}" for form, count in sorted(data["rows"].items()))
-            used.setdefault(f"{forms} rows, {data['tokens']} tokens", []).append(row["target"])
-    if not used:
+            targets.setdefault(f"{forms} rows, {data['tokens']} tokens", []).append(row["target"])
+    if not targets:
         return []
-    return ["Calibration data:", "", *(f"- {', '.join(names)}: {text}" for text, names in used.items()), ""]
+    return ["Calibration data:", "", *(f"- {', '.join(names)}: {text}" for text, names in targets.items()), ""]
 
 
 def model_card(
-    about: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    description: ModelDescription,
+    rows: Sequence[ExportRow],
     *,
     measured_on: str,
     commands: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """README.md with the metadata block that model hubs read, the table, the commands and the limits."""
+    """README.md of an export, with the metadata block that the Hugging Face Hub reads.
+
+    Args:
+        description: The model.
+        rows: Its exports.
+        measured_on: What the figures were measured on, in words.
+        commands: Titles and shell commands, see `run_commands`.
+    """
     header = ["---"]
-    if about.get("license"):
-        header.append(f"license: {about['license']}")
-    if about.get("base_model"):
-        header.append(f"base_model: {about['base_model']}")
-    header += ["pipeline_tag: text-generation", "tags:", "- code", "---", "", f"# {about['name']}", ""]
-    if about.get("base_model"):
-        header += [f"Fine-tuned from {about['base_model']}.", ""]
-    body: list[str] = []
-    if rows:
-        original = rows[0].get("original_perplexity")
-        body += ["## How close each file is to the original", ""]
-        body += [
-            f"Each file was loaded by its own runtime in a fresh process and compared with the original model on "
-            f"{measured_on}. The original's perplexity there is {original:.4g}.",
-            "",
-            table(rows),
-            "",
-        ]
-        if any(row.get("fallback_tensors") for row in rows):
-            body += [
-                "Fallback tensors have rows that the level's own type can't hold (no multiple of 256) and take a "
-                "larger one.",
-                "",
-            ]
+    if description.license:
+        header.append(f"license: {description.license}")
+    if description.base_model:
+        header.append(f"base_model: {description.base_model}")
+    header += ["pipeline_tag: text-generation", "tags:", "- code", "---", "", f"# {description.name}", ""]
+    if description.base_model:
+        header += [f"Fine-tuned from {description.base_model}.", ""]
+    body = _figures_section(rows, measured_on) if rows else []
     body += calibration_lines(rows)
     if commands:
         body += ["## Run it", ""]
@@ -120,37 +113,61 @@ def model_card(
     body += [
         "## Limits",
         "",
-        "llama.cpp and Ollama do not normalize text: input that is not in Unicode's normal form C (such as a letter "
+        "llama.cpp and Ollama do not normalize text: input that is not in Unicode's normal form C (for example a letter "
         "followed by a combining accent) is split into other tokens than by the original tokenizer.",
         "",
     ]
-    if about.get("provenance"):
-        body += ["## Provenance", "", *(f"- {key}: {value}" for key, value in sorted(about["provenance"].items())), ""]
+    if description.provenance:
+        body += [
+            "## Provenance",
+            "",
+            *(f"- {key}: {value}" for key, value in sorted(description.provenance.items())),
+            "",
+        ]
     return "\n".join(header + body)
 
 
-def commands(checkpoint: Checkpoint, name: str, out: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """How to run each row that passed, from inside `out`: a title and a shell command."""
-    found: list[tuple[str, str]] = []
-    long = runtimes.supports_long_context(checkpoint)
+def _figures_section(rows: Sequence[ExportRow], measured_on: str) -> list[str]:
+    lines = [
+        "## How close each file is to the original",
+        "",
+        "Each file was loaded by its own runtime in a fresh process and compared with the original model on "
+        f"{measured_on}. The original's perplexity there is {rows[0]['original_perplexity']:.4g}.",
+        "",
+        figures_table(rows),
+        "",
+    ]
+    if any(row.get("fallback_tensors") for row in rows):
+        lines += [
+            "Fallback tensors have rows whose length is not a multiple of 256, which the level's own type requires; they "
+            "have a larger type.",
+            "",
+        ]
+    return lines
+
+
+def run_commands(checkpoint: Checkpoint, name: str, out: Path, rows: Sequence[ExportRow]) -> list[tuple[str, str]]:
+    """How to run each row that passed: titles and shell commands, to be run in `out`."""
+    commands: list[tuple[str, str]] = []
+    long = serving_files.supports_long_context(checkpoint)
     for row in rows:
-        here = os.path.relpath(row["file"], out)
+        path = os.path.relpath(row["file"], out)
         if not row["passed"] or row["target"] == "adapter":
             continue
         if row["target"].startswith("ollama"):
-            found.append(("Ollama", f"cd {here} && {row['command']}"))
+            commands.append(("Ollama", f"cd {path} && {row['command']}"))
         elif row["target"].startswith("llama.cpp"):
-            found.append((f"llama.cpp's server, {row['level']}", f"./{here}/serve.sh"))
+            commands.append((f"llama.cpp's server, {row['level']}", f"./{path}/serve.sh"))
         elif "level" in row:
             title = f"llama.cpp's server, {row['level']}"
-            found.append((title, runtimes.llama_server_command(checkpoint, here, name)))
+            commands.append((title, serving_files.llama_server_command(checkpoint, path, name)))
             if long:
-                command = runtimes.llama_server_command(checkpoint, here, name, long=True)
-                found.append((f"{title}, four times the context by YaRN", command))
+                command = serving_files.llama_server_command(checkpoint, path, name, long=True)
+                commands.append((f"{title}, four times the context by YaRN", command))
         else:
             title = f"vLLM, {row['target']}"
-            found.append((title, f"cd {here} && {row['command']}"))
+            commands.append((title, f"cd {path} && {row['command']}"))
             if long:
-                command = runtimes.vllm_command(checkpoint, name, long=True)
-                found.append((f"{title}, four times the context by YaRN", f"cd {here} && {command}"))
-    return found
+                command = serving_files.vllm_command(checkpoint, name, long=True)
+                commands.append((f"{title}, four times the context by YaRN", f"cd {path} && {command}"))
+    return commands

@@ -1,11 +1,11 @@
-"""Environments of their own for the engines of GPTQ and AWQ, made on demand and once.
+"""Virtual environments for the engines of GPTQ and AWQ, each made once, on first use.
 
     python -m alignment.export.engine_environment [ENGINE]     make it now, for example before going offline
 
-The engines want other versions of transformers or torch than the training stack has. So each gets a virtual
-environment in the user's cache. It sees the packages of the running environment behind its own: torch is not there
-twice, and no package of the training stack changes. The folder's name says what it was made from, so that another
-torch or another pin makes another environment.
+The engines need other versions of transformers or torch than the training stack. Each gets a virtual environment in the
+user's cache, which also sees the packages of the running environment, after its own: torch is not installed twice, and
+the training stack stays as it is. The folder's name contains a hash of what it was made from, so another torch or
+another pin makes another environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -22,14 +21,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignment.cache import cache_root
+from alignment.logs import configure, get_logger
+
+logger = get_logger(__name__)
+
 
 @dataclass(frozen=True)
 class EngineEnvironment:
-    """What is installed for an engine. `resolve` lets pip also install what the pins themselves need."""
+    """The packages of an engine's environment."""
 
     name: str
     pins: tuple[str, ...]
+    """Requirements; the first one is the engine itself."""
     resolve: bool
+    """Whether pip also installs the dependencies of the pins."""
 
 
 ENGINES = {
@@ -46,7 +52,7 @@ ENGINES = {
             ),
             resolve=True,
         ),
-        # gptqmodel 7.7.0 asks for torch 2.14.1 and works with 2.13: its needs are listed here, torch is left as it is.
+        # gptqmodel 7.7.0 requires torch 2.14.1 but works with 2.13, so its dependencies are listed, without torch.
         EngineEnvironment(
             "gptqmodel",
             (
@@ -66,7 +72,8 @@ ENGINES = {
     )
 }
 
-# Its own packages come first in sys.path, before PYTHONPATH too, which may hold the training stack; then these.
+# Runs in the new environment. Its own packages come first in sys.path, also before PYTHONPATH, which may name the
+# training stack; the folders given as arguments come last.
 _INHERIT = """
 import pathlib, sys, sysconfig
 own = sysconfig.get_paths()["purelib"]
@@ -77,24 +84,25 @@ pathlib.Path(own, "inherited.pth").write_text("\\n".join(lines))
 _COMPLETE = "complete"
 
 
-def folder_of(engine: str) -> Path:
-    """Where the environment of `engine` lies, or will."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def environment_folder(engine: str) -> Path:
+    """The folder of an engine's environment, whether it exists or not."""
     made_from = [_INHERIT, *ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
-    mark = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
-    return cache / "code-alignment" / f"{engine}-{mark}"
+    digest = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
+    return cache_root() / f"{engine}-{digest}"
 
 
 def is_ready(engine: str) -> bool:
-    return (folder_of(engine) / _COMPLETE).is_file()
+    """Whether the environment of `engine` has been made."""
+    return (environment_folder(engine) / _COMPLETE).is_file()
 
 
 def engine_python(engine: str) -> str:
-    """An interpreter that has `engine`; its environment is made here where there is none yet.
+    """An interpreter that has `engine`; makes its environment if there is none.
 
-    ValueError says why it could not be made, and how to make it.
+    Raises:
+        ValueError: The environment cannot be made; the message says why, and how to make it elsewhere.
     """
-    folder = folder_of(engine)
+    folder = environment_folder(engine)
     python = folder / "bin" / "python"
     if is_ready(engine):
         return str(python)
@@ -106,9 +114,7 @@ def engine_python(engine: str) -> str:
 
 
 def _make(engine: EngineEnvironment, folder: Path, python: Path) -> None:
-    print(
-        f"making an environment for {engine.pins[0]} in {folder} (once; takes minutes) ...", file=sys.stderr, flush=True
-    )
+    logger.info(f"making an environment for {engine.pins[0]} in {folder} (once; takes minutes) ...")
     shutil.rmtree(folder, ignore_errors=True)
     install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     install += [*([] if engine.resolve else ["--no-deps"]), *engine.pins]
@@ -123,8 +129,8 @@ def _make(engine: EngineEnvironment, folder: Path, python: Path) -> None:
             lines = [line for line in (done.stderr or done.stdout).splitlines() if line.lower().startswith("error")]
             reason = lines[0] if lines else (done.stderr or done.stdout).strip()[-300:] or "no reason given"
             raise ValueError(
-                f"GPTQ and AWQ need {engine.pins[0]}, and no environment for it could be made in {folder}: {reason}. "
-                f"Where there is a network: python -m alignment.export.engine_environment {engine.name}"
+                f"GPTQ and AWQ need {engine.pins[0]}, and its environment could not be made in {folder}: {reason}. "
+                f"On a machine with network access, run: python -m alignment.export.engine_environment {engine.name}"
             )
     (folder / _COMPLETE).write_text("\n".join(engine.pins) + "\n", encoding="utf-8")
 
@@ -135,17 +141,18 @@ def _inherited() -> list[str]:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process makes the environment, others wait for it."""
+    """Let one process at a time make the environment."""
     with folder.with_name(f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def main() -> int:
-    """Make the environment that the command line names, by default llm-compressor's."""
+    """Make the environment of the engine named on the command line, by default llm-compressor's."""
+    configure()
     name = sys.argv[1] if len(sys.argv) > 1 else "llm-compressor"
     if name not in ENGINES:
-        print(f"error: there is no engine {name!r}; there are {', '.join(ENGINES)}", file=sys.stderr)
+        print(f"error: there is no engine {name!r}; choose from {', '.join(ENGINES)}", file=sys.stderr)
         return 2
     try:
         print(engine_python(name))

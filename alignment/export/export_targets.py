@@ -1,4 +1,4 @@
-"""What a model can be exported to, by the names that recipes and the command line use."""
+"""Export targets: the formats that a model can be exported to, by the names in recipes and on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from alignment.export.levels import LEVELS, Level, get_level
 
 ENGINE_TARGETS = {"gptq-int4": ("gptq", 4), "gptq-int8": ("gptq", 8), "awq-int4": ("awq", 4)}
-# vLLM takes the Hugging Face folder as it is: the folder holds its serve command.
+# vLLM loads the Hugging Face folder as it is; the folder includes the command that serves it.
 FOLDER_TARGETS = {"huggingface": "huggingface", "vllm": "huggingface", "adapter": "adapter"}
 RUNTIME_TARGETS = ("ollama", "llama.cpp")
 RUNTIME_LEVEL = "q4_K_M"
@@ -18,36 +18,44 @@ CHOICES = (*LEVELS, *ENGINE_TARGETS, "ollama:LEVEL", "llama.cpp:LEVEL", *FOLDER_
 
 @dataclass(frozen=True)
 class Target:
-    """A parsed target. `kind` is gguf, ollama, llama.cpp, gptq, awq, huggingface or adapter; `level` is a GGUF level
-    where the kind has one, `bits` is 4 or 8 for gptq and awq."""
+    """A parsed target."""
 
     text: str
+    """The target as it was named."""
     kind: str
+    """gguf, ollama, llama.cpp, gptq, awq, huggingface or adapter."""
     level: Level | None = None
+    """GGUF level of gguf, ollama and llama.cpp."""
     bits: int = 16
+    """4 or 8 for gptq and awq."""
 
     @property
     def gate(self) -> str:
-        """Whose thresholds it must reach: those of its level, or of its kind."""
+        """Name of its thresholds: its GGUF level, or its kind."""
         if self.level is not None:
             return self.level.name
         return self.kind if self.kind in ("huggingface", "adapter") else self.text
 
     @property
     def is_gguf(self) -> bool:
+        """Whether it is a GGUF file, or a folder around one."""
         return self.level is not None
 
     @property
     def is_calibrated(self) -> bool:
+        """Whether it needs calibration rows."""
         return self.kind in ("gptq", "awq")
 
 
 def parse_targets(targets: Sequence[str]) -> list[Target]:
-    """Targets by name, light enough for a recipe check.
+    """Parse the names of targets; cheap enough for the check of a recipe.
 
-    A bare GGUF level (`q4_K_M`, or `gguf:q4_K_M`), `gptq-int4`, `gptq-int8`, `awq-int4`, `ollama:LEVEL` and
-    `llama.cpp:LEVEL` (folders; without a level at q4_K_M), `huggingface` or `vllm` (a folder for transformers and vLLM,
-    with its serve command), `adapter`. ValueError for a name that does not exist, for none and for one named twice.
+    Args:
+        targets: GGUF levels (`q4_K_M` or `gguf:q4_K_M`); `gptq-int4`, `gptq-int8`, `awq-int4`; folders with a serve
+            command: `ollama:LEVEL` and `llama.cpp:LEVEL` (without a level: q4_K_M), `huggingface` or `vllm`; `adapter`.
+
+    Raises:
+        ValueError: A name is unknown or given twice, or there is none.
     """
     if isinstance(targets, str) or not targets:
         raise ValueError(f"targets is a list with at least one of {', '.join(CHOICES)}")
@@ -79,8 +87,8 @@ def _parse(text: str) -> Target:
     if text in RUNTIME_TARGETS:
         kind, level = text, RUNTIME_LEVEL
     if kind not in ("", "gguf", *RUNTIME_TARGETS):
-        raise ValueError(f"there is no export target {text!r}; there are {', '.join(CHOICES)}")
+        raise ValueError(f"there is no export target {text!r}; choose from {', '.join(CHOICES)}")
     try:
         return Target(text, kind or "gguf", get_level(level))
     except ValueError:
-        raise ValueError(f"there is no export target {text!r}; there are {', '.join(CHOICES)}") from None
+        raise ValueError(f"there is no export target {text!r}; choose from {', '.join(CHOICES)}") from None

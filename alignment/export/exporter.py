@@ -1,166 +1,150 @@
-"""`export`: from a model folder to tested files, one row of figures per target."""
+"""Exports a model: from a model folder to measured files, with one row of figures per target."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from alignment.export import makers
-from alignment.export.card import commands, model_card
+from alignment.export.card import model_card, run_commands
 from alignment.export.checkpoint import Checkpoint, open_checkpoint
 from alignment.export.engine_environment import engine_python
-from alignment.export.export_settings import Calibration, Comparison, Push, Quantize, read_settings
+from alignment.export.export_options import CalibrationRows, ExportOptions
+from alignment.export.export_row import ExportRow
 from alignment.export.export_targets import Target, missing_packages, parse_targets
-from alignment.export.gate import Gate, read_comparison
+from alignment.export.gate import ExportGate, check_levels
+from alignment.export.gguf_metadata import ModelDescription
 from alignment.export.imatrix import read_imatrix
-from alignment.export.makers import Run
+from alignment.export.makers import ExportRun
 from alignment.export.pass_rate import pass_at_1
 from alignment.export.publish import publish
 from alignment.export.texts import calibration_texts, read_rows, standard_library_texts
+from alignment.files import write_text
 from alignment.rows.row_texts import ModelText, model_text
 
-Rows = str | Path | Sequence[dict[str, Any]]
 HELD_OUT_ROWS = 10_000
+"""Held-out rows that are read, at most."""
 
 
 def export(
-    model_path: str | Path,
-    targets: Sequence[str],
-    out_dir: str | Path,
-    *,
-    held_out: Rows | None = None,
-    gate: Comparison | Mapping[str, Any] | None = None,
-    benchmark: Mapping[str, Any] | None = None,
-    calibration: Calibration | Rows | None = None,
-    calibration_tokens: int = 65_536,
-    sequence_length: int = 512,
-    imatrix: bool | str | Path = False,
-    quantize: Quantize | Mapping[str, Any] | None = None,
-    split_bytes: int = 0,
-    name: str | None = None,
-    license: str | None = None,
-    base_model: str | None = None,
-    adapter: str | Path | None = None,
-    adapter_base: str | Path | None = None,
-    provenance: dict[str, str] | None = None,
-    push: Push | Mapping[str, Any] | None = None,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Export the Qwen2 model in `model_path` to each of `targets` and prove each against the original.
+    model_path: str | Path, targets: Sequence[str], out_dir: str | Path, options: ExportOptions | None = None
+) -> list[ExportRow]:
+    """Export a Qwen2 model and compare each export with the original.
+
+    The rows are also written to `out_dir/export.json`, and into the table of the model card `out_dir/README.md`. A
+    target that fails its gate keeps its files under names that begin with `broken-`; nothing is raised for it.
 
     Args:
-        targets: names as `parse_targets` explains them.
-        held_out: rows for the gate (a list, or a JSONL or Parquet file); code of Python's standard library else.
-        gate: how to compare, see `Comparison`.
-        benchmark: `{request, sandbox, seed}` as `benchmark.pass_at_1` takes it, to measure pass@1 as well.
-        calibration: what importance matrices, GPTQ and AWQ see, see `Calibration`; or rows, with `calibration_tokens`
-            and `sequence_length` beside them.
-        imatrix: True makes an importance matrix from `calibration`; a path takes one in llama.cpp's GGUF form.
-        quantize: settings of GPTQ and AWQ, see `Quantize`.
-        split_bytes: size of the parts of a GGUF; 0 writes one file.
-        name, license, base_model, provenance: for file names, metadata and the model card.
-        adapter, adapter_base: the LoRA adapter that the model was merged from and its base model (by default the one
-            its config names), for the target `adapter`.
-        push: where to send what passed, see `Push`; nothing leaves the machine without it.
+        model_path: Folder of the model.
+        targets: Names of formats, see `parse_targets`.
+        out_dir: Folder for the files.
+        options: How to compare, calibrate, quantize and describe the model.
 
-    Returns a row per target: target, file, size_bytes, bits_per_weight, perplexity, original_perplexity,
-    perplexity_increase (percent), top1_agreement (percent), kl_divergence (nats), greedy_agreement (percent),
-    tokenization_equal, tokens_per_second, seconds, passed, reasons; pass_at_1 and original_pass_at_1 (percent) with a
-    benchmark; level, tensor_types and fallback_tensors for GGUF; calibration (rows by form, samples, tokens) where it
-    was used. The rows also go to `out_dir/export.json`, and into the table of `out_dir/README.md`. What fails its gate
-    is kept under a name that begins with `broken-`; nothing raises for it. ValueError says what else is wrong, before
-    any long work where that can be known.
+    Returns:
+        One row per target, in the order of `targets`.
+
+    Raises:
+        ValueError: Anything else is wrong: the options, the model folder, the output folder, a missing package, a full
+            disk. If possible, it is raised before any long work.
     """
-    wanted = parse_targets(targets)
-    settings = read_comparison(gate)
-    pushing = read_settings(Push, "push", push) if push is not None else None
-    quantizing = read_settings(Quantize, "quantize", quantize)
-    if message := quantizing.contradiction():
-        raise ValueError(f"quantize.act_order: {message}")
-    if not isinstance(calibration, Calibration):
-        texts = _texts(read_rows(calibration), seed)
-    else:
-        rows = [row for source in calibration.data for row in read_rows(source.data.path(), source.rows)]
-        texts = _texts(rows, seed, calibration.fim)
-        calibration_tokens, sequence_length = calibration.tokens, calibration.sequence_length
-    own = [model_text(row).text for row in read_rows(held_out, HELD_OUT_ROWS)]
-    matrices = read_imatrix(imatrix) if isinstance(imatrix, (str, Path)) else None
+    options = options or ExportOptions()
+    parsed = parse_targets(targets)
+    _check_options(options)
+    calibration = _calibration_texts(options.calibration, options.seed)
+    held_out = [model_text(row).text for row in read_rows(options.held_out, HELD_OUT_ROWS)]
+    imatrix = read_imatrix(options.imatrix_file) if options.imatrix_file is not None else None
     checkpoint = open_checkpoint(model_path)
-    name = name or checkpoint.folder.resolve().name
+    name = options.name or checkpoint.folder.resolve().name
+    description = ModelDescription(name, options.license, options.base_model, options.provenance)
     out = Path(out_dir)
-    _check(wanted, checkpoint, texts, imatrix is True, adapter, split_bytes)
+    _check_targets(parsed, checkpoint, options, has_calibration=bool(calibration))
     _check_output(out, name, checkpoint)
-    if any(target.is_calibrated for target in wanted):
-        engine_python(quantizing.engine)  # what can't be installed is better known now
-    about = {"name": name, "license": license, "base_model": base_model, "provenance": provenance}
+    if any(target.is_calibrated for target in parsed):
+        engine_python(options.quantize.engine)  # an engine that cannot be installed is reported before the long work
     out.mkdir(parents=True, exist_ok=True)
-    made: list[dict[str, Any]] = []
-    with Gate(checkpoint, own or standard_library_texts(), settings, out) as judge:
-        run = Run(checkpoint, out, about, judge, texts, calibration_tokens, sequence_length, quantizing, matrices)
-        run.split_bytes, run.seed = split_bytes, seed
-        if benchmark is not None:
-            _measure_original(run, dict(benchmark))
-        if imatrix is True:
-            makers.make_imatrix(run)
-        for target in wanted:
-            made.append(makers.make(run, target, adapter, adapter_base))
-            makers.write_text(out / "export.json", json.dumps(made, indent=1, ensure_ascii=False))
-    measured_on = f"{len(own)} held-out rows" if own else "code of Python's standard library"
-    shown = commands(checkpoint, run.name, out, made)
-    card = model_card(about, made, measured_on=measured_on, commands=shown)
-    makers.write_text(out / "README.md", card)
-    for target, row in zip(wanted, made, strict=True):
+    with ExportGate(checkpoint, held_out or standard_library_texts(), options.comparison, out) as gate:
+        run = ExportRun(checkpoint, out, options, description, gate, calibration, imatrix)
+        rows = _make_all(run, parsed)
+    _write_cards(
+        run, parsed, rows, f"{len(held_out)} held-out rows" if held_out else "code of Python's standard library"
+    )
+    if options.push is not None:
+        publish(out, rows, options.push)
+    return rows
+
+
+def _make_all(run: ExportRun, targets: Sequence[Target]) -> list[ExportRow]:
+    """Make the targets in order; export.json has the rows made so far."""
+    if run.options.benchmark is not None:
+        folder = run.checkpoint.folder
+        run.original_pass_at_1 = pass_at_1(
+            folder,
+            folder,
+            run.options.benchmark,
+            run.out / "benchmark" / "original",
+            runtime="transformers",
+            threads=run.gate.threads,
+        )
+    if run.options.make_imatrix:
+        makers.make_imatrix(run)
+    rows: list[ExportRow] = []
+    for target in targets:
+        rows.append(makers.make_target(run, target))
+        write_text(run.out / "export.json", json.dumps(rows, indent=1, ensure_ascii=False))
+    return rows
+
+
+def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow], measured_on: str) -> None:
+    """Write the model card into the output folder and into every folder that passed and is used on its own."""
+    commands = run_commands(run.checkpoint, run.name, run.out, rows)
+    card = model_card(run.description, rows, measured_on=measured_on, commands=commands)
+    write_text(run.out / "README.md", card)
+    for target, row in zip(targets, rows, strict=True):
         if target.kind in ("huggingface", "gptq", "awq", "llama.cpp") and row["passed"]:
-            makers.write_text(Path(row["file"]) / "README.md", card)
-    if pushing is not None:
-        publish(out, made, pushing)
-    return made
+            write_text(Path(row["file"]) / "README.md", card)
 
 
-def _texts(rows: list[dict[str, Any]], seed: int, fim: float = 0.5) -> list[ModelText]:
+def _calibration_texts(calibration: CalibrationRows | None, seed: int) -> list[ModelText]:
+    """The calibration rows as texts, in a random order."""
+    if calibration is None:
+        return []
+    rows = read_rows(calibration.rows)
     random.Random(seed).shuffle(rows)
-    return calibration_texts(rows, seed, fim)
+    return calibration_texts(rows, seed, calibration.fim)
 
 
-def _check(
-    wanted: Sequence[Target],
-    checkpoint: Checkpoint,
-    texts: Sequence[ModelText],
-    imatrix: bool,
-    adapter: str | Path | None,
-    split_bytes: int,
+def _check_options(options: ExportOptions) -> None:
+    check_levels(options.comparison)
+    if message := options.quantize.contradiction():
+        raise ValueError(f"quantize.act_order: {message}")
+
+
+def _check_targets(
+    targets: Sequence[Target], checkpoint: Checkpoint, options: ExportOptions, *, has_calibration: bool
 ) -> None:
-    if message := missing_packages(wanted):
+    """Check that the packages, options and weights that the targets need are there."""
+    if message := missing_packages(targets):
         raise ValueError(message)
-    if any(target.kind == "adapter" for target in wanted) and adapter is None:
+    if any(target.kind == "adapter" for target in targets) and options.adapter is None:
         raise ValueError("the target 'adapter' needs the adapter's folder: set `adapter`")
-    if (imatrix or any(target.is_calibrated for target in wanted)) and not texts:
+    if (options.make_imatrix or any(target.is_calibrated for target in targets)) and not has_calibration:
         raise ValueError("importance matrices, GPTQ and AWQ need rows to calibrate on: set `calibration`")
-    if split_bytes and any(target.kind == "ollama" for target in wanted):
-        raise ValueError("Ollama takes one GGUF file: leave `split_bytes` out, or the target 'ollama'")
-    if any(not target.is_gguf for target in wanted):
+    if options.split_bytes and any(target.kind == "ollama" for target in targets):
+        raise ValueError("Ollama needs a single GGUF file: leave out `split_bytes`, or the target 'ollama'")
+    if any(not target.is_gguf for target in targets):
         checkpoint.require_finite()
 
 
 def _check_output(out: Path, name: str, checkpoint: Checkpoint) -> None:
-    """An export replaces an older one and nothing else: neither the model that it reads nor files of the user's."""
+    """Check that the export would replace only files of an older export, not the model or files of the user."""
     if name != Path(name).name or name.startswith("."):
-        raise ValueError(f"the name {name!r} is part of file names: leave out slashes and a dot in front")
+        raise ValueError(f"the name {name!r} is part of file names: it cannot contain slashes or start with a dot")
     model, folder = checkpoint.folder.resolve(), out.resolve()
     if model == folder or (model.parent == folder and model.name.startswith(f"{name}-")):
         raise ValueError(
             f"the export to {out} would replace the model {checkpoint.folder}: choose another output folder"
         )
     if (out / "README.md").exists() and not (out / "export.json").exists():
-        raise ValueError(f"{out} holds a README.md that is no model card of an export: choose another output folder")
-
-
-def _measure_original(run: Run, benchmark: dict[str, Any]) -> None:
-    run.benchmark = benchmark
-    folder = run.checkpoint.folder
-    run.original_pass_at_1 = pass_at_1(
-        folder, folder, benchmark, run.out / "benchmark" / "original", runtime="transformers", threads=run.threads
-    )
+        raise ValueError(f"{out} holds a README.md that is not from an export: choose another output folder")

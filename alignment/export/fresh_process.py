@@ -1,4 +1,4 @@
-"""Jobs in fresh processes: what a runtime or an engine does to memory, threads and signals ends with its process."""
+"""Jobs in fresh processes, so that the memory, threads and signals of a runtime or engine end with its process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,23 @@ from alignment.processes import die_with_parent
 
 
 def run_job(
-    module: str, job: dict[str, Any], python: str | Path | None = None, *, in_own_folder: bool = False
+    module: str, job: Mapping[str, Any], python: str | Path | None = None, *, in_own_folder: bool = False
 ) -> dict[str, Any]:
-    """Run `python -m module JOB.json` and return the result it wrote.
+    """Run `python -m module JOB.json` and return the result that it wrote.
 
-    `python` names the interpreter of another environment. With `in_own_folder` what the process leaves in its working
-    directory goes when it ends; the job's paths must be absolute then. RuntimeError carries the last line that a failed process
-    wrote, or the signal it died of.
+    Args:
+        module: A module that calls `serve_job`.
+        job: JSON values.
+        python: Interpreter of another environment; by default the running one.
+        in_own_folder: Run in a temporary folder, which is removed with all that the process leaves there. All paths in
+            `job` must be absolute then.
+
+    Raises:
+        RuntimeError: The process failed. The message is the last line that it wrote to stderr, or its signal.
     """
     with tempfile.TemporaryDirectory(prefix="align-job-") as folder:
         file, result = Path(folder, "job.json"), Path(folder, "result.json")
-        file.write_text(json.dumps(job | {"result": str(result)}), encoding="utf-8")
+        file.write_text(json.dumps({**job, "result": str(result)}), encoding="utf-8")
         root = str(Path(__file__).resolve().parents[2])
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).strip(":"),
@@ -38,20 +44,22 @@ def run_job(
             return json.loads(result.read_text(encoding="utf-8"))
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         if done.returncode < 0:
-            raise RuntimeError(f"the process died by signal {-done.returncode}")
+            raise RuntimeError(f"the process was killed by signal {-done.returncode}")
         raise RuntimeError(lines[-1].removeprefix("error: ") if lines else "the process ended without a result")
 
 
-def serve_job(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The other side of `run_job`: read the job, work, write the result; ValueError ends in one line.
+def serve_job(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Serve `run_job` in the child process: read the job, call `work` with it, write the result.
 
-    A job does not outlive who asked for it: a killed export would leave hours of quantization behind.
+    A ValueError becomes one line on stderr. The process is killed when its parent dies, so that a killed export leaves
+    no quantization running.
     """
     die_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    result_file = Path(job.pop("result"))
     try:
         result = work(job)
     except ValueError as error:
         message = str(error).replace("\n", " ")
         sys.exit(f"error: {message}")
-    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+    result_file.write_text(json.dumps(result), encoding="utf-8")

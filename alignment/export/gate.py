@@ -1,4 +1,4 @@
-"""The gate: an export counts only when its real runtime, in a fresh process, agrees with the original."""
+"""The gate of exports: the export's own runtime, in a fresh process, must agree with the original model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Literal, cast
 
 from alignment.export.checkpoint import Checkpoint
-from alignment.export.export_settings import Comparison, read_settings
+from alignment.export.export_row import Measurement
+from alignment.export.export_settings import Comparison
 from alignment.export.fresh_process import run_job
 from alignment.export.gguf_file import require_space
+from alignment.export.measure import MeasureJob, Reference
 from alignment.export.texts import HARD_CORPUS
+
+MEASURE = "alignment.export.measure"
+SMALL_MODEL = 50_000_000
+"""Models with fewer weights run on one thread: more threads mostly wait for each other."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What an export must reach: `LevelLimits` with nothing left open."""
+    """Limits for the export to one format: `LevelLimits` without open values."""
 
     max_perplexity_increase: float
     min_top1_agreement: float
@@ -31,11 +36,8 @@ class Thresholds:
     max_pass_at_1_drop: float = 5.0
 
 
-MEASURE = "alignment.export.measure"
-SMALL_MODEL = 50_000_000
-
-# Ours to choose: wide enough for small models (they suffer most from quantization), tight enough to catch a broken
-# tensor, a wrong rope base or a wrong tokenizer, which cost far more.
+# Our choice: wide enough for small models, which lose most by quantization, and narrow enough to catch a broken tensor,
+# a wrong RoPE base or a wrong tokenizer, which cost far more.
 DEFAULT_THRESHOLDS = {
     "f32": Thresholds(0.1, 99.9, 1e-4),
     "f16": Thresholds(0.5, 99.0, 1e-3),
@@ -56,23 +58,21 @@ DEFAULT_THRESHOLDS = {
 }
 
 
-def limits_of(settings: Comparison, level: str) -> Thresholds:
-    """The demands on `level`: its defaults, and what the settings say otherwise."""
-    given = settings.thresholds.get(level)
-    return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(given.model_dump(exclude_none=True) if given else {}))
+def thresholds_of(settings: Comparison, level: str) -> Thresholds:
+    """The limits of `level`: its defaults, overridden by the settings."""
+    limits = settings.thresholds.get(level)
+    return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(limits.model_dump(exclude_none=True) if limits else {}))
 
 
-def read_comparison(given: Comparison | Mapping[str, Any] | None) -> Comparison:
-    """Settings from plain values; ValueError names a key or a level that does not exist."""
-    made = read_settings(Comparison, "the gate", given)
-    for level in made.thresholds:
+def check_levels(settings: Comparison) -> None:
+    """Raise ValueError if the settings have limits for a level that does not exist."""
+    for level in settings.thresholds:
         if level not in DEFAULT_THRESHOLDS:
-            raise ValueError(f"the gate has no level {level!r}; there are {', '.join(DEFAULT_THRESHOLDS)}")
-    return made
+            raise ValueError(f"compare.thresholds has no level {level!r}; choose from {', '.join(DEFAULT_THRESHOLDS)}")
 
 
-def reasons_to_refuse(measured: dict[str, Any], original_perplexity: float, limits: Thresholds) -> list[str]:
-    """Every demand that was missed, as a sentence; empty where the export passed."""
+def missed_limits(measured: Measurement, original_perplexity: float, limits: Thresholds) -> list[str]:
+    """Every limit that a measurement misses, as a sentence; empty if it passes."""
     increase = perplexity_increase(measured["perplexity"], original_perplexity)
     checks = (
         (
@@ -93,19 +93,32 @@ def reasons_to_refuse(measured: dict[str, Any], original_perplexity: float, limi
         ),
         (
             measured["tokenization_equal"],
-            f"text is split into other tokens than the original's: {measured['tokenization_differs_on']}",
+            f"its tokens differ from the original tokenizer's on {measured['tokenization_differs_on']}",
         ),
     )
     return [reason for passed, reason in checks if not passed]
 
 
 def perplexity_increase(perplexity: float, original: float) -> float:
-    """Percent by which `perplexity` exceeds `original`; infinite where it is not finite."""
+    """Percent by which `perplexity` exceeds `original`; infinite if it is not finite."""
     return 100.0 * (perplexity / original - 1.0) if math.isfinite(perplexity) else math.inf
 
 
-class Gate:
-    """Compares exports with one original. A context manager: the reference lives in a scratch folder until it ends."""
+class ExportGate:
+    """Compares exports with one original model.
+
+    A context manager: the original's log-probabilities are kept in a scratch folder until it is left.
+
+    Args:
+        checkpoint: The original model.
+        texts: Held-out texts.
+        settings: How to compare.
+        scratch: Folder in which the scratch folder is made.
+        adapter: Folder of a LoRA adapter to run the original with.
+
+    Raises:
+        ValueError: The disk is too full, or the original cannot be measured or gives no finite perplexity.
+    """
 
     def __init__(
         self,
@@ -116,31 +129,41 @@ class Gate:
         adapter: Path | None = None,
     ) -> None:
         require_space(scratch, (settings.positions + settings.context) * checkpoint.vocabulary_rows * 4)
+        self.texts = texts
         self.settings = settings
+        self.threads = settings.threads or (1 if checkpoint.weights < SMALL_MODEL else os.cpu_count() or 1)
         self.folder = Path(tempfile.mkdtemp(prefix=".gate-", dir=scratch))
-        self.job: dict[str, Any] = {
-            "texts": texts,
-            "hard_corpus": list(HARD_CORPUS),
-            "folder": str(self.folder),
-            "context": settings.context,
-            "positions": settings.positions,
-            "greedy_prompts": settings.greedy_prompts,
-            "greedy_tokens": settings.greedy_tokens,
-            "dtype": settings.dtype,
-            "device": settings.device,
-            "threads": settings.threads or (1 if checkpoint.weights < SMALL_MODEL else os.cpu_count() or 1),
-        }
-        original = {"engine": "transformers", "model": str(checkpoint.folder), "adapter": adapter and str(adapter)}
+        self._job = MeasureJob(
+            texts=texts,
+            hard_corpus=list(HARD_CORPUS),
+            folder=str(self.folder),
+            context=settings.context,
+            positions=settings.positions,
+            greedy_prompts=settings.greedy_prompts,
+            greedy_tokens=settings.greedy_tokens,
+            dtype=settings.dtype,
+            device=settings.device,
+            threads=self.threads,
+        )
         try:
-            self.reference = run_job(MEASURE, self.job | original)
-        except RuntimeError as error:
+            self.reference = self._measure_original(checkpoint, adapter)
+        except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
-        if not math.isfinite(self.reference["perplexity"]):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise ValueError(f"{checkpoint.folder} gives no finite perplexity: its weights hold NaN or infinity")
+            raise
 
-    def __enter__(self) -> Gate:
+    def _measure_original(self, checkpoint: Checkpoint, adapter: Path | None) -> Reference:
+        job = dataclasses.replace(
+            self._job, model=str(checkpoint.folder), adapter=None if adapter is None else str(adapter)
+        )
+        try:
+            reference = cast(Reference, run_job(MEASURE, asdict(job)))
+        except RuntimeError as error:
+            raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
+        if not math.isfinite(reference["perplexity"]):
+            raise ValueError(f"{checkpoint.folder} gives no finite perplexity: its weights hold NaN or infinity")
+        return reference
+
+    def __enter__(self) -> ExportGate:
         return self
 
     def __exit__(
@@ -149,20 +172,39 @@ class Gate:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def measure(
-        self, model: Path, level: str, engine: str, python: str | None = None, adapter: Path | None = None
-    ) -> dict[str, Any]:
-        """Figures of an exported model, with `passed` and `reasons`.
+        self,
+        model: Path,
+        level: str,
+        runtime: Literal["llama.cpp", "transformers"],
+        python: str | None = None,
+        adapter: Path | None = None,
+    ) -> Measurement:
+        """Measure an exported model and compare the figures with the limits of `level`.
 
-        A runtime that can't load the model, or dies of it, is a failed gate and no exception. `python` names the
-        interpreter of another environment, `adapter` a LoRA adapter in GGUF form to run the model with.
+        Args:
+            model: A GGUF file or a folder.
+            level: Name of the limits, see `Target.gate`.
+            runtime: What to run it in.
+            python: Interpreter of another environment to run it with.
+            adapter: LoRA adapter in GGUF form to run the model with.
+
+        Returns:
+            The figures with `passed` and `reasons`. If the runtime cannot load the model, or crashes, the gate failed;
+            nothing is raised.
         """
         original = self.reference["perplexity"]
-        job = {"engine": engine, "model": str(model), "reference": self.reference, "adapter": adapter and str(adapter)}
+        job = dataclasses.replace(
+            self._job,
+            runtime=runtime,
+            model=str(model),
+            reference=self.reference,
+            adapter=None if adapter is None else str(adapter),
+        )
         try:
-            measured = run_job(MEASURE, self.job | job, python)
-            reasons = reasons_to_refuse(measured, original, limits_of(self.settings, level))
+            figures = cast(Measurement, run_job(MEASURE, asdict(job), python))
         except RuntimeError as error:
-            measured, reasons = {}, [f"{engine} could not run it: {error}"]
-        if "perplexity" in measured:
-            measured["perplexity_increase"] = perplexity_increase(measured["perplexity"], original)
-        return measured | {"original_perplexity": original, "passed": not reasons, "reasons": reasons}
+            reasons = [f"{runtime} could not run it: {error}"]
+            return {"original_perplexity": original, "passed": False, "reasons": reasons}
+        reasons = missed_limits(figures, original, thresholds_of(self.settings, level))
+        figures["perplexity_increase"] = perplexity_increase(figures["perplexity"], original)
+        return figures | {"original_perplexity": original, "passed": not reasons, "reasons": reasons}

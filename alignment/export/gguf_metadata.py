@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from alignment.export.checkpoint import Checkpoint
 from alignment.export.levels import Level
@@ -12,26 +14,37 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 
-def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, about: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class ModelDescription:
+    """Facts for the metadata and the model card that the model's folder does not hold."""
+
+    name: str
+    license: str | None = None
+    base_model: str | None = None
+    """`owner/name`."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Free key-value pairs, for example recipe and fingerprint."""
+
+
+def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, description: ModelDescription) -> None:
     """Write the `general.*` and `qwen2.*` keys.
 
-    `about` may hold `name`, `license`, `base_model` and `provenance` (a dict of strings, written under
-    `alignment.*`: readers that do not know these keys pass over them).
+    Provenance is written under `alignment.*`; readers ignore keys that they do not know.
     """
     from gguf import GGML_QUANT_VERSION, GGUFType, size_label
 
     config = checkpoint.config
     heads = config["num_attention_heads"]
     writer.add_type(GGUFType.MODEL)
-    writer.add_name(about.get("name") or checkpoint.folder.resolve().name)
+    writer.add_name(description.name)
     writer.add_size_label(size_label(checkpoint.weights, checkpoint.weights, 0, 0))
-    writer.add_license(about.get("license") or "")
-    if base := about.get("base_model"):
+    writer.add_license(description.license or "")
+    if base := description.base_model:
         writer.add_base_model_count(1)
-        writer.add_base_model_name(0, str(base).rsplit("/", 1)[-1])
-        if str(base).count("/") == 1:
-            writer.add_base_model_organization(0, str(base).split("/")[0])
-    for key, value in sorted((about.get("provenance") or {}).items()):
+        writer.add_base_model_name(0, base.rsplit("/", 1)[-1])
+        if base.count("/") == 1:
+            writer.add_base_model_organization(0, base.split("/")[0])
+    for key, value in sorted(description.provenance.items()):
         writer.add_string(f"alignment.{key}", str(value))
     writer.add_file_type(level.file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
@@ -49,10 +62,10 @@ def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, abo
 
 
 def context_length(checkpoint: Checkpoint) -> int:
-    """Tokens that the model is made for; with YaRN the original length times the factor.
+    """Context length in tokens; with YaRN, the original length times the factor.
 
-    Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's
-    server cuts its context at the length that the file names.
+    Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's server
+    cuts its context at the length in the file.
     """
     longest, rope = int(checkpoint.config["max_position_embeddings"]), checkpoint.rope
     if rope["rope_type"] != "yarn":
@@ -73,7 +86,9 @@ def _describe_rope(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
         writer.add_rope_scaling_factor(float(rope["factor"]))
         return
     if kind != "yarn":
-        raise ValueError(f"{checkpoint.folder}/config.json scales RoPE by {kind!r}; GGUF export knows linear and yarn")
+        raise ValueError(
+            f"{checkpoint.folder}/config.json scales RoPE by {kind!r}; GGUF export supports linear and yarn"
+        )
     writer.add_rope_scaling_type(RopeScalingType.YARN)
     writer.add_rope_scaling_factor(float(rope["factor"]))
     original = rope.get("original_max_position_embeddings") or checkpoint.config["max_position_embeddings"]

@@ -1,55 +1,83 @@
-"""Importance matrices: how strongly each column of each weight matrix is driven by the recipe's own data.
+"""Importance matrices: the mean squared input of every column of every weight matrix, over calibration data.
 
-For every linear layer the mean of its squared inputs is collected over calibration tokens, from the Hugging Face
-model in full precision. The file has the form of llama.cpp's `llama-imatrix`, so its own tools read it too. Like
-there, the embedding and the output head have no entry.
+Inputs are collected from the Hugging Face model in full precision, for every linear layer. The file has the form of
+llama.cpp's `llama-imatrix`, so llama.cpp's own tools can read it. As there, the embedding and the output head have no
+entry.
 
     python -m alignment.export.imatrix JOB.json
+
+JOB.json holds an `ImatrixJob`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alignment.export.export_row import CalibrationUse
 from alignment.export.fresh_process import serve_job
 from alignment.export.gguf_file import gguf_name
+from alignment.export.measure import cut_windows
+from alignment.export.runtimes import TransformersRuntime
 
 
-def collect(job: dict[str, Any]) -> dict[str, Any]:
-    """Run the job's texts through its model and write the importance matrix to `job["out"]`; counts come back."""
+@dataclass(frozen=True)
+class ImatrixJob:
+    """Where an importance matrix comes from, and where it goes."""
+
+    model: str
+    """Folder of the model."""
+    texts: list[tuple[str, str]]
+    """Calibration texts, with the form of each."""
+    context: int
+    """Tokens of one window."""
+    tokens: int
+    """Tokens in total, about."""
+    dtype: str
+    device: str
+    threads: int
+    out: str
+    """The file to write."""
+
+
+def collect(job: ImatrixJob) -> CalibrationUse:
+    """Run the job's texts through its model, write the importance matrix, return the data that was used."""
     import torch
 
-    from alignment.export.measure import windows_of
-    from alignment.export.runtime_engines import Transformers
-
-    engine = Transformers(job["model"], job["dtype"], job["device"], job["threads"])
-    windows, used = windows_of(engine, [text for text, _ in job["texts"]], job["context"], job["tokens"])
+    runtime = TransformersRuntime(job.model, job.dtype, job.device, job.threads)
+    windows, used = cut_windows(runtime, [text for text, _ in job.texts], job.context, job.tokens)
     sums: dict[str, Any] = {}
 
-    def keep(name: str) -> Any:
+    def add_to(name: str) -> Any:
         def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             squares = inputs[0].detach().float().flatten(0, -2).square().sum(0, dtype=torch.float64)
             sums[name] = sums[name] + squares if name in sums else squares
 
         return hook
 
-    for name, module in engine.model.named_modules():
+    for name, module in runtime.model.named_modules():
         if isinstance(module, torch.nn.Linear) and name != "lm_head":
-            module.register_forward_pre_hook(keep(gguf_name(f"{name}.weight")))
+            module.register_forward_pre_hook(add_to(gguf_name(f"{name}.weight")))
     for window in windows:
-        engine.logits(window.tolist())
+        runtime.logits(window.tolist())
     values = {name: (total.cpu().numpy(), windows.size) for name, total in sums.items()}
-    write_imatrix(Path(job["out"]), values, job["context"])
-    rows = dict(Counter(form for _, form in job["texts"][:used]))
+    write_imatrix(Path(job.out), values, job.context)
+    rows = dict(Counter(form for _, form in job.texts[:used]))
     return {"rows": rows, "samples": len(windows), "tokens": int(windows.size)}
 
 
 def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context: int) -> None:
-    """Write sums of squares with their token counts, keyed by GGUF tensor name."""
+    """Write an importance matrix.
+
+    Args:
+        file: The file to write.
+        values: By GGUF tensor name: the sum of squared inputs per column, and the number of tokens it is over.
+        context: Tokens of one window.
+    """
     from gguf import GGUFWriter
 
     writer = GGUFWriter(file, "")
@@ -68,7 +96,11 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
 
 def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
-    """Mean squared inputs by GGUF tensor name, float32, from a file in llama.cpp's GGUF form."""
+    """Read the mean squared inputs per column, float32, by GGUF tensor name.
+
+    Raises:
+        ValueError: The file is not an importance matrix in llama.cpp's GGUF form, or holds NaN or infinity.
+    """
     from gguf import GGUFReader
 
     path = Path(file)
@@ -77,7 +109,7 @@ def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
     try:
         tensors = {tensor.name: np.array(tensor.data, dtype=np.float32) for tensor in GGUFReader(path).tensors}
     except ValueError as error:
-        raise ValueError(f"{path} is no importance matrix in GGUF form ({error})") from error
+        raise ValueError(f"{path} is not an importance matrix in GGUF form ({error})") from error
     means = {}
     for name, sums in tensors.items():
         if name.endswith(".in_sum2"):
@@ -91,5 +123,10 @@ def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
     return means
 
 
+def run(job: dict[str, Any]) -> CalibrationUse:
+    """Entry point of the process."""
+    return collect(ImatrixJob(**job))
+
+
 if __name__ == "__main__":
-    serve_job(collect)
+    serve_job(run)

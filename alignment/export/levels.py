@@ -1,7 +1,7 @@
 """GGUF levels: which type each tensor of a Qwen2 model gets at each level.
 
-The mixtures are llama.cpp's own (`llama_model_quantize` of llama.cpp 0.5.0, file `src/llama-quant.cpp`), restated
-for dense Qwen2 models. A slow test holds them equal to a build of llama.cpp, tensor by tensor and byte by byte.
+The mixtures are those of `llama_model_quantize` in llama.cpp 0.5.0 (`src/llama-quant.cpp`), restated for dense Qwen2
+models. A nightly test compares the files with a build of llama.cpp, byte by byte.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Level:
-    """A published form of a model: its name, llama.cpp's number for it and the type of an ordinary matrix."""
+    """A GGUF level."""
 
     name: str
     file_type: int
+    """llama.cpp's number of the level (`llama_ftype`)."""
     matrix_type: str
+    """Type of an ordinary matrix."""
 
     @property
     def is_float(self) -> bool:
+        """Whether nothing is quantized."""
         return self.matrix_type in FLOATS
 
 
@@ -40,28 +43,28 @@ LEVELS = {
     )
 }
 
-# Rows whose length is no multiple of 256 can't hold a k-quant: the next larger type with blocks of 32 takes over.
+# k-quants have blocks of 256 weights. Rows that 256 does not divide get the next larger type with blocks of 32.
 _SMALL_BLOCK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 def get_level(name: str) -> Level:
-    """The level called `name`, whatever its case; ValueError lists the levels where there is none."""
+    """The level with this name, in any case; ValueError lists the levels if there is none."""
     for level in LEVELS.values():
         if level.name.lower() == name.lower():
             return level
-    raise ValueError(f"no GGUF level is called {name!r}; there are {', '.join(LEVELS)}")
+    raise ValueError(f"there is no GGUF level {name!r}; choose from {', '.join(LEVELS)}")
 
 
 def block_size(type_name: str) -> int:
-    """Weights in one block of a type; a row must hold whole blocks."""
+    """Number of weights in one block of a type. The length of a row must be a multiple of it."""
     if type_name in FLOATS:
         return 1
     return 256 if type_name.endswith("_K") else 32
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What the mixtures look at in a model."""
+class ModelTraits:
+    """The properties of a model that the mixtures depend on."""
 
     layers: int
     tied: bool
@@ -69,12 +72,20 @@ class Shape:
 
 
 def tensor_type(
-    level: Level, name: str, shape: tuple[int, ...], model: Shape, imatrix: bool = False
+    level: Level, name: str, shape: tuple[int, ...], model: ModelTraits, imatrix: bool = False
 ) -> tuple[str, bool]:
-    """The type of tensor `name` (GGUF's name, `shape` as rows and columns) and whether it is a fallback.
+    """Choose the type of a tensor.
 
-    Vectors (norms, biases) stay F32. A fallback is a type taken because the columns don't divide into the blocks
-    of the type that the level wants.
+    Args:
+        level: The level of the file.
+        name: The tensor's GGUF name.
+        shape: Its shape as rows and columns.
+        model: The model it belongs to.
+        imatrix: Whether there is an importance matrix.
+
+    Returns:
+        The type, and whether it is a fallback: larger than what the level asks for, because the number of columns is
+        not a multiple of that type's block. Vectors (norms, biases) stay F32.
     """
     if len(shape) < 2:
         return "F32", False
@@ -91,11 +102,11 @@ def tensor_type(
     return chosen, chosen != wanted or head_fallback
 
 
-def _is_head(name: str, model: Shape) -> bool:
+def _is_head(name: str, model: ModelTraits) -> bool:
     return name == "output.weight" or (model.tied and name == "token_embd.weight")
 
 
-def _wanted_type(level: Level, name: str, columns: int, model: Shape, imatrix: bool) -> str:
+def _wanted_type(level: Level, name: str, columns: int, model: ModelTraits, imatrix: bool) -> str:
     default = level.matrix_type
     if _is_head(name, model):
         if columns % block_size(default) or default == "Q8_0":
@@ -129,6 +140,6 @@ def _wanted_type(level: Level, name: str, columns: int, model: Shape, imatrix: b
 
 
 def _more_bits(layer: int, layers: int) -> bool:
-    """The first and the last eighth of the layers, and every third between them."""
+    """Whether a layer gets more bits: the first and the last eighth of the layers, and every third between them."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2

@@ -1,8 +1,8 @@
-"""llama.cpp through ctypes, from the prebuilt wheel `xllamacpp`: nothing is compiled, nothing is downloaded.
+"""llama.cpp through ctypes, from the prebuilt wheel `xllamacpp`: nothing is compiled or downloaded.
 
-The wheel exports llama.cpp's C functions. Its two parameter structs are passed by value and grow from version to
-version, so they are opaque blobs here: a few fields are set at known offsets, and `Library` checks at load that the
-defaults it gets back are where it expects them. A wheel with another layout is refused, never misread.
+The wheel exports llama.cpp's C functions. Two of its parameter structs are passed by value and grow from version to
+version, so they are opaque blobs here: a few fields are set at known offsets, and `LlamaCppLibrary` checks at load that
+the default values are at those offsets. A wheel with another layout is refused.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _POINTERS = (
 
 
 def library_path() -> Path:
-    """The shared library inside the installed wheel; ValueError says what to install where there is none."""
+    """The shared library in the installed wheel; ValueError says what to install if there is none."""
     spec = importlib.util.find_spec("xllamacpp")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted(Path(folder).glob("xllamacpp*.so"))]
@@ -69,15 +69,18 @@ def library_path() -> Path:
     return files[0]
 
 
-class Library:
-    """The loaded wheel, its layout checked. `messages` keeps what llama.cpp logs, for error texts."""
+class LlamaCppLibrary:
+    """The wheel's shared library, loaded and its struct layout checked.
+
+    `messages` holds the last lines that llama.cpp logged.
+    """
 
     def __init__(self) -> None:
         path = library_path()
         self.wheel = importlib.metadata.version("xllamacpp")
         self.c = ctypes.CDLL(str(path))
         self.messages: list[str] = []
-        self._log = _LogCallback(self._keep)
+        self._log = _LogCallback(self._record)  # a reference is needed for as long as llama.cpp may call it
         self.c.llama_log_set(self._log, None)
         self.c.llama_version.restype = ctypes.c_char_p
         self.version = self.c.llama_version().decode()
@@ -102,31 +105,41 @@ class Library:
         self.context_defaults = self._defaults("llama_context_default_params", _CONTEXT_DEFAULTS)
         self.model_defaults = self._defaults("llama_model_default_params", _MODEL_DEFAULTS)
 
-    def _keep(self, level: int, text: bytes, data: object) -> None:
+    def _record(self, level: int, text: bytes, data: object) -> None:
         self.messages = [*self.messages[-49:], text.decode(errors="replace")]
 
     def _defaults(self, function: str, expected: dict[int, int]) -> _Blob:
+        """The default parameters that `function` returns, after checking the fields that are set here."""
         getattr(self.c, function).restype = _Blob
         blob = getattr(self.c, function)()
-        found = {offset: blob.get(offset) for offset in expected}
-        if found != expected:
+        values = {offset: blob.get(offset) for offset in expected}
+        if values != expected:
             raise ValueError(
-                f"xllamacpp {self.wheel} (llama.cpp {self.version}) lays out its parameters in an unknown way: "
-                f"{function} gives {found}, not {expected}; install a tested one: pip install 'xllamacpp==2026.10.*'"
+                f"unknown parameter layout in xllamacpp {self.wheel} (llama.cpp {self.version}): {function} gives "
+                f"{values}, expected {expected}. Install a tested version: pip install 'xllamacpp==2026.10.*'"
             )
         return blob
 
     def quantize_rows(self, type_number: int, rows: np.ndarray, imatrix: np.ndarray | None) -> np.ndarray:
-        """Quantize float32 `rows` (rows x columns) by llama.cpp's own kernel; bytes as an unsigned 8-bit array.
+        """Quantize rows with llama.cpp's own kernel. The GIL is released meanwhile.
 
-        `imatrix` weighs the columns (float32). The interpreter's lock is free meanwhile.
+        Args:
+            type_number: Number of the GGUF type.
+            rows: Weights, float32 [rows, columns].
+            imatrix: Importance of each column, float32 [columns].
+
+        Returns:
+            The encoded rows, uint8 [rows, bytes of a row].
+
+        Raises:
+            ValueError: llama.cpp rejects the encoded rows, because the weights hold extreme values.
         """
         count, columns = rows.shape
         out = np.empty((count, self.c.ggml_row_size(type_number, columns)), dtype=np.uint8)
         weights = None if imatrix is None else imatrix.ctypes.data
         written = self.c.ggml_quantize_chunk(type_number, rows.ctypes.data, out.ctypes.data, 0, count, columns, weights)
         if written != out.nbytes or not self.c.ggml_validate_row_data(type_number, out.ctypes.data, out.nbytes):
-            raise ValueError("llama.cpp's quantizer refused its own result: the weights hold extreme values")
+            raise ValueError("llama.cpp rejects its own quantized rows: the weights hold extreme values")
         return out
 
     def problem(self) -> str:
@@ -134,13 +147,22 @@ class Library:
         return " | ".join(line.strip() for line in self.messages[-4:] if line.strip()) or "no reason logged"
 
 
-class Model:
-    """A GGUF file in llama.cpp, with a context of `n_ctx` tokens that gives logits at every position.
+class GgufModel:
+    """A GGUF file in llama.cpp, on the CPU.
 
-    Attention runs without flash attention and with a cache in float32, so that what is measured is the file.
+    Runs without flash attention and with a key-value cache in float32, so that the figures depend on the file alone.
+
+    Args:
+        library: The loaded library.
+        path: The file; the first part of a split one.
+        n_ctx: Length of the context in tokens. It is also the batch size, so all positions can have logits.
+        threads: CPU threads.
+
+    Raises:
+        ValueError: llama.cpp does not load the file.
     """
 
-    def __init__(self, library: Library, path: str | Path, n_ctx: int, threads: int) -> None:
+    def __init__(self, library: LlamaCppLibrary, path: str | Path, n_ctx: int, threads: int) -> None:
         self.library = library
         c = library.c
         parameters = _Blob.from_buffer_copy(library.model_defaults)
@@ -163,21 +185,22 @@ class Model:
             context.set(offset, value)
         self.context = c.llama_init_from_model(ctypes.c_void_p(self.model), context)
         if not self.context:
-            raise ValueError(f"llama.cpp makes no context for {path}: {library.problem()}")
+            raise ValueError(f"llama.cpp creates no context for {path}: {library.problem()}")
         self._check_context(n_ctx, threads)
         self.vocab = c.llama_model_get_vocab(ctypes.c_void_p(self.model))
         self.n_vocab = c.llama_vocab_n_tokens(ctypes.c_void_p(self.vocab))
 
     def _check_context(self, n_ctx: int, threads: int) -> None:
+        """Check that llama.cpp read the parameters as they were set."""
         c, context = self.library.c, ctypes.c_void_p(self.context)
-        found = c.llama_n_ctx(context), c.llama_n_batch(context), c.llama_n_threads(context)
-        if found[0] < n_ctx or found[1:] != (n_ctx, threads):
+        values = c.llama_n_ctx(context), c.llama_n_batch(context), c.llama_n_threads(context)
+        if values[0] < n_ctx or values[1:] != (n_ctx, threads):
             raise ValueError(
-                f"llama.cpp took {found} where context, batch and threads of {n_ctx} and {threads} were set"
+                f"llama.cpp has context, batch and threads of {values}, although {n_ctx}, {n_ctx} and {threads} were set"
             )
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens recognized, nothing added."""
+        """Token ids of `text`; special tokens are recognized, none is added."""
         data = text.encode()
         ids = (ctypes.c_int32 * (len(data) + 8))()
         count = self.library.c.llama_tokenize(
@@ -188,14 +211,20 @@ class Model:
         return list(ids[:count])
 
     def clear(self) -> None:
-        """Forget all that was decoded."""
+        """Empty the key-value cache."""
         memory = self.library.c.llama_get_memory(ctypes.c_void_p(self.context))
         self.library.c.llama_memory_clear(ctypes.c_void_p(memory), ctypes.c_bool(True))
 
     def decode(self, tokens: Sequence[int], position: int = 0, every: bool = True) -> np.ndarray:
-        """Feed `tokens` at `position`; logits of every one of them (or of the last), positions x vocabulary.
+        """Run the model on tokens of one sequence.
 
-        The array is a view that the next call overwrites.
+        Args:
+            tokens: Token ids.
+            position: Position of the first one; earlier positions come from the key-value cache.
+            every: Return logits of every token, not only of the last.
+
+        Returns:
+            Logits, float32 [len(tokens) or 1, vocabulary]. The array is a view that the next call overwrites.
         """
         n = len(tokens)
         zero = (ctypes.c_int32 * 1)(0)

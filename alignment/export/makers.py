@@ -1,95 +1,99 @@
-"""Making each kind of target: written under a name that says it is unproven, measured, then given its final name."""
+"""Makes each kind of target: written under a name that marks it as unproven, measured, then given its final name."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 
-from alignment.export import quantized, runtimes
-from alignment.export.adapter import write_adapter
-from alignment.export.checkpoint import Checkpoint, open_checkpoint, read_json
-from alignment.export.export_settings import Quantize
+from alignment.export import serving_files
+from alignment.export.adapter import read_adapter_config, write_adapter
+from alignment.export.checkpoint import Checkpoint, open_checkpoint
+from alignment.export.export_options import ExportOptions
+from alignment.export.export_row import CalibrationUse, ExportRow
 from alignment.export.export_targets import Target
 from alignment.export.fresh_process import run_job
-from alignment.export.gate import Gate, limits_of
-from alignment.export.gguf_file import Written, write_gguf
-from alignment.export.imatrix import read_imatrix
+from alignment.export.gate import ExportGate, thresholds_of
+from alignment.export.gguf_file import GgufOutput, write_gguf
+from alignment.export.gguf_metadata import ModelDescription
+from alignment.export.imatrix import ImatrixJob, read_imatrix
 from alignment.export.levels import LEVELS, Level
 from alignment.export.pass_rate import pass_at_1
+from alignment.export.quantized import quantize_folder
 from alignment.rows.row_texts import ModelText
 
-# Names of what has not passed its gate yet, and of what failed it.
+# Prefixes of the names of files that have not passed their gate yet, and of those that failed it.
 UNPROVEN, BROKEN = "unproven-", "broken-"
+
+RuntimeName = Literal["llama.cpp", "transformers"]
 
 
 @dataclass
-class Run:
+class ExportRun:
     """What all targets of one export share."""
 
     checkpoint: Checkpoint
     out: Path
-    about: dict[str, Any]
-    judge: Gate
-    calibration: list[ModelText]
-    calibration_tokens: int
-    sequence_length: int
-    quantize: Quantize
+    options: ExportOptions
+    description: ModelDescription
+    gate: ExportGate
+    calibration_texts: list[ModelText]
     imatrix: dict[str, np.ndarray] | None = None
-    imatrix_calibration: dict[str, Any] | None = None
-    """What the importance matrix was made from, where it was made here."""
-    split_bytes: int = 0
-    seed: int = 0
-    benchmark: dict[str, Any] | None = None
+    imatrix_calibration: CalibrationUse | None = None
+    """The data of the importance matrix, if it was made in this run."""
     original_pass_at_1: float | None = None
-    made: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Rows of GGUF levels that exist already, by level."""
+    """Percent, if there is a benchmark."""
+    gguf_rows: dict[str, ExportRow] = field(default_factory=dict)
+    """Rows of the GGUF levels made so far, by level: folders around a GGUF file use it again."""
 
     @property
     def name(self) -> str:
-        return str(self.about["name"])
-
-    @property
-    def threads(self) -> int:
-        return int(self.judge.job["threads"])
+        """The model's name in file names."""
+        return self.description.name
 
 
-def make(run: Run, target: Target, adapter: str | Path | None, adapter_base: str | Path | None) -> dict[str, Any]:
-    """Make and measure one target; its row."""
+def make_target(run: ExportRun, target: Target) -> ExportRow:
+    """Make and measure one target; returns its row."""
     if target.level is not None:
-        row = _gguf(run, target.level)
+        row = _make_gguf(run, target.level)
         if target.kind != "gguf" and row["passed"]:
-            row = _runtime_folder(run, target, row)
+            row = _make_runtime_folder(run, target, row)
     elif target.kind == "adapter":
-        assert adapter is not None
-        row = _adapter(run, Path(adapter), adapter_base)
+        row = _make_adapter(run)
     elif target.kind == "huggingface":
-        row = _huggingface(run)
+        row = _make_huggingface(run)
     else:
-        row = _quantized(run, target)
-    return {"target": target.text} | row
+        row = _make_quantized(run, target)
+    head: ExportRow = {"target": target.text}
+    return head | row
 
 
-def _gguf(run: Run, level: Level) -> dict[str, Any]:
-    if level.name in run.made:
-        return run.made[level.name]
+def _make_gguf(run: ExportRun, level: Level) -> ExportRow:
+    if level.name in run.gguf_rows:
+        return run.gguf_rows[level.name]
     started = time.perf_counter()
-    file = run.out / f"{UNPROVEN}{run.name}-{level.name}.gguf"
-    written = write_gguf(run.checkpoint, level, file, imatrix=run.imatrix, split_bytes=run.split_bytes, about=run.about)
-    row = _gguf_row(run, level, written) | {"seconds": time.perf_counter() - started}
-    row |= run.judge.measure(written.files[0], level.name, "llama.cpp")
-    run.made[level.name] = _finish(run, row, level.name, "llama.cpp")
-    return run.made[level.name]
+    written = write_gguf(
+        run.checkpoint,
+        level,
+        run.out / f"{UNPROVEN}{run.name}-{level.name}.gguf",
+        imatrix=run.imatrix,
+        split_bytes=run.options.split_bytes,
+        description=run.description,
+    )
+    row = _gguf_row(run, level, written)
+    row["seconds"] = time.perf_counter() - started
+    row = row | run.gate.measure(written.files[0], level.name, "llama.cpp")
+    run.gguf_rows[level.name] = _finish(run, row, level.name, "llama.cpp")
+    return run.gguf_rows[level.name]
 
 
-def _gguf_row(run: Run, level: Level, written: Written) -> dict[str, Any]:
+def _gguf_row(run: ExportRun, level: Level, written: GgufOutput) -> ExportRow:
     weighed = run.imatrix is not None and not level.is_float
-    row = {
+    row: ExportRow = {
         "level": level.name,
         "file": str(written.files[0]),
         "files": [str(file) for file in written.files],
@@ -99,126 +103,152 @@ def _gguf_row(run: Run, level: Level, written: Written) -> dict[str, Any]:
         "fallback_tensors": written.fallback_tensors,
         "imatrix": weighed,
     }
-    return row | ({"calibration": run.imatrix_calibration} if weighed and run.imatrix_calibration else {})
+    if weighed and run.imatrix_calibration:
+        row["calibration"] = run.imatrix_calibration
+    return row
 
 
-def _runtime_folder(run: Run, target: Target, row: dict[str, Any]) -> dict[str, Any]:
-    """A folder for Ollama or llama.cpp's server around a GGUF that passed."""
+def _make_runtime_folder(run: ExportRun, target: Target, row: ExportRow) -> ExportRow:
+    """A folder for Ollama or llama.cpp's server around a GGUF file that passed."""
     assert target.level is not None
     files = [Path(file) for file in row["files"]]
     folder = run.out / f"{run.name}-{target.kind}-{target.level.name}"
     if target.kind == "ollama":
-        runtimes.write_ollama(run.checkpoint, files[0], folder, run.about["license"])
+        serving_files.write_ollama(run.checkpoint, files[0], folder, run.description.license)
         command = f"ollama create {run.name} -f Modelfile"
     else:
-        command = runtimes.write_llama_cpp(run.checkpoint, files, folder, run.name)
+        command = serving_files.write_llama_cpp(run.checkpoint, files, folder, run.name)
     return row | {"file": str(folder), "files": [str(folder)], "command": command}
 
 
-def _huggingface(run: Run) -> dict[str, Any]:
+def _make_huggingface(run: ExportRun) -> ExportRow:
     folder = run.out / f"{UNPROVEN}{run.name}-huggingface"
     started = time.perf_counter()
-    runtimes.write_folder(run.checkpoint, folder, run.name, "")
-    row = _folder_row(run, folder) | {"seconds": time.perf_counter() - started}
-    row |= run.judge.measure(folder, "huggingface", "transformers")
-    row["command"] = runtimes.vllm_command(run.checkpoint, run.name)
+    serving_files.write_folder(run.checkpoint, folder, run.name, "")
+    row = _folder_row(run, folder)
+    row["seconds"] = time.perf_counter() - started
+    row = row | run.gate.measure(folder, "huggingface", "transformers")
+    row["command"] = serving_files.vllm_command(run.checkpoint, run.name)
     return _finish(run, row, "huggingface", "transformers")
 
 
-def _quantized(run: Run, target: Target) -> dict[str, Any]:
+def _make_quantized(run: ExportRun, target: Target) -> ExportRow:
+    calibration = run.options.calibration
+    assert calibration is not None
     started = time.perf_counter()
     folder = run.out / f"{UNPROVEN}{run.name}-{target.text}"
-    done = quantized.make(
+    quantized = quantize_folder(
         run.checkpoint,
         target,
         folder,
-        run.calibration,
-        run.quantize,
-        tokens=run.calibration_tokens,
-        sequence_length=run.sequence_length,
-        threads=run.threads,
-        seed=run.seed,
+        run.calibration_texts,
+        run.options.quantize,
+        tokens=calibration.tokens,
+        sequence_length=calibration.sequence_length,
+        threads=run.gate.threads,
+        seed=run.options.seed,
     )
-    runtimes.write_serve_script(folder, runtimes.vllm_command(run.checkpoint, run.name))
-    row = _folder_row(run, folder) | {"seconds": time.perf_counter() - started, "calibration": done.calibration}
-    row |= run.judge.measure(folder, target.text, "transformers", done.python)
-    row |= {"command": runtimes.vllm_command(run.checkpoint, run.name), "engine": run.quantize.engine}
-    return _finish(run, row, target.text, "transformers", done.python)
+    command = serving_files.vllm_command(run.checkpoint, run.name)
+    serving_files.write_serve_script(folder, command)
+    row = _folder_row(run, folder)
+    row["seconds"] = time.perf_counter() - started
+    row["calibration"] = quantized.calibration
+    row = row | run.gate.measure(folder, target.text, "transformers", quantized.python)
+    row["command"], row["engine"] = command, run.options.quantize.engine
+    return _finish(run, row, target.text, "transformers", quantized.python)
 
 
-def _folder_row(run: Run, folder: Path) -> dict[str, Any]:
+def _folder_row(run: ExportRun, folder: Path) -> ExportRow:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     bits = 8 * size / run.checkpoint.weights
     return {"file": str(folder), "files": [str(folder)], "size_bytes": size, "bits_per_weight": bits}
 
 
-def _adapter(run: Run, adapter: Path, base: str | Path | None) -> dict[str, Any]:
-    """The adapter as PEFT wrote it and as GGUF, proven in llama.cpp over its base model against transformers."""
-    if not (adapter / "adapter_config.json").is_file():
-        raise ValueError(f"{adapter} has no adapter_config.json: it is no PEFT adapter")
+def _make_adapter(run: ExportRun) -> ExportRow:
+    """The adapter as PEFT wrote it and as GGUF, the latter measured in llama.cpp over its base model."""
+    adapter = run.options.adapter
+    assert adapter is not None
+    base = run.options.adapter_base or read_adapter_config(adapter)["base_model_name_or_path"]
     started = time.perf_counter()
-    checkpoint = open_checkpoint(base or read_json(adapter / "adapter_config.json")["base_model_name_or_path"])
+    checkpoint = open_checkpoint(base)
     file = write_adapter(adapter, checkpoint, run.out / f"{UNPROVEN}{run.name}-lora.gguf")
     folder = run.out / f"{UNPROVEN}{run.name}-lora"
-    runtimes.copy_adapter(adapter, folder)
-    seconds = time.perf_counter() - started
-    # The base goes to GGUF without loss, so that what is measured is the adapter.
-    stored = next(iter(checkpoint.tensors.values())).dtype.lower()
-    with Gate(checkpoint, run.judge.job["texts"], run.judge.settings, run.out, adapter) as judge:
-        base_file = write_gguf(checkpoint, LEVELS.get(stored, LEVELS["f32"]), judge.folder / "base.gguf").files[0]
-        measured = judge.measure(base_file, "adapter", "llama.cpp", adapter=file)
-    row = {"file": str(file), "files": [str(file), str(folder)], "size_bytes": file.stat().st_size, "seconds": seconds}
-    return _finish(dataclasses.replace(run, benchmark=None), row | measured, "adapter", "llama.cpp")
-
-
-def make_imatrix(run: Run) -> None:
-    """Make the importance matrix from the run's calibration texts; it stays in the export's folder."""
-    file = run.out / f"{run.name}-imatrix.gguf"
-    settings = run.judge.settings
-    job = {
-        "model": str(run.checkpoint.folder),
-        "texts": [(text.text, text.form) for text in run.calibration],
-        "context": settings.context,
-        "tokens": run.calibration_tokens,
-        "dtype": settings.dtype,
-        "device": settings.device,
-        "threads": run.threads,
-        "out": str(file),
+    serving_files.copy_adapter(adapter, folder)
+    row: ExportRow = {
+        "file": str(file),
+        "files": [str(file), str(folder)],
+        "size_bytes": file.stat().st_size,
+        "seconds": time.perf_counter() - started,
     }
+    # The base model is written without loss, so that the figures are about the adapter alone.
+    stored = next(iter(checkpoint.tensors.values())).dtype.lower()
+    with ExportGate(checkpoint, run.gate.texts, run.gate.settings, run.out, adapter) as gate:
+        base_file = write_gguf(checkpoint, LEVELS.get(stored, LEVELS["f32"]), gate.folder / "base.gguf").files[0]
+        row = row | gate.measure(base_file, "adapter", "llama.cpp", adapter=file)
+    return _settle(row)
+
+
+def make_imatrix(run: ExportRun) -> None:
+    """Make the importance matrix from the calibration texts; its file stays in the export's folder."""
+    assert run.options.calibration is not None
+    file = run.out / f"{run.name}-imatrix.gguf"
+    settings = run.gate.settings
+    job = ImatrixJob(
+        model=str(run.checkpoint.folder),
+        texts=[(text.text, text.form) for text in run.calibration_texts],
+        context=settings.context,
+        tokens=run.options.calibration.tokens,
+        dtype=settings.dtype,
+        device=settings.device,
+        threads=run.gate.threads,
+        out=str(file),
+    )
     try:
-        run.imatrix_calibration = run_job("alignment.export.imatrix", job)
+        run.imatrix_calibration = cast(CalibrationUse, run_job("alignment.export.imatrix", asdict(job)))
     except RuntimeError as error:
         raise ValueError(f"no importance matrix could be made: {error}") from error
     run.imatrix = read_imatrix(file)
 
 
-def _finish(run: Run, row: dict[str, Any], level: str, runtime: str, python: str | None = None) -> dict[str, Any]:
-    """Give what was measured its final name: its own where it passed, `broken-` before it where it did not."""
-    if run.benchmark is not None and row["passed"]:
-        row = row | _benchmark(run, Path(row["file"]), level, runtime, python)
+def _finish(run: ExportRun, row: ExportRow, level: str, runtime: RuntimeName, python: str | None = None) -> ExportRow:
+    """Measure pass@1 of a target that passed so far, if there is a benchmark, and give it its final name."""
+    if run.options.benchmark is not None and row["passed"]:
+        row = row | _pass_rate(run, Path(row["file"]), level, runtime, python)
+    return _settle(row)
+
+
+def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, python: str | None) -> ExportRow:
+    """pass@1 of the export and of the original; the row fails if it fell further than allowed."""
+    assert run.options.benchmark is not None and run.original_pass_at_1 is not None
+    rate = pass_at_1(
+        model,
+        run.checkpoint.folder,
+        run.options.benchmark,
+        run.out / "benchmark" / level,
+        runtime=runtime,
+        threads=run.gate.threads,
+        python=python,
+    )
+    row: ExportRow = {"pass_at_1": rate, "original_pass_at_1": run.original_pass_at_1}
+    allowed = thresholds_of(run.gate.settings, level).max_pass_at_1_drop
+    if run.original_pass_at_1 - rate > allowed:
+        row["passed"] = False
+        row["reasons"] = [
+            f"pass@1 {rate:.1f}%, the original {run.original_pass_at_1:.1f}% (may fall by {allowed:g} points)"
+        ]
+    return row
+
+
+def _settle(row: ExportRow) -> ExportRow:
+    """Give the files their final names, with the prefix `broken-` if they failed; older files of the target go."""
     prefix, other = ("", BROKEN) if row["passed"] else (BROKEN, "")
-    settled = []
+    final = []
     for path in map(Path, row["files"]):
         name = path.name.removeprefix(UNPROVEN)
         for old in (path.with_name(prefix + name), path.with_name(other + name)):
             _remove(old)
-        settled.append(str(path.replace(path.with_name(prefix + name))))
-    return row | {"file": settled[0], "files": settled}
-
-
-def _benchmark(run: Run, model: Path, level: str, runtime: str, python: str | None) -> dict[str, Any]:
-    """pass@1 beside the original's, and whether it fell too far."""
-    assert run.benchmark is not None and run.original_pass_at_1 is not None
-    out = run.out / "benchmark" / level
-    found = pass_at_1(
-        model, run.checkpoint.folder, run.benchmark, out, runtime=runtime, threads=run.threads, python=python
-    )
-    row = {"pass_at_1": found, "original_pass_at_1": run.original_pass_at_1}
-    allowed = limits_of(run.judge.settings, level).max_pass_at_1_drop
-    if run.original_pass_at_1 - found > allowed:
-        reason = f"pass@1 {found:.1f}%, the original {run.original_pass_at_1:.1f}% (may fall by {allowed:g} points)"
-        return row | {"passed": False, "reasons": [reason]}
-    return row
+        final.append(str(path.replace(path.with_name(prefix + name))))
+    return row | {"file": final[0], "files": final}
 
 
 def _remove(path: Path) -> None:
@@ -226,10 +256,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file under its name only when all of it is there."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)

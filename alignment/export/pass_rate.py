@@ -1,15 +1,17 @@
-"""pass@1 of an exported model on a benchmark of the recipe, in a fresh process and in the model's own runtime.
+"""pass@1 of an exported model on a benchmark, in a fresh process and in the model's own runtime.
 
     python -m alignment.export.pass_rate JOB.json
 
-The prompts are tokenized by the original's tokenizer: the gate proves apart from this that an export tokenizes alike.
+JOB.json holds a `PassRateJob`. The prompts are tokenized by the original's tokenizer: the gate checks separately that
+an export tokenizes alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alignment.evaluation.engines.decoding import DecodedSequence, choose_tokens, end_token_ids, split_by_length
 from alignment.evaluation.engines.protocol import (
@@ -19,43 +21,91 @@ from alignment.evaluation.engines.protocol import (
     SamplingField,
     refuse_unsupported,
 )
+from alignment.export.export_options import PassRateBenchmark
 from alignment.export.fresh_process import run_job, serve_job
+from alignment.export.llamacpp import GgufModel, LlamaCppLibrary
+from alignment.grading import SandboxSettings
+
+MAX_CONTEXT = 8192
+"""Tokens of the context in llama.cpp, at most: memory grows with it."""
+
+
+@dataclass(frozen=True)
+class PassRateJob:
+    """One measurement of pass@1."""
+
+    model: str
+    """A GGUF file or a folder."""
+    original: str
+    """Folder of the original model, whose tokenizer and length limit are used."""
+    out: str
+    """Folder for completions and verdicts."""
+    runtime: Literal["llama.cpp", "transformers"]
+    threads: int
+    request: dict[str, Any]
+    """An entry of a recipe's `evaluate:`."""
+    sandbox: dict[str, Any]
+    """Settings of a recipe's `sandbox:`."""
+    seed: int
 
 
 def pass_at_1(
     model: Path,
     original: Path,
-    benchmark: dict[str, Any],
+    benchmark: PassRateBenchmark,
     out: Path,
     *,
-    runtime: str,
+    runtime: Literal["llama.cpp", "transformers"],
     threads: int,
     python: str | None = None,
 ) -> float:
-    """pass@1 in percent of `model`, a GGUF file or a folder, on `benchmark`; completions and verdicts go to `out`.
+    """Measure pass@1 of a model, in percent.
 
-    `benchmark` holds `request` (an entry of `evaluate:`), and optionally `sandbox` (the settings of a recipe's
-    `sandbox:`) and `seed`. ValueError says why it can't be measured.
+    Args:
+        model: A GGUF file or a folder.
+        original: Folder of the original model.
+        benchmark: What to measure.
+        out: Folder for completions and verdicts.
+        runtime: What to run the model in.
+        threads: CPU threads of llama.cpp.
+        python: Interpreter of another environment to run the model with.
+
+    Raises:
+        ValueError: The benchmark cannot be run, or has no pass@1.
     """
-    job = {"model": str(model), "original": str(original), "out": str(out), "runtime": runtime, "threads": threads}
+    job = PassRateJob(
+        model=str(model),
+        original=str(original),
+        out=str(out),
+        runtime=runtime,
+        threads=threads,
+        request=benchmark.request,
+        sandbox=benchmark.sandbox.model_dump(mode="json"),
+        seed=benchmark.seed,
+    )
     try:
-        return float(run_job("alignment.export.pass_rate", benchmark | job, python)["pass_at_1"])
+        return float(run_job("alignment.export.pass_rate", asdict(job), python)["pass_at_1"])
     except RuntimeError as error:
         raise ValueError(f"the benchmark could not be run on {model}: {error}") from error
 
 
 class LlamaCppEngine:
-    """A GGUF file as the engine of an evaluation: one completion at a time, stops and sampling as with transformers."""
+    """A GGUF file as the engine of an evaluation: one completion at a time, stops and sampling as with transformers.
+
+    Args:
+        model: The GGUF file.
+        tokenizer_folder: Folder of the original model.
+        threads: CPU threads.
+        max_context: Tokens of prompt and completion together, at most.
+    """
 
     name = "llama.cpp"
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
     batch_size: int | None = None
     """Ignored."""
 
-    def __init__(self, model: str, tokenizer_folder: str, threads: int, room: int) -> None:
+    def __init__(self, model: str, tokenizer_folder: str, threads: int, max_context: int = MAX_CONTEXT) -> None:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-        from alignment.export.llamacpp import Library, Model
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder)
         config = AutoConfig.from_pretrained(tokenizer_folder)
@@ -64,8 +114,8 @@ class LlamaCppEngine:
         except OSError:
             generation = config
         self.stop_ids = end_token_ids(self.tokenizer, generation)
-        self.max_length = min(int(config.max_position_embeddings), room)
-        self.model = Model(Library(), model, self.max_length, threads)
+        self.max_length = min(int(config.max_position_embeddings), max_context)
+        self.model = GgufModel(LlamaCppLibrary(), model, self.max_length, threads)
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
         """Yield each job with its completion, one after another."""
@@ -87,31 +137,35 @@ class LlamaCppEngine:
             yield job, sequence.completion(self.tokenizer)
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Run one job; called in its own process and environment."""
+def measure(job: PassRateJob) -> float:
+    """pass@1 in percent, measured in this process."""
     from alignment.evaluation import evaluate
-    from alignment.grading import SandboxSettings
 
     engine: Any = "transformers"
-    if job["runtime"] == "llama.cpp":
-        engine = LlamaCppEngine(job["model"], job["original"], job["threads"], job.get("room") or 8192)
+    if job.runtime == "llama.cpp":
+        engine = LlamaCppEngine(job.model, job.original, job.threads)
     figures = evaluate(
-        job["model"],
-        [job["request"]],
-        job["out"],
+        job.model,
+        [job.request],
+        job.out,
         engine=engine,
-        seed=job.get("seed", 0),
-        sandbox=SandboxSettings.model_validate(job.get("sandbox", {})),
+        seed=job.seed,
+        sandbox=SandboxSettings.model_validate(job.sandbox),
         rank=0,
         world_size=1,
         preflight=False,
     )
-    found = [figure["value"] for figure in figures if figure["metric"] == "pass@1"]
-    if not found:
+    values = [figure["value"] for figure in figures if figure["metric"] == "pass@1"]
+    if not values:
         names = ", ".join(sorted({figure["metric"] for figure in figures}))
         raise ValueError(f"the benchmark gives {names}, not pass@1: choose another one")
-    return {"pass_at_1": found[0]}
+    return float(values[0])
+
+
+def run(job: dict[str, Any]) -> dict[str, float]:
+    """Entry point of the process."""
+    return {"pass_at_1": measure(PassRateJob(**job))}
 
 
 if __name__ == "__main__":
-    serve_job(measure)
+    serve_job(run)

@@ -1,6 +1,8 @@
-"""GPTQ and AWQ through llm-compressor or gptqmodel, in a fresh process and in the engine's own environment.
+"""GPTQ and AWQ with llm-compressor or gptqmodel, in a fresh process and in the engine's own environment.
 
-python -m alignment.export.quantized JOB.json
+    python -m alignment.export.quantized JOB.json
+
+JOB.json holds a `QuantizeJob`.
 """
 
 from __future__ import annotations
@@ -8,87 +10,151 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from alignment.export.checkpoint import Checkpoint
 from alignment.export.engine_environment import engine_python
+from alignment.export.export_row import CalibrationUse
 from alignment.export.export_settings import Quantize
 from alignment.export.export_targets import Target
 from alignment.export.fresh_process import run_job, serve_job
 from alignment.rows.row_texts import ModelText
 
 SHORTEST_SAMPLE = 16
+"""Tokens; shorter pieces of calibration rows are left out."""
+
+Sample = dict[str, list[int]]
+"""`input_ids` and `attention_mask` of one calibration sample."""
+
+
+class Tokenizer(Protocol):
+    """What calibration needs of a tokenizer."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Token ids of `text`."""
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """A finished folder: the interpreter that can load it, and what it was calibrated on."""
+class QuantizeJob:
+    """One quantization."""
+
+    model: str
+    """Folder of the model; absolute, like `out`."""
+    out: str
+    method: str
+    """gptq or awq."""
+    bits: int
+    engine: str
+    group_size: int
+    act_order: str
+    device: str
+    texts: list[tuple[str, str]]
+    """Calibration texts, with the form of each."""
+    tokens: int
+    """Tokens in total, at most."""
+    sequence_length: int
+    """Tokens of one sample, at most."""
+    threads: int
+    """CPU threads; 0 keeps torch's default."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class QuantizedFolder:
+    """A finished folder."""
 
     python: str
-    calibration: dict[str, Any]
+    """Interpreter that can load it."""
+    calibration: CalibrationUse
 
 
-def make(
+def quantize_folder(
     checkpoint: Checkpoint,
     target: Target,
     out: Path,
     texts: list[ModelText],
     settings: Quantize,
     *,
-    tokens: int = 65_536,
-    sequence_length: int = 512,
+    tokens: int,
+    sequence_length: int,
     threads: int = 0,
     seed: int = 0,
-) -> Quantized:
-    """Quantize `checkpoint` into the folder `out`, calibrated on at most `tokens` tokens of `texts`.
+) -> QuantizedFolder:
+    """Quantize a model with GPTQ or AWQ.
 
-    ValueError says why that can't be: a layer that does not divide into groups, weights that are not finite, an
-    engine whose environment can't be made, or what the engine itself reports. Nothing is left then.
+    Args:
+        checkpoint: The model.
+        target: A target of kind gptq or awq.
+        out: The folder to write.
+        texts: Calibration texts.
+        settings: Engine, group size, order of the columns, device.
+        tokens: Calibration tokens in total, at most.
+        sequence_length: Tokens of one calibration sample, at most.
+        threads: CPU threads; 0 keeps torch's default.
+        seed: Seed of the engine.
+
+    Raises:
+        ValueError: Rows do not divide into groups, weights are not finite, the engine's environment cannot be made, or
+            the engine failed. Nothing is left behind.
     """
     group = settings.group_size
     columns = sorted({tensor.shape[1] for name, tensor in checkpoint.tensors.items() if "_proj.weight" in name})
-    odd = [number for number in columns if group > 0 and number % group]
-    if odd:
-        raise ValueError(f"rows of {odd[0]} weights do not divide into groups of {group}: set quantize.group_size")
+    uneven = [number for number in columns if group > 0 and number % group]
+    if uneven:
+        raise ValueError(f"rows of {uneven[0]} weights do not divide into groups of {group}: set quantize.group_size")
     checkpoint.require_finite()
     python = engine_python(settings.engine)
     partial = out.with_name(f".partial-{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    job = settings.model_dump() | {
-        "model": str(checkpoint.folder.resolve()),
-        "method": target.kind,
-        "bits": target.bits,
-        "texts": [(text.text, text.form) for text in texts],
-        "tokens": tokens,
-        "sequence_length": sequence_length,
-        "threads": threads,
-        "seed": seed,
-        "out": str(partial.resolve()),
-    }
+    job = QuantizeJob(
+        **settings.model_dump(),
+        model=str(checkpoint.folder.resolve()),
+        out=str(partial.resolve()),
+        method=target.kind,
+        bits=target.bits,
+        texts=[(text.text, text.form) for text in texts],
+        tokens=tokens,
+        sequence_length=sequence_length,
+        threads=threads,
+        seed=seed,
+    )
     try:
-        # gptqmodel leaves a folder of logs wherever it runs.
-        calibration = run_job("alignment.export.quantized", job, python, in_own_folder=True)
+        # gptqmodel writes a folder of logs into its working directory.
+        calibration = run_job("alignment.export.quantized", asdict(job), python, in_own_folder=True)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{target.text}: {settings.engine} failed: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Quantized(python, calibration)
+    return QuantizedFolder(python, cast(CalibrationUse, calibration))
 
 
 def calibration_samples(
-    tokenizer: Any, texts: list[tuple[str, str]], length: int, tokens: int
-) -> tuple[list[list[int]], dict[str, Any]]:
-    """Token ids of at most `length` each, and what was used: rows by form, samples, tokens.
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, str]], length: int, tokens: int
+) -> tuple[list[list[int]], CalibrationUse]:
+    """Cut texts into calibration samples.
 
-    First the beginning of every row, then what follows it, until there are `tokens`: a long row takes the place of no
-    other.
+    The first sample of every text comes first, then the rest of the texts, until there are `tokens` tokens: a long
+    text does not displace others.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        texts: Texts, with the form of each.
+        length: Tokens of one sample, at most.
+        tokens: Tokens in total, at most.
+
+    Returns:
+        The token ids of each sample, and the data that was used.
+
+    Raises:
+        ValueError: No text has `SHORTEST_SAMPLE` tokens.
     """
     rows: Counter[str] = Counter()
-    beginnings: list[list[int]] = []
+    samples: list[list[int]] = []
     rest: list[list[int]] = []
     total = 0
     for text, form in texts:
@@ -97,44 +163,47 @@ def calibration_samples(
         pieces = [piece for piece in pieces if len(piece) >= SHORTEST_SAMPLE]
         if not pieces:
             continue
-        if beginnings and total + len(pieces[0]) > tokens:
+        if samples and total + len(pieces[0]) > tokens:
             break
         rows[form] += 1
         total += len(pieces[0])
-        beginnings.append(pieces[0])
+        samples.append(pieces[0])
         rest += pieces[1:]
-    if not beginnings:
+    if not samples:
         raise ValueError(f"the calibration rows hold no text of {SHORTEST_SAMPLE} tokens or more")
     for piece in rest:
         if total + len(piece) <= tokens:
             total += len(piece)
-            beginnings.append(piece)
-    return beginnings, {"rows": dict(rows), "samples": len(beginnings), "tokens": total}
+            samples.append(piece)
+    return samples, {"rows": dict(rows), "samples": len(samples), "tokens": total}
 
 
-def quantize(job: dict[str, Any]) -> dict[str, Any]:
-    """Run the engine; called in its own process and environment."""
-    if job["device"] == "cpu":
+def run_engine(job: QuantizeJob) -> CalibrationUse:
+    """Quantize in this process, which must run in the engine's environment; returns the data that was used."""
+    if job.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # gptqmodel 7.7.0 wants two workers to load a model and takes (cores + 1) // 2, one on a machine with two cores.
+    # gptqmodel 7.7.0 needs two workers to load a model and takes (cores + 1) // 2: one on a machine with two cores.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) // 2)))
     import torch
     from transformers import AutoTokenizer
 
-    if job["device"] == "cuda" and not torch.cuda.is_available():
-        raise ValueError("quantize.device is cuda, and there is no GPU here: set it to cpu, or leave it out")
-    if job["threads"]:
-        torch.set_num_threads(job["threads"])
-    torch.manual_seed(job["seed"])
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    samples, used = calibration_samples(tokenizer, job["texts"], job["sequence_length"], job["tokens"])
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("quantize.device is cuda, but there is no GPU: set it to cpu, or leave it out")
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    samples, used = calibration_samples(tokenizer, job.texts, job.sequence_length, job.tokens)
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples]
-    (_llm_compressor if job["engine"] == "llm-compressor" else _gptqmodel)(job, rows)
-    tokenizer.save_pretrained(job["out"])
+    if job.engine == "llm-compressor":
+        _run_llm_compressor(job, rows)
+    else:
+        _run_gptqmodel(job, rows)
+    tokenizer.save_pretrained(job.out)
     return used
 
 
-def _llm_compressor(job: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
+def _run_llm_compressor(job: QuantizeJob, rows: list[Sample]) -> None:
     import torch
     from datasets import Dataset
     from llmcompressor import oneshot
@@ -145,44 +214,48 @@ def _llm_compressor(job: dict[str, Any], rows: list[dict[str, list[int]]]) -> No
     from transformers import AutoModelForCausalLM
 
     if not torch.cuda.is_available():
-        # llm-compressor 0.14.0.1 pins memory for AWQ (transform/awq/base.py) even where no device could read it.
+        # llm-compressor 0.14.0.1 pins memory for AWQ (transform/awq/base.py) even without a device that could use it.
         IntermediatesCache.pin_memory = lambda *_, **__: None
-    group = job["group_size"]
-    weights = {"num_bits": job["bits"], "type": "int", "symmetric": job["method"] == "gptq"}
+    group = job.group_size
+    weights: dict[str, Any] = {"num_bits": job.bits, "type": "int", "symmetric": job.method == "gptq"}
     weights |= {"strategy": "group", "group_size": group} if group > 0 else {"strategy": "channel"}
     groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
-    if job["method"] == "awq":
+    if job.method == "awq":
         recipe = [AWQModifier(), QuantizationModifier(config_groups=groups, ignore=["lm_head"])]
     else:
-        order = None if job["act_order"] == "none" else job["act_order"]
+        order = None if job.act_order == "none" else job.act_order
         recipe = [GPTQModifier(config_groups=groups, ignore=["lm_head"], actorder=order)]
     oneshot(
-        model=AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto"),
+        model=AutoModelForCausalLM.from_pretrained(job.model, dtype="auto"),
         dataset=Dataset.from_list(rows),
         recipe=recipe,
-        max_seq_length=job["sequence_length"],
+        max_seq_length=job.sequence_length,
         num_calibration_samples=len(rows),
         shuffle_calibration_samples=False,
         pipeline="sequential",
-        output_dir=job["out"],
+        output_dir=job.out,
     )
 
 
-def _gptqmodel(job: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
+def _run_gptqmodel(job: QuantizeJob, rows: list[Sample]) -> None:
     import torch
     from gptqmodel import GPTQModel, QuantizeConfig
 
-    settings: dict[str, Any] = {"bits": job["bits"], "group_size": job["group_size"]}
-    if job["method"] == "awq":
+    settings: dict[str, Any] = {"bits": job.bits, "group_size": job.group_size}
+    if job.method == "awq":
         settings |= {"method": "awq", "format": "gemm", "sym": False}
     else:
-        settings |= {"desc_act": job["act_order"] == "group", "act_group_aware": job["act_order"] == "static"}
-    model = GPTQModel.load(
-        job["model"], QuantizeConfig(**settings), device="cuda" if torch.cuda.is_available() else "cpu"
-    )
+        settings |= {"desc_act": job.act_order == "group", "act_group_aware": job.act_order == "static"}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = GPTQModel.load(job.model, QuantizeConfig(**settings), device=device)
     model.quantize(rows, batch_size=1)
-    model.save(job["out"])
+    model.save(job.out)
+
+
+def run(job: dict[str, Any]) -> CalibrationUse:
+    """Entry point of the process."""
+    return run_engine(QuantizeJob(**job))
 
 
 if __name__ == "__main__":
-    serve_job(quantize)
+    serve_job(run)

@@ -1,9 +1,9 @@
-"""Serve a GGUF file by llama.cpp's own server, out of the wheel: OpenAI-compatible chat, completion and FIM.
+"""Serves a GGUF file with llama.cpp's server from the wheel: OpenAI-compatible chat, completions and FIM.
 
     python -m alignment.export.serve MODEL.gguf [--port 8080] [--context 4096]
 
-Chat is at /v1/chat/completions, fill-in-the-middle at /infill. It listens on this machine only, and ends with its
-standard input or on Ctrl-C.
+Chat is at /v1/chat/completions, fill-in-the-middle at /infill. The server listens on 127.0.0.1 only and ends when its
+standard input closes or on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 
 
 def main() -> None:
-    """Start the server, print its address, wait."""
-    parser = argparse.ArgumentParser(description="Serve a GGUF file by llama.cpp's server.")
+    """Start the server, print its address, and wait for the end of standard input."""
+    parser = argparse.ArgumentParser(description="Serve a GGUF file with llama.cpp's server.")
     parser.add_argument("model", help="a GGUF file")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    parser.add_argument("--context", type=int, default=4096, help="tokens of prompt and answer together")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all")
+    parser.add_argument("--port", type=int, default=8080, help="0 chooses a free port")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of prompt and completion together")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 uses all")
     arguments = parser.parse_args()
     try:
         import xllamacpp

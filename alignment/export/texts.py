@@ -1,4 +1,4 @@
-"""Text for calibration, for the gate and for the tokenizer check."""
+"""Texts for calibration, for the gate and for the check of the tokenizer."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import random
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from alignment.models import formats
 from alignment.rows import reading as row_files
+from alignment.rows.kinds import Row
 from alignment.rows.row_texts import ModelText, model_text
 
-# Modules of Python's standard library that stand in for held-out code where a caller gives none.
+# Modules of Python's standard library whose source is the held-out code if the caller gives none.
 STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")
 
-# Text on which tokenizers are known to differ. All of it is in normal form C: llama.cpp does not normalize, Qwen's
-# tokenizer does, so decomposed text (e + combining accent) differs by design, and no GGUF can change that.
+# Texts on which tokenizers are known to differ. All are in Unicode normal form C: Qwen's tokenizer normalizes and
+# llama.cpp does not, so decomposed text (e + combining accent) always differs, whatever the GGUF file holds.
 HARD_CORPUS = (
     "",
     " ",
@@ -48,8 +48,8 @@ HARD_CORPUS = (
 )
 
 
-def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int | None = None) -> list[dict[str, Any]]:
-    """Rows from a list, or the first `limit` of a JSONL or Parquet file, or of a folder of them."""
+def read_rows(source: str | Path | Sequence[Row] | None, limit: int | None = None) -> list[Row]:
+    """The first `limit` rows of a list, of a JSONL or Parquet file, or of a folder of such files; none for None."""
     if source is None:
         return []
     if not isinstance(source, (str, Path)):
@@ -57,27 +57,32 @@ def read_rows(source: str | Path | Sequence[dict[str, Any]] | None, limit: int |
     return list(row_files.read(Path(source), limit))
 
 
-def calibration_texts(rows: Iterable[dict[str, Any]], seed: int = 0, fim: float = 0.5) -> list[ModelText]:
-    """Rows as the model meets them: conversations in the chat format, the share `fim` of the documents with a random
-    gap as fill-in-the-middle, the rest plain."""
+def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> list[ModelText]:
+    """Turn rows into texts in the formats that the model was trained on.
+
+    Args:
+        rows: Documents, conversations and preferences.
+        seed: Seed of the random gaps.
+        fim: Share of the documents that become fill-in-the-middle with a random gap; the others stay plain.
+    """
     generator = random.Random(seed)
-    made: list[ModelText] = []
+    texts: list[ModelText] = []
     documents = gaps = 0
     for row in rows:
-        found = model_text(row)
-        if found.form == "plain":
+        text = model_text(row)
+        if text.form == "plain":
             documents += 1
-            if gaps < int(fim * documents) and len(found.text) > 2:
+            if gaps < int(fim * documents) and len(text.text) > 2:
                 gaps += 1
-                start, end = sorted(generator.sample(range(len(found.text)), 2))
-                text = formats.fim_document(found.text[:start], found.text[start:end], found.text[end:])
-                found = ModelText(text, "fim")
-        made.append(found)
-    return made
+                start, end = sorted(generator.sample(range(len(text.text)), 2))
+                document = formats.fim_document(text.text[:start], text.text[start:end], text.text[end:])
+                text = ModelText(document, "fim")
+        texts.append(text)
+    return texts
 
 
 def standard_library_texts() -> list[str]:
-    """Real code that every machine has, for a gate without held-out rows of its own."""
+    """Source code of Python's standard library, for a gate without held-out rows."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     candidates = [folder / f"{name}.py" for name in STANDARD_MODULES]
     return [file.read_text(encoding="utf-8") for file in candidates if file.is_file()]

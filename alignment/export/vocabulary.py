@@ -1,4 +1,4 @@
-"""The tokenizer of a Qwen2 model as GGUF wants it: tokens, types, merges, special ids and the chat template."""
+"""The tokenizer of a Qwen2 model as GGUF stores it: tokens, types, merges, special ids and the chat template."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from alignment.models import formats
 # GGUF token types (`gguf.TokenType`).
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
-# The split rule that llama.cpp knows as the pre-tokenizer "qwen2" (tokenizer.json of Qwen2.5).
+# The split rule in tokenizer.json of Qwen2.5, which llama.cpp implements as the pre-tokenizer "qwen2".
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Released checkpoints have up to 399 embedding rows beyond the tokenizer (152064 rows, 151665 tokens).
+# Released checkpoints have up to 399 embedding rows more than the tokenizer has tokens (152064 rows, 151665 tokens).
 MAX_PADDING_ROWS = 1024
-# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) takes for ends of generation by their text alone: it would
-# read `</s>` in HTML as one token that the model never saw, and stop there. Qwen2's split rule cuts all of these texts
-# into pieces, so that no text ever gave these tokens, and their names can go.
+# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) treats as ends of generation because of their text: it
+# would read `</s>` in HTML as one token, which the model never saw, and stop there. Qwen2's split rule cuts these texts
+# into pieces, so these tokens never occur in tokenized text, and the GGUF file can leave their names out.
 TAKEN_FOR_CONTROL = ("</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>")
 FIM_KEYS = {
     "fim_pre": formats.FIM_PREFIX,
@@ -34,21 +34,28 @@ FIM_KEYS = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`tokens` and `types` have one entry per embedding row; `special` maps GGUF's word (`eos`, `fim_pre`) to an id."""
+    """A tokenizer in GGUF's terms."""
 
     tokens: list[str]
+    """One per embedding row; rows beyond the tokenizer are `[PAD<id>]`."""
     types: list[int]
+    """GGUF token type of every token."""
     merges: list[str]
     special: dict[str, int]
+    """Token id by GGUF's name: `eos`, `fim_pre`, ..."""
     chat_template: str | None
 
 
 def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
-    """Read tokenizer.json and tokenizer_config.json; ValueError where they are not this model's Qwen2 tokenizer."""
+    """Read tokenizer.json and tokenizer_config.json.
+
+    Raises:
+        ValueError: They are missing, or are not the Qwen2 tokenizer of this model.
+    """
     folder, rows = checkpoint.folder, checkpoint.vocabulary_rows
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ValueError(f"{folder} has no tokenizer.json: save the tokenizer beside the model")
+        raise ValueError(f"{folder} has no tokenizer.json: save the tokenizer into the model's folder")
     tokenizer = read_json(path)
     _check_is_qwen2(path, tokenizer)
     model = tokenizer["model"]
@@ -58,12 +65,12 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     by_id |= {number: entry["content"] for number, entry in added.items()}
     if max(by_id) >= rows:
         raise ValueError(
-            f"{path} has ids up to {max(by_id)}, the embedding only {rows} rows: this is not the model's tokenizer"
+            f"{path} has ids up to {max(by_id)}, the embedding only {rows} rows: it is another model's tokenizer"
         )
     if rows - len(by_id) > MAX_PADDING_ROWS:
         raise ValueError(
-            f"{path} has {len(by_id)} tokens, the embedding {rows} rows: this is not the model's tokenizer "
-            f"(at most {MAX_PADDING_ROWS} padding rows are taken for normal)"
+            f"{path} has {len(by_id)} tokens, the embedding {rows} rows: it is another model's tokenizer "
+            f"(up to {MAX_PADDING_ROWS} padding rows are normal)"
         )
     tokens = [by_id.get(number, f"[PAD{number}]") for number in range(rows)]
     types = [_token_type(number, by_id, added) for number in range(rows)]
@@ -74,30 +81,30 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
 
 
 def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
-    advice = "llama.cpp would split text differently: use the tokenizer of a Qwen2.5 checkpoint"
+    advice = "llama.cpp would split text differently; use the tokenizer of a Qwen2.5 checkpoint"
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE" or not model.get("vocab") or "merges" not in model:
-        raise ValueError(f"{path} is a {model.get('type')} tokenizer, not Qwen2's byte-level BPE; {advice}")
-    odd = [key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
-    odd += ["ignore_merges"] if model.get("ignore_merges") else []
-    if odd:
-        raise ValueError(f"{path} sets {', '.join(odd)}, which Qwen2's tokenizer has not; {advice}")
+        raise ValueError(f"{path} is a {model.get('type')} tokenizer, not Qwen2's byte-level BPE: {advice}")
+    settings = [key for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix") if model.get(key)]
+    settings += ["ignore_merges"] if model.get("ignore_merges") else []
+    if settings:
+        raise ValueError(f"{path} sets {', '.join(settings)}, which Qwen2's tokenizer does not: {advice}")
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
     patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
     if patterns != [QWEN2_SPLIT] or steps[-1]["type"] != "ByteLevel":
-        raise ValueError(f"{path} splits text by {patterns or 'no rule'}, not by Qwen2's rule; {advice}")
+        raise ValueError(f"{path} splits text by {patterns or 'no rule'}, not by Qwen2's rule: {advice}")
     if (tokenizer.get("normalizer") or {}).get("type") not in (None, "NFC"):
-        raise ValueError(f"{path} normalizes text by {tokenizer['normalizer']}, not by NFC; {advice}")
+        raise ValueError(f"{path} normalizes text by {tokenizer['normalizer']}, not by NFC: {advice}")
 
 
 def _check_added(path: Path, added: dict[int, dict[str, Any]]) -> None:
-    """llama.cpp finds added tokens wherever their text stands and leaves the spaces around them."""
+    """llama.cpp finds added tokens anywhere in a text and does not strip the spaces around them."""
     for entry in added.values():
-        odd = [key for key in ("lstrip", "rstrip", "single_word") if entry.get(key)]
-        if odd:
+        settings = [key for key in ("lstrip", "rstrip", "single_word") if entry.get(key)]
+        if settings:
             raise ValueError(
-                f"{path}: the added token {entry['content']!r} sets {', '.join(odd)}, which llama.cpp can't follow: "
-                "set it to false, as in Qwen's own tokenizer"
+                f"{path}: the added token {entry['content']!r} sets {', '.join(settings)}, which llama.cpp does not "
+                "support: set it to false, as in Qwen's own tokenizer"
             )
 
 
@@ -107,24 +114,33 @@ def _token_type(number: int, by_id: dict[int, str], added: dict[int, dict[str, A
     if number not in added:
         return NORMAL
     text = by_id[number]
-    # Qwen's tokenizer.json calls its FIM and repo tokens not special; for a runtime they are control tokens.
+    # Qwen's tokenizer.json does not mark its FIM and repository tokens as special; for a runtime they are control tokens.
     return CONTROL if added[number]["special"] or (text.startswith("<|") and text.endswith("|>")) else USER_DEFINED
 
 
 def _merges(merges: list[Any]) -> list[str]:
+    """Merges as `left right`; tokenizer.json has them as such strings or as pairs."""
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
 def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    """Special token ids by GGUF's name.
+
+    Args:
+        path: tokenizer.json, for errors.
+        config: config.json.
+        settings: tokenizer_config.json.
+        ids: Ids of the added tokens by text.
+    """
     end = ids.get(formats.ENDOFTEXT)
     if end is None:
         raise ValueError(f"{path} has no token {formats.ENDOFTEXT}: use the tokenizer of a Qwen2.5 checkpoint")
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        asked = config.get(key)
-        for number in asked if isinstance(asked, list) else [asked]:
+        value = config.get(key)
+        for number in value if isinstance(value, list) else [value]:
             if number is not None and number not in ids.values():
                 raise ValueError(
-                    f"config.json says {key} {number}, which is no special token of {path}: "
+                    f"config.json has {key} {number}, which is not a special token of {path}: "
                     "model and tokenizer do not belong together"
                 )
     special = {"bos": end, "eos": _setting_id(settings, "eos_token", ids, end)}
@@ -141,12 +157,17 @@ def _setting_id(settings: dict[str, Any], key: str, ids: dict[str, int], default
     if text is None:
         return default
     if text not in ids:
-        raise ValueError(f"tokenizer_config.json says {key} {text!r}, which tokenizer.json does not have")
+        raise ValueError(f"tokenizer_config.json has {key} {text!r}, which tokenizer.json does not have")
     return ids[text]
 
 
 def read_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """The folder's chat template, from its own file or from tokenizer_config.json; None where there is none."""
+    """The folder's chat template; None if it has none.
+
+    Args:
+        folder: The model's folder; its chat_template.jinja comes first.
+        settings: tokenizer_config.json.
+    """
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")

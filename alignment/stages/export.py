@@ -1,66 +1,68 @@
-"""Exports the chain's model, each format compared with the original before it counts."""
+"""The export stage: exports the chain's model, each format compared with the original."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alignment.export import CalibrationRows, ExportOptions, PassRateBenchmark, export
+from alignment.export.card import row_line, summary
+from alignment.export.export_settings import Quantize
 from alignment.logs import get_logger
 from alignment.recipe import ExportStage, SandboxSettings
+from alignment.recipe.export_checks import comparison
 from alignment.recipe.stage_request import Request
 
 logger = get_logger(__name__)
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Export to all formats of the stage. Raises ValueError when one breaks its gate; what was made stays."""
-    from alignment.export import export
-    from alignment.export.card import said, summary
+    """Export to all formats of the stage.
 
+    Raises:
+        ValueError: A format failed its gate. Its files are kept, under names that begin with `broken-`.
+    """
     assert request.model is not None
     stage: ExportStage = request.stage
     model = model_folder(request)
-    rows = export(
-        model,
-        stage.formats,
-        request.out,
-        **arguments(stage, request.sandbox, request.seed),
+    options = replace(
+        export_options(stage, request.sandbox, request.seed),
         name=request.recipe,
         adapter=model.parent / "adapter" if "adapter" in stage.formats else None,
         provenance={"recipe": request.recipe, "stage": request.model_stage or "", "fingerprint": request.fingerprint},
     )
+    rows = export(model, stage.formats, request.out, options)
     for row in rows:
-        logger.info(f"      {said(row)}")
-    if broken := [row for row in rows if not row["passed"]]:
-        names = ", ".join(row["target"] for row in broken)
+        logger.info(f"      {row_line(row)}")
+    if broken := [row["target"] for row in rows if not row["passed"]]:
         raise ValueError(
-            f"{names} differ too much from the original (see above). The files are kept as broken-*; allow more with "
-            "`compare.thresholds`, or leave the format out."
+            f"{', '.join(broken)} differ too much from the original (see above). The files are kept as broken-*. Allow "
+            "more in `compare.thresholds`, or remove the format."
         )
     return {"exports": [summary(row) for row in rows], "device": "cpu"}
 
 
-def arguments(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> dict[str, Any]:
-    """What `export` is called with, for a stage whose paths are absolute."""
-    from alignment.recipe.export_checks import comparison
-
+def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> ExportOptions:
+    """The options of `export` for a stage whose paths are absolute."""
     benchmark = None
     if stage.benchmark is not None:
-        request = stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"})  # a matter of training
-        benchmark = {"request": request, "sandbox": sandbox.model_dump(mode="json"), "seed": seed}
-    return {
-        "held_out": stage.data.path() if stage.data is not None else None,
-        "gate": comparison(stage),
-        "benchmark": benchmark,
-        "calibration": stage.calibration,
-        "imatrix": stage.imatrix_file.path() if stage.imatrix_file is not None else stage.imatrix,
-        "quantize": stage.quantize,
-        "split_bytes": stage.split_bytes or 0,
-        "license": stage.license,
-        "base_model": stage.base_model,
-        "push": stage.push,
-        "seed": seed,
-    }
+        # `allow_overlap` is about training rows, not about the measurement.
+        benchmark = PassRateBenchmark(stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"}), sandbox, seed)
+    return ExportOptions(
+        license=stage.license,
+        base_model=stage.base_model,
+        held_out=stage.data.path() if stage.data is not None else None,
+        comparison=comparison(stage),
+        benchmark=benchmark,
+        calibration=CalibrationRows.from_settings(stage.calibration) if stage.calibration is not None else None,
+        make_imatrix=stage.imatrix,
+        imatrix_file=stage.imatrix_file.path() if stage.imatrix_file is not None else None,
+        quantize=stage.quantize or Quantize(),
+        split_bytes=stage.split_bytes or 0,
+        push=stage.push,
+        seed=seed,
+    )
 
 
 def model_folder(request: Request) -> Path:

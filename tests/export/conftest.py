@@ -1,4 +1,4 @@
-"""A tiny Qwen2 model that has learned a little code, shared by the export tests."""
+"""Fixtures of the export tests: tiny Qwen2 models, and what is made from them."""
 
 import shutil
 from pathlib import Path
@@ -13,34 +13,33 @@ pytest.importorskip("xllamacpp", reason="needs the extra [gguf]")
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """A tied model, trained until it predicts code far better than chance."""
+    """A tied model, trained until it predicts its training code far better than chance."""
     return make_model(tmp_path_factory.mktemp("trained") / "tiny-coder", steps=100)
 
 
 @pytest.fixture(scope="session")
 def held_out() -> list[dict]:
-    """The code that the model has learned: on it, agreement is not a matter of near-ties."""
+    """The code that the model has learned: its top tokens there have clear margins."""
     return [{"text": training_text()[:6000]}]
 
 
 @pytest.fixture(scope="session")
 def exported(trained, held_out, tmp_path_factory) -> list[dict]:
-    """The trained model at every GGUF level, each through the gate."""
-    from alignment.export import export
+    """Rows of the trained model at every GGUF level."""
+    from alignment.export import ExportOptions, export
+    from alignment.export.export_settings import Comparison
     from alignment.export.levels import LEVELS
 
     out = tmp_path_factory.mktemp("exported")
-    return export(
-        trained,
-        list(LEVELS),
-        out,
+    options = ExportOptions(
         held_out=held_out,
-        gate=GATE,
+        comparison=Comparison(**GATE),
         name="tiny",
         license="apache-2.0",
         base_model="Qwen/Qwen2.5-Coder-0.5B",
         provenance={"recipe": "tests"},
     )
+    return export(trained, list(LEVELS), out, options)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +50,7 @@ def untied(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama_cpp_source() -> Path:
-    """llama.cpp's converter and test vectors, the reference for ours: from LLAMA_CPP_SOURCE, or fetched once by pip."""
+    """Source tree with llama.cpp's converter and test vectors: LLAMA_CPP_SOURCE, or downloaded once by pip."""
     try:
         return reference_source()
     except ValueError as error:
@@ -60,14 +59,14 @@ def llama_cpp_source() -> Path:
 
 @pytest.fixture(scope="session")
 def half_billion(data_dir, tmp_path_factory) -> Path:
-    """Random weights in the exact shape of Qwen2.5-Coder-0.5B, with the real tokenizer."""
+    """A model with random weights in the shape of Qwen2.5-Coder-0.5B, with the real tokenizer."""
     folder = tmp_path_factory.mktemp("half") / "half-billion"
     yield make_random_model(folder, HALF_BILLION, data_dir / "qwen2.5-coder-tokenizer")
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def roomy(tmp_path) -> Path:
-    """A folder for gigabytes, gone after the test."""
+def large_folder(tmp_path) -> Path:
+    """A folder for gigabytes, removed after the test."""
     yield tmp_path
     shutil.rmtree(tmp_path)

@@ -1,4 +1,4 @@
-"""Tiny Qwen2 models for the export tests, with a tokenizer built like Qwen2.5's own."""
+"""Tiny Qwen2 models for the export tests, with a tokenizer built like Qwen2.5's."""
 
 import inspect
 import json
@@ -13,12 +13,12 @@ import numpy as np
 from alignment.export.vocabulary import QWEN2_SPLIT
 from alignment.models import formats
 
-# Settings of the gate for models of this size.
+# `Comparison` settings for models of this size.
 GATE = {"context": 128, "positions": 380, "greedy_prompts": 2, "greedy_tokens": 16}
 
 
 def training_text() -> str:
-    """Real code that every machine has."""
+    """Source code of the standard library."""
     return inspect.getsource(textwrap) + inspect.getsource(shutil)[:20000]
 
 
@@ -113,7 +113,7 @@ HALF_BILLION = {
 
 
 def make_random_model(folder: Path, shape: dict, tokenizer: Path, *, tied: bool = True) -> Path:
-    """Random bfloat16 weights in a Qwen2 `shape` beside a ready tokenizer; written tensor by tensor, without torch."""
+    """Write random bfloat16 weights in a Qwen2 `shape`, tensor by tensor, without torch; copy the tokenizer."""
     from alignment.export.checkpoint import expected_shapes
     from alignment.export.gguf_file import to_bfloat16
 
@@ -138,7 +138,8 @@ def make_random_model(folder: Path, shape: dict, tokenizer: Path, *, tied: bool 
         start, end = end, end + 2 * math.prod(dimensions)
         header[name] = {"dtype": "BF16", "shape": dimensions, "data_offsets": [start, end]}
     text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
-    # One pool for all: drawing half a billion numbers takes longer than writing them. No row repeats, its length is odd.
+    # All tensors share one pool of numbers: drawing half a billion takes longer than writing them. Its length is odd, so
+    # that no two rows are equal.
     pool = np.random.default_rng(0).standard_normal((1 << 22) - 1, dtype=np.float32) * np.float32(0.02)
     plain, norm = to_bfloat16(pool), to_bfloat16(pool + np.float32(1))
     with (folder / "model.safetensors").open("wb") as file:

@@ -1,4 +1,4 @@
-"""llama.cpp's own converter as the reference for ours, run in processes of its own."""
+"""Runs llama.cpp's own converter, the reference for ours, in a separate process."""
 
 import json
 import os
@@ -9,13 +9,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-# Its source distribution holds llama.cpp's converter, that converter's own `gguf`, and the tokenizers' test vectors.
+from alignment.cache import cache_root
+
+# The source distribution holds llama.cpp's converter, the `gguf` package it uses, and test vectors of tokenizers.
 RELEASE = "llama-cpp-python==0.3.36"
 WANTED = ("/vendor/llama.cpp/convert_hf_to_gguf.py", "/vendor/llama.cpp/convert_lora_to_gguf.py")
 WANTED_FOLDERS = ("conversion/", "gguf-py/gguf/", "models/ggml-vocab-qwen2.gguf")
 
-# The converter knows pre-tokenizers by a hash over the tokens of one text, which differ for every tiny vocabulary.
-# It imports sentencepiece before it looks whether a Qwen2 model has such a file (none has).
+# The converter recognizes pre-tokenizers by a hash of the tokens of one text, which differs for every tiny vocabulary.
+# It imports sentencepiece even for Qwen2 models, which have no sentencepiece file.
 CONVERT = """
 import sys, types
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
@@ -42,16 +44,15 @@ sys.exit(code)
 
 
 def reference_source() -> Path:
-    """The folder with llama.cpp's converter; ValueError where there is none and none can be fetched."""
-    if given := os.environ.get("LLAMA_CPP_SOURCE"):
-        folder = Path(given)
+    """The folder with llama.cpp's converter; ValueError if there is none and it cannot be downloaded."""
+    if source := os.environ.get("LLAMA_CPP_SOURCE"):
+        folder = Path(source)
     else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = cache / "code-alignment" / f"llama.cpp-of-{RELEASE.replace('==', '-')}"
+        folder = cache_root() / f"llama.cpp-of-{RELEASE.replace('==', '-')}"
         if not folder.is_dir():
             _fetch(folder)
     if not (folder / "convert_hf_to_gguf.py").is_file():
-        raise ValueError(f"{folder} holds no source tree of llama.cpp")
+        raise ValueError(f"{folder} is not a source tree of llama.cpp")
     return folder
 
 
@@ -64,7 +65,7 @@ def _fetch(folder: Path) -> None:
         archives = list(Path(scratch).glob("*.tar.gz"))
         if done.returncode != 0 or not archives:
             raise ValueError(
-                f"llama.cpp's converter could not be fetched ({(done.stderr.splitlines() or ['no reason'])[-1]}): "
+                f"llama.cpp's converter could not be downloaded ({(done.stderr.splitlines() or ['no reason'])[-1]}): "
                 "set LLAMA_CPP_SOURCE to a source tree of llama.cpp"
             )
         with tarfile.open(archives[0]) as archive:
@@ -79,14 +80,14 @@ def _is_wanted(name: str) -> bool:
 
 
 def convert(source: Path, model: Path, out: Path, *kinds: str, tiny: bool = True) -> dict[str, float]:
-    """Run llama.cpp's converter to `out`-KIND.gguf; seconds and peak memory in MB of its process."""
+    """Run llama.cpp's converter, which writes `out`-KIND.gguf; returns what `measured` returns."""
     python = os.environ.get("LLAMA_CPP_PYTHON") or sys.executable
     arguments = [str(source), "tiny" if tiny else "real", str(model), str(out), *kinds]
     return measured([python, "-c", CONVERT, *arguments])
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Run a command; its wall and CPU seconds and its peak memory in MB."""
+    """Run a command; returns `wall` and `cpu` seconds, and `peak` memory in MB."""
     wrapped = [sys.executable, "-c", WRAP, *command]
     done = subprocess.run(wrapped, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr[-3000:]

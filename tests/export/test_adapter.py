@@ -1,13 +1,14 @@
-"""LoRA adapters as GGUF adapters, proven in llama.cpp over their base model."""
+"""LoRA adapters as GGUF adapters, run in llama.cpp over their base model."""
 
 import json
 
 import pytest
 from export_models import GATE
 
-from alignment.export import export
+from alignment.export import ExportOptions, export
 from alignment.export.adapter import write_adapter
 from alignment.export.checkpoint import open_checkpoint
+from alignment.export.export_settings import Comparison
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,11 @@ def adapter(trained, tmp_path_factory):
 
 @pytest.mark.slow
 def test_an_adapter_runs_in_llama_cpp_as_in_peft(trained, adapter, held_out, tmp_path):
-    rows = export(trained, ["f32", "adapter"], tmp_path, held_out=held_out, gate=GATE, name="tiny", adapter=adapter)
+    options = ExportOptions(held_out=held_out, comparison=Comparison(**GATE), name="tiny", adapter=adapter)
+    rows = export(trained, ["f32", "adapter"], tmp_path, options)
     assert [row["reasons"] for row in rows] == [[], []]
     assert rows[1]["top1_agreement"] >= 99
-    # The adapter changes more than its gate lets pass: a runtime that ignored it would fail.
+    # The adapter changes perplexity by more than the gate allows: a runtime that ignored it would fail.
     assert rows[1]["original_perplexity"] > 1.02 * rows[0]["original_perplexity"]
     assert (tmp_path / "tiny-lora" / "adapter_model.safetensors").is_file()
 
@@ -42,12 +44,12 @@ def test_an_adapter_runs_in_llama_cpp_as_in_peft(trained, adapter, held_out, tmp
 def test_an_adapter_of_another_model_is_refused(untied, adapter, tmp_path):
     checkpoint = open_checkpoint(untied)
     checkpoint.config["intermediate_size"] = 1024
-    with pytest.raises(ValueError, match="the adapter is of another base model"):
+    with pytest.raises(ValueError, match="the adapter belongs to another base model"):
         write_adapter(adapter, checkpoint, tmp_path / "out.gguf")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_adapter_that_gguf_cannot_hold_is_refused(trained, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
-    with pytest.raises(ValueError, match="use_dora, which GGUF adapters lack: merge it"):
+    with pytest.raises(ValueError, match="use_dora, which GGUF adapters do not support: merge it"):
         write_adapter(tmp_path, open_checkpoint(trained), tmp_path / "out.gguf")

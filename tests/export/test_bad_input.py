@@ -1,4 +1,4 @@
-"""What users get wrong ends in one clear sentence, and leaves no file under a final name."""
+"""Errors in the input: the message names the cause, and no file is left under a final name."""
 
 import errno
 import json
@@ -8,9 +8,10 @@ import struct
 
 import pytest
 
-from alignment.export import export, parse_targets
+from alignment.export import ExportOptions, export, parse_targets
 from alignment.export.checkpoint import open_checkpoint
-from alignment.export.gate import read_comparison
+from alignment.export.export_settings import Comparison
+from alignment.export.gate import check_levels
 from alignment.export.gguf_file import write_gguf
 from alignment.export.levels import get_level
 
@@ -21,7 +22,7 @@ def model(trained, tmp_path):
 
 
 def attempt(folder, level="q8_0"):
-    """Write the model; whatever happens, nothing half-written may be left."""
+    """Write the model. If it fails, no file may be left."""
     out = folder.parent / "out"
     try:
         write_gguf(open_checkpoint(folder), get_level(level), out / "model.gguf")
@@ -48,7 +49,7 @@ def rename_tensors(folder, change):
     file.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
 
 
-def poke(folder, tensor, raw):
+def overwrite(folder, tensor, raw):
     """Overwrite the first two bytes of a tensor."""
     file = folder / "model.safetensors"
     data = bytearray(file.read_bytes())
@@ -66,39 +67,39 @@ def test_a_missing_folder(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": "256"}, "hidden_size is '256', not a positive whole number"),
+        ({"hidden_size": "256"}, "hidden_size is '256', not a positive integer"),
         ({"num_attention_heads": 0}, "num_attention_heads is 0"),
         ({"vocab_size": None}, "vocab_size is None"),
         ({"rms_norm_eps": None}, "rms_norm_eps is None"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"rope_parameters": "yarn"}, "the RoPE settings are 'yarn'"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "RoPE of type 'yarn' needs a factor"),
-        ({"quantization_config": {}}, "is quantized already"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "RoPE of type 'yarn' needs a number as `factor`"),
+        ({"quantization_config": {}}, "is already quantized"),
         ({"use_sliding_window": True}, "sliding-window attention"),
     ],
 )
-def test_a_config_that_no_qwen2_model_has(model, changes, message):
+def test_a_config_that_qwen2_models_do_not_have(model, changes, message):
     change_config(model, **changes)
     with pytest.raises(ValueError, match=message):
         attempt(model)
 
 
 @pytest.mark.parametrize("text", ["[1]", '"x"', "{", "\x00"])
-def test_a_config_that_is_no_object(model, text):
+def test_a_config_that_is_not_a_json_object(model, text):
     (model / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json (holds no JSON object|is no valid JSON)"):
+    with pytest.raises(ValueError, match=r"config\.json (holds no JSON object|is not valid JSON)"):
         attempt(model)
 
 
 def test_tensors_under_other_names(model):
     rename_tensors(model, lambda name: name.replace("model.layers", "transformer.h"))
-    with pytest.raises(ValueError, match=r"lacks 24 tensors.*there is transformer\.h\.0\..* instead"):
+    with pytest.raises(ValueError, match=r"lacks 24 tensors.*instead it has transformer\.h\.0\."):
         attempt(model)
 
 
 def test_a_pointer_in_place_of_weights(model):
     (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
-    with pytest.raises(ValueError, match="pointer of Git LFS, not the weights"):
+    with pytest.raises(ValueError, match="Git LFS pointer, not the weights"):
         attempt(model)
 
 
@@ -136,7 +137,7 @@ def test_a_missing_shard(model):
 
 def test_a_missing_layer(model):
     change_config(model, num_hidden_layers=3)
-    with pytest.raises(ValueError, match=r"lacks 12 tensors, the first is model\.layers\.2\."):
+    with pytest.raises(ValueError, match=r"lacks 12 tensors, first model\.layers\.2\."):
         attempt(model)
 
 
@@ -152,21 +153,21 @@ def test_an_untied_config_over_tied_weights(model):
         attempt(model)
 
 
-def test_a_trained_head_that_the_config_would_throw_away(model, untied):
+def test_a_trained_head_that_the_config_ties_to_the_embedding(model, untied):
     change_config(untied_copy := shutil.copytree(untied, model.parent / "untied"), tie_word_embeddings=True)
     with pytest.raises(ValueError, match=r"lm_head\.weight that differs from the embedding"):
         attempt(untied_copy)
 
 
 def test_nan_weights_name_the_tensor(model):
-    poke(model, "model.layers.1.mlp.up_proj.weight", b"\xc0\x7f")
+    overwrite(model, "model.layers.1.mlp.up_proj.weight", b"\xc0\x7f")
     with pytest.raises(ValueError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN"):
         attempt(model)
 
 
 def test_weights_beyond_float16(model):
-    poke(model, "model.embed_tokens.weight", b"\x80\x4f")
-    with pytest.raises(ValueError, match="beyond float16's 65504: export bf16"):
+    overwrite(model, "model.embed_tokens.weight", b"\x80\x4f")
+    with pytest.raises(ValueError, match="beyond float16's maximum of 65504: export bf16"):
         attempt(model, "f16")
 
 
@@ -186,7 +187,7 @@ def test_a_tokenizer_that_splits_differently(model):
     ("change", "message"),
     [
         (lambda t: t["model"].update(ignore_merges=True), "sets ignore_merges"),
-        (lambda t: t["added_tokens"][0].update(lstrip=True), "sets lstrip, which llama.cpp can't follow"),
+        (lambda t: t["added_tokens"][0].update(lstrip=True), "sets lstrip, which llama.cpp does not support"),
         (lambda t: t["model"].pop("merges"), "not Qwen2's byte-level BPE"),
         (lambda t: t.update(model={"type": "Unigram", "vocab": [["a", 0.0]]}), "is a Unigram tokenizer"),
         (lambda t: t.update(pre_tokenizer=None), "splits text by no rule"),
@@ -206,9 +207,9 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding(model):
         attempt(model)
 
 
-def test_a_tokenizer_whose_special_ids_the_config_does_not_know(model):
+def test_a_config_with_special_ids_of_another_tokenizer(model):
     change_config(model, eos_token_id=7)
-    with pytest.raises(ValueError, match="eos_token_id 7, which is no special token"):
+    with pytest.raises(ValueError, match="eos_token_id 7, which is not a special token"):
         attempt(model)
 
 
@@ -219,7 +220,7 @@ def test_a_full_disk_found_before_writing(model, monkeypatch):
 
 
 def test_a_disk_that_fills_up_while_writing(model):
-    """A real limit of the kernel: no file may grow beyond 300 kB."""
+    """A limit of the kernel stands for the full disk: no file may grow beyond 300 kB."""
     import resource
     import signal
 
@@ -235,18 +236,18 @@ def test_a_disk_that_fills_up_while_writing(model):
 
 
 def test_a_folder_whose_disk_fills_up_is_not_left_half_written(model, monkeypatch):
-    from alignment.export import runtimes
+    from alignment.export import serving_files
 
     def full(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(runtimes, "_link", full)
+    monkeypatch.setattr(serving_files, "link_or_copy", full)
     with pytest.raises(ValueError, match=r"out could not be written \(No space left on device\)"):
-        runtimes.write_folder(open_checkpoint(model), model.parent / "out", "tiny", "card")
+        serving_files.write_folder(open_checkpoint(model), model.parent / "out", "tiny", "card")
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
-def test_an_engine_that_is_not_installed(model, monkeypatch):
+def test_a_package_that_is_not_installed(model, monkeypatch):
     import importlib.util
 
     real = importlib.util.find_spec
@@ -258,7 +259,7 @@ def test_an_engine_that_is_not_installed(model, monkeypatch):
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5", "../x", ".hidden", "a/"])
 def test_a_name_that_would_leave_the_output_folder(model, name):
     with pytest.raises(ValueError, match="is part of file names"):
-        export(model, ["q8_0"], model.parent / "out", name=name)
+        export(model, ["q8_0"], model.parent / "out", ExportOptions(name=name))
 
 
 def test_an_output_that_would_replace_the_model(model):
@@ -266,18 +267,18 @@ def test_an_output_that_would_replace_the_model(model):
         export(model, ["vllm"], model)
     older = model.rename(model.parent / "tiny-huggingface")
     with pytest.raises(ValueError, match="would replace the model"):
-        export(older, ["vllm"], model.parent, name="tiny")
+        export(older, ["vllm"], model.parent, ExportOptions(name="tiny"))
     assert (older / "model.safetensors").is_file()
 
 
-def test_an_output_that_holds_someone_elses_readme(model):
+def test_an_output_folder_with_a_readme_of_the_user(model):
     (model.parent / "README.md").write_text("mine")
-    with pytest.raises(ValueError, match="no model card of an export"):
+    with pytest.raises(ValueError, match=r"holds a README\.md that is not from an export"):
         export(model, ["q8_0"], model.parent)
 
 
 def test_an_output_below_a_file(model):
-    with pytest.raises(ValueError, match="can't be written to"):
+    with pytest.raises(ValueError, match="cannot write to"):
         write_gguf(open_checkpoint(model), get_level("f16"), model / "config.json" / "x.gguf")
 
 
@@ -293,12 +294,12 @@ def test_targets_that_do_not_exist(targets):
     "settings", [{"contxt": 5}, {"thresholds": {"q9": {}}}, {"thresholds": {"q8_0": {"max_ppl": 1}}}]
 )
 def test_gate_settings_that_do_not_exist(settings):
-    with pytest.raises(ValueError, match="has no"):
-        read_comparison(settings)
+    with pytest.raises(ValueError, match=r"Extra inputs are not permitted|has no level 'q9'"):
+        check_levels(Comparison.model_validate(settings))
 
 
 @pytest.mark.slow
 def test_too_few_held_out_rows(trained, tmp_path):
     with pytest.raises(ValueError, match="give more rows or a shorter context"):
-        export(trained, ["q8_0"], tmp_path, held_out=[{"text": "x = 1"}])
+        export(trained, ["q8_0"], tmp_path, ExportOptions(held_out=[{"text": "x = 1"}]))
     assert list(tmp_path.iterdir()) == []

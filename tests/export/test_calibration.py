@@ -1,16 +1,18 @@
-"""Calibration rows, importance matrices and what they change."""
+"""Calibration rows and importance matrices."""
 
 import numpy as np
 import pytest
 from export_models import GATE, training_text
 
 from alignment.evaluation.benchmark_rows import read_rows as read_benchmark_rows
+from alignment.export import CalibrationRows, ExportOptions, export
+from alignment.export.export_settings import Comparison
 from alignment.export.imatrix import read_imatrix
 from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
 from alignment.models import formats
 
 
-def test_rows_come_in_the_form_that_the_model_meets_and_are_counted():
+def test_rows_become_texts_in_the_formats_of_training():
     rows = [
         {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]},
         {"text": "x = 1\n"},
@@ -18,19 +20,19 @@ def test_rows_come_in_the_form_that_the_model_meets_and_are_counted():
         {"prefix": "a", "middle": "b", "suffix": "c"},
         {"repository": "a/b", "files": [{"path": "x.py", "text": "x = 1\n"}]},
     ]
-    made = calibration_texts(rows)
-    texts = [entry.text for entry in made]
-    assert [entry.form for entry in made] == ["chat", "plain", "fim", "fim", "repository"]
+    calibration = calibration_texts(rows)
+    texts = [entry.text for entry in calibration]
+    assert [entry.form for entry in calibration] == ["chat", "plain", "fim", "fim", "repository"]
     assert texts[0] == formats.chat(rows[0]["messages"])
     assert texts[1] == rows[1]["text"]
     assert texts[2].startswith(formats.FIM_PREFIX) and texts[2].endswith(formats.ENDOFTEXT)
     assert texts[3] == formats.fim_document("a", "b", "c")
     assert texts[4] == formats.repo_document("a/b", [("x.py", "x = 1\n")])
-    assert calibration_texts(rows) == made
+    assert calibration_texts(rows) == calibration
 
 
 @pytest.mark.parametrize(("share", "forms"), [(0.0, {"plain"}), (1.0, {"fim"})])
-def test_the_share_of_fill_in_the_middle_is_as_asked(share, forms):
+def test_the_share_of_fill_in_the_middle_is_as_set(share, forms):
     assert {entry.form for entry in calibration_texts([{"text": "x = 1\n"}] * 5, fim=share)} == forms
 
 
@@ -41,7 +43,7 @@ def test_rows_are_read_from_jsonl_with_the_line_of_an_error(tmp_path):
         read_rows(file)
 
 
-def test_of_a_dataset_only_the_rows_are_read_and_not_the_list_of_what_was_removed(tmp_path):
+def test_a_datasets_list_of_removed_files_is_not_read_as_rows(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "part.jsonl").write_text('{"text": "x = 1"}\n')
     (tmp_path / "removed.jsonl").write_text('{"path": "y.py", "reason": "generated"}\n')
@@ -60,10 +62,14 @@ def test_an_importance_matrix_has_the_mean_squared_inputs_and_helps_low_levels(t
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from alignment.export import export
-
-    settings = {"calibration": [{"text": training_text()[:6000]}], "held_out": held_out, "gate": GATE}
-    (row,) = export(trained, ["q2_K"], tmp_path, imatrix=True, calibration_tokens=256, name="tiny", **settings)
+    options = ExportOptions(
+        name="tiny",
+        held_out=held_out,
+        comparison=Comparison(**GATE),
+        calibration=CalibrationRows([{"text": training_text()[:6000]}], tokens=256),
+        make_imatrix=True,
+    )
+    (row,) = export(trained, ["q2_K"], tmp_path, options)
     assert row["imatrix"] and row["passed"]
     assert row["calibration"] == {"rows": {"plain": 1}, "samples": 3, "tokens": 384}
     without = next(other for other in exported if other["level"] == "q2_K")

@@ -1,4 +1,4 @@
-"""GGUF files: every level passes its gate, and holds what runtimes need to know."""
+"""GGUF files: every level passes its gate and has the metadata that runtimes need."""
 
 import json
 import shutil
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from export_models import make_model
 
+from alignment.export import ExportOptions, export
 from alignment.export.checkpoint import open_checkpoint, to_float32
-from alignment.export.gate import limits_of, read_comparison, reasons_to_refuse
+from alignment.export.export_settings import Comparison
+from alignment.export.gate import missed_limits, thresholds_of
 from alignment.export.gguf_file import gguf_name, to_bfloat16, write_gguf
 from alignment.export.levels import LEVELS, get_level
 from alignment.export.vocabulary import CONTROL, NORMAL, UNUSED, USER_DEFINED
@@ -156,12 +158,12 @@ def test_split_and_sharded_files_hold_the_same_tensors_as_whole_ones(untied, tmp
 
 
 def test_llama_cpp_runs_split_files_of_an_untied_model(untied, tmp_path):
-    from alignment.export.llamacpp import Library, Model
+    from alignment.export.llamacpp import GgufModel, LlamaCppLibrary
 
-    library = Library()
+    library = LlamaCppLibrary()
     whole = write_gguf(open_checkpoint(untied), get_level("q8_0"), tmp_path / "whole.gguf")
     split = write_gguf(open_checkpoint(untied), get_level("q8_0"), tmp_path / "split.gguf", split_bytes=800_000)
-    logits = [Model(library, files[0], 64, 1).decode(range(32)).copy() for files in (whole.files, split.files)]
+    logits = [GgufModel(library, files[0], 64, 1).decode(range(32)).copy() for files in (whole.files, split.files)]
     assert np.array_equal(*logits)
 
 
@@ -178,25 +180,22 @@ def test_rows_that_hold_no_k_quant_fall_back_and_are_counted(tmp_path):
 
 @pytest.mark.slow
 def test_f32_agrees_with_transformers_on_ten_thousand_positions(trained, tmp_path):
-    from alignment.export import export
-
-    gate = {"context": 256, "positions": 10_000, "greedy_prompts": 1, "greedy_tokens": 4}
-    (row,) = export(trained, ["f32"], tmp_path, gate=gate)
+    comparison = Comparison(context=256, positions=10_000, greedy_prompts=1, greedy_tokens=4)
+    (row,) = export(trained, ["f32"], tmp_path, ExportOptions(comparison=comparison))
     assert row["positions"] >= 10_000
     assert row["top1_agreement"] >= 99.9
 
 
 @pytest.mark.slow
-def test_a_failed_gate_keeps_the_file_aside_as_broken(trained, held_out, tmp_path):
-    from alignment.export import export
-
+def test_a_file_that_fails_its_gate_is_named_broken(trained, held_out, tmp_path):
     gate = {
         "context": 64,
         "positions": 63,
         "greedy_prompts": 0,
         "thresholds": {"q2_K": {"max_kl_divergence": 0.0}},
     }
-    (row,) = export(trained, ["q2_K"], tmp_path, held_out=held_out, gate=gate, name="tiny")
+    options = ExportOptions(held_out=held_out, comparison=Comparison.model_validate(gate), name="tiny")
+    (row,) = export(trained, ["q2_K"], tmp_path, options)
     assert not row["passed"]
     assert "KL divergence" in row["reasons"][0]
     assert sorted(path.name for path in tmp_path.glob("*.gguf")) == ["broken-tiny-q2_K.gguf"]
@@ -222,12 +221,15 @@ MEASURED = {
         ({"top1_agreement": 84.0}, "top-1 agreement 84.00% (at least 85%)"),
         ({"kl_divergence": float("nan")}, "KL divergence nan"),
         ({"greedy_agreement": 10.0}, "greedy agreement 10.0% (at least 20%)"),
-        ({"tokenization_equal": False, "tokenization_differs_on": ["x"]}, "other tokens than the original's: ['x']"),
+        (
+            {"tokenization_equal": False, "tokenization_differs_on": ["x"]},
+            "tokens differ from the original tokenizer's on ['x']",
+        ),
     ],
 )
-def test_the_gate_says_what_was_missed(changed, reason):
-    settings = read_comparison({"thresholds": {"q4_K_M": {"min_greedy_agreement": 20}}})
-    limits = limits_of(settings, "q4_K_M")
-    assert reasons_to_refuse(MEASURED, 2.0, limits) == []
-    (found,) = reasons_to_refuse(MEASURED | changed, 2.0, limits)
-    assert reason in found
+def test_the_gate_names_the_limit_that_was_missed(changed, reason):
+    settings = Comparison.model_validate({"thresholds": {"q4_K_M": {"min_greedy_agreement": 20.0}}})
+    limits = thresholds_of(settings, "q4_K_M")
+    assert missed_limits(MEASURED, 2.0, limits) == []
+    (message,) = missed_limits(MEASURED | changed, 2.0, limits)
+    assert reason in message

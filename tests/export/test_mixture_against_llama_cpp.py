@@ -1,7 +1,7 @@
-"""Our quantized files against llama.cpp's own `llama_model_quantize`, byte for byte.
+"""Compares our quantized files with those of llama.cpp's `llama_model_quantize`, byte for byte.
 
-Needs LLAMA_CPP_PYTHON: a Python interpreter that has `llama-cpp-python` (it compiles llama.cpp, so it is no part of
-the development environment).
+Needs LLAMA_CPP_PYTHON: a Python interpreter that has `llama-cpp-python`. That package compiles llama.cpp, so it is not
+part of the development environment.
 """
 
 import os
@@ -118,5 +118,5 @@ def test_with_an_importance_matrix_too(source, level, reference_python):
 def plans(checkpoint):
     from alignment.export.gguf_file import plan_tensors
 
-    found = plan_tensors(checkpoint, get_level("f32"))
-    return [plan for plan in found if plan.name.startswith("blk.") and len(plan.source.shape) == 2]
+    every = plan_tensors(checkpoint, get_level("f32"))
+    return [plan for plan in every if plan.name.startswith("blk.") and len(plan.source.shape) == 2]

@@ -1,12 +1,12 @@
-"""Nothing is sent unless asked, nothing broken ever, nothing public by accident."""
+"""Uploads to the hub: only on request, nothing that failed its gate, nothing public by default."""
 
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 
-from alignment.export.export_settings import Push, read_settings
-from alignment.export.publish import _patterns, publish
+from alignment.export.export_settings import Push
+from alignment.export.publish import publish, upload_patterns
 
 PASSED = [{"target": "q8_0", "passed": True, "files": ["tiny-q8_0.gguf"]}]
 
@@ -44,12 +44,12 @@ PRIVATE = Push(repository="a/b", visibility="private")
         {"repository": "b", "visibility": "private"},
     ],
 )
-def test_a_push_that_is_not_fully_said_is_an_error(push):
-    with pytest.raises(ValueError, match="push"):
-        read_settings(Push, "push", push)
+def test_incomplete_or_unknown_settings_of_a_push_are_an_error(push):
+    with pytest.raises(ValueError, match="validation error for Push"):
+        Push.model_validate(push)
 
 
-def test_a_private_push_makes_a_private_repository_and_sends_what_the_rows_made(hub, tmp_path):
+def test_a_private_push_creates_a_private_repository_and_uploads_the_files_of_the_rows(hub, tmp_path):
     (tmp_path / "tiny-ollama-q8_0").mkdir()
     folder = {"target": "ollama:q8_0", "passed": True, "files": [str(tmp_path / "tiny-ollama-q8_0")]}
     publish(tmp_path, [*PASSED, folder], PRIVATE)
@@ -57,13 +57,20 @@ def test_a_private_push_makes_a_private_repository_and_sends_what_the_rows_made(
     assert hub.calls[1] == ("upload", "a/b", ["README.md", "tiny-q8_0.gguf", "tiny-ollama-q8_0/*"])
 
 
-def test_what_else_lies_in_the_folder_stays_here(tmp_path):
+def test_other_files_of_the_folder_are_not_uploaded(tmp_path):
     from huggingface_hub.utils import filter_repo_objects
 
     (tmp_path / "made").mkdir()
     rows = [*PASSED, {"target": "vllm", "passed": True, "files": [str(tmp_path / "made")]}]
-    lying = ["README.md", "tiny-q8_0.gguf", "made/config.json", "broken-tiny-q2_K.gguf", ".env", "benchmark/a/b.jsonl"]
-    assert list(filter_repo_objects(lying, allow_patterns=_patterns(rows))) == lying[:3]
+    present = [
+        "README.md",
+        "tiny-q8_0.gguf",
+        "made/config.json",
+        "broken-tiny-q2_K.gguf",
+        ".env",
+        "benchmark/a/b.jsonl",
+    ]
+    assert list(filter_repo_objects(present, allow_patterns=upload_patterns(rows))) == present[:3]
 
 
 def test_a_private_push_into_a_public_repository_is_refused(hub, tmp_path):

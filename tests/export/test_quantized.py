@@ -1,4 +1,4 @@
-"""GPTQ and AWQ by their real engines, and what is refused before they start."""
+"""GPTQ and AWQ by their real engines, and errors that are found before an engine starts."""
 
 import json
 import subprocess
@@ -8,37 +8,33 @@ from pathlib import Path
 import pytest
 from export_models import GATE, make_model, training_text
 
-from alignment.export import engine_environment, export
+from alignment.export import CalibrationRows, ExportOptions, engine_environment, export
 from alignment.export.checkpoint import open_checkpoint
-from alignment.export.export_settings import Quantize, read_settings
+from alignment.export.export_settings import Comparison, Quantize
 from alignment.export.export_targets import parse_targets
-from alignment.export.quantized import calibration_samples, make
+from alignment.export.quantized import calibration_samples, quantize_folder
 from alignment.rows.row_texts import ModelText
 
 ROWS = [{"text": training_text()[:3000]}, {"text": training_text()[3000:6000]}]
 
 
 def ready(engine: str) -> None:
-    """Make the engine's environment, or skip with the reason why it can't be made here."""
+    """Make the engine's environment, or skip the test with the reason why that is not possible."""
     try:
         engine_environment.engine_python(engine)
     except ValueError as error:
         pytest.skip(str(error))
 
 
-def quantized(trained, held_out, out, targets, **settings):
-    return export(
-        trained,
-        targets,
-        out,
-        calibration=ROWS,
-        calibration_tokens=1024,
-        sequence_length=128,
+def export_quantized(trained, held_out, out, targets, **settings):
+    options = ExportOptions(
+        calibration=CalibrationRows(ROWS, tokens=1024, sequence_length=128),
         held_out=held_out,
-        gate=GATE,
-        quantize=settings | {"device": "cpu"},
+        comparison=Comparison(**GATE),
+        quantize=Quantize(**settings, device="cpu"),
         name="tiny",
     )
+    return export(trained, targets, out, options)
 
 
 @pytest.mark.slow
@@ -54,7 +50,7 @@ def test_a_quantized_folder_loads_in_transformers_and_passes_its_gate(
     trained, held_out, tmp_path, target, settings, bits, symmetric
 ):
     ready("llm-compressor")
-    (row,) = quantized(trained, held_out, tmp_path, [target], **settings)
+    (row,) = export_quantized(trained, held_out, tmp_path, [target], **settings)
     assert row["reasons"] == []
     assert row["top1_agreement"] > 90
     assert row["calibration"]["rows"] == {"fim": 1, "plain": 1}
@@ -81,7 +77,7 @@ def test_gptqmodel_writes_the_older_layouts_and_nothing_beside(
 ):
     ready("gptqmodel")
     monkeypatch.chdir(tmp_path)
-    (row,) = quantized(trained, held_out, Path("out"), [target], engine="gptqmodel", **settings)
+    (row,) = export_quantized(trained, held_out, Path("out"), [target], engine="gptqmodel", **settings)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert row["reasons"] == []
     written = json.loads((Path(row["file"]) / "config.json").read_text())["quantization_config"]
@@ -92,12 +88,16 @@ def test_gptqmodel_writes_the_older_layouts_and_nothing_beside(
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("target", ["gptq-int4", "awq-int4"])
-def test_the_half_billion_shape_is_quantized_and_measured(half_billion, roomy, target):
+def test_the_half_billion_shape_is_quantized_and_measured(half_billion, large_folder, target):
     ready("llm-compressor")
-    # Random weights give logits without a winner: what must hold is that the folder loads and is measured.
-    gate = {"context": 32, "positions": 31, "greedy_prompts": 1, "greedy_tokens": 2}
-    settings = {"calibration": ROWS, "calibration_tokens": 128, "sequence_length": 64, "quantize": {"device": "cpu"}}
-    (row,) = export(half_billion, [target], roomy, gate=gate, name="half", **settings)
+    # Random weights give logits without a clear maximum, so this only checks that the folder loads and is measured.
+    options = ExportOptions(
+        comparison=Comparison(context=32, positions=31, greedy_prompts=1, greedy_tokens=2),
+        calibration=CalibrationRows(ROWS, tokens=128, sequence_length=64),
+        quantize=Quantize(device="cpu"),
+        name="half",
+    )
+    (row,) = export(half_billion, [target], large_folder, options)
     print(row)
     assert row["tokenization_equal"] and row["perplexity"] > 1
     assert row["bits_per_weight"] < 8
@@ -108,25 +108,33 @@ def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
     ready("llm-compressor")
     (target,) = parse_targets(["gptq-int4"])
     with pytest.raises(ValueError, match="no text of 16 tokens or more"):
-        make(open_checkpoint(trained), target, tmp_path / "out", [ModelText("x", "plain")], Quantize())
+        quantize_folder(
+            open_checkpoint(trained),
+            target,
+            tmp_path / "out",
+            [ModelText("x", "plain")],
+            Quantize(),
+            tokens=1024,
+            sequence_length=128,
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_environment_that_cannot_be_made_says_how_to_make_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    nowhere = engine_environment.EngineEnvironment("llm-compressor", ("no-such-package-anywhere==1.0",), resolve=True)
-    monkeypatch.setitem(engine_environment.ENGINES, "llm-compressor", nowhere)
+def test_the_error_of_an_environment_that_cannot_be_made_has_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
+    missing = engine_environment.EngineEnvironment("llm-compressor", ("no-such-package-anywhere==1.0",), resolve=True)
+    monkeypatch.setitem(engine_environment.ENGINES, "llm-compressor", missing)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         ValueError, match=r"no-such-package.*python -m alignment\.export\.engine_environment llm-compressor"
     ):
         engine_environment.engine_python("llm-compressor")
     assert not engine_environment.is_ready("llm-compressor")
-    assert not engine_environment.folder_of("llm-compressor").exists()
+    assert not engine_environment.environment_folder("llm-compressor").exists()
 
 
-def test_an_environment_sees_the_packages_of_the_running_one_behind_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_an_environment_sees_the_packages_of_the_running_one_after_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     empty = engine_environment.EngineEnvironment("llm-compressor", ("numpy",), resolve=True)
     monkeypatch.setitem(engine_environment.ENGINES, "llm-compressor", empty)
@@ -134,12 +142,12 @@ def test_an_environment_sees_the_packages_of_the_running_one_behind_its_own(tmp_
     assert engine_environment.engine_python("llm-compressor") == python
     code = "import sys, numpy, safetensors; print(sys.prefix)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(engine_environment.folder_of("llm-compressor"))
+    assert done.stdout.strip() == str(engine_environment.environment_folder("llm-compressor"))
     assert done.stdout.strip() != sys.prefix
 
-    # An installed toolkit lies among the training stack's packages, and jobs have its folder in PYTHONPATH.
+    # An installed toolkit is among the training stack's packages, and jobs have its folder in PYTHONPATH.
     (tmp_path / "twice.py").write_text("where = 'PYTHONPATH'")
-    own = next(engine_environment.folder_of("llm-compressor").glob("lib/python*/site-packages"))
+    own = next(engine_environment.environment_folder("llm-compressor").glob("lib/python*/site-packages"))
     (own / "twice.py").write_text("where = 'own'")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run(
@@ -155,14 +163,14 @@ class Letters:
         return list(text.encode())
 
 
-def test_calibration_samples_stay_within_the_tokens_that_were_asked():
+def test_calibration_samples_stay_within_the_token_limit():
     texts = [("a" * 70, "plain"), ("b" * 10, "plain"), ("c" * 64, "chat"), ("d" * 64, "chat")]
     samples, used = calibration_samples(Letters(), texts, 32, 80)
     assert [len(sample) for sample in samples] == [32, 32]
     assert used == {"rows": {"plain": 1, "chat": 1}, "samples": 2, "tokens": 64}
 
 
-def test_a_long_calibration_row_takes_the_place_of_no_other():
+def test_a_long_calibration_row_does_not_displace_others():
     texts = [("a" * 640, "plain"), ("b" * 32, "chat"), ("c" * 32, "fim")]
     samples, used = calibration_samples(Letters(), texts, 32, 128)
     assert [chr(sample[0]) for sample in samples] == ["a", "b", "c", "a"]
@@ -173,13 +181,21 @@ def test_rows_that_do_not_divide_into_groups_are_refused_before_the_engine_start
     model = make_model(tmp_path / "model", hidden_size=224, head_dim=64, intermediate_size=256)
     (target,) = parse_targets(["gptq-int4"])
     with pytest.raises(ValueError, match="rows of 224 weights do not divide into groups of 128"):
-        make(open_checkpoint(model), target, tmp_path / "out", [ModelText("x", "plain")], Quantize())
+        quantize_folder(
+            open_checkpoint(model),
+            target,
+            tmp_path / "out",
+            [ModelText("x", "plain")],
+            Quantize(),
+            tokens=1024,
+            sequence_length=128,
+        )
 
 
 @pytest.mark.parametrize("settings", [{"group": 128}, {"group_size": 100}, {"act_order": True}, {"engine": "autoawq"}])
 def test_quantize_settings_that_do_not_exist_are_refused(settings):
-    with pytest.raises(ValueError, match="quantize"):
-        read_settings(Quantize, "quantize", settings)
+    with pytest.raises(ValueError, match="validation error for Quantize"):
+        Quantize.model_validate(settings)
 
 
 def test_calibrated_targets_need_rows(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""What runtimes get: llama.cpp's real server, Ollama's template in real Go, vLLM's folder and commands."""
+"""Files for runtimes: llama.cpp's server is started, Ollama's template is rendered by Go, vLLM's folder is loaded."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from export_models import training_text
 
-from alignment.export import runtimes
+from alignment.export import serving_files
 from alignment.export.checkpoint import open_checkpoint
 from alignment.models import formats
 
@@ -40,7 +40,7 @@ def server(exported):
         text=True,
     )
     address = next((line.strip() for line in process.stdout if line.startswith("http://")), None)
-    assert address, "the server said no address"
+    assert address, "the server printed no address"
     yield address
     process.stdin.close()
     process.wait(timeout=60)
@@ -52,7 +52,7 @@ def post(address: str, path: str, body: dict) -> dict:
         return json.load(answer)
 
 
-def test_the_server_chats_by_the_models_own_template(server):
+def test_the_server_chats_with_the_models_own_template(server):
     body = {"messages": [{"role": "user", "content": "def f"}], "max_tokens": 4, "temperature": 0}
     answer = post(server, "/v1/chat/completions", body)
     assert answer["choices"][0]["message"]["role"] == "assistant"
@@ -100,11 +100,11 @@ def test_ollamas_template_writes_chatml_and_fim_to_the_byte(tmp_path, system):
     first = [{"role": "system", "content": system}] if system else []
     request = {"Messages": first + messages, "System": system or ""}
     expected = formats.chat(first + messages, add_generation_prompt=True)
-    assert render(tmp_path, runtimes.CHAT_TEMPLATE, request) == expected
+    assert render(tmp_path, serving_files.CHAT_TEMPLATE, request) == expected
     request = {"Prompt": "c", "System": system or ""}
     expected = formats.chat([*first, {"role": "user", "content": "c"}], add_generation_prompt=True)
-    assert render(tmp_path, runtimes.CHAT_TEMPLATE, request) == expected
-    for template in (runtimes.CHAT_TEMPLATE, runtimes.COMPLETION_TEMPLATE):
+    assert render(tmp_path, serving_files.CHAT_TEMPLATE, request) == expected
+    for template in (serving_files.CHAT_TEMPLATE, serving_files.COMPLETION_TEMPLATE):
         assert render(tmp_path, template, {"Prompt": "x", "Suffix": "y"}) == formats.fim_prompt("x", "y")
 
 
@@ -113,7 +113,7 @@ def test_the_ollama_folder_has_stops_context_sampling_and_licence(exported, trai
     (model / "generation_config.json").write_text(json.dumps({"temperature": 0.7, "repetition_penalty": 1.05}))
     (model / "LICENSE").write_text("Use it well.")
     gguf = Path(next(row["file"] for row in exported if row["level"] == "q4_K_M"))
-    folder = runtimes.write_ollama(open_checkpoint(model), gguf, tmp_path / "ollama", "apache-2.0")
+    folder = serving_files.write_ollama(open_checkpoint(model), gguf, tmp_path / "ollama", "apache-2.0")
     text = (folder / "Modelfile").read_text()
     assert text.startswith(f"FROM ./{gguf.name}\n")
     assert (folder / gguf.name).read_bytes() == gguf.read_bytes()
@@ -122,25 +122,25 @@ def test_the_ollama_folder_has_stops_context_sampling_and_licence(exported, trai
     assert "PARAMETER num_ctx 2048\n" in text
     assert "PARAMETER temperature 0.7\nPARAMETER repeat_penalty 1.05\n" in text
     assert 'LICENSE """Use it well."""' in text
-    assert runtimes.CHAT_TEMPLATE in text
+    assert serving_files.CHAT_TEMPLATE in text
 
 
 def test_a_base_model_without_a_chat_template_gets_no_chatml(trained, tmp_path):
     model = shutil.copytree(trained, tmp_path / "model")
     (model / "chat_template.jinja").unlink()
-    text = runtimes.modelfile(open_checkpoint(model), "x.gguf", None)
-    assert runtimes.COMPLETION_TEMPLATE in text
+    text = serving_files.modelfile(open_checkpoint(model), "x.gguf", None)
+    assert serving_files.COMPLETION_TEMPLATE in text
     assert "<|im_start|>system" not in text
 
 
-def test_the_folder_for_vllm_reads_the_same_in_old_and_new_form(trained, tmp_path):
+def test_the_config_for_vllm_has_the_same_values_in_old_and_new_form(trained, tmp_path):
     from transformers import AutoConfig
 
     model = shutil.copytree(trained, tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
     rope = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 2048}
     (model / "config.json").write_text(json.dumps(config | {"rope_parameters": rope}))
-    folder = runtimes.write_folder(open_checkpoint(model), tmp_path / "out", "tiny", "# card")
+    folder = serving_files.write_folder(open_checkpoint(model), tmp_path / "out", "tiny", "# card")
     written = json.loads((folder / "config.json").read_text())
     assert written["rope_theta"] == 1e6
     assert written["rope_scaling"] == {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
@@ -153,9 +153,9 @@ def test_the_folder_for_vllm_reads_the_same_in_old_and_new_form(trained, tmp_pat
 
 def test_commands_for_long_context_ask_for_yarn(trained):
     checkpoint = open_checkpoint(trained)
-    vllm = runtimes.vllm_command(checkpoint, "tiny", long=True)
+    vllm = serving_files.vllm_command(checkpoint, "tiny", long=True)
     assert "--max-model-len 8192" in vllm
     assert '"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048' in vllm.replace("'", "")
-    server = runtimes.llama_server_command(checkpoint, "m.gguf", "tiny", long=True)
+    server = serving_files.llama_server_command(checkpoint, "m.gguf", "tiny", long=True)
     assert "--rope-scaling yarn --rope-scale 4 --yarn-orig-ctx 2048" in server
-    assert not runtimes.supports_long_context(checkpoint)
+    assert not serving_files.supports_long_context(checkpoint)

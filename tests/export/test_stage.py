@@ -1,4 +1,4 @@
-"""The export stage of recipes and `align export`: every key reaches the export, every mistake is found before."""
+"""The export stage of recipes and `align export`: their settings reach the export, errors are found before it starts."""
 
 import importlib.util
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 from export_models import GATE, training_text
 
-from alignment.cli.commands import _export_stage
+from alignment.cli.commands import export_stage
 from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.export_checks import check_stage, comparison
 
@@ -35,7 +35,7 @@ def stage(**settings) -> ExportStage:
         (
             {"formats": ["gptq-int4"], "calibration": CALIBRATION, "quantize": {"act_order": "group"}},
             "quantize.act_order",
-            "for `group` set `engine: gptqmodel`",
+            "for `group`, set `engine: gptqmodel`",
         ),
         ({"formats": ["vllm"], "split_bytes": 2_000_000}, "split_bytes", "used only by GGUF"),
         ({"formats": ["ollama:q8_0"], "split_bytes": 2_000_000}, "split_bytes", "Ollama takes one GGUF file"),
@@ -55,10 +55,10 @@ def stage(**settings) -> ExportStage:
         ),
     ],
 )
-def test_what_cannot_be_had_or_would_not_be_used_is_a_mistake(settings, place, message):
-    found = [(".".join(map(str, path)), text) for path, text in check_stage(stage(**settings))]
-    assert [path for path, _ in found] == [place]
-    assert message in found[0][1]
+def test_settings_that_contradict_or_have_no_effect_are_mistakes(settings, place, message):
+    mistakes = [(".".join(map(str, path)), text) for path, text in check_stage(stage(**settings))]
+    assert [path for path, _ in mistakes] == [place]
+    assert message in mistakes[0][1]
 
 
 def test_a_missing_package_is_found_before_anything_runs(monkeypatch):
@@ -70,41 +70,41 @@ def test_a_missing_package_is_found_before_anything_runs(monkeypatch):
     assert list(check_stage(stage(formats=["vllm"]))) == []
 
 
-def test_limits_reach_the_level_under_any_of_its_names():
-    asked = stage(
+def test_limits_apply_to_a_level_under_any_of_its_names():
+    export = stage(
         formats=["gguf:q8_0", "ollama:q4_0", "vllm"],
         max_perplexity_change={"q8_0": 0.5},
         compare={"context": 64, "thresholds": {"ollama:q4_0": {"max_kl_divergence": 0.1}, "vllm": {}}},
     )
-    assert list(check_stage(asked)) == []
-    made = comparison(asked)
-    assert made.context == 64
-    assert made.thresholds["q8_0"].max_perplexity_increase == 0.5
-    assert made.thresholds["q4_0"].max_kl_divergence == 0.1
+    assert list(check_stage(export)) == []
+    settings = comparison(export)
+    assert settings.context == 64
+    assert settings.thresholds["q8_0"].max_perplexity_increase == 0.5
+    assert settings.thresholds["q4_0"].max_kl_divergence == 0.1
 
 
 def parse(*words):
     from alignment.cli import parser
 
-    return _export_stage(parser().parse_args(["export", "model", *words]))
+    return export_stage(parser().parse_args(["export", "model", *words]))
 
 
 def test_the_command_line_reaches_every_key_of_the_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = parse(
+    export = parse(
         *("--to", "q4_K_M", "awq-int4", "--calibration", "a.jsonl", "b", "--imatrix", "--license", "mit"),
         *("--base-model", "a/b", "--split-bytes", "2000000", "--push", "c/d", "--benchmark", "tasks:rows.jsonl"),
         *("--set", "compare.thresholds.q4_K_M.max_kl_divergence=0.5", "--set", "quantize.group_size=64"),
         *("--held-out", "held.jsonl", "--set", "calibration.tokens=99"),
     )
-    assert [str(source.data.path()) for source in made.calibration.data] == [f"{tmp_path}/a.jsonl", f"{tmp_path}/b"]
-    assert made.calibration.tokens == 99
-    assert (made.imatrix, made.license, made.base_model, made.split_bytes) == (True, "mit", "a/b", 2_000_000)
-    assert (made.push.repository, made.push.visibility) == ("c/d", "private")
-    assert (made.benchmark.benchmark, str(made.benchmark.data)) == ("tasks", "rows.jsonl")
-    assert made.compare.thresholds["q4_K_M"].max_kl_divergence == 0.5
-    assert made.quantize.group_size == 64
-    assert made.data == "held.jsonl"
+    assert [str(source.data.path()) for source in export.calibration.data] == [f"{tmp_path}/a.jsonl", f"{tmp_path}/b"]
+    assert export.calibration.tokens == 99
+    assert (export.imatrix, export.license, export.base_model, export.split_bytes) == (True, "mit", "a/b", 2_000_000)
+    assert (export.push.repository, export.push.visibility) == ("c/d", "private")
+    assert (export.benchmark.benchmark, str(export.benchmark.data)) == ("tasks", "rows.jsonl")
+    assert export.compare.thresholds["q4_K_M"].max_kl_divergence == 0.5
+    assert export.quantize.group_size == 64
+    assert export.data == "held.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def request(trained, out, **settings):
 
 
 @pytest.mark.slow
-def test_a_stage_exports_for_every_runtime_with_the_recipes_own_data(trained, tmp_path, grader):
+def test_a_stage_exports_for_every_runtime_with_the_data_of_the_recipe(trained, tmp_path, grader):
     """From recipe keys to artifact: imatrix, folders, licence, pass@1 of the original and of every export."""
     from alignment.stages.export import run
 
@@ -178,11 +178,11 @@ def test_a_stage_exports_for_every_runtime_with_the_recipes_own_data(trained, tm
 
 
 @pytest.mark.slow
-def test_a_stage_whose_export_breaks_its_gate_fails_and_keeps_the_file_aside(trained, tmp_path):
+def test_a_stage_whose_export_fails_its_gate_fails_and_keeps_the_file(trained, tmp_path):
     from alignment.stages.export import run
 
     (tmp_path / "rows.jsonl").write_text(json.dumps({"text": training_text()[:6000]}))
-    asked = request(
+    failing = request(
         trained,
         tmp_path / "out",
         formats=["q2_K"],
@@ -190,5 +190,5 @@ def test_a_stage_whose_export_breaks_its_gate_fails_and_keeps_the_file_aside(tra
         compare=GATE | {"thresholds": {"q2_K": {"max_kl_divergence": 0.0}}},
     )
     with pytest.raises(ValueError, match="q2_K differ too much from the original"):
-        run(asked)
+        run(failing)
     assert [file.name for file in (tmp_path / "out").glob("*.gguf")] == ["broken-tiny-q2_K.gguf"]

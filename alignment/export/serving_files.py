@@ -1,0 +1,228 @@
+"""Folders and commands for runtimes: Ollama, vLLM, llama.cpp's server, PEFT."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alignment.export.checkpoint import Checkpoint, read_json
+from alignment.export.gguf_metadata import context_length
+from alignment.export.vocabulary import read_chat_template
+from alignment.models import formats
+
+# Ollama's default of 4096 tokens is too short for repo-level prompts. Memory grows with this number.
+OLLAMA_CONTEXT = 32768
+STOPS = (formats.IM_START, *formats.FIM_STOP_TOKENS)
+LONG_CONTEXT_HIDDEN_SIZE = 3584
+"""Hidden size of Qwen2.5-Coder-7B, the smallest model for which Qwen documents YaRN."""
+LONG_CONTEXT_FACTOR = 4
+
+_FIM = f"{formats.FIM_PREFIX}{{{{ .Prompt }}}}{formats.FIM_SUFFIX}{{{{ .Suffix }}}}{formats.FIM_MIDDLE}"
+COMPLETION_TEMPLATE = f"{{{{ if .Suffix }}}}{_FIM}{{{{ else }}}}{{{{ .Prompt }}}}{{{{ end }}}}"
+_SYSTEM = (
+    "<|im_start|>system\n{{ if .System }}{{ .System }}{{ else }}"
+    f"{formats.DEFAULT_SYSTEM_PROMPT}{{{{ end }}}}<|im_end|>\n"
+)
+_MESSAGES = (
+    "{{ range $i, $message := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
+    '{{ if ne .Role "system" }}<|im_start|>{{ .Role }}\n{{ .Content }}'
+    '{{ if not (and $last (eq .Role "assistant")) }}<|im_end|>\n{{ end }}'
+    '{{ if and $last (ne .Role "assistant") }}<|im_start|>assistant\n{{ end }}{{ end }}{{ end }}'
+)
+_PROMPT = "<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ .Response }}"
+# Go template: fill-in-the-middle if there is a suffix, otherwise ChatML. A final assistant message is continued.
+CHAT_TEMPLATE = (
+    f"{{{{ if .Suffix }}}}{_FIM}{{{{ else if .Messages }}}}{_SYSTEM}{_MESSAGES}"
+    f"{{{{ else }}}}{_SYSTEM}{_PROMPT}{{{{ end }}}}"
+)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder has a chat template; base models may have none."""
+    settings = folder / "tokenizer_config.json"
+    return read_chat_template(folder, read_json(settings) if settings.is_file() else {}) is not None
+
+
+def modelfile(checkpoint: Checkpoint, gguf: str, license_text: str | None) -> str:
+    """Ollama's Modelfile for a GGUF file.
+
+    A model with a chat template gets ChatML, without the tools that its own template may support; a base model gets
+    plain completion. Both get fill-in-the-middle for requests with a suffix.
+
+    Args:
+        checkpoint: The model.
+        gguf: Name of the GGUF file in the Modelfile's folder.
+        license_text: The licence, as text or name.
+    """
+    template = CHAT_TEMPLATE if has_chat_template(checkpoint.folder) else COMPLETION_TEMPLATE
+    lines = [f"FROM ./{gguf}", f'TEMPLATE """{template}"""']
+    lines += [f'PARAMETER stop "{stop}"' for stop in STOPS]
+    lines.append(f"PARAMETER num_ctx {min(context_length(checkpoint), OLLAMA_CONTEXT)}")
+    lines += [f"PARAMETER {key} {value:g}" for key, value in sampling(checkpoint.folder).items()]
+    if license_text:
+        quoted = license_text.replace('"""', "'''")
+        lines.append(f'LICENSE """{quoted}"""')
+    return "\n".join(lines) + "\n"
+
+
+def sampling(folder: Path) -> dict[str, float]:
+    """Sampling parameters that the model's generation_config.json recommends, by Ollama's names."""
+    file = folder / "generation_config.json"
+    settings = read_json(file) if file.is_file() else {}
+    names = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "repetition_penalty": "repeat_penalty"}
+    return {ours: float(settings[theirs]) for theirs, ours in names.items() if settings.get(theirs) is not None}
+
+
+def license_text(folder: Path, license: str | None) -> str | None:
+    """The text of the folder's licence file; without one, the licence's name."""
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+        if (folder / name).is_file():
+            return (folder / name).read_text(encoding="utf-8")
+    return license
+
+
+def write_ollama(checkpoint: Checkpoint, gguf: Path, out: Path, license: str | None) -> Path:
+    """Write a folder for `ollama create NAME -f Modelfile`: the GGUF file and its Modelfile."""
+    with fresh_folder(out) as scratch:
+        link_or_copy(gguf, scratch / gguf.name)
+        text = modelfile(checkpoint, gguf.name, license_text(checkpoint.folder, license))
+        (scratch / "Modelfile").write_text(text, encoding="utf-8")
+    return out
+
+
+def write_llama_cpp(checkpoint: Checkpoint, files: list[Path], out: Path, name: str) -> str:
+    """Write a folder for llama.cpp's server: all parts of the GGUF and `serve.sh`; returns the command in it."""
+    command = llama_server_command(checkpoint, files[0].name, name)
+    with fresh_folder(out) as scratch:
+        for file in files:
+            link_or_copy(file, scratch / file.name)
+        write_serve_script(scratch, command)
+    return command
+
+
+def copy_adapter(adapter: Path, out: Path) -> Path:
+    """Write a folder with the two files from which PEFT, vLLM and transformers load an adapter."""
+    with fresh_folder(out) as scratch:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(adapter / name, scratch / name)
+    return out
+
+
+def write_folder(checkpoint: Checkpoint, out: Path, name: str, card: str) -> Path:
+    """Write a Hugging Face folder for transformers and vLLM: the model's files, a model card and `serve.sh`.
+
+    config.json has RoPE and dtype in the old form (`rope_theta`, `rope_scaling`, `torch_dtype`) as well as the new, so
+    that older vLLM versions read the same values.
+    """
+    with fresh_folder(out) as scratch:
+        for file in sorted(checkpoint.folder.iterdir()):
+            if (
+                file.is_file()
+                and file.suffix in (".safetensors", ".json", ".jinja", ".txt", ".md", "")
+                and (file.name not in ("config.json", "README.md", "artifact.json"))
+            ):
+                link_or_copy(file, scratch / file.name)
+        (scratch / "config.json").write_text(json.dumps(portable_config(checkpoint.config), indent=2), encoding="utf-8")
+        (scratch / "README.md").write_text(card, encoding="utf-8")
+        write_serve_script(scratch, vllm_command(checkpoint, name))
+    return out
+
+
+def write_serve_script(folder: Path, command: str) -> None:
+    """Write `serve.sh`, which runs `command` in its own folder."""
+    script = folder / "serve.sh"
+    script.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+
+
+def portable_config(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json with RoPE and dtype in the forms of both transformers 4 and 5."""
+    portable = dict(config)
+    rope = portable.get("rope_parameters")
+    if rope:
+        portable["rope_theta"] = rope.get("rope_theta", portable.get("rope_theta"))
+        if rope.get("rope_type", "default") != "default":
+            portable["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    if "dtype" in portable:
+        portable["torch_dtype"] = portable["dtype"]
+    return portable
+
+
+def vllm_command(checkpoint: Checkpoint, name: str, long: bool = False) -> str:
+    """The command that serves a folder with vLLM, from inside the folder.
+
+    Args:
+        checkpoint: The model.
+        name: Name of the served model.
+        long: Enable YaRN over four times the trained context, as Qwen documents for its 7B, 14B and 32B models. Not
+            for a model whose config.json already has YaRN.
+    """
+    words = ["vllm", "serve", ".", "--served-model-name", name]
+    if not long:
+        return shlex.join([*words, "--max-model-len", str(context_length(checkpoint))])
+    original = int(checkpoint.config["max_position_embeddings"])
+    rope = checkpoint.rope | {
+        "rope_type": "yarn",
+        "factor": float(LONG_CONTEXT_FACTOR),
+        "original_max_position_embeddings": original,
+    }
+    length = LONG_CONTEXT_FACTOR * original
+    overrides = json.dumps({"rope_parameters": rope, "max_position_embeddings": length})
+    return shlex.join([*words, "--max-model-len", str(length), "--hf-overrides", overrides])
+
+
+def llama_server_command(checkpoint: Checkpoint, gguf: str, name: str, long: bool = False) -> str:
+    """The command that serves a GGUF file with llama.cpp: chat at /v1/chat/completions, FIM at /infill.
+
+    Args:
+        checkpoint: The model.
+        gguf: Path of the GGUF file.
+        name: Name of the served model.
+        long: As in `vllm_command`.
+    """
+    trained = context_length(checkpoint)
+    length = LONG_CONTEXT_FACTOR * trained if long else trained
+    words = ["llama-server", "--model", gguf, "--alias", name, "--ctx-size", str(length)]
+    if long:
+        words += ["--rope-scaling", "yarn", "--rope-scale", str(LONG_CONTEXT_FACTOR), "--yarn-orig-ctx", str(trained)]
+        words += ["--override-kv", f"qwen2.context_length=int:{length}"]
+    return shlex.join([*words, "--jinja"])
+
+
+def supports_long_context(checkpoint: Checkpoint) -> bool:
+    """Whether Qwen documents YaRN for the model's size, and its config does not have it yet."""
+    return checkpoint.config["hidden_size"] >= LONG_CONTEXT_HIDDEN_SIZE and checkpoint.rope["rope_type"] == "default"
+
+
+@contextmanager
+def fresh_folder(out: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `out`, replacing an older one, when the block ends without an exception.
+
+    Raises:
+        ValueError: A file could not be written. Nothing is left behind.
+    """
+    scratch = out.with_name(f".partial-{out.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        shutil.rmtree(out, ignore_errors=True)
+        scratch.rename(out)
+    except BaseException as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ValueError(f"{out} could not be written ({error.strerror}); nothing is left of it") from error
+        raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, which takes no disk space, or a copy if the file system does not support links."""
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
