@@ -1,1 +1,1 @@
-"""Filters, licences, secrets, duplicates and decontamination: what may become a row."""
+"""Cleaning files and rows: filters, licences, secrets, duplicates and decontamination."""

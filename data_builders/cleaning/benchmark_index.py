@@ -1,17 +1,16 @@
-"""What is kept of a benchmark to recognise its texts: hashes of its runs of words, by file, in a cache.
+"""Index the texts of a benchmark as hashes of word n-grams, and cache the index by file.
 
-Indexing all public benchmarks takes seconds, more than the work on a small repository; `index_file` keeps what it found
-in the cache, under a hash of the file's bytes and of the code that indexes it. An entry that can't be read is made anew.
+Indexing all public benchmarks takes seconds, longer than cleaning a small repository. The key of a cache entry is a
+hash of the file's bytes and of the code that indexes it. An entry that can't be read is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment.cache import cache_root
+from alignment.files import write_bytes
 from alignment.rows import reading as row_files
 from alignment.rows import row_texts
 from alignment.rows.row_texts import all_texts
@@ -30,12 +30,13 @@ from data_builders.cleaning import held_out, shingles
 from data_builders.cleaning.shingles import Hashes, Runs, ngram_hashes, word_hashes, word_hashes_of, word_spans
 
 NGRAM_WORDS = 10
-"""Words of a run that counts wherever it stands."""
+"""Words of the n-grams that count anywhere in a row (arXiv 2409.12186, section 5)."""
 MIN_WORDS = 3
-"""What has fewer words is in every text."""
+"""Benchmark texts with fewer words are not indexed: they occur in any text."""
 HEAD_WORDS = MIN_WORDS + 1
-"""Words of a short program that are looked up first: the fewest that one has."""
+"""First words of a short program, by which it is looked up; every short program has at least as many."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
+"""N-grams in at least this many rows and this share of a benchmark are ignored: they are its prompt or test frame."""
 
 _DEFINES = re.compile(r"\b(?:def|function|func|fn|sub|fun|defn|defun|class|proc)\b")
 _PROMPT_KEYS = ("prompt", "declaration", "text", "question", "instruction")
@@ -50,86 +51,96 @@ _BATCH = 1 << 19
 
 
 def sequence_key(words: Hashes) -> int:
-    """What a whole run of words is looked up by."""
+    """The hash of a whole sequence of words."""
     return int(Runs(words).sums(len(words))[0])
 
 
 @dataclass
 class BenchmarkIndex:
-    """What is kept of one benchmark."""
+    """The hashes of the texts of one benchmark."""
 
     rows: int = 0
+    """Number of rows."""
     grams: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """Runs of `NGRAM_WORDS` words, sorted."""
+    """N-grams of `NGRAM_WORDS` words, sorted: (n-grams,)."""
     short: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.uint64))
-    """(programs, 3): of each short program its number of words, the sum of its first `HEAD_WORDS` and that of all."""
+    """Short programs: (programs, 3), the number of words, the hash of the first `HEAD_WORDS` and the hash of all."""
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """Solutions that are too short to count but as a whole answer."""
+    """Solutions that are so short that they only count as a whole answer: (solutions,)."""
     bodies: list[str] = field(default_factory=list)
-    """Code that a private benchmark holds out."""
+    """Held-out code of a private benchmark."""
 
 
 def index_rows(rows: Iterable[dict[str, Any]]) -> BenchmarkIndex:
-    """Index the rows of one benchmark. A row may be anything with texts in it."""
-    made = _IndexBuilder()
-    waiting: list[list[str]] = []
+    """Index the rows of one benchmark; rows of any kind that have texts."""
+    builder = _IndexBuilder()
+    batch: list[list[str]] = []
     count = size = 0
     bodies = []
     for row in rows:
         count += 1
-        if isinstance(
-            row.get(held_out.HELD_OUT_COLUMN), str
-        ):  # a private benchmark shares all but this with what may train
-            bodies.append(row[held_out.HELD_OUT_COLUMN])
+        body = row.get(held_out.HELD_OUT_COLUMN)
+        if isinstance(body, str):  # the rest of the row is code of the repository, which may be trained on
+            bodies.append(body)
             continue
         texts = list(dict.fromkeys([*all_texts(row), *_programs(row)]))
-        made.solutions.update(row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str))
-        waiting.append(texts)
+        builder.solutions.update(row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str))
+        batch.append(texts)
         size += sum(map(len, texts))
         if size > _BATCH:
-            made.add(waiting)
-            waiting, size = [], 0
-    made.add(waiting)
-    return made.kept(count, bodies)
+            builder.add(batch)
+            batch, size = [], 0
+    builder.add(batch)
+    return builder.index(count, bodies)
 
 
 class _IndexBuilder:
-    """Gathers what is kept of the texts of a benchmark, some rows at a time."""
+    """Collects the hashes of a benchmark, a batch of rows at a time."""
 
     def __init__(self) -> None:
         self.solutions: set[str] = set()
+        """Solutions among the texts of the next batch."""
         self.grams: list[Hashes] = []
         self.short: dict[tuple[int, int, int], None] = {}
         self.whole: dict[int, None] = {}
 
     def add(self, rows: list[list[str]]) -> None:
-        wholes = [text for texts in rows for text in texts]
-        texts = [_IMPORT_LINE.sub("", text) for text in wholes]
+        """Add a batch: the texts of each row."""
+        originals = [text for texts in rows for text in texts]
+        texts = [_IMPORT_LINE.sub("", text) for text in originals]
         words, bounds = word_hashes_of(texts, lower=True)
         all_grams = ngram_hashes(words, NGRAM_WORDS)
         telling = _telling("\n".join(texts), words, NGRAM_WORDS)
-        runs = []
-        for whole, text, first, last in zip(wholes, texts, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            inside = slice(first, max(first, last - NGRAM_WORDS + 1))  # a run ends where its text does
+        grams_of_texts = []
+        for original, text, first, last in zip(
+            originals, texts, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
+        ):
+            inside = slice(first, max(first, last - NGRAM_WORDS + 1))  # n-grams that end in this text
             grams = all_grams[inside][telling[inside]]
-            if (not len(grams) or whole != text) and last - first > MIN_WORDS and _DEFINES.search(text):
-                # Too short, or all names are single letters, or imports stand between its runs.
-                start = word_hashes(whole, lower=True) if whole != text else words[first:last]
+            if (not len(grams) or original != text) and last - first > MIN_WORDS and _DEFINES.search(text):
+                # No n-gram (too short, or all names are single letters), or imports were removed between n-grams.
+                start = word_hashes(original, lower=True) if original != text else words[first:last]
                 start = start[: 2 * NGRAM_WORDS - 1]
                 self.short[len(start), sequence_key(start[:HEAD_WORDS]), sequence_key(start)] = None
-            if whole in self.solutions:
-                own = word_hashes(whole, lower=True) if whole != text else words[first:last]
-                if MIN_WORDS <= len(own) < NGRAM_WORDS:
-                    self.whole[sequence_key(own)] = None
-            runs.append(grams)
-        parts = iter(runs)
+            if original in self.solutions:
+                solution = word_hashes(original, lower=True) if original != text else words[first:last]
+                if MIN_WORDS <= len(solution) < NGRAM_WORDS:
+                    self.whole[sequence_key(solution)] = None
+            grams_of_texts.append(grams)
+        remaining = iter(grams_of_texts)
         self.grams += [
-            np.unique(np.concatenate([*itertools.islice(parts, len(texts)), np.empty(0, dtype=np.uint64)]))
+            np.unique(np.concatenate([*itertools.islice(remaining, len(texts)), np.empty(0, dtype=np.uint64)]))
             for texts in rows
         ]
         self.solutions.clear()
 
-    def kept(self, rows: int, bodies: list[str]) -> BenchmarkIndex:
+    def index(self, rows: int, bodies: list[str]) -> BenchmarkIndex:
+        """The index of all batches.
+
+        Args:
+            rows: number of rows of the benchmark.
+            bodies: its held-out code.
+        """
         distinct, rows_with = np.unique(np.concatenate([*self.grams, np.empty(0, dtype=np.uint64)]), return_counts=True)
         telling = distinct[(rows_with < FRAME_ROWS) | (rows_with < FRAME_SHARE * rows)]
         short = np.array(list(self.short), dtype=np.uint64).reshape(-1, 3)
@@ -137,7 +148,7 @@ class _IndexBuilder:
 
 
 def _programs(row: dict[str, Any]) -> Iterator[str]:
-    """The program that a prompt and its solution make, without the docstring between them."""
+    """The function that a prompt and its solution form, without the docstring between them."""
     solution = next((row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str)), None)
     prompt = next((row[key] for key in _PROMPT_KEYS if isinstance(row.get(key), str)), None)
     if solution is None or prompt is None:
@@ -148,35 +159,35 @@ def _programs(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _lettered_words(raw: bytes) -> NDArray[np.int64]:
-    """1 for each word of at least two letters, 0 for numbers and names like `a`."""
+    """1 for each word of at least two letters, else 0 (numbers, names such as `a`): (words,)."""
     starts, ends, letters = word_spans(raw, lower=True)
     is_letter = np.concatenate([[0], np.cumsum((letters > 57) & (letters != 95))])
     return (is_letter[ends] - is_letter[starts] >= 2).astype(np.int64)
 
 
 def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
-    """Which runs of `length` words are made of real words for at least half."""
+    """For each n-gram, whether at least half of its words have two letters or more: (n-grams,)."""
     counts = np.concatenate([[0], np.cumsum(_lettered_words(text.encode("utf-8", "surrogatepass")))])
-    if len(counts) != len(words) + 1:  # a text cut into blocks inside a word: count every run
+    if len(counts) != len(words) + 1:  # a block boundary split a word (see `word_hashes`): take all n-grams
         return np.ones(max(0, len(words) - length + 1), dtype=np.bool_)
     return (counts[length:] - counts[:-length]) * 2 >= length
 
 
 def index_file(file: Path) -> BenchmarkIndex:
-    """`index_rows` the rows of a file, from the cache where it has them. Nothing is cached of a private benchmark."""
-    entry = _entry(file)
-    known = _fetch(entry)
-    if known is None:
-        known = index_rows(row_files.read(file))
-        if not known.bodies:
-            _store(entry, known)
-    return known
+    """The index of a benchmark file, from the cache if possible. The index of a private benchmark is never cached."""
+    entry = _cache_entry(file)
+    index = _load_entry(entry)
+    if index is None:
+        index = index_rows(row_files.read(file))
+        if not index.bodies:
+            _store_entry(entry, index)
+    return index
 
 
-def _entry(file: Path) -> Path:
+def _cache_entry(file: Path) -> Path:
     with file.open("rb") as stream:
         content = hashlib.file_digest(stream, "sha256").hexdigest()
-    # Rows are read by the ending of the name, so it is part of what the content means.
+    # How a file is read depends on the ending of its name, so the ending is part of the key.
     endings = "".join(file.suffixes[-2:])
     name = hashlib.sha256(f"{content} {endings} {code_hash()} {np.__version__}".encode()).hexdigest()
     return cache_root() / "benchmark-index" / f"{name}.npz"
@@ -184,31 +195,26 @@ def _entry(file: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """A hash of the code that decides what is kept."""
+    """A hash of the code that determines the index."""
     files = [__file__, row_files.__file__, row_texts.__file__, held_out.__file__, shingles.__file__]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
-def _fetch(entry: Path) -> BenchmarkIndex | None:
+def _load_entry(entry: Path) -> BenchmarkIndex | None:
+    """The cached index, or None if there is none or it is damaged."""
     try:
-        with np.load(entry, allow_pickle=False) as found:
-            kept = BenchmarkIndex(int(found["rows"]), found["grams"], found["short"], found["whole"])
+        with np.load(entry, allow_pickle=False) as arrays:
+            index = BenchmarkIndex(int(arrays["rows"]), arrays["grams"], arrays["short"], arrays["whole"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
-    arrays = (kept.grams, kept.short, kept.whole)
-    good = all(array.dtype == np.uint64 for array in arrays) and [array.ndim for array in arrays] == [1, 2, 1]
-    return kept if good and kept.short.shape[1] == 3 else None
+    parts = (index.grams, index.short, index.whole)
+    valid = all(part.dtype == np.uint64 for part in parts) and [part.ndim for part in parts] == [1, 2, 1]
+    return index if valid and index.short.shape[1] == 3 else None
 
 
-def _store(entry: Path, kept: BenchmarkIndex) -> None:
-    """Keep what was found. A disk that is full or read-only costs time, nothing else."""
+def _store_entry(entry: Path, index: BenchmarkIndex) -> None:
+    """Write an index to the cache. On a full or read-only disk nothing is cached."""
+    archive = io.BytesIO()
+    np.savez(archive, rows=np.int64(index.rows), grams=index.grams, short=index.short, whole=index.whole)
     with contextlib.suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, rows=np.int64(kept.rows), grams=kept.grams, short=kept.short, whole=kept.whole)
-            Path(name).replace(entry)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        write_bytes(entry, archive.getvalue())

@@ -1,22 +1,22 @@
-"""Keep benchmarks out of training data: word 10-grams, and exact matches for what is shorter than ten words.
+"""Find texts of benchmarks in training rows, by word 10-grams, and by exact matches for texts of fewer words.
 
-Qwen2.5-Coder removes what shares a run of ten words with HumanEval, MBPP, GSM8K or MATH (arXiv 2409.12186, section
-5). That alone has a hole: 29 of HumanEval's 164 solutions and 153 of MBPP's 974 have fewer than ten words.
-DeepSeek-Coder closes it with an exact match for strings of 3 to 9 words; so does this module, in two ways:
+Qwen2.5-Coder removes rows that share a word 10-gram with HumanEval, MBPP, GSM8K or MATH (arXiv 2409.12186, section 5).
+That misses 29 of HumanEval's 164 solutions and 153 of MBPP's 974, which have fewer than ten words. DeepSeek-Coder adds
+an exact match for strings of 3 to 9 words. This module does so in two ways:
 
-- a short program that defines something (`def add(a, b): return a + b`) counts wherever its words occur in a row;
-- a shorter body (`return a + b`) counts only as a whole answer, message or fenced code block, because half of all
-  programs contain it somewhere.
+- a short program with a definition (`def add(a, b): return a + b`) matches anywhere in a row;
+- a shorter body (`return a + b`) matches only a whole answer, message or fenced code block, since half of all programs
+  contain it somewhere.
 
-What many tasks of one benchmark share (the frame of its prompts, its test harness) says of no row that it holds a task:
-runs that stand in at least ten rows and 5% of a benchmark do not count.
+N-grams that occur in at least ten rows and 5% of a benchmark (the frame of its prompts, its test harness) are ignored:
+they do not show that a row contains a task.
 
-Of a row with the column `held_out` (a private benchmark's) only that code counts, exact or nearly (`held_out`): the rest of
-it is the repository that is trained on.
+Of a row with the column `held_out` (of a private benchmark) only that code is compared, see `held_out`. The rest of the
+row is code of the repository, which may be trained on.
 
-Words are runs of letters, digits and `_` of any script, ASCII case folded. A run of ten counts only if at least
-half of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` are in benchmarks, and
-everywhere else too. For the same reason the import lines of a benchmark do not count.
+Words are runs of letters, digits and `_` of any script, with ASCII case folded. A 10-gram counts only if at least half
+of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` are in benchmarks, but also in
+many other texts. For the same reason import lines of benchmarks are ignored.
 """
 
 from __future__ import annotations
@@ -47,19 +47,23 @@ from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _FILTER_BITS = 24
 _HEAD_FILTER_BITS = 20
+"""Leading bits of a hash that index the filters, which exclude most n-grams with one table look-up."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Why a row was removed: which benchmark file, by which rule, and the words that gave it away."""
+    """A benchmark text that was found in a row."""
 
     benchmark: str
+    """Name of the benchmark file."""
     rule: str
+    """`10-gram`, `short program`, `whole answer` or `held-out code`."""
     words: str
+    """The words that match; empty for held-out code."""
 
 
 class Decontaminator:
-    """Holds the hashes of all benchmark texts and says of a row whether it contains one. Picklable."""
+    """An index of benchmarks that checks whether rows contain their texts. Picklable."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -75,7 +79,11 @@ class Decontaminator:
 
     @classmethod
     def from_paths(cls, paths: Iterable[Path | str]) -> Decontaminator:
-        """Index benchmark files and folders (JSONL, gzipped JSONL, Parquet), every text field of every row."""
+        """Index all texts of all rows of benchmark files and folders (JSONL, gzipped JSONL, Parquet).
+
+        Raises:
+            ValueError: `paths` is empty, or a path has no rows.
+        """
         index = cls()
         for path in paths:
             index.add_path(Path(path))
@@ -85,38 +93,39 @@ class Decontaminator:
         return index
 
     def add_path(self, path: Path) -> None:
-        """Index a file, or all files of a folder; what was found in a file before comes from the cache."""
+        """Index a file, or all files of a folder, with the cache of `benchmark_index`."""
         for file in row_files.files(path):
             self._add(file.name, index_file(file))
 
     def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Index the rows of one benchmark. A row may be anything with texts in it."""
+        """Index rows as one benchmark; rows of any kind that have texts."""
         self._add(name, index_rows(rows))
 
-    def _add(self, name: str, kept: BenchmarkIndex) -> None:
+    def _add(self, name: str, index: BenchmarkIndex) -> None:
         if name not in self.names:
             self.names.append(name)
         owner = self.names.index(name)
-        self.sizes[name] = self.sizes.get(name, 0) + kept.rows
-        self._grams.append(kept.grams)
-        self._owners.append(np.full(len(kept.grams), owner, dtype=np.int32))
-        for length, head, key in kept.short.tolist():
+        self.sizes[name] = self.sizes.get(name, 0) + index.rows
+        self._grams.append(index.grams)
+        self._owners.append(np.full(len(index.grams), owner, dtype=np.int32))
+        for length, head, key in index.short.tolist():
             self._short.setdefault(length, {})[key] = owner
             self._heads.setdefault(head, set()).add(length)
-        for key in kept.whole.tolist():
+        for key in index.whole.tolist():
             self._whole.setdefault(key, owner)
-        for body in kept.bodies:
+        for body in index.bodies:
             if self._bodies.add(body):
                 self._body_owners.append(owner)
         self._sealed = False
 
     def seal(self) -> None:
+        """Build the look-up tables. `check` does it after `add`; do it once before the index is sent to processes."""
         grams = np.concatenate([*self._grams, np.empty(0, dtype=np.uint64)])
         owners = np.concatenate([*self._owners, np.empty(0, dtype=np.int32)])
         self._sorted, first = np.unique(grams, return_index=True)
         self._sorted_owners = owners[first]
         self._grams, self._owners = [self._sorted], [self._sorted_owners]
-        # Most runs are in no benchmark; one table look-up says so for nearly all of them.
+        # Most n-grams are in no benchmark; the filter excludes nearly all of them.
         self._filter = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
         self._filter[self._sorted >> np.uint64(64 - _FILTER_BITS)] = True
         self._head_filter = np.zeros(1 << _HEAD_FILTER_BITS, dtype=np.bool_)
@@ -125,14 +134,14 @@ class Decontaminator:
         self._sealed = True
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
-        """The first benchmark text found in any text of a row."""
+        """The first benchmark text in any text of a row, or None."""
         for text in all_texts(row):
             if match := self.check(text):
                 return match
         return None
 
     def check(self, text: str) -> Match | None:
-        """The first benchmark text found in `text`, or None."""
+        """The first benchmark text in a text, or None."""
         if not self._sealed:
             self.seal()
         words = word_hashes(text, lower=True)
@@ -148,26 +157,28 @@ class Decontaminator:
         return self._check_short(text, runs) or self._check_whole(text, words) or self._check_bodies(text)
 
     def _check_short(self, text: str, runs: Runs) -> Match | None:
-        """The longest short program in a text, where it stands first."""
+        """The longest short program in a text, at its first place."""
         heads = runs.sums(HEAD_WORDS)
-        found: dict[int, tuple[int, int]] = {}
+        matches: dict[int, tuple[int, int]] = {}
         for place in np.flatnonzero(self._head_filter[heads >> np.uint64(64 - _HEAD_FILTER_BITS)]).tolist():
             for length in self._heads.get(int(heads[place]), ()):
                 for key in runs.sums(length, np.array([place])).tolist():
                     owner = self._short[length].get(key)
                     if owner is not None:
-                        found.setdefault(length, (place, owner))
-        if not found:
+                        matches.setdefault(length, (place, owner))
+        if not matches:
             return None
-        length = max(found)
-        return self._match(text, "short program", found[length][0], length, found[length][1])
+        length = max(matches)
+        place, owner = matches[length]
+        return self._match(text, "short program", place, length, owner)
 
     def _check_bodies(self, text: str) -> Match | None:
-        """Code that a private benchmark holds out."""
+        """Held-out code of a private benchmark."""
         body = self._bodies.check(text)
         return None if body is None else Match(self.names[self._body_owners[body]], "held-out code", "")
 
     def _check_whole(self, text: str, words: Hashes) -> Match | None:
+        """A short solution that is the whole text, or a whole fenced block in it."""
         units = [(text, words)]
         if "```" in text:
             units += [(block, word_hashes(block, lower=True)) for block in _FENCED.findall(text)]

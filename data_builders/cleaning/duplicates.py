@@ -1,11 +1,12 @@
-"""Exact and near-duplicates: MinHash over 5-grams of words, verified by the true Jaccard similarity.
+"""Find exact and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
 
-bigcode's parameters: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values make
-32 bands of 8: a pair of similarity 0.7 becomes a candidate with probability 0.85, one of 0.8 with 0.996. A candidate is
-only a question: it is a duplicate if the Jaccard similarity of the two sets of 5-grams is at least the threshold.
+Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values form
+32 bands of 8: a pair of similarity 0.7 becomes a candidate with probability 0.85, one of 0.8 with 0.996
+(1 - (1 - s^8)^32). A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at least the
+threshold.
 
-Texts are judged in order, and the first of a group of duplicates is the one that stays. A text is compared with texts
-that stay, never with removed ones, so likeness is not chained from one file to the next.
+Texts are compared in order, and the first of a group of duplicates is kept. A text is compared only with kept texts, so
+that a chain of small changes does not remove texts that are unlike the kept one.
 """
 
 from __future__ import annotations
@@ -31,16 +32,20 @@ SEED = 42
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of a text to find its duplicates: 16 bytes for exact ones, 32 band keys for near ones."""
+    """Hashes of a text by which its duplicates are found."""
 
     exact: bytes
+    """Hash of the whole text, 16 bytes."""
     bands: bytes = field(repr=False)
+    """The 32 band keys, 8 bytes each; empty for a text of fewer than five words."""
 
 
 def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> list[Fingerprint]:
-    """Fingerprints of a batch of texts. A text of fewer than five words has no bands: only exact duplicates count.
+    """Fingerprints of a batch of texts.
 
-    Texts of different `groups` (at most 16 characters each) are never duplicates of one another.
+    Args:
+        texts: the texts.
+        groups: the group of each text, at most 16 bytes; texts of different groups are never duplicates.
     """
     sets = [shingles(text, NGRAM) for text in texts]
     names = [group.encode() for group in groups] if groups is not None else [b""] * len(texts)
@@ -59,7 +64,7 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
 
 
 def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
-    """(texts, 32) keys: two texts are candidates if they share a key in the same band."""
+    """Band keys of sets of 5-grams: (texts, 32). Two texts are candidates if they have the same key in one band."""
     if not sets:
         return np.empty((0, BANDS), dtype=np.uint64)
     offsets = np.cumsum([0, *(len(grams) for grams in sets)]).astype(np.uint64)
@@ -74,20 +79,32 @@ def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """`index` is removed because `of` stays; `similarity` is the true Jaccard, 1.0 for equal texts."""
+    """A text to remove."""
 
     index: int
+    """Number of the text."""
     of: int
+    """Number of the kept text that it duplicates."""
     similarity: float
+    """Jaccard similarity; 1.0 for equal texts."""
     exact: bool
+    """Whether the texts are equal, apart from white space around them."""
 
 
 def find_duplicates(
     prints: FingerprintStore | Iterable[Fingerprint], text_of: Callable[[int], str], threshold: float = THRESHOLD
 ) -> list[Duplicate]:
-    """Which texts to remove, in order. `text_of` is asked only for candidates.
+    """Find the texts to remove.
 
-    Memory: one band after another is looked at; measured, 240 bytes a text where a tenth of the texts are copies.
+    Memory: 240 bytes per text, measured on texts of which a tenth are copies; one band at a time is loaded.
+
+    Args:
+        prints: fingerprints of all texts.
+        text_of: returns the text with a number; only called for candidates.
+        threshold: Jaccard similarity of 5-grams from which texts are duplicates.
+
+    Returns:
+        Duplicates in the order of their numbers.
     """
     if not isinstance(prints, FingerprintStore):
         with FingerprintStore() as store:
@@ -109,71 +126,84 @@ def find_duplicates(
 def _find_near(
     prints: FingerprintStore, text_of: Callable[[int], str], threshold: float, removed: dict[int, Duplicate]
 ) -> None:
+    """Add near-duplicates to `removed`, which has the exact ones."""
     rows, groups, starts, members = _groups(prints, removed)
-    staying = np.zeros(len(starts), dtype=np.int64)  # members of each group that stay so far
+    kept = np.zeros(len(starts), dtype=np.int64)  # number of kept members of each group so far
 
-    grams = _Recent(lambda index: shingles(text_of(index), NGRAM))
+    grams = _RecentHashes(lambda index: shingles(text_of(index), NGRAM))
     edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
     for first, last in itertools.pairwise(edges.tolist()):
-        index, own = int(rows[first]), groups[first:last]
-        known = [members[starts[group] : starts[group] + staying[group]] for group in own]
-        for other in np.unique(np.concatenate(known)).tolist():
+        index, own_groups = int(rows[first]), groups[first:last]
+        candidates = [members[starts[group] : starts[group] + kept[group]] for group in own_groups]
+        for other in np.unique(np.concatenate(candidates)).tolist():
             shorter, longer = sorted([len(grams(index)), len(grams(other))])
             if longer and shorter / longer < threshold:
-                continue  # even if all of the shorter one stands in the longer one
+                continue  # below the threshold even if the longer set contains the shorter one
             similarity = jaccard(grams(index), grams(other))
             if similarity >= threshold:
                 removed[index] = Duplicate(index, other, round(similarity, 4), False)
                 break
         else:
-            members[starts[own] + staying[own]] = index
-            staying[own] += 1
+            members[starts[own_groups] + kept[own_groups]] = index
+            kept[own_groups] += 1
 
 
-class _Recent:
-    """What was computed last, up to so many hashes in all: a file of a megabyte has a hundred times a common one's."""
+class _RecentHashes:
+    """A least-recently-used cache, limited by the number of hashes in it: files differ in size by a factor of 100.
 
-    def __init__(self, compute: Callable[[int], Hashes], most: int = 8_000_000) -> None:
-        self._compute, self._most = compute, most
-        self._known: dict[int, Hashes] = {}
-        self._held = 0
+    Args:
+        compute: the function whose results are cached.
+        max_hashes: limit of all cached arrays together.
+    """
+
+    def __init__(self, compute: Callable[[int], Hashes], max_hashes: int = 8_000_000) -> None:
+        self._compute, self._max_hashes = compute, max_hashes
+        self._cached: dict[int, Hashes] = {}
+        self._size = 0
 
     def __call__(self, index: int) -> Hashes:
-        found = self._known.pop(index, None)
-        if found is None:
-            found = self._compute(index)
-            self._held += len(found)
-        self._known[index] = found  # the last one used is at the end
-        while self._held > self._most and len(self._known) > 1:
-            self._held -= len(self._known.pop(next(iter(self._known))))
-        return found
+        hashes = self._cached.pop(index, None)
+        if hashes is None:
+            hashes = self._compute(index)
+            self._size += len(hashes)
+        self._cached[index] = hashes  # most recently used at the end
+        while self._size > self._max_hashes and len(self._cached) > 1:
+            self._size -= len(self._cached.pop(next(iter(self._cached))))
+        return hashes
 
 
 def _groups(
     prints: FingerprintStore, removed: dict[int, Duplicate]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
-    """Texts that share a key in some band: (text, group) pairs sorted by text, each group's start, and room for members."""
+    """Group the texts that have the same key in a band.
+
+    Returns:
+        rows: text of each (text, group) pair, sorted: (pairs,).
+        groups: group of each pair: (pairs,).
+        starts: first index of each group in `members`: (groups,).
+        members: zeros, to be filled with the kept texts of each group: (pairs,).
+    """
     indices = prints.banded()
-    kept = np.ones(len(indices), dtype=np.bool_)
-    kept[np.isin(indices, np.fromiter(removed, dtype=np.int64, count=len(removed)))] = False
-    places = np.flatnonzero(kept)
+    remaining = np.ones(len(indices), dtype=np.bool_)
+    remaining[np.isin(indices, np.fromiter(removed, dtype=np.int64, count=len(removed)))] = False
+    places = np.flatnonzero(remaining)
     pairs, sizes = [], []
     count = 0
     for band in range(BANDS):
         column = prints.band(band)[places]
         order = np.argsort(column, kind="stable")
-        equal = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a text has the key of the one before it
+        equal = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a text has the same key as the one before it
         equal[1:-1] = column[order[1:]] == column[order[:-1]]
         shared = equal[:-1] | equal[1:]
         heads = equal[1:] & ~equal[:-1]  # the first text of each group
         numbers = np.cumsum(heads)[shared] - 1
-        # One number a pair, the text in its upper half: sorted in place, 64 million pairs cost a gigabyte and not two.
+        # A pair is one number with the text in its upper half: sorting in place needs 1 GB for 64 million pairs, not 2.
         pairs.append((indices[places[order[shared]]] << 32) | (numbers + count))
         sizes.append(np.bincount(numbers, minlength=int(heads.sum())))
         count += int(heads.sum())
     joined = np.concatenate(pairs)
     pairs.clear()
-    joined.sort()  # within a text, bands in order
+    joined.sort()  # by text, then by band
     rows, groups = (joined >> 32).astype(np.int32), (joined & 0xFFFFFFFF).astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])[:-1].astype(np.int64)
     return rows, groups, starts, np.zeros(len(rows), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""The index of a benchmark comes from the cache, is the same as a fresh one, and is never older than its file."""
+"""The cached index of a benchmark: equal to a fresh one, and renewed with the file and the code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def verdicts(path: Path) -> list[Any]:
 
 
 def no_indexing(_: Any) -> None:
-    raise AssertionError("the file is indexed anew")
+    raise AssertionError("the file was indexed again")
 
 
 def test_a_cached_index_gives_the_verdicts_of_a_fresh_one(
@@ -61,7 +61,7 @@ def test_a_cached_index_gives_the_verdicts_of_a_fresh_one(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other"])
-def test_a_damaged_entry_is_made_anew(benchmark: Path, entries: Path, damage: str) -> None:
+def test_a_damaged_entry_is_replaced(benchmark: Path, entries: Path, damage: str) -> None:
     fresh = verdicts(benchmark)
     (entry,) = entries.iterdir()
     good = entry.read_bytes()
@@ -74,13 +74,13 @@ def test_a_damaged_entry_is_made_anew(benchmark: Path, entries: Path, damage: st
     assert [path.read_bytes() for path in entries.iterdir()] == [good]
 
 
-def test_a_changed_benchmark_is_indexed_anew(benchmark: Path, entries: Path, tmp_path: Path) -> None:
+def test_a_changed_benchmark_is_indexed_again(benchmark: Path, entries: Path, tmp_path: Path) -> None:
     verdicts(benchmark)
     written(tmp_path, SHORT)
     assert Decontaminator.from_paths([benchmark]).check(TASK["prompt"]) is None
 
 
-def test_other_code_of_the_index_makes_other_entries(
+def test_changed_indexing_code_makes_another_entry(
     benchmark: Path, entries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdicts(benchmark)
@@ -89,7 +89,7 @@ def test_other_code_of_the_index_makes_other_entries(
     assert len(list(entries.iterdir())) == 2
 
 
-def test_nothing_of_a_private_benchmark_is_cached(tmp_path: Path, entries: Path) -> None:
+def test_a_private_benchmark_is_not_cached(tmp_path: Path, entries: Path) -> None:
     body = "def total(items, rate):\n    found = 0\n    for item in items:\n        found += item * rate\n    return found\n"
     path = written(tmp_path, {"held_out": body})
     assert Decontaminator.from_paths([path]).check(f"import os\n\n{body}")
