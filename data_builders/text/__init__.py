@@ -1,1 +1,1 @@
-"""Text rows: grounding, mathematics, general text, and the classifiers that select them."""
+"""Builders of text rows (grounding, mathematics, general text, good code) and the classifiers that select them."""

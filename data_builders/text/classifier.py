@@ -1,9 +1,10 @@
-"""A small text classifier: hashed words and word pairs, one weight each (the model of fastText, for two classes).
+"""A two-class text classifier on hashed words and word pairs (fastText's model), and on measures of a text's form.
 
-Beside the words stand a few measures of a text's form (`form`; for code `code_form.code_form`), because a few dozen seed texts can teach what a page is
-made of (sentences, code, mark-up, links) long before they teach its vocabulary. Trains in seconds on one core from two
-lists of texts, and judges several megabytes a second. Training is deterministic: the same seed texts give the same
-weights.
+The measures (`text_form`, for code `code_features.code_form`) are shares of sentences, code, mark-up, links and so on.
+A few dozen seed texts are enough to learn these, but too few to learn a vocabulary. Training takes seconds on one core
+and is deterministic; scoring runs at several megabytes per second.
+
+    B = buckets of hashed words, M = measures of form
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from alignment.rows import reading as row_files
 from data_builders.cleaning.shingles import mix, ngram_hashes, word_hashes
 
 BUCKETS = 1 << 18
+"""Hash buckets of words and word pairs, each with one weight."""
 MAX_CHARACTERS = 20_000
-"""How much of a text is judged."""
+"""Only this many characters from the start of a text are used."""
 
 
 def features(text: str) -> NDArray[np.int64]:
-    """Buckets of the distinct words and word pairs of a text."""
+    """The buckets of the distinct words and word pairs of a text, sorted: (features,)."""
     words = word_hashes(text[:MAX_CHARACTERS], lower=True)
     grams = np.concatenate([words, ngram_hashes(words, 2)])
     return np.unique(mix(grams) % np.uint64(BUCKETS)).astype(np.int64)
@@ -38,11 +40,14 @@ _TAG = re.compile(r"<[^<>\n]{1,300}>|\{[{%][^}\n]{1,200}\}")
 _LINK = re.compile(r"https?://|\]\(|`_\b|href=")
 _SENTENCE = re.compile(r"(?:[a-z,']+ ){4,}[^\n]{0,200}?[.:!?](?=\s|$)")
 Measure = Callable[[str], NDArray[np.float32]]
-"""Takes a text and gives measures of its form, each between 0 and 1, always as many: (measures,)."""
+"""A function from a text to measures of its form, each between 0 and 1: (M,)."""
 
 
 def text_form(text: str) -> NDArray[np.float32]:
-    """What a text is made of, each measure between 0 and 1: sentences, code, both, mark-up, links, digits, short lines."""
+    """Measures of the form of a text: (7,), each between 0 and 1.
+
+    Sentences, code, sentences together with code, mark-up, links, digits, short lines.
+    """
     size = max(len(text), 1)
     code = sum(match.end() - match.start() for match in _CODE_BLOCK.finditer(text)) / size
     prose = min(1.0, sum(match.end() - match.start() for match in _SENTENCE.finditer(text)) / size)
@@ -57,10 +62,12 @@ def text_form(text: str) -> NDArray[np.float32]:
 
 @dataclass
 class Classifier:
-    """Weights of one two-class model, of words and of form; `score` is the probability of the positive class."""
+    """A trained classifier."""
 
     weights: NDArray[np.float32]
+    """Weights of word buckets: (B,)."""
     forms: NDArray[np.float32]
+    """Weights of the measures of form: (M,)."""
     bias: float
     measure: Measure = field(default=text_form, repr=False)
 
@@ -75,9 +82,18 @@ class Classifier:
         rate: float = 1.0,
         decay: float = 0.0,
     ) -> Classifier:
-        """Logistic regression by stochastic gradient descent, classes weighted to count equally.
+        """Train by logistic regression with stochastic gradient descent; both classes have the same total weight.
 
-        `decay` draws all weights towards 0 at each step: scores spread between 0 and 1 instead of lying at the ends.
+        Args:
+            positive: texts of the class whose probability `score` returns.
+            negative: texts of the other class.
+            measure: the measures of form.
+            epochs: passes over all texts.
+            rate: learning rate, decreasing linearly to 0.
+            decay: weight decay per step. Larger values spread scores between 0 and 1 instead of near both ends.
+
+        Raises:
+            ValueError: a class has no texts.
         """
         if not positive or not negative:
             raise ValueError("a classifier needs at least one positive and one negative seed text")
@@ -101,6 +117,7 @@ class Classifier:
         return model
 
     def score(self, text: str) -> float:
+        """The probability of the positive class; 0 for a text without words."""
         buckets = features(text)
         return self._score(buckets, self.measure(text[:MAX_CHARACTERS])) if len(buckets) else 0.0
 
@@ -114,22 +131,29 @@ def _sigmoid(value: float) -> float:
 
 
 def read_seeds(path: str | Path) -> tuple[list[str], list[str]]:
-    """Positive and negative texts from JSONL rows `{"text": ..., "label": 1 or 0}`."""
+    """Read seed texts from rows `{"text": ..., "label": 1 or 0}`.
+
+    Returns:
+        Positive and negative texts.
+
+    Raises:
+        ValueError: a row has no `text`, or a `label` other than 0 and 1.
+    """
     positive: list[str] = []
     negative: list[str] = []
     for row in row_files.read(Path(path)):
         if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1):
-            raise ValueError(f'{path}: each seed needs "text" and "label" 0 or 1; found {json.dumps(row)[:100]}')
+            raise ValueError(f'{path}: each seed needs "text" and "label" 0 or 1, not {json.dumps(row)[:100]}')
         (positive if row["label"] else negative).append(row["text"])
     return positive, negative
 
 
 def train_from(path: str | Path, measure: Measure = text_form, decay: float = 0.0) -> Classifier:
-    """A classifier from a file of seeds; `measure` says what of a text's form it looks at beside the words."""
+    """Train a classifier on a file of seed texts, see `read_seeds` and `Classifier.train`."""
     return Classifier.train(*read_seeds(path), measure=measure, decay=decay)
 
 
 def accuracy(model: Classifier, rows: Iterable[tuple[str, int]]) -> float:
-    """Share of texts on the right side of 0.5."""
-    judged = [(model.score(text) >= 0.5) == bool(label) for text, label in rows]
-    return sum(judged) / len(judged)
+    """Share of the texts whose score is on the right side of 0.5; `rows` are texts and labels."""
+    correct = [(model.score(text) >= 0.5) == bool(label) for text, label in rows]
+    return sum(correct) / len(correct)

@@ -1,8 +1,8 @@
-"""What the form of code says about its quality: measures of layout, names, comments, repetition and literal data.
+"""Measures of the form of code that correlate with its quality: layout, names, comments, repetition, literal data.
 
-Each measure is a share of lines, names or signs that is scaled to lie between 0 and 1. They are meant for all languages
-alike, so they are counts of patterns and no parse: one alone proves nothing, and a classifier weighs them together. The few
-lines of a small file prove little; `_share` pulls their shares towards 0.
+Each measure is a share of lines, names or characters, scaled to between 0 and 1. The measures count patterns instead of
+parsing, so that they work for all languages. None is meaningful alone; a classifier weighs them. In short files they
+are unreliable, so `_share` shrinks them towards 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEASURES = (
     "very_long_lines", "deep_nesting", "flat", "tight_signs", "joined_statements", "short_names", "numbered_names", "telling_names",
     "varied_names", "numbers", "literal_lines", "strings", "prints", "silent_handlers", "empty_bodies", "junk_words",
 )  # fmt: skip
-"""The measures in the order of `code_form`."""
+"""Names of the measures, in the order of `code_form`."""
 
 _SLASH_BLOCK = re.compile(r"/\*.*?\*/", re.DOTALL)
 _MARKUP_BLOCK = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -67,12 +67,20 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, usual: float = 0.0) -> float:
-    """A share, less what is usual in good code, times `scale`; `prior` keeps a few lines from deciding."""
+    """A scaled share between 0 and 1.
+
+    Args:
+        count: number of lines, names or characters with a property.
+        total: number of all of them.
+        scale: factor of the share.
+        prior: added to `total`, so that the share is small if there are few lines.
+        usual: share in good code, which is subtracted.
+    """
     return max(0.0, min(1.0, scale * (count / (total + prior) - usual)))
 
 
 def code_form(text: str) -> NDArray[np.float32]:
-    """(len(MEASURES),) measures between 0 and 1 of a program's text; a licence at its head does not count."""
+    """The measures of a program: (len(MEASURES),), each between 0 and 1. A licence at its start is ignored."""
     text = _without_license(text)
     text, blocks = _without_blocks(text)
     raw = text.split("\n")
@@ -106,7 +114,7 @@ def code_form(text: str) -> NDArray[np.float32]:
 
 
 def _is_code(comment: str) -> bool:
-    """Whether a line of a comment holds what was once a statement."""
+    """Whether a comment line looks like commented-out code."""
     return bool(_INDENTED_COMMENT.match(comment) or _CODE_IN_COMMENT.match(comment.lstrip(_MARKS)))
 
 
@@ -118,13 +126,13 @@ def _without_license(text: str) -> str:
 
 
 def _without_blocks(text: str) -> tuple[str, list[str]]:
-    """The text without its block comments and the strings that stand alone, as documentation does; and these."""
+    """The text without block comments and docstrings, and a list of these."""
     blocks: list[str] = []
 
-    def gather(match: re.Match[str]) -> str:
+    def remove(match: re.Match[str]) -> str:
         start = match.start()
         if start and match.string[start - 1] not in " \t\n;{}(,":
-            return match.group()  # a part of a path or a pattern, such as `src/*.c`
+            return match.group()  # part of a path or a pattern, such as `src/*.c`
         blocks.append(match.group())
         return ""
 
@@ -135,12 +143,12 @@ def _without_blocks(text: str) -> tuple[str, list[str]]:
         ("'''", _QUOTED_BLOCK),
     ):
         if mark in text:
-            text = pattern.sub(gather, text)
+            text = pattern.sub(remove, text)
     return text, blocks
 
 
 def _repetition(code: Sequence[str]) -> list[float]:
-    """Lines seen before, stretches of four lines seen before but for their numbers, neighbours of the same shape."""
+    """Repeated lines; repeated blocks of four lines, ignoring numbers; neighbouring lines that differ in numbers only."""
     long = [line for line in code if len(line) > 8]
     same = len(long) - len(set(long))
     digitless = "\n".join(long).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
@@ -155,6 +163,7 @@ def _repetition(code: Sequence[str]) -> list[float]:
 
 
 def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
+    """Long lines, very long lines, deep nesting, lines without indentation."""
     filled = [line for line in raw if line and not line.isspace()]
     count = len(filled)
     indented = [line[: len(line) - len(line.lstrip())] for line in filled if line[0] in " \t"]
@@ -170,6 +179,7 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
+    """The measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals, prints, handlers."""
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")
@@ -185,7 +195,7 @@ def _names_and_literals(code: Sequence[str]) -> list[float]:
     first = words[:400]
     commas = masked.count(",")
     tight = commas - masked.count(", ") - masked.count(",\n") - masked.endswith(",")
-    if "$" not in masked:  # a shell allows no blanks there
+    if "$" not in masked:  # shell code, which allows no blanks around these operators
         tight += sum(1 for _ in _TIGHT.finditer(masked)) + sum(1 for line in lines if _TIGHT_ASSIGNMENT.match(line))
     empty = len(_EMPTY.findall(masked)) + sum(line == "pass" or line.endswith((" pass", ":pass")) for line in lines)
     joined = sum(
