@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment import __version__, logs
 from alignment.cli import commands as more
+from alignment.cli.launch_command import add_launch_arguments, launch_lines
 from alignment.launch.accelerate_launcher import explain
 from alignment.planning import presentation
 from alignment.recipe import Recipe, RecipeError, load
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     command("status", "Show what is done, and the ladder so far.").add_argument(
         "--json", action="store_true", help="print one JSON document"
     )
-    presentation.add_launch(command("launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes."))
+    add_launch_arguments(command("launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes."))
     command("report", "Write the report of a recipe anew.")
     command("schema", "Print the recipe's JSON schema, for editors.", recipe=False)
     more.add(commands)
@@ -211,7 +212,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _launch(arguments: argparse.Namespace) -> int:
     recipe = load(arguments.recipe, arguments.overrides)
-    for line in presentation.launch(recipe, arguments):
+    for line in launch_lines(recipe, arguments):
         print(line)
     return 0
 

@@ -1,1 +1,1 @@
-"""Starting a recipe: Accelerate's launcher, what its files say, and the files of clusters."""
+"""Starting a recipe: Accelerate's launcher, and the files that start it on a cluster."""

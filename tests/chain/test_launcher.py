@@ -61,7 +61,7 @@ def test_without_a_launcher_it_is_said_once(capsys):
     [({0: 1}, 1, ""), ({0: 1, 1: -15}, 1, ""), ({0: -9}, 1, "process 0 was killed by signal 9"), ({1: 3}, 3, "")],
 )
 def test_only_a_death_that_nobody_explained_is_told(codes, code, said, capsys):
-    assert accelerate_launcher._ended(codes) == code
+    assert accelerate_launcher.exit_code(codes) == code
     printed = capsys.readouterr().err
     assert said in printed and bool(said) == bool(printed)
 

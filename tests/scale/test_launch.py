@@ -1,4 +1,4 @@
-"""Launch files: what Slurm and Kubernetes get, and that the command in them really trains on two machines."""
+"""Launch files for Slurm and Kubernetes: their content, and that their command trains on two nodes."""
 
 import json
 import os
@@ -17,27 +17,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def documents(recipe, **settings):
     cluster = launch.Cluster(image="image:1", claim="shared", **settings)
-    return {value["kind"]: value for value in yaml.safe_load_all(launch.kubernetes(recipe, "recipes/r.yaml", cluster))}
+    return {
+        value["kind"]: value
+        for value in yaml.safe_load_all(launch.kubernetes_manifests(recipe, "recipes/r.yaml", cluster))
+    }
 
 
-def test_slurm_script_is_sound_shell_and_asks_for_what_the_recipe_needs(recipe_with, tmp_path):
+def test_slurm_script_is_valid_shell_and_requests_what_the_recipe_needs(recipe_with, tmp_path):
     recipe, file = recipe_with("multi_node")
-    path, accelerate = launch.write(
+    path, accelerate = launch.write_launch_files(
         recipe, file, launch.Cluster(nodes=2, partition="gpu", time="02:00:00"), "slurm", tmp_path / "out", ROOT
     )
     text = path.read_text()
     subprocess.run(["bash", "-n", str(path)], check=True)
-    asked = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")}
-    assert {"nodes=2", "gpus-per-node=8", "ntasks-per-node=1", "partition=gpu", "time=02:00:00", "requeue"} <= asked
+    settings = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")}
+    assert {"nodes=2", "gpus-per-node=8", "ntasks-per-node=1", "partition=gpu", "time=02:00:00", "requeue"} <= settings
     written = yaml.safe_load(accelerate.read_text())
     assert (written["num_machines"], written["num_processes"], written["rdzv_backend"]) == (2, 16, "c10d")
     assert written["deepspeed_config"]["deepspeed_multinode_launcher"] == "standard"
 
 
-def test_kubernetes_manifests_have_a_pod_for_every_machine_that_can_find_the_first(recipe_with):
+def test_kubernetes_manifests_have_a_pod_per_node_and_every_pod_can_find_the_first(recipe_with):
     recipe, _ = recipe_with("zero3")
-    found = documents(recipe, nodes=4, gpus_per_node=2, namespace="ml")
-    job, service, config = found["Job"], found["Service"], found["ConfigMap"]
+    manifests = documents(recipe, nodes=4, gpus_per_node=2, namespace="ml")
+    job, service, config = manifests["Job"], manifests["Service"], manifests["ConfigMap"]
     assert job["apiVersion"] == "batch/v1" and job["spec"]["completionMode"] == "Indexed"
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == 4
     pod = job["spec"]["template"]["spec"]
@@ -52,17 +55,25 @@ def test_kubernetes_manifests_have_a_pod_for_every_machine_that_can_find_the_fir
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
     assert yaml.safe_load(config["data"]["accelerate.yaml"])["num_processes"] == 8
-    assert {value["metadata"]["namespace"] for value in found.values()} == {"ml"}
+    assert {value["metadata"]["namespace"] for value in manifests.values()} == {"ml"}
 
 
-def test_names_are_what_kubernetes_takes(recipe_with):
+def test_names_are_valid_in_kubernetes(recipe_with):
     recipe, _ = recipe_with("zero3")
     assert documents(recipe)["Job"]["metadata"]["name"] == "some-model-1"
 
 
-def test_overrides_reach_the_command_whatever_is_in_them():
+@pytest.mark.parametrize("name", ["2024", "true", "null"])
+def test_names_that_yaml_would_read_as_other_values_stay_strings(name, recipe_with):
+    recipe, _ = recipe_with("zero3")
+    manifests = documents(recipe.model_copy(update={"name": name}), namespace=name)
+    assert {value["metadata"]["name"] for value in manifests.values()} == {name}
+    assert {value["metadata"]["namespace"] for value in manifests.values()} == {name}
+
+
+def test_overrides_reach_the_command_with_any_characters():
     cluster = launch.Cluster(overrides=("stages.sft.train.run_name=it's $HOME",))
-    line = launch.command("r.yaml", "a.yaml", cluster, rank="0", head="h", port="1")
+    line = launch.launch_command("r.yaml", "a.yaml", cluster, rank="0", head="h", port="1")
     done = subprocess.run(["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["--set", "stages.sft.train.run_name=it's $HOME"]
 
@@ -76,13 +87,13 @@ def test_overrides_reach_the_command_whatever_is_in_them():
         ("zero3", {"nodes": 0}, "at least 1"),
     ],
 )
-def test_what_can_not_be_launched_is_refused_with_the_reason(recipe_with, config, settings, words):
+def test_a_recipe_that_can_not_be_launched_is_refused_with_the_reason(recipe_with, config, settings, words):
     recipe, _ = recipe_with(config)
     with pytest.raises(ValueError, match=words):
-        launch.accelerate_file(recipe, launch.Cluster(**settings))
+        launch.accelerate_config(recipe, launch.Cluster(**settings))
 
 
-def test_options_of_the_other_kind_are_refused(recipe_with, capsys):
+def test_options_of_the_other_kind_of_cluster_are_refused(recipe_with, capsys):
     _, file = recipe_with("zero3")
     assert main(["launch", str(file), "--slurm", "--image", "x"]) == 1
     assert "--image: not used with --slurm" in capsys.readouterr().err
@@ -90,16 +101,16 @@ def test_options_of_the_other_kind_are_refused(recipe_with, capsys):
     assert "needs --image" in capsys.readouterr().err
 
 
-def test_the_command_prints_or_writes(recipe_with, capsys, tmp_path):
+def test_align_launch_prints_or_writes_the_files(recipe_with, capsys, tmp_path):
     _, file = recipe_with("zero3")
     assert main(["launch", str(file), "--slurm"]) == 0
     assert capsys.readouterr().out.startswith("#!/bin/bash")
     assert main(["launch", str(file), "--slurm", "--nodes", "2", "--out", str(tmp_path / "l")]) == 0
-    said = capsys.readouterr().out
-    assert "start it with: sbatch" in said and len(list((tmp_path / "l").iterdir())) == 2
+    output = capsys.readouterr().out
+    assert "start it with: sbatch" in output and len(list((tmp_path / "l").iterdir())) == 2
 
 
-# What Slurm would do: start the line on every machine, with its number.
+# A stand-in for Slurm's srun: runs the command once per node, with the node's number.
 SRUN = """#!/bin/bash
 for node in 0 1; do SLURM_NODEID=$node bash -c "${@: -1}" > "$LOGS/node$node.log" 2>&1 & pids="$pids $!"; done
 status=0; for pid in $pids; do wait "$pid" || status=$?; done; exit "$status"
@@ -107,8 +118,8 @@ status=0; for pid in $pids; do wait "$pid" || status=$?; done; exit "$status"
 
 
 @pytest.mark.slow
-def test_the_script_trains_on_two_machines(tmp_path, tiny_tokenizer_dir):
-    """Two launchers on this machine stand for two machines, with one process each, on the CPU."""
+def test_the_slurm_script_trains_on_two_nodes(tmp_path, tiny_tokenizer_dir):
+    """Two launchers on one machine stand for two nodes, with one process each, on the CPU."""
     sys.path.insert(0, str(ROOT / "tests" / "chain"))
     import shutil
 

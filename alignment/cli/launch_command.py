@@ -1,0 +1,96 @@
+"""`align launch`: the options, and writing or printing the launch files of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from alignment.launch.cluster import (
+    Cluster,
+    accelerate_config,
+    kubernetes_manifests,
+    path_in_checkout,
+    slurm_script,
+    write_launch_files,
+)
+from alignment.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, where jobs run."""
+
+ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": ("image", "claim", "namespace")}
+"""Options that only one kind of cluster reads."""
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `align launch`."""
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--slurm", action="store_const", const="slurm", dest="cluster", help="write a script for sbatch")
+    kind.add_argument(
+        "--kubernetes",
+        action="store_const",
+        const="kubernetes",
+        dest="cluster",
+        help="write manifests for kubectl apply",
+    )
+    parser.add_argument("--nodes", type=int, default=1, help="number of nodes (default: 1)")
+    parser.add_argument(
+        "--gpus-per-node", type=int, help="default: the processes of the recipe's launch file, divided by the nodes"
+    )
+    parser.add_argument(
+        "--max-restarts", type=int, default=3, help="restarts of all processes after a crash (default: 3)"
+    )
+    parser.add_argument("--python", default="python", help="the interpreter on the nodes (default: python)")
+    parser.add_argument("--out", type=Path, help="folder for the files (default: print them)")
+    parser.add_argument("--partition", help="Slurm: the partition")
+    parser.add_argument("--account", help="Slurm: the account")
+    parser.add_argument(
+        "--time",
+        default="24:00:00",
+        help="Slurm: the time limit, after which the job is queued again (default: 24:00:00)",
+    )
+    parser.add_argument("--image", help="Kubernetes: container image with the toolkit's packages")
+    parser.add_argument(
+        "--claim", help="Kubernetes: claim of a volume that all nodes can mount, with the checkout on it"
+    )
+    parser.add_argument("--namespace", help="Kubernetes: the namespace")
+    parser.add_argument(
+        "--mount", default="/workspace", help="Kubernetes: where the volume is mounted (default: /workspace)"
+    )
+
+
+def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
+    """Write the launch files if `--out` is given; returns the lines to print, else the file itself.
+
+    Raises:
+        ValueError: an option does not belong to the kind of cluster, or the recipe can't be launched on these nodes.
+    """
+    cluster = Cluster(
+        nodes=arguments.nodes,
+        gpus_per_node=arguments.gpus_per_node,
+        max_restarts=arguments.max_restarts,
+        python=arguments.python,
+        overrides=tuple(arguments.overrides),
+        partition=arguments.partition,
+        account=arguments.account,
+        time=arguments.time,
+        image=arguments.image,
+        claim=arguments.claim,
+        namespace=arguments.namespace,
+        mount=arguments.mount,
+    )
+    foreign = [name for kind, names in ONLY_FOR.items() if kind != arguments.cluster for name in names]
+    if given := [f"--{name}" for name in foreign if getattr(arguments, name)]:
+        raise ValueError(f"{', '.join(given)}: not used with --{arguments.cluster}")
+    if arguments.out is not None:
+        files = write_launch_files(recipe, arguments.recipe, cluster, arguments.cluster, arguments.out, ROOT)
+        submit = "kubectl apply -f" if arguments.cluster == "kubernetes" else "sbatch"
+        return [*(f"wrote {file}" for file in files), f"start it with: {submit} {files[0]}"]
+    recipe_file = path_in_checkout(arguments.recipe, ROOT)
+    if arguments.cluster == "kubernetes":
+        return [kubernetes_manifests(recipe, recipe_file, cluster)]
+    accelerate_config(recipe, cluster)  # raises if the recipe names no launch file, or one for other machines
+    assert recipe.launch is not None
+    if cluster.nodes > 1 or cluster.gpus_per_node is not None:
+        raise ValueError("the script needs an Accelerate file for these nodes beside it: give --out FOLDER")
+    return [slurm_script(recipe, recipe_file, str(recipe.launch.path()), cluster, str(ROOT))]
