@@ -1,7 +1,7 @@
 """Find exact and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
 
-Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values form
-32 bands of 8: a pair of similarity 0.7 becomes a candidate with probability 0.85, one of 0.8 with 0.997
+Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values
+form 32 bands of 8: a pair of similarity 0.7 becomes a candidate with probability 0.85, one of 0.8 with 0.997
 (1 - (1 - s^8)^32). A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at least the
 threshold.
 

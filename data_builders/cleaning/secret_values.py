@@ -108,7 +108,7 @@ def _mixed(value: str) -> bool:
 
 
 def _looks_secret(value: str, strong: bool) -> bool:
-    """Whether a value is a secret. If `strong` (the name is one of a password) any word is, otherwise random ones only."""
+    """Whether a value is a secret: if `strong` (the name is one of a password) any word, otherwise a random-looking one."""
     if is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
         return False
     if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):

@@ -81,7 +81,12 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
 
 
 def word_hashes(text: str, *, lower: bool = False) -> Hashes:
-    """One hash for each word of a text: (words,). `lower` folds ASCII case and counts non-ASCII characters as letters."""
+    """One hash for each word of a text: (words,).
+
+    Args:
+        text: the text.
+        lower: fold ASCII case, and count all non-ASCII characters as letters.
+    """
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) <= _BLOCK:
         return _hash_words(raw, lower)

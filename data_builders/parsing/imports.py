@@ -218,7 +218,7 @@ class Resolver:
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """The candidate that shares most leading folders with `path`; of equals the shortest, then the first by name."""
+        """The candidate that shares most leading folders with `path`; of equals the shortest, then by name."""
         if len(candidates) < 2:
             return candidates
         return [

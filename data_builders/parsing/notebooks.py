@@ -13,7 +13,7 @@ from data_builders.parsing.languages import LANGUAGES, line_comment
 MAX_OUTPUT = 2000
 """The output of one cell is cut after this many characters."""
 WIDTH = 100
-"""Comments of a script are wrapped at this width: a paragraph of a notebook is one line, too long for the code filters."""
+"""Comments of a script are wrapped at this width: a paragraph of a notebook is one line, too long for code filters."""
 _PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

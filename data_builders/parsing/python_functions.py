@@ -33,7 +33,7 @@ class Function:
     first: int
     """Offset of the definition, decorators included."""
     plain: bool
-    """Whether it is a function of the module, not a method and not a coroutine, so that plain data can be passed to it."""
+    """Whether it is a function of the module, not a method or a coroutine, so that plain data can be passed to it."""
     doc: str = ""
     """The docstring."""
     names: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ def clone(url: str, clone_dir: Path) -> Path:
 
 
 def _run(url: str, action: str, *arguments: str, git_dir: Path | str = os.devnull) -> bytes:
-    """Run git with the user's access to remotes. The default `git_dir` keeps settings of a surrounding repository out."""
+    """Run git with the user's access to remotes. The default `git_dir` excludes settings of a surrounding repository."""
     command = ["git", "--no-pager", *git.SAFE_OPTIONS, f"--git-dir={git_dir}", *arguments]
     process = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
     if process.returncode:

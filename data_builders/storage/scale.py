@@ -5,9 +5,9 @@
 
     align build corpus /shared/git/*.git --out /shared/corpus --engine ray --tasks 64
 
-`local` is datatrove's executor for one machine, `ray` the one for a Ray cluster; if no cluster is running, one is started
-on this machine. Sources, output and the work folder must be under the same path on all machines, and this package must
-be installed on all of them. The result has the same bytes as without an engine: item number i is in task i modulo
+`local` is datatrove's executor for one machine, `ray` the one for a Ray cluster; if no cluster is running, one is
+started on this machine. Sources, output and the work folder must be under the same path on all machines, and this
+package must be installed on all of them. The result has the same bytes as without an engine: item number i is in task i modulo
 `tasks`, and results are read back in the order of the items.
 """
 

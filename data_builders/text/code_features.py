@@ -148,7 +148,7 @@ def _without_blocks(text: str) -> tuple[str, list[str]]:
 
 
 def _repetition(code: Sequence[str]) -> list[float]:
-    """Repeated lines; repeated blocks of four lines, ignoring numbers; neighbouring lines that differ in numbers only."""
+    """Repeated lines; repeated blocks of four lines, ignoring numbers; neighbours that differ in numbers only."""
     long = [line for line in code if len(line) > 8]
     same = len(long) - len(set(long))
     digitless = "\n".join(long).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
@@ -179,7 +179,7 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
-    """The measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals, prints, handlers."""
+    """The measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals and so on."""
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")

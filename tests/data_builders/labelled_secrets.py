@@ -1,6 +1,6 @@
-"""Texts with secrets and personal data that we made up, each with what must disappear, and texts that must stay.
+"""Invented texts with secrets and personal data, the values to replace in each, and texts that must not change.
 
-Tokens are put together from pieces, so that no scanner takes this file for a leak.
+Tokens are concatenated from parts, so that secret scanners do not report this file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _GUID = "3f2b8c1d-" + "9e47-4a06-b5d1-7c0f6e2a9184"
 _LETTERS = "qWzRtYbVcXmNpLkJhGfDsAoIuEyTrQwZxCvBnM"
 _BASE32 = "Q7ZK2M5PLW4RT3VYB6NX"
 
-# (language, text, the values that must be gone)
+# (language, text, values that must be replaced)
 POSITIVE: list[tuple[str, str, list[str]]] = [
     ("python", f'AWS_ACCESS_KEY_ID = "{"AK" + "IA"}{_UPPER[:16]}"', [f"{'AK' + 'IA'}{_UPPER[:16]}"]),
     ("python", f'aws_secret_access_key = "{_MIXED}xy"', [f"{_MIXED}xy"]),
@@ -238,7 +238,7 @@ POSITIVE: list[tuple[str, str, list[str]]] = [
     ("", f"otpauth://totp/Firm:ada?secret={_BASE32}&issuer=Firm\n", [_BASE32]),
 ]
 
-# (language, text) that must come out unchanged
+# (language, text) that must not change
 NEGATIVE: list[tuple[str, str]] = [
     ("python", 'password = os.environ["DB_PASSWORD"]'),
     (

@@ -25,7 +25,7 @@ def plain_jaccard(left: str, right: str) -> float:
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
-def near(words: list[str], changed: int) -> list[str]:
+def with_changes(words: list[str], changed: int) -> list[str]:
     """The words with `changed` of them, evenly spread, replaced."""
     step = len(words) // max(changed, 1)
     return [
@@ -39,18 +39,18 @@ def removed(texts: list[str], threshold: float = 0.7) -> list[int]:
 
 
 @pytest.mark.parametrize("changed", [0, 3, 10, 40])
-def test_hashed_shingles_give_the_true_jaccard(changed: int) -> None:
-    left, right = text_of(random_words(1)), text_of(near(random_words(1), changed))
+def test_hashed_shingles_give_the_exact_jaccard_similarity(changed: int) -> None:
+    left, right = text_of(random_words(1)), text_of(with_changes(random_words(1), changed))
     assert jaccard(shingles(left), shingles(right)) == pytest.approx(plain_jaccard(left, right))
 
 
-def test_words_split_where_bigcode_splits_them() -> None:
+def test_words_are_split_as_bigcode_splits_them() -> None:
     assert (word_hashes("foo.bar(baz_1)-Qux é") == word_hashes("foo bar baz_1 Qux ")).all()
     assert (word_hashes("Foo") != word_hashes("foo")).all()
     assert len(word_hashes("Zürich grüßt", lower=True)) == 2
 
 
-def test_hashes_of_long_texts_do_not_depend_on_the_blocks_they_are_cut_in() -> None:
+def test_hashes_of_long_texts_do_not_depend_on_block_boundaries() -> None:
     words = random_words(3, 200_000)
     whole = word_hashes(text_of(words))
     assert len(whole) == 200_000
@@ -61,7 +61,7 @@ def test_ngrams_of_too_few_words_are_empty() -> None:
     assert len(ngram_hashes(word_hashes("one two three four"), 5)) == 0
 
 
-def test_the_first_of_equal_texts_stays() -> None:
+def test_the_first_of_equal_texts_is_kept() -> None:
     texts = [text_of(random_words(number % 3)) for number in range(9)]
     assert removed(texts) == [3, 4, 5, 6, 7, 8]
 
@@ -70,24 +70,24 @@ def test_pairs_above_the_threshold_are_found_and_pairs_below_are_kept() -> None:
     texts = []
     for seed in range(40):
         words = random_words(seed)
-        texts += [text_of(words), text_of(near(words, 8)), text_of(near(words, 40))]
+        texts += [text_of(words), text_of(with_changes(words, 8)), text_of(with_changes(words, 40))]
     similar = plain_jaccard(texts[0], texts[1])
     different = plain_jaccard(texts[0], texts[2])
     assert similar > 0.8 and different < 0.5
     assert removed(texts) == [3 * number + 1 for number in range(40)]
 
 
-def test_a_candidate_is_verified_by_its_true_similarity() -> None:
+def test_a_candidate_is_verified_by_its_exact_similarity() -> None:
     words = random_words(5)
-    texts = [text_of(words), text_of(near(words, 8))]
+    texts = [text_of(words), text_of(with_changes(words, 8))]
     similarity = plain_jaccard(*texts)
     assert removed(texts, similarity - 0.001) == [1]
     assert removed(texts, similarity + 0.001) == []
 
 
-def test_likeness_is_not_chained() -> None:
+def test_a_text_is_compared_with_kept_texts_only() -> None:
     words = random_words(7)
-    texts = [text_of(near(words, changed)) for changed in (0, 12, 24)]
+    texts = [text_of(with_changes(words, changed)) for changed in (0, 12, 24)]
     assert plain_jaccard(texts[0], texts[2]) < 0.7
     assert 2 not in removed(texts) or plain_jaccard(texts[0], texts[1]) < 0.7
 
@@ -97,16 +97,16 @@ def test_short_texts_are_only_exact_duplicates() -> None:
 
 
 def plain_search(texts: list[str], threshold: float) -> list[tuple[int, int]]:
-    """The same rule without bands: every text against every earlier one that stays."""
+    """The same rule without bands: every text is compared with every earlier text that was kept."""
     sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in map(bigcode_words, texts)]
-    staying: list[int] = []
+    kept: list[int] = []
     removed = []
     for index, grams in enumerate(sets):
-        like = [o for o in staying if grams and sets[o] and len(grams & sets[o]) / len(grams | sets[o]) >= threshold]
-        if like:
-            removed.append((index, like[0]))
+        similar = [o for o in kept if grams and sets[o] and len(grams & sets[o]) / len(grams | sets[o]) >= threshold]
+        if similar:
+            removed.append((index, similar[0]))
         else:
-            staying.append(index)
+            kept.append(index)
     return removed
 
 
@@ -114,18 +114,18 @@ def bigcode_words(text: str) -> list[str]:
     return [word for word in re.split("[^A-Za-z_0-9]", text) if word]
 
 
-def test_families_of_copies_are_found_as_a_search_of_all_pairs_finds_them() -> None:
+def test_families_of_copies_give_the_same_result_as_a_search_of_all_pairs() -> None:
     rng = random.Random(5)
     texts = []
     for family in range(30):
         words = [f"w{family}_{number}" for number in range(120)]
         for _ in range(rng.randrange(1, 9)):
             copy = list(words)
-            if rng.random() < 0.7:  # two changed copies are like to 0.84: far from where bands may miss a pair
+            if rng.random() < 0.7:  # two changed copies have a similarity of 0.84, where bands miss no pair
                 copy[rng.randrange(len(copy))] = f"n{rng.randrange(10**12)}"
             texts.append(" ".join(copy))
     rng.shuffle(texts)
     texts = list(dict.fromkeys(texts))
-    found = [(item.index, item.of) for item in find_duplicates(fingerprints(texts), texts.__getitem__)]
-    assert found == plain_search(texts, 0.7)
-    assert len(found) > 40
+    pairs = [(item.index, item.of) for item in find_duplicates(fingerprints(texts), texts.__getitem__)]
+    assert pairs == plain_search(texts, 0.7)
+    assert len(pairs) > 40
