@@ -8,7 +8,6 @@ ranks watch its heartbeat and wait for the artifact, so no collective can time o
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+from alignment.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -72,6 +73,18 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
     return child
 
 
+class ProcessRequest(Settings):
+    """What a child process is asked to do. It is sent as JSON on the child's stdin."""
+
+    def to_json(self) -> str:
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Parse what `to_json` wrote. Raises pydantic's ValidationError, which is a ValueError."""
+        return cls.model_validate_json(text)
+
+
 class Child:
     """A fresh `python -m module`, which reads one JSON request from stdin and ends.
 
@@ -102,12 +115,12 @@ class Child:
         finally:
             os.close(terminal)
 
-    def finish(self, request: Any) -> None:
+    def finish(self, request: ProcessRequest) -> None:
         """Send the request and wait for the end. Raises StageFailed."""
         try:
             assert self.process.stdin is not None
             try:
-                self.process.stdin.write(json.dumps(request).encode())
+                self.process.stdin.write(request.to_json().encode())
                 self.process.stdin.close()
             except BrokenPipeError:
                 pass  # it died at once; its exit code says so below
@@ -117,7 +130,7 @@ class Child:
             raise
         if code != 0:
             reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            words = last_words(self.log, since=self.before)
+            words = log_tail(self.log, since=self.before)
             raise StageFailed(f"{reason}{_memory_hint(code)}\n{words}\n  whole log: {self.log}")
 
     def stop(self) -> None:
@@ -132,7 +145,7 @@ class Child:
             self.process.wait()
 
 
-def run(module: str, request: Any, log: Path, environment: Mapping[str, str]) -> None:
+def run(module: str, request: ProcessRequest, log: Path, environment: Mapping[str, str]) -> None:
     """Run `python -m module` with a JSON request on stdin until it ends. Raises StageFailed."""
     Child(module, log, environment).finish(request)
 
@@ -141,7 +154,7 @@ def _memory_hint(code: int) -> str:
     return " (the kernel's way to end a process when memory runs out)" if code == -signal.SIGKILL else ""
 
 
-def last_words(log: Path, lines: int = 12, since: int = 0) -> str:
+def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
     """The end of a log, indented, from the byte `since` on: enough to see what went wrong."""
     try:
         with log.open("rb") as file:

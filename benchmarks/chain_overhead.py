@@ -24,18 +24,19 @@ from statistics import median
 from typing import Any
 
 from alignment.models import loading
-from alignment.recipe.stage_request import Request
+from alignment.models.source import ModelSource, RandomInit
 from benchmarks.stage_requests import ROOT, request_for
 from data_builders.synthetic.tokenizer import train_tokenizer
 
-MODEL = {
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2048,
-}
+MODEL = RandomInit(
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=2048,
+    tie_word_embeddings=False,
+)
 TRAIN: dict[str, Any] = {
     "max_length": 256,
     "per_device_train_batch_size": 8,
@@ -61,8 +62,8 @@ def prepare(folder: Path, conversations: int) -> None:
             question = {"role": "user", "content": f"Write add_{number}."}
             answer = {"role": "assistant", "content": texts[number % len(texts)]}
             file.write(json.dumps({"messages": [question, answer]}) + "\n")
-    tokenizer = loading.load_tokenizer({"path": str(folder / "tokenizer")})
-    loading.write_random({"init": MODEL, "dtype": "float32"}, tokenizer, 0, folder / "base")
+    tokenizer = loading.load_tokenizer(ModelSource(path=str(folder / "tokenizer")))
+    loading.write_random(ModelSource(init=MODEL, dtype="float32"), tokenizer, 0, folder / "base")
 
 
 def ours(folder: Path, packing: bool, number: int) -> Rates:
@@ -76,7 +77,7 @@ def ours(folder: Path, packing: bool, number: int) -> Rates:
         "train": {**TRAIN, "packing": packing},
     }
     model = {"path": str(folder / "base"), "dtype": "float32"}
-    request = Request.of(request_for(stage, model, folder / f"ours-{packing}-{number}"))
+    request = request_for(stage, model, folder / f"ours-{packing}-{number}")
     metrics = sft.run(request)["metrics"]
     return metrics["tokens_per_second"], metrics["tokens"] / metrics["train_cpu_seconds"]
 

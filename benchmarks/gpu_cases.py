@@ -11,6 +11,7 @@ from benchmarks.stage_requests import stage_request
 
 if TYPE_CHECKING:
     from alignment.planning.memory import Memory
+    from alignment.recipe.stage_request import StageRequest
 
 # The toolkit is imported inside functions: `gpu-check --wheels` has to install packages first.
 
@@ -107,16 +108,14 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
     """
     from alignment.planning import memory
     from alignment.planning.resources import shape_of, work_of
-    from alignment.recipe import BaseModelSettings, TrainingStage
+    from alignment.recipe import BaseModelSettings, Reference, TrainingStage
     from alignment.recipe.launch_file import Layout
-    from alignment.recipe.stage_request import Request
 
     with tempfile.TemporaryDirectory() as folder:
         request = request_of(case, Path(folder), Path(folder), 2)
-        stage = Request.of(request).stage
-    assert isinstance(stage, TrainingStage)
-    source = request["model"]
-    model = BaseModelSettings(**{"init": source["init"], "tokenizer": "x", "dtype": source["dtype"]})
+    stage, source = request.stage, request.model
+    assert isinstance(stage, TrainingStage) and source is not None
+    model = BaseModelSettings(init=source.init, tokenizer=Reference("x"), dtype=source.dtype)
     shape, layout = shape_of(model), Layout(device="cpu" if case.size == "smoke" else "cuda")
     assert shape is not None
     work = replace(work_of(stage, model, layout), masked=case.kind in ("dpo", "grpo"))
@@ -127,7 +126,7 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
     return replace(case, batch=batch), memory.predict(shape, replace(work, batch=max(batch, 1)), layout)
 
 
-def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> dict[str, Any]:
+def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> StageRequest:
     """The request for a case's stage; its rows are written to `folder`."""
     rows = max(64, case.batch * (steps + 1))
     return stage_request(

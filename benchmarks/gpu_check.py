@@ -26,10 +26,13 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu_cases import Case, cases, flops_per_token, init_of, planned, request_of
 from benchmarks.stage_requests import ROOT
+
+if TYPE_CHECKING:
+    from alignment.recipe.stage_request import StageRequest
 
 # The toolkit is imported inside functions: `--wheels` has to install packages first.
 
@@ -37,7 +40,7 @@ PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "
 """Dense bf16 rates without sparsity, from the vendors' data sheets. For other cards a large matrix product is timed."""
 
 
-def train_plain(request: dict[str, Any], out: Path) -> None:
+def train_plain(request: StageRequest, out: Path) -> None:
     """Train on a request's rows and settings with TRL's SFTTrainer in this process; writes result.json like a stage."""
     import torch
     from datasets import load_dataset
@@ -46,7 +49,8 @@ def train_plain(request: dict[str, Any], out: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from alignment.models import loading
-    from alignment.stages.training import peak_memory
+    from alignment.recipe import SftStage
+    from alignment.stages.training import peak_memory_bytes
 
     class StepTimes(TrainerCallback):
         first = start = last = 0.0  # seconds of the first and the last step after the start
@@ -58,25 +62,26 @@ def train_plain(request: dict[str, Any], out: Path) -> None:
             self.last = time.monotonic() - self.start
             self.first = self.first or self.last
 
-    stage, source = request["stage"], request["model"]
-    tokenizer = AutoTokenizer.from_pretrained(source["tokenizer"])
-    model = loading.random_model(source["init"], tokenizer, 0, getattr(torch, source["dtype"]))
+    stage, source = request.stage, request.model
+    assert isinstance(stage, SftStage) and source is not None and source.init is not None
+    tokenizer = AutoTokenizer.from_pretrained(source.tokenizer)
+    model = loading.random_model(source.init, tokenizer, 0, getattr(torch, source.dtype))
     loading.set_stop_tokens(model, tokenizer, chat=True)
     model.config.use_cache = False
     cpu = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
-    args = SFTConfig(str(out), report_to=[], disable_tqdm=True, **{**stage["train"], **cpu})
+    args = SFTConfig(str(out), report_to=[], disable_tqdm=True, **{**stage.train, **cpu})
     times = StepTimes()
     trainer = SFTTrainer(
         model=model, args=args, processing_class=tokenizer, callbacks=[times],
-        train_dataset=load_dataset("json", data_files=stage["data"][0]["data"], split="train", cache_dir=str(out)),
-        peft_config=LoraConfig(**stage["peft"], task_type="CAUSAL_LM") if stage["peft"] else None,
+        train_dataset=load_dataset("json", data_files=str(stage.data[0].data), split="train", cache_dir=str(out)),
+        peft_config=LoraConfig(**stage.peft, task_type="CAUSAL_LM") if stage.peft else None,
     )  # fmt: skip
     trainer.train()
     seconds = time.monotonic() - times.start
     metrics = {
         "steps": trainer.state.global_step, "train_seconds": seconds, "seconds_to_first_step": times.first,
         "seconds_after_first_step": times.last - times.first,
-        "peak_memory_bytes": peak_memory(), "train_loss": trainer.state.log_history[-1].get("train_loss"),
+        "peak_memory_bytes": peak_memory_bytes(), "train_loss": trainer.state.log_history[-1].get("train_loss"),
     }  # fmt: skip
     (out / "result.json").write_text(json.dumps({"metrics": metrics}))
 
@@ -123,7 +128,7 @@ def run_case(case: Case, tokenizer: Path, steps: int, card: float, peak: float, 
         start = time.monotonic()
         try:
             done = subprocess.run(
-                [sys.executable, "-m", *module], input=json.dumps(request), text=True, env=environment, timeout=limit,
+                [sys.executable, "-m", *module], input=request.to_json(), text=True, env=environment, timeout=limit,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -163,8 +168,9 @@ from pathlib import Path
 from transformers import AutoTokenizer
 from alignment.export import export
 from alignment.models import loading
+from alignment.models.source import ModelSource, RandomInit
 init, tokenizer, out = json.loads(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[2]), Path(sys.argv[3])
-loading.write_random({"init": init, "dtype": "bfloat16"}, tokenizer, 0, out / "model")
+loading.write_random(ModelSource(init=RandomInit(**init)), tokenizer, 0, out / "model")
 start = time.monotonic()
 rows = export(out / "model", ["q8_0"], out / "files")
 print(json.dumps({"seconds": round(time.monotonic() - start, 1), "passed": all(row["passed"] for row in rows)}))
@@ -265,8 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
     if options.plain:
-        request = json.load(sys.stdin)
-        train_plain(request, Path(request["out"]))
+        from alignment.recipe.stage_request import StageRequest
+
+        request = StageRequest.from_json(sys.stdin.read())
+        train_plain(request, request.out)
         return 0
     import torch
 

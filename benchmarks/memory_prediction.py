@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from alignment.models import formats, loading
+from alignment.models.source import ModelSource
 from alignment.planning.memory import Memory, predict
 from alignment.planning.resources import shape_of, work_of
-from alignment.recipe import BaseModelSettings
+from alignment.recipe import BaseModelSettings, Reference, TrainingStage
 from alignment.recipe.launch_file import Layout
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 from benchmarks.stage_requests import ROOT, stage_request
 from data_builders.synthetic.tokenizer import train_tokenizer
 
@@ -87,7 +88,7 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
 """By name: kind of stage, shape, training settings, LoRA settings, and whether input and output embeddings are tied."""
 
 
-def request(name: str, tokenizer: Path, folder: Path) -> dict[str, Any]:
+def request(name: str, tokenizer: Path, folder: Path) -> StageRequest:
     """The request for a case, as the chain would send it to the stage's process; its rows are written to `folder`."""
     kind, shape, train, lora, tied = CASES[name]
     init = {**shape, "tie_word_embeddings": tied, "max_position_embeddings": 4096}
@@ -109,7 +110,7 @@ def measured(name: str, tokenizer: Path) -> float:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=environment,
         )  # fmt: skip
         assert process.stdin is not None
-        process.stdin.write(json.dumps(request(name, tokenizer, Path(folder))).encode())
+        process.stdin.write(request(name, tokenizer, Path(folder)).to_json().encode())
         process.stdin.close()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -123,12 +124,13 @@ def predicted(name: str, tokenizer: Path) -> Memory:
     """The memory that `align plan` predicts for the same stage."""
     with tempfile.TemporaryDirectory() as folder:
         value = request(name, tokenizer, Path(folder))
-        stage = Request.of(value).stage
-    model = BaseModelSettings(**{"init": value["model"]["init"], "tokenizer": "x", "dtype": "float32"})
+    stage, source = value.stage, value.model
+    assert isinstance(stage, TrainingStage) and source is not None
+    model = BaseModelSettings(init=source.init, tokenizer=Reference("x"), dtype=source.dtype)
     shape, layout = shape_of(model), Layout(device="cpu")
     assert shape is not None
     work = work_of(stage, model, layout)
-    if stage.kind == "grpo":
+    if work.kind == "grpo":
         work = replace(work, length=prompt_tokens(tokenizer) + work.completion)
     return predict(shape, work, layout)
 
@@ -136,7 +138,7 @@ def predicted(name: str, tokenizer: Path) -> Memory:
 def prompt_tokens(tokenizer: Path) -> int:
     """Tokens of the prompt of a task that `stage_requests` writes."""
     text = formats.chat([{"role": "user", "content": "." * 40}], add_generation_prompt=True)
-    return len(loading.load_tokenizer({"path": str(tokenizer)}).encode(text))
+    return len(loading.load_tokenizer(ModelSource(path=str(tokenizer))).encode(text))
 
 
 def report(names: list[str], tokenizer: Path, as_json: bool) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignment.recipe.stage_request import StageRequest
+
+# The toolkit is imported inside functions: `gpu-check --wheels` has to install packages first.
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout; processes that measurements start have it as PYTHONPATH."""
@@ -43,20 +48,26 @@ def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
     return file
 
 
-def request_for(stage: dict[str, Any], model: dict[str, Any], out: Path) -> dict[str, Any]:
+def request_for(stage: dict[str, Any], model: dict[str, Any], out: Path) -> StageRequest:
     """The request for one stage.
 
     Args:
         stage: the stage as a recipe describes it, with absolute paths.
-        model: the model source (`path`, or `init` and `tokenizer`), with absolute paths.
+        model: the model source (`path`, or `init` and `tokenizer`), with absolute paths; float32 by default.
         out: the artifact's folder.
     """
-    source = {"path": None, "init": None, "tokenizer": None, "dtype": "float32", "attn_implementation": None, **model}
-    return {
-        "name": stage["name"], "stage": stage, "seed": 0, "out": str(out), "model": source, "model_stage": "base",
-        "sandbox": {"allow_weaker": True, "workers": 1}, "tracking": {"wandb": "disabled"}, "recipe": "measured",
-        "fingerprint": "0" * 12,
-    }  # fmt: skip
+    from alignment.models.source import ModelSource
+    from alignment.recipe import SandboxSettings, Tracking
+    from alignment.recipe.stage_request import StageRequest
+
+    return StageRequest.for_stage(
+        stage,
+        out,
+        ModelSource.model_validate({"dtype": "float32", **model}),
+        sandbox=SandboxSettings(allow_weaker=True, workers=1),
+        tracking=Tracking(wandb="disabled"),
+        recipe="measured",
+    )
 
 
 def stage_request(
@@ -70,7 +81,7 @@ def stage_request(
     length: int,
     dtype: str = "float32",
     rows: int = 96,
-) -> dict[str, Any]:
+) -> StageRequest:
     """The request for a stage that starts from random weights; its rows are written to `folder`.
 
     Args:

@@ -31,6 +31,7 @@ LENGTH, BATCH, RATE = 512, 8, 1e-3  # no row is longer, since the sides differ i
 MODEL = {
     "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6,
     "num_key_value_heads": 2, "max_position_embeddings": 1024, "vocab_size": 1024,
+    "tie_word_embeddings": False,
 }  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
     "sft": {"packing": False},
@@ -100,6 +101,7 @@ def real_tokens(inputs: Any) -> int:
 def prepare(folder: Path, rows: int) -> None:
     """Write conversations and documents of many lengths, a tokenizer, and a checkpoint with random weights."""
     from alignment.models import loading
+    from alignment.models.source import ModelSource, RandomInit
     from data_builders.synthetic.tokenizer import train_tokenizer
 
     texts = [
@@ -123,8 +125,8 @@ def prepare(folder: Path, rows: int) -> None:
         "documents": {"file_name": "documents.jsonl", "columns": {"prompt": "text"}},
     }
     (folder / "dataset_info.json").write_text(json.dumps(info))
-    tokenizer = loading.load_tokenizer({"path": str(folder / "tokenizer")})
-    loading.write_random({"init": MODEL, "dtype": "float32"}, tokenizer, 0, folder / "base")
+    tokenizer = loading.load_tokenizer(ModelSource(path=str(folder / "tokenizer")))
+    loading.write_random(ModelSource(init=RandomInit.model_validate(MODEL), dtype="float32"), tokenizer, 0, folder / "base")
 
 
 def rows_file(folder: Path, case: str) -> Path:
@@ -143,7 +145,6 @@ def trainer_settings(out: Path, steps: int) -> dict[str, Any]:
 
 def ours(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
     """Train with this toolkit's stage."""
-    from alignment.recipe.stage_request import Request
     from alignment.stages import training
     from benchmarks.stage_requests import request_for
 
@@ -164,7 +165,7 @@ def ours(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> No
             callback.on_step_end()
 
     training.Recorder = ClockedRecorder  # type: ignore[misc]
-    importlib.import_module(f"alignment.stages.{kind}").run(Request.of(request))
+    importlib.import_module(f"alignment.stages.{kind}").run(request)
 
 
 def trl(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:

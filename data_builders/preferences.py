@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.grading import open_grader
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 from data_builders.models.writers import Model
 
 
@@ -21,7 +21,7 @@ def build(
     out: Path,
     *,
     seed: int,
-    request: Request,
+    request: StageRequest,
     tasks: Path | None = None,
     questions: Path | None = None,
     judge: Model | None = None,
@@ -163,7 +163,7 @@ def choose_pairs(
 
 
 def _sample(
-    request: Request,
+    request: StageRequest,
     rows: Sequence[dict[str, Any]],
     seed: int,
     n: int,
@@ -178,7 +178,7 @@ def _sample(
     from alignment.models import formats
 
     assert request.model is not None
-    engine = open_engine(request.model["path"], batch_size=batch_size)
+    engine = open_engine(request.model.checkpoint, batch_size=batch_size)
     jobs = []
     for index, row in enumerate(rows):
         prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
@@ -203,7 +203,7 @@ def _sample(
 
 
 def _grade(
-    request: Request, rows: Sequence[dict[str, Any]], answers: Sequence[Sequence[tuple[str, bool]]]
+    request: StageRequest, rows: Sequence[dict[str, Any]], answers: Sequence[Sequence[tuple[str, bool]]]
 ) -> tuple[dict[str, int], list[tuple[list[str], list[str]]]]:
     """Passing and failing answers of every row; an infrastructure error is neither."""
     from alignment.evaluation.extraction import extract_code

@@ -19,15 +19,15 @@ from typing import Any
 
 from safetensors import safe_open
 
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 
 
-def count_parameters(request: Request) -> dict[str, Any]:
+def count_parameters(request: StageRequest) -> dict[str, Any]:
     """Count the parameters of each tensor in the model's safetensors files."""
     if request.model is None:
         raise ValueError("name the model to count with `model:`")
     counts: dict[str, int] = {}
-    for file in sorted(Path(request.model["path"]).glob("*.safetensors")):
+    for file in sorted(Path(request.model.checkpoint).glob("*.safetensors")):
         with safe_open(file, framework="numpy") as weights:
             for name in weights.keys():  # noqa: SIM118 - not a mapping
                 counts[name] = math.prod(weights.get_slice(name).get_shape())

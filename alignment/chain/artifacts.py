@@ -30,6 +30,8 @@ VERSIONS: Mapping[str, int] = {
     "custom": 1,
 }
 ARTIFACT = "artifact.json"
+Artifact = dict[str, Any]
+"""The content of an artifact.json, as the conductor writes it."""
 
 
 class Digests:
@@ -73,7 +75,7 @@ class Digests:
             self.changed = False
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read(folder: Path) -> Artifact | None:
     """The artifact of a folder, or None where it is not done."""
     try:
         found = json.loads((folder / ARTIFACT).read_text())

@@ -1,22 +1,35 @@
-"""From a recipe to a list of steps, each with the fingerprint of everything that could change its result."""
+"""The plan: a recipe's steps, each with a request for its process and the fingerprint of what could change its result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignment import recipe as recipes
-from alignment.chain.artifacts import VERSIONS, Digests, read
+from alignment.chain import artifacts
+from alignment.chain.artifacts import VERSIONS, Artifact, Digests
 from alignment.extensions import ExtensionReference
 from alignment.fingerprints import fingerprint, package_versions
-from alignment.recipe import AnyStage, EvaluateStage, Recipe, Reference, wiring
+from alignment.models.source import ModelSource
+from alignment.recipe import (
+    MODEL_KINDS,
+    AnyStage,
+    BuildStage,
+    EvaluateStage,
+    GrpoStage,
+    Recipe,
+    TrainingStage,
+    builders,
+    stage_graph,
+)
+from alignment.recipe.stage_graph import BASE, Read, StageGraph, StageNode
+from alignment.recipe.stage_request import NO_TARGETS, BenchmarkRows, ScreenTargets, StageRequest, parse_stage
 from alignment.recipe.yaml_source import replace_at
 
-# In no fingerprint: what a stage is called, what is measured after it, how fast it runs.
-_UNHASHED: dict[str, Any] = {"name": True, "gate": True, "evaluate": True, "model": True}
-# What a stage's rows become token ids by, and where they are kept for the next run (see `alignment.tokenization.prepare`).
+# Keys of a stage that are in no fingerprint: its name, what is measured after it, and the model, which counts by content.
+_UNHASHED = ("name", "gate", "evaluate", "model")
+# The settings that decide a stage's token ids, which are kept from run to run (see `alignment.tokenization.prepare`).
 PREPARED = "prepared"
 _PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
 _PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
@@ -25,187 +38,220 @@ _PREPARED_WITH = ("transformers", "trl", "datasets", "code-alignment")
 
 @dataclass(frozen=True)
 class Step:
-    """One stage, or one evaluation that the recipe's `evaluate:` puts after a stage."""
+    """One stage, or one evaluation that the recipe's `evaluate:` inserts after a stage."""
 
-    name: str
     stage: AnyStage
-    seed: int
-    model: str | None
-    """The step whose model this one reads, `base`, or None."""
+    """The settings as the recipe gives them; those of `request` have absolute paths."""
+    request: StageRequest = field(repr=False)
+    """What the stage's process is asked to do."""
     rung: str | None
-    """For an evaluation: whose rung of the ladder it measures."""
-    fingerprint: str
-    inputs: dict[str, str]
+    """For an evaluation: the stage whose model it measures, or `base`."""
+    inputs: Mapping[str, str]
     """Fingerprints of the steps it reads, by name."""
-    folder: Path
-    request: dict[str, Any] = field(repr=False)
-    """All that the stage's process needs to know."""
+
+    @property
+    def name(self) -> str:
+        return self.request.name
 
     @property
     def kind(self) -> str:
         return self.stage.kind
 
     @property
-    def trains(self) -> bool:
-        return self.kind in recipes.MODEL_KINDS
+    def seed(self) -> int:
+        return self.request.seed
 
-    def artifact(self) -> dict[str, Any] | None:
-        return read(self.folder)
+    @property
+    def model(self) -> str | None:
+        """The step whose model this one reads, `base`, or None."""
+        return self.request.model_stage
+
+    @property
+    def fingerprint(self) -> str:
+        return self.request.fingerprint
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its artifact."""
+        return self.request.out
+
+    @property
+    def trains(self) -> bool:
+        return self.kind in MODEL_KINDS
+
+    def artifact(self) -> Artifact | None:
+        """What is in its artifact.json; None if the step is not done."""
+        return artifacts.read(self.folder)
 
 
 def plan(recipe: Recipe) -> list[Step]:
-    """All steps in order. Reads files to fingerprint them; the cache of digests makes that cheap."""
-    digests = Digests(recipe.folder / ".digests.json")
-    done: dict[str, Step] = {}
-    for name, stage, model, rung in _order(recipe):
-        done[name] = _step(recipe, name, stage, model, rung, done, digests)
-    digests.save()
-    return list(done.values())
+    """All steps of a recipe in order.
 
-
-def _order(recipe: Recipe) -> list[tuple[str, AnyStage, str | None, str | None]]:
-    """(name, stage, model, rung), with evaluations inserted: one of the base first, one after each training stage."""
-    order: list[tuple[str, AnyStage, str | None, str | None]] = []
-    based = False
-    for index, stage in enumerate(recipe.stages):
-        model = wiring.model_of(recipe, index)
-        if stage.kind in recipes.MODEL_KINDS and recipe.evaluate and not based:
-            order.append(_evaluation(recipe, wiring.BASE, None))
-            based = True
-        rung = model if stage.kind == "evaluate" else None
-        order.append((stage.name, stage, model, rung))
-        if isinstance(stage, recipes.TrainingStage) and recipe.evaluate and stage.evaluate:
-            order.append(_evaluation(recipe, stage.name, stage.seed))
-    return order
-
-
-def _evaluation(recipe: Recipe, model: str, seed: int | None) -> tuple[str, AnyStage, str, str]:
-    name = f"evaluate-{model}"
-    stage = EvaluateStage(name=name[:64], kind="evaluate", model=model, benchmarks=recipe.evaluate, seed=seed)
-    return name, stage, model, model
-
-
-def _targets(recipe: Recipe, resolve: Callable[[Reference], tuple[str, Any]]) -> tuple[dict[str, Any], list[Any]]:
-    """What training rows are held against: for the stage's request, and for its fingerprint."""
-    benchmarks, contents = [], []
-    allowed: dict[str, str] = {}
-    for benchmark in wiring.benchmarks(recipe):
-        if benchmark.allow_overlap is not None:
-            allowed[benchmark.name] = benchmark.allow_overlap
-            continue
-        path, content = resolve(benchmark.data) if benchmark.data is not None else (None, None)
-        measured: Any = benchmark.benchmark
-        code, measured = resolve(measured) if isinstance(measured, ExtensionReference) else (measured, measured)
-        entry = {"name": benchmark.name, "benchmark": code, "data": path}
-        if [measured, content] not in contents:
-            benchmarks.append(entry)
-            contents.append([measured, content])
-    paths = []
-    for reference in recipe.decontaminate:
-        path, content = resolve(reference)
-        paths.append(path)
-        contents.append(content)
-    sandbox = recipe.sandbox.model_dump(mode="json")
-    return {"benchmarks": benchmarks, "paths": paths, "allowed": allowed, "sandbox": sandbox}, contents
-
-
-def _preparation(stage: recipes.TrainingStage, marked: dict[str, Any], read: Any) -> str:
-    """The fingerprint of all that tokenizing and packing depend on: the same rows, prepared the same way, once.
-
-    Every model of a chain has the tokenizer of its base, so nothing of earlier training counts.
+    Reads the files that stages name to compute their digests; digests of unchanged files come from a cache.
     """
-    settings = {key: marked[key] for key in _PREPARES if key in marked}
-    train = {key: stage.train[key] for key in _PREPARES_IN_TRAIN if key in stage.train}
-    versions = {package: version for package, version in package_versions().items() if package in _PREPARED_WITH}
-    return fingerprint([VERSIONS[marked["kind"]], settings, train, read, versions])
+    digests = Digests(recipe.folder / ".digests.json")
+    graph = stage_graph.resolve(recipe)
+    steps: dict[str, Step] = {}
+    for node in graph.nodes:
+        steps[node.name] = _StepBuilder(recipe, graph, node, steps, digests).build()
+    digests.save()
+    return list(steps.values())
 
 
-def _step(
-    recipe: Recipe,
-    name: str,
-    stage: AnyStage,
-    model: str | None,
-    rung: str | None,
-    done: dict[str, Step],
-    digests: Digests,
-) -> Step:
-    seed = recipe.seed if stage.seed is None else stage.seed
-    inputs: dict[str, str] = {}
-    contents: dict[str, Any] = {}
+@dataclass
+class _StepBuilder:
+    """Builds one step after all earlier ones."""
 
-    from alignment.recipe.builders import SourceReference
+    recipe: Recipe
+    graph: StageGraph
+    node: StageNode
+    earlier: Mapping[str, Step]
+    digests: Digests
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the steps that were resolved so far, by name."""
 
-    def resolve(reference: Reference) -> tuple[str, Any]:
-        """Where a reference leads, and what stands for its content in the fingerprint."""
+    def build(self) -> Step:
+        recipe, node = self.recipe, self.node
+        seed = recipe.seed if node.stage.seed is None else node.stage.seed
+        settings, content = self.stage_settings()
+        stage = parse_stage(settings)
+        contents: dict[str, Any] = {}
+        source = None
+        if node.model == BASE:
+            source, contents["base"] = self.base_model()
+        elif node.model is not None:
+            source = self.trained_model(node.model)
+        targets = NO_TARGETS
+        if isinstance(stage, TrainingStage):
+            targets, target_contents = self.screen_targets()
+            if target_contents:
+                contents["decontaminate"] = target_contents
+        if isinstance(stage, BuildStage):
+            contents["builder"] = builders.inputs(stage)
+        mark = self.fingerprint(content, seed, contents)
+        request = StageRequest(
+            name=node.name,
+            stage=stage,
+            out=recipe.folder / "artifacts" / f"{node.name}-{mark[:12]}",
+            seed=seed,
+            model=source,
+            model_stage=node.model,
+            sandbox=recipe.sandbox,
+            tracking=recipe.tracking,
+            recipe=recipe.name,
+            fingerprint=mark,
+            decontaminate=targets,
+            prepared=self.prepared_folder(content, seed, contents.get("decontaminate")),
+        )
+        return Step(node.stage, request, node.rung, self.inputs)
+
+    def resolve(self, read: Read) -> tuple[str, Any]:
+        """The absolute path of a reference, and what stands for its content in the fingerprint."""
+        reference, origin = read.reference, read.origin
         if isinstance(reference, ExtensionReference):
             extension = reference.extension()
             return reference.resolved(), [extension.name, extension.digest()]
-        if isinstance(reference, SourceReference):
-            return reference.location(), None  # the builder's own `inputs` say which commits
-        origin = reference.stage(list(done))
+        if isinstance(reference, builders.SourceReference):
+            return reference.location(), None  # `builders.inputs` gives the commits
         if origin is not None:
-            inputs[origin] = done[origin].fingerprint
-            return str(done[origin].folder / reference.inside()), [done[origin].fingerprint, reference.inside()]
-        if wiring.is_hub_name(reference):
+            step = self.earlier[origin]
+            self.inputs[origin] = step.fingerprint
+            return str(step.folder / reference.inside()), [step.fingerprint, reference.inside()]
+        if stage_graph.is_hub_name(reference):
             return str(reference), ["hub", str(reference)]
-        return str(reference.path()), digests.of(reference.path())
+        return str(reference.path()), self.digests.of(reference.path())
 
-    settings = marked = stage.model_dump(mode="json")
-    for location, reference in wiring.references(stage):
-        path, content = resolve(reference)
-        settings = replace_at(settings, location, path)
-        marked = replace_at(marked, location, content)
-    source: dict[str, Any] | None = None
-    if model == wiring.BASE:
-        source = recipe.model.model_dump(mode="json")
-        contents["base"] = {**source, "attn_implementation": None}
-        del contents["base"]["use_kernels"]
-        for (_, key), reference in wiring.base_references(recipe):
-            source[str(key)], contents["base"][key] = resolve(reference)
-    elif model is not None:
-        inputs[model] = done[model].fingerprint
-        source = {
-            "path": str(done[model].folder / "model"),
-            "dtype": recipe.model.dtype,
-            "attn_implementation": recipe.model.attn_implementation,
-            "use_kernels": recipe.model.use_kernels,
-        }
-    hashed = {key: value for key, value in marked.items() if key not in _UNHASHED}
-    for benchmark in hashed.get("benchmarks", []):
-        benchmark.pop("allow_overlap")  # a matter of training, not of measuring
-    targets: dict[str, Any] = {}
-    if isinstance(stage, recipes.TrainingStage):
-        targets, contents["decontaminate"] = _targets(recipe, resolve)
-        if not contents["decontaminate"]:
-            del contents["decontaminate"]
-    hashed |= {"seed": seed, "model": inputs.get(model or "", model)}
-    if isinstance(stage, recipes.BuildStage):
-        from alignment.recipe.builders import inputs as builder_inputs
+    def stage_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The stage's settings, once with absolute paths and once with the content of what they name."""
+        settings = content = self.node.stage.model_dump(mode="json")
+        for read in self.node.reads:
+            path, digest = self.resolve(read)
+            settings = replace_at(settings, read.place, path)
+            content = replace_at(content, read.place, digest)
+        return settings, content
 
-        contents["builder"] = builder_inputs(stage.model_copy(update={"settings": settings["settings"]}))
-    if isinstance(stage, recipes.GrpoStage | EvaluateStage | recipes.BuildStage):
-        hashed["sandbox"] = recipe.sandbox.model_dump(exclude={"address", "workers", "allow_weaker"})
-    # Inputs count by what they are, not by what their stages are called.
-    read_from = sorted(inputs.values())
-    mark = fingerprint({"version": VERSIONS[stage.kind], "settings": hashed, "contents": contents, "inputs": read_from})
-    folder = recipe.folder / "artifacts" / f"{name}-{mark[:12]}"
-    prepared = ""
-    if isinstance(stage, recipes.TrainingStage):
-        tokenizer = [recipe.model.revision, *(resolve(reference)[1] for _, reference in wiring.base_references(recipe))]
-        key = _preparation(stage, {**marked, "seed": seed}, [tokenizer, contents.get("decontaminate")])
-        prepared = str(recipe.folder / PREPARED / f"{name}-{key[:12]}")
-    request = {
-        "name": name,
-        "stage": settings,
-        "seed": seed,
-        "out": str(folder),
-        "model": source,
-        "model_stage": model,
-        "sandbox": recipe.sandbox.model_dump(mode="json"),
-        "tracking": recipe.tracking.model_dump(mode="json"),
-        "recipe": recipe.name,
-        "fingerprint": mark,
-        "decontaminate": targets,
-        "prepared": prepared,
-    }
-    return Step(name, stage, seed, model, rung, mark, inputs, folder, request)
+    def base_model(self) -> tuple[ModelSource, dict[str, Any]]:
+        """The recipe's own model, and what of it is in the fingerprint."""
+        settings = self.recipe.model.model_dump(mode="json")
+        content = {**_without(settings, "use_kernels"), "attn_implementation": None}
+        for read in self.graph.base_reads:
+            key = str(read.place[-1])
+            settings[key], content[key] = self.resolve(read)
+        return ModelSource.model_validate(settings), content
+
+    def trained_model(self, stage: str) -> ModelSource:
+        """The model that an earlier stage leaves in its artifact."""
+        base, step = self.recipe.model, self.earlier[stage]
+        self.inputs[stage] = step.fingerprint
+        return ModelSource(
+            path=str(step.folder / "model"),
+            dtype=base.dtype,
+            attn_implementation=base.attn_implementation,
+            use_kernels=base.use_kernels,
+        )
+
+    def screen_targets(self) -> tuple[ScreenTargets, list[Any]]:
+        """What training rows are compared with, and its content for the fingerprint."""
+        rows: list[BenchmarkRows] = []
+        paths: list[Path] = []
+        contents: list[Any] = []
+        allowed: dict[str, str] = {}
+        for benchmark, read in self.graph.benchmarks:
+            if benchmark.allow_overlap is not None:
+                allowed[benchmark.name] = benchmark.allow_overlap
+                continue
+            path, content = self.resolve(read) if read is not None else (None, None)
+            code: Any = benchmark.benchmark
+            code, identity = (
+                self.resolve(Read((), code, None)) if isinstance(code, ExtensionReference) else (code, code)
+            )
+            if [identity, content] not in contents:
+                rows.append(BenchmarkRows(name=benchmark.name, benchmark=code, data=path))
+                contents.append([identity, content])
+        for read in self.graph.decontaminate:
+            location, content = self.resolve(read)
+            paths.append(Path(location))
+            contents.append(content)
+        sandbox = self.recipe.sandbox
+        return ScreenTargets(benchmarks=tuple(rows), paths=tuple(paths), allowed=allowed, sandbox=sandbox), contents
+
+    def fingerprint(self, content: Mapping[str, Any], seed: int, contents: Mapping[str, Any]) -> str:
+        """The fingerprint of all that could change the step's result.
+
+        Args:
+            content: the stage's settings, with content in the place of paths.
+            seed: the seed it runs with.
+            contents: the content of everything else that it reads.
+        """
+        stage, model = self.node.stage, self.node.model
+        settings = {key: value for key, value in content.items() if key not in _UNHASHED}
+        if isinstance(stage, EvaluateStage):  # `allow_overlap` concerns training, not measuring
+            settings["benchmarks"] = [_without(benchmark, "allow_overlap") for benchmark in settings["benchmarks"]]
+        settings |= {"seed": seed, "model": self.inputs.get(model or "", model)}
+        if isinstance(stage, GrpoStage | EvaluateStage | BuildStage):
+            settings["sandbox"] = self.recipe.sandbox.model_dump(exclude={"address", "workers", "allow_weaker"})
+        # Inputs are listed by their fingerprints alone, so that renaming a stage changes nothing.
+        inputs = sorted(self.inputs.values())
+        return fingerprint(
+            {"version": VERSIONS[stage.kind], "settings": settings, "contents": contents, "inputs": inputs}
+        )
+
+    def prepared_folder(self, content: Mapping[str, Any], seed: int, targets: list[Any] | None) -> Path | None:
+        """Where the stage's token ids are kept: named by the fingerprint of all that tokenizing and packing depend on.
+
+        All models of a chain have the tokenizer of its base, so earlier training does not count.
+        """
+        stage = self.node.stage
+        if not isinstance(stage, TrainingStage):
+            return None
+        tokenizer = [self.resolve(read)[1] for read in self.graph.base_reads]
+        settings = {key: value for key, value in {**content, "seed": seed}.items() if key in _PREPARES}
+        train = {key: stage.train[key] for key in _PREPARES_IN_TRAIN if key in stage.train}
+        versions = {package: version for package, version in package_versions().items() if package in _PREPARED_WITH}
+        reads = [[self.recipe.model.revision, *tokenizer], targets]
+        key = fingerprint([VERSIONS[stage.kind], settings, train, reads, versions])
+        return self.recipe.folder / PREPARED / f"{self.node.name}-{key[:12]}"
+
+
+def _without(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {other: value for other, value in settings.items() if other != key}

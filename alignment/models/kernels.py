@@ -1,25 +1,37 @@
-"""The kernels of a training stage: what the recipe says, else the best attention that is installed and that the card runs."""
+"""Attention and fused kernels of a training stage: those that the recipe names, else the best that are installed."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
-# Compute capability that the kernels need, by their own documentation; FlashAttention 3 is for Hopper alone.
+from alignment.models.source import AttentionKernel, ModelSource
+
+# Compute capability that the kernels need, by their own documentation. FlashAttention 3 runs only on Hopper (9.0).
 _FLASH_2, _FLASH_3 = (8, 0), (9, 0)
 
 
-def choose(source: dict[str, Any], stage: Any) -> dict[str, Any]:
-    """The model source with `attn_implementation` filled in; None leaves the choice to transformers (sdpa)."""
-    if source.get("attn_implementation") is not None:
+def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSource:
+    """The model source with `attn_implementation` filled in; None leaves the choice to transformers (sdpa).
+
+    Args:
+        source: the model; an attention kernel that it names is kept.
+        train: the stage's TRL settings. Flash attention needs weights or autocast in 16 bits.
+    """
+    if source.attn_implementation is not None:
         return source
-    half = source.get("dtype") in ("bfloat16", "float16") or bool(stage.train.get("bf16") or stage.train.get("fp16"))
-    return {**source, "attn_implementation": installed() if half else None}
+    half = source.dtype in ("bfloat16", "float16") or bool(train.get("bf16") or train.get("fp16"))
+    return source.model_copy(update={"attn_implementation": installed_attention() if half else None})
 
 
-def kernels(source: dict[str, Any]) -> dict[str, bool]:
-    """`use_kernels` for `from_pretrained`, where the recipe wants fused kernels. Raises ValueError where there are none."""
-    if not source.get("use_kernels"):
+def fused_kernels(source: ModelSource) -> dict[str, bool]:
+    """Arguments of `from_pretrained` for fused kernels, if the recipe asks for them.
+
+    Raises:
+        ValueError: there is no accelerator, or the package `kernels` is missing.
+    """
+    if not source.use_kernels:
         return {}
     import torch
 
@@ -35,8 +47,8 @@ def kernels(source: dict[str, Any]) -> dict[str, bool]:
     return {"use_kernels": True}
 
 
-def installed() -> str | None:
-    """`flash_attention_3` or `flash_attention_2` where package and card are there; else None."""
+def installed_attention() -> AttentionKernel | None:
+    """`flash_attention_3` or `flash_attention_2` if both the package and a suitable card are there, else None."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""Loading, adapting, merging and saving models, so that what is saved is what was trained.
+"""Loading, changing, merging and saving models, so that the saved model is the one that was trained.
 
-The order of a training stage: `load` -> `apply_context` -> train -> `merge_adapter` (with LoRA) -> `save`. What was
-saved is then checked in a fresh process by `alignment.models.contract`.
+The order in a training stage: `load_with_context` -> train -> `merge_adapter` (with LoRA) -> `save`. The saved model is
+then checked in a fresh process by `alignment.models.contract`.
 """
 
 from __future__ import annotations
@@ -23,74 +23,103 @@ from transformers import (
 )
 
 from alignment.models import formats
+from alignment.models.source import Context, ModelSource, RandomInit
 
-# Largest difference of any logit between model with adapter and merged model, both in float32, as a share of the
-# largest logit: more than float32's own rounding is a wrong merge.
+# Largest allowed difference of any logit between the model with its adapter and the merged model, both in float32, as a
+# share of the largest logit. Rounding in float32 stays below it; a wrong merge does not.
 MERGE_TOLERANCE = 1e-4
-# The same after the merged weights are rounded to the type they are kept in; an adapter that changes the logits by more
-# may lose as much as it changed, and no more.
+# The same after the merged weights are rounded to the type they are saved in. Where the adapter itself changes the logits
+# by more than this, rounding may change them by as much as the adapter did.
 ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 
 
-def load_tokenizer(source: dict[str, Any]) -> Any:
-    """The tokenizer of a model source; it must know the tokens of fill-in-the-middle and ChatML."""
-    where = source.get("tokenizer") or source["path"]
+def load_tokenizer(source: ModelSource) -> Any:
+    """Load the tokenizer of a model.
+
+    Raises:
+        ValueError: there is none, or it lacks a token of fill-in-the-middle or ChatML.
+    """
+    location = source.tokenizer or source.checkpoint
     tokenizer: Any
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, revision=source.get("revision"))
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=source.revision)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer can be loaded from {where}: {_first_line(error)}") from None
+        raise ValueError(f"no tokenizer can be loaded from {location}: {_first_line(error)}") from None
     for token, _ in formats.ADDED_TOKENS:
         formats.token_id(tokenizer, token)
     return tokenizer
 
 
-def write_random(source: dict[str, Any], tokenizer: Any, seed: int, folder: Path) -> None:
-    """Write a source's `init` down as a checkpoint: whoever starts from it, sharded or not, loads the same weights."""
-    model = random_model(source["init"], tokenizer, seed, getattr(torch, source["dtype"]))
+def write_random(source: ModelSource, tokenizer: Any, seed: int, folder: Path) -> None:
+    """Write a checkpoint with the random weights of `source.init`.
+
+    Every process that starts from it, sharded or not, then loads the same weights.
+    """
+    assert source.init is not None
+    model = random_model(source.init, tokenizer, seed, getattr(torch, source.dtype))
     set_stop_tokens(model, tokenizer, chat=False)
     save(model, tokenizer, folder)
 
 
-def load(source: dict[str, Any], tokenizer: Any, **kwargs: Any) -> PreTrainedModel:
-    """The checkpoint of a source, as `alignment.chain.plan` resolves it: path, revision, dtype, attn_implementation.
+def checkpoint_of(source: ModelSource, seed: int, folder: Path) -> str:
+    """The folder or hub name of a model's checkpoint. Random weights are first written to `folder`."""
+    if source.init is None:
+        return source.checkpoint
+    write_random(source, load_tokenizer(source), seed, folder)
+    return str(folder)
 
-    `kwargs` go to `from_pretrained`.
+
+def load(source: ModelSource, tokenizer: Any, **kwargs: Any) -> PreTrainedModel:
+    """Load a checkpoint.
+
+    Args:
+        source: the checkpoint; random weights have to be written first, by `write_random`.
+        tokenizer: its tokenizer.
+        kwargs: more arguments of `from_pretrained`.
+
+    Raises:
+        ValueError: it is missing, damaged, or has fewer embedding rows than the tokenizer has tokens.
     """
-    dtype = getattr(torch, source.get("dtype") or "bfloat16")
-    attention = source.get("attn_implementation")
-    with _in_words(source):
+    with _one_line_errors(source):
         model = AutoModelForCausalLM.from_pretrained(
-            source["path"], revision=source.get("revision"), dtype=dtype, attn_implementation=attention, **kwargs
+            source.checkpoint,
+            revision=source.revision,
+            dtype=getattr(torch, source.dtype),
+            attn_implementation=source.attn_implementation,
+            **kwargs,
         )
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
-    if 0 < rows < len(tokenizer):  # rows are 0 where ZeRO-3 has the weights in shards
-        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens and the model {source['path']} only {rows} rows")
+    if 0 < rows < len(tokenizer):  # 0 if ZeRO-3 holds the weights in shards
+        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens and the model {source.path} only {rows} rows")
     return model
 
 
 @contextmanager
-def _in_words(source: dict[str, Any]) -> Iterator[None]:
-    """What the libraries say of a checkpoint that is missing, cut short or contradicts itself, as one line."""
+def _one_line_errors(source: ModelSource) -> Iterator[None]:
+    """Turn what the libraries raise for a missing, truncated or inconsistent checkpoint into a ValueError of one line."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = _first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights do not have the shapes that its config.json says"
-        raise ValueError(f"no model can be loaded from {source['path']}: {reason}") from error
+        raise ValueError(f"no model can be loaded from {source.path}: {reason}") from error
 
 
-def random_model(
-    init: dict[str, Any], tokenizer: Any, seed: int, dtype: torch.dtype = torch.float32
-) -> PreTrainedModel:
-    """A Qwen2 model with random weights; the embedding has as many rows as the tokenizer has tokens, or more."""
-    settings = dict(init)
-    rope = {"rope_type": "default", "rope_theta": settings.pop("rope_theta", 1_000_000.0)}
-    rows = max(len(tokenizer), settings.pop("vocab_size", None) or 0)
+def random_model(init: RandomInit, tokenizer: Any, seed: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Create a Qwen2 model with random weights.
+
+    The embedding has one row per token of the tokenizer, or `init.vocab_size` rows if that is more.
+    """
+    settings = init.model_dump(exclude={"rope_theta", "vocab_size"})
     end = formats.token_id(tokenizer, formats.ENDOFTEXT)
     config = Qwen2Config(
-        **settings, vocab_size=rows, rope_parameters=rope, bos_token_id=end, eos_token_id=end, dtype=dtype
+        **settings,
+        vocab_size=max(len(tokenizer), init.vocab_size or 0),
+        rope_parameters={"rope_type": "default", "rope_theta": init.rope_theta},
+        bos_token_id=end,
+        eos_token_id=end,
+        dtype=dtype,
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -98,17 +127,24 @@ def random_model(
     return model
 
 
-def apply_context(config: Any, context: dict[str, Any] | None) -> list[str]:
-    """Write long-context settings into a model's config before it is built; returns what changed, in words.
+def apply_context(config: Any, context: Context | None) -> list[str]:
+    """Write long-context settings into a model's config, before the model is built.
 
-    RoPE's base may only grow: a checkpoint trained at 1e6 has no use for 1e4. YaRN needs the length it stretches,
-    by default the config's own. Raises ValueError for what would harm the model silently.
+    Args:
+        config: config of a transformers model; it is changed in place.
+        context: the settings; None changes nothing.
+
+    Returns:
+        What changed, one text per change.
+
+    Raises:
+        ValueError: the RoPE base would be lowered, which scrambles positions that the model has learned.
     """
-    if not context:
+    if context is None:
         return []
     changes: list[str] = []
     rope = dict(config.rope_parameters or {})
-    theta = context.get("rope_theta")
+    theta = context.rope_theta
     if theta is not None and theta != rope.get("rope_theta"):
         if theta < rope.get("rope_theta", 0):
             raise ValueError(
@@ -117,42 +153,46 @@ def apply_context(config: Any, context: dict[str, Any] | None) -> list[str]:
             )
         changes.append(f"RoPE base {rope.get('rope_theta', 0):g} -> {theta:g}")
         rope["rope_theta"] = theta
-    factor = context.get("yarn_factor")
+    factor = context.yarn_factor
     if factor is not None:
         original = (
-            context.get("original_max_position_embeddings")
+            context.original_max_position_embeddings
             or rope.get("original_max_position_embeddings")
             or config.max_position_embeddings
         )
         rope |= {"rope_type": "yarn", "factor": float(factor), "original_max_position_embeddings": original}
         stretched = int(original * factor)
         changes.append(f"YaRN factor {factor:g} over {original} tokens")
-        if not context.get("max_position_embeddings"):
+        if context.max_position_embeddings is None:
             config.max_position_embeddings = max(config.max_position_embeddings, stretched)
-    if context.get("max_position_embeddings"):
-        config.max_position_embeddings = context["max_position_embeddings"]
+    if context.max_position_embeddings is not None:
+        config.max_position_embeddings = context.max_position_embeddings
         changes.append(f"length {config.max_position_embeddings}")
     config.rope_parameters = rope
     return changes
 
 
 def load_with_context(
-    source: dict[str, Any], context: dict[str, Any] | None, tokenizer: Any, **kwargs: Any
+    source: ModelSource, context: Context | None, tokenizer: Any, **kwargs: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """`load`, with the stage's long-context settings in the config that the model is built from."""
-    if not context:
+    """Load a checkpoint with a stage's long-context settings in its config.
+
+    Returns:
+        The model, and what `apply_context` changed.
+    """
+    if context is None:
         return load(source, tokenizer, **kwargs), []
-    with _in_words(source):
-        config = AutoConfig.from_pretrained(source["path"], revision=source.get("revision"))
+    with _one_line_errors(source):
+        config = AutoConfig.from_pretrained(source.checkpoint, revision=source.revision)
     changes = apply_context(config, context)
     return load(source, tokenizer, config=config, **kwargs), changes
 
 
 def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
-    """Make tokenizer, config and generation config agree on where to stop.
+    """Set the same stop tokens in tokenizer, config and generation config, and the toolkit's chat template.
 
-    Base models end at `<|endoftext|>`; chat models at `<|im_end|>`, or at `<|endoftext|>` after that, as the
-    generation config of Qwen2.5-Coder-Instruct has it.
+    Base models end at `<|endoftext|>`. Chat models end at `<|im_end|>`, or at `<|endoftext|>` after it, as in the
+    generation config of Qwen2.5-Coder-Instruct.
     """
     end, turn = (formats.token_id(tokenizer, token) for token in (formats.ENDOFTEXT, formats.IM_END))
     tokenizer.chat_template = formats.CHAT_TEMPLATE
@@ -169,7 +209,7 @@ def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
 
 
 def replaces_template(tokenizer: Any) -> bool:
-    """Whether the tokenizer's own chat template writes conversations otherwise than the toolkit's, which takes its place."""
+    """Whether the toolkit's chat template, which is always used, differs from the tokenizer's own one."""
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": "u"},
@@ -179,12 +219,12 @@ def replaces_template(tokenizer: Any) -> bool:
         return False
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False)) != formats.chat(messages)
-    except Exception:  # whatever somebody's template raises
+    except Exception:  # a template may raise anything
         return True
 
 
 def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Save weights, configs, tokenizer and chat template together."""
+    """Save weights, configs, tokenizer and chat template to one folder."""
     model.config.use_cache = True
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
@@ -192,19 +232,28 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def merge_adapter(
-    source: dict[str, Any], adapter: Path, tokenizer: Any, context: dict[str, Any] | None
+    source: ModelSource, adapter: Path, tokenizer: Any, context: Context | None
 ) -> tuple[PreTrainedModel, dict[str, float]]:
-    """Merge a LoRA adapter into the full weights it was trained on, and prove the two equal by their logits.
+    """Merge a LoRA adapter into the full weights that it was trained on, and compare the logits before and after.
 
-    Returns the merged model and the proof: `merge_logit_difference`, the largest difference of any logit before and
-    after merging in float32, as a share of the largest logit; `merge_rounding`, the share of the adapter's effect on
-    the logits that is lost when the weights are rounded to the type they are kept in (0 for float32).
-    Raises ValueError where merging changed the model, or rounding did by more than the adapter.
+    Args:
+        source: the model that the adapter was trained on.
+        adapter: folder of the adapter.
+        tokenizer: the model's tokenizer.
+        context: long-context settings that the adapter was trained with.
+
+    Returns:
+        The merged model, and two figures. `merge_logit_difference`: the largest difference of any logit before and after
+        merging in float32, as a share of the largest logit. `merge_rounding`: the share of the adapter's effect on the
+        logits that is lost when the weights are rounded to the type they are saved in (0 for float32).
+
+    Raises:
+        ValueError: merging changed the model, or rounding changed it by more than the adapter did.
     """
     from peft import PeftModel
 
     model, _ = load_with_context(source, context, tokenizer)
-    # Merge in float32, whatever the weights are kept in: bfloat16 would lose small updates.
+    # Merge in float32, whatever the weights are saved in: bfloat16 would lose small updates.
     dtype = model.dtype
     adapted = PeftModel.from_pretrained(model.float(), str(adapter)).eval()
     probe = _probe_ids(tokenizer)
@@ -216,7 +265,7 @@ def merge_adapter(
 
     merged = adapted.merge_and_unload(safe_merge=True).eval()
     difference = (merged(input_ids=probe).logits - before).abs().max().item() / scale
-    # Still in float32: what is asked is what rounding does to the weights, not to the arithmetic.
+    # Round the weights but compute in float32, to measure the rounding of the weights and not of the arithmetic.
     for weight in merged.parameters():
         weight.copy_(weight.to(dtype))
     rounding = (merged(input_ids=probe).logits - before).abs().max().item() / scale

@@ -10,9 +10,9 @@ from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, lengths
 from alignment.recipe.code_checks import check_code
 from alignment.recipe.export_checks import check_stage
+from alignment.recipe.reference_checks import Mistake, check_model, check_reference
 from alignment.recipe.row_kinds import check_row_kinds
 from alignment.recipe.schema import (
-    AnyStage,
     Benchmark,
     BuildStage,
     CustomStage,
@@ -21,17 +21,7 @@ from alignment.recipe.schema import (
     Recipe,
     TrainingStage,
 )
-from alignment.recipe.wiring import (
-    BASE,
-    Mistake,
-    base_references,
-    check_model,
-    check_reference,
-    first_training,
-    is_hub_name,
-    model_of,
-    references,
-)
+from alignment.recipe.stage_graph import BASE, StageGraph, is_hub_name, resolve
 from alignment.recipe.yaml_source import Key
 from alignment.wording import did_you_mean, display, shown
 
@@ -42,39 +32,36 @@ _RESERVED = ("artifacts", "prepared", "ladder.json", "report.html", "check.log")
 def check(recipe: Recipe) -> Iterator[Mistake]:
     """Yield every reference that leads nowhere, and settings that can't be had together."""
     names = [stage.name for stage in recipe.stages]
-    yield from _check_names(recipe, names)
-    yield from _check_base(recipe, names)
-    for index, stage in enumerate(recipe.stages):
+    graph = resolve(recipe)
+    yield from _check_names(graph, names)
+    yield from _check_base(recipe, graph, names)
+    for index, node in enumerate(graph.stages):
         here = ("stages", index)
         yield from ((here + path, message) for path, message in check_model(recipe, index))
-        for path, reference in references(stage):
-            yield from check_reference(recipe, here + path, reference, names[:index], names, hub=False)
-        yield from ((here + path, message) for path, message in _check_stage(recipe, stage, index))
-    yield from _check_evaluate(recipe, names)
-    yield from _check_decontamination(recipe, names)
-    yield from check_row_kinds(recipe)
-    yield from _check_gates(recipe)
-    yield from lengths.check(recipe)
+        for read in node.reads:
+            yield from check_reference(recipe, here + read.place, read.reference, names[:index], hub=False)
+        yield from ((here + path, message) for path, message in _check_stage(recipe, graph, index))
+    yield from _check_evaluate(recipe, graph, names)
+    yield from _check_decontamination(recipe, graph, names)
+    yield from check_row_kinds(recipe, graph)
+    yield from _check_gates(recipe, graph)
+    yield from lengths.check(recipe, graph)
 
 
-def _check_names(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
-    own = {f"evaluate-{BASE}"} if recipe.evaluate else set()
-    if recipe.evaluate:
-        own |= {
-            f"evaluate-{stage.name}" for stage in recipe.stages if isinstance(stage, TrainingStage) and stage.evaluate
-        }
+def _check_names(graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
+    inserted = {node.name for node in graph.inserted}
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("stages", index, "name"), f"two stages are called {name!r}: rename one"
         if name == BASE:
             yield ("stages", index, "name"), "`base` is the recipe's own model: rename the stage"
-        if name in own:
+        if name in inserted:
             yield ("stages", index, "name"), f"the recipe's `evaluate:` makes a step {name!r} itself: rename the stage"
         if name in _RESERVED:
             yield ("stages", index, "name"), f"the chain keeps a file {name!r} of its own: rename the stage"
 
 
-def _check_base(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
+def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
     model = recipe.model
     if (model.path is None) == (model.init is None):
         yield ("model",), "give either `path` (a checkpoint) or `init` (random weights)"
@@ -88,10 +75,8 @@ def _check_base(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
             yield ("model", "init", "hidden_size"), "must be an even multiple of num_attention_heads"
         if heads % model.init.num_key_value_heads:
             yield ("model", "init", "num_attention_heads"), "must be a multiple of num_key_value_heads"
-    users = [index for index in range(len(names)) if model_of(recipe, index) == BASE]
-    first = min([*users, *([first_training(recipe)] if recipe.evaluate else []), len(names)])
-    for path, reference in base_references(recipe):
-        yield from check_reference(recipe, path, reference, names[:first], names, hub=True)
+    for read in graph.base_reads:
+        yield from check_reference(recipe, read.place, read.reference, names[: graph.first_use_of_base], hub=True)
     if model.path is not None and (folder := model.path.path()).exists():
         yield from _check_checkpoint(folder, model.tokenizer is None)
     if recipe.launch is not None and not recipe.launch.path().is_file():
@@ -117,29 +102,29 @@ def _check_checkpoint(folder: Path, with_tokenizer: bool) -> Iterator[Mistake]:
         yield path, f"{display(folder)} has no tokenizer.json: copy it there, or name another folder as `tokenizer`"
 
 
-def _check_evaluate(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
-    if recipe.evaluate and first_training(recipe) == len(names):
+def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
+    if recipe.evaluate and graph.first_training == len(names):
         yield ("evaluate",), "measures training stages, and there is none: use a stage of kind evaluate"
         return
     yield from _check_benchmarks(recipe.evaluate, ("evaluate",))
     for index, benchmark in enumerate(recipe.evaluate):
         if benchmark.data is not None:
-            earlier = names[: first_training(recipe)]
+            earlier = names[: graph.first_training]
             yield from check_reference(
-                recipe, ("evaluate", index, "data"), benchmark.data, earlier, names, hub=False,
+                recipe, ("evaluate", index, "data"), benchmark.data, earlier, hub=False,
                 before="the first training stage",
             )  # fmt: skip
 
 
-def _check_decontamination(recipe: Recipe, names: Sequence[str]) -> Iterator[Mistake]:
+def _check_decontamination(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
     """Whatever training data is held against must be there before the first training stage."""
-    first = first_training(recipe)
+    first = graph.first_training
     if recipe.decontaminate and first == len(names):
         yield ("decontaminate",), "is for training data, and no stage trains: leave it out"
         return
     for index, reference in enumerate(recipe.decontaminate):
         yield from check_reference(
-            recipe, ("decontaminate", index), reference, names[:first], names, hub=False,
+            recipe, ("decontaminate", index), reference, names[:first], hub=False,
             before="the first training stage",
         )  # fmt: skip
     for index, stage in enumerate(recipe.stages):
@@ -151,7 +136,8 @@ def _check_decontamination(recipe: Recipe, names: Sequence[str]) -> Iterator[Mis
                               "held against them: move it up, or give `allow_overlap` with the reason")  # fmt: skip
 
 
-def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistake]:
+def _check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mistake]:
+    stage = recipe.stages[index]
     if isinstance(stage, BuildStage):
         yield from builders.check_settings(stage)
     if isinstance(stage, TrainingStage):
@@ -170,7 +156,7 @@ def _check_stage(recipe: Recipe, stage: AnyStage, index: int) -> Iterator[Mistak
     if isinstance(stage, EvaluateStage):
         yield from _check_benchmarks(stage.benchmarks, ("benchmarks",))
     if isinstance(stage, ExportStage):
-        yield from _check_export(recipe, stage, index)
+        yield from _check_export(recipe, stage, graph.stages[index].model)
     if isinstance(stage, CustomStage):
         yield from ((("run",), message) for message in check_code(stage.run, parameters=1))
 
@@ -232,19 +218,18 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark], path: tuple[Key, ...]) ->
             yield (*path, index, key), message
 
 
-def _check_export(recipe: Recipe, stage: ExportStage, index: int) -> Iterator[Mistake]:
+def _check_export(recipe: Recipe, stage: ExportStage, model: str | None) -> Iterator[Mistake]:
     yield from check_stage(stage)
     if stage.benchmark is not None:
         for path, message in _check_benchmarks([stage.benchmark], ()):
             yield ("benchmark", *path[1:]), message
-    model = model_of(recipe, index)
     if "adapter" in stage.formats:
         source = None if model in (None, BASE) else recipe.stage(model or "")
         if not isinstance(source, TrainingStage) or source.peft is None:
             yield ("formats",), f"{model!r} trains no adapter: give it `peft:`, or leave `adapter` out"
 
 
-def _check_gates(recipe: Recipe) -> Iterator[Mistake]:
+def _check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
     for index, stage in enumerate(recipe.stages):
         own = isinstance(stage, EvaluateStage)
         trained = isinstance(stage, TrainingStage) and stage.evaluate
@@ -263,7 +248,7 @@ def _check_gates(recipe: Recipe) -> Iterator[Mistake]:
                 choices = ", ".join(f"{name}.{possible}" for possible in known[name])
                 more = " (pass@k needs n of at least k)" if metric else ""
                 yield (*here, "metric"), f"is written benchmark.metric: {choices}{more}, not {shown(gate.metric)}"
-            elif gate.max_drop is not None and name not in _measured_before(recipe, index, own):
+            elif gate.max_drop is not None and name not in _measured_before(graph, index, own):
                 what = f"{name!r} of the model before" if name else "the model before"
                 yield (*here, "max_drop"), f"nothing to compare with: no step measures {what}"
 
@@ -275,17 +260,18 @@ def _metrics(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
     return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
 
 
-def _measured_before(recipe: Recipe, index: int, own: bool) -> set[str]:
-    """Names of the benchmarks that measure the model which a gate's stage is compared with."""
-    model = model_of(recipe, index)
-    if own:  # a gate on an evaluation compares the measured model with the one that it was trained from
-        if model is None or model == BASE:
-            return set()
-        model = model_of(recipe, [stage.name for stage in recipe.stages].index(model))
-    found: set[str] = set()
-    for position, stage in enumerate(recipe.stages[:index]):
-        if isinstance(stage, EvaluateStage) and model_of(recipe, position) == model:
-            found |= {benchmark.name for benchmark in stage.benchmarks}
-        if isinstance(stage, TrainingStage) and stage.name == model and stage.evaluate:
-            found |= {benchmark.name for benchmark in recipe.evaluate}
-    return found | ({benchmark.name for benchmark in recipe.evaluate} if model == BASE else set())
+def _measured_before(graph: StageGraph, index: int, own: bool) -> set[str]:
+    """Names of the benchmarks that measure the model with which the gate of a stage compares.
+
+    A gate of a training stage compares with the model that it starts from; one of an evaluation (`own`) with the model
+    that the measured one was trained from.
+    """
+    model = graph.stages[index].model
+    if own:
+        model = next((node.model for node in graph.stages if node.name == model), None)
+    return {
+        benchmark.name
+        for node in graph.before(index)
+        if model is not None and node.rung == model and isinstance(node.stage, EvaluateStage)
+        for benchmark in node.stage.benchmarks
+    }

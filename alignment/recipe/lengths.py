@@ -13,7 +13,7 @@ from typing import Any
 from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
 from alignment.recipe import launch_file
 from alignment.recipe.schema import GrpoStage, Recipe, TrainingStage
-from alignment.recipe.wiring import model_of
+from alignment.recipe.stage_graph import BASE, StageGraph
 from alignment.recipe.yaml_source import Key
 
 Mistake = tuple[tuple[Key, ...], str]
@@ -36,14 +36,14 @@ def positions_of(recipe: Recipe) -> int | None:
     return MAX_POSITION_EMBEDDINGS if "qwen2.5-coder-" in str(model.path).lower() else None
 
 
-def check(recipe: Recipe) -> Iterator[Mistake]:
+def check(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
     """Every stage that asks for more positions than its model holds by then, and every layout that would leak."""
-    held: dict[str, int | None] = {"base": positions_of(recipe)}
+    held: dict[str, int | None] = {BASE: positions_of(recipe)}
     shared = _shared_sequences(recipe)
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, TrainingStage):
             continue
-        positions = _after(held.get(model_of(recipe, index) or "base"), stage)
+        positions = _after(held.get(graph.stages[index].model or BASE), stage)
         held[stage.name] = positions
         if positions is not None:
             yield from ((("stages", index, *path), text) for path, text in _too_long(stage, positions))

@@ -11,12 +11,11 @@ from pathlib import Path
 from alignment.recipe import builders
 from alignment.recipe import schema as recipes
 from alignment.recipe.schema import AnyStage, Recipe
-from alignment.recipe.yaml_source import Key
+from alignment.recipe.stage_graph import Place, StageGraph
 from alignment.rows import kinds, reading
 from alignment.settings import Reference
 from alignment.wording import display
 
-Place = tuple[Key, ...]
 # What each kind of stage trains on.
 TRAINED_ON = {
     "pretrain": ("document", "conversation"),
@@ -35,13 +34,16 @@ EXPORTED_ON = ("document", "conversation", "preference", "infilling")
 MEASURED_ON = {"tasks": ("task", "infilling"), "fim": ("infilling",), "completion": ("infilling",)}
 
 
-def check_row_kinds(recipe: Recipe) -> Iterator[tuple[Place, str]]:
+def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[tuple[Place, str]]:
     """Yield (place, message) for every source of rows that is known to be of the wrong kind."""
-    for index, stage in enumerate(recipe.stages):
-        for place, reference, wanted, reader in _readers(stage):
-            yield from _check(recipe, index, ("stages", index, *place), reference, wanted, reader)
-    for place, reference, wanted, reader in _benchmarks(recipe.evaluate, ("evaluate",)):
-        yield from _check(recipe, len(recipe.stages), place, reference, wanted, reader)
+    for index, node in enumerate(graph.stages):
+        origins = {read.place: read.origin for read in node.reads}
+        for place, reference, wanted, reader in _readers(node.stage):
+            yield from _check(recipe, origins[place], ("stages", index, *place), reference, wanted, reader)
+    for node in graph.inserted[:1]:
+        origins = {("evaluate", *read.place[1:]): read.origin for read in node.reads}
+        for place, reference, wanted, reader in _benchmarks(recipe.evaluate, ("evaluate",)):
+            yield from _check(recipe, origins[place], place, reference, wanted, reader)
 
 
 _Reader = tuple[Place, Reference, tuple[str, ...], str]
@@ -71,9 +73,8 @@ def _benchmarks(benchmarks: list[recipes.Benchmark], place: Place) -> Iterator[_
 
 
 def _check(
-    recipe: Recipe, index: int, place: Place, reference: Reference, wanted: tuple[str, ...], reader: str
+    recipe: Recipe, origin: str | None, place: Place, reference: Reference, wanted: tuple[str, ...], reader: str
 ) -> Iterator[tuple[Place, str]]:
-    origin = reference.stage([stage.name for stage in recipe.stages[:index]])
     try:
         found = _made(recipe.stage(origin), reference) if origin is not None else _first(reference)
     except ValueError as error:

@@ -10,24 +10,8 @@ from pydantic import BeforeValidator, Field
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
 from alignment.extensions import ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
+from alignment.models.source import AttentionKernel, Context, DType, RandomInit
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings, Share
-
-
-class RandomInit(Settings):
-    """A Qwen2 model with random weights; the vocabulary comes from the tokenizer."""
-
-    hidden_size: Positive
-    intermediate_size: Positive
-    num_hidden_layers: Positive
-    num_attention_heads: Positive
-    num_key_value_heads: Positive
-    tie_word_embeddings: bool = True
-    max_position_embeddings: Positive = 32768
-    rope_theta: Annotated[float, Field(gt=0)] = 1_000_000.0
-    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-    initializer_range: Annotated[float, Field(gt=0)] = 0.02
-    vocab_size: Positive | None = None
-    """Rows of the embedding; by default the tokenizer's length, and never less."""
 
 
 class BaseModelSettings(Settings):
@@ -40,27 +24,12 @@ class BaseModelSettings(Settings):
     init: RandomInit | None = None
     tokenizer: Ref | None = None
     """Where the tokenizer is, if not with the model."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: DType = "bfloat16"
     """The type the weights are loaded and saved in."""
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = (
-        None
-    )
+    attn_implementation: AttentionKernel | None = None
     """Attention kernel, as transformers names it; by default the best that is installed and that the card runs."""
     use_kernels: bool = False
     """Fused kernels for training (RMSNorm, MLP) from the Hugging Face hub, on accelerators; needs the package `kernels`."""
-
-
-class Context(Settings):
-    """Long-context settings, kept in the model's config.json from this stage on."""
-
-    rope_theta: Annotated[float, Field(gt=0)] | None = None
-    """RoPE base. It may be raised (10,000 to 1,000,000 in the report), never lowered."""
-    yarn_factor: Annotated[float, Field(ge=1)] | None = None
-    """YaRN factor; 4.0 takes Qwen2.5-Coder from 32,768 to 131,072 tokens."""
-    original_max_position_embeddings: Positive | None = None
-    """The length YaRN stretches; by default the model's own."""
-    max_position_embeddings: Positive | None = None
-    """The length the model is said to hold."""
 
 
 class DataSource(Settings):

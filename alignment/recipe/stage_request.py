@@ -1,59 +1,96 @@
-"""What a stage's process is asked to do: the plan's request, typed."""
+"""What the chain asks of a stage's process: `StageRequest`, which `alignment.chain.plan` builds from a recipe."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from alignment.recipe import AnyStage, SandboxSettings, Tracking
+from alignment.models.source import ModelSource
+from alignment.processes import ProcessRequest
+from alignment.recipe.schema import AnyStage, SandboxSettings, Tracking
+from alignment.settings import Settings
 
 _STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One stage to run. Paths in `stage` and `model` are absolute."""
+def parse_stage(settings: Mapping[str, Any]) -> AnyStage:
+    """The typed settings of one entry of a recipe's `stages:`. Raises pydantic's ValidationError."""
+    return _STAGE.validate_python(dict(settings))
+
+
+class BenchmarkRows(Settings):
+    """The rows of one benchmark."""
 
     name: str
-    stage: Any
-    seed: int
-    out: Path
-    model: dict[str, Any] | None
-    model_stage: str | None
-    sandbox: SandboxSettings
-    tracking: Tracking
-    recipe: str
-    fingerprint: str
-    decontaminate: dict[str, Any] = field(default_factory=dict)
-    """What training rows are held against; see `alignment.tokenization.screen`."""
-    prepared: Path | None = None
-    """Where token ids are kept from run to run, by what they were made from; by default in `out`."""
+    """The benchmark's name in the recipe."""
+    benchmark: str
+    data: str | None = None
+    """Path of its rows, if it has none of its own."""
 
-    @staticmethod
-    def of(value: dict[str, Any]) -> Request:
-        return Request(
-            name=value["name"],
-            stage=_STAGE.validate_python(value["stage"]),
-            seed=value["seed"],
-            out=Path(value["out"]),
-            model=value["model"],
-            model_stage=value["model_stage"],
-            sandbox=SandboxSettings.model_validate(value["sandbox"]),
-            tracking=Tracking.model_validate(value["tracking"]),
-            recipe=value["recipe"],
-            fingerprint=value["fingerprint"],
-            decontaminate=value.get("decontaminate", {}),
-            prepared=Path(value["prepared"]) if value.get("prepared") else None,
-        )
+
+class ScreenTargets(Settings):
+    """Texts that training rows must not contain; see `alignment.tokenization.screen`."""
+
+    benchmarks: tuple[BenchmarkRows, ...] = ()
+    paths: tuple[Path, ...] = ()
+    """Files and folders of the recipe's `decontaminate:`."""
+    allowed: dict[str, str] = Field(default_factory=dict)
+    """Benchmarks that training rows may share text with, and the reason that the recipe gives."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """How programs run that some benchmarks need to list their rows."""
+
+
+NO_TARGETS = ScreenTargets()
+
+
+class StageRequest(ProcessRequest):
+    """One stage to run, outside of any recipe: all paths are absolute."""
+
+    name: str
+    """The step's name: the stage's own, or `evaluate-STAGE` for an evaluation that `evaluate:` inserts."""
+    stage: AnyStage
+    out: Path
+    """The artifact's folder."""
+    seed: int = 0
+    model: ModelSource | None = None
+    """The model to start from or to read; None if the stage needs none."""
+    model_stage: str | None = None
+    """The stage that trained `model`, or `base`."""
+    sandbox: SandboxSettings = SandboxSettings()
+    tracking: Tracking = Tracking()
+    recipe: str
+    """Name of the recipe."""
+    fingerprint: str
+    decontaminate: ScreenTargets = NO_TARGETS
+    prepared: Path | None = None
+    """Folder that keeps the token ids of the stage's rows from run to run; by default a folder in `out`."""
+
+    @classmethod
+    def for_stage(
+        cls, stage: Mapping[str, Any], out: Path, model: ModelSource | None = None, **settings: Any
+    ) -> StageRequest:
+        """A request for one stage without a recipe: for tests, measurements and debugging.
+
+        Args:
+            stage: an entry of a recipe's `stages:`, with absolute paths.
+            out: the artifact's folder.
+            model: the model to start from or to read.
+            settings: other fields of StageRequest.
+        """
+        parsed = parse_stage(stage)
+        defaults = {"name": parsed.name, "recipe": "standalone", "fingerprint": "0" * 64, "model_stage": "base"}
+        return cls(stage=parsed, out=out, model=model, **{**defaults, **settings})
 
     @property
     def rank(self) -> int:
+        """This process's rank among all that run the stage."""
         return int(os.environ.get("RANK", "0"))
 
     @property
     def world_size(self) -> int:
+        """The number of processes that run the stage."""
         return int(os.environ.get("WORLD_SIZE", "1"))

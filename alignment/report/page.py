@@ -114,7 +114,7 @@ def _row(step: Step) -> dict[str, Any]:
             [*([step.model] if step.model else []), *(name for name in step.inputs if name != step.model)]
         ),
         "figures": _figures(artifact or {}),
-        "settings": json.dumps(step.request["stage"], indent=1, ensure_ascii=False),
+        "settings": json.dumps(step.request.stage.model_dump(mode="json"), indent=1, ensure_ascii=False),
     }
 
 

@@ -7,19 +7,20 @@ import shutil
 from typing import Any
 
 from alignment.logs import get_logger
-from alignment.recipe import builders
-from alignment.recipe.stage_request import Request
+from alignment.recipe import BuildStage, builders
+from alignment.recipe.stage_request import StageRequest
 
 logger = get_logger(__name__)
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(request: StageRequest) -> dict[str, Any]:
     """Run the stage's builder into a scratch folder, then move its files to the artifact.
 
     A builder that was killed halfway starts anew, unless it goes on by itself: it is deterministic, and cheap against
     training.
     """
     stage = request.stage
+    assert isinstance(stage, BuildStage)
     scratch = request.out / "building"
     if not builders.BUILDERS[stage.builder].resumes:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -36,5 +37,5 @@ def run(request: Request) -> dict[str, Any]:
     scratch.rmdir()
     for name, count in summary.items():
         if isinstance(count, int | float | str):
-            logger.info(f"      {name}: {count}")
+            logger.info("      %s: %s", name, count)
     return {"summary": summary, "device": "cpu"}

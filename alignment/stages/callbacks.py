@@ -1,7 +1,7 @@
-"""What every training stage hangs into TRL's trainers: whole checkpoints, a local log, a line for the person.
+"""Callbacks of every training stage: marks on whole checkpoints, a local metrics log, progress for the user.
 
-Checkpoints are written while training waits: transformers 5.23 and accelerate 1.15 know no other way, and DeepSpeed 0.19's
-decoupled writer commits at a later step, after transformers has taken the checkpoint for whole and deleted an older one.
+Training waits while a checkpoint is written. transformers 5.23 and accelerate 1.15 have no other way; DeepSpeed 0.19's
+decoupled writer commits at a later step, after transformers has counted the checkpoint as whole and deleted an older one.
 """
 
 from __future__ import annotations
@@ -23,36 +23,45 @@ from alignment.planning.disk import check_checkpoint
 logger = get_logger(__name__)
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+_SECONDS_BETWEEN_MESSAGES = 5
 
 
 def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
-    """The newest checkpoint that every rank finished and whose files are whole; on rank 0, half-written ones are removed.
+    """The newest checkpoint that every rank finished and whose files are whole.
 
-    Raises ValueError where the checkpoints come from another number of processes: optimizer shards and random
-    states of one world can't be dealt out to another.
+    Rank 0 removes checkpoints that some rank did not finish.
+
+    Args:
+        folder: the folder of the checkpoints.
+        world_size: the number of processes of this run.
+        rank: this process's rank.
+
+    Raises:
+        ValueError: the checkpoints come from another number of processes. Optimizer shards and random states of one
+            number of processes can't be distributed to another.
     """
-    found: dict[int, Path] = {}
+    whole: dict[int, Path] = {}
     for path in folder.glob("checkpoint-*"):
         if not (match := _CHECKPOINT.match(path.name)):
             continue
-        sizes = _marks(path)
+        sizes = _marked_world_sizes(path)
         if other := set(sizes) - {world_size}:
             raise ValueError(
                 f"{path} was written by {max(other)} processes and this run has {world_size}. Launch with "
-                f"{max(other)} again to go on, or delete {folder} to start the stage anew."
+                f"{max(other)} again to resume, or delete {folder} to start the stage anew."
             )
         if len(sizes) < world_size:
             if rank == 0:
                 shutil.rmtree(path)
-        elif (torn := _torn(path)) is None:
-            found[int(match.group(1))] = path
-        elif rank == 0:  # kept: somebody may want to look at it
-            logger.info(f"      {path.name} can't be used: {torn.relative_to(path)} is cut short")
-    return found[max(found)] if found else None
+        elif (truncated := _truncated_file(path)) is None:
+            whole[int(match.group(1))] = path
+        elif rank == 0:  # not removed: the user may want to look at it
+            logger.warning("%s is not used: %s is truncated", path.name, truncated.relative_to(path))
+    return whole[max(whole)] if whole else None
 
 
-def _torn(checkpoint: Path) -> Path | None:
-    """A file of weights or states that ends before it should: what a machine that lost its power may leave."""
+def _truncated_file(checkpoint: Path) -> Path | None:
+    """A file of weights or states that ends too early, as after a power failure; None if there is none."""
     for file in sorted(checkpoint.rglob("*")):
         if file.suffix == ".safetensors":
             with file.open("rb") as stream:
@@ -69,9 +78,11 @@ def _torn(checkpoint: Path) -> Path | None:
     return None
 
 
-def _marks(checkpoint: Path) -> list[int]:
-    """The number of processes that each mark of a checkpoint names. A torn one is none; a folder that rank 0 removes
-    meanwhile has none."""
+def _marked_world_sizes(checkpoint: Path) -> list[int]:
+    """The number of processes that each readable mark of a checkpoint names.
+
+    The list is empty if rank 0 removes the folder in the meantime.
+    """
     sizes = []
     for mark in checkpoint.glob("whole-*.json"):
         try:
@@ -82,30 +93,43 @@ def _marks(checkpoint: Path) -> list[int]:
 
 
 class AlreadyTrained(Exception):
-    """The checkpoint is the last one: its weights are loaded, and no step is left."""
+    """Training was resumed from its last checkpoint: the weights are loaded, and no step is left."""
 
 
 class Recorder(TrainerCallback):
-    """Marks whole checkpoints, writes metrics.jsonl, says how it goes every few seconds."""
+    """Marks whole checkpoints, writes metrics.jsonl, and logs the progress every few seconds."""
 
     def __init__(self, out: Path, rank: int, world_size: int):
         self.out, self.rank, self.world_size = out, rank, world_size
         self.file = out / "metrics.jsonl"
-        self.said = time.monotonic()
-        self.first_step: float | None = None
-        self.after_first_step = 0.0
-        self.from_start = 0.0
+        self.last_message = time.monotonic()
         self.begun = time.monotonic()
+        self.first_step: float | None = None
+        """Seconds from the start of training to the end of the first step."""
+        self.after_first_step = 0.0
+        """Seconds from there to the end of the last step: without start-up and compilation."""
+        self.from_start = 0.0
+        """Seconds from the start of this process (imports, data, model) to the end of the first step."""
+
+    def timings(self) -> dict[str, float]:
+        """The measured times for the artifact; empty if no step was trained."""
+        if self.first_step is None:
+            return {}
+        return {
+            "seconds_to_first_step": round(self.first_step, 2),
+            "seconds_after_first_step": round(self.after_first_step, 3),
+            "seconds_from_start": round(self.from_start, 1),
+        }
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.begun = time.monotonic()
         if self.rank == 0 and self.file.exists():
             # A resumed run writes the steps after its checkpoint again.
-            kept = [line for line in self.file.read_text().splitlines() if _step(line) <= state.global_step]
+            kept = [line for line in self.file.read_text().splitlines() if _step_of(line) <= state.global_step]
             self.file.write_text("".join(f"{line}\n" for line in kept))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # Resumed from the last checkpoint in the middle of an epoch, transformers looks for the end only after a step.
+        # transformers checks for the end only after a step: resumed from the last checkpoint, it would train one more.
         if state.global_step >= state.max_steps:
             raise AlreadyTrained
 
@@ -115,9 +139,8 @@ class Recorder(TrainerCallback):
         elapsed = time.monotonic() - self.begun
         if self.first_step is None:
             self.first_step = elapsed
-            # From the start of this process: imports, data, model and the first step.
             self.from_start = time.time() - psutil.Process().create_time()
-        self.after_first_step = elapsed - self.first_step  # without what starts up and compiles
+        self.after_first_step = elapsed - self.first_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.rank != 0 or not logs:
@@ -125,10 +148,10 @@ class Recorder(TrainerCallback):
         figures = {key: value for key, value in logs.items() if isinstance(value, int | float)}
         with self.file.open("a") as file:
             file.write(json.dumps({"step": state.global_step, **figures}) + "\n")
-        if time.monotonic() - self.said > 5 and "loss" in figures:
-            self.said = time.monotonic()
+        if time.monotonic() - self.last_message > _SECONDS_BETWEEN_MESSAGES and "loss" in figures:
+            self.last_message = time.monotonic()
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
-            logger.info(f"      step {state.global_step}/{state.max_steps}  loss {figures['loss']:.4f}{reward}")
+            logger.info("      step %d/%d  loss %.4f%s", state.global_step, state.max_steps, figures["loss"], reward)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -137,9 +160,9 @@ class Recorder(TrainerCallback):
 
 
 class OrderOfEpoch(TrainerCallback):
-    """Seeds the order of each epoch by its number, so that a resumed GRPO run sees the prompts it would have seen.
+    """Seeds the order of prompts by the number of the epoch, so that a resumed GRPO run sees the same prompts.
 
-    TRL's sampler draws every epoch from one generator, which a new process starts from its beginning.
+    TRL's sampler draws the orders of all epochs from one generator, which a new process starts from its beginning.
     """
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
@@ -151,8 +174,9 @@ class OrderOfEpoch(TrainerCallback):
             generator.manual_seed(args.seed + int(state.epoch or 0))
 
 
-def _step(line: str) -> int:
+def _step_of(line: str) -> int:
+    """The step of a line of metrics.jsonl; larger than any step for a truncated line, so that it is dropped."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return 1 << 62  # a torn last line goes
+        return 1 << 62

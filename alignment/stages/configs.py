@@ -1,12 +1,12 @@
-"""TRL's and PEFT's own config objects, built from a recipe's `train:` and `peft:`.
+"""TRL's and PEFT's own config objects, built from a stage's `train:` and `peft:`.
 
-python -m alignment.stages.configs < request.json     # build them all once, to find what they refuse
+`python -m alignment.stages.configs < request.json` builds those of all stages once, to find settings that are refused
+before the first stage runs.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 import tempfile
@@ -16,16 +16,38 @@ from pathlib import Path
 from typing import Any
 
 from alignment import logs
-from alignment.recipe import CONFIGS, TrainingStage
+from alignment.processes import ProcessRequest
+from alignment.recipe import CONFIGS, AnyStage, TrainingStage
+from alignment.stages.vllm_check import check_vllm
 
 NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
 
 
-def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
-    """The stage's SFTConfig, DPOConfig or GRPOConfig. Raises ValueError with what TRL says of a bad setting.
+class ConfigsRequest(ProcessRequest):
+    """The training stages to check, and how they are launched."""
 
-    Defaults that differ from TRL's: no bfloat16 and no CUDA where there is no accelerator; two checkpoints kept, since
-    the newest may be half-written when a machine dies; no progress bar in the log.
+    stages: list[AnyStage]
+    fsdp: bool
+    """Whether Accelerate was launched with FSDP."""
+    processes: int
+    """Processes on this machine."""
+
+
+def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
+    """Build the stage's SFTConfig, DPOConfig or GRPOConfig.
+
+    Defaults that differ from TRL's: no bfloat16 and no CUDA without an accelerator; two checkpoints are kept, since the
+    newest may be half-written when a machine dies; no progress bar, which would fill the log.
+
+    Args:
+        stage: the stage; its `train:` overrides all defaults.
+        seed: seed of weights, data order and dropout.
+        out: the artifact's folder; checkpoints go to `checkpoints/` in it.
+        wandb: whether to report to Weights & Biases.
+        run_name: name of the run there.
+
+    Raises:
+        ValueError: TRL refuses a setting; the message is TRL's.
     """
     import torch
     import trl
@@ -48,12 +70,12 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
     if kind == "pretrain":
         settings.setdefault("packing", True)
     if kind in ("pretrain", "sft"):
-        # Rows are packed when the trainer gets them. What it should know is that their samples don't touch.
+        # The trainer gets rows that are packed already. With "bfd" it keeps their samples apart, as "fill" needs too.
         if settings.get("packing_strategy", "fill") == "fill":
             settings["packing_strategy"] = "bfd"
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
         if (devices := int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))) > 1:
-            settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shares out only what divides evenly
+            settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shards only lengths that divide evenly
     try:
         with warnings.catch_warnings():
             # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
@@ -64,7 +86,7 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
 
 
 def lora_config(stage: TrainingStage) -> Any:
-    """The stage's LoraConfig, or None for full weights."""
+    """Build the stage's LoraConfig; None to train all weights. Raises ValueError with PEFT's message."""
     if stage.peft is None:
         return None
     from peft import LoraConfig
@@ -76,38 +98,38 @@ def lora_config(stage: TrainingStage) -> Any:
 
 
 def refusals(stages: Sequence[TrainingStage]) -> list[str]:
-    """Build the config objects of all stages, and say what they refuse."""
-    refused = []
+    """Build the config objects of all stages; returns what TRL and PEFT refuse, one message per refusal."""
+    messages = []
     with tempfile.TemporaryDirectory() as folder:
         for stage in stages:
             try:
                 training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
                 lora_config(stage)
             except ValueError as error:
-                refused.append(str(error))
-    return refused
+                messages.append(str(error))
+    return messages
 
 
 def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
-    """What stages need and this environment lacks: told before the first of them, not when their turn comes."""
-    from alignment.stages.rollouts import check_vllm
-
-    missing = []
+    """Messages about packages that the stages need and that are not installed."""
+    messages = []
     for stage in stages:
         if stage.quantization and importlib.util.find_spec("bitsandbytes") is None:
-            missing.append(f"stage {stage.name!r}: {NO_BITSANDBYTES}")
+            messages.append(f"stage {stage.name!r}: {NO_BITSANDBYTES}")
         try:
             check_vllm(stage.train)
         except ValueError as error:
-            missing.append(f"stage {stage.name!r}: {error}")
-    return missing
+            messages.append(f"stage {stage.name!r}: {error}")
+    return messages
 
 
 def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
-    """What this machine can't do of how the recipe is launched.
+    """Messages about a launch that this machine can't run.
 
-    accelerate 1.15.0 (state.py, lines 986 to 1013) makes FSDP of MULTI_GPU and its like, and leaves MULTI_CPU as it is:
-    on CPUs every process would train a whole copy, and nothing would say so.
+    Args:
+        fsdp: whether Accelerate was launched with FSDP. accelerate 1.15.0 (state.py, lines 986 to 1013) applies it to
+            MULTI_GPU and the like but not to MULTI_CPU: on CPUs every process would train all weights, without a word.
+        processes: processes on this machine.
     """
     import torch
 
@@ -122,25 +144,19 @@ def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
     if not fsdp:
         return []
     return [
-        "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train a whole copy in every "
+        "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train all weights in every "
         "process. Launch with accelerate_configs/zero3.yaml, which shards on CPUs too, or with ddp.yaml."
     ]
 
 
 def main() -> int:
-    from pydantic import TypeAdapter
-
-    from alignment.recipe import AnyStage
-
     logs.configure()
-    request = json.load(sys.stdin)
-    adapter: TypeAdapter[Any] = TypeAdapter(AnyStage)
-    refused = launch_refusals(request["fsdp"], request["processes"])
-    stages = [adapter.validate_python(value) for value in request["stages"]]
-    refused += missing_packages(stages) + refusals(stages)
-    for problem in refused:
-        print(problem, file=sys.stderr)
-    return 1 if refused else 0
+    request = ConfigsRequest.from_json(sys.stdin.read())
+    stages = [stage for stage in request.stages if isinstance(stage, TrainingStage)]
+    messages = launch_refusals(request.fsdp, request.processes) + missing_packages(stages) + refusals(stages)
+    for message in messages:
+        print(message, file=sys.stderr)
+    return 1 if messages else 0
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import replace
 from typing import Any
 
 from alignment.extensions import Extension, ExtensionError
 from alignment.recipe import CustomStage
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 
 
-def run(request: Request) -> dict[str, Any]:
+def run(request: StageRequest) -> dict[str, Any]:
     """Call the function with the request. A stage that was interrupted is called again, with the files it has written.
 
     Returns:
@@ -22,7 +21,8 @@ def run(request: Request) -> dict[str, Any]:
         ExtensionError: the function raised, or returned something else than a mapping of JSON values, or the folder
             `model` of the artifact does not agree with `makes_model`. The message names file and function.
     """
-    stage: CustomStage = request.stage
+    stage = request.stage
+    assert isinstance(stage, CustomStage)
     request = _with_weights(request)
     extension = stage.run.extension()
     try:
@@ -38,15 +38,14 @@ def run(request: Request) -> dict[str, Any]:
     return {"result": result, "device": "cpu"}
 
 
-def _with_weights(request: Request) -> Request:
+def _with_weights(request: StageRequest) -> StageRequest:
     """The same request with a checkpoint in place of random weights, so that every model is a folder or a hub name."""
-    if request.model is None or not request.model.get("init"):
+    if request.model is None or request.model.init is None:
         return request
     from alignment.models import loading
 
-    folder = request.out / "base"
-    loading.write_random(request.model, loading.load_tokenizer(request.model), request.seed, folder)
-    return replace(request, model={**request.model, "init": None, "path": str(folder)})
+    path = loading.checkpoint_of(request.model, request.seed, request.out / "base")
+    return request.model_copy(update={"model": request.model.model_copy(update={"init": None, "path": path})})
 
 
 def _check_result(extension: Extension, result: Any) -> None:
@@ -66,7 +65,7 @@ def _described(result: Any) -> str:
     return "None" if result is None else f"{type(result).__name__}"
 
 
-def _check_model(extension: Extension, stage: CustomStage, request: Request) -> None:
+def _check_model(extension: Extension, stage: CustomStage, request: StageRequest) -> None:
     model = request.out / "model"
     if stage.makes_model and not (model / "config.json").is_file():
         raise ExtensionError(

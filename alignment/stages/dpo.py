@@ -1,7 +1,8 @@
-"""Direct preference optimization on TRL's DPOTrainer, which also handles the reference model.
+"""Direct preference optimization, with TRL's DPOTrainer.
 
-With LoRA the reference is the model without the adapter; with full weights TRL keeps a frozen copy, or its log
-probabilities where the recipe sets `precompute_ref_log_probs`.
+The trainer also handles the reference model. With LoRA it is the model without its adapter. With full weights TRL keeps a
+frozen copy, or only its log-probabilities if the recipe sets `precompute_ref_log_probs`. The artifact gets `model/` (and
+`adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if rows were removed.
 """
 
 from __future__ import annotations
@@ -13,34 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from alignment.models import formats
-from alignment.recipe.stage_request import Request
+from alignment.recipe import DpoStage
+from alignment.recipe.stage_request import StageRequest
 from alignment.rows.kinds import kind_of, messages_of
-from alignment.stages.training import tokenizer_of, train
+from alignment.stages.training import load_stage_tokenizer, train
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
 
+Pair = dict[str, list[dict[str, str]]]
+"""`prompt`, `chosen` and `rejected`, each a list of messages."""
 
-def run(request: Request) -> dict[str, Any]:
-    """Train on the stage's preference rows; see `alignment.recipe.DpoStage`."""
-    stage = request.stage
-    tokenizer = tokenizer_of(request)
+
+def run(request: StageRequest) -> dict[str, Any]:
+    """Train on the stage's preference rows; see `alignment.recipe.DpoStage` for the settings."""
+    tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    max_length = stage.train.get("max_length", 1024)
-
-    def prepare(folder: Path) -> dict[str, Any]:
-        from datasets import Dataset
-
-        counted: Counter[str] = Counter()
-        screen = Screen.of(request.decontaminate, folder)
-        pairs = list(_pairs(stage, tokenizer, max_length, counted, screen))
-        if not pairs:
-            raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
-        leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], folder)
-        random.Random(request.seed).shuffle(pairs)
-        Dataset.from_list(pairs).save_to_disk(folder / "train")
-        return {**counted, **screen.counts()}
-
-    folder, counts = once(request, prepare)
+    folder, counts = once(request, lambda folder: prepare_pairs(request, tokenizer, folder))
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
         from datasets import load_from_disk
@@ -57,10 +46,26 @@ def run(request: Request) -> dict[str, Any]:
     return train(request, tokenizer, make_trainer, chat=True, counts=counts)
 
 
-def _pairs(
-    stage: Any, tokenizer: Any, max_length: int, counted: Counter[str], screen: Screen
-) -> Iterator[dict[str, Any]]:
-    """Preference rows as conversations, special strings in them made harmless, overlong ones counted."""
+def prepare_pairs(request: StageRequest, tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """Write the pairs to `folder/train`, in a seeded order; returns what was counted."""
+    from datasets import Dataset
+
+    stage = request.stage
+    assert isinstance(stage, DpoStage)
+    counted: Counter[str] = Counter()
+    screen = Screen.of(request.decontaminate, folder)
+    pairs = list(_pairs(stage, tokenizer, counted, screen))
+    if not pairs:
+        raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
+    leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], folder)
+    random.Random(request.seed).shuffle(pairs)
+    Dataset.from_list(pairs).save_to_disk(folder / "train")
+    return {**counted, **screen.counts()}
+
+
+def _pairs(stage: DpoStage, tokenizer: Any, counted: Counter[str], screen: Screen) -> Iterator[Pair]:
+    """Preference rows as conversations. Special strings in them are escaped; overlong rows are dropped and counted."""
+    max_length = stage.train.get("max_length", 1024)
     for source in stage.data:
         for number, row in screen.rows(source, counted):
             where = f"{source.data}, row {number}"
@@ -85,6 +90,7 @@ def _pairs(
 
 
 def _messages(value: Any, where: str, key: str) -> list[dict[str, str]]:
+    """A column of a preference row as messages, from messages or plain text."""
     if isinstance(value, str):
         value = [{"role": "user" if key == "prompt" else "assistant", "content": value}]
     messages = messages_of(value, f"{where}, {key}")

@@ -1,36 +1,35 @@
-"""Measures a model on held-out tasks: the recipe's `evaluate:` set after a training stage, or benchmarks of its own."""
+"""Measure a model on benchmarks: those of the recipe's `evaluate:` after a training stage, or a stage's own.
+
+Uses no TRL trainer. The artifact gets the figures (pass@k and text scores with 95% intervals), `verdicts.jsonl` and the
+completions of every task; `alignment.evaluation` describes the files.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from alignment.evaluation import evaluate
 from alignment.logs import get_logger
 from alignment.models import loading
-from alignment.recipe.stage_request import Request
+from alignment.recipe import EvaluateStage
+from alignment.recipe.stage_request import StageRequest
 from alignment.tracking.weights_and_biases import log_figures
 
 logger = get_logger(__name__)
 
 
-def run(request: Request) -> dict[str, Any]:
-    """Evaluate the request's model; random weights are written down first, so that all see the same."""
-    from alignment.evaluation import evaluate
-
-    assert request.model is not None
-    path = request.model["path"]
-    if request.model.get("init"):
-        path = str(request.out / "base")
-        loading.write_random(request.model, loading.load_tokenizer(request.model), request.seed, Path(path))
+def run(request: StageRequest) -> dict[str, Any]:
+    """Evaluate the request's model; see `alignment.recipe.EvaluateStage` for the settings."""
+    assert request.model is not None and isinstance(request.stage, EvaluateStage)
     figures = evaluate(
-        path,
+        loading.checkpoint_of(request.model, request.seed, request.out / "base"),
         request.stage.benchmarks,
         request.out,
         seed=request.seed,
         sandbox=request.sandbox,
-        progress=lambda text: logger.info(f"      {text}"),
-        preflight=False,  # the contract has proven what the chain trained; a base may well lack chat settings
+        progress=lambda text: logger.info("      %s", text),
+        preflight=False,  # trained models have passed their contract, and a base model may lack chat settings
     )
-    plain = [dict(figure) for figure in figures]
-    log_figures(request, plain)
-    return {"figures": plain, "device": "cpu"}
+    rows = [dict(figure) for figure in figures]
+    log_figures(request, rows)
+    return {"figures": rows, "device": "cpu"}

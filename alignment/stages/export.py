@@ -1,4 +1,7 @@
-"""The export stage: exports the chain's model, each format compared with the original."""
+"""Export a model to GGUF, GPTQ, AWQ and adapter files, each compared with the original.
+
+Uses no TRL trainer. The artifact gets a folder or file per format, a model card, and the comparison of every format.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,23 @@ from alignment.export import CalibrationRows, ExportOptions, PassRateBenchmark, 
 from alignment.export.card import row_line, summary
 from alignment.export.export_settings import Quantize
 from alignment.logs import get_logger
+from alignment.models.source import ModelSource
 from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.export_checks import comparison
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 
 logger = get_logger(__name__)
 
 
-def run(request: Request) -> dict[str, Any]:
-    """Export to all formats of the stage.
+def run(request: StageRequest) -> dict[str, Any]:
+    """Export to all formats of the stage; see `alignment.recipe.ExportStage` for the settings.
 
     Raises:
-        ValueError: A format failed its gate. Its files are kept, under names that begin with `broken-`.
+        ValueError: a format failed its gate. Its files are kept, under names that begin with `broken-`.
     """
-    assert request.model is not None
-    stage: ExportStage = request.stage
-    model = model_folder(request)
+    stage = request.stage
+    assert request.model is not None and isinstance(stage, ExportStage)
+    model = _model_folder(request.model, request.seed, request.out)
     options = replace(
         export_options(stage, request.sandbox, request.seed),
         name=request.recipe,
@@ -34,7 +38,7 @@ def run(request: Request) -> dict[str, Any]:
     )
     rows = export(model, stage.formats, request.out, options)
     for row in rows:
-        logger.info(f"      {row_line(row)}")
+        logger.info("      %s", row_line(row))
     if broken := [row["target"] for row in rows if not row["passed"]]:
         raise ValueError(
             f"{', '.join(broken)} differ too much from the original (see above). The files are kept as broken-*. Allow "
@@ -65,18 +69,15 @@ def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> E
     )
 
 
-def model_folder(request: Request) -> Path:
-    """The folder of the model to export; one on the hub is fetched, random weights are written down."""
-    assert request.model is not None
-    if request.model.get("init"):
+def _model_folder(source: ModelSource, seed: int, out: Path) -> Path:
+    """The folder of the model to export. A model on the hub is downloaded; random weights are written to `out/model`."""
+    if source.init is not None:
         from alignment.models import loading
 
-        folder = request.out / "model"
-        loading.write_random(request.model, loading.load_tokenizer(request.model), request.seed, folder)
-        return folder
-    path = Path(request.model["path"])
+        return Path(loading.checkpoint_of(source, seed, out / "model"))
+    path = Path(source.checkpoint)
     if not path.is_dir() and len(path.parts) == 2:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(str(path), revision=request.model.get("revision")))
+        return Path(snapshot_download(str(path), revision=source.revision))
     return path

@@ -1,11 +1,12 @@
-"""GRPO on TRL's GRPOTrainer, rewarded by executing what the model wrote.
+"""GRPO rewarded by executing the model's code, with TRL's GRPOTrainer.
 
-Execution rewards are this toolkit's own choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a
-reward model.
+Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a reward
+model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if
+rows were removed.
 
-All rewards of a batch run at once, in the sandboxes' own processes. TRL 1.16's GRPOTrainer generates, rewards and trains in
-turn, on the weights of the step; only its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, from
-weights that are some steps old and from a vLLM server alone, and is not used here.
+All rewards of a batch run at once, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
+in turn, on the weights of the step. Its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, but
+from weights that are some steps old and only from a vLLM server; it is not used here.
 """
 
 from __future__ import annotations
@@ -16,51 +17,52 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from alignment.grading import open_grader
+from alignment.grading import open_grader, read_task
 from alignment.logs import get_logger
 from alignment.models import formats
-from alignment.recipe.stage_request import Request
+from alignment.recipe import GrpoStage
+from alignment.recipe.stage_request import StageRequest
 from alignment.rewards import build_rewards
 from alignment.rows.kinds import Row, kind_of
-from alignment.stages.rollouts import RolloutWatch, check_vllm
-from alignment.stages.training import tokenizer_of, train
+from alignment.stages.training import load_stage_tokenizer, train
+from alignment.stages.vllm_check import check_vllm
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
 
 logger = get_logger(__name__)
 
+# Columns of a task that the rewards read.
+_REWARD_COLUMNS = ("id", "language", "kind", "tests", "entry_point", "source")
 
-def run(request: Request) -> dict[str, Any]:
-    """Train on the stage's tasks; see `alignment.recipe.GrpoStage`."""
+
+def run(request: StageRequest) -> dict[str, Any]:
+    """Train on the stage's tasks; see `alignment.recipe.GrpoStage` for the settings."""
+    from alignment.stages.rollouts import RolloutWatch
+
     stage = request.stage
+    assert isinstance(stage, GrpoStage)
     check_vllm(stage.train)
     watch = RolloutWatch()
-    tokenizer = tokenizer_of(request)
+    tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = once(request, lambda folder: _prepare(request, tokenizer, folder))
+    folder, counts = once(request, lambda folder: prepare_tasks(request, tokenizer, folder))
 
     with open_grader(request.sandbox) as grader:
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk
-            from trl import GRPOTrainer
 
             from alignment.stages.callbacks import OrderOfEpoch
 
-            ends = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
+            end_ids = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             align_saves(args)
             if args.use_vllm:
-                # vLLM stops where the generation config of the model's folder says, which may be a base model's.
-                args.generation_kwargs = {"stop_token_ids": ends, **(args.generation_kwargs or {})}
-            kind: Any = GRPOTrainer
-            if stage.resample:
-                from alignment.stages.resample import ResamplingTrainer
-
-                kind = functools.partial(ResamplingTrainer, resample=stage.resample)
-            return kind(
+                # Without this, vLLM stops where the generation config of the model's folder says, as a base model does.
+                args.generation_kwargs = {"stop_token_ids": end_ids, **(args.generation_kwargs or {})}
+            return _trainer_class(stage)(
                 model=model,
                 args=args,
-                reward_funcs=build_rewards(stage.rewards, grader, ends),
+                reward_funcs=build_rewards(stage.rewards, grader, end_ids),
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,
@@ -72,10 +74,28 @@ def run(request: Request) -> dict[str, Any]:
     return result
 
 
-def align_saves(args: Any) -> None:
-    """Save only where completions are about to be generated anew: those in between are in no checkpoint.
+def _trainer_class(stage: GrpoStage) -> Any:
+    """TRL's trainer, or the one that resamples prompts."""
+    if not stage.resample:
+        from trl import GRPOTrainer
 
-    A run that resumed elsewhere would train on other completions than the one that was never interrupted.
+        return GRPOTrainer
+    from alignment.stages.resample import ResamplingTrainer
+
+    return functools.partial(ResamplingTrainer, resample=stage.resample)
+
+
+def align_saves(args: Any) -> None:
+    """Round `save_steps` up so that checkpoints are written only before completions are generated anew.
+
+    A checkpoint does not hold the completions that are in use. A run that resumed between two generations would train on
+    other completions than a run without interruption.
+
+    Args:
+        args: the GRPOConfig; it is changed in place.
+
+    Raises:
+        ValueError: `save_steps` is a share of the steps instead of a number.
     """
     batches = args.steps_per_generation * args.num_iterations
     unit = math.lcm(batches, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
@@ -83,15 +103,19 @@ def align_saves(args: Any) -> None:
         if args.save_steps < 1:
             raise ValueError("save_steps must be a whole number of steps for GRPO, not a share of them")
         aligned = math.ceil(args.save_steps / unit) * unit
-        logger.info(f"      save_steps {args.save_steps} -> {aligned}: every {unit} steps share their completions")
+        logger.info("      save_steps %s -> %d: every %d steps share their completions", args.save_steps, aligned, unit)
         args.save_steps = aligned
 
 
-def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
-    """Tasks as conversational prompts; overlong prompts are dropped and counted, since TRL never truncates them."""
+def prepare_tasks(request: StageRequest, tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """Write the tasks as conversational prompts to `folder/train`, in a seeded order; returns what was counted.
+
+    Overlong prompts are dropped and counted, since TRL never truncates them.
+    """
     from datasets import Dataset
 
     stage = request.stage
+    assert isinstance(stage, GrpoStage)
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
     screen = Screen.of(request.decontaminate, folder)
@@ -101,14 +125,13 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
             if kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
             counted["rows"] += 1
-            _check_task(row, where)
+            check_task(row, where)
             prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
             length = len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
                 continue
-            columns = ("id", "language", "kind", "tests", "entry_point", "source")
-            tasks.append({"prompt": prompt, **{key: row.get(key) for key in columns}})
+            tasks.append({"prompt": prompt, **{key: row.get(key) for key in _REWARD_COLUMNS}})
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
@@ -117,10 +140,8 @@ def _prepare(request: Request, tokenizer: Any, folder: Path) -> dict[str, Any]:
     return {**counted, **screen.counts()}
 
 
-def _check_task(row: Row, where: str) -> None:
-    """A task that can't be graded would be rewarded with nothing, step after step: say so before the first one."""
-    from alignment.grading import read_task
-
+def check_task(row: Row, where: str) -> None:
+    """Raise ValueError for a task that can't be graded: it would get no reward at every step."""
     if not isinstance(row["prompt"], str):
         raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
     if not isinstance(row["tests"], str):

@@ -1,6 +1,6 @@
-"""Merges a stage's adapter into the weights it was trained on, on rank 0, and says how well that went.
+"""Merge a stage's LoRA adapter into the weights it was trained on, and measure what that changes.
 
-python -m alignment.stages.merging < request.json     # what `merge_apart` starts
+`python -m alignment.stages.merging < request.json` is the process that `merge_in_process` starts.
 """
 
 from __future__ import annotations
@@ -9,51 +9,58 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from alignment import logs, processes
+from alignment.files import write_json
 from alignment.models import loading
-from alignment.processes import StageFailed, die_with_parent
+from alignment.models.source import Context, ModelSource
+from alignment.processes import ProcessRequest, StageFailed, die_with_parent
 
 
-def merge(
-    source: dict[str, Any], adapter: Path, context: dict[str, Any] | None, chat: bool, out: Path
-) -> dict[str, float]:
-    """Leave the merged model in `out/model`; returns the proof of `alignment.models.loading.merge_adapter`."""
-    tokenizer = loading.load_tokenizer(source)
-    merged, proof = loading.merge_adapter(source, adapter, tokenizer, context)
-    loading.set_stop_tokens(merged, tokenizer, chat)
-    loading.save(merged, tokenizer, out / "model")
-    return proof
+class MergeRequest(ProcessRequest):
+    """One adapter to merge."""
+
+    source: ModelSource
+    """The model that the adapter was trained on."""
+    adapter: Path
+    context: Context | None
+    """Long-context settings that it was trained with."""
+    chat: bool
+    """Whether the model ends with `<|im_end|>`; see `alignment.models.loading.set_stop_tokens`."""
+    out: Path
+    """The artifact's folder; the merged model goes to `model/` in it."""
 
 
-def merge_apart(
-    source: dict[str, Any], adapter: Path, context: dict[str, Any] | None, chat: bool, out: Path
-) -> dict[str, float]:
-    """The same in a process that knows nothing of launchers, DeepSpeed or other ranks. Raises ValueError."""
-    request = {"source": source, "adapter": str(adapter), "context": context, "chat": chat, "out": str(out)}
-    alone = processes.child_environment(os.environ, processes.World(0, 1, None), alone=True, port_offset=0)
+def merge(request: MergeRequest) -> dict[str, float]:
+    """Save the merged model; returns the figures of `alignment.models.loading.merge_adapter`, and raises what it raises."""
+    tokenizer = loading.load_tokenizer(request.source)
+    model, figures = loading.merge_adapter(request.source, request.adapter, tokenizer, request.context)
+    loading.set_stop_tokens(model, tokenizer, request.chat)
+    loading.save(model, tokenizer, request.out / "model")
+    return figures
+
+
+def merge_in_process(request: MergeRequest) -> dict[str, float]:
+    """`merge` in a new process, without the state of launchers, DeepSpeed or other ranks. Raises ValueError."""
+    environment = processes.child_environment(os.environ, processes.World(0, 1, None), alone=True, port_offset=0)
     try:
-        processes.run("alignment.stages.merging", request, out / "logs" / "merge.log", alone)
+        processes.run("alignment.stages.merging", request, request.out / "logs" / "merge.log", environment)
     except StageFailed as error:
         raise ValueError(f"merging the adapter {error}") from None
-    found: dict[str, float] = json.loads((out / "merge.json").read_text())
-    return found
+    figures: dict[str, float] = json.loads((request.out / "merge.json").read_text())
+    return figures
 
 
 def main() -> int:
-    from alignment.files import write_json
-
     die_with_parent()
     logs.configure()
-    request = json.load(sys.stdin)
-    out = Path(request["out"])
+    request = MergeRequest.from_json(sys.stdin.read())
     try:
-        proof = merge(request["source"], Path(request["adapter"]), request["context"], request["chat"], out)
+        figures = merge(request)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    write_json(out / "merge.json", proof)
+    write_json(request.out / "merge.json", figures)
     return 0
 
 

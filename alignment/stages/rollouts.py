@@ -1,7 +1,8 @@
-"""What GRPO's rollouts are worth, watched while it trains: groups that teach nothing, answers cut short, a sampler out of step.
+"""Statistics of GRPO's rollouts over a run, and a check that vLLM samples from the weights that are trained.
 
-TRL logs the figures; this adds them up over the run, says so in the artifact, and stops what can't be right: vLLM that
-samples from other weights than those that are trained (a weight sync that failed) looks like training, and is noise.
+TRL logs these figures per step. Averaged over the run they go to the artifact: how many groups teach nothing, and how many
+answers are cut short. If vLLM samples from other weights (a weight sync that failed), training goes on but learns noise;
+the difference of log-probabilities shows it, and stops the run.
 """
 
 from __future__ import annotations
@@ -10,34 +11,42 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-# Mean difference of a token's log-probability, in vLLM and in the trainer. Kernels and bf16 alone differ by 0.01 to 0.05
-# (seen by others in bf16); weights of a step earlier already by more. Other weights altogether differ by whole nats.
-MOST_LOGP_DIFFERENCE = 0.5
-_DIFFERENCE = "sampling/sampling_logp_difference/mean"
-_SPREAD = "frac_reward_zero_std"
-_CUT = "completions/clipped_ratio"
-_RESAMPLED = "resampled_groups"  # of alignment.stages.resample
+# Largest allowed mean difference of a token's log-probability in vLLM and in the trainer, in nats. Kernels and bf16 alone
+# differ by 0.01 to 0.05 (as others report for bf16), weights that are one step older by more, other weights by whole nats.
+MAX_LOGP_DIFFERENCE = 0.5
+# Names of the figures in TRL's log.
+LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
+ZERO_SPREAD = "frac_reward_zero_std"
+CUT_SHORT = "completions/clipped_ratio"
+RESAMPLED = "resampled_groups"  # logged by alignment.stages.resample
+# The same in the artifact.
+_METRICS = {
+    ZERO_SPREAD: "groups_without_spread",
+    CUT_SHORT: "completions_cut_short",
+    RESAMPLED: "groups_resampled",
+    LOGP_DIFFERENCE: "sampling_logp_difference",
+}
 
 
 class RolloutWatch(TrainerCallback):
-    """Averages over the logged steps; raises ValueError where vLLM and the trainer disagree."""
+    """Averages TRL's figures over the logged steps; raises ValueError if vLLM and the trainer disagree."""
 
-    def __init__(self, most: float = MOST_LOGP_DIFFERENCE):
-        self.most = most
+    def __init__(self, max_difference: float = MAX_LOGP_DIFFERENCE):
+        self.max_difference = max_difference
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self.worst = 0.0
+        self.largest_difference = 0.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        for key in (_SPREAD, _CUT, _DIFFERENCE, _RESAMPLED):
+        for key in _METRICS:
             value = (logs or {}).get(key)
             if isinstance(value, int | float):
                 self.sums[key] = self.sums.get(key, 0.0) + value
                 self.counts[key] = self.counts.get(key, 0) + 1
-        difference = (logs or {}).get(_DIFFERENCE)
+        difference = (logs or {}).get(LOGP_DIFFERENCE)
         if isinstance(difference, int | float):
-            self.worst = max(self.worst, difference)
-            if not difference <= self.most:  # NaN is no agreement either
+            self.largest_difference = max(self.largest_difference, difference)
+            if not difference <= self.max_difference:  # also if it is NaN
                 raise ValueError(
                     f"step {state.global_step}: vLLM and the trainer give the same tokens log-probabilities that differ by "
                     f"{difference:.3g} on average: vLLM samples from other weights than those that are trained. Check its "
@@ -45,30 +54,10 @@ class RolloutWatch(TrainerCallback):
                 )
 
     def metrics(self) -> dict[str, float]:
-        """Shares over the run, for the artifact."""
-        names = {
-            _SPREAD: "groups_without_spread",
-            _CUT: "completions_cut_short",
-            _RESAMPLED: "groups_resampled",
-            _DIFFERENCE: "sampling_logp_difference",
+        """Averages over the run, for the artifact."""
+        averages = {
+            name: round(self.sums[key] / self.counts[key], 4) for key, name in _METRICS.items() if self.counts.get(key)
         }
-        found = {names[key]: round(self.sums[key] / self.counts[key], 4) for key in names if self.counts.get(key)}
-        return found | (
-            {"largest_sampling_logp_difference": round(self.worst, 4)} if _DIFFERENCE in self.counts else {}
-        )
-
-
-def check_vllm(train: dict[str, Any]) -> None:
-    """Say before anything is loaded that vLLM is asked for and not there. Raises ValueError."""
-    import importlib.util
-
-    if train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-        raise ValueError(
-            "`use_vllm` needs vLLM: pip install 'code-alignment[vllm]', or generate with transformers: "
-            "--set stages.grpo.train.use_vllm=false"
-        )
-    if train.get("use_vllm") and train.get("vllm_importance_sampling_correction") is False:
-        raise ValueError(
-            "`vllm_importance_sampling_correction: false` hides whether vLLM samples from the weights that are trained: TRL "
-            "compares their log-probabilities only with it. Leave it out"
-        )
+        if LOGP_DIFFERENCE in self.counts:
+            averages["largest_sampling_logp_difference"] = round(self.largest_difference, 4)
+        return averages

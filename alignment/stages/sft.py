@@ -1,16 +1,79 @@
-"""Supervised fine-tuning: conversations in ChatML, loss on the answers; documents may be mixed in."""
+"""Supervised fine-tuning on conversations in ChatML, with TRL's SFTTrainer.
+
+The loss covers the assistant's answers; documents may be mixed in. The artifact gets `model/` (and `adapter/` with LoRA),
+`metrics.jsonl`, `probes.json` (prompts for the check that answers end), and `contamination.jsonl` if rows were removed.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from alignment.recipe.stage_request import Request
-from alignment.stages.pretrain import run_on_tokens
+from alignment.recipe import PretrainStage, SftStage
+from alignment.recipe.stage_request import StageRequest
+from alignment.stages.training import load_stage_tokenizer, train
+from alignment.tokenization.prepare import once, training_rows
+from alignment.tokenization.segments import Rules
 
 
-def run(request: Request) -> dict[str, Any]:
-    """Train on the stage's rows; see `alignment.recipe.SftStage`.
+def run(request: StageRequest) -> dict[str, Any]:
+    """Train on the stage's rows; see `alignment.recipe.SftStage` for the settings.
 
-    As in Qwen2.5-Coder's own fine-tuning code, overlong rows are dropped unless the recipe says otherwise.
+    By default overlong rows are dropped, as in Qwen2.5-Coder's own fine-tuning code.
     """
-    return run_on_tokens(request, overlong=request.stage.overlong, chat=True, packing=False)
+    stage = request.stage
+    assert isinstance(stage, SftStage)
+    return train_on_tokens(request, stage, overlong=stage.overlong, chat=True, packing=False)
+
+
+def train_on_tokens(
+    request: StageRequest,
+    stage: PretrainStage | SftStage,
+    *,
+    overlong: Literal["drop", "error", "split"],
+    chat: bool,
+    packing: bool,
+) -> dict[str, Any]:
+    """Tokenize and pack the stage's rows, then train on them: for SFT and pretraining.
+
+    Args:
+        request: the stage.
+        stage: its settings.
+        overlong: what happens to a row longer than `max_length`.
+        chat: whether the model ends with `<|im_end|>`; see `train`.
+        packing: whether rows are packed if `train:` does not say.
+
+    Returns:
+        What `train` returns.
+    """
+    tokenizer = load_stage_tokenizer(request)
+    rules = Rules(
+        max_length=stage.train.get("max_length", 1024),
+        overlong=overlong,
+        fim_rate=stage.fim.rate,
+        spm_rate=stage.fim.spm_rate,
+        fim_spans=stage.fim.spans,
+        packing=stage.train.get("packing_strategy", "fill") if stage.train.get("packing", packing) else None,
+    )
+    order = stage.train.get("train_sampling_strategy", "group_by_length")
+    by_length = rules.packing is None and order == "group_by_length"
+    folder, counts = once(
+        request,
+        lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
+    )
+
+    def make_trainer(model: Any, args: Any, lora: Any) -> Any:
+        from datasets import load_from_disk
+
+        from alignment.stages.token_trainer import TokenTrainer
+
+        return TokenTrainer(
+            packed=rules.packing is not None,
+            by_length=by_length,
+            model=model,
+            args=args,
+            train_dataset=load_from_disk(str(folder / "train")),
+            processing_class=tokenizer,
+            peft_config=lora,
+        )
+
+    return train(request, tokenizer, make_trainer, chat=chat, counts=counts)

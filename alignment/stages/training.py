@@ -1,20 +1,32 @@
-"""What the training stages share: settings, model, resume, save, merge. The training itself is TRL's."""
+"""What all training stages share: load the model, resume, train, save, merge the adapter. The training loop is TRL's.
+
+A stage prepares its rows, then calls `train` with a function that makes a TRL trainer. On every rank `train` runs that
+trainer; then rank 0 alone leaves in the artifact:
+
+    model/           full weights, config, generation config and tokenizer
+    adapter/         the LoRA adapter, if the stage has `peft:`; model/ is then the merged model
+    metrics.jsonl    what the trainer logged, one line per logged step
+    wandb/           W&B's files, unless tracking is disabled
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.logs import get_logger
 from alignment.models import kernels, loading
+from alignment.models.source import ModelSource
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
 from alignment.recipe.lengths import check_loaded
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import StageRequest
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
@@ -23,109 +35,79 @@ from alignment.tracking.weights_and_biases import wandb_environment
 logger = get_logger(__name__)
 
 
-def tokenizer_of(request: Request) -> Any:
-    """The stage's tokenizer; loading it needs no distributed state."""
+def load_stage_tokenizer(request: StageRequest) -> Any:
+    """The tokenizer of the stage's model. Needs no distributed state."""
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
     if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
-        logger.info(
-            "      the model's own chat template gives way to Qwen2.5-Coder's ChatML, which conversations are trained in"
-        )
+        logger.info("      conversations use Qwen2.5-Coder's ChatML template instead of the model's own")
     return tokenizer
 
 
 def train(
-    request: Request,
+    request: StageRequest,
     tokenizer: Any,
     make_trainer: Callable[[Any, Any, Any], Any],
     *,
     chat: bool,
     counts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train with the trainer that `make_trainer(model, args, lora)` returns; save, and report.
+    """Train, save, and merge; resumes from the newest whole checkpoint.
 
-    Goes on from the newest whole checkpoint. Leaves `model/`, and with LoRA also `adapter/`.
+    Args:
+        request: the stage.
+        tokenizer: the model's tokenizer.
+        make_trainer: returns a TRL trainer for (model, config object, LoraConfig or None).
+        chat: whether the model ends its answers with `<|im_end|>` (SFT, DPO, GRPO) or `<|endoftext|>` (pretraining).
+        counts: what was counted while the rows were prepared.
+
+    Returns:
+        The stage's part of artifact.json: metrics, counts, device, context changes, attention kernel.
     """
     import torch
 
-    stage: TrainingStage = request.stage
-    assert request.model is not None
+    stage = request.stage
+    assert isinstance(stage, TrainingStage)
     os.environ.update(wandb_environment(request))
     wandb = request.tracking.wandb != "disabled"
-    source = _start(request, tokenizer)
+    # Before any training settings exist: with them, ZeRO-3 would shard every new weight before it is drawn.
+    source = _write_random_weights(request, tokenizer)
     args = training_config(stage, request.seed, request.out, wandb=wandb, run_name=f"{request.recipe}/{request.name}")
-    _assert_world(request, args)
+    _check_world_size(request, args)
     lora = lora_config(stage)
-    context = stage.context.model_dump() if stage.context else None
-    kwargs: dict[str, Any] = kernels.kernels(request.model)
-    if stage.quantization:
-        kwargs["quantization_config"] = _four_bits()
-    model, changes = loading.load_with_context(kernels.choose(source, stage), context, tokenizer, **kwargs)
-    if request.rank == 0:
-        for change in changes:
-            logger.info(f"      {change}")
-    check_loaded(model.config, stage.train)
-    loading.set_stop_tokens(model, tokenizer, chat)
-    model.config.use_cache = False
-    if request.rank == 0 and not (
-        torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    ):
-        logger.info("      no accelerator here: training on the CPU")
+    model, changes = _load_model(request, stage, source, tokenizer, chat)
     trainer = make_trainer(model, args, lora)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)
-    checkpoint = last_whole_checkpoint(Path(args.output_dir), request.world_size, request.rank)
-    if checkpoint and request.rank == 0:
-        logger.info(f"      goes on from {checkpoint.name}")
-    begun, cpu = time.monotonic(), time.process_time()
-    try:
-        found = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
-    except AlreadyTrained:
-        found = {}
-    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
+    run = _run(request, trainer)
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP
     trainer.accelerator.wait_for_everyone()
-    _end_process_group()  # from here on rank 0 is alone, and no other waits for it in a collective
-    metrics = {key: value for key, value in found.items() if isinstance(value, int | float)}
-    metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
-    metrics["train_cpu_seconds"] = round(cpu, 2)  # of this process: what a busy machine does not change
-    if recorder.first_step is not None:
-        metrics["seconds_to_first_step"] = round(recorder.first_step, 2)
-        metrics["seconds_after_first_step"] = round(recorder.after_first_step, 3)
-        metrics["seconds_from_start"] = round(recorder.from_start, 1)
+    _end_process_group()  # rank 0 works alone from here on, and no other rank may wait for it in a collective
+    metrics = run.metrics | recorder.timings() | _token_rate(trainer, counts, run)
     if (removed := counts.get("decontamination", {}).get("removed")) is not None:
         metrics["contaminated_rows_removed"] = removed
-    metrics |= _token_rate(trainer, counts, seconds, resumed=checkpoint is not None)
-    metrics["peak_memory_bytes"] = peak_memory()
-    attended = model.config._attn_implementation
-    if request.rank == 0 and not lora:
-        _save_configs(trainer, tokenizer, folder, chat)
+    metrics["peak_memory_bytes"] = peak_memory_bytes()
+    attention = model.config._attn_implementation
+    if request.rank == 0 and lora:
+        metrics |= _merge(request, stage, source, folder, chat)
     elif request.rank == 0:
-        from transformers.integrations import is_deepspeed_zero3_enabled
-
-        # In a process of its own where several trained, or where ZeRO-3 would cut what is loaded here into shards.
-        apart = request.world_size > 1 or is_deepspeed_zero3_enabled()
-        merge = merging.merge_apart if apart else merging.merge
-        metrics |= merge({**source, "attn_implementation": None}, folder, context, chat, request.out)
+        _save_configs(trainer, tokenizer, folder, chat)
     return {
         "metrics": metrics,
         "data": counts,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "context_changes": changes,
-        "attention": attended,
+        "attention": attention,
     }
 
 
-def _start(request: Request, tokenizer: Any) -> dict[str, Any]:
-    """The checkpoint to start from; random weights are written down first, by rank 0 alone.
-
-    That comes before any training settings exist: from then on ZeRO-3 cuts every new weight into shards before it
-    is drawn.
-    """
-    assert request.model is not None
-    if not request.model.get("init"):
-        return request.model
+def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
+    """The checkpoint to start from. Random weights are written to disk by rank 0, and all ranks load them from there."""
+    source = request.model
+    assert source is not None
+    if source.init is None:
+        return source
     folder, pulse = request.out / "start", request.out / "starting"
     if request.rank != 0:
         wait_for(folder.is_dir, pulse, "write the random weights")
@@ -133,47 +115,114 @@ def _start(request: Request, tokenizer: Any) -> dict[str, Any]:
         temporary = request.out / "start.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         with heartbeat(pulse):
-            loading.write_random(request.model, tokenizer, request.seed, temporary)
+            loading.write_random(source, tokenizer, request.seed, temporary)
             temporary.replace(folder)
-    return {**request.model, "init": None, "path": str(folder)}
+    return source.model_copy(update={"init": None, "path": str(folder)})
+
+
+def _load_model(
+    request: StageRequest, stage: TrainingStage, source: ModelSource, tokenizer: Any, chat: bool
+) -> tuple[Any, list[str]]:
+    """The model to train, and what the stage's `context:` changed in it."""
+    import torch
+
+    arguments: dict[str, Any] = kernels.fused_kernels(source)
+    if stage.quantization:
+        arguments["quantization_config"] = _four_bit_config()
+    source = kernels.choose_attention(source, stage.train)
+    model, changes = loading.load_with_context(source, stage.context, tokenizer, **arguments)
+    check_loaded(model.config, stage.train)
+    loading.set_stop_tokens(model, tokenizer, chat)
+    model.config.use_cache = False
+    if request.rank == 0:
+        for change in changes:
+            logger.info("      %s", change)
+        asked_for_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+        if not torch.accelerator.is_available() and not asked_for_cpu:
+            logger.info("      no accelerator found: training on the CPU")
+    return model, changes
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one call of `trainer.train` did."""
+
+    metrics: dict[str, Any]
+    seconds: float
+    resumed: bool
+
+
+def _run(request: StageRequest, trainer: Any) -> _Run:
+    """Train, from the newest whole checkpoint on if there is one."""
+    checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir), request.world_size, request.rank)
+    if checkpoint and request.rank == 0:
+        logger.info("      resumes from %s", checkpoint.name)
+    begun, cpu = time.monotonic(), time.process_time()
+    try:
+        logged = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+    except AlreadyTrained:
+        logged = {}
+    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
+    metrics = {key: value for key, value in logged.items() if isinstance(value, int | float)}
+    metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
+    metrics["train_cpu_seconds"] = round(cpu, 2)  # of this process: a busy machine does not change it
+    return _Run(metrics, seconds, resumed=checkpoint is not None)
+
+
+def _merge(
+    request: StageRequest, stage: TrainingStage, source: ModelSource, adapter: Path, chat: bool
+) -> dict[str, float]:
+    """Merge the adapter into `model/`.
+
+    In a process of its own if several ranks trained, or if ZeRO-3 would shard what is loaded here.
+    """
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    merge_request = merging.MergeRequest(
+        source=source.model_copy(update={"attn_implementation": None}),
+        adapter=adapter,
+        context=stage.context,
+        chat=chat,
+        out=request.out,
+    )
+    apart = request.world_size > 1 or is_deepspeed_zero3_enabled()
+    return merging.merge_in_process(merge_request) if apart else merging.merge(merge_request)
 
 
 def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> None:
-    """Beside the gathered weights: config, generation config and tokenizer that agree on where to stop."""
+    """Save config, generation config and tokenizer, with the same stop tokens, next to the weights."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     loading.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = True
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle with local paths, of no use to anyone
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that holds local paths
 
 
-def _token_rate(trainer: Any, counts: dict[str, Any], seconds: float, resumed: bool) -> dict[str, float]:
-    """Real tokens per second over all ranks, for a run that was whole.
+def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, float]:
+    """Tokens per second over all ranks, padding not counted; empty for a run that was resumed.
 
-    Where the stage prepared the tokens itself, by its own count: TRL 1.16 takes the length of one row for the tokens of
-    a whole batch without attention mask.
+    The count is the stage's own where it prepared the tokens: TRL 1.16 takes the length of one row for the tokens of a
+    whole batch if the batch has no attention mask.
     """
-    counted = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
-    tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else counted
-    if not tokens or resumed or seconds <= 0:
+    logged = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
+    tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else logged
+    if not tokens or run.resumed or run.seconds <= 0:
         return {}
-    return {"tokens": tokens, "tokens_per_second": round(tokens / seconds, 1)}
+    return {"tokens": tokens, "tokens_per_second": round(tokens / run.seconds, 1)}
 
 
-def peak_memory() -> int:
-    """Largest memory so far: of the device's tensors, or of this process where there is none; see `align plan`."""
-    import resource
-
+def peak_memory_bytes() -> int:
+    """Peak memory so far: of tensors on the device, or of this process if there is no device."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
-def _assert_world(request: Request, args: Any) -> None:
+def _check_world_size(request: StageRequest, args: Any) -> None:
     if args.world_size != request.world_size:
         raise ValueError(
             f"the launcher started {request.world_size} processes but training sees {args.world_size}: "
@@ -181,7 +230,7 @@ def _assert_world(request: Request, args: Any) -> None:
         )
 
 
-def _four_bits() -> Any:
+def _four_bit_config() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -17,7 +17,7 @@ from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.models.formats import IGNORED
 from alignment.processes import heartbeat, wait_for
-from alignment.recipe.stage_request import Request
+from alignment.recipe.stage_request import NO_TARGETS, ScreenTargets, StageRequest
 from alignment.tokenization.packing import PACKED, pack
 from alignment.tokenization.screen import REPORT, Screen
 from alignment.tokenization.segments import Rules, segments_of
@@ -29,10 +29,9 @@ PROBES = "probes.json"  # read by alignment.models.contract
 _BATCH = 512
 
 Sample = tuple[list[int], list[int]]
-Targets = dict[str, Any] | None
 
 
-def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+def once(request: StageRequest, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
     """Run `make(folder)` on rank 0 alone, unless an earlier run did with the same rows and rules; returns the folder and
     what it counted, on every rank.
 
@@ -66,7 +65,12 @@ def once(request: Request, make: Callable[[Path], dict[str, Any]]) -> tuple[Path
 
 
 def training_rows(
-    sources: Sequence[Any], tokenizer: Any, rules: Rules, seed: int, folder: Path, targets: Targets = None
+    sources: Sequence[Any],
+    tokenizer: Any,
+    rules: Rules,
+    seed: int,
+    folder: Path,
+    targets: ScreenTargets = NO_TARGETS,
 ) -> dict[str, Any]:
     """Write the packed training set of documents and conversations to `folder/train`; returns counts.
 
@@ -79,7 +83,7 @@ def training_rows(
     counts: dict[str, Any] = {}
     parts = []
     probes: list[str] = []
-    screen = Screen.of(targets or {}, folder)
+    screen = Screen.of(targets, folder)
     for number, source in enumerate(sources):
         rng = random.Random(f"{seed}:{number}")
         part, counted = _tokenize(source, tokenizer, rules, rng, folder, number, probes, screen)

@@ -15,6 +15,7 @@ from typing import Any
 
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.logs import get_logger
+from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.rows import reading as row_files
 
 logger = get_logger(__name__)
@@ -35,24 +36,22 @@ class Screen:
     read: int = 0
 
     @staticmethod
-    def of(targets: dict[str, Any], out: Path) -> Screen:
+    def of(targets: ScreenTargets, out: Path) -> Screen:
         """The screen of a stage; `targets` are the plan's. `out` gets the report."""
         report = out / REPORT
         report.unlink(missing_ok=True)
-        allowed = dict(targets.get("allowed") or {})
+        allowed = dict(targets.allowed)
         for name, reason in allowed.items():
             logger.info(f"      training data may share text with {name!r}: {reason}")
-        benchmarks, paths = targets.get("benchmarks") or [], targets.get("paths") or []
-        if not benchmarks and not paths:
+        if not targets.benchmarks and not targets.paths:
             return Screen(None, allowed, report)
         from data_builders.cleaning.decontamination import Decontaminator
 
-        sandbox = SandboxSettings.model_validate(targets.get("sandbox") or {})
         index = Decontaminator()
-        for benchmark in benchmarks:
-            index.add(benchmark["name"], _benchmark_rows(benchmark, sandbox))
-        for path in paths:
-            index.add_path(Path(path))
+        for benchmark in targets.benchmarks:
+            index.add(benchmark.name, _benchmark_rows(benchmark, targets.sandbox))
+        for path in targets.paths:
+            index.add_path(path)
         index.seal()
         return Screen(index, allowed, report)
 
@@ -88,12 +87,12 @@ class Screen:
         return {"decontamination": found}
 
 
-def _benchmark_rows(entry: dict[str, Any], sandbox: SandboxSettings) -> Iterator[dict[str, Any]]:
+def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[dict[str, Any]]:
     """All rows of a benchmark as they are, whatever the recipe's `limit`."""
     from alignment.evaluation import catalogue
     from alignment.evaluation.benchmark_request import BenchmarkRequest
 
-    request = BenchmarkRequest(benchmark=entry["benchmark"], name=entry["name"], data=entry["data"], sandbox=sandbox)
+    request = BenchmarkRequest(benchmark=entry.benchmark, name=entry.name, data=entry.data, sandbox=sandbox)
     try:
         problems = catalogue.load(request).problems
     except ValueError as error:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignment.recipe.stage_request import Request
+    from alignment.recipe.stage_request import StageRequest
 
 
-def wandb_environment(request: Request) -> dict[str, str]:
+def wandb_environment(request: StageRequest) -> dict[str, str]:
     """The settings that wandb reads from the environment, for one stage."""
     identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
     found = {
@@ -34,7 +34,7 @@ def wandb_environment(request: Request) -> dict[str, str]:
     return found
 
 
-def log_figures(request: Request, figures: list[dict[str, Any]]) -> None:
+def log_figures(request: StageRequest, figures: list[dict[str, Any]]) -> None:
     """Log an evaluation's figures as one run's summary; does nothing where tracking is disabled."""
     if request.tracking.wandb == "disabled" or request.rank != 0:
         return

@@ -1,10 +1,13 @@
 """A full disk is called one, whatever the library that met it first made of it."""
 
 import pytest
+import tiny
 
-from alignment.chain import conductor as chain
+from alignment import processes
+from alignment.chain.conductor import ChainStopped, run
 from alignment.planning import disk
-from alignment.processes import StageFailed, World
+from alignment.processes import StageFailed
+from alignment.recipe import load
 
 
 def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):
@@ -14,16 +17,13 @@ def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):
 
 
 def test_the_chain_says_it_too(tmp_path, monkeypatch):
-    class Step:
-        name, kind, trains, folder, rung = "sft", "sft", True, tmp_path, None
-
-        def artifact(self):
-            return None
-
     def fails(*_):
         raise StageFailed("ended with code 1")
 
+    stages = {"data": {"kind": "build", "builder": "synthetic", "settings": {"modules": 3}}}
+    (tmp_path / "tokenizer").mkdir()
+    recipe = load(tiny.write_recipe(tmp_path, stages))
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 5_000_000)
-    monkeypatch.setattr(chain, "_execute", fails)
-    with pytest.raises(chain.ChainStopped, match=r"ended with code 1\n  The disk is full: .*5 MB left"):
-        chain._run_step(None, Step(), [Step()], 0, World(0, 1, None), {})
+    monkeypatch.setattr(processes, "run", fails)
+    with pytest.raises(ChainStopped, match=r"ended with code 1\n  The disk is full: .*5 MB left"):
+        run(recipe, environment={})

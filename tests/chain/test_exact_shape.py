@@ -8,6 +8,7 @@ import tiny
 
 from alignment.models import loading
 from alignment.models.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
+from alignment.models.source import ModelSource, RandomInit
 
 pytestmark = pytest.mark.slow
 SHAPE = SHAPES["0.5b"]
@@ -19,8 +20,8 @@ def workshop(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp("exact")
     tiny.write_rows(folder)
     init = {**vars(SHAPE), "max_position_embeddings": MAX_POSITION_EMBEDDINGS, "rope_theta": ROPE_THETA}
-    tokenizer = loading.load_tokenizer({"path": str(data_dir / "qwen2.5-coder-tokenizer")})
-    loading.write_random({"init": init, "dtype": "bfloat16"}, tokenizer, 0, folder / "base")
+    tokenizer = loading.load_tokenizer(ModelSource(path=str(data_dir / "qwen2.5-coder-tokenizer")))
+    loading.write_random(ModelSource(init=RandomInit(**init)), tokenizer, 0, folder / "base")
     yield folder
     shutil.rmtree(folder)  # gigabytes
 

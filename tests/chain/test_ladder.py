@@ -101,6 +101,6 @@ def test_the_report_leaves_out_what_no_export_has(decide):
         {"target": "q8_0", "size": 1000, "pass": None},
     ]
     stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
-    step = replace(decide.steps[-1], name="export", stage=stage)
+    step = replace(decide.steps[-1], stage=stage)
     write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
     assert report._exports([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]

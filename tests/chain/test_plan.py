@@ -4,6 +4,7 @@ import pytest
 
 from alignment.chain.plan import plan
 from alignment.recipe import load
+from alignment.recipe.stage_request import StageRequest
 
 TEXT = """name: small
 output: runs
@@ -179,19 +180,27 @@ def test_a_custom_stage_is_stale_when_its_settings_or_inputs_change(fingerprints
 def test_the_request_names_the_users_code_by_absolute_paths(fingerprints):
     (fingerprints.folder / "own.py").write_text(CODE)
     fingerprints(text=OWN_CODE)
-    steps = {step.name: step.request["stage"] for step in plan(load(fingerprints.folder / "recipe.yaml"))}
+    steps = {step.name: step.request.stage for step in plan(load(fingerprints.folder / "recipe.yaml"))}
     file = fingerprints.folder / "own.py"
-    assert steps["count"]["run"] == f"{file}:count"
-    assert steps["grpo"]["rewards"][0]["path"] == f"{file}:style"
-    assert steps["evaluate-grpo"]["benchmarks"][0]["benchmark"] == f"{file}:Tasks"
+    assert steps["count"].run == f"{file}:count"
+    assert steps["grpo"].rewards[0].path == f"{file}:style"
+    assert steps["evaluate-grpo"].benchmarks[0].benchmark == f"{file}:Tasks"
 
 
 def test_the_request_holds_absolute_paths(fingerprints):
     fingerprints()
     steps = {step.name: step for step in plan(load(fingerprints.folder / "recipe.yaml"))}
-    assert steps["sft"].request["stage"]["data"][0]["data"] == str(fingerprints.folder / "rows.jsonl")
-    assert steps["sft"].request["model"]["path"] == str(fingerprints.folder / "base")
-    assert steps["dpo"].request["model"]["path"] == str(steps["sft"].folder / "model")
+    assert steps["sft"].request.stage.data[0].data == str(fingerprints.folder / "rows.jsonl")
+    assert steps["sft"].request.model.path == str(fingerprints.folder / "base")
+    assert steps["dpo"].request.model.path == str(steps["sft"].folder / "model")
+
+
+def test_a_request_is_the_same_after_it_was_sent(fingerprints):
+    (fingerprints.folder / "own.py").write_text(CODE)
+    for text in (TEXT, MADE_BY_A_STAGE, OWN_CODE):
+        fingerprints(text=text)
+        for step in plan(load(fingerprints.folder / "recipe.yaml")):
+            assert StageRequest.from_json(step.request.to_json()) == step.request
 
 
 def test_rows_are_prepared_anew_only_for_what_changes_their_token_ids(fingerprints):
@@ -200,7 +209,7 @@ def test_rows_are_prepared_anew_only_for_what_changes_their_token_ids(fingerprin
     def places(*overrides):
         fingerprints(*overrides)
         return {
-            step.name: step.request["prepared"]
+            step.name: step.request.prepared
             for step in plan(load(fingerprints.folder / "recipe.yaml", overrides))
             if step.trains
         }

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from alignment import processes
-from alignment.processes import StageFailed, World, child_environment, heartbeat, wait_for
+from alignment.processes import ProcessRequest, StageFailed, World, child_environment, heartbeat, wait_for
 
 LAUNCHED = {
     "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
@@ -72,21 +72,21 @@ def test_waiting_goes_on_as_long_as_the_heart_beats_and_ends_when_it_is_done(tmp
 
 def test_a_stage_that_fails_shows_the_end_of_its_log(tmp_path):
     with pytest.raises(StageFailed, match="No module named") as caught:
-        processes.run("no_such_module_here", {}, tmp_path / "logs" / "x.log", os.environ)
+        processes.run("no_such_module_here", ProcessRequest(), tmp_path / "logs" / "x.log", os.environ)
     assert "ended with code 1" in str(caught.value) and str(tmp_path / "logs" / "x.log") in str(caught.value)
 
 
 def test_a_stage_that_fails_again_shows_only_its_own_words(tmp_path):
     (tmp_path / "x.log").write_text("of an earlier attempt\n")
     with pytest.raises(StageFailed, match="No module named") as caught:
-        processes.run("no_such_module_here", {}, tmp_path / "x.log", os.environ)
+        processes.run("no_such_module_here", ProcessRequest(), tmp_path / "x.log", os.environ)
     assert "earlier" not in str(caught.value) and "earlier" in (tmp_path / "x.log").read_text()
 
 
-def test_last_words_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
+def test_log_tail_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff" + b"line\n" * 10_000 + b"last\n")
-    assert processes.last_words(tmp_path / "log", 2) == "  | line\n  | last"
-    assert processes.last_words(tmp_path / "none") == ""
+    assert processes.log_tail(tmp_path / "log", 2) == "  | line\n  | last"
+    assert processes.log_tail(tmp_path / "none") == ""
 
 
 def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatc
     (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
     monkeypatch.chdir(tmp_path)
     child = processes.Child("alignment.fingerprints", tmp_path / "log", os.environ)
-    child.finish({})
+    child.finish(ProcessRequest())
     assert (tmp_path / "log").read_text() == ""
 
 
@@ -116,7 +116,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-STAGE = "from alignment.processes import run; run('sleeper', {{}}, pathlib.Path({log!r}), os.environ)"
+STAGE = "from alignment.processes import ProcessRequest, run; run('sleeper', ProcessRequest(), pathlib.Path({log!r}), os.environ)"
 WORKER = (
     "import sleeper\nfrom data_builders.storage.parallel import ordered_map\n"
     "list(ordered_map(print, [1], initial=sleeper.sleep, argument=None, workers=2))"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from alignment.recipe.stage_request import Request
+from alignment.recipe import Tracking
+from alignment.recipe.stage_request import StageRequest
 from alignment.tracking.weights_and_biases import log_figures, wandb_environment
 
 
@@ -10,12 +11,9 @@ from alignment.tracking.weights_and_biases import log_figures, wandb_environment
 def request_of(tmp_path):
     def make(name="sft", fingerprint="0123456789abcdef", **tracking):
         stage = {"name": name, "kind": "sft", "data": [{"data": "rows.jsonl"}]}
-        return Request.of(
-            {
-                "name": name, "stage": stage, "seed": 0, "out": str(tmp_path / name), "model": None, "model_stage": None,
-                "sandbox": {}, "tracking": tracking, "recipe": "mine", "fingerprint": fingerprint,
-            }
-        )  # fmt: skip
+        return StageRequest.for_stage(
+            stage, tmp_path / name, tracking=Tracking(**tracking), recipe="mine", fingerprint=fingerprint
+        )
 
     return make
 

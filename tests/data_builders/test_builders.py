@@ -53,7 +53,7 @@ def test_paths_of_sources_parts_and_inputs_are_relative_to_the_recipe(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
-    steps = {step.name: step.request["stage"].get("settings") for step in plan.plan(load(recipe))}
+    steps = {step.name: getattr(step.request.stage, "settings", None) for step in plan.plan(load(recipe))}
     assert steps["corpus"]["sources"] == [
         str(tmp_path / "project"), {"path": str(tmp_path / "more" / "*"), "license": "MIT"}
     ]  # fmt: skip

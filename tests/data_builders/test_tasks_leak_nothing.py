@@ -13,6 +13,7 @@ import pytest
 from corpus_helpers import commit, git
 from test_no_leaks import SOLUTION, TASK, contents
 
+from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.tokenization.screen import Screen
 from data_builders.private_benchmark import build_private_benchmark
 from data_builders.repositories.sources import Location, Source
@@ -174,8 +175,8 @@ def test_what_is_held_out_and_a_benchmarks_task_are_screened_from_rl_tasks_too(
 ) -> None:
     made = {row["entry_point"] for row in rows_of(built.raw)}
     assert made == {"discount", "allowed", "quagmire_total", "overdue"}
-    own = {"name": "own", "benchmark": "fim", "data": str(built.own / "fim.jsonl")}
-    screen = Screen.of({"benchmarks": [own], "paths": [str(built.benchmark)]}, tmp_path)
+    own = BenchmarkRows(name="own", benchmark="fim", data=str(built.own / "fim.jsonl"))
+    screen = Screen.of(ScreenTargets(benchmarks=(own,), paths=(built.benchmark,)), tmp_path)
     data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
     assert [row["entry_point"] for _, row in screen.rows(data, Counter())] == ["discount", "allowed"]
 

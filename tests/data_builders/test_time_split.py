@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from corpus_helpers import MakeRepository, commit, git
 
+from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.tokenization.screen import Screen
 from data_builders.cleaning.held_out import Bodies
 from data_builders.corpus import build_corpus
@@ -181,8 +182,8 @@ PLANTS = {
 def screened(benchmark: Path, rows: list[dict[str, Any]], tmp_path: Path) -> tuple[list[int], Screen]:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    entry = {"name": "own", "benchmark": "fim", "data": str(benchmark / "fim.jsonl")}
-    screen = Screen.of({"benchmarks": [entry]}, tmp_path)
+    rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
+    screen = Screen.of(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
     return [number for number, _ in screen.rows(SimpleNamespace(data=str(data), rows=None), Counter())], screen
 
 
@@ -196,8 +197,8 @@ def test_the_corpus_before_the_split_keeps_every_row_though_the_benchmark_shows_
     shop: Path, benchmark: Path, tmp_path: Path
 ) -> None:
     build_corpus([source(shop, held_out=0.2, license="owned")], tmp_path / "corpus", workers=1)
-    entry = {"name": "own", "benchmark": "fim", "data": str(benchmark / "fim.jsonl")}
-    screen = Screen.of({"benchmarks": [entry]}, tmp_path)
+    rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
+    screen = Screen.of(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
     kept = [row for _, row in screen.rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
     assert any("def total" in row["text"] for row in kept) and not screen.removed
 

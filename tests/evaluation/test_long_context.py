@@ -74,14 +74,16 @@ def test_perplexity_is_counted_where_the_token_stands():
 
 def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
     from alignment.models import loading
+    from alignment.models.source import RandomInit
 
-    init = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
+    init = RandomInit(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=False,
+    )
     model = loading.random_model(init, tiny_tokenizer, 0)
     ids = torch.randint(0, 256, (1, 300))
     rows = by_position(model, [ids[0].tolist()], 300, [300])

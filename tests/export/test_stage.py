@@ -7,8 +7,10 @@ import pytest
 from export_models import GATE, training_text
 
 from alignment.cli.commands import export_stage
+from alignment.models.source import ModelSource
 from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.export_checks import check_stage, comparison
+from alignment.recipe.stage_request import StageRequest
 
 CALIBRATION = {"data": [{"data": "rows.jsonl"}]}
 
@@ -122,21 +124,15 @@ def test_the_command_line_is_checked_like_a_recipe(words, message):
 
 
 def request(trained, out, **settings):
-    from alignment.recipe.stage_request import Request
-
-    value = {
-        "name": "export",
-        "stage": stage(**settings).model_dump(mode="json"),
-        "seed": 1,
-        "out": str(out),
-        "model": {"path": str(trained)},
-        "model_stage": "sft",
-        "sandbox": SandboxSettings(workers=1).model_dump(mode="json"),
-        "tracking": {},
-        "recipe": "tiny",
-        "fingerprint": "f" * 64,
-    }
-    return Request.of(value)
+    return StageRequest.for_stage(
+        stage(**settings).model_dump(mode="json"),
+        out,
+        ModelSource(path=str(trained)),
+        seed=1,
+        model_stage="sft",
+        sandbox=SandboxSettings(workers=1),
+        recipe="tiny",
+    )
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from alignment.rows import reading
-from alignment.stages.grpo import _check_task
+from alignment.stages.grpo import check_task
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ TASK = {
     ],
 )
 def test_a_task_that_could_never_be_graded_is_refused_before_the_first_step(change, message):
-    _check_task(TASK, "tasks.jsonl, row 1")
+    check_task(TASK, "tasks.jsonl, row 1")
     with pytest.raises(ValueError, match=f"tasks.jsonl, row 1: .*{message}"):
-        _check_task({**TASK, **change}, "tasks.jsonl, row 1")
+        check_task({**TASK, **change}, "tasks.jsonl, row 1")
 
 
 def test_a_task_without_a_kind_is_refused():
     with pytest.raises(ValueError, match="a task needs 'kind'"):
-        _check_task({key: value for key, value in TASK.items() if key != "kind"}, "row 1")
+        check_task({key: value for key, value in TASK.items() if key != "kind"}, "row 1")
 
 
 def test_gzipped_rows_are_read_alone_and_in_a_folder(tmp_path):

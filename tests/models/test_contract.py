@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from alignment.models import contract, loading
 from alignment.models.formats import CHAT_TEMPLATE
+from alignment.models.source import RandomInit
 
 INIT = {
     "hidden_size": 32,
@@ -21,7 +22,7 @@ INIT = {
 
 
 def _save(folder, tokenizer, chat=True, **init):
-    model = loading.random_model({**INIT, **init}, tokenizer, 0)
+    model = loading.random_model(RandomInit(**{**INIT, **init}), tokenizer, 0)
     loading.set_stop_tokens(model, tokenizer, chat)
     loading.save(model, tokenizer, folder)
     return folder

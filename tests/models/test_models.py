@@ -8,23 +8,30 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, Qwen2Config
 
 from alignment.models import formats, loading
+from alignment.models.source import Context, ModelSource, RandomInit
 
-INIT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.1,
-}
-SOURCE = {"init": INIT, "dtype": "float32"}
+INIT = RandomInit(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    tie_word_embeddings=False,
+    max_position_embeddings=512,
+    initializer_range=0.1,
+)
+SOURCE = ModelSource(init=INIT, dtype="float32")
+
+
+def saved(folder):
+    """The source of a checkpoint in float32."""
+    return ModelSource(path=str(folder), dtype="float32")
 
 
 @pytest.fixture
 def source(tmp_path, tiny_tokenizer):
     loading.write_random(SOURCE, tiny_tokenizer, 1, tmp_path / "base")
-    return {"path": str(tmp_path / "base"), "dtype": "float32"}
+    return saved(tmp_path / "base")
 
 
 def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
@@ -41,9 +48,9 @@ def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
 def test_random_model_has_a_row_for_every_token_and_more_where_asked(tiny_tokenizer):
     size = len(tiny_tokenizer)
     assert loading.random_model(INIT, tiny_tokenizer, 0).get_input_embeddings().weight.shape[0] == size
-    wider = loading.random_model({**INIT, "vocab_size": size + 30}, tiny_tokenizer, 0)
+    wider = loading.random_model(INIT.model_copy(update={"vocab_size": size + 30}), tiny_tokenizer, 0)
     assert wider.get_input_embeddings().weight.shape[0] == size + 30
-    narrower = loading.random_model({**INIT, "vocab_size": 5}, tiny_tokenizer, 0)
+    narrower = loading.random_model(INIT.model_copy(update={"vocab_size": 5}), tiny_tokenizer, 0)
     assert narrower.get_input_embeddings().weight.shape[0] == size
 
 
@@ -66,15 +73,15 @@ def test_a_tokenizer_without_code_tokens_is_refused(tmp_path):
 
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE({"a": 0}, []))).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no token"):
-        loading.load_tokenizer({"path": str(tmp_path)})
+        loading.load_tokenizer(saved(tmp_path))
 
 
 def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError, match="no model can be loaded from"):
-        loading.load({"path": str(tmp_path / "nowhere")}, tiny_tokenizer)
+        loading.load(saved(tmp_path / "nowhere"), tiny_tokenizer)
 
 
-@pytest.mark.parametrize("context", [None, {"yarn_factor": 2.0}])
+@pytest.mark.parametrize("context", [None, Context(yarn_factor=2.0)])
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [
@@ -90,14 +97,14 @@ def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
     ],
 )
 def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, context, tmp_path, tiny_tokenizer):
-    loading.write_random({"init": INIT, "dtype": "float32"}, tiny_tokenizer, 0, tmp_path)
+    loading.write_random(SOURCE, tiny_tokenizer, 0, tmp_path)
     text = (tmp_path / file).read_bytes()
     (tmp_path / file).unlink()
     if damage:
         assert damage(text) != text
         (tmp_path / file).write_bytes(damage(text))
     with pytest.raises(ValueError, match=f"no model can be loaded from {tmp_path}: .*{message}"):
-        loading.load_with_context({"path": str(tmp_path), "dtype": "float32"}, context, tiny_tokenizer)
+        loading.load_with_context(saved(tmp_path), context, tiny_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -111,15 +118,15 @@ def test_a_chat_template_that_writes_something_else_is_noticed(template, replace
 
 def test_rope_base_may_be_raised_but_never_lowered():
     config = Qwen2Config(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
-    assert loading.apply_context(config, {"rope_theta": 1_000_000.0}) == ["RoPE base 10000 -> 1e+06"]
+    assert loading.apply_context(config, Context(rope_theta=1_000_000.0)) == ["RoPE base 10000 -> 1e+06"]
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
     with pytest.raises(ValueError, match="lowering"):
-        loading.apply_context(config, {"rope_theta": 500_000.0})
+        loading.apply_context(config, Context(rope_theta=500_000.0))
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
 
 
 def test_yarn_is_written_to_config_json_and_shapes_the_loaded_model(tmp_path, tiny_tokenizer, source):
-    model, changes = loading.load_with_context(source, {"yarn_factor": 4.0}, tiny_tokenizer)
+    model, changes = loading.load_with_context(source, Context(yarn_factor=4.0), tiny_tokenizer)
     assert changes == ["YaRN factor 4 over 512 tokens"]
     plain = loading.load(source, tiny_tokenizer)
     assert not torch.equal(model.model.rotary_emb.inv_freq, plain.model.rotary_emb.inv_freq)
@@ -128,14 +135,14 @@ def test_yarn_is_written_to_config_json_and_shapes_the_loaded_model(tmp_path, ti
     assert stored["max_position_embeddings"] == 2048
     rope = AutoConfig.from_pretrained(tmp_path / "long").rope_parameters
     assert (rope["rope_type"], rope["factor"], rope["original_max_position_embeddings"]) == ("yarn", 4.0, 512)
-    again = loading.load({"path": str(tmp_path / "long"), "dtype": "float32"}, tiny_tokenizer)
+    again = loading.load(saved(tmp_path / "long"), tiny_tokenizer)
     assert torch.equal(again.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
 
 
 def test_yarn_again_stretches_the_original_length_not_the_stretched_one():
     config = Qwen2Config(max_position_embeddings=512)
-    loading.apply_context(config, {"yarn_factor": 2.0})
-    loading.apply_context(config, {"yarn_factor": 4.0})
+    loading.apply_context(config, Context(yarn_factor=2.0))
+    loading.apply_context(config, Context(yarn_factor=4.0))
     assert config.rope_parameters["original_max_position_embeddings"] == 512
     assert config.max_position_embeddings == 2048
 
@@ -165,7 +172,7 @@ def test_merged_model_has_the_logits_of_model_and_adapter(tmp_path, tiny_tokeniz
 
 def test_a_merge_into_bfloat16_says_how_much_of_the_adapter_rounding_takes(tmp_path, tiny_tokenizer, source):
     _adapter(source, tiny_tokenizer, tmp_path / "adapter")
-    rounded = {**source, "dtype": "bfloat16"}
+    rounded = source.model_copy(update={"dtype": "bfloat16"})
     merged, proof = loading.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
     assert merged.dtype == torch.bfloat16
     assert 0 < proof["merge_rounding"] < 0.5

@@ -118,7 +118,7 @@ def test_what_a_custom_stage_reads_and_makes_is_checked(mistakes, old, new, expe
 
 
 def test_later_stages_start_from_the_model_of_a_custom_stage_that_makes_one(write, small):
-    from alignment.recipe import load, wiring
+    from alignment.recipe import load, stage_graph
 
     recipe = load(write(recipe=small.replace("    model: dpo\n", "    model: dpo\n    makes_model: true\n")))
-    assert wiring.model_of(recipe, len(recipe.stages) - 1) == "count"
+    assert stage_graph.resolve(recipe).stages[-1].model == "count"

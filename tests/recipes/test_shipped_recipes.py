@@ -79,7 +79,7 @@ def test_the_settings_suit_the_exact_shape(path):
         if not isinstance(stage, TrainingStage):
             continue
         settings = shapes.config(size)
-        loading.apply_context(settings, stage.context.model_dump() if stage.context else None)
+        loading.apply_context(settings, stage.context)
         assert stage.train.get("max_length", 0) <= settings.max_position_embeddings
         if stage.peft:
             targets = lora_config(stage).target_modules
@@ -116,7 +116,7 @@ def test_the_long_recipe_stretches_the_exact_shape_to_its_length_and_fits():
     assert needed["fits"] and needed["tokens_per_step"] == 2 * 8 * 131_072
     stage = recipe.stage("sft-131k")
     config = shapes.config("7b")
-    loading.apply_context(config, stage.context.model_dump())
+    loading.apply_context(config, stage.context)
     assert config.max_position_embeddings == stage.train["max_length"] == 131_072
     assert config.rope_parameters["factor"] == 4.0
     assert shapes.SHAPES["7b"].num_attention_heads % launch_file.layout_of(recipe.launch.path()).sequence == 0

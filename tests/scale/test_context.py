@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from alignment.models import kernels
+from alignment.models.source import ModelSource
 from alignment.recipe import RecipeError, load
 from alignment.recipe.lengths import check_loaded
 
@@ -80,20 +81,16 @@ def test_a_model_whose_length_shows_only_when_loaded_is_checked_then():
     check_loaded(Qwen2Config(max_position_embeddings=2048), {"max_length": 2048})
 
 
-class Stage:
-    def __init__(self, **train):
-        self.train = train
-
-
 def test_attention_is_what_the_recipe_says_else_what_is_installed(monkeypatch):
-    monkeypatch.setattr(kernels, "installed", lambda: "flash_attention_2")
-    assert (
-        kernels.choose({"attn_implementation": "eager", "dtype": "bfloat16"}, Stage())["attn_implementation"] == "eager"
-    )
-    half = kernels.choose({"attn_implementation": None, "dtype": "bfloat16"}, Stage())
-    assert half["attn_implementation"] == "flash_attention_2"
-    single = kernels.choose({"attn_implementation": None, "dtype": "float32"}, Stage(bf16=False))
-    assert single["attn_implementation"] is None  # flash attention computes in 16 bits alone
+    monkeypatch.setattr(kernels, "installed_attention", lambda: "flash_attention_2")
+
+    def chosen(train, **settings):
+        return kernels.choose_attention(ModelSource(path="model", **settings), train).attn_implementation
+
+    assert chosen({}, attn_implementation="eager", dtype="bfloat16") == "eager"
+    assert chosen({}, dtype="bfloat16") == "flash_attention_2"
+    assert chosen({"bf16": True}, dtype="float32") == "flash_attention_2"
+    assert chosen({"bf16": False}, dtype="float32") is None  # flash attention computes in 16 bits alone
 
 
 @pytest.mark.parametrize(
@@ -109,16 +106,17 @@ def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, pa
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
-    assert kernels.installed() == expected
+    assert kernels.installed_attention() == expected
 
 
 def test_fused_kernels_are_refused_where_they_can_not_run(monkeypatch):
-    assert kernels.kernels({"use_kernels": False}) == {}
+    source = ModelSource(path="model", use_kernels=True)
+    assert kernels.fused_kernels(ModelSource(path="model")) == {}
     with pytest.raises(ValueError, match="there is none here"):
-        kernels.kernels({"use_kernels": True})
+        kernels.fused_kernels(source)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: False)
     with pytest.raises(ValueError, match="needs the package `kernels`, from"):
-        kernels.kernels({"use_kernels": True})
+        kernels.fused_kernels(source)
     monkeypatch.setattr("transformers.utils.import_utils.is_kernels_available", lambda: True)
-    assert kernels.kernels({"use_kernels": True}) == {"use_kernels": True}
+    assert kernels.fused_kernels(source) == {"use_kernels": True}

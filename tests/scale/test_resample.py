@@ -40,15 +40,17 @@ def trainer(tiny_tokenizer, tmp_path):
     from trl import GRPOConfig
 
     from alignment.models import formats, loading
+    from alignment.models.source import RandomInit
     from alignment.stages.resample import ResamplingTrainer
 
-    init = {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
+    init = RandomInit(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=False,
+    )
     model = loading.random_model(init, tiny_tokenizer, 0)
     loading.set_stop_tokens(model, tiny_tokenizer, chat=True)
     tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignment.stages.rollouts import RolloutWatch, check_vllm
+from alignment.stages.rollouts import CUT_SHORT, LOGP_DIFFERENCE, ZERO_SPREAD, RolloutWatch
+from alignment.stages.vllm_check import check_vllm
 
 STATE = SimpleNamespace(global_step=7)
 
@@ -53,8 +54,6 @@ def test_the_figures_are_called_as_trl_logs_them():
 
     from trl import GRPOTrainer
 
-    from alignment.stages import rollouts
-
     source = inspect.getsource(GRPOTrainer)
-    for name in (rollouts._SPREAD, rollouts._CUT, rollouts._DIFFERENCE):
+    for name in (ZERO_SPREAD, CUT_SHORT, LOGP_DIFFERENCE):
         assert f'"{name}"' in source

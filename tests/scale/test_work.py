@@ -7,13 +7,13 @@ from alignment.planning.memory import predict
 from alignment.planning.resources import work_of
 from alignment.recipe import BaseModelSettings
 from alignment.recipe.launch_file import Layout
-from alignment.recipe.stage_request import _STAGE
+from alignment.recipe.stage_request import parse_stage
 
 CPU, CARD = Layout(device="cpu"), Layout()
 
 
 def work(kind, layout=CPU, attention=None, **train):
-    stage = _STAGE.validate_python({"name": kind, "kind": kind, "data": [{"data": "rows.jsonl"}], "train": train})
+    stage = parse_stage({"name": kind, "kind": kind, "data": [{"data": "rows.jsonl"}], "train": train})
     model = BaseModelSettings(path="model", dtype="float32", attn_implementation=attention)
     return work_of(stage, model, layout)
 

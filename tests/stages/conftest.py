@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignment.models import loading
+from alignment.models.source import RandomInit
 
 
 @pytest.fixture
@@ -23,14 +24,15 @@ def source(tmp_path):
 @pytest.fixture
 def model(tiny_tokenizer):
     """As stages train it: with a cache transformers would not look for samples in the positions."""
-    init = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.3,
-    }
-    found = loading.random_model(init, tiny_tokenizer, 0)
-    found.config.use_cache = False
-    return found
+    init = RandomInit(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+    )
+    model = loading.random_model(init, tiny_tokenizer, 0)
+    model.config.use_cache = False
+    return model

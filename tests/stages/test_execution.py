@@ -4,31 +4,31 @@ import json
 
 import pytest
 
-from alignment import evaluation
 from alignment.evaluation.benchmarks import evalplus_tasks
 from alignment.grading import SandboxSettings, open_grader
-from alignment.recipe.stage_request import Request
+from alignment.models.source import ModelSource
+from alignment.recipe import Tracking
+from alignment.recipe.stage_request import StageRequest
 from alignment.stages import build, evaluate
 from data_builders.instructions import build_instructions
 
 
-def request(tmp_path, **sandbox):
-    return Request.of(asked(tmp_path, sandbox))
-
-
-def asked(tmp_path, sandbox):
+def request(tmp_path, stage=None, **sandbox):
     benchmark = {"name": "i", "benchmark": "tasks", "data": str(tmp_path / "rows.jsonl")}
-    return {
-        "name": "e", "stage": {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]}, "seed": 5,
-        "out": str(tmp_path), "model": {"path": "model"}, "model_stage": "sft", "sandbox": sandbox,
-        "tracking": {"wandb": "disabled"}, "recipe": "r", "fingerprint": "f",
-    }  # fmt: skip
+    return StageRequest.for_stage(
+        stage or {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]},
+        tmp_path,
+        ModelSource(path="model"),
+        seed=5,
+        sandbox=SandboxSettings(**sandbox),
+        tracking=Tracking(wandb="disabled"),
+    )
 
 
 @pytest.mark.parametrize("weaker", [False, True])
 def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, monkeypatch, weaker):
     given = {}
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **settings: given.update(settings) or [])
     settings = {"allow_weaker": weaker, "workers": 3, "cpu_seconds": 4, "wall_seconds": 6.0, "memory_mb": 300}
     evaluate.run(request(tmp_path, **settings))
     with open_grader(SandboxSettings(**settings)) as grader:
@@ -55,10 +55,9 @@ def test_consent_reaches_the_graders_that_benchmarks_open(tmp_path, monkeypatch,
            "base_input": [[1]], "plus_input": []}  # fmt: skip
     (tmp_path / "HumanEvalPlus.jsonl").write_text(json.dumps(row) + "\n")
     benchmark = {"name": "h", "benchmark": "humaneval", "data": str(tmp_path / "HumanEvalPlus.jsonl")}
-    stage = asked(tmp_path, {"allow_weaker": weaker})
-    stage["stage"]["benchmarks"] = [benchmark]
+    stage = {"name": "e", "kind": "evaluate", "benchmarks": [benchmark]}
     with pytest.raises(OpenedGrader, match=str(weaker)):
-        evaluate.run(Request.of(stage))
+        evaluate.run(request(tmp_path, stage, allow_weaker=weaker))
 
 
 @pytest.mark.parametrize("weaker", [False, True])
@@ -66,16 +65,15 @@ def test_consent_reaches_the_graders_that_builders_open(tmp_path, monkeypatch, w
     monkeypatch.setattr(build_instructions, "Grader", refuse_to_open)
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "f.py").write_text('def f(x):\n    """Return x, doubled."""\n    y = x + x\n    return y\n')
-    stage = asked(tmp_path, {"allow_weaker": weaker})
     settings = {"sources": [str(tmp_path / "code")]}
-    stage["stage"] = {"name": "b", "kind": "build", "builder": "instructions", "settings": settings}
+    stage = {"name": "b", "kind": "build", "builder": "instructions", "settings": settings}
     with pytest.raises(OpenedGrader, match=str(weaker)):
-        build.run(Request.of(stage))
+        build.run(request(tmp_path, stage, allow_weaker=weaker))
 
 
 def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **settings: given.update(settings) or [])
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **settings: given.update(settings) or [])
     evaluate.run(request(tmp_path))
     assert given["seed"] == 5
 

@@ -1,14 +1,14 @@
 """Rows are tokenized once: a second stage with the same rows and rules reads the token ids of the first."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from datasets import load_from_disk
 
-from alignment.recipe.stage_request import Request
-from alignment.stages import pretrain
+from alignment.models.source import ModelSource
+from alignment.recipe.stage_request import StageRequest
+from alignment.stages import sft
 from alignment.tokenization.prepare import once
 
 
@@ -16,16 +16,13 @@ from alignment.tokenization.prepare import once
 def request_for(tmp_path, tiny_tokenizer_dir):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
-    value = {
-        "name": "sft", "seed": 0, "model": {"path": None, "tokenizer": str(tiny_tokenizer_dir)}, "model_stage": "base",
-        "stage": {"name": "sft", "kind": "sft", "data": [{"data": str(rows)}], "train": {"max_length": 512}},
-        "sandbox": {}, "tracking": {}, "recipe": "r", "fingerprint": "0", "prepared": str(tmp_path / "prepared" / "sft-1"),
-    }  # fmt: skip
+    stage = {"name": "sft", "kind": "sft", "data": [{"data": str(rows)}], "train": {"max_length": 512}}
+    model = ModelSource(tokenizer=str(tiny_tokenizer_dir))
 
     def make(name):
         out = tmp_path / name
         out.mkdir()
-        return Request.of({**value, "out": str(out)})
+        return StageRequest.for_stage(stage, out, model, prepared=tmp_path / "prepared" / "sft-1")
 
     return make
 
@@ -37,8 +34,8 @@ def prepare(monkeypatch):
     def trained(request, tokenizer, make_trainer, *, chat, counts):
         return counts
 
-    monkeypatch.setattr(pretrain, "train", trained)
-    return lambda request: pretrain.run_on_tokens(request, overlong="drop", chat=True, packing=False)
+    monkeypatch.setattr(sft, "train", trained)
+    return sft.run
 
 
 def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch):
@@ -48,7 +45,7 @@ def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch)
     def never(*_, **__):
         raise AssertionError("the rows were tokenized again")
 
-    monkeypatch.setattr("alignment.stages.pretrain.training_rows", never)
+    monkeypatch.setattr("alignment.stages.sft.training_rows", never)
     assert prepare(second) == counts and counts["tokens"] > 0
     assert (second.out / "probes.json").read_text() == (first.out / "probes.json").read_text()
 
@@ -71,5 +68,5 @@ def test_other_ranks_read_what_the_first_prepared(request_for, prepare, monkeypa
     request = request_for("out")
     prepare(request)
     monkeypatch.setenv("RANK", "1")
-    folder, _ = once(replace(request), SimpleNamespace())
+    folder, _ = once(request, SimpleNamespace())
     assert len(load_from_disk(str(folder / "train"))) == 1

@@ -1,16 +1,15 @@
 """A benchmark's task is in no training set, whatever kind of rows it hides in."""
 
 import json
-from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 from datasets import load_from_disk
 
 from alignment.models import formats
+from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets, StageRequest
 from alignment.stages import dpo, grpo
 from alignment.tokenization.prepare import training_rows
-from alignment.tokenization.screen import REPORT, Screen
+from alignment.tokenization.screen import REPORT
 from alignment.tokenization.segments import Rules
 
 SOLUTION = (
@@ -45,22 +44,17 @@ def rows_of(kind, text):
 def targets(tmp_path):
     path = tmp_path / "held.jsonl"
     path.write_text(json.dumps(TASK) + "\n")
-    return {"benchmarks": [{"name": "instruct", "benchmark": "tasks", "data": str(path)}], "paths": [], "allowed": {}}
+    return ScreenTargets(benchmarks=(BenchmarkRows(name="instruct", benchmark="tasks", data=str(path)),))
 
 
 def prepared(kind, source, tokenizer, targets, out):
     """Texts of what is left to train on, and the counts."""
     entry = source([rows_of(kind, CLEAN), rows_of(kind, SOLUTION), rows_of(kind, CLEAN + "x = 1\n")])
-    if kind == "task":
-        stage = SimpleNamespace(data=[entry], max_prompt_length=None)
-        request = SimpleNamespace(stage=stage, seed=0, out=out, decontaminate=targets)
-        counts = grpo._prepare(request, tokenizer, out)
+    if kind in ("task", "preference"):
+        trained, prepare = ("grpo", grpo.prepare_tasks) if kind == "task" else ("dpo", dpo.prepare_pairs)
+        stage = {"name": trained, "kind": trained, "data": [{"data": entry.data}]}
+        counts = prepare(StageRequest.for_stage(stage, out, decontaminate=targets), tokenizer, out)
         return [json.dumps(row) for row in load_from_disk(str(out / "train"))], counts
-    if kind == "preference":
-        screen = Screen.of(targets, out)
-        stage = SimpleNamespace(data=[entry], overlong="drop")
-        pairs = list(dpo._pairs(stage, tokenizer, 512, Counter(), screen))
-        return [json.dumps(pair) for pair in pairs], screen.counts()
     counts = training_rows([entry], tokenizer, RULES, 0, out, targets)
     return [tokenizer.decode(row["input_ids"]) for row in load_from_disk(str(out / "train"))], counts
 
@@ -83,7 +77,7 @@ def test_a_folder_that_the_recipe_names_counts_like_a_benchmark(source, tiny_tok
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "own.jsonl").write_text(json.dumps({"anything": SOLUTION}) + "\n")
-    _, counts = prepared("document", source, tiny_tokenizer, {"paths": [str(folder)]}, tmp_path)
+    _, counts = prepared("document", source, tiny_tokenizer, ScreenTargets(paths=(folder,)), tmp_path)
     assert counts["decontamination"]["by_benchmark"] == {"own.jsonl": 1}
 
 
@@ -92,7 +86,7 @@ def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_kept_and
 ):
     allowed = {"instruct": "the grammar is shared by design"}
     with caplog.at_level("INFO"):
-        texts, counts = prepared("document", source, tiny_tokenizer, {"allowed": allowed}, tmp_path)
+        texts, counts = prepared("document", source, tiny_tokenizer, ScreenTargets(allowed=allowed), tmp_path)
     assert len(texts) == 3 and counts["decontamination"]["allowed"] == allowed
     assert "the grammar is shared by design" in caplog.text
 
@@ -100,7 +94,7 @@ def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_kept_and
 def test_a_benchmark_whose_rows_are_missing_stops_the_stage_and_says_what_to_do(
     source, tiny_tokenizer, targets, tmp_path
 ):
-    targets["benchmarks"][0]["data"] = str(tmp_path / "gone.jsonl")
+    (tmp_path / "held.jsonl").unlink()
     with pytest.raises(ValueError, match="allow_overlap"):
         prepared("document", source, tiny_tokenizer, targets, tmp_path)
 

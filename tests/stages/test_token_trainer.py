@@ -6,17 +6,19 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from alignment.models import loading
+from alignment.models.source import RandomInit
 from alignment.stages import sample_attention
 from alignment.stages.token_trainer import TokenTrainer
 from alignment.tokenization.packing import pack
 
-INIT = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+INIT = RandomInit(
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    tie_word_embeddings=False,
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,108 @@
+"""Checks of what stages read: every reference and every `model:` leads to an earlier stage, or to a file that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alignment.extensions import ExtensionReference
+from alignment.recipe import builders
+from alignment.recipe.schema import MODEL_KINDS, BuildStage, CustomStage, Recipe, makes_model
+from alignment.recipe.stage_graph import BASE, Place, is_hub_name
+from alignment.settings import Reference
+from alignment.wording import did_you_mean, display
+
+Mistake = tuple[Place, str]
+# Settings of builders that name a model, not rows.
+MODEL_SETTINGS = (("writer", "path"), ("judge", "path"))
+
+
+def check_reference(
+    recipe: Recipe,
+    place: Place,
+    reference: Reference,
+    earlier: Sequence[str],
+    *,
+    hub: bool,
+    before: str = "",
+) -> Iterator[Mistake]:
+    """Yield what is wrong with one reference.
+
+    Args:
+        recipe: the recipe that holds it.
+        place: the keys that lead to it.
+        reference: the reference.
+        earlier: names of the stages that have run when it is read.
+        hub: whether it may be a name on the Hugging Face hub.
+        before: what the named stage has to come before, for the error message.
+    """
+    if isinstance(reference, builders.SourceReference | ExtensionReference):
+        return  # checked with the settings of the builder, or by `code_checks`
+    origin = reference.stage(earlier)
+    if origin is not None:
+        if message := _wrong_output(recipe, place, reference, origin):
+            yield place, message
+        return
+    if (later := reference.stage([stage.name for stage in recipe.stages])) is not None:
+        before = before or ("the model is first used" if place[0] == "model" else "this one")
+        yield place, f"stage {later!r} does not come before {before}: move it up, or write ./{reference} for a path"
+        return
+    if hub and is_hub_name(reference):
+        return
+    if not reference.exists():
+        folder = reference.path().parent
+        near = [*earlier, *(file.name for file in folder.glob("*"))] if folder.is_dir() else list(earlier)
+        hint = did_you_mean(Path(reference).name, near) or did_you_mean(str(reference).split("/")[0], earlier)
+        yield place, f"there is no file or folder {display(reference.path())}, and no earlier stage of that name.{hint}"
+
+
+def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: str) -> str:
+    """What is wrong with a reference to the earlier stage `origin`; empty if nothing is."""
+    stage = recipe.stage(origin)
+    if isinstance(stage, CustomStage):
+        return _leads_out(stage.name, reference)
+    if stage.kind in MODEL_KINDS and tuple(place[-2:]) in MODEL_SETTINGS:
+        return "" if reference.inside() == "model" else f"stage {origin!r} has its model in {origin}/model: name that"
+    if isinstance(stage, BuildStage):
+        return _missing_output(stage, reference)
+    output = "a model" if stage.kind in MODEL_KINDS else f"no data: its kind is {stage.kind}"
+    return f"stage {origin!r} makes {output}: name a build stage or a file"
+
+
+def _leads_out(stage: str, reference: Reference) -> str:
+    """A message if a reference leaves the folder of the stage that it names, else nothing."""
+    if ".." in Path(reference.inside()).parts:
+        return f"leads out of stage {stage!r}: write ./{reference} for a path"
+    return ""
+
+
+def _missing_output(stage: BuildStage, reference: Reference) -> str:
+    """What is wrong with a reference to a build stage; empty if it names one of its files."""
+    outputs = builders.outputs(stage)
+    inside = reference.inside()
+    parts = Path(inside).parts
+    if message := _leads_out(stage.name, reference):
+        return message
+    if not outputs or (parts and parts[0] in outputs) or (not parts and len(outputs) == 1):
+        return ""
+    hint = did_you_mean(inside, outputs) if inside else ""
+    wrong = f"makes no {inside!r}" if inside else "makes several files: name one"
+    return f"stage {stage.name!r} {wrong}; it makes {', '.join(outputs)}.{hint}".rstrip(".")
+
+
+def check_model(recipe: Recipe, position: int) -> Iterator[Mistake]:
+    """Yield what is wrong with the `model:` of the stage at this index of `recipe.stages`."""
+    stage = recipe.stages[position]
+    model = stage.model
+    if model is None or model == BASE:
+        return
+    models = [other.name for other in recipe.stages[:position] if makes_model(other)]
+    names = [other.name for other in recipe.stages]
+    if model in models:
+        return
+    if model == stage.name or model in names[position:]:
+        yield ("model",), f"stage {model!r} does not come before this one"
+    elif model in names:
+        yield ("model",), f"stage {model!r} makes no model"
+    else:
+        yield ("model",), f"there is no stage {model!r}.{did_you_mean(model, [*models, BASE])}"

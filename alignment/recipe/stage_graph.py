@@ -1,0 +1,194 @@
+"""The stage graph: the steps of a recipe in order, the model each starts from, and the rows each reads.
+
+Also holds for a recipe with mistakes: a step's model may then be a name that no stage has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignment.recipe import builders
+from alignment.recipe.schema import (
+    MODEL_KINDS,
+    AnyStage,
+    Benchmark,
+    BuildStage,
+    CustomStage,
+    EvaluateStage,
+    Recipe,
+    TrainingStage,
+    makes_model,
+)
+from alignment.recipe.yaml_source import Key
+from alignment.settings import Reference, Settings
+
+BASE = "base"
+Place = tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A file, folder or earlier stage that settings name."""
+
+    place: Place
+    """The keys that lead to it, from the stage (or the recipe) down."""
+    reference: Reference
+    origin: str | None
+    """The earlier stage that makes it; None for a path or a name on the hub."""
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One step: a stage of the recipe, or an evaluation that the recipe's `evaluate:` inserts."""
+
+    name: str
+    stage: AnyStage
+    position: int | None
+    """Index in `recipe.stages`; None for an inserted evaluation."""
+    model: str | None
+    """The stage whose model the step starts from or reads, or `base`; None if it reads no model."""
+    reads: tuple[Read, ...]
+
+    @property
+    def rung(self) -> str | None:
+        """For an evaluation: the stage whose model it measures, or `base`. None for other steps."""
+        return self.model if isinstance(self.stage, EvaluateStage) else None
+
+
+@dataclass(frozen=True)
+class StageGraph:
+    """All steps of a recipe; see `resolve`."""
+
+    nodes: tuple[StageNode, ...]
+    first_training: int
+    """Index in `recipe.stages` of the first training stage; the number of stages if none trains."""
+    first_use_of_base: int
+    """Index in `recipe.stages` of the first stage that uses the base model, also by an inserted evaluation."""
+    base_reads: tuple[Read, ...]
+    """What the base model itself reads: its tokenizer may come from a build stage."""
+    benchmarks: tuple[tuple[Benchmark, Read | None], ...]
+    """All benchmarks of the recipe, of `evaluate:` and of evaluate stages, each with the rows it reads, if it names any."""
+    decontaminate: tuple[Read, ...]
+    """The texts of the recipe's `decontaminate:`."""
+
+    @property
+    def stages(self) -> list[StageNode]:
+        """The nodes of the recipe's own stages, in its order."""
+        return [node for node in self.nodes if node.position is not None]
+
+    @property
+    def inserted(self) -> list[StageNode]:
+        """The evaluations that the recipe's `evaluate:` inserts."""
+        return [node for node in self.nodes if node.position is None]
+
+    def before(self, position: int) -> Iterator[StageNode]:
+        """The nodes that run before the stage at this index of `recipe.stages`."""
+        for node in self.nodes:
+            if node.position == position:
+                return
+            yield node
+
+
+def resolve(recipe: Recipe) -> StageGraph:
+    """Resolve the graph of a recipe.
+
+    The evaluations of `evaluate:` come before the first training stage, for the base model, and after every training
+    stage that does not say `evaluate: false`.
+    """
+    names = [stage.name for stage in recipe.stages]
+    first = _first_training(recipe)
+    nodes: list[StageNode] = []
+    trained = BASE
+    for position, stage in enumerate(recipe.stages):
+        earlier = names[:position]
+        if position == first and recipe.evaluate:
+            nodes.append(_evaluation(recipe, BASE, None, names[:first]))
+        nodes.append(StageNode(stage.name, stage, position, _model(stage, trained), _reads(stage, earlier)))
+        if makes_model(stage):
+            trained = stage.name
+        if isinstance(stage, TrainingStage) and recipe.evaluate and stage.evaluate:
+            nodes.append(_evaluation(recipe, stage.name, stage.seed, names[:first]))
+    users = [node.position for node in nodes if node.model == BASE and node.position is not None]
+    first_use = min([*users, *([first] if recipe.evaluate else []), len(names)])
+    return StageGraph(
+        nodes=tuple(nodes),
+        first_training=first,
+        first_use_of_base=first_use,
+        base_reads=_base_reads(recipe, names[:first_use]),
+        benchmarks=tuple(_benchmarks(recipe, names[:first])),
+        decontaminate=tuple(
+            Read(("decontaminate", index), reference, reference.stage(names[:first]))
+            for index, reference in enumerate(recipe.decontaminate)
+        ),
+    )
+
+
+def _first_training(recipe: Recipe) -> int:
+    kinds = [stage.kind in MODEL_KINDS for stage in recipe.stages]
+    return kinds.index(True) if True in kinds else len(kinds)
+
+
+def _model(stage: AnyStage, trained: str) -> str | None:
+    """The stage that makes the model of `stage`; `trained` is the last stage before it that makes one, or `base`."""
+    if isinstance(stage, BuildStage) and not builders.needs_model(stage.builder):
+        return None
+    if isinstance(stage, CustomStage):
+        return stage.model
+    return stage.model or trained
+
+
+def _evaluation(recipe: Recipe, model: str, seed: int | None, earlier: Sequence[str]) -> StageNode:
+    name = f"evaluate-{model}"
+    stage = EvaluateStage(name=name[:64], kind="evaluate", model=model, benchmarks=recipe.evaluate, seed=seed)
+    return StageNode(name, stage, None, model, _reads(stage, earlier))
+
+
+def _reads(stage: AnyStage, earlier: Sequence[str]) -> tuple[Read, ...]:
+    """Every reference in a stage's settings; `earlier` names the stages before it."""
+    references = list(builders.references(stage)) if isinstance(stage, BuildStage) else []
+    for key in type(stage).model_fields:
+        references += _references(getattr(stage, key), (key,))
+    return tuple(Read(place, reference, reference.stage(earlier)) for place, reference in references)
+
+
+def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
+    if isinstance(value, Reference):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _references(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _references(item, (*place, index))
+    elif isinstance(value, Settings):
+        for key in type(value).model_fields:
+            yield from _references(getattr(value, key), (*place, key))
+
+
+def _base_reads(recipe: Recipe, earlier: Sequence[str]) -> tuple[Read, ...]:
+    references = [(key, getattr(recipe.model, key)) for key in ("path", "tokenizer")]
+    return tuple(
+        Read(("model", key), reference, reference.stage(earlier))
+        for key, reference in references
+        if reference is not None
+    )
+
+
+def _benchmarks(recipe: Recipe, earlier: Sequence[str]) -> Iterator[tuple[Benchmark, Read | None]]:
+    groups: list[tuple[Place, list[Benchmark]]] = [(("evaluate",), recipe.evaluate)]
+    for position, stage in enumerate(recipe.stages):
+        if isinstance(stage, EvaluateStage):
+            groups.append((("stages", position, "benchmarks"), stage.benchmarks))
+    for place, group in groups:
+        for index, benchmark in enumerate(group):
+            data = benchmark.data
+            yield benchmark, None if data is None else Read((*place, index, "data"), data, data.stage(earlier))
+
+
+def is_hub_name(reference: Reference) -> bool:
+    """Whether a reference names a model or dataset on the hub: `owner/name`, and no such folder exists."""
+    return (
+        reference.count("/") == 1 and not reference.startswith((".", "/", "~", "-")) and not reference.endswith("/")
+    ) and not reference.exists()
