@@ -1,13 +1,17 @@
-"""The folder for what the toolkit can make or download again: `$ALIGN_CACHE`, by default `~/.cache/code-alignment`."""
+"""The cache folder of the toolkit: everything in it can be made or downloaded again.
+
+`$ALIGN_CACHE`, or the user's cache folder (`$XDG_CACHE_HOME/code-alignment`, by default `~/.cache/code-alignment`).
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def cache_root() -> Path:
-    """`$ALIGN_CACHE`; otherwise `code-alignment` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
-    if root := os.environ.get("ALIGN_CACHE"):
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "code-alignment"
+    """The cache folder; it may not exist yet."""
+    root = os.environ.get("ALIGN_CACHE")
+    return Path(root) if root else Path(platformdirs.user_cache_dir("code-alignment", appauthor=False))

@@ -126,7 +126,9 @@ def prepare(folder: Path, rows: int) -> None:
     }
     (folder / "dataset_info.json").write_text(json.dumps(info))
     tokenizer = loading.load_tokenizer(ModelSource(path=str(folder / "tokenizer")))
-    loading.write_random(ModelSource(init=RandomInit.model_validate(MODEL), dtype="float32"), tokenizer, 0, folder / "base")
+    loading.write_random(
+        ModelSource(init=RandomInit.model_validate(MODEL), dtype="float32"), tokenizer, 0, folder / "base"
+    )
 
 
 def rows_file(folder: Path, case: str) -> Path:

@@ -1,9 +1,9 @@
-"""Where DeepSpeed's compiled extensions go, and what becomes of a lock that a killed build left behind.
+"""The build folder of DeepSpeed's compiled extensions, and the locks that killed builds leave in it.
 
-DeepSpeed compiles at the first use: shared-memory collectives and Adam on CPUs, fused Adam on GPUs. torch builds such an
-extension under a plain file `lock`; a build that is killed leaves it there, and every later process then waits for it in
-silence (`torch.utils.file_baton` of torch 2.13). So stages build in a folder of the toolkit's own, and before they start
-a lock that no process holds open is removed.
+DeepSpeed compiles extensions at their first use: shared-memory collectives and Adam on CPUs, fused Adam on GPUs. torch
+holds a plain file `lock` while it builds one (`torch.utils.file_baton` of torch 2.13). A build that is killed leaves the
+lock behind, and every later process then waits for it without a message. So stages build in a folder of the toolkit's
+own, and before they start, locks that no process holds open are removed.
 """
 
 from __future__ import annotations
@@ -16,66 +16,67 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from alignment.cache import cache_root
 from alignment.fingerprints import package_versions
 
 VARIABLE = "TORCH_EXTENSIONS_DIR"
 
 
-def folder(environment: Mapping[str, str]) -> Path:
-    """The user's own choice, or a folder per machine, Python, torch and DeepSpeed in the user's cache.
+def build_folder(environment: Mapping[str, str]) -> Path:
+    """The folder that the environment names, or one per machine, Python, torch and DeepSpeed in the user's cache.
 
-    Per machine, since extensions are compiled for its very processor, and a home may be shared by several.
+    Extensions are compiled for the processor of one machine, and several machines may share a home folder.
     """
     if environment.get(VARIABLE):
         return Path(environment[VARIABLE])
-    cache = Path(environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or Path.home()) / ".cache")
-    found = package_versions()
+    versions = package_versions()
     parts = (
         platform.node() or "machine",
         f"py{sys.version_info.major}{sys.version_info.minor}",
-        f"torch{found.get('torch', '')}",
-        f"deepspeed{found.get('deepspeed', '')}",
+        f"torch{versions.get('torch', '')}",
+        f"deepspeed{versions.get('deepspeed', '')}",
     )
-    return cache / "code-alignment" / "extensions" / "-".join(parts)
+    return cache_root() / "extensions" / "-".join(parts)
 
 
 def prepare(environment: dict[str, str]) -> None:
-    """Set the folder in the environment of a stage's process, and remove the locks of killed builds in it.
+    """Set the build folder in the environment of a stage's process, and remove the locks of killed builds in it.
 
-    Raises ValueError, naming the file, for a lock that is in the way and can't be removed, or of which this system does
-    not say whether a build still holds it.
+    Raises:
+        ValueError: a lock can't be removed, or this system does not tell whether a build still holds it. The message
+            names the file.
     """
-    where = folder(environment)
-    environment[VARIABLE] = str(where)
-    # DeepSpeed looks for ninja on the PATH, and pip puts it beside the interpreter.
+    folder = build_folder(environment)
+    environment[VARIABLE] = str(folder)
+    # DeepSpeed looks for ninja on the PATH, and pip installs it next to the interpreter.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    locks = sorted(where.glob("*/lock"))
+    locks = sorted(folder.glob("*/lock"))
     if locks and not Path("/proc/self/fd").is_dir():
         raise ValueError(
-            f"{locks[0]}: a build of DeepSpeed's goes on, or was killed. If none goes on, delete this file"
+            f"{locks[0]}: a build of DeepSpeed is running, or was killed. If none is running, delete this file"
         )
-    locks = _unheld(locks)
+    locks = _without_holder(locks)
     if locks:
-        time.sleep(0.5)  # a build that ends closes its lock a moment before it removes it: look again
-    for lock in _unheld(locks):
+        time.sleep(0.5)  # a build that ends closes its lock shortly before it removes it: check again
+    for lock in _without_holder(locks):
         try:
             lock.unlink(missing_ok=True)
         except OSError as error:
             raise ValueError(
-                f"{lock}: left by a build of DeepSpeed's that was killed; every later one would wait for it. "
+                f"{lock}: left by a killed build of DeepSpeed, and every later build would wait for it. "
                 f"It can't be removed ({error.strerror}): delete this file"
             ) from None
 
 
-def _unheld(files: Sequence[Path]) -> list[Path]:
-    """Those of the files that are there and that no process of this machine has open; only Linux tells."""
-    wanted: dict[tuple[int, int], Path] = {}
+def _without_holder(files: Sequence[Path]) -> list[Path]:
+    """Those of the files that exist and that no process of this machine has open. Works on Linux only."""
+    remaining: dict[tuple[int, int], Path] = {}
     for file in files:
         with contextlib.suppress(OSError):
             status = file.stat()
-            wanted[status.st_dev, status.st_ino] = file
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*") if wanted else ():
-        with contextlib.suppress(OSError):  # it ended, or is somebody else's, who does not build in this folder
+            remaining[status.st_dev, status.st_ino] = file
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*") if remaining else ():
+        with contextlib.suppress(OSError):  # the process ended, or is of another user, who builds in another folder
             status = descriptor.stat()
-            wanted.pop((status.st_dev, status.st_ino), None)
-    return list(wanted.values())
+            remaining.pop((status.st_dev, status.st_ino), None)
+    return list(remaining.values())

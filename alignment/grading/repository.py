@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from alignment.cache import cache_root
 from alignment.grading.nodejs import NodeSnapshot, NodeSuite
 from alignment.grading.python import check, claim, ending, text_of
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
@@ -41,8 +42,7 @@ OPEN_SUITES = 2  # repositories whose launchers one thread keeps warm
 def store() -> Path:
     """Where snapshots are kept: ``$ALIGN_SUITES``, or a folder of the user's cache."""
     named = os.environ.get(STORE)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(named).expanduser() if named else base / "code-alignment" / "suites"
+    folder = Path(named).expanduser() if named else cache_root() / "suites"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder.resolve()
 

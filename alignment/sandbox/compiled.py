@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alignment.cache import cache_root
 from alignment.sandbox.limits import COMPILE, Limits
 from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import SandboxError, Slot
@@ -38,12 +39,11 @@ class Compiled:
 
 def cache_folder() -> Path:
     """Where compiled programs are kept, a folder that is its user's alone. Raises SandboxError where it is not."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "code-alignment" / "compiled"
+    folder = cache_root() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise SandboxError(f"compiled programs need a folder: {error}; XDG_CACHE_HOME names another place") from None
+        raise SandboxError(f"compiled programs need a folder: {error}; set ALIGN_CACHE to another folder") from None
     state = folder.stat()
     if state.st_uid != os.geteuid() or state.st_mode & 0o022:
         raise SandboxError(f"others can write to {folder}, and could put programs there: chmod 700 it, or remove it")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment.cache import cache_root
 from alignment.chain import deepspeed_extensions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file open")
@@ -56,12 +57,23 @@ def test_nothing_but_locks_is_touched(lock, tmp_path):
     assert [path.name for path in lock.parent.iterdir()] == ["deepspeed_shm_comm.so"]
 
 
-def test_the_folder_is_the_users_own_choice_or_one_per_machine_and_version(tmp_path):
-    assert deepspeed_extensions.folder({deepspeed_extensions.VARIABLE: "/own"}) == Path("/own")
-    found = deepspeed_extensions.folder({"XDG_CACHE_HOME": "/cache"})
-    assert found.parent == Path("/cache/code-alignment/extensions")
-    assert "torch2" in found.name and "deepspeed0" in found.name
-    assert deepspeed_extensions.folder({"HOME": "/home/x"}).is_relative_to("/home/x/.cache")
+def test_the_folder_is_the_users_own_choice_or_one_per_machine_and_version(monkeypatch):
+    assert deepspeed_extensions.build_folder({deepspeed_extensions.VARIABLE: "/own"}) == Path("/own")
+    monkeypatch.setenv("ALIGN_CACHE", "/cache")
+    folder = deepspeed_extensions.build_folder({})
+    assert folder.parent == Path("/cache/extensions")
+    assert "torch2" in folder.name and "deepspeed0" in folder.name
+
+
+def test_the_cache_folder_is_one_variable_or_the_users_cache(monkeypatch):
+    monkeypatch.setenv("ALIGN_CACHE", "/own")
+    assert cache_root() == Path("/own")
+    monkeypatch.delenv("ALIGN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert cache_root() == Path("/cache/code-alignment")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/x")
+    assert cache_root() == Path("/home/x/.cache/code-alignment")
 
 
 def test_tools_beside_the_interpreter_are_found(tmp_path):

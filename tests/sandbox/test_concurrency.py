@@ -85,7 +85,7 @@ def test_threads_that_share_a_grader_do_not_mix_their_verdicts(grader: Grader) -
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc on this machine")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     return tmp_path / "code-alignment" / "compiled"
 
 
@@ -121,10 +121,10 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_and_no_crash(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "file"))
     with Grader(workers=1) as fresh:
         (verdict,) = fresh.grade_many([(PROBE, C)])
-    assert verdict.status == "error" and "XDG_CACHE_HOME" in verdict.detail
+    assert verdict.status == "error" and "ALIGN_CACHE" in verdict.detail
 
 
 @pytest.mark.parametrize(
