@@ -23,9 +23,9 @@ from alignment.recipe import (
     builders,
     stage_graph,
 )
+from alignment.recipe.overlays import replace_at
 from alignment.recipe.stage_graph import BASE, Read, StageGraph, StageNode
 from alignment.recipe.stage_request import NO_TARGETS, BenchmarkRows, ScreenTargets, StageRequest, parse_stage
-from alignment.recipe.yaml_source import replace_at
 
 # Keys of a stage that are in no fingerprint: its name, what is measured after it, and the model, which counts by content.
 _UNHASHED = ("name", "gate", "evaluate", "model")

@@ -111,10 +111,11 @@ def _clones(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _stage(arguments: argparse.Namespace) -> Any:
     """The command line as a build stage, checked as a recipe's stage is."""
     from alignment.recipe import BuildStage, builders
-    from alignment.recipe.yaml_source import Source, override, replace_at
+    from alignment.recipe.overlays import override, replace_at
+    from alignment.recipe.yaml_source import YamlSource
 
     settings: dict[str, Any] = {}
-    source = Source({"settings": settings})
+    source = YamlSource({"settings": settings})
     for assignment in arguments.overrides:
         source = override(source, f"settings.{assignment}")
     settings = source.value["settings"]

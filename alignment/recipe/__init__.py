@@ -9,6 +9,7 @@ stage's TRL config and `peft:` any of PEFT's LoraConfig (see `alignment.recipe.t
 from __future__ import annotations
 
 from alignment.recipe.loading import json_schema, load, validate
+from alignment.recipe.problems import RecipeError
 from alignment.recipe.schema import (
     CONFIGS,
     MODEL_KINDS,
@@ -29,7 +30,6 @@ from alignment.recipe.schema import (
     Tracking,
     TrainingStage,
 )
-from alignment.recipe.yaml_source import RecipeError
 from alignment.settings import Reference
 
 __all__ = [

@@ -22,8 +22,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from alignment.recipe.annotations import Place, fields_of, is_path, nodes
+from alignment.recipe.problems import Key
 from alignment.recipe.schema import BuildStage
-from alignment.recipe.yaml_source import Key
 from alignment.settings import Reference
 from alignment.wording import did_you_mean, shown
 from data_builders.repositories.sources import Location, problem_of, resolved_location

@@ -10,7 +10,8 @@ from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, lengths
 from alignment.recipe.code_checks import check_code
 from alignment.recipe.export_checks import check_stage
-from alignment.recipe.reference_checks import Mistake, check_model, check_reference
+from alignment.recipe.problems import Key, Mistake
+from alignment.recipe.reference_checks import check_model, check_reference
 from alignment.recipe.row_kinds import check_row_kinds
 from alignment.recipe.schema import (
     Benchmark,
@@ -22,7 +23,6 @@ from alignment.recipe.schema import (
     TrainingStage,
 )
 from alignment.recipe.stage_graph import BASE, StageGraph, is_hub_name, resolve
-from alignment.recipe.yaml_source import Key
 from alignment.wording import did_you_mean, display, shown
 
 # What lies beside the stages' links in the folder of a recipe.

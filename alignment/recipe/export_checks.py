@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from alignment.export.export_settings import Comparison, LevelLimits, Quantize
 from alignment.export.export_targets import Target, missing_packages, parse_targets
+from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import ExportStage
-from alignment.recipe.yaml_source import Key
 from alignment.wording import did_you_mean
-
-Mistake = tuple[tuple[Key, ...], str]
 
 
 def engines_needed(stage: ExportStage) -> list[str]:
@@ -58,7 +56,7 @@ def _check_limits(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mis
     names = {name: target.gate for target in targets for name in limit_names(target)}
     given: dict[str, str] = {}
     for name, limits in stage.compare.thresholds.items():
-        here: tuple[Key, ...] = ("compare", "thresholds", name)
+        here: Place = ("compare", "thresholds", name)
         if name not in names:
             yield here, f"{name!r} is not among this stage's formats.{did_you_mean(name, names)}"
             continue

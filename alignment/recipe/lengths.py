@@ -12,11 +12,9 @@ from typing import Any
 
 from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
 from alignment.recipe import launch_file
+from alignment.recipe.problems import Mistake
 from alignment.recipe.schema import GrpoStage, Recipe, TrainingStage
 from alignment.recipe.stage_graph import BASE, StageGraph
-from alignment.recipe.yaml_source import Key
-
-Mistake = tuple[tuple[Key, ...], str]
 
 
 def positions_of(recipe: Recipe) -> int | None:

@@ -1,4 +1,4 @@
-"""From files to a checked recipe: read, extended, overridden, validated, and every mistake told at once."""
+"""Load a recipe: read its file and those it extends, apply overrides, validate, and report all mistakes at once."""
 
 from __future__ import annotations
 
@@ -9,85 +9,177 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alignment.recipe import builders, checks, mistakes, trainer_fields
-from alignment.recipe.schema import CONFIGS, Recipe
-from alignment.recipe.yaml_source import Problem, RecipeError, Source, replace_at
-from alignment.recipe.yaml_source import load as load_source
-from alignment.recipe.yaml_source import override as override_source
-from alignment.wording import Text
+from alignment.recipe import builders, checks, export_checks, mistakes, trainer_fields
+from alignment.recipe.overlays import merge, override, replace_at
+from alignment.recipe.problems import Mistake, RecipeError, RecipeProblem
+from alignment.recipe.schema import CONFIGS, ExportStage, Recipe
+from alignment.recipe.yaml_source import YamlSource, parse
+from alignment.wording import Text, did_you_mean, display, short
+
+MAX_EXTENDS = 20
+_SOURCES = ("settings", "sources")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Load, override and check a recipe. Raises RecipeError with all mistakes."""
+    """Load and check a recipe.
+
+    Args:
+        path: the recipe file.
+        overrides: assignments as `--set` takes them, applied in order.
+
+    Raises:
+        RecipeError: all mistakes of the recipe.
+    """
     source = load_source(path)
     for assignment in overrides:
-        source = override_source(source, assignment)
+        source = override(source, assignment)
     if isinstance(source.value, dict) and "output" not in source.value:
-        beside = Text("runs")  # beside the recipe, like every path it does not say otherwise of
-        beside.origin = path.resolve()
-        source.value["output"] = beside
+        output = Text("runs")  # relative to the recipe, like every other path
+        output.origin = path.resolve()
+        source.value["output"] = output
     return validate(source)
 
 
-def validate(source: Source) -> Recipe:
+def load_source(path: Path, extending: tuple[Path, ...] = ()) -> YamlSource:
+    """The plain values of a recipe file, laid over those of the files that it `extends`.
+
+    Args:
+        path: the file.
+        extending: the files that extend this one, from the outermost in.
+
+    Raises:
+        RecipeError: a file can't be read, is not a mapping, or extends itself.
+    """
+    path = path.resolve()
+    source = _read(path)
+    if "extends" not in source.value:
+        return source
+    extends = source.value.pop("extends")
+    merged = YamlSource({})
+    for parent in (extends if isinstance(extends, list) else [extends]) or [None]:
+        target = _parent(path, parent, source, extending)
+        merged = merge(merged, load_source(target, (*extending, path)))
+    return merge(merged, source)
+
+
+def _read(path: Path) -> YamlSource:
+    """One file, without what it extends."""
+    file = display(path)
+
+    def error(line: int, message: str) -> RecipeError:
+        return RecipeError([RecipeProblem(file, line, "", message)])
+
+    try:
+        source = parse(path.read_text(encoding="utf-8"), file, path)
+    except FileNotFoundError:
+        hint = did_you_mean(path.name, [other.name for other in path.parent.glob("*.y*ml")])
+        raise error(0, f"this recipe does not exist.{hint}") from None
+    except UnicodeDecodeError as caught:
+        line = caught.object[: caught.start].count(b"\n") + 1
+        raise error(line, "not UTF-8 text: save the file as UTF-8") from None
+    except OSError as caught:
+        raise error(0, f"cannot be read: {caught.strerror}") from None
+    if not isinstance(source.value, dict):
+        content = "is empty" if source.value is None else f"holds a {type(source.value).__name__.lower()}"
+        raise error(1, f"a recipe is a mapping of settings (`key: value`), and this file {content}")
+    return source
+
+
+def _parent(path: Path, parent: Any, source: YamlSource, extending: tuple[Path, ...]) -> Path:
+    """The file that one entry of `extends` names."""
+
+    def error(message: str) -> RecipeError:
+        return RecipeError([source.problem(("extends",), message)])
+
+    if not isinstance(parent, str) or not parent:
+        raise error("must be the path of another recipe, or a list of paths")
+    target = (path.parent / parent).resolve()
+    if target in (*extending, path):
+        files = [*extending, path]
+        circle = " -> ".join(display(file) for file in (*files[files.index(target) :], target))
+        raise error(f"recipes extend each other in a circle: {circle}")
+    if len(extending) >= MAX_EXTENDS:
+        raise error(f"more than {MAX_EXTENDS} recipes extend each other")
+    try:
+        exists = target.is_file()
+    except OSError:  # a name that is too long, or a folder without permission
+        exists = False
+    if not exists:
+        folder = target.parent
+        hint = did_you_mean(target.name, [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else [])
+        raise error(f"there is no file {short(display(target), 200)}.{hint}")
+    return target
+
+
+def validate(source: YamlSource) -> Recipe:
     """Check a recipe that is already plain values. Raises RecipeError with all mistakes."""
     source, readers = _with_sources(source)
-    problems: list[Problem] = []
+    problems: list[RecipeProblem] = []
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(source.value)
     except ValidationError as error:
         problems += [mistakes.problem_of(source, item) for item in error.errors()]
-    problems += _check_trainers(source)
+    problems += [source.problem(place, message) for place, message in _check_trainers(source.value)]
     if recipe is not None:
         if recipe.sources and not readers:
-            problems.append(source.problem(("sources",), "no build stage reads these repositories: leave them out"))
-        for location, message in checks.check(recipe):
-            if location[:1] == ("stages",) and location[1:2] and location[1] in readers and location[2:4] == _SOURCES:
-                location = location[3:]  # written once, at the top
-            problems.append(source.problem(mistakes.known_location(source.value, location)[0], message))
+            problems.append(source.problem(("sources",), "no build stage reads these repositories: remove them"))
+        for place, message in checks.check(recipe):
+            if place[:1] == ("stages",) and place[1:2] and place[1] in readers and place[2:4] == _SOURCES:
+                place = place[3:]  # written once, at the top of the recipe
+            problems.append(source.problem(mistakes.known_place(source.value, place)[0], message))
     if problems:
         raise RecipeError(problems)
     assert recipe is not None
     return recipe
 
 
-_SOURCES = ("settings", "sources")
-
-
-def _with_sources(source: Source) -> tuple[Source, set[Any]]:
-    """Give the recipe's `sources` to the build stages that name none; also the numbers of these stages."""
+def _with_sources(source: YamlSource) -> tuple[YamlSource, set[Any]]:
+    """Give the recipe's `sources` to the build stages that name none; also returns the indices of these stages."""
     value = source.value if isinstance(source.value, dict) else {}
     readers: set[Any] = set()
     stages = value.get("stages")
     if not value.get("sources") or not isinstance(stages, list):
         return source, readers
-    for number, stage in enumerate(stages):
+    for index, stage in enumerate(stages):
         if not isinstance(stage, dict) or stage.get("builder") not in builders.BUILDERS:
             continue
         settings = stage.get("settings") or {}
-        takes = "sources" in builders.parameters(stage["builder"])
-        if takes and isinstance(settings, dict) and "sources" not in settings:
-            readers.add(number)
-            value_with = replace_at(source.value, ("stages", number, *_SOURCES), value["sources"])
-            source = Source(value_with, source.positions)
+        reads_sources = "sources" in builders.parameters(stage["builder"])
+        if reads_sources and isinstance(settings, dict) and "sources" not in settings:
+            readers.add(index)
+            with_sources = replace_at(source.value, ("stages", index, *_SOURCES), value["sources"])
+            source = YamlSource(with_sources, source.positions)
     return source, readers
 
 
-def _check_trainers(source: Source) -> Iterator[Problem]:
-    stages = source.value.get("stages") if isinstance(source.value, dict) else None
+def _check_trainers(value: Any) -> Iterator[Mistake]:
+    """Check `train:` and `peft:` of every training stage against the fields of TRL's and PEFT's classes."""
+    stages = value.get("stages") if isinstance(value, dict) else None
     for index, stage in enumerate(stages if isinstance(stages, list) else []):
         kind = stage.get("kind") if isinstance(stage, dict) else None
         if not isinstance(kind, str) or kind not in CONFIGS:
             continue
         for key, config in (("train", CONFIGS[kind]), ("peft", "LoraConfig")):
             if isinstance(stage.get(key), dict):
-                for path, message in trainer_fields.check(config, stage[key]):
-                    yield source.problem(("stages", index, key, *path), message)
+                for place, message in trainer_fields.check(config, stage[key]):
+                    yield ("stages", index, key, *place), message
+
+
+def validate_export(source: YamlSource) -> ExportStage:
+    """Check the settings of an export stage that stands alone, as `align export` does. Raises RecipeError."""
+    try:
+        stage = ExportStage.model_validate(source.value)
+    except ValidationError as error:
+        problems = [mistakes.problem_of(source, item, ExportStage) for item in error.errors()]
+        raise RecipeError(problems) from None
+    if problems := [source.problem(place, message) for place, message in export_checks.check_stage(stage)]:
+        raise RecipeError(problems)
+    return stage
 
 
 def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, for editors."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a default that is a Reference is left out, with a warning
+        warnings.simplefilter("ignore")  # pydantic leaves out defaults that are References, with a warning
         return Recipe.model_json_schema()

@@ -1,4 +1,4 @@
-"""Pydantic's errors in a recipe's words: where it stands in the file, what is wanted there, what was likely meant."""
+"""Translate pydantic's validation errors into errors of a recipe: place in the file, what is expected, a suggestion."""
 
 from __future__ import annotations
 
@@ -6,45 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
+from alignment.recipe.problems import Key, Place, RecipeProblem
 from alignment.recipe.schema import STAGES, Recipe, Stage
-from alignment.recipe.yaml_source import Key, Problem, Source
+from alignment.recipe.yaml_source import YamlSource
 from alignment.wording import did_you_mean, short, shown
 
-
-def problem_of(source: Source, item: Any) -> Problem:
-    """One of pydantic's errors in our words: place, what is wrong, a hint."""
-    location, value = known_location(source.value, item["loc"])
-    kind, given = item["type"], item.get("input")
-    if kind == "extra_forbidden":
-        names = _fields_at(source.value, location[:-1])
-        hint = did_you_mean(str(location[-1]), names)
-        message = f"no such setting.{hint}" if hint else f"no such setting. Known here: {', '.join(sorted(names))}."
-    elif kind == "missing":
-        message = f"{item['loc'][-1]} is missing"
-    elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        message = _kind_message(value)
-    elif given is None:
-        message = "is empty: give it a value, or leave it out"
-    elif kind in _TYPES:
-        named = location == ("model",) and isinstance(given, str)
-        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if named else ""
-        message = f"must be {_TYPES[kind]}, not {shown(given)}.{hint}".rstrip(".")
-    elif kind == "literal_error":
-        expected = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        hint = did_you_mean(given, expected) if isinstance(given, str) else ""
-        message = f"must be one of {', '.join(expected)}, not {shown(given)}.{hint}".rstrip(".")
-    elif kind == "string_pattern_mismatch" and location[-1:] == ("name",):
-        message = f"takes a-z, 0-9, dot, dash and underscore, at most 64 of them, not {shown(given)}"
-    else:
-        message = (
-            f"{item['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}, not {shown(given)}"
-        )
-    return source.problem(location, message)
-
-
-# pydantic's types of error -> what the recipe wants there, in the words of YAML
-_TYPES = {
+# pydantic's type of error -> what the recipe needs there, in YAML's terms
+_EXPECTED = {
     "dict_type": "a mapping (`key: value`)",
     "model_type": "a mapping (`key: value`)",
     "list_type": "a list (`- item`, or `[item]`)",
@@ -56,7 +26,49 @@ _TYPES = {
 }
 
 
+def problem_of(source: YamlSource, error: ErrorDetails, root: type[BaseModel] = Recipe) -> RecipeProblem:
+    """Translate one of pydantic's errors.
+
+    Args:
+        source: the validated values and their positions.
+        error: an item of `ValidationError.errors()`.
+        root: the class that was validated.
+    """
+    place, value = known_place(source.value, error["loc"])
+    return source.problem(place, _message(source, error, root, place, value))
+
+
+def _message(source: YamlSource, error: ErrorDetails, root: type[BaseModel], place: Place, value: Any) -> str:
+    kind, given = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        names = _fields_at(source.value, place[:-1], root)
+        hint = did_you_mean(str(place[-1]), names) or f" Known here: {', '.join(sorted(names))}."
+        return f"no such setting.{hint}"
+    if kind == "missing":
+        return f"{error['loc'][-1]} is missing"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _kind_message(value)
+    if given is None:
+        return "is empty: give it a value, or remove it"
+    if kind in _EXPECTED:
+        is_name = place == ("model",) and isinstance(given, str)
+        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if is_name else ""
+        return f"must be {_EXPECTED[kind]}, not {shown(given)}.{hint}".rstrip(".")
+    if kind == "literal_error":
+        expected = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        hint = did_you_mean(given, expected) if isinstance(given, str) else ""
+        return f"must be one of {', '.join(expected)}, not {shown(given)}.{hint}".rstrip(".")
+    if kind == "string_pattern_mismatch" and place[-1:] == ("name",):
+        return (
+            "must be 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begin with a letter or digit, "
+            f"not {shown(given)}"
+        )
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return message if message.endswith(shown(given)) else f"{message}, not {shown(given)}"
+
+
 def _kind_message(stage: Any) -> str:
+    """What is wrong with a stage whose `kind` is missing or unknown."""
     kinds = list(STAGES)
     if not isinstance(stage, dict):
         return f"a stage is a mapping with `name` and `kind`, not {shown(stage)}"
@@ -67,42 +79,41 @@ def _kind_message(stage: Any) -> str:
     return f"kind must be one of {', '.join(kinds)}, not {shown(kind)}.{hint}".rstrip(".")
 
 
-def known_location(value: Any, location: Sequence[Key]) -> tuple[tuple[Key, ...], Any]:
-    """Drop the parts that pydantic adds for unions, which are no keys of the file."""
-    path: list[Key] = []
+def known_place(value: Any, location: Sequence[Key]) -> tuple[Place, Any]:
+    """A location of pydantic's without the parts that are no keys of the file (names of union members).
+
+    Returns:
+        The place, and the value there; the last key of the place may be one that the file lacks.
+    """
+    place: list[Key] = []
     for position, key in enumerate(location):
-        child = _child(value, key)
-        if child is not None:
-            path.append(key)
-            value = child[0]
+        if _has(value, key):
+            place.append(key)
+            value = value[key]
         elif position == len(location) - 1 and isinstance(value, dict) and isinstance(key, str):
-            path.append(key)
-    return tuple(path), value
+            place.append(key)
+    return tuple(place), value
 
 
-def _child(value: Any, key: Key) -> tuple[Any] | None:
-    if isinstance(value, dict) and key in value:
-        return (value[key],)
-    if isinstance(value, list) and isinstance(key, int) and key < len(value):
-        return (value[key],)
-    return None
+def _has(value: Any, key: Key) -> bool:
+    if isinstance(value, dict):
+        return key in value
+    return isinstance(value, list) and isinstance(key, int) and key < len(value)
 
 
-def _fields_at(value: Any, location: Sequence[Key]) -> list[str]:
-    """The settings known at a place of the file."""
-    model: type[BaseModel] | None = Recipe
-    for key in location:
-        child = _child(value, key)
-        value = child[0] if child else None
+def _fields_at(value: Any, place: Place, root: type[BaseModel]) -> list[str]:
+    """Names of the settings that are known at a place."""
+    model: type[BaseModel] | None = root
+    for key in place:
+        value = value[key] if _has(value, key) else None
         if isinstance(key, int):
             if model is Stage:
                 kind = value.get("kind") if isinstance(value, dict) else None
                 model = STAGES.get(kind) if isinstance(kind, str) else None
-            continue
-        if model is Recipe and key == "stages":
+        elif model is Recipe and key == "stages":
             model = Stage
-            continue
-        model = settings_class(model.model_fields[key].annotation) if model and key in model.model_fields else None
+        else:
+            model = settings_class(model.model_fields[key].annotation) if model and key in model.model_fields else None
     return list(model.model_fields) if model else []
 
 
@@ -110,4 +121,5 @@ def settings_class(annotation: Any) -> type[BaseModel] | None:
     """The settings class in a field's annotation, also inside a union, a list or a mapping; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in getattr(annotation, "__args__", ()) if (found := settings_class(part))), None)
+    parts = getattr(annotation, "__args__", ())
+    return next((model for part in parts if (model := settings_class(part)) is not None), None)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from alignment.extensions import ExtensionReference
 from alignment.recipe import builders
+from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import MODEL_KINDS, BuildStage, CustomStage, Recipe, makes_model
-from alignment.recipe.stage_graph import BASE, Place, is_hub_name
+from alignment.recipe.stage_graph import BASE, is_hub_name
 from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
 
-Mistake = tuple[Place, str]
 # Settings of builders that name a model, not rows.
 MODEL_SETTINGS = (("writer", "path"), ("judge", "path"))
 

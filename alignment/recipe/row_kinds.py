@@ -10,8 +10,9 @@ from pathlib import Path
 
 from alignment.recipe import builders
 from alignment.recipe import schema as recipes
+from alignment.recipe.problems import Place
 from alignment.recipe.schema import AnyStage, Recipe
-from alignment.recipe.stage_graph import Place, StageGraph
+from alignment.recipe.stage_graph import StageGraph
 from alignment.rows import kinds, reading
 from alignment.settings import Reference
 from alignment.wording import display

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.recipe import builders
+from alignment.recipe.problems import Place
 from alignment.recipe.schema import (
     MODEL_KINDS,
     AnyStage,
@@ -21,11 +22,9 @@ from alignment.recipe.schema import (
     TrainingStage,
     makes_model,
 )
-from alignment.recipe.yaml_source import Key
 from alignment.settings import Reference, Settings
 
 BASE = "base"
-Place = tuple[Key, ...]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 
 from alignment import recipe
 from alignment.recipe import RecipeError, load, mistakes
+from alignment.recipe.loading import load_source
 from alignment.recipe.schema import STAGES
-from alignment.recipe.yaml_source import load as load_source
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE = ("lr_scheduler_kwargs",)  # keys below are the scheduler's own business

@@ -29,7 +29,7 @@ def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("train: {beta: 0.1}", "train:", "stages.dpo.train: is empty: give it a value, or leave it out"),
+        ("train: {beta: 0.1}", "train:", "stages.dpo.train: is empty: give it a value, or remove it"),
         ("train: {beta: 0.1}", "train: [beta, 0.1]", "stages.dpo.train: must be a mapping (`key: value`)"),
         ("data: [{data: data/rl.jsonl}]", "data: data/rl.jsonl", "stages.grpo.data: must be a list"),
         ("kind: sft", "kind: stf", "stages.sft: kind must be one of"),
@@ -39,7 +39,7 @@ def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
         ("seed: 3", "seed: -3", "recipe.yaml:2: seed: must be greater than or equal to 0"),
         ("seed: 3", "seed: 3.5", "seed: must be a whole number, not 3.5"),
         ("seed: 3", "seed: '3'", "seed: must be a whole number, not '3'"),
-        ("name: small", "name: Small!", "name: takes a-z, 0-9"),
+        ("name: small", "name: Small!", "name: must be 1 to 64 characters of a-z, 0-9"),
         ("max_drop: 2", "max_drop: -2", "stages.grpo.gate.max_drop: must be greater"),
         ("max_drop: 2", "maxdrop: 2", "stages.grpo.gate.maxdrop: no such setting. Did you mean 'max_drop'?"),
         ("gate: {metric: instruct.pass@1, max_drop: 2}", "gate: instruct", "stages.grpo.gate: must be a mapping"),
@@ -210,7 +210,7 @@ def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
 
 
 def test_a_recipe_error_survives_being_shown():
-    with pytest.raises(RecipeError, match="there is no such recipe"):
+    with pytest.raises(RecipeError, match="this recipe does not exist"):
         load(Path("no-such-recipe.yaml"))
 
 

@@ -1,8 +1,11 @@
-"""YAML with a memory: scalars, merging, overrides, positions, and text that is not meant well."""
+"""YAML with positions: scalars, merging, overrides, and hostile text."""
 
 import pytest
 
-from alignment.recipe.yaml_source import RecipeError, load, override, parse
+from alignment.recipe import RecipeError
+from alignment.recipe.loading import load_source
+from alignment.recipe.overlays import override
+from alignment.recipe.yaml_source import parse
 
 
 def message(call):
@@ -52,19 +55,19 @@ def test_an_alias_bomb_is_refused(form):
         ("a: " + "[" * 2000, "nested more than"),
         ("a: " + "[" * 60 + "]" * 60, "nested more than"),
         ("a: 1\n\tb: 2", "f:2: "),
-        ("a:\n\tb: 2", "f:2: a tab"),
-        ("a: 1\nb: \0", "f:2: a character that YAML forbids: U+0000"),
-        ('a: "\\0"', "f:1: a: '\\x00' holds a character"),
-        ('a: "\\uD800"', "holds a character"),
+        ("a:\n\tb: 2", "f:2: not valid YAML: a tab"),
+        ("a: 1\nb: \0", "f:2: not valid YAML: the character U+0000 is not allowed"),
+        ('a: "\\0"', "f:1: a: '\\x00' has a character that no setting may have"),
+        ('a: "\\uD800"', "has a character that no setting may have"),
         ("a: .nan", "f:1: a: must be a finite number"),
         ("b: [1, -.INF]", "f:1: b.1: must be a finite number"),
         ("a: 1e999", "finite"),
-        ("a: 1" + "0" * 30, "too large a number"),
+        ("a: 1" + "0" * 30, "is too large"),
         ("a: 1" + "0" * 5000, "f:1: a: 1000"),
-        ("a: !!int x", "f:1: a: x is no int"),
-        ("a: !!timestamp 2001-01-01", "no use for the tag"),
-        ("a: !!python/object/apply:os.system [ls]", "no use for the tag"),
-        ("a: !!binary aGk=", "no use for the tag"),
+        ("a: !!int x", "f:1: a: x is not a valid int"),
+        ("a: !!timestamp 2001-01-01", "is not supported in a recipe"),
+        ("a: !!python/object/apply:os.system [ls]", "is not supported in a recipe"),
+        ("a: !!binary aGk=", "is not supported in a recipe"),
         ("? [a]\n: 1", "a key must be a plain word"),
         ("a: *x", "undefined alias"),
         ("a: 1\n---\nb: 2", "another document"),
@@ -77,28 +80,28 @@ def test_text_that_is_no_recipe_gets_one_line_that_says_why(text, expected):
 
 
 def test_a_byte_order_mark_and_windows_newlines_are_taken(write):
-    source = load(write(a="\ufeffa: 1\r\nb:\r\n  c: 2\r\n"))
+    source = load_source(write(a="\ufeffa: 1\r\nb:\r\n  c: 2\r\n"))
     assert source.value == {"a": 1, "b": {"c": 2}} and source.positions["b", "c"] == ("a.yaml", 3)
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(write):
     path = write(a="a: 1\nb: ä".encode("latin1"))
-    assert "a.yaml:2: not UTF-8" in message(lambda: load(path))
+    assert "a.yaml:2: not UTF-8" in message(lambda: load_source(path))
 
 
 def test_a_missing_recipe_hints_at_its_neighbour(write):
     path = write(quickstart="a: 1")
-    assert "Did you mean 'quickstart.yaml'?" in message(lambda: load(path.with_name("quikstart.yaml")))
+    assert "Did you mean 'quickstart.yaml'?" in message(lambda: load_source(path.with_name("quikstart.yaml")))
 
 
 def test_a_folder_is_no_recipe(tmp_path):
-    assert "can't be read: Is a directory" in message(lambda: load(tmp_path))
+    assert "cannot be read: Is a directory" in message(lambda: load_source(tmp_path))
 
 
 def test_extends_merges_mappings_by_key_and_lists_by_name(write):
     write(base="a: {b: 1, c: 2}\nlist: [{name: x, v: 1}, {name: y, v: 1}]\nplain: [1, 2]")
     path = write(top="extends: base.yaml\na: {c: 3}\nlist: [{name: z}, {name: y, v: 2}]\nplain: [3]")
-    assert load(path).value == {
+    assert load_source(path).value == {
         "a": {"b": 1, "c": 3},
         "list": [{"name": "x", "v": 1}, {"name": "y", "v": 2}, {"name": "z"}],
         "plain": [3],
@@ -107,45 +110,73 @@ def test_extends_merges_mappings_by_key_and_lists_by_name(write):
 
 def test_of_several_parents_the_last_one_wins_and_the_file_itself_wins_over_all(write):
     write(one="a: 1\nb: 1\nc: 1", two="a: 2\nb: 2")
-    assert load(write(top="extends: [one.yaml, two.yaml]\na: 3")).value == {"a": 3, "b": 2, "c": 1}
+    assert load_source(write(top="extends: [one.yaml, two.yaml]\na: 3")).value == {"a": 3, "b": 2, "c": 1}
 
 
 def test_every_value_knows_the_file_it_came_from(write):
     write(base="list:\n  - name: x\n    v: 1\n    w: 1")
-    positions = load(write(top="extends: base.yaml\nlist:\n  - name: x\n\n    w: 2")).positions
+    positions = load_source(write(top="extends: base.yaml\nlist:\n  - name: x\n\n    w: 2")).positions
     assert positions["list", 0, "v"] == ("base.yaml", 3) and positions["list", 0, "w"] == ("top.yaml", 5)
 
 
 def test_a_circle_of_extends_is_refused_with_the_whole_circle(write):
     path = write(a="x: 1\nextends: b.yaml", b="extends: c.yaml", c="extends: a.yaml")
     assert "c.yaml:1: extends: recipes extend each other in a circle: a.yaml -> b.yaml -> c.yaml -> a.yaml" in message(
-        lambda: load(path.with_name("a.yaml"))
+        lambda: load_source(path.with_name("a.yaml"))
     )
 
 
 def test_a_recipe_that_extends_itself_is_a_circle(write):
-    assert "circle" in message(lambda: load(write(a="extends: ./a.yaml")))
+    assert "circle" in message(lambda: load_source(write(a="extends: ./a.yaml")))
 
 
 @pytest.mark.parametrize("named", ["3", "[]", "[1]", "''", "{a: b}", "~"])
 def test_extends_takes_file_names_only(write, named):
-    assert "a.yaml:2: extends: names another recipe file" in message(lambda: load(write(a=f"x: 1\nextends: {named}")))
+    assert "a.yaml:2: extends: must be the path of another recipe" in message(
+        lambda: load_source(write(a=f"x: 1\nextends: {named}"))
+    )
 
 
 def test_a_missing_parent_is_refused_where_it_is_named(write):
     write(base="a: 1")
     assert "a.yaml:2: extends: there is no file bse.yaml. Did you mean 'base.yaml'?" in message(
-        lambda: load(write(a="x: 1\nextends: bse.yaml"))
+        lambda: load_source(write(a="x: 1\nextends: bse.yaml"))
     )
-    assert "there is no file" in message(lambda: load(write(a="extends: " + "y" * 3000)))
+    assert "there is no file" in message(lambda: load_source(write(a="extends: " + "y" * 3000)))
 
 
 def test_override_reaches_list_items_by_name_by_number_and_by_a_name_with_dots(write):
-    source = load(write(a="list: [{name: x}, {name: v2.5, t: {b: 1}}]"))
+    source = load_source(write(a="list: [{name: x}, {name: v2.5, t: {b: 1}}]"))
     assert override(source, "list.x.a=1e-3").value["list"][0] == {"name": "x", "a": 1e-3}
     assert override(source, "list.0.a.b=[1]").value["list"][0] == {"name": "x", "a": {"b": [1]}}
     assert override(source, "list.v2.5.t.b=2").value["list"][1]["t"] == {"b": 2}
     assert source.value["list"][0] == {"name": "x"}
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_key_with_dots_or_equals_signs_is_quoted(write, quote):
+    source = load_source(write(a="t: {}"))
+    for key in ("llama.cpp:q8_0", "gptq-int4", "a=b", "a b", "x"):
+        made = override(source, f"t.{quote}{key}{quote}.max_kl_divergence=1e-3")
+        assert made.value == {"t": {key: {"max_kl_divergence": 1e-3}}}
+        assert made.positions["t", key, "max_kl_divergence"] == ("--set", 0)
+
+
+def test_a_bare_key_may_have_hyphens_and_colons(write):
+    source = load_source(write(a="t: {}"))
+    assert override(source, "t.gptq-int4.x=1").value == {"t": {"gptq-int4": {"x": 1}}}
+    assert override(source, "t.ollama:q4_K_M.x = 1").value == {"t": {"ollama:q4_K_M": {"x": 1}}}
+
+
+def test_a_quoted_name_of_a_list_item_is_taken_as_it_is(write):
+    source = load_source(write(a="list: [{name: v2.5}, {name: x}]"))
+    assert override(source, 'list."v2.5".a=1').value["list"][0] == {"name": "v2.5", "a": 1}
+
+
+def test_an_error_names_a_key_as_set_takes_it(write):
+    source = load_source(write(a="t: {llama.cpp:q8_0: {x: 1}}\nlist: [{name: v2.5, x: 1}]"))
+    assert source.problem(("t", "llama.cpp:q8_0", "x"), "wrong").key == 't."llama.cpp:q8_0".x'
+    assert source.problem(("list", 0, "x"), "wrong").key == "list.v2.5.x"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +185,9 @@ def test_override_reaches_list_items_by_name_by_number_and_by_a_name_with_dots(w
         ("a", "write it as key.of.setting=value"),
         ("=1", "write it as"),
         ("a..b=1", "write it as"),
+        ('"a.b', "write it as"),
+        ('"a"b=1', "write it as"),
+        ("list.'x.y'.z=1", "there is no item 'x.y' in this list. Its items are x."),
         ("n.x=1", "n is a single value"),
         ("list.y=1", "there is no item 'y' in this list"),
         ("list.1=1", "there is no item '1'"),
@@ -162,5 +196,5 @@ def test_override_reaches_list_items_by_name_by_number_and_by_a_name_with_dots(w
     ],
 )
 def test_a_bad_override_says_what_is_wrong(write, assignment, expected):
-    source = load(write(a="n: 1\nlist: [{name: x}]"))
+    source = load_source(write(a="n: 1\nlist: [{name: x}]"))
     assert expected in message(lambda: override(source, assignment))
