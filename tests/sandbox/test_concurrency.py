@@ -86,7 +86,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc on this machine")
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
-    return tmp_path / "code-alignment" / "compiled"
+    return tmp_path / "compiled"
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\n", b'{"files": [["program", 5]]}\nabc', b'{"files": []}\n'])
