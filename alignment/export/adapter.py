@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.export.checkpoint import Checkpoint, check_finite, expected_shapes, read_float_tensors, read_json
+from alignment.export.checkpoint import Qwen2Checkpoint, check_finite, expected_shapes, read_float_tensors, read_json
 from alignment.export.gguf_file import gguf_name
 from alignment.models.stored_tensors import StoredTensor, to_float32
 
@@ -24,7 +24,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "adapter_config.json")
 
 
-def write_adapter(adapter: str | Path, base: Checkpoint, out: Path) -> Path:
+def write_adapter(adapter: str | Path, base: Qwen2Checkpoint, out: Path) -> Path:
     """Write a PEFT adapter as one GGUF file in float32.
 
     Args:
@@ -60,7 +60,7 @@ def _effective_alpha(config: dict[str, Any]) -> float:
     return alpha * float(config["r"]) ** 0.5 if config.get("use_rslora") else alpha
 
 
-def _lora_matrices(file: Path, stored: dict[str, StoredTensor], base: Checkpoint) -> dict[str, np.ndarray]:
+def _lora_matrices(file: Path, stored: dict[str, StoredTensor], base: Qwen2Checkpoint) -> dict[str, np.ndarray]:
     """The A and B matrices by GGUF name (`blk.0.attn_q.weight.lora_a`), float32; every A has its B."""
     shapes = expected_shapes(base.config, base.tied)
     matrices: dict[str, np.ndarray] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.export import serving_files
-from alignment.export.checkpoint import Checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint
 from alignment.export.export_row import ExportRow
 from alignment.export.gguf_metadata import ModelDescription
 
@@ -146,7 +146,7 @@ def _figures_section(rows: Sequence[ExportRow], measured_on: str) -> list[str]:
     return lines
 
 
-def run_commands(checkpoint: Checkpoint, name: str, out: Path, rows: Sequence[ExportRow]) -> list[tuple[str, str]]:
+def run_commands(checkpoint: Qwen2Checkpoint, name: str, out: Path, rows: Sequence[ExportRow]) -> list[tuple[str, str]]:
     """How to run each row that passed: titles and shell commands, to be run in `out`."""
     commands: list[tuple[str, str]] = []
     long = serving_files.supports_long_context(checkpoint)

@@ -27,7 +27,7 @@ SIZES = (
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Qwen2Checkpoint:
     """A checked model folder."""
 
     folder: Path
@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def open_checkpoint(folder: str | Path) -> Checkpoint:
+def open_checkpoint(folder: str | Path) -> Qwen2Checkpoint:
     """Open a Qwen2 model folder.
 
     Raises:
@@ -116,7 +116,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         )
     _check_config(folder / "config.json", config)
     tied = bool(config.get("tie_word_embeddings", False))
-    return Checkpoint(folder, config, _check_tensors(folder, config, _stored_tensors(folder), tied), tied)
+    return Qwen2Checkpoint(folder, config, _check_tensors(folder, config, _stored_tensors(folder), tied), tied)
 
 
 def _check_config(file: Path, config: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from alignment.cache import cache_root
 from alignment.logs import configure, get_logger
 
-logger = get_logger(__name__)
+logger = get_logger("alignment.export.engine_environment")  # __name__ is "__main__" when it runs as a program
 
 
 @dataclass(frozen=True)

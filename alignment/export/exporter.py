@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignment.export import makers
 from alignment.export.card import model_card, run_commands
-from alignment.export.checkpoint import Checkpoint, open_checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint, open_checkpoint
 from alignment.export.engine_environment import engine_python
 from alignment.export.export_options import CalibrationRows, ExportOptions
 from alignment.export.export_row import ExportRow
@@ -122,7 +122,7 @@ def _check_options(options: ExportOptions) -> None:
 
 
 def _check_targets(
-    targets: Sequence[Target], checkpoint: Checkpoint, options: ExportOptions, *, has_calibration: bool
+    targets: Sequence[Target], checkpoint: Qwen2Checkpoint, options: ExportOptions, *, has_calibration: bool
 ) -> None:
     """Check that the packages, options and weights that the targets need are there."""
     if message := missing_packages(targets):
@@ -137,7 +137,7 @@ def _check_targets(
         checkpoint.require_finite()
 
 
-def _check_output(out: Path, name: str, checkpoint: Checkpoint) -> None:
+def _check_output(out: Path, name: str, checkpoint: Qwen2Checkpoint) -> None:
     """Check that the export would replace only files of an older export, not the model or files of the user."""
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"the name {name!r} is part of file names: it cannot contain slashes or start with a dot")

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, cast
 
-from alignment.export.checkpoint import Checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint
 from alignment.export.export_row import Measurement
 from alignment.export.export_settings import Comparison
 from alignment.export.fresh_process import run_job
 from alignment.export.gguf_file import require_space
-from alignment.export.measure import MeasureJob, Reference
+from alignment.export.measure import MeasureJob, OriginalFigures
 from alignment.export.texts import HARD_CORPUS
 
 MEASURE = "alignment.export.measure"
@@ -122,7 +122,7 @@ class ExportGate:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Qwen2Checkpoint,
         texts: list[str],
         settings: Comparison,
         scratch: Path,
@@ -151,12 +151,12 @@ class ExportGate:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
-    def _measure_original(self, checkpoint: Checkpoint, adapter: Path | None) -> Reference:
+    def _measure_original(self, checkpoint: Qwen2Checkpoint, adapter: Path | None) -> OriginalFigures:
         job = dataclasses.replace(
             self._job, model=str(checkpoint.folder), adapter=None if adapter is None else str(adapter)
         )
         try:
-            reference = cast(Reference, run_job(MEASURE, asdict(job)))
+            reference = cast(OriginalFigures, run_job(MEASURE, asdict(job)))
         except RuntimeError as error:
             raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
         if not math.isfinite(reference["perplexity"]):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignment.export.checkpoint import Checkpoint, check_finite
+from alignment.export.checkpoint import Qwen2Checkpoint, check_finite
 from alignment.export.gguf_metadata import ModelDescription, describe_model, describe_vocabulary
 from alignment.export.levels import Level, ModelTraits, tensor_type
 from alignment.export.llamacpp import LlamaCppLibrary
@@ -83,7 +83,7 @@ class GgufOutput:
     fallback_tensors: int
 
 
-def plan_tensors(checkpoint: Checkpoint, level: Level, imatrix: bool = False) -> list[TensorPlan]:
+def plan_tensors(checkpoint: Qwen2Checkpoint, level: Level, imatrix: bool = False) -> list[TensorPlan]:
     """The type and size of every tensor at `level`, in the order of the file."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -101,7 +101,7 @@ def plan_tensors(checkpoint: Checkpoint, level: Level, imatrix: bool = False) ->
 
 
 def write_gguf(
-    checkpoint: Checkpoint,
+    checkpoint: Qwen2Checkpoint,
     level: Level,
     out: Path,
     *,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alignment.export.checkpoint import Checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint
 from alignment.export.levels import Level
 from alignment.export.vocabulary import Vocabulary
 
@@ -26,7 +26,9 @@ class ModelDescription:
     """Free key-value pairs, for example recipe and fingerprint."""
 
 
-def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, description: ModelDescription) -> None:
+def describe_model(
+    writer: GGUFWriter, checkpoint: Qwen2Checkpoint, level: Level, description: ModelDescription
+) -> None:
     """Write the `general.*` and `qwen2.*` keys.
 
     Provenance is written under `alignment.*`; readers ignore keys that they do not know.
@@ -61,7 +63,7 @@ def describe_model(writer: GGUFWriter, checkpoint: Checkpoint, level: Level, des
     _describe_rope(writer, checkpoint)
 
 
-def context_length(checkpoint: Checkpoint) -> int:
+def context_length(checkpoint: Qwen2Checkpoint) -> int:
     """Context length in tokens; with YaRN, the original length times the factor.
 
     Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's server
@@ -73,7 +75,7 @@ def context_length(checkpoint: Checkpoint) -> int:
     return max(longest, int(rope["factor"] * (rope.get("original_max_position_embeddings") or longest)))
 
 
-def _describe_rope(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
+def _describe_rope(writer: GGUFWriter, checkpoint: Qwen2Checkpoint) -> None:
     from gguf import RopeScalingType
 
     rope = checkpoint.rope

@@ -12,7 +12,7 @@ import numpy as np
 
 from alignment.export import serving_files
 from alignment.export.adapter import read_adapter_config, write_adapter
-from alignment.export.checkpoint import Checkpoint, open_checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint, open_checkpoint
 from alignment.export.export_options import ExportOptions
 from alignment.export.export_row import CalibrationUse, ExportRow
 from alignment.export.export_targets import Target
@@ -36,7 +36,7 @@ RuntimeName = Literal["llama.cpp", "transformers"]
 class ExportRun:
     """What all targets of one export share."""
 
-    checkpoint: Checkpoint
+    checkpoint: Qwen2Checkpoint
     out: Path
     options: ExportOptions
     description: ModelDescription

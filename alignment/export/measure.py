@@ -27,7 +27,7 @@ MAX_LOSS = 700.0
 """Mean losses are capped here before exp, which overflows float64 above 709."""
 
 
-class Reference(TypedDict):
+class OriginalFigures(TypedDict):
     """The original's figures; its windows and log-probabilities are files in the job's folder."""
 
     perplexity: float
@@ -66,7 +66,7 @@ class MeasureJob:
     """A GGUF file or a folder."""
     adapter: str | None = None
     """LoRA adapter to run the model with: a GGUF file for llama.cpp, a folder for transformers."""
-    reference: Reference | None = None
+    reference: OriginalFigures | None = None
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ def cut_windows(runtime: Runtime, texts: Sequence[str], context: int, positions:
     return np.array(ids[: count * context], dtype=np.int32).reshape(count, context), used
 
 
-def write_reference(runtime: Runtime, job: MeasureJob) -> Reference:
+def write_reference(runtime: Runtime, job: MeasureJob) -> OriginalFigures:
     """Run the original model, write its windows and log-probabilities to the job's folder, return the rest."""
     folder = Path(job.folder)
     windows, _ = cut_windows(runtime, job.texts, job.context, job.positions)
@@ -134,7 +134,7 @@ def write_reference(runtime: Runtime, job: MeasureJob) -> Reference:
     }
 
 
-def compare(runtime: Runtime, job: MeasureJob, reference: Reference) -> Measurement:
+def compare(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Measurement:
     """Run an exported model over the reference's windows and compare the two.
 
     KL(original || export) is averaged over the scored positions; perplexity is exp of the mean loss per position.
@@ -168,7 +168,7 @@ def compare(runtime: Runtime, job: MeasureJob, reference: Reference) -> Measurem
     return figures | _compare_greedy(runtime, job, reference) | _compare_tokenization(runtime, job, reference)
 
 
-def _compare_greedy(runtime: Runtime, job: MeasureJob, reference: Reference) -> Measurement:
+def _compare_greedy(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Measurement:
     started = time.perf_counter()
     continuations = [runtime.greedy(prompt, job.greedy_tokens) for prompt in reference["prompts"]]
     seconds = time.perf_counter() - started
@@ -179,7 +179,7 @@ def _compare_greedy(runtime: Runtime, job: MeasureJob, reference: Reference) -> 
     }
 
 
-def _compare_tokenization(runtime: Runtime, job: MeasureJob, reference: Reference) -> Measurement:
+def _compare_tokenization(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Measurement:
     pairs = zip(job.hard_corpus, reference["hard_corpus"], strict=True)
     different = [text for text, ids in pairs if runtime.tokenize(text) != ids]
     return {"tokenization_equal": not different, "tokenization_differs_on": different[:3]}
@@ -192,7 +192,7 @@ def _common_prefix(left: list[int], right: list[int]) -> int:
     return len(left)
 
 
-def measure(job: MeasureJob) -> Reference | Measurement:
+def measure(job: MeasureJob) -> OriginalFigures | Measurement:
     """Run one job: the reference of the original, or the figures of an export."""
     runtime: Runtime
     if job.runtime == "llama.cpp":

@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from alignment.export.checkpoint import Checkpoint
+from alignment.export.checkpoint import Qwen2Checkpoint
 from alignment.export.engine_environment import engine_python
 from alignment.export.export_row import CalibrationUse
 from alignment.export.export_settings import Quantize
 from alignment.export.export_targets import Target
 from alignment.export.fresh_process import run_job, serve_job
+from alignment.models.formats import Tokenizer
 from alignment.rows.row_texts import ModelText
 
 SHORTEST_SAMPLE = 16
@@ -28,13 +29,6 @@ SHORTEST_SAMPLE = 16
 
 Sample = dict[str, list[int]]
 """`input_ids` and `attention_mask` of one calibration sample."""
-
-
-class Tokenizer(Protocol):
-    """What calibration needs of a tokenizer."""
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Token ids of `text`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class QuantizedFolder:
 
 
 def quantize_folder(
-    checkpoint: Checkpoint,
+    checkpoint: Qwen2Checkpoint,
     target: Target,
     out: Path,
     texts: list[ModelText],
@@ -192,7 +186,7 @@ def run_engine(job: QuantizeJob) -> CalibrationUse:
     if job.threads:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(job.model)
     samples, used = calibration_samples(tokenizer, job.texts, job.sequence_length, job.tokens)
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples]
     if job.engine == "llm-compressor":

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alignment.export.checkpoint import Checkpoint, read_json
+from alignment.export.checkpoint import Qwen2Checkpoint, read_json
 from alignment.export.gguf_metadata import context_length
 from alignment.export.vocabulary import read_chat_template
 from alignment.models import formats
@@ -48,7 +48,7 @@ def has_chat_template(folder: Path) -> bool:
     return read_chat_template(folder, read_json(settings) if settings.is_file() else {}) is not None
 
 
-def modelfile(checkpoint: Checkpoint, gguf: str, license_text: str | None) -> str:
+def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) -> str:
     """Ollama's Modelfile for a GGUF file.
 
     A model with a chat template gets ChatML, without the tools that its own template may support; a base model gets
@@ -86,7 +86,7 @@ def license_text(folder: Path, license: str | None) -> str | None:
     return license
 
 
-def write_ollama(checkpoint: Checkpoint, gguf: Path, out: Path, license: str | None) -> Path:
+def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, license: str | None) -> Path:
     """Write a folder for `ollama create NAME -f Modelfile`: the GGUF file and its Modelfile."""
     with fresh_folder(out) as scratch:
         link_or_copy(gguf, scratch / gguf.name)
@@ -95,7 +95,7 @@ def write_ollama(checkpoint: Checkpoint, gguf: Path, out: Path, license: str | N
     return out
 
 
-def write_llama_cpp(checkpoint: Checkpoint, files: list[Path], out: Path, name: str) -> str:
+def write_llama_cpp(checkpoint: Qwen2Checkpoint, files: list[Path], out: Path, name: str) -> str:
     """Write a folder for llama.cpp's server: all parts of the GGUF and `serve.sh`; returns the command in it."""
     command = llama_server_command(checkpoint, files[0].name, name)
     with fresh_folder(out) as scratch:
@@ -113,7 +113,7 @@ def copy_adapter(adapter: Path, out: Path) -> Path:
     return out
 
 
-def write_folder(checkpoint: Checkpoint, out: Path, name: str, card: str) -> Path:
+def write_folder(checkpoint: Qwen2Checkpoint, out: Path, name: str, card: str) -> Path:
     """Write a Hugging Face folder for transformers and vLLM: the model's files, a model card and `serve.sh`.
 
     config.json has RoPE and dtype in the old form (`rope_theta`, `rope_scaling`, `torch_dtype`) as well as the new, so
@@ -153,7 +153,7 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
     return portable
 
 
-def vllm_command(checkpoint: Checkpoint, name: str, long: bool = False) -> str:
+def vllm_command(checkpoint: Qwen2Checkpoint, name: str, long: bool = False) -> str:
     """The command that serves a folder with vLLM, from inside the folder.
 
     Args:
@@ -176,7 +176,7 @@ def vllm_command(checkpoint: Checkpoint, name: str, long: bool = False) -> str:
     return shlex.join([*words, "--max-model-len", str(length), "--hf-overrides", overrides])
 
 
-def llama_server_command(checkpoint: Checkpoint, gguf: str, name: str, long: bool = False) -> str:
+def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long: bool = False) -> str:
     """The command that serves a GGUF file with llama.cpp: chat at /v1/chat/completions, FIM at /infill.
 
     Args:
@@ -194,7 +194,7 @@ def llama_server_command(checkpoint: Checkpoint, gguf: str, name: str, long: boo
     return shlex.join([*words, "--jinja"])
 
 
-def supports_long_context(checkpoint: Checkpoint) -> bool:
+def supports_long_context(checkpoint: Qwen2Checkpoint) -> bool:
     """Whether Qwen documents YaRN for the model's size, and its config does not have it yet."""
     return checkpoint.config["hidden_size"] >= LONG_CONTEXT_HIDDEN_SIZE and checkpoint.rope["rope_type"] == "default"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment.export.checkpoint import Checkpoint, read_json
+from alignment.export.checkpoint import Qwen2Checkpoint, read_json
 from alignment.models import formats
 
 # GGUF token types (`gguf.TokenType`).
@@ -46,7 +46,7 @@ class Vocabulary:
     chat_template: str | None
 
 
-def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+def read_vocabulary(checkpoint: Qwen2Checkpoint) -> Vocabulary:
     """Read tokenizer.json and tokenizer_config.json.
 
     Raises:
