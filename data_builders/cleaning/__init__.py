@@ -1,1 +1,1 @@
-"""Cleaning files and rows: filters, licences, secrets, duplicates and decontamination."""
+"""Cleaning files and rows: filters, licenses, secrets, duplicates and decontamination."""

@@ -1,4 +1,4 @@
-"""Evaluate SPDX licence expressions, such as `(MIT OR Apache-2.0) AND BSD-3-Clause`."""
+"""Evaluate SPDX license expressions, such as `(MIT OR Apache-2.0) AND BSD-3-Clause`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from functools import lru_cache
 
 from license_expression import AND, ExpressionError, LicenseExpression, LicenseWithExceptionSymbol, Licensing
 
-_LICENSING = Licensing()  # without a list of known licences: `owned` and `unknown` are identifiers like any other
+_LICENSING = Licensing()  # without a list of known licenses: `owned` and `unknown` are identifiers like any other
 
 
 def is_satisfied(expression: str, permits: Callable[[str], bool]) -> bool:
-    """Whether the licences that `permits` accepts are enough to use code under an expression.
+    """Whether the licenses that `permits` accepts are enough to use code under an expression.
 
-    One side of an `OR` is enough, `AND` needs all. A `WITH` exception only adds permissions, so the licence before it
+    One side of an `OR` is enough, `AND` needs all. A `WITH` exception only adds permissions, so the license before it
     decides. Text that is not a valid expression is judged as one identifier.
 
     Args:
         expression: an SPDX expression; operators may be in lower case.
-        permits: whether a single licence identifier is permitted.
+        permits: whether a single license identifier is permitted.
     """
     parsed = _parse(expression)
     return permits(expression) if parsed is None else _evaluate(parsed, permits)

@@ -80,7 +80,7 @@ def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, u
 
 
 def code_form(text: str) -> NDArray[np.float32]:
-    """The measures of a program: (len(MEASURES),), each between 0 and 1. A licence at its start is ignored."""
+    """The measures of a program: (len(MEASURES),), each between 0 and 1. A license at its start is ignored."""
     text = _without_license(text)
     text, blocks = _without_blocks(text)
     raw = text.split("\n")

@@ -1,4 +1,4 @@
-"""Which SPDX expressions a set of permitted licences satisfies."""
+"""Which SPDX expressions a set of permitted licenses satisfies."""
 
 from __future__ import annotations
 
