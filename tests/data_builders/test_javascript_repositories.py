@@ -152,7 +152,7 @@ def test_no_object_crosses_that_decides_how_it_compares(built: Any, grader: Any,
 def test_the_files_of_the_tests_are_empty_when_a_candidate_runs_beside_them(built: Any, grader: Any) -> None:
     """Even where no word is refused."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node_guard, "words", lambda *_: set())
+        patch.setattr(node_guard, "restricted_words", lambda *_: set())
         seen = (
             "const fs = require('fs');\nconst all = ['/repository/packages/basket/test/basket.js', '/tmp/.replaced/0', '/tmp/.replaced/1', '/tmp/align.json'];\n"
             "const text = all.map((p) => { try { return fs.readFileSync(p, 'utf8'); } catch { return ''; } }).join('');\n"

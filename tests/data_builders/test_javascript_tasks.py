@@ -12,7 +12,7 @@ from corpus_helpers import write_files
 
 from alignment.grading import node_guard
 from alignment.grading.node_syntax import read_answer
-from alignment.grading.nodejs import with_our_runner
+from alignment.grading.nodejs import with_shims
 from alignment.sandbox.toolchains import NoToolchain, toolchain
 from data_builders.repositories.sources import Location, Source
 from data_builders.tasks.build_tasks import build_tasks
@@ -183,12 +183,12 @@ def test_an_answer_that_would_leave_the_function_is_none(program: str) -> None:
 def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it() -> None:
     text = "import { test } from \"node:test\" // runner\nconst x = f('node:test');\n"
     shown = "import { test } from \"file:///tmp/shims/node-test.cjs\" // runner\nconst x = f('node:test');\n"
-    assert with_our_runner(text) == shown
+    assert with_shims(text) == shown
 
 
 def test_a_body_of_plain_code_needs_no_permission() -> None:
     body = "const { a, b: [c] } = x; for (const key in x) y[key + 1] = `${a}`; return all.map((item) => item.value);"
-    assert node_guard.words(body, "a.js") == set()
+    assert node_guard.restricted_words(body, "a.js") == set()
 
 
 def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from alignment.grading import Grader, Limits
-from alignment.grading.agreement import PUBLISHED, multipl_e
 from alignment.grading.value_comparison import stdout_equal, values_equal
 from alignment.sandbox.inside import wire
 from alignment.sandbox.toolchains import LANGUAGES
+from benchmarks.verdict_agreement import PUBLISHED, multipl_e
 
 CALLS = {"kind": "calls", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]}), "entry_point": "f"}
 
