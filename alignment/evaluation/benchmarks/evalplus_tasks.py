@@ -13,7 +13,6 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from alignment.evaluation.benchmark_files import cache_folder
 from alignment.evaluation.problem import Row
