@@ -199,7 +199,7 @@ def _steps(arguments: argparse.Namespace) -> tuple[Recipe, list[Step], list[dict
 
 def _plan(arguments: argparse.Namespace) -> int:
     recipe, _, rows = _steps(arguments)
-    needs = presentation.needs(recipe, arguments.device_memory)
+    needs = presentation.recipe_needs(recipe, arguments.device_memory)
     if arguments.json:
         document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, **needs}
         print(json.dumps(document, indent=2))

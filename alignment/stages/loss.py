@@ -15,7 +15,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from alignment.models.formats import IGNORED
-from alignment.planning.memory import OWN_LEAST_ROWS, OWN_TILE
+from alignment.planning.memory import TILE_LOGITS, TILE_MIN_ROWS
 
 
 class Found(NamedTuple):
@@ -64,7 +64,7 @@ class _Tiles(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         loss, entropy, correct = (hidden.new_zeros((), dtype=torch.float32) for _ in range(3))
-        step = max(OWN_TILE // weight.shape[0], OWN_LEAST_ROWS)
+        step = max(TILE_LOGITS // weight.shape[0], TILE_MIN_ROWS)
         for start in range(0, hidden.shape[0], step):
             rows, target = hidden[start : start + step].to(dtype), targets[start : start + step, None]
             logits = (rows @ head.t()).float()
