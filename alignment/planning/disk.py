@@ -67,16 +67,13 @@ def checkpoint_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout:
     return trained * (width + states)
 
 
-def stage_space(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> StageSpace:
-    """Space of a training stage: its artifact with an adapter, if it has one, and its checkpoints."""
+def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> tuple[float, float]:
+    """Bytes of a training stage: of its artifact (with the adapter, if it has one), and of its checkpoints."""
     width = 4 if recipe.model.dtype == "float32" else 2
     micro = micro_batch_of(stage, recipe.model, layout)
     adapter = memory.adapter_parameters(shape, micro.lora) * 4 if micro.lora else 0
     count = 0 if stage.train.get("save_strategy") == "no" else int(stage.train.get("save_total_limit") or 2) + 1
-    return {
-        "artifact": round(shape.parameters * width + adapter),
-        "checkpoints": round(count * checkpoint_bytes(shape, stage, recipe, layout)),
-    }
+    return shape.parameters * width + adapter, count * checkpoint_bytes(shape, stage, recipe, layout)
 
 
 def export_bytes(shape: Shape, formats: list[str]) -> float:
@@ -103,14 +100,14 @@ def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str]
         if stage.name in done:
             continue
         if isinstance(stage, TrainingStage):
-            space = stage_space(shape, stage, recipe, layout)
+            artifact, checkpoints = stage_bytes(shape, stage, recipe, layout)
         elif isinstance(stage, ExportStage):
-            space = {"artifact": round(export_bytes(shape, stage.formats)), "checkpoints": 0}
+            artifact, checkpoints = export_bytes(shape, stage.formats), 0.0
         else:
             continue
-        worst = max(worst, artifacts + space["artifact"] + space["checkpoints"])
-        artifacts += space["artifact"]
-        stages[stage.name] = space
+        worst = max(worst, artifacts + artifact + checkpoints)
+        artifacts += artifact
+        stages[stage.name] = {"artifact": round(artifact), "checkpoints": round(checkpoints)}
     total = max(worst, artifacts) * (1 + MARGIN)
     return {"stages": stages, "total": round(total), "free": free_bytes(recipe.folder), "folder": str(recipe.folder)}
 
