@@ -15,12 +15,14 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment.cli import data_commands, sandbox_commands
 from alignment.grading.sandbox_settings import SandboxSettings
+
+if TYPE_CHECKING:
+    from alignment.evaluation.results import Document
 
 NAMES = ("evaluate", "export", "doctor", *data_commands.NAMES, *sandbox_commands.NAMES)
 
@@ -124,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.completions is not None:
         for key in [*generating, *(["tasks"] if arguments.tasks else [])]:
             raise ValueError(f"--{key.replace('_', '-')} is about generating: it has no effect on --completions")
-        documents: list[dict[str, Any]] | None = _grade(arguments)
+        documents: list[Document] | None = _grade(arguments)
     else:
         if not arguments.tasks:
             raise ValueError("name the benchmarks with --tasks; `align evaluate --list` shows them")
@@ -158,7 +160,7 @@ def _sandbox(arguments: argparse.Namespace) -> SandboxSettings:
 GENERATING = ("mode", "n", "temperature", "top_p", "max_new_tokens", "batch_size")
 
 
-def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _grade(arguments: argparse.Namespace) -> list[Document]:
     from alignment.evaluation import grade_completions
 
     return grade_completions(
@@ -172,7 +174,7 @@ def _grade(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     )
 
 
-def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[Document] | None:
     """The results; None on ranks that only help."""
     from alignment.evaluation import evaluate, read_documents
     from alignment.evaluation.benchmark_request import parse_request
@@ -192,7 +194,6 @@ def _measure(arguments: argparse.Namespace, generating: dict[str, Any]) -> list[
         seed=arguments.seed,
         engine=arguments.engine,
         sandbox=_sandbox(arguments),
-        progress=None if arguments.json else (lambda text: print(text, file=sys.stderr)),
     )
     return read_documents(arguments.out) if figures else None
 
