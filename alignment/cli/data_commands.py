@@ -1,8 +1,9 @@
 """The commands for data: `align build` and `align show`.
 
-align build --list                                     name all builders
-align build BUILDER --settings                         what a builder can be told
+align build --list                                     list the built-in builders
+align build BUILDER --settings                         list the settings of a builder
 align build corpus PATH... --out DIR [--set KEY=VALUE] make a dataset
+align build my_builder.py:build --out DIR              make a dataset with a builder of your own
 align show DATASET [-n 5] [--kind notebook]            look at rows
 """
 
@@ -21,6 +22,14 @@ from typing import Any
 
 from alignment.cli import sandbox_commands
 from alignment.grading.sandbox_settings import SandboxSettings
+from alignment.recipe import BuildStage, builders
+from alignment.recipe.overlays import override
+from alignment.recipe.yaml_source import YamlSource
+from alignment.settings import Reference, Settings
+from alignment.settings_help import describe_settings
+from data_builders.builder import BuildContext
+from data_builders.builder_registry import BUILDERS, LoadedBuilder, find_builder
+from data_builders.repositories.sources import Location, Source
 
 NAMES = ("build", "show")
 
@@ -28,8 +37,10 @@ NAMES = ("build", "show")
 def add(commands: Any) -> None:
     """Add the commands to the command line's subparsers."""
     build = commands.add_parser("build", help="Make a dataset, as a recipe's build stage does.")
-    build.add_argument("builder", nargs="?", help="which builder; --list names them")
-    build.add_argument("paths", nargs="*", metavar="PATH", help="what it reads: repositories, or datasets")
+    build.add_argument(
+        "builder", nargs="?", help="a built-in builder (--list names them), or your own as path/to/file.py:function"
+    )
+    build.add_argument("paths", nargs="*", metavar="PATH", help="what it reads: repositories or datasets")
     build.add_argument("--out", type=Path, help="folder of the new dataset")
     build.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
@@ -37,21 +48,23 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     build.add_argument("--seed", type=int, default=0)
     sandbox_commands.add_consent(build)
-    build.add_argument("--workers", type=int, help="processes (default: one a core); the result does not depend on it")
+    build.add_argument(
+        "--workers", type=int, help="processes (default: one per core); the result does not depend on it"
+    )
     build.add_argument(
         "--engine", choices=("local", "ray"), help="run on datatrove's local executor, or on a Ray cluster"
     )
-    build.add_argument("--tasks", type=int, default=16, help="with --engine: into how many tasks work is cut")
-    build.add_argument("--list", action="store_true", help="name all builders")
-    build.add_argument("--settings", action="store_true", help="what the builder can be told")
+    build.add_argument("--tasks", type=int, default=16, help="with --engine: number of tasks that the work is cut into")
+    build.add_argument("--list", action="store_true", help="list the built-in builders")
+    build.add_argument("--settings", action="store_true", help="list the settings of the builder")
     build.add_argument("--json", action="store_true", help="print one JSON document")
-    show = commands.add_parser("show", help="Look at rows of a dataset, drawn at random.")
+    show = commands.add_parser("show", help="Show rows of a dataset, drawn at random.")
     show.add_argument("dataset", type=Path, help="a dataset's folder, or a .jsonl or .parquet file")
     show.add_argument("-n", type=int, default=5, help="how many rows (default: 5)")
-    show.add_argument("--kind", help="only rows of this kind: what the column `kind` or `format` says")
+    show.add_argument("--kind", help="only rows with this value in the column `kind` or `format`")
     show.add_argument("--language", help="only rows of this language")
-    show.add_argument("--seed", type=int, default=0, help="another seed, other rows")
-    show.add_argument("--characters", type=int, default=2000, help="of one text, at most (default: 2000)")
+    show.add_argument("--seed", type=int, default=0, help="seed of the random choice of rows")
+    show.add_argument("--characters", type=int, default=2000, help="characters of one text, at most (default: 2000)")
     show.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -61,38 +74,54 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from alignment.cli.builder_help import described, first_paragraph
-    from alignment.recipe import builders
-
     if arguments.list:
-        for name in builders.BUILDERS:
-            print(f"{name:16} {first_paragraph(builders.function(name))}")
+        for name in BUILDERS:
+            print(f"{name:16} {_first_paragraph(find_builder(name).function)}")
         return 0
     if arguments.builder is None:
         raise ValueError("name a builder; `align build --list` shows them")
     if arguments.settings:
-        print("\n".join(described(arguments.builder)))
+        print("\n".join(_help(find_builder(arguments.builder))))
         return 0
-    stage = _stage(arguments)
-    if builders.needs_model(arguments.builder):
+    builder, settings = _checked_settings(arguments)
+    if builder.samples:
         raise ValueError(f"builder {arguments.builder!r} samples from a model: make it a stage of a recipe")
     if arguments.out is None:
-        raise ValueError("say with --out where the dataset goes")
+        raise ValueError("give the folder of the new dataset with --out")
     workers = arguments.workers or len(os.sched_getaffinity(0))
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = arguments.out.resolve()
-    sandbox = SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox)
+    context = BuildContext(
+        out=out,
+        seed=arguments.seed,
+        workers=workers,
+        sandbox=SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox),
+        # With an engine, clones must be in a folder that all machines share.
+        clone_folder=out / "engine" / "clones" if arguments.engine else None,
+    )
     with _engine(arguments, out / "engine", workers):
-        summary = builders.call(
-            stage, out, seed=arguments.seed, workers=workers, sandbox=sandbox, **_clones(arguments, out)
-        )
+        counts = builder.run(settings, context)
     shutil.rmtree(out / "engine", ignore_errors=True)
     if arguments.json:
-        print(json.dumps(summary, indent=2, default=str))
+        print(json.dumps(counts, indent=2, default=str))
     else:
-        print("\n".join(_summary(summary)))
+        print("\n".join(_summary(counts)))
         print(f"{arguments.out}: `align show {arguments.out}` shows rows of it")
     return 0
+
+
+def _help(builder: LoadedBuilder) -> Iterator[str]:
+    """What a builder makes, and its settings."""
+    yield _first_paragraph(builder.function)
+    if builder.settings_class is None:
+        yield "  It takes any settings: its function takes a plain dict."
+    else:
+        yield from describe_settings(builder.settings_class)
+
+
+def _first_paragraph(function: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())
 
 
 def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contextlib.AbstractContextManager[Any]:
@@ -103,55 +132,41 @@ def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contex
     return scale.engine(arguments.engine, folder, tasks=arguments.tasks, workers=workers)
 
 
-def _clones(arguments: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """With an engine, clones of URLs must lie where all machines see them."""
-    return {"clone_dir": out / "engine" / "clones"} if arguments.engine else {}
+def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Settings | dict[str, Any]]:
+    """The builder and its settings, checked as those of a build stage are.
 
-
-def _stage(arguments: argparse.Namespace) -> Any:
-    """The command line as a build stage, checked as a recipe's stage is."""
-    from alignment.recipe import BuildStage, builders
-    from alignment.recipe.overlays import override, replace_at
-    from alignment.recipe.yaml_source import YamlSource
-
-    settings: dict[str, Any] = {}
-    source = YamlSource({"settings": settings})
+    Raises:
+        ValueError: all mistakes, one a line.
+    """
+    values: dict[str, Any] = {}
+    source = YamlSource({"settings": values})
     for assignment in arguments.overrides:
         source = override(source, f"settings.{assignment}")
-    settings = source.value["settings"]
+    values = source.value["settings"]
     if arguments.paths:
-        name = _paths_setting(arguments.builder)
+        name = _paths_setting(find_builder(arguments.builder))
         if name is None:
             raise ValueError(f"builder {arguments.builder!r} takes no list of paths: use --set")
-        if name in settings:
+        if name in values:
             raise ValueError(f"give {name} either as paths or with --set")
-        settings[name] = list(arguments.paths)
-    stage = BuildStage(name="build", kind="build", builder=arguments.builder, settings=settings)
+        values[name] = list(arguments.paths)
+    stage = BuildStage(name="build", kind="build", builder=arguments.builder, settings=values)
     mistakes = list(builders.check_settings(stage))
-    resolved = stage.model_dump(mode="json")
     for place, reference in builders.references(stage):
-        if isinstance(reference, builders.SourceReference):
-            resolved = replace_at(resolved, place, reference.location())
-            continue
-        if not reference.exists():
+        if not isinstance(reference, Location) and not reference.exists():
             mistakes.append((place, f"there is no file or folder {reference}"))
-        resolved = replace_at(resolved, place, str(reference.path()))
     if mistakes:
         raise ValueError("\n".join(f"{'.'.join(map(str, place[1:] or place))}: {text}" for place, text in mistakes))
-    return stage.model_copy(update={"settings": resolved["settings"]})
+    builder = builders.builder_of(stage)
+    return builder, builder.validate(values)
 
 
-def _paths_setting(builder: str) -> str | None:
-    """The setting that a builder's positional paths are: the first one that is a list of paths or sources."""
-    from alignment.recipe import builders
-    from data_builders.repositories.sources import Location
-
-    if builder not in builders.BUILDERS:
-        return "paths"  # the check says that there is no such builder
-    for name, (annotation, default) in builders.parameters(builder).items():
-        inner = typing.get_args(annotation)[:1]
-        arms = {*inner, *(typing.get_args(inner[0]) if inner else ())}
-        if default is inspect.Parameter.empty and {Path, Location} & arms:
+def _paths_setting(builder: LoadedBuilder) -> str | None:
+    """The setting that positional paths are for: the first required one that is a list of paths or sources."""
+    fields = builder.settings_class.model_fields if builder.settings_class is not None else {}
+    for name, field in fields.items():
+        item = (*typing.get_args(field.annotation), None)[0]
+        if field.is_required() and isinstance(item, type) and issubclass(item, Reference | Source):
             return name
     return None
 

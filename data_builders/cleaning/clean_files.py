@@ -29,7 +29,7 @@ BATCH_SKIPPED = 4096
 
 @dataclass(frozen=True)
 class CleanSettings:
-    """What happens to each file; see `corpus.build_corpus`."""
+    """How files are cleaned; made from `corpus.CorpusSettings`."""
 
     filters: FilterSettings
     licenses: LicensePolicy

@@ -7,18 +7,22 @@ a repository.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from alignment.rows.kinds import kind_of
 from alignment.rows.row_texts import IGNORED_KEYS, all_texts
+from alignment.settings import Reference
+from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact as redact_text
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, read_datasets, refuse_finished, sorted_counts
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
@@ -108,40 +112,35 @@ def _judge(state: _State, item: Any) -> _Judged:
     return _Judged(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
 
 
-def build_clean(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    redact: bool = True,
-    deduplicate: bool = True,
-    threshold: float = THRESHOLD,
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Remove benchmark texts, secrets and duplicates from rows of one kind, and write the rest.
+class CleanRowsSettings(Decontaminated):
+    """Settings of the builder `clean`."""
 
-    Args:
-        inputs: datasets of documents, conversations, preferences or tasks.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-        redact: replace secrets and personal data.
-        deduplicate: drop exact and near-duplicates.
-        threshold: the Jaccard similarity of 5-grams from which rows are duplicates.
-    """
-    decontaminator = Decontaminator.from_paths(decontaminate) if decontaminate else None
-    used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
-            "threshold": threshold}  # fmt: skip
+    inputs: list[Reference]
+    """Datasets of documents, conversations, preferences or tasks; all rows of one kind."""
+    redact: bool = True
+    """Replace secrets and personal data."""
+    deduplicate: bool = True
+    """Drop exact and near-duplicates."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
+    """Rows whose 5-grams have at least this Jaccard similarity are duplicates."""
+
+
+def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str, Any]:
+    """Remove benchmark texts, secrets and duplicates from rows of one kind."""
+    inputs = [path.path() for path in settings.inputs]
+    used = {"decontaminate": settings.benchmark_names(), "redact": settings.redact, "deduplicate": settings.deduplicate,
+            "threshold": settings.threshold}  # fmt: skip
     return clean_stream(
         row_batches(read_datasets(inputs)),
-        Path(out),
+        context.out,
         "Cleaned rows",
         used,
-        decontaminator=decontaminator,
-        redact=redact,
-        deduplicate=deduplicate,
-        threshold=threshold,
-        workers=workers,
-        progress=progress,
+        decontaminator=settings.decontaminator(),
+        redact=settings.redact,
+        deduplicate=settings.deduplicate,
+        threshold=settings.threshold,
+        workers=context.workers,
+        progress=context.show_progress,
         report={"sources": lineage(inputs)},
     )
 

@@ -17,35 +17,38 @@ import codecs
 import re
 import string
 import warnings
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from alignment.settings import Count, Settings, Share
 from data_builders.parsing.languages import line_comment
 
 
-@dataclass(frozen=True)
-class FilterSettings:
+class FilterSettings(Settings):
     """Limits of the file filters; lengths in characters, shares between 0 and 1."""
 
-    max_bytes: int = 1_048_576
-    """Larger files are not even read."""
-    max_notebook_bytes: int = 33_554_432
-    """The same for notebooks, whose bytes are mostly pictures. Their text is held to the other limits."""
-    min_characters: int = 16
-    max_lines: int = 100_000
-    max_line_length: int = 1000
-    max_mean_line_length: int = 100
-    min_alphanumeric_share: float = 0.25
-    min_alphabetic_share: float = 0.25
-    min_comment_share: float = 0.0
-    max_comment_share: float = 0.8
-    max_data_lines: int = 512
-    """For JSON, YAML and other data languages."""
-    min_visible_html_share: float = 0.2
-    max_encoded_run: int = 1024
-    max_encoded_share: float = 0.5
+    max_bytes: Count = 1_048_576
+    """Larger files are not read."""
+    max_notebook_bytes: Count = 33_554_432
+    """The same limit for notebooks, which consist mostly of pictures. The other limits apply to their text."""
+    min_characters: Count = 16
+    max_lines: Count = 100_000
+    max_line_length: Count = 1000
+    max_mean_line_length: Count = 100
+    min_alphanumeric_share: Share = 0.25
+    min_alphabetic_share: Share = 0.25
+    min_comment_share: Share = 0.0
+    max_comment_share: Share = 0.8
+    max_data_lines: Count = 512
+    """Lines of a file in JSON, YAML or another data language."""
+    min_visible_html_share: Share = 0.2
+    max_encoded_run: Count = 1024
+    """Length of one run of base64 or hexadecimal data."""
+    max_encoded_share: Share = 0.5
+    """Share of a file in such runs."""
     keep_vendored: bool = False
+    """Keep third-party code that was copied into the repository."""
     keep_generated: bool = False
+    """Keep generated files and build output."""
     parse_python: bool = False
     """Drop Python that does not parse, or is mostly `pass`, imports or prints (OpenCoder's limits)."""
 

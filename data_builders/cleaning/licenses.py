@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pydantic import Field
+
+from alignment.settings import Settings
 from data_builders.cleaning.filters import decode
 from data_builders.cleaning.license_expressions import is_satisfied
 from data_builders.repositories.sources import File, Reader, Repository
@@ -46,15 +48,15 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class LicensePolicy:
-    """Which licences are kept. `owned` code is the user's own: what a source says it is, or has no licence file."""
+class LicensePolicy(Settings):
+    """Which licenses are kept. `owned` is the user's own code: declared by its source, or without any license file."""
 
-    allow: tuple[str, ...] = ()
-    """Keep only these SPDX ids (and `owned`, `unknown` where listed); empty: everything not denied."""
-    deny: tuple[str, ...] = ()
+    allow: list[str] = Field(default_factory=list)
+    """Keep only these SPDX ids (list `owned` and `unknown` too if they are wanted); empty keeps all that is not denied."""
+    deny: list[str] = Field(default_factory=list)
+    """SPDX ids that are never kept."""
     unlicensed: str = OWNED
-    """What a repository without any licence file counts as: `owned` for private code, `unknown` to be strict."""
+    """What a repository without any license file counts as: `owned` for private code, `unknown` to be strict."""
 
     def permits(self, expression: str) -> bool:
         """Whether an SPDX expression may be used: one side of an OR is enough, AND needs both."""

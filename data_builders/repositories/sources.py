@@ -1,6 +1,6 @@
-"""From what the user names (repositories, folders, globs, remote URLs) to the files in them, in a fixed order.
+"""Sources of code (repositories, folders, globs, remote URLs) and the files in them, in a fixed order.
 
-A source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optionally `commit`, `name` and `license`:
+In a recipe, a source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optional settings:
 
     sources:
       - /srv/git/*.git
@@ -15,46 +15,77 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NewType
+from typing import Annotated, Any, Protocol, Self
 
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from alignment.settings import Reference, Settings
 from data_builders.repositories import git
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
-from data_builders.storage.settings import from_mapping
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-Location = NewType("Location", str)
-"""Where repositories are: the path of one, of a folder, a glob of them, or a URL that git can clone."""
+
+class Location(Reference):
+    """Where repositories are: the path of one, a folder, a glob, or a URL that git can clone. Never an earlier stage."""
+
+    described_as = "path, glob or URL"
+
+    def stage(self, names: Sequence[str]) -> None:
+        return
+
+    def absolute(self) -> str:
+        """The location as an absolute path or glob; a URL stays as it is."""
+        return str(self) if is_url(self) else os.path.normpath(self.folder / Path(self).expanduser())
 
 
-@dataclass(frozen=True)
-class Source:
-    """One source, where more than its location is said."""
+class Source(Settings):
+    """One source of code. A plain string is short for `{path: STRING}`."""
 
     path: Location
+    """The path of a repository or a folder, a glob of them, or a URL that git can clone."""
     commit: str | None = None
-    """A commit, branch or tag; by default what HEAD points to. For a URL, only a full commit id is the same tomorrow."""
+    """A commit, branch or tag; default HEAD. For a URL, only a full commit id gives the same result every time."""
     name: str | None = None
-    """What rows call the repository; by default the folder's name."""
+    """The repository's name in the rows; by default the folder's name."""
     license: str | None = None
-    """An SPDX id, or `owned` for private code; by default what its licence files say."""
+    """An SPDX id, or `owned` for private code; by default the repository's license files decide."""
     before: str | None = None
-    """A date (`2026-01-31`, UTC): only what was committed before it is read. What came after is the private benchmark."""
-    held_out: float | None = None
-    """Or a share: the newest commits that are not read, 0.1 for a tenth of them."""
+    """A date (`2026-01-31`, UTC). Only commits before it are read; later ones are for the private benchmark."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead of `before`: the share of the newest commits that are not read, for example 0.1."""
     interpreter: str | None = None
-    """Python that has what its tests need, for example `/srv/venv/bin/python`, where its tests are run at all."""
+    """Python interpreter with the packages that the repository's tests need, for example `/srv/venv/bin/python`."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
         if self.before is not None and self.held_out is not None:
-            raise ValueError("give either `before` or `held_out`: both say where the newest commits begin")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is a share of the commits, above 0 and below 1, not {self.held_out}")
+            raise ValueError("give either `before` or `held_out`: both set where the newest commits begin")
         if self.before is not None:
             git.parse_date(self.before)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(schema)
+        definition = handler.resolve_ref_schema(reference)
+        mapping = dict(definition)
+        definition.clear()
+        definition["anyOf"] = [{"type": "string"}, mapping]
+        return reference
+
+
+Sources = Annotated[list[Source], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +115,34 @@ class File:
     skip: str = ""
 
 
-Sources = Sequence[str | Path | Mapping[str, Any] | Source]
+def resolve(sources: Iterable[Source | str | Path], clone_dir: Path | None = None) -> list[Repository]:
+    """Expand globs, clone URLs and resolve commits.
 
+    Args:
+        sources: sources, or the paths and URLs of some.
+        clone_dir: folder for clones of URLs; without one, a URL is an error.
 
-def _as_source(source: str | Path | Mapping[str, Any] | Source) -> Source:
-    if isinstance(source, str | Path):
-        source = Source(Location(str(source)))
-    elif isinstance(source, Mapping) and not source.get("path"):
-        raise ValueError(f"a source needs `path`: {dict(source)}")
-    return from_mapping(Source, source)
+    Returns:
+        The repositories in the order given, matches of a glob sorted, without duplicates.
 
-
-def resolve(sources: Sources, clone_dir: Path | None = None) -> list[Repository]:
-    """Expand globs, clone URLs into `clone_dir`, resolve commits. In the order given, globs sorted; no duplicates."""
-    if not sources:
+    Raises:
+        ValueError: a source does not exist, or has no such commit.
+    """
+    repositories: dict[tuple[Path, str], Repository] = {}
+    for source in map(Source.model_validate, sources):
+        for path, name in _expand(source.path.absolute(), clone_dir):
+            repository = _open(path, source.name or name, source)
+            repositories.setdefault((repository.path, repository.commit), repository)
+    if not repositories:
         raise ValueError("no sources: name at least one repository, folder, glob or URL")
-    found: dict[tuple[Path, str], Repository] = {}
-    for source in sources:
-        wanted = _as_source(source)
-        for path, name in _expand(str(wanted.path), clone_dir):
-            repository = _open(path, wanted.name or name, wanted)
-            found.setdefault((repository.path, repository.commit), repository)
-    return _distinct_names(list(found.values()))
+    return _distinct_names(list(repositories.values()))
+
+
+@contextlib.contextmanager
+def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
+    """`resolve`, with clones in `clone_folder`, or in a temporary folder that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        yield resolve(sources, clone_folder or Path(temporary))
 
 
 def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
@@ -126,47 +163,58 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
     return [(path, (Path.cwd() / path).name or path.resolve().name)]
 
 
-def resolved_location(location: str, folder: Path) -> str:
-    """A location relative to `folder`, made absolute; URLs stay as they are."""
-    return location if is_url(location) else os.path.normpath(folder / Path(location).expanduser())
-
-
-def problem_of(location: str, settings: Mapping[str, Any]) -> str:
-    """What is wrong with an absolute location and the settings of a `Source`, or "". Nothing is asked of a remote."""
-    known = {"commit": str, "before": str, "held_out": float | int}
-    given = {name: settings[name] for name, kind in known.items() if isinstance(settings.get(name), kind)}
+def location_problem(location: Location) -> str:
+    """What is wrong with a location, or "". A remote is not contacted."""
     try:
-        wanted = from_mapping(Source, {"path": location, **given})
-        for path, name in [] if is_url(location) else _expand(location, None):
-            _open(path, name, wanted)
+        absolute = location.absolute()
+        if not is_url(absolute):
+            _expand(absolute, None)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
 
 
-def inputs(sources: Sources, **_: Any) -> list[list[str]]:
-    """What the content of `sources` depends on: commit ids; for a plain folder the sizes and times of its files.
+def source_problem(source: Source) -> str:
+    """What is wrong with a source whose location exists, for example a commit that it does not have, or ""."""
+    location = source.path.absolute()
+    try:
+        for path, name in [] if is_url(location) else _expand(location, None):
+            _open(path, name, source)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
-    A URL without a full commit id is asked for what it points to now.
+
+class ReadsSources(Protocol):
+    """Settings of a builder that reads sources."""
+
+    @property
+    def sources(self) -> list[Source]: ...
+
+
+def source_states(settings: ReadsSources) -> list[list[str]]:
+    """The state of all sources, for fingerprints: [name, commit] of each repository.
+
+    The state of a plain folder is a hash of its files' sizes and times. For a URL without a full commit id, the remote
+    is asked for its branches and tags.
     """
-    return [[name, commit] for name, commit, _ in _states(sources)]
+    return [[name, commit] for name, commit, _ in _states(settings.sources)]
 
 
-def inputs_with_head(sources: Sources, **_: Any) -> list[list[str]]:
-    """The same with the commits that sources are split at the end of, for what reads the held-out share."""
-    return [list(state) for state in _states(sources)]
+def source_states_with_head(settings: ReadsSources) -> list[list[str]]:
+    """`source_states` with the head commit of sources that are split by time, for builders that read held-out code."""
+    return [list(state) for state in _states(settings.sources)]
 
 
-def _states(sources: Sources) -> Iterator[tuple[str, str, str]]:
+def _states(sources: Iterable[Source]) -> Iterator[tuple[str, str, str]]:
     for source in sources:
-        wanted = _as_source(source)
-        location = str(wanted.path)
+        location = source.path.absolute()
         if is_url(location):
-            commit = wanted.commit or "HEAD"
+            commit = source.commit or "HEAD"
             yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else remote_state(location), ""
             continue
         for path, name in _expand(location, None):
-            repository = _open(path, wanted.name or name, wanted)
+            repository = _open(path, source.name or name, source)
             yield repository.name, repository.commit or _state(repository), repository.head
 
 
@@ -178,22 +226,22 @@ def _state(folder: Repository) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path, name: str, wanted: Source) -> Repository:
-    license, interpreter = wanted.license or "", wanted.interpreter or ""
+def _open(path: Path, name: str, source: Source) -> Repository:
+    license, interpreter = source.license or "", source.interpreter or ""
     git_dir = git.find_git_dir(path)
     if git_dir is None:
-        if wanted.commit:
-            raise ValueError(f"{path} is not a git repository, so it has no commit {wanted.commit!r}")
-        if wanted.before is not None or wanted.held_out is not None:
-            raise ValueError(f"{path} is not a git repository: without a history it can't be split by time")
+        if source.commit:
+            raise ValueError(f"{path} is not a git repository, so it has no commit {source.commit!r}")
+        if source.before is not None or source.held_out is not None:
+            raise ValueError(f"{path} is not a git repository: it has no history to split by time")
         return Repository(name, path.resolve(), "", license, interpreter=interpreter)
     if name == ".git":
         name = path.resolve().parent.name
-    commit = head = git.resolve_commit(git_dir, wanted.commit or "HEAD")
-    if wanted.before is not None:
-        commit = git.commit_before(git_dir, head, wanted.before)
-    elif wanted.held_out is not None:
-        commit = git.commit_before_newest(git_dir, head, wanted.held_out)
+    commit = head = git.resolve_commit(git_dir, source.commit or "HEAD")
+    if source.before is not None:
+        commit = git.commit_before(git_dir, head, source.before)
+    elif source.held_out is not None:
+        commit = git.commit_before_newest(git_dir, head, source.held_out)
     return Repository(name.removesuffix(".git"), git_dir, commit, license, head if head != commit else "", interpreter)
 
 

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from alignment.models.formats import escape_special_text
 from alignment.rows.row_texts import document_text
+from alignment.settings import Reference, Share
+from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_rows import Counts, Prepare, clean_stream
-from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import lineage, read_datasets
 from data_builders.storage.parallel import row_batches
 from data_builders.text.classifier import Classifier, train_from
@@ -147,143 +151,94 @@ class _Sieve:
         return "prose" if _is_prose(row) and str(row.get("language") or "") not in UNSAID else ""
 
 
+class TextSettings(Decontaminated):
+    """Settings of the builders `general` and `math`."""
+
+    inputs: list[Reference]
+    """Datasets of documents (`text`), or of questions and answers."""
+
+
+class GroundingSettings(Decontaminated):
+    """Settings of the builder `grounding`."""
+
+    inputs: list[Reference]
+    """Datasets of documents (`text`), or of questions and answers."""
+    threshold: Share = 0.5
+    """A stage keeps a text that it gives at least this probability."""
+    seeds: dict[Literal["prose", "technical", "grounded", "educational"], Reference] = Field(default_factory=dict)
+    """Your own seed rows (`text`, `label` 1 or 0) by stage."""
+
+
+class QualitySettings(Decontaminated):
+    """Settings of the builder `quality`."""
+
+    inputs: list[Reference]
+    """Datasets of code."""
+    threshold: Share = 0.5
+    """Code is kept that the classifier gives at least this probability; 0 keeps all of it."""
+    seeds: dict[Literal["code_quality"], Reference] = Field(default_factory=dict)
+    """Your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`."""
+
+
+def build_general(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
+    """General text without code segments; texts with fewer than 20 words left are dropped and counted."""
+    return _build(settings, context, "General text", _general, {})
+
+
+def build_math(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
+    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    return _build(settings, context, "Mathematics", _math, {})
+
+
+def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[str, Any]:
+    """Text that explains code, filtered by four classifiers in turn.
+
+    The report counts rows and bytes after each stage.
+    """
+    files = {name: SEEDS / f"{name}.jsonl" for name in GROUNDING_STAGES} | _paths(settings.seeds)
+    models = {name: train_from(path) for name, path in files.items()}
+    sieve = _Sieve(models, settings.threshold, "grounding")
+    return _build(settings, context, "Text-code grounding", sieve, _sieve_card(settings))
+
+
+def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str, Any]:
+    """Well written code, by a weak classifier (stage `code_quality`); its score is the column `quality`.
+
+    It judges by form (`code_form`): commented-out code, code pasted repeatedly, dumped data, meaningless names. The report
+    counts all scores by tenths, so that you can choose a threshold for your own code. Prose and markup are left out and
+    counted: they are input of the builders `grounding` and `general`.
+    """
+    files = {"code_quality": SEEDS / "code_quality.jsonl"} | _paths(settings.seeds)
+    models = {name: train_from(path, code_form, CODE_DECAY) for name, path in files.items()}
+    return _build(settings, context, "Good code", _Sieve(models, settings.threshold, "code"), _sieve_card(settings))
+
+
+def _paths(seeds: Mapping[Any, Reference]) -> dict[str, Path]:
+    return {str(name): path.path() for name, path in seeds.items()}
+
+
+def _sieve_card(settings: GroundingSettings | QualitySettings) -> dict[str, Any]:
+    seeds = {name: path.name for name, path in _paths(settings.seeds).items()}
+    return {"threshold": settings.threshold, "seeds": seeds}
+
+
 def _build(
-    inputs: Sequence[Path],
-    out: Path,
+    settings: TextSettings | GroundingSettings | QualitySettings,
+    context: BuildContext,
     title: str,
     prepare: Prepare,
-    settings: dict[str, Any],
-    decontaminate: Sequence[Path],
-    workers: int,
-    progress: bool | None,
+    card: dict[str, Any],
 ) -> dict[str, Any]:
-    settings["decontaminate"] = [Path(path).name for path in decontaminate]
+    inputs = [path.path() for path in settings.inputs]
     return clean_stream(
         row_batches(read_datasets(inputs)),
-        Path(out),
+        context.out,
         title,
-        settings,
+        card | {"decontaminate": settings.benchmark_names()},
         kind="document",
-        workers=workers,
-        progress=progress,
+        workers=context.workers,
+        progress=context.show_progress,
         prepare=prepare,
         report={"sources": lineage(inputs)},
-        decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+        decontaminator=settings.decontaminator(),
     )
-
-
-def build_general(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """General text without code segments; what is left with fewer than 20 words is dropped and counted.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _build(inputs, out, "General text", _general, {}, decontaminate, workers, progress)
-
-
-def build_math(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _build(inputs, out, "Mathematics", _math, {}, decontaminate, workers, progress)
-
-
-def build_grounding(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    threshold: float = 0.5,
-    seeds: Mapping[str, Path] | None = None,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        threshold: the probability, between 0 and 1, from which a stage keeps a text.
-        seeds: your own seed rows (`text`, `label` 1 or 0) by stage: prose, technical, grounded, educational.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _sieve(
-        GROUNDING_STAGES,
-        "grounding",
-        "Text-code grounding",
-        inputs,
-        out,
-        threshold,
-        seeds,
-        decontaminate,
-        workers,
-        progress,
-    )
-
-
-def build_quality(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    threshold: float = 0.5,
-    seeds: Mapping[str, Path] | None = None,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Code that a weak classifier (stage `code_quality`) takes for well written; its score is the column `quality`.
-
-    It judges by form (`code_form`): code that is commented out, pasted again and again, dumped data, names without meaning.
-    The report counts all scores by tenths, so that a threshold can be chosen for one's own code; 0 keeps all of it. Prose
-    and mark-up are left out, and counted: they are the matter of `build_grounding` and `build_general`.
-
-    Args:
-        inputs: datasets of code.
-        threshold: the probability, between 0 and 1, from which code is kept.
-        seeds: your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _sieve(
-        ("code_quality",), "code", "Good code", inputs, out, threshold, seeds, decontaminate, workers, progress
-    )
-
-
-def _sieve(
-    stages: Sequence[str],
-    kind: str,
-    title: str,
-    inputs: Sequence[Path],
-    out: Path,
-    threshold: float,
-    seeds: Mapping[str, Path] | None,
-    decontaminate: Sequence[Path],
-    workers: int,
-    progress: bool | None,
-) -> dict[str, Any]:
-    for name in seeds or {}:
-        if name not in stages:
-            raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")
-    own = {name: Path((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages}
-    models = {
-        name: train_from(path, code_form, CODE_DECAY) if kind == "code" else train_from(path)
-        for name, path in own.items()
-    }
-    settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
-    return _build(inputs, out, title, _Sieve(models, threshold, kind), settings, decontaminate, workers, progress)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 
 from alignment.grading import node_guard
 from alignment.grading.node_syntax import read_answer
 from alignment.grading.nodejs import with_shims
 from alignment.sandbox.toolchains import NoToolchain, toolchain
-from data_builders.repositories.sources import Location, Source
-from data_builders.tasks.build_tasks import build_tasks
 from data_builders.tasks.javascript.javascript_mutants import definition, js_functions, js_mutants
 
 PRICES = """'use strict';
@@ -210,7 +208,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
         out = tmp_path_factory.mktemp("tasks")
-        build_tasks([Source(Location(str(folder)))], out)
+        run_builder("tasks", out, sources=[folder])
         rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
         yield {row["entry_point"]: row for row in rows}, json.loads((out / "account.json").read_text())
 
@@ -298,4 +296,4 @@ def test_a_repository_of_another_runner_says_so(tmp_path: Path, grader: Any, mon
     with pytest.raises(
         ValueError, match="its tests are for ava, which is not supported: only node:test, mocha, jest, vitest"
     ):
-        build_tasks([Source(Location(str(tmp_path / "x")))], tmp_path / "out")
+        run_builder("tasks", tmp_path / "out", sources=[tmp_path / "x"])

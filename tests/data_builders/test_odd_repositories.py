@@ -10,7 +10,7 @@ import pytest
 from corpus_helpers import write_files
 
 from alignment.sandbox.inside import collect
-from data_builders.repositories.sources import Location, Source, resolve
+from data_builders.repositories.sources import resolve
 from data_builders.tasks.advice import advice
 from data_builders.tasks.python.python_coverage import coverage_map
 from data_builders.tasks.python.python_suite import import_mode, prepare, roots
@@ -72,7 +72,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callab
 
     def see(files: dict[str, str | bytes]) -> tuple[Any, Any]:
         write_files(tmp_path / "shop", files)
-        (repository,) = resolve([Source(Location(str(tmp_path / "shop")))])
+        (repository,) = resolve([tmp_path / "shop"])
         prepared = prepare(repository)
         return prepared, coverage_map(prepared)
 
