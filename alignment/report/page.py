@@ -69,12 +69,12 @@ def _gains(steps: Sequence[Step]) -> dict[tuple[str, str], str]:
     return found
 
 
-def _metrics(entries: list[dict[str, Any]], gains: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+def _metrics(entries: Sequence[ladder.Rung], gains: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
     """A chart and a table per metric."""
     found = []
     for metric in dict.fromkeys(entry["metric"] for entry in entries):
         rungs = [
-            entry | {"gain": gains.get((entry["stage"], metric), "")} for entry in entries if entry["metric"] == metric
+            {**entry, "gain": gains.get((entry["stage"], metric), "")} for entry in entries if entry["metric"] == metric
         ]
         found.append({"name": metric, "rungs": rungs, "chart": charts.rungs(rungs)})
     return found
