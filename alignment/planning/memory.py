@@ -289,7 +289,8 @@ def own_loss_bytes(shape: Shape, micro: MicroBatch, tokens: float) -> float:
         tokens: positions that are scored.
     """
     half = micro.autocast or micro.dtype != "float32"
-    tile = min(tokens, max(TILE_LOGITS // shape.vocab_size, TILE_MIN_ROWS)) * shape.vocab_size
+    tile_rows = max(TILE_LOGITS // max(shape.vocab_size, 1), TILE_MIN_ROWS)
+    tile = min(tokens, tile_rows) * shape.vocab_size
     copied = 2 if half and micro.dtype == "float32" else 0  # the head's 16-bit copy under autocast
     head = shape.vocab_size * shape.hidden_size * (copied + (0 if micro.lora else 4))
     return tile * (12 if half else 8) + head + tokens * shape.hidden_size * (4 + (2 if half else 4))

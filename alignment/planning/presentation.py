@@ -38,6 +38,8 @@ def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds
         return {"needs": [], "warnings": [unknown]}
     stages: list[StageNeeds] = []
     warnings: list[str] = []
+    if shape.vocab_size == 0:
+        warnings.append(f"{recipe.model.tokenizer}: the tokenizer is not built yet; its vocabulary is not counted")
     for index in resources.training_stages(recipe):
         needs, stage_warnings = resources.stage_needs(recipe, index, shape, layout, available)
         stages.append(needs)
@@ -54,7 +56,8 @@ def describe(plan: RecipeNeeds) -> list[str]:
     if plan["needs"]:
         available = plan.get("device_bytes")
         size = f" with {available / GIB:.0f} GiB" if available else ""
-        lines.append(f"Predicted peak memory on each of {plan['devices']} devices{size}:")
+        devices = "the device" if plan["devices"] == 1 else f"each of {plan['devices']} devices"
+        lines.append(f"Predicted peak memory on {devices}{size}:")
     for stage in plan["needs"]:
         verdict = "  does NOT fit" if stage["fits"] is False else ""
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in stage["parts"].items())

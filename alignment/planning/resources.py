@@ -47,7 +47,10 @@ class StageNeeds(TypedDict):
 
 
 def shape_of(model: BaseModelSettings) -> Shape | None:
-    """The shape of the recipe's base model; None if it can only be known by downloading the model."""
+    """The shape of the recipe's base model; None if it can only be known by downloading the model.
+
+    The vocabulary of a model with random weights is 0 while its tokenizer is not built.
+    """
     if model.init is not None:
         vocabulary = model.init.vocab_size or 0
         if not vocabulary and model.tokenizer is not None:
@@ -74,7 +77,7 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
 
 
 def _tokens(file: Path) -> int:
-    """Tokens of a tokenizer.json, added ones included; 0 if the file can't be read (an earlier stage may write it)."""
+    """Tokens of a tokenizer.json, added ones included; 0 if there is no such file."""
     try:
         tokenizer = json.loads(file.read_text())
     except (OSError, ValueError):

@@ -60,6 +60,16 @@ def test_every_stage_fits_the_hardware_that_the_header_names(path):
     assert len(found["needs"]) == 5
 
 
+@pytest.mark.parametrize("path", SHIPPED, **names)
+def test_every_recipe_has_a_plan_before_anything_is_built(path):
+    recipe = load(path)
+    plan = presentation.recipe_needs(recipe, 80.0)
+    assert [stage["stage"] for stage in plan["needs"]] == [
+        stage.name for stage in recipe.stages if isinstance(stage, TrainingStage)
+    ]
+    assert presentation.describe(plan)
+
+
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_no_stage_trains_all_weights_in_sixteen_bits_without_copies(path):
     assert not [text for text in presentation.recipe_needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
