@@ -90,29 +90,37 @@ Sources = Annotated[list[Source], Field(min_length=1)]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One resolved source. `commit` is a full commit id, or "" for a plain folder; `license` "" means: find out."""
+    """One resolved source."""
 
     name: str
     path: Path
+    """The git directory, or the folder."""
     commit: str
+    """A full commit id, or "" for a plain folder. For a source that is split by time, the last commit before the split."""
     license: str
+    """The license that the source declares; "" to detect it."""
     head: str = ""
-    """Of a source that is split by time, the commit that it is split at the end of; `commit` is the last one before."""
+    """For a source that is split by time, its newest commit; otherwise ""."""
     interpreter: str = ""
+    """Python interpreter for its tests; "" for the default."""
 
     @property
     def is_git(self) -> bool:
+        """Whether it is a git repository rather than a plain folder."""
         return bool(self.commit)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a repository. `skip` is a reason not to read it, found without opening it."""
+    """One file of a repository."""
 
     path: str
     size: int
+    """In bytes."""
     object_id: str
+    """Id of its blob; "" in a plain folder."""
     skip: str = ""
+    """Why it must not be read (`symlink`, `too_large`, ...), or ""."""
 
 
 def resolve(sources: Iterable[Source | str | Path], clone_dir: Path | None = None) -> list[Repository]:
@@ -158,8 +166,8 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
             raise ValueError(f"no folder matches {location}")
         return [(match, match.name) for match in folders]
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise ValueError(f"source {location} {what}; name a git repository or a folder")
+        problem = "is a file" if path.exists() else "does not exist"
+        raise ValueError(f"source {location} {problem}; give a git repository or a folder")
     return [(path, (Path.cwd() / path).name or path.resolve().name)]
 
 
@@ -257,17 +265,22 @@ def _distinct_names(repositories: list[Repository]) -> list[Repository]:
 
 
 def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
-    """All files of a repository, as `iterate_files` gives them."""
+    """`iterate_files` as a list."""
     return list(iterate_files(repository, max_bytes, max_notebook_bytes))
 
 
 def iterate_files(
     repository: Repository, max_bytes: int, max_notebook_bytes: int = 0, *, top: bool = False
 ) -> Iterator[File]:
-    """The files of a repository, sorted by path in byte order; with `top`, those of its top level alone.
+    """List the files of a repository, sorted by path in byte order. Memory does not grow with their number.
 
-    Links, submodules, over-long files and what has a path that leads elsewhere come with a reason to skip. A notebook may
-    be longer (`max_notebook_bytes`): most of it is pictures, which no row gets. Memory does not grow with the files.
+    Symbolic links, submodules, large files and paths that lead out of the repository have a reason in `File.skip`.
+
+    Args:
+        repository: the repository.
+        max_bytes: larger files are skipped.
+        max_notebook_bytes: the limit for notebooks, if it is higher: they consist mostly of pictures, which are dropped.
+        top: only list the top-level folder.
     """
 
     def limit(path: str) -> int:
@@ -281,24 +294,24 @@ def iterate_files(
         if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
-            skip = "unsafe_path"  # git makes no such tree, but reads it
+            skip = "unsafe_path"  # git does not create such trees, but reads them
         yield File(entry.path, entry.size, entry.object_id, skip)
 
 
 def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
-    """Regular files under `root`; links are never followed, so loops and escapes end here."""
-    waiting = [""]  # what is still to come, the next one last; a folder's path ends in a slash, the root's is empty
-    while waiting:
-        path = waiting.pop()
+    """The files of a plain folder. Links are never followed, so there are no loops and no paths outside `root`."""
+    stack = [""]  # paths to visit, next one last; the path of a folder ends in a slash, that of the root is empty
+    while stack:
+        path = stack.pop()
         try:
             if not path or path.endswith("/"):
-                found = []
+                paths = []
                 with os.scandir(root / path) as entries:
                     for entry in entries:
                         folder = entry.is_dir(follow_symlinks=False)
                         if not (folder and (top or entry.name == ".git")):
-                            found.append(path + entry.name + "/" * folder)
-                waiting += sorted(found, key=os.fsencode, reverse=True)
+                            paths.append(path + entry.name + "/" * folder)
+                stack += sorted(paths, key=os.fsencode, reverse=True)
                 continue
             status = os.lstat(root / path)
         except OSError:
@@ -313,25 +326,25 @@ def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
 
 
 class Reader:
-    """Reads files of one repository; keeps one git process open. A context manager."""
+    """Reads the files of one repository through one git process. A context manager."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.blobs = git.BlobReader(repository.path) if repository.is_git else None
 
     def read(self, file: File) -> bytes | None:
-        """The bytes of a file, or None where it can't be read."""
+        """The content of a file, or None if it can't be read."""
         return next(self.read_many([file]))
 
     def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
-        """`read` of each, in order. Take all of them before anything else is asked of this reader."""
+        """Read several files, in order; faster than one by one. Exhaust the iterator before the next call."""
         if self.blobs is not None:
             return self.blobs.read_many(file.object_id for file in files)
         return map(self._open, files)
 
     def _open(self, file: File) -> bytes | None:
         try:
-            # O_NOFOLLOW: the file may have become a link since it was listed.
+            # O_NOFOLLOW: the file may have been replaced by a link since it was listed.
             handle = os.open(self.repository.path / file.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             return None
@@ -350,12 +363,12 @@ class Reader:
 
 
 def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
-    """The files of a repository that are UTF-8 text, by path; others, and longer ones, are left out."""
-    found = {}
+    """Read all UTF-8 text files of a repository, by path; other files and files above `max_bytes` are left out."""
+    texts = {}
     with Reader(repository) as reader:
         for file in list_files(repository, max_bytes):
             content = None if file.skip else reader.read(file)
             if content is not None and b"\0" not in content:
                 with contextlib.suppress(UnicodeDecodeError):
-                    found[file.path] = content.decode("utf-8")
-    return found
+                    texts[file.path] = content.decode("utf-8")
+    return texts

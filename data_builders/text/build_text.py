@@ -1,13 +1,12 @@
-"""Text for continued pretraining: text-code grounding, mathematics, general text, and a weak filter for code quality.
+"""Builders of text for continued pretraining: text-code grounding, mathematics, general text, and good code.
 
-Qwen2.5-Coder sieves text-code grounding data in four stages, each with a small fast model, from coarse to fine, and
-calls surviving a stage a quality label (arXiv 2409.12186, section 3.1). What each stage asks is not disclosed; ours
-are: `prose` (is it connected text rather than navigation, logs or spam?), `technical` (is it about software?),
-`grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a
-file of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own
-(`seeds={"technical": path}`).
+Qwen2.5-Coder filters text-code grounding data in four stages, from coarse to fine, each with a small and fast model
+(arXiv 2409.12186, section 3.1). The criteria of its stages are not published. Those used here are `prose` (connected
+text, not navigation, logs or spam), `technical` (about software), `grounded` (the text explains code that it shows) and
+`educational` (a reader learns from it). Each stage is trained on a small file of hand-written seed texts in
+`data_builders/text/seeds/`; replace them with your own by the setting `seeds`.
 
-General text loses its code: fenced blocks, indented blocks and lines that look like statements.
+In general text, code is removed: fenced blocks, indented blocks and lines that look like statements.
 """
 
 from __future__ import annotations
@@ -36,16 +35,18 @@ PROSE_LANGUAGES = frozenset(
     ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
      "literate-coffeescript", "literate-haskell"]
 )  # fmt: skip
-"""What text is taken from. Rows of other languages are code: they are left out, and counted."""
-UNSAID = frozenset(["", "text"])
-"""Of these, what may be code as well."""
+"""Languages of text. Rows of other languages are code."""
+AMBIGUOUS_LANGUAGES = frozenset(["", "text"])
+"""Of these languages, those whose rows may also be code."""
 SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
+"""Names of the intervals in which scores are counted."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
+"""General text with fewer words is dropped."""
 
 CODE_DECAY = 0.003
-"""Of the classifier of code, whose scores users see: without it nearly all of them lie above 0.95."""
+"""Weight decay of the classifier of code. Without it nearly all scores, which users see, are above 0.95."""
 
 _FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
@@ -72,7 +73,7 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def without_code(text: str) -> str:
-    """The text with its code segments removed and the gaps closed."""
+    """The text without code: fenced blocks, indented blocks and lines that look like statements."""
     for pattern in (_FENCED, _INDENTED, _STATEMENT):
         text = pattern.sub("", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -83,7 +84,7 @@ def _is_prose(row: dict[str, Any]) -> bool:
 
 
 def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
-    made, left_out, shortened = [], Counter[str](), Counter[str]()
+    documents, left_out, shortened = [], Counter[str](), Counter[str]()
     for row in rows:
         if not _is_prose(row):
             left_out["code"] += 1
@@ -94,27 +95,27 @@ def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         if len(text.split()) < MIN_WORDS:
             left_out["too_short"] += 1
         else:
-            made.append(_document(row, text, "general"))
-    return made, {"left_out": left_out, "with_code": shortened}
+            documents.append(_document(row, text, "general"))
+    return documents, {"left_out": left_out, "with_code": shortened}
 
 
 def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
-    made, left_out = [], Counter[str]()
+    documents, left_out = [], Counter[str]()
     for row in rows:
         if not _is_prose(row):
             left_out["code"] += 1
             continue
         text = document_text(row)
         if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
-            made.append(_document(row, text, "math"))
+            documents.append(_document(row, text, "math"))
         else:
             left_out["not_mathematical"] += 1
-    return made, {"left_out": left_out}
+    return documents, {"left_out": left_out}
 
 
 @dataclass(frozen=True)
-class _Sieve:
-    """Keeps the rows that each classifier in turn gives at least `threshold`."""
+class _ClassifierStages:
+    """Keeps rows that every classifier, applied in turn, gives at least `threshold`."""
 
     models: dict[str, Classifier]
     threshold: float
@@ -122,11 +123,11 @@ class _Sieve:
 
     def __call__(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         zeros = dict.fromkeys(["input", *self.models], 0)
-        made, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
+        documents, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
         scores = Counter(dict.fromkeys(SCORES, 0))
         for row in rows:
-            if other := self._other(row):
-                left_out[other] += 1
+            if kind := self._unsuitable(row):
+                left_out[kind] += 1
                 continue
             text = document_text(row)
             survivors["input"] += 1
@@ -140,15 +141,15 @@ class _Sieve:
                 survivor_bytes[name] += len(text)
             else:
                 column = {"quality": round(score, 4)} if self.kind == "code" else {}
-                made.append(_document(row, text, self.kind) | column)
+                documents.append(_document(row, text, self.kind) | column)
         counts: Counts = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
-        return made, counts | ({"scores": scores} if self.kind == "code" else {})
+        return documents, counts | ({"scores": scores} if self.kind == "code" else {})
 
-    def _other(self, row: dict[str, Any]) -> str:
-        """What a row is that this sieve does not judge, or ""."""
+    def _unsuitable(self, row: dict[str, Any]) -> str:
+        """`code` or `prose` if a row is not input of these stages, else ""."""
         if self.kind == "grounding":
             return "" if _is_prose(row) else "code"
-        return "prose" if _is_prose(row) and str(row.get("language") or "") not in UNSAID else ""
+        return "prose" if _is_prose(row) and str(row.get("language") or "") not in AMBIGUOUS_LANGUAGES else ""
 
 
 class TextSettings(Decontaminated):
@@ -197,8 +198,8 @@ def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[
     """
     files = {name: SEEDS / f"{name}.jsonl" for name in GROUNDING_STAGES} | _paths(settings.seeds)
     models = {name: train_from(path) for name, path in files.items()}
-    sieve = _Sieve(models, settings.threshold, "grounding")
-    return _build(settings, context, "Text-code grounding", sieve, _sieve_card(settings))
+    stages = _ClassifierStages(models, settings.threshold, "grounding")
+    return _build(settings, context, "Text-code grounding", stages, _card_settings(settings))
 
 
 def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str, Any]:
@@ -210,14 +211,16 @@ def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str,
     """
     files = {"code_quality": SEEDS / "code_quality.jsonl"} | _paths(settings.seeds)
     models = {name: train_from(path, code_form, CODE_DECAY) for name, path in files.items()}
-    return _build(settings, context, "Good code", _Sieve(models, settings.threshold, "code"), _sieve_card(settings))
+    return _build(
+        settings, context, "Good code", _ClassifierStages(models, settings.threshold, "code"), _card_settings(settings)
+    )
 
 
 def _paths(seeds: Mapping[Any, Reference]) -> dict[str, Path]:
     return {str(name): path.path() for name, path in seeds.items()}
 
 
-def _sieve_card(settings: GroundingSettings | QualitySettings) -> dict[str, Any]:
+def _card_settings(settings: GroundingSettings | QualitySettings) -> dict[str, Any]:
     seeds = {name: path.name for name, path in _paths(settings.seeds).items()}
     return {"threshold": settings.threshold, "seeds": seeds}
 
