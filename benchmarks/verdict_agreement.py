@@ -73,7 +73,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedProgram:
     """A program with both verdicts."""
 
     task: str
@@ -84,7 +84,7 @@ class Comparison:
     """Whether the program passed here; by the base inputs alone, where only those are compared."""
 
 
-def agreement(benchmark: str, comparisons: Sequence[Comparison]) -> Agreement:
+def agreement(benchmark: str, comparisons: Sequence[ComparedProgram]) -> Agreement:
     """Count equal verdicts and list the others."""
     different = [
         Disagreement(
@@ -121,7 +121,7 @@ def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
 def _own_solutions(title: str, pairs: Sequence[tuple[TaskRow, str]], grader: Grader) -> Agreement:
     verdicts = grader.grade_many(pairs)
     comparisons = [
-        Comparison(str(task["id"]), True, "own solution", verdict, verdict.status == "passed")
+        ComparedProgram(str(task["id"]), True, "own solution", verdict, verdict.status == "passed")
         for (task, _), verdict in zip(pairs, verdicts, strict=True)
     ]
     return agreement(title, comparisons)
@@ -165,14 +165,14 @@ def plus(benchmark: Path, published: Path, name: str, grader: Grader) -> Iterato
     base_inputs = {row["task_id"]: len(row["base_input"]) for row in rows}
     samples = [(key, sample) for key in sorted(tasks) for sample in results[key]]
     verdicts = grader.grade_many([(tasks[key], sample["solution"]) for key, sample in samples])
-    base: list[Comparison] = []
-    extended: list[Comparison] = []
+    base: list[ComparedProgram] = []
+    extended: list[ComparedProgram] = []
     for (key, sample), verdict in zip(samples, verdicts, strict=True):
         base_status, plus_status = sample["base_status"], sample["plus_status"]
         base_passed = verdict.status != "error" and all(test.passed for test in verdict.tests[: base_inputs[key]])
         both = base_status == plus_status == "pass"
-        base.append(Comparison(key, base_status == "pass", base_status, verdict, base_passed))
-        extended.append(Comparison(key, both, str(plus_status), verdict, verdict.status == "passed"))
+        base.append(ComparedProgram(key, base_status == "pass", base_status, verdict, base_passed))
+        extended.append(ComparedProgram(key, both, str(plus_status), verdict, verdict.status == "passed"))
     yield agreement(f"{name}: published base", base)
     yield replace(agreement(f"{name}: published plus", extended), left_out=left_out)
 
@@ -195,7 +195,7 @@ def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -
     task = {"language": LANGUAGES[short], "kind": "program", "tests": tests, "entry_point": None}
     verdicts = grader.grade_many([(task | {"id": name}, entry["code"]) for name, entry in entries])
     comparisons = [
-        Comparison(name, entry["passed"], entry["result"], verdict, verdict.status == "passed")
+        ComparedProgram(name, entry["passed"], entry["result"], verdict, verdict.status == "passed")
         for (name, entry), verdict in zip(entries, verdicts, strict=True)
     ]
     return agreement(f"multipl-e {short}", comparisons)

@@ -351,7 +351,7 @@ def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: 
 
 def messages(run: ProgramRun, nonce: str) -> list[dict[str, Any]]:
     """Return the messages of a script in `node/`: the lines of stdout that begin with the nonce, among what tests print."""
-    found = []
+    parsed = []
     for line in run.stdout.decode("utf-8", "replace").split("\n"):
         if line.startswith(nonce):
             try:
@@ -359,5 +359,5 @@ def messages(run: ProgramRun, nonce: str) -> list[dict[str, Any]]:
             except ValueError:
                 continue
             if isinstance(message, dict):
-                found.append(message)
-    return found
+                parsed.append(message)
+    return parsed
