@@ -145,4 +145,4 @@ def test_the_way_in_which_a_repository_has_its_tests_imported_is_kept() -> None:
     ],
 )  # fmt: skip
 def test_why_pytest_did_not_start_is_one_line_of_what_it_printed(said: str, expected: str) -> None:
-    assert collect._refusal(said, 4, "/repository") == {"where": "pytest", "why": expected}
+    assert collect.refusal(said, 4, "/repository") == {"where": "pytest", "why": expected}
