@@ -1,4 +1,4 @@
-"""Hashes of JSON values, and the versions of the packages that can change a result."""
+"""Hashes of plain values, and the package versions that shape a result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "
 
 
 def fingerprint(value: Any) -> str:
-    """The SHA-256 of a JSON value; the order of keys does not matter."""
+    """A hash of plain JSON values, the same whatever the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
-    """The installed versions of `PACKAGES`; packages that are not installed are left out."""
-    versions = {}
+    """Versions of the packages that shape a result."""
+    found = {}
     for package in PACKAGES:
         try:
-            versions[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return found

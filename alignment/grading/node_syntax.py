@@ -1,9 +1,9 @@
-"""JavaScript and TypeScript parsed by tree-sitter: the functions of a file, and the function in a model's answer."""
+"""JavaScript and TypeScript by tree-sitter: the functions of a file, and the function in what a model answered."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -13,8 +13,7 @@ DECLARED = ("function_declaration", "generator_function_declaration")
 FUNCTIONS = (*DECLARED, "arrow_function", "function_expression", "function", "generator_function", METHOD)
 CLASSES = ("class_declaration", "class", "abstract_class_declaration")
 TYPESCRIPT = (".ts", ".mts", ".cts", ".tsx")
-MAX_DEPTH = 200
-"""Levels of nesting outside of functions that are searched; real code does not have more."""
+DEEPEST = 200  # levels of nesting outside of functions; only answers that mean harm have more
 
 
 @dataclass(frozen=True)
@@ -23,34 +22,31 @@ class JsFunction:
 
     file: str
     name: str
-    """With its class or object: `Basket.total`."""
+    """With its class or object: ``Basket.total``."""
     line: int
     first: int
-    """Start of the function itself: `function`, `async`, its parameters or its name."""
+    """Where the function itself begins: ``function``, ``async``, its parameters or its name."""
     opening: int
-    """Start of its parameters."""
+    """Of its parameters."""
     closing: int
-    """End of its parameters."""
     start: int
-    """Start of its body, after the brace."""
+    """Of its body, between the braces."""
     end: int
-    """End of its body, before the brace."""
     last: int
-    """End of the statement that contains it."""
+    """Where the statement ends that holds it."""
     header: str
     """The definition up to its body."""
     kind: str
-    """`declared`, `unnamed` (a default export without a name), `expression` or `method`."""
+    """``declared``, ``unnamed`` (a default export without a name), ``expression`` or ``method``."""
     plain: bool
-    """It is neither a method nor a generator and does not use `this`, so that it may exchange only plain data."""
+    """Neither method nor generator, and without `this`: it may exchange plain data alone."""
     simple: bool
-    """Its parameters are names and it has `arguments`, so that a stub can keep the number of its parameters."""
+    """Its parameters are names, and it has `arguments`: it can pass them on and keep their number."""
     parameters: tuple[str, ...] = ()
     doc: str = ""
-    """The comment above it, if it begins with `/**`."""
 
     def target(self) -> dict[str, Any]:
-        """Return the fields that grading needs (`RepositoryTests.target`)."""
+        """What grading needs to know of it."""
         return {key: value for key, value in asdict(self).items() if key not in ("doc", "line", "parameters")}
 
 
@@ -64,63 +60,51 @@ def _parser(language: str) -> Any:
 
 
 class Tree:
-    """A parsed text. tree-sitter counts bytes; offsets elsewhere in this package count characters."""
+    """A parsed text; tree-sitter counts bytes, we count characters."""
 
     def __init__(self, text: str, file: str = "") -> None:
-        """Parse a text; the ending of the path `file` says which language it is in, by default JavaScript."""
         self.raw = text.encode("utf-8", "surrogatepass")
-        self.is_ascii = len(self.raw) == len(text)
+        self.ascii = len(self.raw) == len(text)
         language = "tsx" if file.endswith(".tsx") else "typescript" if file.endswith(TYPESCRIPT) else "javascript"
         self.root = _parser(language).parse(self.raw).root_node
 
-    def character(self, byte: int) -> int:
-        """Return the offset in characters of an offset in bytes."""
-        return byte if self.is_ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
+    def at(self, byte: int) -> int:
+        return byte if self.ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
 
     def text(self, node: Any) -> str:
-        """Return the text of a node."""
         return self.between(node.start_byte, node.end_byte)
 
     def between(self, first: int, last: int) -> str:
-        """Return the text between two offsets in bytes."""
         return self.raw[first:last].decode("utf-8", "surrogatepass")
 
 
 def js_functions(file: str, text: str) -> list[JsFunction]:
-    """Return the functions of a file that have a body in braces, in order.
-
-    Functions inside functions belong to the outer one. A file that does not parse has no functions.
-
-    Args:
-        file: the path of the file; the ending says which language it is in.
-        text: its content.
-    """
+    """Functions with a body in braces, in order; functions inside functions belong to the outer one. Nothing for a
+    file that does not parse."""
     tree = Tree(text, file)
     if tree.root.has_error:
         return []
     stem = file.rpartition("/")[2].partition(".")[0]
-    functions = [_function(tree, file, stem, *item) for item in functions_of(tree)]
-    return sorted((item for item in functions if item is not None), key=lambda item: item.start)
+    found = [_function(tree, file, stem, *item) for item in functions_of(tree)]
+    return sorted((item for item in found if item is not None), key=lambda item: item.start)
 
 
 def functions_of(tree: Tree) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
-    """Yield (function, names around it, statement that contains it) for each function outside of other functions.
-
-    The body of a function that is called where it is written, as module wrappers are, is searched like the top level.
-    """
-    stack: list[tuple[Any, tuple[str, ...], Any, int]] = [(node, (), node, 0) for node in tree.root.children]
-    while stack:
-        node, names, statement, depth = stack.pop()
+    """(function, names around it, statement that holds it), outside of other functions; a function that is called
+    where it stands is a module's own wrapper, and opened."""
+    waiting: list[tuple[Any, tuple[str, ...], Any, int]] = [(node, (), node, 0) for node in tree.root.children]
+    while waiting:
+        node, names, statement, depth = waiting.pop()
         if node.type in FUNCTIONS:
             body = node.child_by_field_name("body")
             if body is not None and _is_called(node) and body.type == "statement_block":
-                stack += [(child, (), child, depth + 1) for child in body.children]
+                waiting += [(child, (), child, depth + 1) for child in body.children]
             else:
                 yield node, names, statement
             continue
-        inner = (*names, name) if (name := _name(tree, node)) else names
-        if depth < MAX_DEPTH:
-            stack += [(child, inner, statement, depth + 1) for child in node.children]
+        inner = (*names, named) if (named := _name(tree, node)) else names
+        if depth < DEEPEST:
+            waiting += [(child, inner, statement, depth + 1) for child in node.children]
 
 
 def _is_called(node: Any) -> bool:
@@ -132,72 +116,54 @@ def _is_called(node: Any) -> bool:
 
 
 def _name(tree: Tree, node: Any) -> str:
-    """Return the name that a node gives to what is inside it, or ""."""
+    """What a node calls the things inside it, or ""."""
     field = {"variable_declarator": "name", "pair": "key", "assignment_expression": "left", "public_field_definition": "name",
              "field_definition": "property"}.get(node.type, "name" if node.type in CLASSES else "")  # fmt: skip
-    name = node.child_by_field_name(field) if field else None
-    if name is None:
+    named = node.child_by_field_name(field) if field else None
+    if named is None:
         return ""
-    if name.type == "member_expression":
-        text = tree.text(name).removeprefix("module.").removeprefix("exports").lstrip(".").replace(".prototype.", ".")
+    if named.type == "member_expression":
+        text = tree.text(named).removeprefix("module.").removeprefix("exports").lstrip(".").replace(".prototype.", ".")
         return text if re.fullmatch(r"[\w$.]*", text) else ""
-    return tree.text(name) if name.type.endswith("identifier") else ""
+    return tree.text(named) if named.type.endswith("identifier") else ""
 
 
 def _function(tree: Tree, file: str, stem: str, node: Any, names: tuple[str, ...], statement: Any) -> JsFunction | None:
-    body, parameters, name = (node.child_by_field_name(field) for field in ("body", "parameters", "name"))
-    parameters = parameters or node.child_by_field_name("parameter")
-    if body is None or body.type != "statement_block" or parameters is None or not body.named_child_count:
+    body, given, named = (node.child_by_field_name(field) for field in ("body", "parameters", "name"))
+    given = given or node.child_by_field_name("parameter")
+    if body is None or body.type != "statement_block" or given is None or not body.named_child_count:
         return None
-    exported = statement.type == "export_statement"
     if node.type == METHOD:
-        if not name.type.endswith("identifier"):
-            return None  # a computed name
-        names = (*names, tree.text(name))
-    elif name is not None and not names:
-        names = (tree.text(name),)
+        if not named.type.endswith("identifier"):
+            return None  # a computed name: nobody could say which
+        names = (*names, tree.text(named))
+    elif named is not None and not names:
+        names = (tree.text(named),)
+    exported = statement.type == "export_statement"
+    kind = "method" if node.type == METHOD else "expression"
+    if node.type in DECLARED:
+        kind = "declared" if named is not None else "unnamed"
+    if exported and kind == "expression" and node.parent == statement and named is None and "arrow" not in node.type:
+        kind = "unnamed"  # `export default function () {}`
     if not names:
         if not exported and "=" not in tree.between(statement.start_byte, node.start_byte):
-            return None  # a callback without a name
+            return None  # a callback without a name of its own
         names = (stem,)
-    kind = _kind(node, statement, name)
-    entries = [child for child in parameters.named_children if child.type != "comment"] or (
-        [parameters] if parameters.type == "identifier" else []
+    parameters = [child for child in given.named_children if child.type != "comment"] or (
+        [given] if given.type == "identifier" else []
     )
-    identifiers = [identifier for child in entries if (identifier := _identifier(child)) is not None]
-    is_generator = any(child.type == "*" for child in node.children) or "generator" in node.type
+    plain = [name for child in parameters if (name := _identifier(child)) is not None]
+    generator = any(child.type == "*" for child in node.children) or "generator" in node.type
     return JsFunction(
-        file=file,
-        name=".".join(names),
-        line=node.start_point[0] + 1,
-        first=tree.character(node.start_byte),
-        opening=tree.character(parameters.start_byte),
-        closing=tree.character(parameters.end_byte),
-        start=tree.character(body.start_byte) + 1,
-        end=tree.character(body.end_byte) - 1,
-        last=tree.character(statement.end_byte),
-        header=tree.between(node.start_byte, body.start_byte).rstrip(),
-        kind=kind,
-        plain=kind != "method" and not is_generator and not _uses_this(node),
-        simple=len(identifiers) == len(entries) and node.type != "arrow_function",
-        parameters=tuple(tree.text(identifier) for identifier in identifiers),
-        doc=_comment_above(tree, node, statement),
-    )
-
-
-def _kind(node: Any, statement: Any, name: Any | None) -> str:
-    """Return `JsFunction.kind`."""
-    if node.type == METHOD:
-        return "method"
-    if node.type in DECLARED:
-        return "declared" if name is not None else "unnamed"
-    exported = statement.type == "export_statement" and node.parent == statement
-    # `export default function () {}`
-    return "unnamed" if exported and name is None and "arrow" not in node.type else "expression"
+        file, ".".join(names), node.start_point[0] + 1, tree.at(node.start_byte), tree.at(given.start_byte), tree.at(given.end_byte),
+        tree.at(body.start_byte) + 1, tree.at(body.end_byte) - 1, tree.at(statement.end_byte),
+        tree.between(node.start_byte, body.start_byte).rstrip(), kind,
+        kind != "method" and not generator and not _uses_this(node), len(plain) == len(parameters) and node.type != "arrow_function",
+        tuple(tree.text(name) for name in plain), _comment_above(tree, node, statement),
+    )  # fmt: skip
 
 
 def _identifier(parameter: Any) -> Any | None:
-    """Return the name of a parameter without default and pattern, else None."""
     if parameter.type in ("required_parameter", "optional_parameter"):
         if parameter.child_by_field_name("value") is not None:
             return None
@@ -206,13 +172,13 @@ def _identifier(parameter: Any) -> Any | None:
 
 
 def _uses_this(function: Any) -> bool:
-    stack = list(function.children)
-    while stack:
-        node = stack.pop()
+    waiting = list(function.children)
+    while waiting:
+        node = waiting.pop()
         if node.type in ("this", "super", "meta_property"):
             return True
         if node.type not in FUNCTIONS or node.type == "arrow_function":
-            stack += [child for child in node.children if child.type not in CLASSES]
+            waiting += [child for child in node.children if child.type not in CLASSES]
     return False
 
 
@@ -224,54 +190,47 @@ def _comment_above(tree: Tree, node: Any, statement: Any) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """The function in a model's answer, as it goes into the file."""
+    """A model's answer, cut to what goes into the file."""
 
     parameters: str | None
-    """In their parentheses; None if the answer is only a body."""
+    """In their parentheses; None where the answer is a body alone."""
     body: str
 
 
-def read_answer(program: str, target: Mapping[str, Any]) -> Answer | None:
-    """Find the function in a model's answer.
+def read_answer(program: str, target: dict[str, Any]) -> Answer | None:
+    """The function in what a model wrote: code that has it, a method alone, one function without a name, or a body; None
+    where it is none of these.
 
-    Accepted are code that contains the function, a single method, one function without a name, and a body. What stands
-    beside the function (helpers) goes into the body, so that nothing runs before the function is called.
-
-    Args:
-        program: the answer's code.
-        target: the function that was asked for: `JsFunction.target()`.
-
-    Returns:
-        The function, or None if the answer is none of these.
+    What stands beside the function (helpers) goes into the body, so that nothing runs before the function is called.
     """
     name = target["name"].rpartition(".")[2]
     for before, after in (("", ""), ("class Answer__ {\n", "\n}"), ("(", ")")):
         tree = Tree(before + program.rstrip().rstrip(";" if before == "(" else "") + after, target["file"])
         if tree.root.has_error:
             continue
-        matches = [item for item in functions_of(tree) if _own_name(tree, item) == name]
-        if not matches and before == "(":
-            matches = [item for item in functions_of(tree) if len(tree.root.named_children) == 1]
-        if matches:
-            node, _, statement = matches[-1] if before else matches[0]
-            return _answer(tree, node, statement)
+        found = [item for item in functions_of(tree) if _called(tree, item) == name]
+        if not found and before == "(":
+            found = [item for item in functions_of(tree) if len(tree.root.named_children) == 1]
+        if found:
+            node, _, statement = found[-1] if before else found[0]
+            return _taken(tree, node, statement)
     body = Tree(f"async function* answer() {{{program}\n}}", target["file"]).root
-    # More than one node: the answer closes the function and continues outside of it.
-    is_body = not body.has_error and body.named_child_count == 1
-    return Answer(None, program) if is_body else None
+    whole = not body.has_error and body.named_child_count == 1  # or it would end the function, and go on outside
+    return Answer(None, program) if whole else None
 
 
-def _own_name(tree: Tree, item: tuple[Any, tuple[str, ...], Any]) -> str:
+def _called(tree: Tree, item: tuple[Any, tuple[str, ...], Any]) -> str:
     node, names, _ = item
-    name = node.child_by_field_name("name")
-    if name is not None:
-        return tree.text(name)
+    named = node.child_by_field_name("name")
+    if named is not None:
+        return tree.text(named)
     return names[-1].rpartition(".")[2] if names else ""
 
 
-def _answer(tree: Tree, node: Any, statement: Any) -> Answer:
+def _taken(tree: Tree, node: Any, statement: Any) -> Answer:
     body = node.child_by_field_name("body")
-    parameters = tree.text(node.child_by_field_name("parameters") or node.child_by_field_name("parameter"))
+    given = node.child_by_field_name("parameters") or node.child_by_field_name("parameter")
+    parameters = tree.text(given)
     if not parameters.startswith("("):
         parameters = f"({parameters})"
     if body.type == "statement_block":
@@ -284,7 +243,7 @@ def _answer(tree: Tree, node: Any, statement: Any) -> Answer:
             continue
         if other.type == "export_statement":
             other = other.child_by_field_name("declaration")
-        helper = tree.text(other) if other is not None else ""
-        if helper and not re.match(r"(?:module\.)?exports\b", helper):
-            helpers.append(helper)
+        shown = tree.text(other) if other is not None else ""
+        if shown and not re.match(r"(?:module\.)?exports\b", shown):
+            helpers.append(shown)
     return Answer(parameters, "\n".join([*helpers, text]))

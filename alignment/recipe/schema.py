@@ -153,14 +153,12 @@ class BuildStage(Stage):
     """Makes datasets."""
 
     kind: Literal["build"]
-    builder: NameOrExtension
-    """A built-in builder (`align build --list` names them), or one of your own: `path/to/file.py:name`, relative to the
-    recipe, or `package.module:name`; `data_builders.builder` describes what it must be."""
+    builder: str
+    """Which builder; `align build --list` names them."""
     model: str | None = None
-    """For builders that sample from a model: `base` or a stage; by default the last trained one. A builder of your own
-    gets a model only if this names one."""
+    """For builders that sample from a model: `base` or a stage; by default the last trained one."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """The builder's settings; `align build BUILDER --settings` lists them."""
+    """The builder's own arguments."""
 
 
 class TrainingStage(Stage):

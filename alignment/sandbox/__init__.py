@@ -1,4 +1,5 @@
-"""Runs untrusted programs: a warm Python interpreter and thirteen toolchains in namespaces, under Landlock and seccomp."""
+"""Running code that nobody trusts: namespaces, seccomp and Landlock around a warm interpreter and thirteen
+toolchains."""
 
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program, ProgramRun

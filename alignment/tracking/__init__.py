@@ -1,1 +1,1 @@
-"""Experiment trackers that stages log to."""
+"""Trackers that a run logs to."""

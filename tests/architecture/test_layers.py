@@ -36,7 +36,6 @@ LAYERS = [
         "alignment.fingerprints",
         "alignment.logs",
         "alignment.settings",
-        "alignment.settings_help",
         "alignment.wording",
     },
 ]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit, run_builder
+from corpus_helpers import MakeRepository, code, commit
 from test_no_leaks import hashes
 
+from alignment.recipe.builders import function
 from data_builders.storage import scale
 
 
 def make(firm: Path, base: Path) -> list[Path]:
-    run_builder("corpus", base / "corpus", sources=[firm])
-    run_builder("commits", base / "commits", sources=[firm], seed=3)
-    run_builder("fim", base / "fim", inputs=[base / "corpus"], seed=3)
+    function("corpus")(sources=[firm], out=base / "corpus")
+    function("commits")(sources=[firm], out=base / "commits", seed=3)
+    function("fim")(inputs=[base / "corpus"], out=base / "fim", seed=3)
     return [base / name for name in ("corpus", "commits", "fim")]
 
 
@@ -53,4 +54,4 @@ def test_without_the_extra_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datatrove.executor", None)
     with pytest.raises(ValueError, match=r"code-alignment\[scale\]"), scale.engine("local", tmp_path / "work"):
-        run_builder("corpus", tmp_path / "out", sources=[firm])
+        function("corpus")(sources=[firm], out=tmp_path / "out")

@@ -23,7 +23,7 @@ def test_the_example_runs_on_a_model(tiny_checkpoint, tmp_path, grader):
         {"benchmark": f"{EXAMPLE}:functions", "name": "base", "mode": "base", "max_new_tokens": 8},
         {"benchmark": f"{EXAMPLE}:Questions", "max_new_tokens": 8},
     ]
-    figures = evaluate(tiny_checkpoint, entries, tmp_path / "out")
+    figures = evaluate(tiny_checkpoint, entries, tmp_path / "out", dtype="float32")
     assert [(figure["benchmark"], figure["metric"], figure["n"]) for figure in figures] == [
         ("functions", "pass@1", 2), ("base", "pass@1", 2), ("Questions", "exact_match", 2), ("Questions", "contains", 2),
     ]  # fmt: skip
@@ -53,16 +53,16 @@ def test_the_example_takes_rows_and_a_limit(write_rows):
 def test_an_edited_benchmark_is_measured_anew(tiny_checkpoint, tmp_path, monkeypatch):
     file = Path(shutil.copy(EXAMPLE, tmp_path / "mine.py"))
     entry = {"benchmark": f"{file}:Questions", "max_new_tokens": 4}
-    evaluate(tiny_checkpoint, [entry], tmp_path / "out")
+    evaluate(tiny_checkpoint, [entry], tmp_path / "out", dtype="float32")
     generated = []
     generate = TransformersEngine.generate
     monkeypatch.setattr(
         TransformersEngine, "generate", lambda self, jobs: generated.extend(jobs) or generate(self, jobs)
     )
-    evaluate(tiny_checkpoint, [entry], tmp_path / "out")
+    evaluate(tiny_checkpoint, [entry], tmp_path / "out", dtype="float32")
     assert generated == []
     file.write_text(file.read_text() + "\n# edited\n")
-    evaluate(tiny_checkpoint, [entry], tmp_path / "out")
+    evaluate(tiny_checkpoint, [entry], tmp_path / "out", dtype="float32")
     assert len(generated) == 2
 
 

@@ -1,4 +1,7 @@
-"""Selection of the engine: vLLM if it is installed and there is a GPU, else transformers."""
+"""Selection of the engine: vLLM if it is installed and there is a GPU, else transformers.
+
+On a CPU, Qwen2 models in bfloat16 are decoded by `CpuEngine`, which computes the same with packed weights.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,25 @@ from typing import Literal
 
 from alignment.evaluation.engines.protocol import Engine
 from alignment.evaluation.engines.transformers_engine import TransformersEngine
+from alignment.logs import get_logger
+from alignment.models.precision import DtypeSetting
+
+logger = get_logger(__name__)
 
 EngineName = Literal["auto", "transformers", "vllm"]
 
 
-def open_engine(model_path: str, name: EngineName = "auto", batch_size: int | None = None) -> Engine:
+def open_engine(
+    model_path: str, name: EngineName = "auto", batch_size: int | None = None, dtype: DtypeSetting = "auto"
+) -> Engine:
     """Load a checkpoint into an engine.
 
     Args:
         model_path: a checkpoint folder, or a name on the hub.
         name: which engine; `auto` is vLLM if it is installed and there is a GPU, else transformers.
         batch_size: sequences at the same time; by default as many as fit.
+        dtype: number format of the weights; `auto` is bfloat16 on accelerators and on CPUs that multiply it in
+            hardware, else float32.
 
     Raises:
         ValueError: `vllm` is asked for and not installed.
@@ -29,7 +40,28 @@ def open_engine(model_path: str, name: EngineName = "auto", batch_size: int | No
         from alignment.evaluation.engines.vllm_engine import VllmEngine
 
         return VllmEngine(model_path, batch_size=batch_size)
-    return TransformersEngine(model_path, batch_size=batch_size)
+    return _transformers_engine(model_path, batch_size, dtype)
+
+
+def _transformers_engine(model_path: str, batch_size: int | None, dtype: DtypeSetting) -> Engine:
+    engine = TransformersEngine(model_path, batch_size=batch_size, dtype=dtype)
+    logger.info("%s computes in %s", model_path, engine.precision)
+    if engine.device.type != "cpu" or engine.precision.dtype != "bfloat16":
+        return engine
+    from alignment.evaluation.engines.cpu_decoder import unsupported_reason
+
+    if reason := unsupported_reason(engine.model):
+        logger.info("decoded by transformers, not by the faster CPU decoder: %s", reason)
+        return engine
+    from alignment.evaluation.engines.cpu_engine import CpuEngine
+
+    return CpuEngine(
+        engine.model,
+        engine.tokenizer,
+        stop_ids=engine.stop_ids,
+        max_length=engine.max_length,
+        batch_size=batch_size,
+    )
 
 
 def _has_gpu() -> bool:

@@ -18,23 +18,32 @@ from alignment.evaluation.engines.protocol import (
     refuse_unsupported,
 )
 from alignment.logs import get_logger
+from alignment.models.precision import DtypeSetting, resolve_dtype
 
 logger = get_logger(__name__)
 
 
 class TransformersEngine:
-    """An engine that runs a checkpoint with transformers: bfloat16 on a GPU, float32 on a CPU."""
+    """An engine that runs a checkpoint with transformers."""
 
     name = "transformers"
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
 
-    def __init__(self, model_path: str, *, batch_size: int | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+        dtype: DtypeSetting = "auto",
+    ) -> None:
         """Load the model.
 
         Args:
             model_path: a checkpoint folder, or a name on the hub.
             batch_size: sequences at the same time; by default as many as fit.
             device: a torch device; by default the current GPU if there is one.
+            dtype: number format of the weights; see `alignment.models.precision`.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,8 +52,8 @@ class TransformersEngine:
             device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+        self.precision = resolve_dtype(dtype, self.device.type)
+        model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, self.precision.dtype))
         self.model = model.to(self.device).eval()
         self.stop_ids = end_token_ids(self.tokenizer, self.model.generation_config)
         self.max_length = int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)

@@ -1,7 +1,5 @@
-"""Linux system calls that the standard library lacks (namespaces, mounts, capabilities, prctl), with ctypes and libc.
-
-All of them raise OSError. Constants are from the kernel's headers: linux/sched.h, linux/mount.h, linux/prctl.h.
-"""
+"""Linux calls that the standard library lacks: namespaces, mounts, capabilities, process controls (ctypes over
+libc)."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 PR_SET_SECCOMP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 22, 47, 4
 
-# System call numbers by machine. From 424 on they are the same on all machines.
+# Numbers of the calls made here, by machine; from 424 on they are the same everywhere.
 CALLS = {
     "x86_64": {"pivot_root": 155, "capset": 126, "close_range": 436, "mount_setattr": 442},
     "aarch64": {"pivot_root": 41, "capset": 91, "close_range": 436, "mount_setattr": 442},
@@ -35,15 +33,14 @@ CALLS = {
 
 
 def call(name: str, *arguments: object) -> int:
-    """Make a system call of `CALLS`."""
+    """A raw system call by name; raises OSError."""
     return checked(LIBC.syscall(CALLS[MACHINE][name], *arguments), name)
 
 
-def checked(result: int, action: str) -> int:
-    """The result of a libc function; raises OSError, with `action` in its message, if it is negative."""
+def checked(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{action}: {os.strerror(number)}")
+        raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
 
 
@@ -68,11 +65,8 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def make_read_only(path: str) -> None:
-    """Make a bind mount and all mounts below it read-only, without set-user-ID programs.
-
-    Kernels without mount_setattr (before 5.12) do it for the mount itself only.
-    """
-    attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
+    """Turn a bind mount, with all the mounts below it, read-only and without set-uid programs and devices."""
+    attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | NOSUID
     try:
         call("mount_setattr", -100, path.encode(), 0x8000, attributes, ctypes.sizeof(attributes))  # AT_RECURSIVE
     except OSError:
@@ -80,7 +74,7 @@ def make_read_only(path: str) -> None:
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root` the root and unmount the old one."""
+    """Make `new_root` the root, and drop the old one."""
     os.chdir(new_root)
     call("pivot_root", b".", b".")
     checked(LIBC.umount2(b".", MNT_DETACH), "umount2")
@@ -88,35 +82,28 @@ def pivot_root(new_root: str) -> None:
 
 
 def map_user(name: int, user: int, group: int) -> None:
-    """In a new user namespace, map one user and one group, and no others.
-
-    Args:
-        name: The user's number inside the namespace.
-        user: The user's number outside.
-        group: The group's number outside. Inside it is the same, or `name` if the user's number changes.
-    """
+    """In a new user namespace: this user and group and nobody else. `name` is the user's number inside; a group keeps its
+    own, unless the user does not."""
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{name} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group if name == user else name} {group} 1")
 
 
 def drop_bounding_set() -> None:
-    """Drop all capabilities from the bounding set, so that no executed program can gain one."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # past the last capability of this kernel
+        except OSError:
             return
 
 
 def drop_capabilities() -> None:
-    """Drop the effective, permitted, inheritable and ambient capabilities."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     call("capset", header, (ctypes.c_uint32 * 6)())
     try:
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError as error:
-        if error.errno != 22:  # EINVAL: a kernel without ambient capabilities
+        if error.errno != 22:  # EINVAL: a kernel without ambient capabilities has none to clear
             raise
 
 

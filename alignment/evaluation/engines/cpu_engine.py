@@ -1,0 +1,196 @@
+"""Generation on a CPU with `CpuDecoder`: samples of one prompt share it, and free rows are refilled while others go on.
+
+Jobs with the same prompt form a group. Groups of one size are decoded together; when enough of them have ended, the
+next prompts are computed and join the running batch. Memory is bounded by `batch_size` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from alignment.evaluation.engines.cpu_decoder import CpuDecoder, GroupCache
+from alignment.evaluation.engines.decoding import DecodedSequence, choose_tokens, split_by_length
+from alignment.evaluation.engines.protocol import (
+    ALL_SAMPLING_FIELDS,
+    Completion,
+    GenerationJob,
+    SamplingField,
+    refuse_unsupported,
+)
+
+DEFAULT_ROWS = 64
+PREFILL_TOKENS = 4096
+"""Most prompt tokens, padding included, that are computed in one forward pass."""
+CACHE_SHARE = 0.3
+"""Share of the free memory for keys and values."""
+REFILL_SHARE = 0.75
+"""New prompts join when fewer than this share of the rows is in use."""
+
+
+@dataclass
+class _Group:
+    """The running samples of one prompt."""
+
+    prompt: list[int]
+    sequences: list[DecodedSequence]
+
+    @property
+    def alive(self) -> list[int]:
+        return [index for index, sequence in enumerate(self.sequences) if sequence.finish is None]
+
+
+class CpuEngine:
+    """An engine for Qwen2 models in bfloat16 or float32 on this machine's CPU."""
+
+    name = "transformers"
+    supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, stop_ids: tuple[int, ...], max_length: int, batch_size: int | None = None
+    ) -> None:
+        """Pack the weights of a transformers model. The model itself can be released afterwards.
+
+        Args:
+            model: a Qwen2 model for which `cpu_decoder.unsupported_reason` is None.
+            tokenizer: its tokenizer.
+            stop_ids: token ids that end every completion.
+            max_length: most tokens of prompt and completion together.
+            batch_size: rows that are decoded at the same time; 64 by default.
+        """
+        self.decoder = CpuDecoder(model)
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self._cache_tokens = int(psutil.virtual_memory().available * CACHE_SHARE / self.decoder.bytes_per_token)
+
+    def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
+        """Yield completions as they end; longest prompts first, so that running out of memory shows at once."""
+        refuse_unsupported(jobs, self.name, self.supported_fields)
+        fitting, too_long = split_by_length([job.tokenized(self.tokenizer) for job in jobs], self.max_length)
+        yield from too_long
+        rows = self.batch_size or DEFAULT_ROWS
+        by_size: dict[int, list[_Group]] = {}
+        for group in self._groups(fitting, rows):
+            by_size.setdefault(len(group.sequences), []).append(group)
+        for samples, groups in sorted(by_size.items(), reverse=True):
+            groups.sort(key=lambda group: (-len(group.prompt), group.sequences[0].job.key))
+            yield from self._decode(groups, samples, max(1, rows // samples))
+
+    def _groups(self, jobs: Sequence[GenerationJob], rows: int) -> list[_Group]:
+        """Jobs by prompt, in groups of at most `rows` samples."""
+        by_prompt: dict[tuple[int, ...], list[DecodedSequence]] = {}
+        for job in jobs:
+            by_prompt.setdefault(tuple(job.ids), []).append(DecodedSequence(job, self.max_length - len(job.ids)))
+        return [
+            _Group(list(prompt), sequences[start : start + rows])
+            for prompt, sequences in by_prompt.items()
+            for start in range(0, len(sequences), rows)
+        ]
+
+    def _decode(self, waiting: list[_Group], samples: int, capacity: int) -> Iterator[tuple[GenerationJob, Completion]]:
+        """Decode groups of one size, at most `capacity` at the same time."""
+        running: list[_Group] = []
+        cache: GroupCache | None = None
+        tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens
+        while waiting or running:
+            fresh: list[tuple[GenerationJob, Completion]] = []
+            batch: list[_Group] = []
+            if waiting and cache is not None and cache.samples != samples and not running:
+                cache = None
+            if waiting and len(running) <= REFILL_SHARE * capacity and (cache is None or cache.samples == samples):
+                batch = self._next_prompts(waiting, running, capacity)
+            if batch:
+                cache, tokens, fresh = self._join(batch, samples, running, cache, tokens)
+            elif cache is not None:
+                logits = self.decoder.step(cache, tokens)
+                tokens, fresh = self._choose(logits, running)
+            yield from fresh
+            cache, tokens = self._drop_ended(running, cache, tokens)
+
+    def _next_prompts(self, waiting: list[_Group], running: list[_Group], capacity: int) -> list[_Group]:
+        """Take groups from `waiting`, which is sorted by length, up to the limits of rows, memory and prefill tokens."""
+        longest = len(waiting[0].prompt)
+        free = capacity - len(running)
+        fitting = self._cache_tokens // _cached_tokens(waiting[0]) - len(running)
+        if fitting <= 0 and running:
+            return []
+        count = max(1, min(free, fitting, PREFILL_TOKENS // longest, len(waiting)))
+        batch = waiting[:count]
+        del waiting[:count]
+        return batch
+
+    def _join(
+        self,
+        batch: list[_Group],
+        samples: int,
+        running: list[_Group],
+        cache: GroupCache | None,
+        tokens: torch.Tensor,
+    ) -> tuple[GroupCache, torch.Tensor, list[tuple[GenerationJob, Completion]]]:
+        """Compute new prompts, choose their first tokens, and add them to the running batch."""
+        room = max(sequence.limit for group in batch for sequence in group.sequences)
+        joining, logits = self.decoder.prefill([group.prompt for group in batch], samples, room)
+        first, ended = self._choose(logits[:, None].expand(-1, samples, -1), batch)
+        if cache is None or not running:
+            cache, tokens = joining, first
+        else:
+            cache.join(joining)
+            tokens = torch.cat([tokens, first])
+        running.extend(batch)
+        return cache, tokens, ended
+
+    def _choose(
+        self, logits: torch.Tensor, groups: Sequence[_Group]
+    ) -> tuple[torch.Tensor, list[tuple[GenerationJob, Completion]]]:
+        """Choose a token of every row of logits (G, R, V); also returns the completions that ended with it."""
+        sequences = [sequence for group in groups for sequence in group.sequences]
+        chosen = choose_tokens(logits.reshape(len(sequences), -1), sequences)
+        ended: list[tuple[GenerationJob, Completion]] = []
+        for sequence, token in zip(sequences, chosen, strict=True):
+            if sequence.finish is None:
+                sequence.add(token, self.stop_ids, self.tokenizer)
+                if sequence.finish is not None:
+                    ended.append((sequence.job, sequence.completion(self.tokenizer)))
+        return torch.tensor(chosen).view(len(groups), -1), ended
+
+    @staticmethod
+    def _drop_ended(
+        running: list[_Group], cache: GroupCache | None, tokens: torch.Tensor
+    ) -> tuple[GroupCache | None, torch.Tensor]:
+        """Release ended groups once they are a quarter of the batch, and samples that have ended in all groups."""
+        alive = [group.alive for group in running]
+        left = [number for number, indices in enumerate(alive) if indices]
+        if cache is None or not running:
+            return cache, tokens
+        if not left:
+            running.clear()
+            return None, tokens[:0]
+        samples = max(len(indices) for indices in alive)
+        if len(left) > REFILL_SHARE * len(running) and samples > REFILL_SHARE * cache.samples:
+            return cache, tokens
+        # Every group keeps as many rows as the group with the most living ones; ended rows fill up the others.
+        rows = [_padded(alive[number], samples, cache.samples) for number in left]
+        groups, picked = torch.tensor(left), torch.tensor(rows)
+        cache.select(groups, picked)
+        remaining = [running[number] for number in left]
+        for group, indices in zip(remaining, rows, strict=True):
+            group.sequences = [group.sequences[index] for index in indices]
+        running[:] = remaining
+        return cache, tokens[groups[:, None], picked]
+
+
+def _cached_tokens(group: _Group) -> int:
+    """Tokens of a group that the cache must hold."""
+    return len(group.prompt) + sum(sequence.limit for sequence in group.sequences)
+
+
+def _padded(alive: list[int], size: int, samples: int) -> list[int]:
+    """`size` indices below `samples`: the living ones first."""
+    ended = [index for index in range(samples) if index not in alive]
+    return [*alive, *ended][:size]

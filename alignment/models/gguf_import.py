@@ -1,0 +1,405 @@
+"""GGUF files as model folders: weights dequantized, tokenizer and chat template from the file's own metadata.
+
+    import_gguf(Path("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"), Path("models/0.5b-instruct"))
+
+Reads every tensor type that llama.cpp's quantizer writes, with the dequantization of the `gguf` package, and writes the
+released architecture of the Qwen2 family in safetensors. Quantization cannot be undone: the weights keep its rounding,
+and `quantization.json` in the folder says how much that is, by tensor type.
+
+Transformers reads GGUF files too (5.23). Its token ids are the same; it is not used because it counts the padding rows
+of the vocabulary as tokens, keeps two copies of a tied embedding, and holds the whole model in memory in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from alignment.files import write_json
+from alignment.models.formats import ADDED_TOKENS, ENDOFTEXT, IM_END
+
+QUANTIZATION_FILE = "quantization.json"
+SHARD_BYTES = 4 * 2**30
+# Cosine of the angle between embedding and output layer: two quantizations of one tied matrix are above 0.98 down to
+# 3 bits; the two matrices of an untied Qwen2.5-Coder (7B and larger) are below 0.3.
+_TIED_COSINE = 0.9
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
+"""Token types of llama.cpp (`llama_token_type`)."""
+_TOP_LEVEL = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_PER_LAYER = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+StoredType = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class TypeRounding:
+    """What one tensor type of the file cost."""
+
+    tensors: int
+    weights: int
+    bits_per_weight: float
+    relative_rounding: float
+    """Estimated rounding error: root mean square of the error, as a share of the root mean square of the weights."""
+
+
+@dataclass(frozen=True)
+class GgufImport:
+    """What was imported. It is written to `quantization.json` beside the weights."""
+
+    file: str
+    bytes: int
+    architecture: str
+    parameters: int
+    tied_embedding: bool
+    types: Mapping[str, TypeRounding]
+
+    def sentence(self) -> str:
+        """One sentence for logs and model cards."""
+        parts = [
+            f"{name} ({rounding.tensors} tensors, {rounding.bits_per_weight:.1f} bits, "
+            f"about {rounding.relative_rounding:.1%} rounding)"
+            for name, rounding in self.types.items()
+            if rounding.relative_rounding
+        ]
+        return (
+            f"The base weights were dequantized from {self.file}: {', '.join(parts)}."
+            if parts
+            else f"The base weights come from {self.file}, which is not quantized."
+        )
+
+
+def import_gguf(
+    file: Path, folder: Path, dtype: StoredType = "bfloat16", progress: Callable[[int, int], None] | None = None
+) -> GgufImport:
+    """Write a GGUF file as a Hugging Face model folder.
+
+    Args:
+        file: The GGUF file; for a model in parts, the first part's siblings are not read.
+        folder: The folder to write. It appears when everything is written.
+        dtype: The type of the weights in the folder.
+        progress: Called with the number of tensors that are written, and of all tensors.
+
+    Raises:
+        ValueError: The file is no GGUF file, is cut off, is of another architecture or tokenizer, or lacks tensors.
+    """
+    if folder.exists():
+        raise ValueError(f"{folder} exists: remove it, or name another folder")
+    reader = _open(file)
+    config = _config(file, reader)
+    tensors = {_tensor_name(file, tensor.name): tensor for tensor in reader.tensors}
+    tied, dropped = _tied_embedding(tensors)
+    if dropped:
+        tensors["model.embed_tokens.weight"] = tensors.pop("lm_head.weight")
+    config.tie_word_embeddings = tied
+    _check_complete(file, tensors, config)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    types = _write_weights(tensors, partial, dtype, progress)
+    config.dtype = dtype
+    config.architectures = ["Qwen2ForCausalLM"]
+    config.save_pretrained(partial)
+    _write_tokenizer(file, reader, partial)
+    summary = GgufImport(
+        file=file.name,
+        bytes=file.stat().st_size,
+        architecture="qwen2",
+        parameters=sum(int(np.prod(tensor.shape)) for tensor in tensors.values()),
+        tied_embedding=tied,
+        types=types,
+    )
+    write_json(partial / QUANTIZATION_FILE, asdict(summary))
+    partial.replace(folder)
+    return summary
+
+
+def read_import(folder: Path) -> GgufImport | None:
+    """The summary in a model folder that `import_gguf` wrote; None for any other folder."""
+    try:
+        values = json.loads((folder / QUANTIZATION_FILE).read_text(encoding="utf-8"))
+        types = {name: TypeRounding(**rounding) for name, rounding in values.pop("types").items()}
+        return GgufImport(types=types, **values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open(file: Path) -> Any:
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise ValueError("GGUF files need the package gguf: pip install 'code-alignment[gguf]'") from None
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
+    try:
+        return GGUFReader(file)
+    except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:
+        raise ValueError(f"{file} is no GGUF file, or is cut off: {error}") from None
+
+
+def _value(reader: Any, name: str, default: Any = None) -> Any:
+    field = reader.fields.get(name)
+    return default if field is None else field.contents()
+
+
+def _config(file: Path, reader: Any) -> Any:
+    """The Qwen2Config that the metadata describes."""
+    from transformers import Qwen2Config
+
+    architecture = _value(reader, "general.architecture")
+    if architecture != "qwen2":
+        raise ValueError(f"{file}: architecture {architecture!r} is not supported: only qwen2 (Qwen2, Qwen2.5) is")
+
+    def value(key: str, default: Any = None) -> Any:
+        found = _value(reader, f"qwen2.{key}", default)
+        if found is None:
+            raise ValueError(f"{file}: metadata has no qwen2.{key}")
+        return found
+
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(value("rope.freq_base", 10_000.0))}
+    if _value(reader, "qwen2.rope.scaling.type") == "yarn":
+        original = int(value("rope.scaling.original_context_length"))
+        rope |= {"rope_type": "yarn", "factor": float(value("rope.scaling.factor"))}
+        rope["original_max_position_embeddings"] = original
+    rows = next((tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight"), None)
+    if rows is None:
+        raise ValueError(f"{file}: has no tensor token_embd.weight")
+    return Qwen2Config(
+        hidden_size=int(value("embedding_length")),
+        intermediate_size=int(value("feed_forward_length")),
+        num_hidden_layers=int(value("block_count")),
+        num_attention_heads=int(value("attention.head_count")),
+        num_key_value_heads=int(value("attention.head_count_kv")),
+        max_position_embeddings=int(value("context_length")),
+        # Stored in float32: 9.99999997e-07 is the 1e-06 of the released config.
+        rms_norm_eps=float(f"{value('attention.layer_norm_rms_epsilon'):.6g}"),
+        rope_parameters=rope,
+        vocab_size=int(rows),
+        bos_token_id=_value(reader, "tokenizer.ggml.bos_token_id"),
+        eos_token_id=_value(reader, "tokenizer.ggml.eos_token_id"),
+        pad_token_id=None,
+    )
+
+
+def _tensor_name(file: Path, name: str) -> str:
+    """The Hugging Face name of a GGUF tensor."""
+    if name in _TOP_LEVEL:
+        return _TOP_LEVEL[name]
+    parts = name.split(".")
+    if len(parts) == 4 and parts[0] == "blk" and parts[2] in _PER_LAYER:
+        return f"model.layers.{parts[1]}.{_PER_LAYER[parts[2]]}.{parts[3]}"
+    raise ValueError(f"{file}: tensor {name} is not one of a Qwen2 model")
+
+
+def _tied_embedding(tensors: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the output layer is the embedding, and whether the file has a copy of it of its own.
+
+    llama.cpp stores the output layer of a tied model a second time where it quantizes it better. The better one of the
+    two then becomes the tied matrix.
+    """
+    output, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
+    if output is None or embedding is None:
+        return True, False
+    rows = slice(0, min(4096, output.data.shape[0]))
+    first, second = (dequantized(tensor, rows).ravel().astype(np.float64) for tensor in (output, embedding))
+    norms = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    cosine = float(first @ second) / max(norms, 1e-30)
+    if cosine < _TIED_COSINE:
+        return False, False
+    return True, True
+
+
+def _check_complete(file: Path, tensors: Mapping[str, Any], config: Any) -> None:
+    """Raise ValueError unless the tensors are exactly those of the config, with the right shapes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    if missing := sorted(set(wanted) - set(tensors)):
+        raise ValueError(f"{file}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    for name, tensor in tensors.items():
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        if name not in wanted:
+            raise ValueError(f"{file}: tensor {name} has no place in the model that the metadata describes")
+        if shape != wanted[name]:
+            raise ValueError(f"{file}: tensor {name} has shape {shape}, the metadata asks for {wanted[name]}")
+
+
+def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
+    """The weights of a tensor of a GGUF file in float32, as rows and columns; `rows` selects some of the rows."""
+    from gguf import dequantize
+
+    data = tensor.data[rows] if tensor.data.ndim > 1 else tensor.data
+    return np.asarray(dequantize(data, tensor.tensor_type), dtype=np.float32)
+
+
+def _write_weights(
+    tensors: Mapping[str, Any], folder: Path, dtype: StoredType, progress: Callable[[int, int], None] | None
+) -> dict[str, TypeRounding]:
+    """Write the tensors in shards of at most 4 GiB; returns the rounding of each tensor type, by name."""
+    import torch
+    from safetensors.torch import save_file
+
+    stored = getattr(torch, dtype)
+    roundings: dict[str, list[tuple[int, float, float, float]]] = {}
+    shards: list[dict[str, Any]] = [{}]
+    size = 0
+    names: dict[str, int] = {}
+    for number, (name, tensor) in enumerate(tensors.items(), 1):
+        values = dequantized(tensor)
+        error, power = _rounding(values, tensor)
+        entry = (values.size, float(tensor.n_bytes), error, power)
+        roundings.setdefault(tensor.tensor_type.name.lower(), []).append(entry)
+        weight = torch.from_numpy(values.copy() if not values.flags.writeable else values).to(stored)
+        if size and size + weight.nbytes > SHARD_BYTES:
+            save_file(shards[-1], folder / _shard_name(len(shards)), metadata={"format": "pt"})
+            shards[-1] = dict.fromkeys(shards[-1])  # keep the names, release the weights
+            shards.append({})
+            size = 0
+        shards[-1][name] = weight
+        names[name] = len(shards)
+        size += weight.nbytes
+        if progress is not None:
+            progress(number, len(tensors))
+    save_file(shards[-1], folder / _shard_name(len(shards)), metadata={"format": "pt"})
+    _finish_shards(folder, names, len(shards))
+    return {name: _summary(entries) for name, entries in sorted(roundings.items())}
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number}.safetensors"
+
+
+def _finish_shards(folder: Path, names: Mapping[str, int], count: int) -> None:
+    """Give the shards the names that transformers expects."""
+    if count == 1:
+        (folder / _shard_name(1)).rename(folder / "model.safetensors")
+        return
+    for number in range(1, count + 1):
+        (folder / _shard_name(number)).rename(folder / f"model-{number:05}-of-{count:05}.safetensors")
+    weight_map = {name: f"model-{number:05}-of-{count:05}.safetensors" for name, number in names.items()}
+    total = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _rounding(values: np.ndarray, tensor: Any) -> tuple[float, float]:
+    """Estimated sum of squared rounding errors of a tensor, and the sum of its squared weights.
+
+    Each block of a quantized tensor holds multiples of a step. The smallest distance of two different weights of a block
+    estimates the step; uniform rounding to multiples of it has an error of step / sqrt(12).
+    """
+    from gguf import GGML_QUANT_SIZES
+
+    power = float(np.square(values, dtype=np.float64).sum())
+    if tensor.tensor_type.name in ("F32", "F16", "BF16", "F64"):
+        return 0.0, power
+    # K-quants have sub-blocks of 16 or 32 weights with a scale each; the others one block of 32.
+    block = min(
+        int(GGML_QUANT_SIZES[tensor.tensor_type][0]), 16 if tensor.tensor_type.name in ("Q2_K", "Q3_K", "Q6_K") else 32
+    )
+    sample = values.reshape(-1, block)
+    stride = max(1, sample.shape[0] // 4096)
+    blocks = np.sort(sample[::stride].astype(np.float64), axis=1)
+    gaps = np.diff(blocks, axis=1)
+    scale = np.abs(blocks).max(axis=1, keepdims=True)
+    gaps = np.where(gaps > 1e-5 * scale, gaps, np.inf).min(axis=1)
+    steps = np.where(np.isfinite(gaps), gaps, 0.0)
+    return float(np.square(steps).mean() / 12 * values.size), power
+
+
+def _summary(entries: list[tuple[int, float, float, float]]) -> TypeRounding:
+    weights, size, error, power = (sum(column) for column in zip(*entries, strict=True))
+    return TypeRounding(
+        tensors=len(entries),
+        weights=int(weights),
+        bits_per_weight=round(8 * size / weights, 2),
+        relative_rounding=round(float(np.sqrt(error / power)) if power else 0.0, 4),
+    )
+
+
+def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
+    """(id, token, type) of the vocabulary."""
+    tokens, types = _value(reader, "tokenizer.ggml.tokens"), _value(reader, "tokenizer.ggml.token_type")
+    if not tokens or not types or len(tokens) != len(types):
+        raise ValueError(f"{file}: metadata has no complete vocabulary (tokenizer.ggml.tokens and token_type)")
+    yield from ((number, token, int(kind)) for number, (token, kind) in enumerate(zip(tokens, types, strict=True)))
+
+
+def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[tuple[str, str]]) -> None:
+    """Give tokens that only merges name their ids back.
+
+    Some converters (this toolkit's too) store texts such as `</s>` as unused, since llama.cpp takes them for control
+    tokens. Ids of merged tokens follow the order of the merges.
+    """
+    missing = [left + right for left, right in merges if left + right not in vocabulary]
+    vocabulary.update(zip(missing, holes, strict=False))
+
+
+def _write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
+    """Write the tokenizer, its chat template, and a generation config that stops where the tokenizer does."""
+    from tokenizers import AddedToken
+    from transformers import GenerationConfig, Qwen2Tokenizer
+
+    model, split = _value(reader, "tokenizer.ggml.model"), _value(reader, "tokenizer.ggml.pre")
+    if (model, split) != ("gpt2", "qwen2"):
+        raise ValueError(f"{file}: tokenizer {model!r} with pre-tokenizer {split!r} is not Qwen2's (gpt2, qwen2)")
+    vocabulary: dict[str, int] = {}
+    added: list[AddedToken] = []
+    is_special = dict(ADDED_TOKENS)
+    holes: list[int] = []
+    for number, token, kind in _tokens(file, reader):
+        if kind == _UNUSED:
+            holes.append(number)
+            continue
+        vocabulary[token] = number
+        if kind in (_CONTROL, _USER_DEFINED):
+            # llama.cpp marks every added token as control; the published tokenizer keeps some of them in decoded text.
+            added.append(AddedToken(token, special=is_special.get(token, kind == _CONTROL), normalized=False))
+    merges: list[tuple[str, str]] = [
+        (left, right)
+        for left, _, right in (merge.partition(" ") for merge in _value(reader, "tokenizer.ggml.merges", []))
+    ]
+    _restore_unused(vocabulary, holes, merges)
+    names = {number: token for number, token, _ in _tokens(file, reader)}
+    eos = names.get(_value(reader, "tokenizer.ggml.eos_token_id", -1), ENDOFTEXT)
+    pad = names.get(_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
+    make_tokenizer: Any = Qwen2Tokenizer
+    tokenizer = make_tokenizer(
+        vocab=vocabulary,  # added tokens included: they keep their ids
+        merges=merges,
+        eos_token=eos,
+        pad_token=pad,
+        model_max_length=int(_value(reader, "qwen2.context_length", 32768)),
+    )
+    tokenizer.unk_token = None
+    tokenizer.add_tokens(added)
+    tokenizer.chat_template = _value(reader, "tokenizer.chat_template")
+    tokenizer.save_pretrained(folder)
+    ends = [
+        tokenizer.convert_tokens_to_ids(token)
+        for token in dict.fromkeys([eos, *([ENDOFTEXT] if eos == IM_END else [])])
+    ]
+    end = tokenizer.convert_tokens_to_ids(ENDOFTEXT)
+    generation = GenerationConfig(bos_token_id=end, pad_token_id=end, eos_token_id=ends if len(ends) > 1 else ends[0])
+    generation.save_pretrained(folder)
