@@ -118,6 +118,8 @@ class Extension:
 class ExtensionReference(Reference):
     """A setting that names an object of the user's code; a relative file is relative to the recipe that names it."""
 
+    described_as = "file.py:name"
+
     @classmethod
     def of(cls, value: Any) -> Self:
         """A reference from a string of a recipe. Raises ValueError for a value of another form."""

@@ -1,4 +1,4 @@
-"""Writing files atomically: a reader sees the old content or the new, never half of it."""
+"""Atomic writes: a reader sees the old content or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader sees the old one or the new one, never half of it."""
+    """Write a JSON file atomically and durably. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -20,7 +20,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably. If it fails, the old file is unchanged and no partial file remains."""
+    """Write a file atomically and durably; missing folders are created.
+
+    If it fails, the old file is unchanged and no partial file remains.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:

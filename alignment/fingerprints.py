@@ -1,4 +1,4 @@
-"""Hashes of plain values, and the package versions that shape a result."""
+"""Hashes of JSON values, and the versions of the packages that can change a result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "
 
 
 def fingerprint(value: Any) -> str:
-    """A hash of plain JSON values, the same whatever the order of keys."""
+    """The SHA-256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that shape a result."""
-    found = {}
+    """The installed versions of `PACKAGES`; packages that are not installed are left out."""
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

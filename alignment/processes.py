@@ -1,8 +1,8 @@
-"""Fresh processes for stages and jobs: start them, pass a JSON request, watch them, and end with the parent.
+"""Child processes of stages and jobs: start them, send a request, watch them, and end them with their parent.
 
-`accelerate launch` starts one conductor per rank. For every stage each conductor starts a child, so that no state of
-DeepSpeed, Accelerate or CUDA leaks from one stage into the next. Work for one process runs on rank 0 alone; the other
-ranks watch its heartbeat and wait for the artifact, so no collective can time out.
+`accelerate launch` starts one conductor per rank. For every stage each conductor starts a child process, so that no state of
+DeepSpeed, Accelerate or CUDA passes from one stage to the next. Work that needs one process runs on rank 0; the other ranks
+watch its heartbeat file and wait for the artifact, so that no collective can time out.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ from alignment.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 HEARTBEAT_SECONDS = 5.0
-# A rank 0 that has not moved its heartbeat for this long is taken for dead by the ranks that wait for it.
+"""Time between two changes of a heartbeat file."""
 PATIENCE_SECONDS = 300.0
-_PR_SET_PDEATHSIG = 1
+"""Other ranks count rank 0 as dead if its heartbeat file has not changed for this long."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class StageFailed(RuntimeError):
+    """A child process failed; the message names its log."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,15 @@ class World:
     rank: int
     size: int
     port: int | None
+    """The launcher's rendezvous port; None without a launcher."""
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> World:
-        """Read what torchrun and `accelerate launch` set. Raises ValueError where they contradict themselves."""
+        """Read the variables that torchrun and `accelerate launch` set.
+
+        Raises:
+            ValueError: several processes were asked for and only one was started.
+        """
         if "RANK" not in environment:
             if environment.get("ACCELERATE_USE_CPU") and environment.get("MASTER_PORT"):
                 # accelerate 1.15: MULTI_CPU without mpirun asks for several processes and starts one.
@@ -55,15 +65,19 @@ class World:
 def child_environment(environment: Mapping[str, str], world: World, alone: bool, port_offset: int) -> dict[str, str]:
     """The environment of a stage's process.
 
-    A stage that runs alone sees no launcher at all. One that runs on every rank gets a port of its own, and rank 0
-    of it serves the rendezvous instead of the launcher's agent, whose store still holds the last stage's keys.
+    Args:
+        environment: the environment of this process.
+        world: this process among all ranks.
+        alone: whether the stage runs in one process, which then must not see the launcher's variables.
+        port_offset: a number per stage. A stage that runs on every rank gets a rendezvous port of its own, which its rank
+            0 serves: the store of the launcher's agent still holds the keys of the stage before.
     """
     child = {key: value for key, value in environment.items() if not key.startswith("TORCHELASTIC_")}
     if alone:
         for key in (*_LAUNCHED, "GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"):
             child.pop(key, None)
-        launched = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_PARALLELISM")
-        for key in [key for key in child if key.startswith(launched)]:
+        prefixes = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_PARALLELISM")
+        for key in [key for key in child if key.startswith(prefixes)]:
             child.pop(key)
     elif world.port is not None:
         child["MASTER_PORT"] = str(world.port + 1 + port_offset)
@@ -77,6 +91,7 @@ class ProcessRequest(Settings):
     """What a child process is asked to do. It is sent as JSON on the child's stdin."""
 
     def to_json(self) -> str:
+        """The request as JSON text."""
         return self.model_dump_json()
 
     @classmethod
@@ -86,55 +101,55 @@ class ProcessRequest(Settings):
 
 
 class Child:
-    """A fresh `python -m module`, which reads one JSON request from stdin and ends.
+    """A new process `python -m module`, which reads one request from stdin and then works.
 
-    It starts at once and waits for `finish` to send the request, so that what it imports first costs nobody time.
-    Everything it prints goes to `log`; descriptor ALIGN_TERMINAL leads to the user's terminal, for the few lines
-    that are meant for a person.
+    It is started at once and waits for the request, so that its imports can overlap with other work. Its output goes to a
+    log file; the environment variable ALIGN_TERMINAL has the number of a file descriptor that leads to the user's terminal
+    (see `alignment.logs`).
     """
 
     def __init__(self, module: str, log: Path, environment: Mapping[str, str]):
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        self.before = log.stat().st_size if log.exists() else 0  # what an earlier attempt left there
+        self.log_start = log.stat().st_size if log.exists() else 0  # an earlier attempt may have written to it
         terminal = os.dup(2)
-        own = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
+        variables = {**environment, "ALIGN_TERMINAL": str(terminal), "ALIGN_PARENT": str(os.getpid())}
         if (ROOT / "pyproject.toml").is_file():  # a checkout needs no installation
-            own["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])
+            variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [variables.get("PYTHONPATH")])])
         try:
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    # -P: a `random.py` or `datasets.py` in the user's working directory is not ours to import.
+                    # -P: do not import a `random.py` or `datasets.py` of the user's working directory.
                     [sys.executable, "-P", "-m", module],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=own,
+                    env=variables,
                     pass_fds=(terminal,),
                 )
         finally:
             os.close(terminal)
 
     def finish(self, request: ProcessRequest) -> None:
-        """Send the request and wait for the end. Raises StageFailed."""
+        """Send the request and wait for the process to end. Raises StageFailed if it does not end with exit code 0."""
         try:
             assert self.process.stdin is not None
             try:
                 self.process.stdin.write(request.to_json().encode())
                 self.process.stdin.close()
             except BrokenPipeError:
-                pass  # it died at once; its exit code says so below
+                pass  # the process died at once; its exit code is handled below
             code = self.process.wait()
         except BaseException:
-            self.stop()  # Ctrl-C, or the launcher's SIGTERM turned into an exception: no stage outlives its conductor
+            self.stop()  # Ctrl-C, or the launcher's SIGTERM turned into an exception: end the child with its conductor
             raise
         if code != 0:
             reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            words = log_tail(self.log, since=self.before)
-            raise StageFailed(f"{reason}{_memory_hint(code)}\n{words}\n  whole log: {self.log}")
+            tail = log_tail(self.log, since=self.log_start)
+            raise StageFailed(f"{reason}{_memory_hint(code)}\n{tail}\n  whole log: {self.log}")
 
     def stop(self) -> None:
-        """End it, where it has not ended."""
+        """End the process if it still runs."""
         if self.process.poll() is not None:
             return
         self.process.terminate()
@@ -146,16 +161,22 @@ class Child:
 
 
 def run(module: str, request: ProcessRequest, log: Path, environment: Mapping[str, str]) -> None:
-    """Run `python -m module` with a JSON request on stdin until it ends. Raises StageFailed."""
+    """Run `python -m module` with a request on stdin until it ends. Raises StageFailed."""
     Child(module, log, environment).finish(request)
 
 
 def _memory_hint(code: int) -> str:
-    return " (the kernel's way to end a process when memory runs out)" if code == -signal.SIGKILL else ""
+    return " (this is how Linux ends a process when memory runs out)" if code == -signal.SIGKILL else ""
 
 
 def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
-    """The end of a log, indented, from the byte `since` on: enough to see what went wrong."""
+    """The last lines of a log, indented; empty if there is no log.
+
+    Args:
+        log: the file.
+        lines: at most this many lines.
+        since: only what was written after this many bytes.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(since, log.stat().st_size - 16_000))
@@ -165,24 +186,21 @@ def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
     return "\n".join(f"  | {line}" for line in tail[-lines:])
 
 
-class StageFailed(RuntimeError):
-    """A stage's process ended badly; the message says where its log is."""
-
-
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies (Linux).
+    """Ask the kernel to kill this process when its parent dies, however it dies (Linux only).
 
-    `parent` is who it was started by; by default the one that ALIGN_PARENT names.
+    Args:
+        parent: process id of the parent; by default the one in ALIGN_PARENT.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if str(parent or os.environ.get("ALIGN_PARENT", os.getppid())) != str(os.getppid()):
-            os._exit(1)  # the parent died before the kernel knew
+            os._exit(1)  # the parent died before the call
 
 
 @contextmanager
 def heartbeat(file: Path) -> Iterator[None]:
-    """Keep `file` changing while the body runs, for the ranks that wait."""
+    """Change `file` every few seconds while the body runs, for the ranks that wait; remove it afterwards."""
     file.parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
 
@@ -203,19 +221,28 @@ def heartbeat(file: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def wait_for(done: Callable[[], bool], file: Path, what: str, patience: float = PATIENCE_SECONDS) -> None:
-    """Wait until `done()`, as long as the heartbeat in `file` keeps changing. Raises StageFailed.
+def wait_for(done: Callable[[], bool], file: Path, task: str, patience: float = PATIENCE_SECONDS) -> None:
+    """Wait until `done()` is true, as long as a heartbeat file keeps changing.
 
-    Only changes count, not times: clocks of several machines need not agree.
+    Only changes of the content count, not times: the clocks of several machines need not agree.
+
+    Args:
+        done: the condition.
+        file: the heartbeat file of rank 0.
+        task: what rank 0 is doing, for the error message: "run 'sft'".
+        patience: seconds without a change after which rank 0 counts as dead.
+
+    Raises:
+        StageFailed: rank 0 is dead.
     """
-    seen, since = "", time.monotonic()
+    last, since = "", time.monotonic()
     while not done():
         try:
-            now = file.read_text()
+            beat = file.read_text()
         except OSError:
-            now = seen
-        if now != seen:
-            seen, since = now, time.monotonic()
+            beat = last
+        if beat != last:
+            last, since = beat, time.monotonic()
         elif time.monotonic() - since > patience:
-            raise StageFailed(f"rank 0 showed no sign of life for {patience:.0f} s while it should {what}")
+            raise StageFailed(f"rank 0 showed no sign of life for {patience:.0f} s while it should {task}")
         time.sleep(0.1)

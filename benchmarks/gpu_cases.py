@@ -107,7 +107,7 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
         The case with that batch (0 if not even one row fits), and the memory that is predicted for it.
     """
     from alignment.planning import memory
-    from alignment.planning.resources import shape_of, work_of
+    from alignment.planning.resources import micro_batch_of, shape_of
     from alignment.recipe import BaseModelSettings, Reference, TrainingStage
     from alignment.recipe.launch_file import Layout
 
@@ -118,12 +118,12 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
     model = BaseModelSettings(init=source.init, tokenizer=Reference("x"), dtype=source.dtype)
     shape, layout = shape_of(model), Layout(device="cpu" if case.size == "smoke" else "cuda")
     assert shape is not None
-    work = replace(work_of(stage, model, layout), masked=case.kind in ("dpo", "grpo"))
+    micro = replace(micro_batch_of(stage, model, layout), masked=case.kind in ("dpo", "grpo"))
     if case.kind == "grpo":
-        return case, memory.predict(shape, replace(work, length=case.length + 100), layout)
+        return case, memory.predict(shape, replace(micro, length=case.length + 100), layout)
     limit = 4 if case.size == "smoke" else max(1, 65536 // case.length)
-    batch = min(limit, memory.largest_batch(shape, work, layout, card * 0.92))
-    return replace(case, batch=batch), memory.predict(shape, replace(work, batch=max(batch, 1)), layout)
+    batch = min(limit, memory.largest_batch(shape, micro, layout, card * 0.92))
+    return replace(case, batch=batch), memory.predict(shape, replace(micro, rows=max(batch, 1)), layout)
 
 
 def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> StageRequest:

@@ -26,7 +26,7 @@ from typing import Any
 from alignment.models import formats, loading
 from alignment.models.source import ModelSource
 from alignment.planning.memory import Memory, predict
-from alignment.planning.resources import shape_of, work_of
+from alignment.planning.resources import micro_batch_of, shape_of
 from alignment.recipe import BaseModelSettings, Reference, TrainingStage
 from alignment.recipe.launch_file import Layout
 from alignment.recipe.stage_request import StageRequest
@@ -129,10 +129,10 @@ def predicted(name: str, tokenizer: Path) -> Memory:
     model = BaseModelSettings(init=source.init, tokenizer=Reference("x"), dtype=source.dtype)
     shape, layout = shape_of(model), Layout(device="cpu")
     assert shape is not None
-    work = work_of(stage, model, layout)
-    if work.kind == "grpo":
-        work = replace(work, length=prompt_tokens(tokenizer) + work.completion)
-    return predict(shape, work, layout)
+    micro = micro_batch_of(stage, model, layout)
+    if micro.kind == "grpo":
+        micro = replace(micro, length=prompt_tokens(tokenizer) + micro.completion)
+    return predict(shape, micro, layout)
 
 
 def prompt_tokens(tokenizer: Path) -> int:

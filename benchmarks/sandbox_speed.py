@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from alignment.evaluation.benchmark_rows import read_rows
 from alignment.grading import Grader, Limits, benchmark_tasks
 
 Pair = tuple[dict[str, Any], str]
@@ -56,7 +57,7 @@ def _passes_unsandboxed(text: str) -> bool:
 def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
     """HumanEval's tasks with their solutions, or generated ones without the data; as tasks and as complete programs."""
     if folder is not None and (folder / HUMANEVAL).exists():
-        rows = benchmark_tasks.read_rows(folder / HUMANEVAL)
+        rows = read_rows(folder / HUMANEVAL)
     else:
         test = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\n"
         rows = [

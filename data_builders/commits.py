@@ -1,25 +1,24 @@
-"""A repository's history as training data: instruction pairs and edits from its commits.
+"""Builder `commits`: a repository's history as training data, either instructions to change code or documents.
 
-Filters as CommitPackFT publishes them (arXiv 2308.07124): files of at most 50,000 characters, a subject of more than
-10 characters and more than 4 words, in the imperative, no merges, bumps, reverts or bots, one changed file; the whole
-file 20% of the time, else a window of 31 lines around the change.
+The filters are those of CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
+characters and more than 4 words in the imperative; no merges, version bumps, reverts or bots; one changed file. A row
+shows the whole file 20% of the time, otherwise a window of 31 lines around the change.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from alignment.models.formats import escape_special_text
+from alignment.settings import Count, Positive, Settings, Share
+from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_files import printable_path, redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
-from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, license_of, spdx_header
 from data_builders.cleaning.secrets import redact
@@ -27,8 +26,8 @@ from data_builders.fim import row_random
 from data_builders.parsing.languages import detect
 from data_builders.repositories import git, history
 from data_builders.repositories.history import Commit
-from data_builders.repositories.sources import Location, Repository, Source, iterate_files, resolve
-from data_builders.storage.settings import from_mapping
+from data_builders.repositories.sources import Repository, Sources, cloned, iterate_files
+from data_builders.shared_settings import Decontaminated
 
 _SEPARATOR = "\n\x1e\n"
 _NOISE = re.compile(
@@ -49,19 +48,34 @@ _TRAILER = re.compile(r"^(?:signed-off-by|co-authored-by|reviewed-by|acked-by|te
 _REFERENCE = re.compile(r"\s*\((?:#|gh-|!)\d+\)|\s*\[?(?:#|gh-)\d+\]?\s*$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class CommitSettings:
-    """Which commits are good enough, and how their change is shown; lengths in characters."""
+class CommitLimits(Settings):
+    """Which commits become rows, and how their change is shown; lengths in characters."""
 
-    max_file_characters: int = 50_000
-    min_subject_characters: int = 11
-    min_subject_words: int = 5
+    max_file_characters: Count = 50_000
+    min_subject_characters: Count = 11
+    min_subject_words: Count = 5
     imperative: bool = True
-    max_files: int = 1
-    """Commits that change more files are left out: one instruction, one answer."""
-    whole_file_rate: float = 0.2
-    window_lines: int = 31
-    max_changed_lines: int = 200
+    """Drop commits whose subject does not begin with a verb in the imperative."""
+    max_files: Positive = 1
+    """Files that a commit changes, at most. In conversations only the first of several would be shown."""
+    whole_file_rate: Share = 0.2
+    """Share of conversations that show the whole file; the others show a window around the change."""
+    window_lines: Count = 31
+    """Lines of the window around a change of one line."""
+    max_changed_lines: Count = 200
+
+
+class CommitsSettings(Decontaminated):
+    """Settings of the builder `commits`."""
+
+    sources: Sources
+    """Git repositories, globs of them, or URLs; or mappings with `path` and the settings below."""
+    form: Literal["conversation", "document"] = "conversation"
+    """`conversation`: the message and the code, answered by the changed code. `document`: the message and the diff."""
+    limits: CommitLimits = CommitLimits()
+    """Which commits become rows."""
+    licenses: LicensePolicy = LicensePolicy()
+    """Licenses that are kept."""
 
 
 def subject_and_body(message: str) -> tuple[str, str]:
@@ -71,26 +85,35 @@ def subject_and_body(message: str) -> tuple[str, str]:
     return subject[:1].upper() + subject[1:], _TRAILER.sub("", body).strip()
 
 
-def drop_commit(commit: Commit, settings: CommitSettings) -> str:
-    """The rule that drops a commit for its author or message, or ""."""
+def drop_commit(commit: Commit, limits: CommitLimits) -> str:
+    """The rule that drops a commit because of its author, message or number of files; "" if it is kept."""
     if _BOT.search(commit.author):
         return "bot"
-    first = commit.message.split("\n", 1)[0]
+    first_line = commit.message.split("\n", 1)[0]
     subject, _ = subject_and_body(commit.message)
-    if _NOISE.search(first) or _NOISE.search(subject):
+    if _NOISE.search(first_line) or _NOISE.search(subject):
         return "merge_bump_or_revert"
     words = subject.split()
-    if len(subject) < settings.min_subject_characters or len(words) < settings.min_subject_words:
+    if len(subject) < limits.min_subject_characters or len(words) < limits.min_subject_words:
         return "short_subject"
-    if settings.imperative and _NOT_IMPERATIVE.search(re.sub(r"\W", "", words[0])):
+    if limits.imperative and _NOT_IMPERATIVE.search(re.sub(r"\W", "", words[0])):
         return "not_imperative"
     if not commit.changes:
         return "no_file"
-    return "many_files" if len(commit.changes) > settings.max_files else ""
+    return "many_files" if len(commit.changes) > limits.max_files else ""
 
 
 def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
-    """The part of both versions around the change, `lines` long where the change is one line, and the changed lines."""
+    """The part of two versions of a file around their difference.
+
+    Args:
+        before: the old version.
+        after: the new version.
+        lines: lines of the window if one line changed; a longer change is shown whole, with the same context.
+
+    Returns:
+        Both windows and the number of changed lines, or None if the versions are equal.
+    """
     old, new = before.split("\n"), after.split("\n")
     start = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
@@ -107,8 +130,8 @@ def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Some commits of one repository, which has `license`."""
+class CommitBatch:
+    """Some commits of one repository, with the repository's license."""
 
     repository: Repository
     license: str
@@ -116,34 +139,35 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class History:
-    """Makes rows of the usable commits of a chunk, counting what is left out. Picklable: it works in the workers."""
+class CommitRows:
+    """Makes rows from a batch of commits, and counts what is left out. Picklable, because it runs in worker processes."""
 
     form: str
-    settings: CommitSettings
+    limits: CommitLimits
     licenses: LicensePolicy
     seed: int
     filters: FilterSettings = field(default_factory=FilterSettings)
 
-    def __call__(self, chunk: Chunk) -> tuple[list[dict[str, Any]], Counts]:
+    def __call__(self, batch: CommitBatch) -> tuple[list[dict[str, Any]], Counts]:
         rows: list[dict[str, Any]] = []
         counts: Counts = {name: Counter() for name in ("commits", "commits_left_out", "redacted_in_history")}
-        with git.BlobReader(chunk.repository.path) as reader:
-            wanted = []
-            for commit in history.read_commits(chunk.repository.path, chunk.identifiers, reader):
+        with git.BlobReader(batch.repository.path) as reader:
+            commits = []
+            for commit in history.read_commits(batch.repository.path, batch.identifiers, reader):
                 counts["commits"]["read"] += 1
-                reason = drop_commit(commit, self.settings) or self._drop_by_paths(commit)
+                reason = drop_commit(commit, self.limits) or self._drop_by_paths(commit)
                 if reason:
                     counts["commits_left_out"][reason] += 1
                 else:
-                    wanted.append(commit)
-            changes = [change for commit in wanted for change in commit.changes]
-            most = 4 * self.settings.max_file_characters  # bytes: UTF-8 has at most four for a character
-            contents = reader.read_many((each for change in changes for each in (change.before, change.after)), most)
-            for commit in wanted:
+                    commits.append(commit)
+            changes = [change for commit in commits for change in commit.changes]
+            max_bytes = 4 * self.limits.max_file_characters  # a character has at most four bytes in UTF-8
+            blobs = (blob for change in changes for blob in (change.before, change.after))
+            contents = reader.read_many(blobs, max_bytes)
+            for commit in commits:
                 versions = [(next(contents), next(contents)) for _ in commit.changes]
                 counts["commits"]["bytes"] += sum(len(content or b"") for pair in versions for content in pair)
-                row, reason = self._row(chunk, commit, versions, counts)
+                row, reason = self._row(batch, commit, versions, counts)
                 if row is None:
                     counts["commits_left_out"][reason] += 1
                 else:
@@ -153,15 +177,13 @@ class History:
     def _drop_by_paths(self, commit: Commit) -> str:
         if not all(change.before and change.after for change in commit.changes):
             return "added_or_deleted"
-        return (
-            "unwanted_file"
-            if any(drop_by_path(printable_path(each.path), self.filters) for each in commit.changes)
-            else ""
-        )
+        unwanted = any(drop_by_path(printable_path(change.path), self.filters) for change in commit.changes)
+        return "unwanted_file" if unwanted else ""
 
     def _row(
-        self, chunk: Chunk, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
+        self, batch: CommitBatch, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
     ) -> tuple[dict[str, Any] | None, str]:
+        """The row of a commit and "", or None and the reason why it has none."""
         files = []
         for change, pair in zip(commit.changes, contents, strict=True):
             versions, reason = self._versions(printable_path(change.path), pair)
@@ -170,18 +192,17 @@ class History:
             files.append((redacted_path(change.path), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
-        redacted = redact(
-            _SEPARATOR.join(texts), files[0][3]
-        )  # together: a password has one replacement in both versions
+        # All texts are redacted together, so that a password has the same replacement in both versions.
+        redacted = redact(_SEPARATOR.join(texts), files[0][3])
         counts["redacted_in_history"].update(redacted.counts)
         parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
         if len(parts) != len(texts):
             return None, "unreadable"
-        licenses = [spdx_header(versions[2]) or chunk.license for versions in files]
+        licenses = [spdx_header(versions[2]) or batch.license for versions in files]
         if not all(map(self.licenses.permits, licenses)):
             return None, "license"
         row = {
-            "repository": chunk.repository.name, "path": files[0][0], "commit": commit.id, "language": files[0][3],
+            "repository": batch.repository.name, "path": files[0][0], "commit": commit.id, "language": files[0][3],
             "license": " AND ".join(sorted(set(licenses))),
         }  # fmt: skip
         if self.form == "document":
@@ -189,17 +210,18 @@ class History:
         return self._conversation(row, parts)
 
     def _versions(self, path: str, contents: tuple[bytes | None, bytes | None]) -> tuple[tuple[str, str, str], str]:
+        """(old text, new text, language) of a file and "", or empty texts and the reason why it is not used."""
         nothing = ("", "", "")
         texts = []
         for content in contents:
             if content is None:
                 return nothing, "unreadable"
-            if len(content) > 4 * self.settings.max_file_characters:
-                return nothing, "long_file"  # it was not read to its end
+            if len(content) > 4 * self.limits.max_file_characters:
+                return nothing, "long_file"  # the reader stopped before its end
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"
-            if len(text) > self.settings.max_file_characters:
+            if len(text) > self.limits.max_file_characters:
                 return nothing, "long_file"
             texts.append(text)
         language = detect(path, texts[1])
@@ -209,13 +231,13 @@ class History:
 
     def _conversation(self, row: dict[str, Any], parts: list[str]) -> tuple[dict[str, Any] | None, str]:
         message, before, after = parts[0], parts[1], parts[2]
-        part = window(before, after, self.settings.window_lines)
-        if part is None:
+        windows = window(before, after, self.limits.window_lines)
+        if windows is None:
             return None, "no_visible_change"
-        if part[2] > self.settings.max_changed_lines:
+        if windows[2] > self.limits.max_changed_lines:
             return None, "large_change"
-        if row_random(row | {"text": message}, self.seed, "commit").random() >= self.settings.whole_file_rate:
-            before, after = part[0], part[1]
+        if row_random(row | {"text": message}, self.seed, "commit").random() >= self.limits.whole_file_rate:
+            before, after = windows[0], windows[1]
         fence = "````" if "```" in before or "```" in after else "```"
         language, path = row["language"], row["path"]
         user = f"{message}\n\n`{path}`:\n\n{fence}{language}\n{before}\n{fence}"
@@ -227,64 +249,46 @@ class History:
 
     @staticmethod
     def _document(row: dict[str, Any], parts: list[str], paths: list[str]) -> dict[str, Any]:
-        pieces = [parts[0], ""]
+        lines = [parts[0], ""]
         for number, path in enumerate(paths):
             before, after = parts[1 + 2 * number].split("\n"), parts[2 + 2 * number].split("\n")
-            pieces += difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
-        return row | {"text": "\n".join(pieces) + "\n", "kind": "commit"}
+            lines += difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
+        return row | {"text": "\n".join(lines) + "\n", "kind": "commit"}
 
 
-def _chunks(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[Chunk]:
+def _batches(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[CommitBatch]:
     for repository in repositories:
         license = license_of(repository, iterate_files(repository, FilterSettings().max_bytes, top=True), policy)
         for identifiers in history.commit_batches(repository.path, repository.commit):
-            yield Chunk(repository, license, identifiers)
+            yield CommitBatch(repository, license, identifiers)
 
 
-def build_commits(
-    sources: Sequence[Location | Source],
-    out: Path,
-    *,
-    form: Literal["conversation", "document"] = "conversation",
-    limits: CommitSettings | None = None,
-    licenses: LicensePolicy | None = None,
-    decontaminate: Sequence[Path] = (),
-    clone_dir: Path | None = None,
-    seed: int = 0,
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
+def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str, Any]:
     """The good commits of repositories, as instructions to change code or as documents.
 
     Secrets are replaced, duplicates and benchmark texts removed.
 
-    Args:
-        sources: git repositories, globs of them, URLs, or `Source`s, which also name commit, name and licence.
-        form: `conversation` (message and code, answered by the changed code) or `document` (message and difference).
-        limits: which commits are good enough.
-        licenses: allow and deny lists of SPDX ids.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
+    Raises:
+        ValueError: a source does not exist, or is not a git repository.
     """
-    if form not in ("conversation", "document"):
-        raise ValueError(f"form must be conversation or document, not {form!r}")
-    chosen, policy = from_mapping(CommitSettings, limits), from_mapping(LicensePolicy, licenses)
-    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
-        repositories = resolve(sources, Path(clone_dir) if clone_dir else Path(temporary))
+    with cloned(settings.sources, context.clone_folder) as repositories:
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
-        used = {"form": form, "limits": asdict(chosen), "licenses": asdict(policy), "seed": seed,
-                "decontaminate": [Path(path).name for path in decontaminate]}  # fmt: skip
+        used = {
+            "form": settings.form, "limits": settings.limits.model_dump(), "licenses": settings.licenses.model_dump(),
+            "seed": context.seed, "decontaminate": settings.benchmark_names(),
+        }  # fmt: skip
         return clean_stream(
-            _chunks(repositories, policy),
-            Path(out),
+            _batches(repositories, settings.licenses),
+            context.out,
             "Commits",
             used,
-            kind=form,
-            redact=False,
-            workers=workers,
-            progress=progress,
-            decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
-            prepare=History(form, chosen, policy, seed),
-            report={"sources": [f"{item.name} {item.commit}" for item in repositories]},
+            kind=settings.form,
+            redact=False,  # done above, on both versions of a file together
+            workers=context.workers,
+            progress=context.show_progress,
+            decontaminator=settings.decontaminator(),
+            prepare=CommitRows(settings.form, settings.limits, settings.licenses, context.seed),
+            report={"sources": [f"{repository.name} {repository.commit}" for repository in repositories]},
         )

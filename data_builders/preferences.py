@@ -1,6 +1,7 @@
-"""Preferences: sample answers from the stage before, run them, pair what passes with what fails.
+"""Builder `preferences`: sample answers from a model, grade them, and pair better answers with worse ones.
 
-What can't be executed is scored by a judge, where one is configured: its pairs are the best answer with the worst.
+Answers to tasks are executed: an answer that passes is paired with one that fails. Answers to questions, which can't be
+executed, are scored by a judge model: the best is paired with the worst.
 """
 
 from __future__ import annotations
@@ -9,87 +10,117 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
 
+from pydantic import Field, model_validator
+
+from alignment.evaluation.extraction import extract_code
 from alignment.grading import open_grader
-from alignment.recipe.stage_request import StageRequest
-from data_builders.models.writers import Model
+from alignment.models import formats
+from alignment.rows import reading as row_files
+from alignment.settings import Positive, Reference, Settings, Share
+from data_builders.builder import BuildContext
+from data_builders.models.judge import scores
+from data_builders.models.writers import TextModel, open_model
 
 
-def build(
-    out: Path,
-    *,
-    seed: int,
-    request: StageRequest,
-    tasks: Path | None = None,
-    questions: Path | None = None,
-    judge: Model | None = None,
-    min_gap: float = 0.2,
-    references: bool = False,
-    n: int = 8,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    max_new_tokens: int = 512,
-    pairs_per_prompt: int = 2,
-    batch_size: int | None = None,
-    limit: int | None = None,
-) -> dict[str, Any]:
-    """Write `preferences.jsonl` and return what was counted.
+class PreferencesSettings(Settings):
+    """Settings of the builder `preferences`."""
 
-    Args:
-        tasks: Executable tasks; never the held-out ones.
-        questions: Conversations whose last answer can't be executed; `judge` says which sampled answer is better.
-        judge: The model that scores answers to `questions` by a checklist.
-        min_gap: Scores (0 to 1) of a judged pair lie at least so far apart.
-        references: Where no sampled answer passes, the task's own reference stands in as the chosen one.
-        n: Answers sampled per task.
-        temperature: Of the sampling.
-        top_p: Of the sampling.
-        max_new_tokens: Of an answer; one that does not end by itself counts as failed.
-        pairs_per_prompt: At most so many pairs of one prompt, so that easy prompts don't outweigh the rest.
-        batch_size: Sequences generated together; by default what fits.
-        limit: Only the first so many tasks.
+    tasks: Reference | None = None
+    """Executable tasks; never the held-out ones."""
+    questions: Reference | None = None
+    """Conversations whose answers can't be executed; needs `judge`."""
+    judge: TextModel | None = None
+    """The model that scores answers to `questions` by a checklist."""
+    min_gap: Share = 0.2
+    """Least difference between the scores (0 to 1) of the two answers of a judged pair."""
+    references: bool = False
+    """Use a task's own reference as the chosen answer if no sampled answer passes."""
+    n: Positive = 8
+    """Answers sampled per task or question."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Sampling temperature; 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the most likely tokens with this total probability."""
+    max_new_tokens: Positive = 512
+    """Length of an answer; one that does not end by itself counts as failed."""
+    pairs_per_prompt: Positive = 2
+    """Pairs of one prompt, at most, so that easy prompts do not outweigh the others."""
+    batch_size: Positive | None = None
+    """Sequences generated together; by default as many as fit into memory."""
+    limit: Positive | None = None
+    """Use only the first tasks and questions, this many of each."""
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        if self.tasks is None and self.questions is None:
+            raise ValueError("tasks is missing (or give `questions` and a `judge`)")
+        if (self.questions is None) != (self.judge is None):
+            raise ValueError("`questions` and `judge` belong together: give both, or neither")
+        if self.references and self.tasks is None:
+            raise ValueError("`references` are those of `tasks`, which is not given: leave it out")
+        return self
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sampled answer, and whether it ended by itself before `max_new_tokens`."""
+
+    text: str
+    ended: bool
+
+
+@dataclass
+class GradedAnswers:
+    """Distinct answers to one task; those that could not be graded are in neither list."""
+
+    passing: list[str] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
+
+
+def build_preferences(settings: PreferencesSettings, context: BuildContext) -> dict[str, Any]:
+    """Pairs of a better and a worse answer, sampled from a model and graded by execution or by a judge.
+
+    Raises:
+        ValueError: no pair was found, or no answer could be graded.
     """
-    from alignment.rows import reading as row_files
-
-    for message in check({"tasks": tasks, "questions": questions, "judge": judge, "references": references}):
-        raise ValueError(message)
-    generator = random.Random(seed)
-    rows = list(row_files.read(tasks, limit)) if tasks is not None else []
-    asked = [_question(row, index) for index, row in enumerate(row_files.read(questions, limit))] if questions else []
-    answers = _sample(request, [*rows, *asked], seed, n, temperature, top_p, max_new_tokens, batch_size)
-    counted, graded = _grade(request, rows, answers[: len(rows)]) if rows else ({}, [])
+    tasks = list(row_files.read(settings.tasks.path(), settings.limit)) if settings.tasks is not None else []
+    questions: list[dict[str, Any]] = []
+    if settings.questions is not None:
+        rows = row_files.read(settings.questions.path(), settings.limit)
+        questions = [_question(row, index) for index, row in enumerate(rows)]
+    answers = sample_answers(settings, context, [*tasks, *questions])
+    counts: dict[str, int] = {}
     pairs: list[dict[str, Any]] = []
-    for row, (passing, failing) in zip(rows, graded, strict=True):
-        source = "execution"
-        if references and not passing and row.get("reference"):
-            passing, source = [f"```{row['language']}\n{row['reference']}\n```"], "reference"
-        found = list(choose_pairs(passing, failing, pairs_per_prompt, generator))
-        if source == "reference":
-            counted["pairs_with_reference"] = counted.get("pairs_with_reference", 0) + len(found)
-        pairs += [_pair(row["prompt"], chosen, rejected, f"{source}:{row['id']}") for chosen, rejected in found]
-    if judge is not None:
-        pairs += _judged(asked, answers[len(rows) :], judge, min_gap, seed, counted)
-    with (out / "preferences.jsonl").open("w", encoding="utf-8") as file:
+    if tasks:
+        graded, counts = grade_answers(context, tasks, answers[: len(tasks)])
+        pairs += _executed_pairs(settings, tasks, graded, random.Random(context.seed), counts)
+    if settings.judge is not None:
+        pairs += _judged_pairs(settings.judge, settings.min_gap, questions, answers[len(tasks) :], context.seed, counts)
+    with (context.out / "preferences.jsonl").open("w", encoding="utf-8") as file:
         for preference in pairs:
             file.write(json.dumps(preference, ensure_ascii=False) + "\n")
     if not pairs:
-        raise ValueError(
-            f"no pair of a better and a worse answer was found ({_told(counted)}): {_what_to_do(references)}"
-        )
-    return {"tasks": len(rows), **counted, "pairs": len(pairs)}
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(f"no pair of a better and a worse answer was found ({shown}): {_advice(settings.references)}")
+    return {"tasks": len(tasks), **counts, "pairs": len(pairs)}
 
 
-def check(settings: Mapping[str, Any]) -> Iterator[str]:
-    """What can't be had together."""
-    tasks, questions, judge = (settings.get(name) for name in ("tasks", "questions", "judge"))
-    if tasks is None and questions is None:
-        yield "tasks is missing (or `questions` and a `judge`)"
-    if (questions is None) != (judge is None):
-        yield "`questions` and `judge` belong together: give both, or neither"
-    if settings.get("references") and tasks is None:
-        yield "`references` are those of `tasks`, and there are none"
+def _advice(references: bool) -> str:
+    if references:
+        return "sample more answers (`n`), or longer ones (`max_new_tokens`)"
+    return "train longer before, sample more answers (`n`), or use `references` where no answer passes"
+
+
+def _question(row: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The first user message of a conversation as a row with `id` and `prompt`."""
+    messages = row.get("messages") or []
+    prompt = next((message["content"] for message in messages if message.get("role") == "user"), None)
+    if prompt is None:
+        raise ValueError(f"questions, row {index + 1}: needs a conversation with a user message")
+    return {"id": f"{row.get('source', 'question')}:{index}", "prompt": prompt}
 
 
 def _pair(prompt: str, chosen: str, rejected: str, source: str) -> dict[str, Any]:
@@ -101,133 +132,137 @@ def _pair(prompt: str, chosen: str, rejected: str, source: str) -> dict[str, Any
     }
 
 
-def _told(counted: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counted.items())
-
-
-def _what_to_do(references: bool) -> str:
-    if references:
-        return "sample more answers (`n`), or longer ones (`max_new_tokens`)"
-    return "train longer before, sample more answers (`n`), or let `references` stand in where none passes"
-
-
-def _question(row: dict[str, Any], index: int) -> dict[str, Any]:
-    """A conversation as a question: what the user asked first."""
-    messages = row.get("messages") or []
-    asked = next((message["content"] for message in messages if message.get("role") == "user"), None)
-    if asked is None:
-        raise ValueError(f"questions, row {index + 1}: a conversation with a user's message is needed")
-    return {"id": f"{row.get('source', 'question')}:{index}", "prompt": asked}
-
-
-def _judged(
-    asked: Sequence[dict[str, Any]],
-    answers: Sequence[Sequence[tuple[str, bool]]],
-    judge: Model,
-    min_gap: float,
-    seed: int,
-    counted: dict[str, int],
+def _executed_pairs(
+    settings: PreferencesSettings,
+    tasks: Sequence[dict[str, Any]],
+    graded: Sequence[GradedAnswers],
+    generator: random.Random,
+    counts: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """The best answer of each question with the worst that is far enough below it."""
-    from data_builders.models.judge import scores
-    from data_builders.models.writers import open_model
-
-    texts = [sorted({text for text, ended in samples if ended and text.strip()}) for samples in answers]
-    flat = [(row["prompt"], text) for row, own in zip(asked, texts, strict=True) for text in own]
-    found = iter(scores(open_model(judge), flat, seed))
+    """Pairs of passing and failing answers of each task; pairs with a reference are added to `counts`."""
     pairs = []
-    for row, own in zip(asked, texts, strict=True):
-        ranked = sorted((score, text) for text in own if (score := next(found)) is not None)
+    for task, answers in zip(tasks, graded, strict=True):
+        passing, source = answers.passing, "execution"
+        if settings.references and not passing and task.get("reference"):
+            passing, source = [f"```{task['language']}\n{task['reference']}\n```"], "reference"
+        chosen_pairs = list(choose_pairs(passing, answers.failing, settings.pairs_per_prompt, generator))
+        if source == "reference":
+            counts["pairs_with_reference"] = counts.get("pairs_with_reference", 0) + len(chosen_pairs)
+        pairs += [
+            _pair(task["prompt"], chosen, rejected, f"{source}:{task['id']}") for chosen, rejected in chosen_pairs
+        ]
+    return pairs
+
+
+def _judged_pairs(
+    judge: TextModel,
+    min_gap: float,
+    questions: Sequence[dict[str, Any]],
+    answers: Sequence[Sequence[Answer]],
+    seed: int,
+    counts: dict[str, int],
+) -> list[dict[str, Any]]:
+    """The best answer to each question paired with the worst, if their scores differ by at least `min_gap`."""
+    texts = [sorted({answer.text for answer in samples if answer.ended and answer.text.strip()}) for samples in answers]
+    judged = [(question["prompt"], text) for question, own in zip(questions, texts, strict=True) for text in own]
+    all_scores = iter(scores(open_model(judge), judged, seed))
+    pairs = []
+    for question, own in zip(questions, texts, strict=True):
+        ranked = sorted((score, text) for text in own if (score := next(all_scores)) is not None)
         if len(ranked) > 1 and ranked[-1][0] - ranked[0][0] >= min_gap:
-            pairs.append(_pair(row["prompt"], ranked[-1][1], ranked[0][1], f"judge:{row['id']}"))
-    counted["questions"], counted["judged_answers"], counted["judged_pairs"] = len(asked), len(flat), len(pairs)
+            pairs.append(_pair(question["prompt"], ranked[-1][1], ranked[0][1], f"judge:{question['id']}"))
+    counts["questions"], counts["judged_answers"], counts["judged_pairs"] = len(questions), len(judged), len(pairs)
     return pairs
 
 
 def choose_pairs(
     passing: Sequence[str], failing: Sequence[str], most: int, generator: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """At most `most` pairs of distinct answers, each passing one with the unused failing one nearest in length.
+    """Pairs of distinct answers: each passing one with the unused failing one that is nearest in length.
 
-    Nearness in length keeps DPO from learning that shorter, or longer, is better.
+    Pairs of similar length keep DPO from learning that shorter, or longer, is better.
+
+    Args:
+        passing: answers that passed.
+        failing: answers that failed.
+        most: pairs, at most.
+        generator: draws which passing answers are used.
     """
     chosen = sorted(set(passing))
-    left = sorted(set(failing))
+    unused = sorted(set(failing))
     generator.shuffle(chosen)
     for answer in chosen[:most]:
-        if not left:
+        if not unused:
             return
-        nearest = min(left, key=lambda other: (abs(len(other) - len(answer)), other))
-        left.remove(nearest)
+        nearest = min(unused, key=lambda other: (abs(len(other) - len(answer)), other))
+        unused.remove(nearest)
         yield answer, nearest
 
 
-def _sample(
-    request: StageRequest,
-    rows: Sequence[dict[str, Any]],
-    seed: int,
-    n: int,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    batch_size: int | None,
-) -> list[list[tuple[str, bool]]]:
-    """For every row `n` answers, each with whether it ended by itself."""
+def sample_answers(
+    settings: PreferencesSettings, context: BuildContext, rows: Sequence[Mapping[str, Any]]
+) -> list[list[Answer]]:
+    """Sample `settings.n` answers to the `prompt` of each row from the stage's model."""
     from alignment.evaluation.engines.protocol import GenerationJob
     from alignment.evaluation.engines.selection import open_engine
-    from alignment.models import formats
 
-    assert request.model is not None
-    engine = open_engine(request.model.checkpoint, batch_size=batch_size)
+    assert context.model is not None, "the builder `preferences` needs a model"
+    engine = open_engine(str(context.model), batch_size=settings.batch_size)
     jobs = []
     for index, row in enumerate(rows):
         prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
         ids = engine.tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False)
-        for sample in range(n):
-            draw = random.Random(f"{seed}:{row['id']}:{sample}").getrandbits(63)
+        for sample in range(settings.n):
+            job_seed = random.Random(f"{context.seed}:{row['id']}:{sample}").getrandbits(63)
             jobs.append(
                 GenerationJob(
                     key=f"{index}:{sample}",
                     ids=ids,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    top_p=top_p,
-                    seed=draw,
+                    max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    seed=job_seed,
                 )
             )
-    answers: list[list[tuple[str, bool]]] = [[("", False)] * n for _ in rows]
+    answers = [[Answer("", False)] * settings.n for _ in rows]
     for job, completion in engine.generate(jobs):
         index, sample = map(int, job.key.split(":"))
-        answers[index][sample] = (completion.text, completion.finish == "stop")
+        answers[index][sample] = Answer(completion.text, completion.finish == "stop")
     return answers
 
 
-def _grade(
-    request: StageRequest, rows: Sequence[dict[str, Any]], answers: Sequence[Sequence[tuple[str, bool]]]
-) -> tuple[dict[str, int], list[tuple[list[str], list[str]]]]:
-    """Passing and failing answers of every row; an infrastructure error is neither."""
-    from alignment.evaluation.extraction import extract_code
+def grade_answers(
+    context: BuildContext, tasks: Sequence[dict[str, Any]], answers: Sequence[Sequence[Answer]]
+) -> tuple[list[GradedAnswers], dict[str, int]]:
+    """Run the tests of each task on its distinct answers.
 
+    Returns:
+        The graded answers of each task, and counts: `sampled`, `unended`, and the verdicts `passed`, `failed`, `error`.
+
+    Raises:
+        ValueError: every single verdict is an infrastructure error.
+    """
+    distinct = [sorted({(answer.text, answer.ended) for answer in samples}) for samples in answers]
     jobs, places = [], []
-    for index, (row, texts) in enumerate(zip(rows, answers, strict=True)):
-        for text, ended in sorted(set(texts)):
+    for index, (task, texts) in enumerate(zip(tasks, distinct, strict=True)):
+        for text, ended in texts:
             if ended:
-                program = extract_code(text, language=row["language"], entry_point=row.get("entry_point"))
-                jobs.append((row, program))
+                program = extract_code(text, language=task["language"], entry_point=task.get("entry_point"))
+                jobs.append((task, program))
                 places.append((index, text))
-    with open_grader(request.sandbox) as judge:
-        verdicts = judge.grade_many(jobs)
-    counted: Counter[str] = Counter(sampled=sum(map(len, answers)))
-    result: list[tuple[list[str], list[str]]] = [([], []) for _ in rows]
-    for index, texts in enumerate(answers):
-        for text, ended in sorted(set(texts)):
+    with open_grader(context.sandbox) as grader:
+        verdicts = grader.grade_many(jobs)
+    counts: Counter[str] = Counter(sampled=sum(map(len, answers)))
+    graded = [GradedAnswers() for _ in tasks]
+    for index, texts in enumerate(distinct):
+        for text, ended in texts:
             if not ended:
-                counted["unended"] += 1
-                result[index][1].append(text)
+                counts["unended"] += 1
+                graded[index].failing.append(text)
     for (index, text), verdict in zip(places, verdicts, strict=True):
-        counted[verdict.status] += 1
+        counts[verdict.status] += 1
         if verdict.status != "error":
-            result[index][0 if verdict.status == "passed" else 1].append(text)
-    if counted["error"] and not counted["passed"] + counted["failed"]:
+            (graded[index].passing if verdict.status == "passed" else graded[index].failing).append(text)
+    if counts["error"] and not counts["passed"] + counts["failed"]:
         raise ValueError(f"no answer could be graded: {verdicts[0].reason}: {verdicts[0].detail}")
-    return dict(counted), result
+    return graded, dict(counts)

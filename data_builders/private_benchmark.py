@@ -1,42 +1,81 @@
-"""A private benchmark by time split: what a repository got since a date is held out, and measured.
+"""Builder `private_benchmark`: a benchmark from code that a repository got after its training data was cut off.
 
-A source that names `before` or `held_out` is split: builders of training data read the last commit before the split, and
-this builder what is new at the end of it. New is what no file of the earlier commit holds, exactly or nearly
-(`data_builders.cleaning.held_out`): code that was moved or touched up since is not new, and counted.
+A source with `before` or `held_out` is split by time. Builders of training data read the last commit before the split;
+this builder uses the code that is new at the head. New code is code that no file of the earlier commit holds, exactly
+or nearly (`data_builders.cleaning.held_out`); moved or slightly edited code is not new, and is counted.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from alignment.grading import SandboxSettings
+from pydantic import model_validator
+
+from alignment.settings import Count, Positive, Settings
+from data_builders.builder import BuildContext
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN, Bodies
 from data_builders.parsing.languages import detect
 from data_builders.parsing.python_functions import Function, functions
 from data_builders.repositories import git
-from data_builders.repositories.sources import Location, Repository, Source, read_texts, resolve
+from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.storage.dataset import sorted_counts, write_card
-from data_builders.tasks.build_tasks import FIM_AFTER, FIM_BEFORE, Found, Tests, by_language, explain, told, write_rows
+from data_builders.tasks.build_tasks import (
+    FIM_AFTER,
+    FIM_BEFORE,
+    Found,
+    SuiteSettings,
+    by_language,
+    explain,
+    suite_card,
+    write_rows,
+)
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
 from data_builders.tasks.python.python_suite import is_prose, is_test_file
 from data_builders.tasks.python.task_context import window
 from data_builders.tasks.validation import TaskSettings, without_secrets
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
+"""Languages that are not code, and so are not asked for."""
+MIN_LINES, MAX_LINES, PART_LINES = 3, 40, 20
+"""Lines of a run of added lines; a longer run is cut into parts."""
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """A run of new code: what is asked for, in its file."""
+class PrivateBenchmarkSettings(Settings):
+    """Settings of the builder `private_benchmark`."""
+
+    sources: Sources
+    """Git repositories, each with `before` (a date) or `held_out` (a share of the newest commits)."""
+    tests: SuiteSettings = SuiteSettings()
+    """How their tests are run."""
+    settings: TaskSettings = TaskSettings()
+    """What a new function needs to become an executable task."""
+    executable: bool = True
+    """Make executable tasks from tests; without them, only exact match and edit similarity are measured."""
+    max_pieces: Positive = 300
+    """Fill-in-the-middle rows of one repository, at most; drawn at random if there are more."""
+    context_characters: Count = 6000
+    """Characters of the file around the masked body in an executable task, about."""
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        unsplit = [str(source.path) for source in self.sources if source.before is None and source.held_out is None]
+        if unsplit:
+            raise ValueError(
+                f"source {', '.join(unsplit)} is not split: give it `before` (a date) or `held_out` (a share of its commits)"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class NewCode:
+    """A function or a run of lines that is asked for; `start` and `end` are characters of its file, `line` its first."""
 
     file: str
     line: int
@@ -46,133 +85,129 @@ class Piece:
     end: int
 
 
-def build_private_benchmark(
-    sources: Sequence[Location | Source],
-    out: Path,
-    *,
-    seed: int = 0,
-    tests: Tests | None = None,
-    settings: TaskSettings | None = None,
-    executable: bool = True,
-    max_pieces: int = 300,
-    context_characters: int = 6000,
-    workers: int = 1,
-    sandbox: SandboxSettings | None = None,
-    clone_dir: Path | None = None,
-) -> dict[str, Any]:
-    """What is new since a date, as an evaluation: fill in the middle, and executable tasks from its own tests.
+@dataclass
+class _Rows:
+    """The rows of each file of the benchmark."""
 
-    Args:
-        sources: git repositories, each with `before` (a date) or `held_out` (a share of the newest commits).
-        tests: how their tests are run.
-        settings: what a new function needs to become an executable task.
-        executable: whether tasks are made from tests; without them, only exact match and edit similarity are measured.
-        max_pieces: of one repository, at most so many fill-in-the-middle rows; drawn at random where there are more.
-        context_characters: of the file around the masked body that an executable task shows, about.
+    fim: list[dict[str, Any]] = field(default_factory=list)
+    fim_tasks: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+
+    def by_file(self) -> dict[str, list[dict[str, Any]]]:
+        return {"fim": self.fim, "fim-tasks": self.fim_tasks, "tasks": self.tasks}
+
+
+def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildContext) -> dict[str, Any]:
+    """Code that is new since a date as a benchmark: fill in the middle, and executable tasks from its own tests.
 
     Raises:
-        ValueError: a source is not split, or there is nothing new to measure; the message says which and what to do.
+        ValueError: a source has no commits after its split, or nothing new to measure; the message says what to do.
     """
-    tests, settings = tests or Tests(), settings or TaskSettings()
-    rows: dict[str, list[dict[str, Any]]] = {"fim": [], "fim-tasks": [], "tasks": []}
+    rows = _Rows()
     report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
-        for repository in resolve(sources, clone_dir or Path(temporary)):
+    with cloned(settings.sources, context.clone_folder) as repositories:
+        for repository in repositories:
             if not repository.head:
                 raise ValueError(
                     f"{repository.name} is not split: give its source `before` (a date) or `held_out` (a share of its commits)"
                 )
-            account = _one(
-                repository, rows, tests, settings, seed, executable, max_pieces, context_characters, workers,
-                sandbox or SandboxSettings(),
-            )  # fmt: skip
-            report[repository.name] = account
-    out.mkdir(parents=True, exist_ok=True)
-    for name, found in rows.items():
-        write_rows(out / f"{name}.jsonl", found)
-    (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    if not rows["fim"]:
+            report[repository.name] = _add_repository(repository, rows, settings, context)
+    for name, file_rows in rows.by_file().items():
+        write_rows(context.out / f"{name}.jsonl", file_rows)
+    (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if not rows.fim:
         raise ValueError(
             f"nothing in {', '.join(report)} is new since the split: choose an earlier date, or a larger share"
         )
-    if executable and not rows["tasks"]:
+    if settings.executable and not rows.tasks:
         raise ValueError(
             f"no new function became a task: {explain(report)}. Choose an earlier date or a larger share, or set "
             "`executable: false` and measure `fim` alone"
         )
-    write_card(
-        out, "Private benchmark", {f"{name}.jsonl": len(found) for name, found in rows.items()},
-        [f"{name} {found['held_out_until']}, what is new since {found['trained_until']}" for name, found in report.items()],
-        {"tests": told(tests), "settings": dataclasses.asdict(settings), "executable": executable, "max_pieces": max_pieces,
-         "context_characters": context_characters, "seed": seed}, _counts(rows, report) | {"repositories": report},
-    )  # fmt: skip
-    return {**{name: len(found) for name, found in rows.items()}, "repositories": report}
+    counts = {name: len(file_rows) for name, file_rows in rows.by_file().items()}
+    origins = [
+        f"{name} {account['held_out_until']}, what is new since {account['trained_until']}"
+        for name, account in report.items()
+    ]
+    used = {
+        "tests": suite_card(settings.tests), "settings": settings.settings.model_dump(),
+        "executable": settings.executable, "max_pieces": settings.max_pieces,
+        "context_characters": settings.context_characters, "seed": context.seed,
+    }  # fmt: skip
+    files = {f"{name}.jsonl": count for name, count in counts.items()}
+    account = _card_counts(rows, report) | {"repositories": report}
+    write_card(context.out, "Private benchmark", files, origins, used, account)
+    return {**counts, "repositories": report}
 
 
-def _counts(rows: Mapping[str, Sequence[dict[str, Any]]], report: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows by language, and what did not become one by reason, as the card says them."""
+def _card_counts(rows: _Rows, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows by language, and what did not become a row by reason, for the dataset card."""
     removed = Counter[str]()
     for account in report.values():
         removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
         removed.update({f"task: {reason}": count for reason, count in account["dropped"].items()})
-    languages = Counter(row["language"] for found in rows.values() for row in found)
+    languages = Counter(row["language"] for file_rows in rows.by_file().values() for row in file_rows)
     return {"languages": sorted_counts(languages), "removed": sorted_counts(removed)}
 
 
-def check(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Every source must be split."""
-    sources = settings.get("sources")
-    for source in sources if isinstance(sources, list) else []:
-        split = isinstance(source, Mapping) and (source.get("before") is not None or source.get("held_out") is not None)
-        if not split:
-            name = source.get("path") if isinstance(source, Mapping) else source
-            yield f"source {name} is not split: give it `before` (a date) or `held_out` (a share of its commits)"
-
-
-def _one(
-    repository: Repository, rows: dict[str, list[dict[str, Any]]], tests: Tests, settings: TaskSettings, seed: int,
-    executable: bool, max_pieces: int, context_characters: int, workers: int, sandbox: SandboxSettings,
-) -> dict[str, Any]:  # fmt: skip
-    """Add the rows of one repository, and return what was counted."""
-    earlier, now = read_texts(repository), read_texts(dataclasses.replace(repository, commit=repository.head))
-    counted: Counter[str] = Counter()
-    new = new_pieces(pieces(repository, now, earlier), earlier, now, counted)
+def _add_repository(
+    repository: Repository, rows: _Rows, settings: PrivateBenchmarkSettings, context: BuildContext
+) -> dict[str, Any]:
+    """Add the rows of one repository, and return its counts."""
+    earlier, now = read_texts(repository), read_texts(replace(repository, commit=repository.head))
+    counts: Counter[str] = Counter()
+    new = select_new(code_pieces(repository, now, earlier), earlier, now, counts)
     chosen = new
-    if len(new) > max_pieces:
-        drawn = sorted(random.Random(f"{seed}:{repository.name}").sample(range(len(new)), max_pieces))
-        chosen = [new[place] for place in drawn]
-    kept, replaced = without_secrets((_fim_row(repository, piece, now[piece.file]) for piece in chosen), counted)
-    rows["fim"] += kept
-    if replaced:
-        counted["redacted_contexts"] = replaced
+    if len(new) > settings.max_pieces:
+        generator = random.Random(f"{context.seed}:{repository.name}")
+        chosen = [new[place] for place in sorted(generator.sample(range(len(new)), settings.max_pieces))]
+    clean, redacted = without_secrets((_fim_row(repository, piece, now[piece.file]) for piece in chosen), counts)
+    rows.fim += clean
+    if redacted:
+        counts["redacted_contexts"] = redacted
     account: dict[str, Any] = {
-        "trained_until": repository.commit, "held_out_until": repository.head, "pieces": dict(sorted(counted.items())),
+        "trained_until": repository.commit, "held_out_until": repository.head, "pieces": dict(sorted(counts.items())),
         "advice": [], "dropped": {},
     }  # fmt: skip
-    if executable:
-        wanted = {(piece.file, piece.start, piece.end) for piece in new}
-        later = dataclasses.replace(repository, commit=repository.head)
-
-        def only(function: Function | JsFunction, text: str) -> bool:
-            return (function.file, function.start, function.end) in wanted
-
-        for name, found in by_language(later, tests, settings, workers, sandbox, only):
-            rows["tasks"] += found.rows("heldout", context_characters)
-            if isinstance(found, Found):
-                rows["fim-tasks"] += found.rows("heldout", context_characters, fim=True)
-            said = found.report()
-            account["advice"] += said.pop("advice")
-            account["dropped"] |= said.pop("dropped")
-            account[name] = said
+    if settings.executable:
+        _add_tasks(repository, new, rows, account, settings, context)
     return account
 
 
-def pieces(repository: Repository, now: dict[str, str], earlier: dict[str, str]) -> list[Piece]:
-    """What may be asked for at the end of the split: functions of Python and JavaScript, runs of added lines elsewhere.
+def _add_tasks(
+    repository: Repository,
+    new: Sequence[NewCode],
+    rows: _Rows,
+    account: dict[str, Any],
+    settings: PrivateBenchmarkSettings,
+    context: BuildContext,
+) -> None:
+    """Add executable tasks of the new functions, and their counts to `account`."""
+    wanted = {(piece.file, piece.start, piece.end) for piece in new}
 
-    Only of files that changed.
+    def is_new(function: Function | JsFunction, text: str) -> bool:
+        return (function.file, function.start, function.end) in wanted
+
+    head = replace(repository, commit=repository.head)
+    for name, found in by_language(head, settings.tests, settings.settings, context, is_new):
+        rows.tasks += found.rows("heldout", settings.context_characters)
+        if isinstance(found, Found):
+            rows.fim_tasks += found.rows("heldout", settings.context_characters, fim=True)
+        language_report = found.report()
+        account["advice"] += language_report.pop("advice")
+        account["dropped"] |= language_report.pop("dropped")
+        account[name] = language_report
+
+
+def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
+    """Code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
+
+    Args:
+        repository: a repository that is split by time.
+        now: texts at its head by path.
+        earlier: texts at the split by path.
     """
-    found: list[Piece] = []
+    pieces: list[NewCode] = []
     for path, text in sorted(now.items()):
         if earlier.get(path) == text:
             continue
@@ -180,20 +215,20 @@ def pieces(repository: Repository, now: dict[str, str], earlier: dict[str, str])
         if is_test_file(path) or is_prose(path) or language in TEXTS or "\r" in text:
             continue
         if language == "python":
-            found += [_piece(item) for item in functions(path, text) if item.end > item.start]
-        elif language == "javascript" and (own := js_functions(path, text)):
-            found += [Piece(path, item.line, item.name, language, item.start, item.end) for item in own]
+            pieces += [_function_piece(function) for function in functions(path, text) if function.end > function.start]
+        elif language == "javascript" and (js := js_functions(path, text)):
+            pieces += [NewCode(path, item.line, item.name, language, item.start, item.end) for item in js]
         else:
-            found += _added(repository, path, text, language)
-    return found
+            pieces += _added_lines(repository, path, text, language)
+    return pieces
 
 
-def _piece(function: Function) -> Piece:
-    return Piece(function.file, function.line, function.qualname, "python", function.start, function.end)
+def _function_piece(function: Function) -> NewCode:
+    return NewCode(function.file, function.line, function.qualname, "python", function.start, function.end)
 
 
-def _added(repository: Repository, path: str, text: str, language: str) -> Iterable[Piece]:
-    """Runs of 3 to 40 lines that the split's later half added to a file."""
+def _added_lines(repository: Repository, path: str, text: str, language: str) -> Iterable[NewCode]:
+    """Runs of lines that were added to a file after the split."""
     difference = git.run(
         repository.path, "diff-tree", "-p", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
         repository.commit, repository.head, "--", f":(top,literal){path}",
@@ -204,32 +239,39 @@ def _added(repository: Repository, path: str, text: str, language: str) -> Itera
     for match in _HUNK.finditer(difference):
         first, count = int(match.group(1)), int(match.group(2) or 1)
         if count and first + count <= len(starts):
-            while count > 40:  # a new file is one run: take it in parts that a model can be asked for
-                yield Piece(path, first, "", language, starts[first - 1], starts[first + 19] - 1)
-                first, count = first + 20, count - 20
-            if count >= 3:
-                yield Piece(path, first, "", language, starts[first - 1], starts[first + count - 1] - 1)
+            while count > MAX_LINES:
+                yield NewCode(path, first, "", language, starts[first - 1], starts[first + PART_LINES - 1] - 1)
+                first, count = first + PART_LINES, count - PART_LINES
+            if count >= MIN_LINES:
+                yield NewCode(path, first, "", language, starts[first - 1], starts[first + count - 1] - 1)
 
 
-def new_pieces(
-    found: Sequence[Piece], earlier: dict[str, str], now: dict[str, str], counted: Counter[str]
-) -> list[Piece]:
-    """Those that no earlier file holds, exactly or nearly."""
-    index, asked = Bodies(), []
-    for piece in found:
+def select_new(
+    pieces: Sequence[NewCode], earlier: Mapping[str, str], now: Mapping[str, str], counts: Counter[str]
+) -> list[NewCode]:
+    """The pieces that no earlier file holds, exactly or nearly.
+
+    Args:
+        pieces: candidates.
+        earlier: texts at the split by path.
+        now: texts at the head by path.
+        counts: gets the numbers `too_short`, `not_new` and `new`.
+    """
+    index, indexed = Bodies(), []
+    for piece in pieces:
         if index.add(now[piece.file][piece.start : piece.end]):
-            asked.append(piece)
+            indexed.append(piece)
         else:
-            counted["too_short"] += 1
+            counts["too_short"] += 1
     known = index.matches(earlier.values())
-    counted["not_new"] = len(known)
-    new = [piece for number, piece in enumerate(asked) if number not in known]
-    counted["new"] = len(new)
+    counts["not_new"] = len(known)
+    new = [piece for number, piece in enumerate(indexed) if number not in known]
+    counts["new"] = len(new)
     return new
 
 
-def _fim_row(repository: Repository, piece: Piece, text: str) -> dict[str, Any]:
-    """A row for exact match and edit similarity."""
+def _fim_row(repository: Repository, piece: NewCode, text: str) -> dict[str, Any]:
+    """A fill-in-the-middle row, for exact match and edit similarity."""
     opening, closing = window(text, piece, FIM_BEFORE, FIM_AFTER)
     row = {
         "id": f"{repository.name}/{piece.file}:{piece.line}:{piece.name}", "prefix": text[opening : piece.start],

@@ -1,8 +1,8 @@
-"""Pull requests and issues from exports that the user already has, as documents.
+"""Builder `pull_requests`: pull requests and issues from exported files as documents.
 
-Accepted are JSON arrays or JSONL of what `gh pr list --json ...`, `gh issue list --json ...`, and the REST
-interfaces of GitHub and GitLab give. People become `user_0`, `user_1`, ... in the order in which they speak; bots are
-left out. Nothing is fetched from anywhere.
+It reads JSON arrays or JSON lines as `gh pr list --json ...`, `gh issue list --json ...` and the REST interfaces of
+GitHub and GitLab write them. People become `user_0`, `user_1`, ... in the order in which they first write; bots are left
+out. Nothing is fetched from a server.
 """
 
 from __future__ import annotations
@@ -10,22 +10,34 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alignment.models.formats import escape_special_text
 from alignment.rows import reading as row_files
+from alignment.settings import Reference
+from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_rows import clean_stream
-from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.parallel import row_batches
 
+MIN_CHARACTERS = 80
+MAX_CHARACTERS = 50_000
+"""Shorter and longer documents are left out, and counted."""
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
 )
-MIN_CHARACTERS = 80
-MAX_CHARACTERS = 50_000
 _HIDDEN = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+class PullRequestsSettings(Decontaminated):
+    """Settings of the builder `pull_requests`."""
+
+    exports: list[Reference]
+    """JSON or JSONL files, as `gh pr list --json ...` or GitLab's REST interface write them."""
+    repository: str = ""
+    """Value of the column `repository`."""
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -36,7 +48,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{path} is not JSON: {error}") from None
         items = data if isinstance(data, list) else [data]
         if not all(isinstance(item, dict) for item in items):
-            raise ValueError(f"{path} holds something else than a list of pull requests or issues")
+            raise ValueError(f"{path} must hold a list of pull requests or issues (JSON objects)")
         yield from items
     else:
         yield from row_files.read(path)
@@ -44,31 +56,29 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _author(record: Mapping[str, Any]) -> str:
     person = record.get("author") or record.get("user") or {}
-    return (
-        str(person.get("login") or person.get("username") or person.get("name") or "")
-        if isinstance(person, dict)
-        else str(person)
-    )
+    if not isinstance(person, dict):
+        return str(person)
+    return str(person.get("login") or person.get("username") or person.get("name") or "")
 
 
 def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Author and text of the description and of every comment, review and note, oldest first."""
-    said = [(_author(record), str(record.get("body") or record.get("description") or ""))]
+    opening = (_author(record), str(record.get("body") or record.get("description") or ""))
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
         entries = record.get(key)
         for entry in (item for item in entries if isinstance(item, dict)) if isinstance(entries, list) else ():
             for note in entry.get("notes") or [entry]:
                 if not note.get("system"):
-                    when = str(note.get("createdAt") or note.get("created_at") or note.get("submittedAt") or "")
-                    later.append((when, _author(note), str(note.get("body") or "")))
-    said += [(author, body) for _, author, body in sorted(later, key=lambda item: item[0])]
-    cleaned = [(author, _HIDDEN.sub("", body).replace("\r\n", "\n").strip()) for author, body in said]
+                    time = str(note.get("createdAt") or note.get("created_at") or note.get("submittedAt") or "")
+                    later.append((time, _author(note), str(note.get("body") or "")))
+    ordered = [opening, *((author, body) for _, author, body in sorted(later, key=lambda item: item[0]))]
+    cleaned = [(author, _HIDDEN.sub("", body).replace("\r\n", "\n").strip()) for author, body in ordered]
     return [(author, body) for author, body in cleaned if body and not _BOT.search(author)]
 
 
 def conversation_text(record: Mapping[str, Any]) -> str:
-    """`Title: ...` and what everybody said, with people numbered, also where they are mentioned."""
+    """`Title: ...` and all remarks, with numbers instead of people's names, also where they are mentioned."""
     remarks = _remarks(record)
     names: dict[str, str] = {}
     for author, _ in remarks:
@@ -81,58 +91,46 @@ def conversation_text(record: Mapping[str, Any]) -> str:
     return f"{text}\n\n{difference}" if isinstance(difference, str) and difference else text
 
 
-def build_pull_requests(
-    exports: Sequence[Path],
-    out: Path,
-    *,
-    repository: str = "",
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """One document for each pull request or issue of the exports; secrets and e-mails are replaced.
+def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -> dict[str, Any]:
+    """One document for each pull request or issue of the exports; secrets and e-mail addresses are replaced.
 
-    Args:
-        exports: JSON or JSONL files, as `gh pr list --json ...` or GitLab's interface give them.
-        repository: what rows call the repository.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
+    Raises:
+        ValueError: a file is not JSON, or holds something else than pull requests and issues.
     """
-    report: dict[str, Any] = {"left_out": Counter(), "sources": [Path(path).name for path in exports]}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for path in exports:
-            for record in _records(Path(path)):
-                if "title" not in record:
-                    raise ValueError(
-                        f"{path}: a pull request or issue needs a title; this record has "
-                        f"{', '.join(sorted(record))[:200]}"
-                    )
-                text = conversation_text(record)
-                if _BOT.search(_author(record)):
-                    report["left_out"]["bot"] += 1
-                elif not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
-                    report["left_out"]["length"] += 1
-                else:
-                    number = str(record.get("number") or record.get("iid") or "")
-                    yield {
-                        "text": escape_special_text(text) + "\n",
-                        "repository": repository,
-                        "path": number,
-                        "commit": "",
-                        "language": "text",
-                        "license": "owned",
-                        "kind": "pull_request",
-                    }
-
-    used = {"repository": repository, "decontaminate": [Path(path).name for path in decontaminate]}
+    exports = [path.path() for path in settings.exports]
+    left_out: Counter[str] = Counter()
     return clean_stream(
-        row_batches(rows()),
-        Path(out),
+        row_batches(_rows(exports, settings.repository, left_out)),
+        context.out,
         "Pull requests and issues",
-        used,
+        {"repository": settings.repository, "decontaminate": settings.benchmark_names()},
         kind="document",
-        workers=workers,
-        progress=progress,
-        report=report,
-        decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+        workers=context.workers,
+        progress=context.show_progress,
+        report={"left_out": left_out, "sources": [path.name for path in exports]},
+        decontaminator=settings.decontaminator(),
     )
+
+
+def _rows(exports: list[Path], repository: str, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    """The documents; what is left out is counted by reason."""
+    for path in exports:
+        for record in _records(path):
+            if "title" not in record:
+                columns = ", ".join(sorted(record))[:200]
+                raise ValueError(f"{path}: a pull request or issue needs a title; this record has {columns}")
+            text = conversation_text(record)
+            if _BOT.search(_author(record)):
+                left_out["bot"] += 1
+            elif not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
+                left_out["length"] += 1
+            else:
+                yield {
+                    "text": escape_special_text(text) + "\n",
+                    "repository": repository,
+                    "path": str(record.get("number") or record.get("iid") or ""),
+                    "commit": "",
+                    "language": "text",
+                    "license": "owned",
+                    "kind": "pull_request",
+                }

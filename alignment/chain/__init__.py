@@ -1,1 +1,1 @@
-"""From a recipe to finished artifacts: what is stale, one fresh set of processes per stage, and what they leave behind."""
+"""From a recipe to finished artifacts: which steps are stale, one fresh set of processes per step, gates, the ladder."""

@@ -1,7 +1,7 @@
-"""Artifacts: what a stage leaves behind, and the fingerprint that says whether it is still the right one.
+"""Artifacts: the folder that a step leaves, and the digests that decide whether it is still up to date.
 
-An artifact is a folder `<output>/<recipe>/artifacts/<stage>-<fingerprint>/`. It is done when its `artifact.json` is
-there, written last and atomically. `<output>/<recipe>/<stage>` links to the newest one; older ones stay.
+An artifact is the folder `<output>/<recipe>/artifacts/<step>-<fingerprint>/`. It is done when it has an `artifact.json`,
+which is written last and atomically. `<output>/<recipe>/<step>` links to the newest one; older ones are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 from alignment.files import write_json
 from alignment.fingerprints import fingerprint
 
-# Raised by hand when a change of the code alters what a stage makes from the same inputs.
 VERSIONS: Mapping[str, int] = {
     "build": 4,
     "pretrain": 3,
@@ -29,13 +28,14 @@ VERSIONS: Mapping[str, int] = {
     "export": 2,
     "custom": 1,
 }
+"""Part of the fingerprint, by kind of stage. Raise it if a change of the code changes results for the same inputs."""
 ARTIFACT = "artifact.json"
 Artifact = dict[str, Any]
 """The content of an artifact.json, as the conductor writes it."""
 
 
 class Digests:
-    """Content hashes of files and folders, remembered by size and time of change in one JSON file."""
+    """Content hashes of files and folders. Those of unchanged files (by size and time of change) come from a JSON file."""
 
     def __init__(self, cache: Path):
         self.cache = cache
@@ -46,7 +46,7 @@ class Digests:
         self.changed = False
 
     def of(self, path: Path) -> str:
-        """The digest of a file's bytes, or of all names and bytes below a folder (hidden files left out)."""
+        """The digest of a file's bytes, or of all names and bytes in a folder, without hidden files."""
         if path.is_dir():
             files = sorted(
                 file
@@ -58,17 +58,17 @@ class Digests:
 
     def _file(self, path: Path) -> str:
         status = path.stat()
-        mark = [status.st_size, status.st_mtime_ns]
+        state = [status.st_size, status.st_mtime_ns]
         entry = self.known.get(str(path))
-        if entry is None or entry[:2] != mark:
+        if entry is None or entry[:2] != state:
             with path.open("rb") as file:
-                entry = [*mark, hashlib.file_digest(file, "sha256").hexdigest()]
+                entry = [*state, hashlib.file_digest(file, "sha256").hexdigest()]
             self.known[str(path)] = entry
             self.changed = True
         return str(entry[2])
 
     def save(self) -> None:
-        """Keep what is known; where it can't be written (`align plan` of somebody else's runs), it costs only time."""
+        """Write new digests to the JSON file. If that fails (`align plan` for another user's runs), nothing is lost."""
         if self.changed:
             with contextlib.suppress(OSError):
                 write_json(self.cache, self.known)
@@ -76,22 +76,26 @@ class Digests:
 
 
 def read(folder: Path) -> Artifact | None:
-    """The artifact of a folder, or None where it is not done."""
+    """Read a folder's artifact.json; None if the step is not done.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     try:
-        found = json.loads((folder / ARTIFACT).read_text())
-        if not isinstance(found, dict) or not found:
-            raise ValueError("not what the chain wrote")
+        artifact = json.loads((folder / ARTIFACT).read_text())
+        if not isinstance(artifact, dict) or not artifact:
+            raise ValueError("not a JSON object with content")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{folder / ARTIFACT} can't be read ({error}): delete the folder {folder} to make it anew"
+            f"{folder / ARTIFACT} can't be read ({error}): delete the folder {folder} to run the step again"
         ) from None
-    return found
+    return artifact
 
 
 def link(folder: Path, name: str, target: Path) -> None:
-    """Point `<folder>/<name>` at an artifact, atomically."""
+    """Make `<folder>/<name>` a link to an artifact, atomically."""
     temporary = folder / f".{name}.{os.getpid()}.link"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, folder))
@@ -99,7 +103,7 @@ def link(folder: Path, name: str, target: Path) -> None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the checkout that `folder` lies in, with `+` where it has changes; None outside of one."""
+    """The commit of the checkout that holds `folder`, followed by `+` if files are changed; None outside of a checkout."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

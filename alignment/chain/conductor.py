@@ -71,7 +71,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         chain = _Chain(recipe, steps, world, environment)
         if world.rank == 0:
             layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
-            disk.check(recipe, layout, [step.name for step in steps if step.artifact() is not None])
+            disk.check_space(recipe, layout, [step.name for step in steps if step.artifact() is not None])
             chain.check_configs()
             chain.prepare_engines()
         for number, step in enumerate(steps):
@@ -141,7 +141,7 @@ class _Chain:
                 self._execute(step, number)
             except StageFailed as error:
                 raise ChainStopped(
-                    f"stage {step.name!r} {error}\n{disk.full(step.folder)}"
+                    f"stage {step.name!r} {error}\n{disk.disk_full_hint(step.folder)}"
                     "  All earlier steps are kept. Fix the error named in the log, then run the same command again; it "
                     "resumes here."
                 ) from None

@@ -1,27 +1,42 @@
-"""The ladder: what every stage gained, on the same held-out tasks; and the gates that stop a chain that loses.
+"""The ladder: the benchmark figures of the model after every stage, and the gates that stop a chain when they fall.
 
-`ladder.json` is a list of `{stage, metric, value, n, low, high, seed}`; values in percent, 95% intervals.
+`ladder.json` is a list of `{stage, metric, value, n, low, high, seed}`: values in percent, with 95% intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypedDict
 
 from alignment.chain.plan import Step
 from alignment.files import write_json
 from alignment.recipe import Recipe
+from alignment.recipe.schema import Gate
 
-Rung = dict[str, Any]
+
+class Rung(TypedDict):
+    """One figure of one stage."""
+
+    stage: str
+    """The stage whose model was measured, or `base`."""
+    metric: str
+    """`benchmark.metric`, for example `instruct.pass@1`."""
+    value: float
+    n: int
+    """Tasks that were measured."""
+    low: float
+    high: float
+    seed: int
 
 
 def rungs(steps: Iterable[Step]) -> list[Rung]:
-    """All figures of the evaluations that are done, in the order of the chain."""
-    found: list[Rung] = []
+    """All figures of the finished evaluations among `steps`, in their order."""
+    entries: list[Rung] = []
     for step in steps:
-        artifact = step.artifact() if step.rung is not None else None
-        for figure in (artifact or {}).get("figures", []):
-            found.append(
+        if step.rung is None:
+            continue
+        for figure in (step.artifact() or {}).get("figures", []):
+            entries.append(
                 {
                     "stage": step.rung,
                     "metric": f"{figure['benchmark']}.{figure['metric']}",
@@ -32,16 +47,16 @@ def rungs(steps: Iterable[Step]) -> list[Rung]:
                     "seed": figure["seed"],
                 }
             )
-    return found
+    return entries
 
 
 def write(recipe: Recipe, steps: Sequence[Step]) -> None:
-    """Write `ladder.json` of what is known so far."""
+    """Write `ladder.json` with the figures that are known so far."""
     write_json(recipe.folder / "ladder.json", rungs(steps))
 
 
 def table(steps: Sequence[Step]) -> list[str]:
-    """The ladder as text: a row a stage, a column a metric."""
+    """The ladder as lines of text: one row per stage, one column per metric; one line per metric for a single stage."""
     entries = rungs(steps)
     metrics = list(dict.fromkeys(entry["metric"] for entry in entries))
     if not metrics:
@@ -66,35 +81,41 @@ def _cell(entry: Rung) -> str:
 
 
 def broken_gates(recipe: Recipe, step: Step, steps: Sequence[Step]) -> list[str]:
-    """What the gates that `step` decides have against going on; empty when all is well.
+    """Check the gates that an evaluation decides: its own, or those of the training stage that it measures.
 
-    A gate stands on a training stage and is decided by the evaluation after it, or on an evaluate stage itself.
+    Args:
+        recipe: the recipe.
+        step: the step that has just run; only evaluations decide gates.
+        steps: all steps of the recipe.
+
+    Returns:
+        A message per broken gate.
     """
     if step.rung is None:
         return []
+    trained = next((other for other in steps if other.name == step.rung), None)
+    in_recipe = step.name in [stage.name for stage in recipe.stages]
+    gates = step.stage.gates if in_recipe else (trained.stage.gates if trained else [])
     measured = {entry["metric"]: entry for entry in rungs([step])}
-    by_name = {other.name: other for other in steps}
-    trained = by_name.get(step.rung)
-    own = step.name in [stage.name for stage in recipe.stages]
-    gates = step.stage.gates if own else (trained.stage.gates if trained else [])
     before: dict[str, Rung] = {}
     if trained is not None and trained.model is not None:
         previous = [other for other in steps if other.rung == trained.model and other.artifact()]
         before = {entry["metric"]: entry for entry in rungs(previous)}
-    problems: list[str] = []
-    for gate in gates:
-        entry = measured.get(gate.metric)
-        if entry is None:
-            problems.append(
-                f"gate of {step.rung!r}: {gate.metric} was not measured; measured were {', '.join(measured) or 'none'}"
-            )
-            continue
-        if gate.min_value is not None and entry["value"] < gate.min_value:
-            problems.append(f"gate of {step.rung!r}: {gate.metric} is {_cell(entry)}, below {gate.min_value:g}")
-        last = before.get(gate.metric)
-        if gate.max_drop is not None and last is not None and last["value"] - entry["value"] > gate.max_drop:
-            problems.append(
-                f"gate of {step.rung!r}: {gate.metric} fell from {_cell(last)} to {_cell(entry)}, "
-                f"by more than {gate.max_drop:g} points"
-            )
-    return problems
+    return [message for gate in gates for message in _check_gate(gate, step.rung, measured, before)]
+
+
+def _check_gate(gate: Gate, stage: str, measured: Mapping[str, Rung], before: Mapping[str, Rung]) -> Iterator[str]:
+    """Yield what is wrong with one gate; `before` has the figures of the model that the stage started from."""
+    entry = measured.get(gate.metric)
+    if entry is None:
+        known = ", ".join(measured) or "none"
+        yield f"gate of {stage!r}: {gate.metric} was not measured; measured were {known}"
+        return
+    if gate.min_value is not None and entry["value"] < gate.min_value:
+        yield f"gate of {stage!r}: {gate.metric} is {_cell(entry)}, below {gate.min_value:g}"
+    last = before.get(gate.metric)
+    if gate.max_drop is not None and last is not None and last["value"] - entry["value"] > gate.max_drop:
+        yield (
+            f"gate of {stage!r}: {gate.metric} fell from {_cell(last)} to {_cell(entry)}, "
+            f"by more than {gate.max_drop:g} points"
+        )

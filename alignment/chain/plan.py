@@ -26,6 +26,7 @@ from alignment.recipe import (
 from alignment.recipe.overlays import replace_at
 from alignment.recipe.stage_graph import BASE, Read, StageGraph, StageNode
 from alignment.recipe.stage_request import NO_TARGETS, BenchmarkRows, ScreenTargets, StageRequest, parse_stage
+from data_builders.repositories.sources import Location
 
 # Keys of a stage that are in no fingerprint: its name, what is measured after it, and the model, which counts by content.
 _UNHASHED = ("name", "gate", "evaluate", "model")
@@ -151,8 +152,8 @@ class _StepBuilder:
         if isinstance(reference, ExtensionReference):
             extension = reference.extension()
             return reference.resolved(), [extension.name, extension.digest()]
-        if isinstance(reference, builders.SourceReference):
-            return reference.location(), None  # `builders.inputs` gives the commits
+        if isinstance(reference, Location):
+            return reference.absolute(), None  # `builders.inputs` gives the commits
         if origin is not None:
             step = self.earlier[origin]
             self.inputs[origin] = step.fingerprint

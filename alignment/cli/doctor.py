@@ -1,18 +1,23 @@
-"""What this machine can do, and what to install for the rest: `align doctor [--json]`."""
+"""`align doctor`: what this machine can do, and what to install for the rest."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment.fingerprints import package_versions
+from alignment.cli.shared_options import add_command, add_json
 
-# package -> (extra that brings it, what it is for)
+if TYPE_CHECKING:
+    from alignment.cli.shared_options import Commands
+
+# package -> (the extra that installs it, its purpose)
 OPTIONAL = {
     "xllamacpp": ("gguf", "GGUF export and its comparison with llama.cpp"),
     "bitsandbytes": ("qlora", "QLoRA"),
@@ -21,11 +26,29 @@ OPTIONAL = {
 }
 
 
+def add(commands: Commands) -> None:
+    """Add the parser."""
+    doctor = add_command(commands, "doctor", "Show what this machine can do, and what to install for the rest.")
+    add_json(doctor)
+    doctor.set_defaults(handler=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Print the findings; the exit code is 0 if the sandbox can run Python programs."""
+    findings = examine()
+    print(json.dumps(findings, indent=2) if arguments.json else "\n".join(describe(findings)))
+    python = next((item for item in findings["languages"] if item["language"] == "python"), None)
+    if python is None or not python["works"]:
+        print("the sandbox can't run Python here: rewards and evaluation would refuse to start", file=sys.stderr)
+        return 1
+    return 0
+
+
 def examine() -> dict[str, Any]:
-    """Everything as plain values: python, memory, devices, packages, the sandbox, and each language it can run."""
+    """The findings as plain values: Python, memory, devices, packages, the sandbox, and each language it can run."""
+    from alignment.fingerprints import package_versions
     from alignment.sandbox.self_check import probe_languages, probe_sandbox
 
-    sandbox, languages = probe_sandbox(), probe_languages()
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -38,8 +61,8 @@ def examine() -> dict[str, Any]:
             {"package": name, "version": _version(name), "extra": extra, "for": purpose}
             for name, (extra, purpose) in OPTIONAL.items()
         ],
-        "sandbox": sandbox,
-        "languages": languages,
+        "sandbox": probe_sandbox(),
+        "languages": probe_languages(),
     }
 
 
@@ -56,37 +79,24 @@ def _devices() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def describe(found: dict[str, Any]) -> list[str]:
-    """The same for a person: one line a fact, and what to install for what is missing."""
+def describe(findings: dict[str, Any]) -> list[str]:
+    """The findings as text: one line each, with what to install for what is missing."""
     lines = [
-        f"Python {found['python']} on {found['system']}",
-        f"{found['cores']} cores, {found['memory_gb']} GB of memory, {found['disk_free_gb']} GB of free disk here",
-        f"accelerators: {', '.join(found['devices']) or 'none'}",
-        "packages: " + ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
+        f"Python {findings['python']} on {findings['system']}",
+        f"{findings['cores']} cores, {findings['memory_gb']} GB of memory, {findings['disk_free_gb']} GB of free disk here",
+        f"accelerators: {', '.join(findings['devices']) or 'none'}",
+        "packages: " + ", ".join(f"{name} {version}" for name, version in findings["packages"].items()),
     ]
-    for item in found["optional"]:
+    for item in findings["optional"]:
         state = item["version"] or f"not installed: pip install 'code-alignment[{item['extra']}]'"
         lines.append(f"  {item['package']} ({item['for']}): {state}")
-    sandbox = found["sandbox"]
-    lines.append("sandbox: works" if sandbox["works"] else f"sandbox: refused: {sandbox['reason']}")
+    sandbox = findings["sandbox"]
+    lines.append("sandbox: works" if sandbox["works"] else f"sandbox: does not work: {sandbox['reason']}")
     lines += [f"  note: {note}" for note in sandbox["notes"]]
     if not sandbox["works"]:
-        return lines  # of the languages too there is no more to say
+        return lines  # no language works without it
     lines.append("languages in the sandbox:")
-    for item in found["languages"]:
-        state = f"works, {item['version']}" if item["works"] else f"no: {item['reason']}; {item['install']}"
+    for item in findings["languages"]:
+        state = f"works, {item['version']}" if item["works"] else f"does not work: {item['reason']}; {item['install']}"
         lines.append(f"  {item['language']}: {state}")
     return lines
-
-
-def main(json_output: bool) -> int:
-    """Print what was found; 0 when Python programs can be run in the sandbox, else 1."""
-    import json
-
-    found = examine()
-    print(json.dumps(found, indent=2) if json_output else "\n".join(describe(found)))
-    python = next((item for item in found["languages"] if item["language"] == "python"), None)
-    if python is None or not python["works"]:
-        print("the sandbox can't run Python here: rewards and evaluation would refuse to start", file=sys.stderr)
-        return 1
-    return 0

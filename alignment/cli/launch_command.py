@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alignment.launch.cluster import (
-    Cluster,
-    accelerate_config,
-    kubernetes_manifests,
-    path_in_checkout,
-    slurm_script,
-    write_launch_files,
-)
-from alignment.recipe import Recipe
+from alignment.cli.shared_options import add_command, add_recipe
+
+if TYPE_CHECKING:
+    from alignment.cli.shared_options import Commands
+    from alignment.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where jobs run."""
@@ -22,8 +19,11 @@ ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": ("image", "claim", 
 """Options that only one kind of cluster reads."""
 
 
-def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `align launch`."""
+def add(commands: Commands) -> None:
+    """Add the parser."""
+    parser = add_command(commands, "launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes.")
+    add_recipe(parser)
+    parser.set_defaults(handler=_launch)
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--slurm", action="store_const", const="slurm", dest="cluster", help="write a script for sbatch")
     kind.add_argument(
@@ -59,12 +59,29 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _launch(arguments: argparse.Namespace) -> int:
+    from alignment.recipe import load
+
+    for line in launch_lines(load(arguments.recipe, arguments.overrides), arguments):
+        print(line)
+    return 0
+
+
 def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
     """Write the launch files if `--out` is given; returns the lines to print, else the file itself.
 
     Raises:
         ValueError: an option does not belong to the kind of cluster, or the recipe can't be launched on these nodes.
     """
+    from alignment.launch.cluster import (
+        Cluster,
+        accelerate_config,
+        kubernetes_manifests,
+        path_in_checkout,
+        slurm_script,
+        write_launch_files,
+    )
+
     cluster = Cluster(
         nodes=arguments.nodes,
         gpus_per_node=arguments.gpus_per_node,

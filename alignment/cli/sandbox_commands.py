@@ -1,50 +1,45 @@
-"""The command for the sandbox: `align sandbox serve`.
+"""`align sandbox serve`: grade programs for other machines, over HTTP.
 
-ALIGN_TOKEN=... align sandbox serve --host 0.0.0.0    grade for other machines; recipes: `sandbox: http://host:8711`
-align sandbox serve                                    for this machine only
+align sandbox serve                                  for this machine only
+ALIGN_TOKEN=... align sandbox serve --host 0.0.0.0   for other machines; their recipes have `sandbox: http://host:8711`
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-from alignment.grading.service import TOKEN
+from alignment.cli.shared_options import add_command, add_consent
 
-NAMES = ("sandbox",)
+if TYPE_CHECKING:
+    from alignment.cli.shared_options import Commands
 
 
-def add(commands: Any) -> None:
-    """Add the command to the command line's subparsers."""
-    sandbox = commands.add_parser("sandbox", help="Grade programs for other machines, over HTTP.")
+def add(commands: Commands) -> None:
+    """Add the parsers."""
+    sandbox = add_command(commands, "sandbox", "Grade programs for other machines, over HTTP.")
     actions = sandbox.add_subparsers(dest="action", required=True, metavar="ACTION")
-    serve = actions.add_parser("serve", help="Serve verdicts until stopped.")
+    serve = add_command(actions, "serve", "Grade programs until stopped.")
     serve.add_argument(
         "--host", default="127.0.0.1",
-        help=f"address to listen on (default: this machine only); another needs a token in {TOKEN}",
+        help="address to listen on (default: 127.0.0.1, this machine only). Any other needs a token in the environment "
+        "variable ALIGN_TOKEN",
     )  # fmt: skip
-    serve.add_argument("--port", type=int, default=8711, help="(default: 8711; 0: any that is free)")
-    serve.add_argument("--workers", type=int, help="programs at a time (default: one a core)")
-    serve.add_argument("--queue", type=int, default=256, help="requests at a time, beyond which the answer is 429")
+    serve.add_argument("--port", type=int, default=8711, help="port to listen on (default: 8711; 0: any free one)")
+    serve.add_argument("--workers", type=int, help="programs to run at the same time (default: one per core)")
     serve.add_argument(
-        "--hide", action="append", default=[], metavar="FILE", help="programs find this file empty; may be repeated"
+        "--queue", type=int, default=256, help="requests to hold; further ones get HTTP status 429 (default: 256)"
+    )
+    serve.add_argument(
+        "--hide", action="append", default=[], metavar="FILE", help="show programs an empty file here. May be repeated"
     )
     add_consent(serve)
+    serve.set_defaults(handler=_serve)
 
 
-def add_consent(command: argparse.ArgumentParser) -> None:
-    """Add `--allow-weaker-sandbox` to a command that runs programs on this machine."""
-    command.add_argument(
-        "--allow-weaker-sandbox",
-        action="store_true",
-        help="allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if programs run as "
-        "the machine's root",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Serve; the sandbox is tried before the first request, so that a machine that refuses says so at once."""
+def _serve(arguments: argparse.Namespace) -> int:
+    """Start one sandbox, so that a machine that refuses it is known before the first request; then serve."""
     from alignment.grading import Grader
     from alignment.grading.service import serve
     from alignment.sandbox.launcher_settings import launcher_settings
@@ -63,11 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         slot.close()
 
     def ready(port: int) -> None:
-        print(
-            f"serving on http://{arguments.host}:{port}, {grader.workers} programs at a time",
-            file=sys.stderr,
-            flush=True,
-        )
+        address = f"http://{arguments.host}:{port}"
+        print(f"serving on {address}, {grader.workers} programs at a time", file=sys.stderr, flush=True)
 
     grader = Grader(arguments.workers, allow_weaker=arguments.allow_weaker_sandbox, hidden=tuple(arguments.hide))
     with grader:

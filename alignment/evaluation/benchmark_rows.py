@@ -1,4 +1,4 @@
-"""Benchmark rows from files: JSONL, gzipped or not, JSON and Parquet."""
+"""Reading benchmark rows: JSONL and JSON, gzipped or not, and Parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ Row = dict[str, Any]
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """All rows of a file. ValueError names the file and the line that can't be read."""
+    """All rows of a file, or of the files of a folder in the order of their names.
+
+    Raises:
+        ValueError: the file is missing or cannot be read; the message names file and line.
+    """
     path = Path(path)
     if path.is_dir():
         files = sorted(file for file in folder_of(path).iterdir() if file.suffix in (".jsonl", ".parquet", ".gz"))
@@ -31,12 +35,12 @@ def read_rows(path: str | Path) -> list[Row]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {error}") from error
     if path.name.endswith((".json", ".json.gz")):
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
         return content if isinstance(content, list) else [content]
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -45,5 +49,5 @@ def read_rows(path: str | Path) -> list[Row]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: this is no JSON: {error}") from error
+            raise ValueError(f"{path}, line {number}: not valid JSON: {error}") from error
     return rows

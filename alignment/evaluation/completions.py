@@ -1,4 +1,4 @@
-"""Grading completions that were made elsewhere, and the one JSON form in which all results are told.
+"""Grading of completions that were generated elsewhere.
 
 align evaluate --completions samples.jsonl --data benchmarks/ --json
 """
@@ -6,29 +6,27 @@ align evaluate --completions samples.jsonl --data benchmarks/ --json
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from alignment.evaluation import catalogue, scoring
 from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmarks import multipl_e
-from alignment.evaluation.problem import Benchmark, Problem, TextPrompt
-from alignment.evaluation.runner import write_results
+from alignment.evaluation.problem import Benchmark, Problem, TextPrompt, unchanged
+from alignment.evaluation.results import Document, documents, write_results
 from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
 from alignment.evaluation.scoring import Outcome
-from alignment.evaluation.statistics.figures import Figure, figures
-from alignment.evaluation.store import Store, read_jsonl
+from alignment.evaluation.statistics.figures import figures
+from alignment.evaluation.store import Store
 from alignment.grading import SandboxSettings
+from alignment.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
-Document = dict[str, Any]
-WHOLE = ("program", "tested")
-BEHIND_THE_PROMPT = ("humaneval", "humaneval+", "mbpp", "mbpp+")
-"""A completion of these is graded as EvalPlus does: the row's prompt, and the completion as it is."""
+COMPLETE_FORMS = ("program", "tested")
+"""Forms of samples that are complete programs."""
+PROMPT_PRECEDES = ("humaneval", "humaneval+", "mbpp", "mbpp+")
+"""Benchmarks whose completions are graded as EvalPlus does: the row's prompt, then the completion unchanged."""
 
 
 def grade_completions(
@@ -41,71 +39,48 @@ def grade_completions(
     sanitize: bool = False,
     sandbox: SandboxSettings | None = None,
 ) -> list[Document]:
-    """Grade files or folders of completions; returns documents `{benchmark, metric, value, n, low, high, verdicts}`.
+    """Grade completions and write the same result files as `evaluate`.
 
-    `benchmark` is only needed where the ids do not tell it; `data` names the benchmark's rows as in a request; with
-    `sanitize` the texts are chat answers, out of which the code is taken first. Writes what `evaluate` writes.
-    ValueError for a file of no known form, or ids that the benchmark does not have.
+    Args:
+        files: files or folders of completions; `alignment.evaluation.samples` lists the formats.
+        out_dir: the folder of results.
+        benchmark: the benchmark of the completions; required if their ids do not tell it.
+        data: file or folder of the benchmark's rows.
+        limit: grade the completions of the first tasks only, at most this many.
+        sanitize: the texts are chat answers: extract the code from them first.
+        sandbox: how programs run; by default on this machine.
+
+    Returns:
+        One document per benchmark and metric.
+
+    Raises:
+        ValueError: a file has no known format, the benchmark's rows are missing, or it has no task of an id.
     """
     sandbox = sandbox or SandboxSettings()
     paths = [files] if isinstance(files, str | Path) else files
     samples = [sample for path in paths for sample in read_samples(Path(path), benchmark)]
     names = list(dict.fromkeys(name for sample in samples for name in benchmarks_of(sample, benchmark)))
-    work = []
-    for name in names:  # everything is read before anything is graded: a mistake shows at once
-        mine = [sample for sample in samples if name in benchmarks_of(sample, benchmark)]
+    loaded: list[tuple[Benchmark, list[Sample]]] = []
+    for name in names:  # load all before grading any, so that mistakes show at once
+        samples_of_name = [sample for sample in samples if name in benchmarks_of(sample, benchmark)]
         try:
-            work.append(_loaded(name, mine, data, limit, sanitize, sandbox))
+            loaded.append(_load(name, samples_of_name, data, limit, sanitize, sandbox))
         except ValueError as error:
             if not (name.endswith("+") and name.removesuffix("+") in names):
                 raise
-            logger.warning("%s is left out: %s", name, error)  # nobody asked for it by name
+            logger.warning("%s is left out: %s", name, error)  # the extended tests were not asked for by name
     _warn_of_fences(samples, sanitize)
-    scoring.check_tools([loaded for loaded, _ in work], sandbox)
+    scoring.check_tools([item for item, _ in loaded], sandbox)
     results: dict[str, list[Outcome]] = {}
     with Store(Path(out_dir) / "raw", "verdicts") as verdicts:
-        for loaded, mine in work:
-            results[loaded.name] = _grade(loaded, mine, verdicts, sanitize, sandbox)
-    found = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, seed=0)]
-    write_results(Path(out_dir), found, results, {loaded.name: loaded.mode for loaded, _ in work})
-    return documents(found, results)
+        for item, item_samples in loaded:
+            results[item.name] = _grade(item, item_samples, verdicts, sanitize, sandbox)
+    all_figures = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, seed=0)]
+    write_results(Path(out_dir), all_figures, results, {item.name: item.mode for item, _ in loaded})
+    return documents(all_figures, results)
 
 
-def documents(found: Sequence[Figure], results: Mapping[str, Sequence[Outcome]]) -> list[Document]:
-    """One document per figure, with every task's verdict: a word, or a list of words where a task has many samples."""
-    return [
-        {key: figure[key] for key in ("benchmark", "metric", "value", "n", "low", "high")}
-        | {"verdicts": _verdicts((o.task_id, o.status) for o in results[figure["benchmark"]])}
-        for figure in found
-    ]
-
-
-def read_documents(out_dir: str | Path) -> list[Document]:
-    """The same documents from what `evaluate` or `grade_completions` has written."""
-    folder = Path(out_dir)
-    if not (folder / "figures.json").exists():
-        raise ValueError(f"{folder} has no figures.json: run `align evaluate` with that folder first")
-    found = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    rows = list(read_jsonl(folder / "verdicts.jsonl"))
-    return [
-        {key: figure[key] for key in ("benchmark", "metric", "value", "n", "low", "high")}
-        | {
-            "verdicts": _verdicts(
-                (row["task_id"], row["status"]) for row in rows if row["benchmark"] == figure["benchmark"]
-            )
-        }
-        for figure in found
-    ]
-
-
-def _verdicts(pairs: Any) -> dict[str, Any]:
-    verdicts: dict[str, list[str]] = {}
-    for task_id, status in pairs:
-        verdicts.setdefault(task_id, []).append(status)
-    return {task_id: words[0] if len(words) == 1 else words for task_id, words in verdicts.items()}
-
-
-def _loaded(
+def _load(
     name: str,
     samples: Sequence[Sample],
     data: str | Path | None,
@@ -113,51 +88,59 @@ def _loaded(
     sanitize: bool,
     sandbox: SandboxSettings,
 ) -> tuple[Benchmark, list[Sample]]:
-    """The benchmark, and its samples with the ids as it spells them; of the first `limit` tasks only."""
-    asked = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
-    samples = [sample for sample in samples if sample.task_id in set(asked)]
-    short = name.removeprefix(MULTIPL_E)
-    if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in WHOLE for sample in samples):
-        published = any(sample.form == "program" for sample in samples)
-        identities = list(dict.fromkeys(sample.task_id for sample in samples))  # programs that bring their tests
-        tasks = {task: multipl_e.task_of(task, short, published=published) for task in identities}
-        problems = [Problem(id=name, prompt=TextPrompt(""), task=task) for name, task in tasks.items()]
-        benchmark = Benchmark(
-            name,
-            problems,
-            0,
-            least_limits=multipl_e.LEAST_LIMITS,
-            hidden=multipl_e.HIDDEN,
-            needs=multipl_e.NEEDS.get(short),
-        )
+    """A benchmark, and its samples of the first `limit` tasks with the benchmark's own spelling of their ids."""
+    task_ids = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
+    samples = [sample for sample in samples if sample.task_id in set(task_ids)]
+    if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in COMPLETE_FORMS for sample in samples):
+        benchmark = _multipl_e_programs(name, samples)
     else:
         modes = {sample.mode for sample in samples}
         mode = "chat" if sanitize else modes.pop() if len(modes) == 1 else None
         for _, message in catalogue.check_benchmark(name, has_data=data is not None):
-            raise ValueError(f"{message} (with --completions, --benchmark names what the samples belong to)")
-        mode = None if mode == "base" else mode
+            raise ValueError(f"{message} (--benchmark names the benchmark of the completions)")
         request = BenchmarkRequest(
-            name, data=str(data) if data else None, mode=mode, only=frozenset(asked), sandbox=sandbox
+            name,
+            data=str(data) if data else None,
+            mode=None if mode == "base" else mode,
+            only=frozenset(task_ids),
+            sandbox=sandbox,
         )
         benchmark = catalogue.load(request)
     known = {problem.id for problem in benchmark.problems}
-    spelled = [(sample, resolve_task_id(sample.task_id, known)) for sample in samples]
-    unknown = list(dict.fromkeys(sample.task_id for sample, identity in spelled if identity is None))
+    resolved = [(sample, resolve_task_id(sample.task_id, known)) for sample in samples]
+    unknown = list(dict.fromkeys(sample.task_id for sample, task_id in resolved if task_id is None))
     if unknown:
         raise ValueError(f"{name} has no task {unknown[0]!r} ({len(unknown)} of the completions' ids are unknown)")
-    mine = [dataclasses.replace(sample, task_id=identity) for sample, identity in spelled if identity is not None]
-    found, size = len({sample.task_id for sample in mine}), benchmark.size or len(known)
-    if limit is None and found < size:
-        logger.warning("%s: completions of %d of its %d tasks: the score is of those alone", name, found, size)
-    return benchmark, mine
+    samples = [dataclasses.replace(sample, task_id=task_id) for sample, task_id in resolved if task_id is not None]
+    count, size = len({sample.task_id for sample in samples}), benchmark.size or len(known)
+    if limit is None and count < size:
+        logger.warning("%s: completions of %d of its %d tasks; the score counts these tasks only", name, count, size)
+    return benchmark, samples
+
+
+def _multipl_e_programs(name: str, samples: Sequence[Sample]) -> Benchmark:
+    """MultiPL-E for programs that include their tests: the rows of the benchmark are not needed."""
+    short = name.removeprefix(MULTIPL_E)
+    published = any(sample.form == "program" for sample in samples)
+    tasks = {
+        task_id: multipl_e.task_of(task_id, short, published=published)
+        for task_id in dict.fromkeys(sample.task_id for sample in samples)
+    }
+    return Benchmark(
+        name,
+        [Problem(id=task_id, prompt=TextPrompt(""), task=task) for task_id, task in tasks.items()],
+        0,
+        least_limits=multipl_e.LEAST_LIMITS,
+        hidden=multipl_e.HIDDEN,
+        needs=multipl_e.NEEDS.get(short),
+    )
 
 
 def _warn_of_fences(samples: Sequence[Sample], sanitize: bool) -> None:
-    fenced = sum("```" in sample.text for sample in samples if sample.form in (*WHOLE, "completion"))
+    fenced = sum("```" in sample.text for sample in samples if sample.form in (*COMPLETE_FORMS, "completion"))
     if fenced and not sanitize:
         logger.warning(
-            "%d of %d completions hold ``` fences and are graded as they are; with --sanitize the code is taken out "
-            "of them first",
+            "%d of %d completions contain ``` fences and are graded unchanged; --sanitize extracts the code first",
             fenced, len(samples),
         )  # fmt: skip
 
@@ -170,42 +153,36 @@ def _grade(
     sandbox: SandboxSettings,
 ) -> list[Outcome]:
     by_id = {problem.id: problem for problem in benchmark.problems}
-    plain = dataclasses.replace(benchmark, assemble=_as_it_is, score=None)
-    judged_by, pairs = [], []
+    plain = dataclasses.replace(benchmark, assemble=unchanged, score=None)
+    records, pairs = [], []
     for sample in samples:
         problem = by_id[sample.task_id]
         program = _program(benchmark, problem, sample, sanitize)
-        own = program is None
-        text = sample.text if program is None else program
-        record = {"text": text, "finish": "", "tokens": 0}
-        judged_by.append((benchmark if own else plain, problem, record))
+        rules, text = (benchmark, sample.text) if program is None else (plain, program)
+        records.append((rules, problem, {"text": text, "finish": "", "tokens": 0}))
         if problem.task is not None:
-            pairs.append((problem, benchmark.assemble(problem, text) if own else text))
+            pairs.append((problem, rules.assemble(problem, text)))
     if pairs:
         limits = scoring.limits_for(benchmark, sandbox.limits())
         scoring.grade(pairs, verdicts, sandbox=sandbox, limits=limits, hidden=benchmark.hidden)
     counts: dict[str, int] = {}
     outcomes = []
-    for rule, problem, record in judged_by:
+    for rules, problem, record in records:
         number = counts[problem.id] = counts.get(problem.id, -1) + 1
-        outcome = scoring.judged(rule, problem, number, record, verdicts, sandbox.limits())
+        outcome = scoring.outcome_of(rules, problem, number, record, verdicts, sandbox.limits())
         assert outcome is not None
         outcomes.append(outcome)
     return outcomes
 
 
-def _as_it_is(problem: Problem, text: str) -> str:
-    return text
-
-
 def _program(benchmark: Benchmark, problem: Problem, sample: Sample, sanitize: bool) -> str | None:
-    """The program of a sample, or None where the benchmark has to make one of what the model said."""
+    """The program of a sample, or None if the benchmark's `assemble` has to make it of the model's answer."""
     if sanitize or sample.form == "raw":
         return None
-    if sample.form in WHOLE:
+    if sample.form in COMPLETE_FORMS:
         return multipl_e.go_main(sample.text) if benchmark.name == "multipl-e-go" else sample.text
     if sample.form == "function":
         return multipl_e.join_tests(sample.text, problem.row, benchmark.name.removeprefix(MULTIPL_E))
-    if benchmark.name in BEHIND_THE_PROMPT:
+    if benchmark.name in PROMPT_PRECEDES:
         return str(problem.row["prompt"]) + sample.text
     return None

@@ -1,17 +1,16 @@
-"""Run benchmarks on a checkpoint: generate, grade, and write what was found.
+"""Evaluation of a checkpoint: generate completions, grade them, and write figures.
 
-In `out_dir`: `figures.json`, `completions.jsonl` (every raw completion), `verdicts.jsonl` (every program with its
-verdict), and `raw/`, from which an interrupted run goes on. Several ranks share the work through `raw/`, which they
-must all see; each takes every `world_size`-th task, and rank 0 waits for the others and writes the results.
+The folder of results gets `figures.json`, `completions.jsonl` (every completion), `verdicts.jsonl` (every program with
+its verdict), and `raw/`, from which an interrupted evaluation resumes. Several ranks share the work through `raw/`, which
+must be on storage that all of them see: each takes every `world_size`-th task, and rank 0 waits for the others and writes
+the results.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,21 @@ from alignment.evaluation.benchmark_request import BenchmarkRequest, parse_reque
 from alignment.evaluation.engines.protocol import Engine, GenerationJob
 from alignment.evaluation.engines.selection import EngineName, open_engine
 from alignment.evaluation.preflight import check_checkpoint
-from alignment.evaluation.problem import Benchmark, Problem
+from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
+from alignment.evaluation.results import write_results
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.figures import Figure, figures
-from alignment.evaluation.store import Store, digest, model_fingerprint, write_jsonl
+from alignment.evaluation.store import Store, digest, model_fingerprint
 from alignment.grading import SandboxSettings
+from alignment.logs import get_logger
 from alignment.models.precision import DtypeSetting
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SILENCE_SECONDS = 1800
-"""How long rank 0 waits for another rank that writes nothing."""
+"""Seconds that rank 0 waits while no other rank writes anything."""
+PROGRESS_SECONDS = 15
+"""Seconds between two log lines while completions are generated."""
 
 
 def evaluate(
@@ -47,28 +50,42 @@ def evaluate(
     rank: int | None = None,
     world_size: int | None = None,
     preflight: bool = True,
-    progress: Callable[[str], None] | None = None,
 ) -> list[Figure]:
-    """Figures `{benchmark, metric, value, n, low, high, seed, errors}` of a checkpoint, in percent, 95% intervals.
+    """Measure a checkpoint on benchmarks.
 
-    `benchmarks` are `Request`s, mappings or objects with the same fields, or words such as `humaneval` and
-    `fim:held-out.jsonl`. `rank` and `world_size` default to what Accelerate and torchrun set; ranks other than 0
-    return no figures. `sandbox` says how programs run; by default on this machine. ValueError for a wrong name, missing data or a
-    checkpoint that can't be measured, before anything long begins.
+    Args:
+        model_path: a checkpoint folder, or a name on the hub.
+        benchmarks: requests in any form that `parse_request` takes: `BenchmarkRequest`, mapping, object with the same
+            attributes, or a word such as `humaneval`, `fim:held-out.jsonl`, `my_bench.py:Tasks`.
+        out_dir: the folder of results. Completions and verdicts that it already has are reused.
+        seed: of sampling and of bootstrap intervals.
+        engine: name of an engine, or an engine with a loaded model.
+        batch_size: sequences that are generated at the same time; by default as many as fit.
+        sandbox: how programs run; by default on this machine.
+        rank: number of this process; by default the environment variable RANK, as Accelerate and torchrun set it.
+        world_size: number of processes; by default the environment variable WORLD_SIZE.
+        preflight: check first that chat template, stop tokens and tokenizer fit the checkpoint.
+
+    Returns:
+        The figures, in percent with 95% intervals; an empty list on ranks other than 0.
+
+    Raises:
+        ValueError: a benchmark is unknown, its data is missing, or the checkpoint cannot be measured. Raised before
+            anything is generated.
     """
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
     sandbox = sandbox or SandboxSettings()
     requests = [replace(parse_request(entry), sandbox=sandbox) for entry in benchmarks]
-    twice = {request.name for request in requests if [other.name for other in requests].count(request.name) > 1}
-    if twice:
-        raise ValueError(f"two benchmarks are called {sorted(twice)[0]!r}: give each its own `name`")
+    names = [request.name for request in requests]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two benchmarks are called {sorted(repeated)[0]!r}: give each its own `name`")
     loaded = [(request, catalogue.load(request)) for request in requests]
     if preflight:
         for warning in check_checkpoint(model_path, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
             logger.warning("%s", warning)
     scoring.check_tools([benchmark for _, benchmark in loaded], sandbox)
-    run = _Run(
+    run = _EvaluationRun(
         model_path=str(model_path),
         out_dir=Path(out_dir),
         seed=seed,
@@ -78,21 +95,19 @@ def evaluate(
         sandbox=sandbox,
         rank=rank,
         world_size=world_size,
-        say=progress or logger.info,
+        loaded_engine=None if isinstance(engine, str) else engine,
     )
-    if not isinstance(engine, str):  # one that is loaded already, of a kind that only the caller knows
-        run._engine, run._tokenizer = engine, engine.tokenizer
-    return run.all(loaded)
+    return run.run(loaded)
 
 
 def _uses_fim(loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> bool:
-    from alignment.evaluation.problem import FimPrompt
-
     return any(isinstance(benchmark.problems[0].prompt, FimPrompt) for _, benchmark in loaded if benchmark.problems)
 
 
 @dataclass
-class _Run:
+class _EvaluationRun:
+    """One rank's part of an evaluation."""
+
     model_path: str
     out_dir: Path
     seed: int
@@ -102,12 +117,14 @@ class _Run:
     sandbox: SandboxSettings
     rank: int
     world_size: int
-    say: Callable[[str], None]
-    _engine: Engine | None = None
-    _tokenizer: Any = None
-    _jobs: dict[tuple[str, int, int], tuple[Problem, GenerationJob]] = field(default_factory=dict)
+    loaded_engine: Engine | None
+    """The engine, once it is needed: an evaluation whose completions are all stored loads no model."""
+    loaded_tokenizer: Any = None
+    jobs: dict[tuple[str, str, int, bool], GenerationJob] = field(default_factory=dict)
+    """Jobs by benchmark, problem, sample, and whether it is the second try: prompts are encoded once."""
 
-    def all(self, loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> list[Figure]:
+    def run(self, loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> list[Figure]:
+        """Generate and grade this rank's part; on rank 0 wait for the others, and write and return the figures."""
         raw = self.out_dir / "raw"
         self.model = model_fingerprint(self.model_path)
         with (
@@ -115,58 +132,63 @@ class _Run:
             Store(raw, "verdicts", self.rank) as self.verdicts,
         ):
             for request, benchmark in loaded:
-                self.share(request, benchmark, benchmark.problems[self.rank :: self.world_size])
+                self.measure(request, benchmark, benchmark.problems[self.rank :: self.world_size])
             if self.rank != 0:
                 return []
-            results = [(benchmark, self.wait(request, benchmark)) for request, benchmark in loaded]
-        found = [figure for benchmark, outcomes in results for figure in figures(benchmark.name, outcomes, self.seed)]
-        modes = {benchmark.name: benchmark.mode for benchmark, _ in results}
-        write_results(self.out_dir, found, {benchmark.name: outcomes for benchmark, outcomes in results}, modes)
-        return found
+            results = {benchmark.name: self.wait_for_outcomes(benchmark) for _, benchmark in loaded}
+        all_figures = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, self.seed)]
+        write_results(self.out_dir, all_figures, results, {benchmark.name: benchmark.mode for _, benchmark in loaded})
+        return all_figures
 
-    def share(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
-        """Generate and grade this rank's part, and, where a benchmark gives one, the second try."""
+    def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
+        """Generate and grade completions of problems, and the second try of a benchmark that has one."""
         self.generate(request, benchmark, problems)
         self.grade(benchmark, problems)
         if benchmark.retry is not None:
-            again = self.second_tries(benchmark, problems)
-            self.generate(request, benchmark, again)
-            self.grade(benchmark, again)
+            retried = [again for problem in problems if (again := self.second_try(benchmark, problem)) is not None]
+            self.generate(request, benchmark, retried, second=True)
+            self.grade(benchmark, retried, second=True)
 
-    def second_tries(self, benchmark: Benchmark, problems: Sequence[Problem]) -> list[Problem]:
+    def second_try(self, benchmark: Benchmark, problem: Problem) -> Problem | None:
+        """The problem asked again; None if the first try did not fail."""
         assert benchmark.retry is not None
-        first = [(problem, self.outcome(benchmark, problem, 0)) for problem in problems]
-        return [
-            benchmark.retry(problem, outcome.completion, outcome.detail)
-            for problem, outcome in first
-            if outcome is not None and outcome.status == "failed"
-        ]
+        outcome = self.outcome(benchmark, problem, 0)
+        if outcome is None or outcome.status != "failed":
+            return None
+        return benchmark.retry(problem, outcome.completion, outcome.detail)
 
+    @property
     def tokenizer(self) -> Any:
-        if self._tokenizer is None:
+        """The tokenizer of the model; loading it does not load the model."""
+        if self.loaded_engine is not None:
+            return self.loaded_engine.tokenizer
+        if self.loaded_tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self.model_path)
-        return self._tokenizer
+            self.loaded_tokenizer = AutoTokenizer.from_pretrained(self.model_path)
+        return self.loaded_tokenizer
 
+    @property
     def engine(self) -> Engine:
-        if self._engine is None:
-            self._engine = open_engine(self.model_path, self.engine_name, self.batch_size, self.dtype)
-        return self._engine
+        """The engine; the first use loads the model."""
+        if self.loaded_engine is None:
+            self.loaded_engine = open_engine(self.model_path, self.engine_name, self.batch_size, self.dtype)
+        return self.loaded_engine
 
-    def job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
-        """The job of one sample, made once; the problem is kept with it so that its `id()` stays its own."""
-        place = (benchmark.name, id(problem), sample)
-        if place not in self._jobs:
-            self._jobs[place] = (problem, self.new_job(benchmark, problem, sample))
-        return self._jobs[place][1]
+    def job(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> GenerationJob:
+        """The job of one sample."""
+        place = (benchmark.name, problem.id, sample, second)
+        if place not in self.jobs:
+            self.jobs[place] = self.new_job(benchmark, problem, sample)
+        return self.jobs[place]
 
     def new_job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
+        """Encode the prompt and derive seed and key: hashes of everything that the completion depends on."""
         stop = (*benchmark.stop, *problem.stop)
-        ids = problem.prompt.encode(self.tokenizer())
+        ids = problem.prompt.encode(self.tokenizer)
         random = digest("sample", ids, self.seed, sample)
         sampled = (benchmark.temperature, benchmark.top_p, random) if benchmark.temperature > 0 else ()
-        vocabulary = self.tokenizer().get_vocab()
+        vocabulary = self.tokenizer.get_vocab()
         settings = (benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled)
         source: tuple[str, ...] = (benchmark.source_digest,) if benchmark.source_digest else ()
         # Completions of another number format are other completions; float32 has no mark, as it always was the default.
@@ -182,18 +204,22 @@ class _Run:
             seed=int(random[:12], 16),
         )
 
-    def generate(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
+    def generate(
+        self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False
+    ) -> None:
+        """Generate and store the completions that the store does not have."""
         jobs = {
             job.key: job
             for problem in problems
-            for job in (self.job(benchmark, problem, sample) for sample in range(benchmark.n))
+            for job in (self.job(benchmark, problem, sample, second) for sample in range(benchmark.n))
             if job.key not in self.completions.records
         }
         if not jobs:
             return
-        engine = self.engine()
+        engine = self.engine
         engine.batch_size = request.batch_size or self.batch_size
-        started, said, tokens = time.monotonic(), time.monotonic(), 0
+        started = logged = time.monotonic()
+        tokens = 0
         for count, (job, completion) in enumerate(engine.generate(list(jobs.values())), 1):
             self.completions.add({"key": job.key, **asdict(completion)})
             tokens += completion.tokens
@@ -202,34 +228,40 @@ class _Run:
                     "%s: a prompt of %d tokens is longer than the model's %d: counted as not solved",
                     benchmark.name, len(job.ids), engine.max_length,
                 )  # fmt: skip
-            if time.monotonic() - said > 15 or count == len(jobs):
-                said = time.monotonic()
-                speed = tokens / max(1e-9, said - started)
-                self.say(f"{benchmark.name}: {count}/{len(jobs)} completions, {speed:.0f} tokens/s")
+            if time.monotonic() - logged > PROGRESS_SECONDS or count == len(jobs):
+                logged = time.monotonic()
+                speed = tokens / max(1e-9, logged - started)
+                logger.info("%s: %d/%d completions, %.0f tokens/s", benchmark.name, count, len(jobs), speed)
 
-    def grade(self, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
+    def grade(self, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False) -> None:
+        """Grade the stored completions of problems with a task."""
         pairs = []
         for problem in problems:
             if problem.task is None:
                 continue
             for sample in range(benchmark.n):
-                record = self.completions.records[self.job(benchmark, problem, sample).key]
+                record = self.completions.records[self.job(benchmark, problem, sample, second).key]
                 pairs.append((problem, benchmark.assemble(problem, record["text"])))
         if pairs:
             limits = scoring.limits_for(benchmark, self.sandbox.limits())
             scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
 
-    def outcome(self, benchmark: Benchmark, problem: Problem, sample: int) -> Outcome | None:
-        record = self.completions.records.get(self.job(benchmark, problem, sample).key)
+    def outcome(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> Outcome | None:
+        """The outcome of one sample; None if its completion or verdict is not stored yet."""
+        record = self.completions.records.get(self.job(benchmark, problem, sample, second).key)
         if record is None:
             return None
-        return scoring.judged(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
+        return scoring.outcome_of(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
 
-    def wait(self, request: BenchmarkRequest, benchmark: Benchmark) -> list[Outcome]:
-        """All outcomes of a benchmark, once every rank has written its part."""
+    def wait_for_outcomes(self, benchmark: Benchmark) -> list[Outcome]:
+        """All outcomes of a benchmark, once every rank has written its part.
+
+        Raises:
+            RuntimeError: nothing was written for `SILENCE_SECONDS`.
+        """
         known, last = -1, time.monotonic()
         while True:
-            outcomes = self.collect(benchmark)
+            outcomes = self.stored_outcomes(benchmark)
             if outcomes is not None:
                 return outcomes
             size = len(self.completions.records) + len(self.verdicts.records)
@@ -237,14 +269,15 @@ class _Run:
                 known, last = size, time.monotonic()
             elif time.monotonic() - last > SILENCE_SECONDS:
                 raise RuntimeError(
-                    f"{benchmark.name}: other ranks have written nothing for {SILENCE_SECONDS // 60} minutes; do all "
-                    f"of {self.world_size} run, and do they see {self.out_dir}? A second start goes on from here."
+                    f"{benchmark.name}: other ranks have written nothing for {SILENCE_SECONDS // 60} minutes. Check that "
+                    f"all {self.world_size} of them run and see {self.out_dir}; a second start resumes here."
                 )
             time.sleep(1)
             self.completions.reload()
             self.verdicts.reload()
 
-    def collect(self, benchmark: Benchmark) -> list[Outcome] | None:
+    def stored_outcomes(self, benchmark: Benchmark) -> list[Outcome] | None:
+        """All outcomes of a benchmark, or None while some are missing."""
         outcomes: list[Outcome] = []
         for problem in benchmark.problems:
             for sample in range(benchmark.n):
@@ -253,45 +286,10 @@ class _Run:
                     return None
                 if benchmark.retry is not None:
                     second = None
-                    if outcome.status == "failed":
-                        retried = benchmark.retry(problem, outcome.completion, outcome.detail)
-                        second = self.outcome(benchmark, retried, sample)
+                    if (again := self.second_try(benchmark, problem)) is not None:
+                        second = self.outcome(benchmark, again, sample, second=True)
                         if second is None:
                             return None
-                    outcome = scoring.two_tries(outcome, second)
+                    outcome = scoring.outcome_of_two_tries(outcome, second)
                 outcomes.append(outcome)
         return outcomes
-
-
-def write_results(
-    out_dir: Path, found: list[Figure], results: dict[str, list[Outcome]], modes: Mapping[str, str]
-) -> None:
-    """Write `completions.jsonl`, `verdicts.jsonl`, and `figures.json` last."""
-    completions, verdicts = [], []
-    for name, outcomes in results.items():
-        for outcome in outcomes:
-            place = {"benchmark": name, "task_id": outcome.task_id, "sample": outcome.sample}
-            completions.append(
-                place
-                | {
-                    "mode": modes[name],
-                    "completion": outcome.completion,
-                    "finish": outcome.finish,
-                    "tokens": outcome.tokens,
-                }
-            )
-            verdicts.append(
-                place
-                | {
-                    "status": outcome.status,
-                    "reason": outcome.reason,
-                    "detail": outcome.detail,
-                    "scores": outcome.scores,
-                    "answer": outcome.answer,
-                }
-            )
-    write_jsonl(out_dir / "completions.jsonl", completions)
-    write_jsonl(out_dir / "verdicts.jsonl", verdicts)
-    partial = out_dir / "figures.json.partial"
-    partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out_dir / "figures.json")

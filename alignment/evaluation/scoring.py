@@ -1,10 +1,9 @@
-"""From completions to verdicts and scores. Programs are graded by `alignment.grading` alone."""
+"""Verdicts and scores of completions. Programs are graded by `alignment.grading` alone."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
@@ -14,32 +13,37 @@ from pathlib import Path
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
 from alignment.grading import Limits, SandboxSettings, open_grader
+from alignment.logs import get_logger
 from alignment.sandbox import toolchains
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One completion, judged. `status` is `passed`, `failed` or `error` (infrastructure: counted nowhere)."""
+    """A completion with its verdict and scores."""
 
     task_id: str
     sample: int
+    """Number of the sample of this task, from 0."""
     completion: str
     finish: str
+    """Why generation ended; empty for completions that were generated elsewhere."""
     tokens: int
     answer: str
     """The program that ran, or the text that was compared."""
     status: str
+    """`passed`, `failed`, or `error`: an infrastructure error, which counts in no figure."""
     reason: str
     detail: str
     scores: dict[str, float]
+    """Scores by name, from 0 to 1."""
     tries: int = 1
 
 
 @cache
 def grader_version() -> str:
-    """A hash of the code that grades: a changed grader asks anew."""
+    """A hash of the code that grades; verdicts of another version are not reused."""
     hasher = hashlib.sha256()
     for package in ("alignment.grading", "alignment.sandbox"):
         spec = importlib.util.find_spec(package)
@@ -50,7 +54,7 @@ def grader_version() -> str:
 
 
 def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
-    """The limits asked for, raised to what the benchmark needs."""
+    """The given limits, raised to what the benchmark needs."""
     return limits.at_least(**benchmark.least_limits)
 
 
@@ -99,18 +103,23 @@ def grade(
                     "cpu_seconds": round(verdict.cpu_seconds, 3),
                 }
             )
-            store.records[keys[future]]["fresh"] = True
+            store.records[keys[future]]["fresh"] = True  # errors of earlier runs are graded again, of this one not
 
 
 def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:
-    """Raise ValueError where a benchmark's programs can't run on this machine; warn where some of its languages can't.
+    """Check that toolchains and test frameworks of the benchmarks' languages are installed.
 
-    Without its toolchain or test framework every program would fail, or be an error, after a long run.
+    Without them every program would fail, or be an error, at the end of a long run. A benchmark that misses some of its
+    languages only causes a warning.
+
+    Raises:
+        ValueError: no language of a benchmark can run, or its test framework is missing; the message says what to
+            install.
     """
     for benchmark in benchmarks:
-        spoken = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
+        languages = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
         missing: dict[str, str] = {}
-        for language in sorted(spoken):
+        for language in sorted(languages):
             name = toolchains.language_of(language).name
             if name == "python" or sandbox.address:
                 continue
@@ -118,23 +127,32 @@ def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> No
                 toolchains.toolchain(name)
             except toolchains.NoToolchain as problem:
                 missing[name] = str(problem)
-        if missing and len(missing) == len(spoken):
+        if missing and len(missing) == len(languages):
             raise ValueError(f"{benchmark.name}: {'; '.join(missing.values())}")
         for text in missing.values():
-            logger.warning("%s: %s; until then its tasks are errors, and in no score", benchmark.name, text)
+            logger.warning("%s: %s; its tasks count as errors and enter no score", benchmark.name, text)
         if benchmark.needs is not None:
             program, install = benchmark.needs
-            task = {"kind": "program", "language": next(iter(spoken)), "tests": "{}", "entry_point": None}
+            task = {"kind": "program", "language": next(iter(languages)), "tests": "{}", "entry_point": None}
             with open_grader(sandbox, workers=1, limits=limits_for(benchmark, sandbox.limits())) as grader:
                 (verdict,) = grader.grade_many([(task, program)])
             if verdict.status == "failed":
                 raise ValueError(f"{benchmark.name}: {install} ({verdict.detail[:200]})")
 
 
-def judged(
+def outcome_of(
     benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Limits
 ) -> Outcome | None:
-    """The outcome of one raw completion, or None while its program waits to be graded."""
+    """The outcome of one completion, or None if its program is not graded yet.
+
+    Args:
+        benchmark: whose rules apply.
+        problem: the problem of the completion.
+        sample: number of the sample.
+        record: the stored completion: `text`, `finish` and `tokens`.
+        verdicts: the store of verdicts.
+        limits: limits of the sandbox settings, as they were when the program was graded.
+    """
     answer = benchmark.assemble(problem, record["text"])
     status, reason, detail = "", "", ""
     scores: dict[str, float] = {}
@@ -164,8 +182,13 @@ def judged(
     )
 
 
-def two_tries(first: Outcome, second: Outcome | None) -> Outcome:
-    """One outcome of a benchmark that shows the failed tests and asks again: pass rates after one and two tries."""
+def outcome_of_two_tries(first: Outcome, second: Outcome | None) -> Outcome:
+    """One outcome of a benchmark with a second try: `pass_rate_1` after the first try, `pass_rate_2` after both.
+
+    Args:
+        first: the first try.
+        second: the second try; None if the first did not fail.
+    """
     last = second or first
     if last.status == "error":
         return replace(last, scores={}, tries=2 if second else 1)

@@ -1,7 +1,7 @@
-"""Raw completions and verdicts on disk, one JSON line each, written as they come, so that nothing is done twice.
+"""Stored completions and verdicts, one JSON line each, so that an interrupted or repeated evaluation does nothing twice.
 
-A record is found again by its key, a hash over everything that could change it; so a second start goes on where the
-first one stopped, and a changed prompt, setting or checkpoint makes no use of what is stale.
+The key of a record is a hash of everything that can change it (prompt, sampling settings, checkpoint, task, program), so
+a record of other settings is never reused.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from alignment.files import write_text
+
 
 def digest(*parts: Any) -> str:
-    """A short hash of JSON-like values."""
+    """A hash of JSON-like values: 32 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def model_fingerprint(model_path: str | Path) -> str:
-    """Names, sizes and times of a checkpoint's files; the path itself where it is no folder."""
+    """A hash of the names, sizes and modification times of a checkpoint's files; of the path itself if it is no folder.
+
+    Weights are not read, which would take minutes. A copied checkpoint counts as another one.
+    """
     folder = Path(model_path)
     if not folder.is_dir():
         return digest(str(model_path))
@@ -30,7 +35,7 @@ def model_fingerprint(model_path: str | Path) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a file that may end in half a line."""
+    """The records of a file; lines that are not complete, as an interrupted run leaves them, are skipped."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -38,23 +43,21 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 record = json.loads(line)
             except ValueError:
-                continue  # the line at which an earlier run was killed
+                continue
             if isinstance(record, dict):
                 yield record
 
 
 def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write all at once: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    """Write records as JSON lines, atomically."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 class Store:
-    """Records of one kind: reads every rank's file `<kind>.*.jsonl`, appends to its own."""
+    """Records of one kind in one folder: reads the files `<kind>.<rank>.jsonl` of all ranks, appends to its own.
+
+    Use it as a context manager to append; every record is written as soon as it is added.
+    """
 
     def __init__(self, folder: Path, kind: str, rank: int = 0) -> None:
         self.folder, self.kind = folder, kind
@@ -71,13 +74,14 @@ class Store:
 
     def __enter__(self) -> Store:
         self.folder.mkdir(parents=True, exist_ok=True)
-        cut = self.path.exists() and self.path.stat().st_size > 0 and self.path.read_bytes()[-1:] != b"\n"
+        incomplete = self.path.exists() and self.path.stat().st_size > 0 and self.path.read_bytes()[-1:] != b"\n"
         self._file = self.path.open("a", encoding="utf-8")
-        if cut:
+        if incomplete:
             self._file.write("\n")
         return self
 
     def add(self, record: dict[str, Any]) -> None:
+        """Append a record; its `key` identifies it."""
         self.records[record["key"]] = record
         self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
         self._file.flush()

@@ -1,9 +1,21 @@
-"""Verdicts: a task and a program in, passed, failed or error out. Computed where no untrusted code has ever run."""
+"""Grading: a task and a program in, a verdict out. Verdicts are computed in processes that run no untrusted code."""
 
 from alignment.grading.client import RemoteGrader, open_grader
-from alignment.grading.grader import Grader, read_task
+from alignment.grading.grader import Grader
 from alignment.grading.sandbox_settings import SandboxSettings
+from alignment.grading.task import GradingTask, TaskRow, read_task
 from alignment.grading.verdict import TestResult, Verdict
 from alignment.sandbox.limits import Limits
 
-__all__ = ["Grader", "Limits", "RemoteGrader", "SandboxSettings", "TestResult", "Verdict", "open_grader", "read_task"]
+__all__ = [
+    "Grader",
+    "GradingTask",
+    "Limits",
+    "RemoteGrader",
+    "SandboxSettings",
+    "TaskRow",
+    "TestResult",
+    "Verdict",
+    "open_grader",
+    "read_task",
+]

@@ -1,8 +1,8 @@
-"""A grader that asks a service (`alignment.grading.service`) instead of running programs itself; pure standard library.
+"""`RemoteGrader`: a grader that sends programs to a grading service (`alignment.grading.service`).
 
-The same interface as `alignment.grading.Grader`, and `open_grader` makes whichever a setting names. Busy services are
-asked again after the time they state; a service that cannot be reached, or cannot answer in time, is an infrastructure
-error, never a failed program.
+It has the interface of `Grader`; `open_grader` opens either, as the settings say. Requests to a busy service are sent
+again after the time that it states. If the service cannot be reached or does not answer in time, the verdict is an
+infrastructure error, never a failed program. Only the standard library is used for HTTP.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from typing import Any
 
 from alignment.grading.grader import Grader
 from alignment.grading.sandbox_settings import SERVICE_WORKERS, SandboxSettings
+from alignment.grading.task import TaskRow
 from alignment.grading.verdict import TestResult, Verdict, error
 from alignment.sandbox.limits import Limits
 
-REMOTE = ("http://", "https://")
+SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
-RETRIES = 8
+"""The environment variable that holds the service's token."""
+ATTEMPTS = 8
+"""Requests for one program before it is an infrastructure error."""
+BUSY = (429, 502, 503, 504)
+"""HTTP statuses after which a request is sent again."""
+MAX_DEADLINE = 3600.0
+"""The longest deadline that the service accepts, in seconds."""
 
 
 def open_grader(
@@ -37,8 +44,8 @@ def open_grader(
     Args:
         sandbox: on this machine or at a service, how many at a time, and the limits of one program.
         workers: programs at a time, instead of the number in `sandbox`.
-        limits: of one program, instead of those in `sandbox`.
-        hidden: files of this machine that programs find empty.
+        limits: limits of one program, instead of those in `sandbox`.
+        hidden: files of the machine that programs see as empty.
     """
     workers, limits = workers or sandbox.worker_count(), limits or sandbox.limits()
     if sandbox.address:
@@ -47,12 +54,7 @@ def open_grader(
 
 
 class RemoteGrader:
-    """Grades over HTTP, `workers` requests at a time.
-
-    address: ``http://host:port``; the token comes from the environment variable ALIGN_TOKEN where none is
-    given.
-    limits, hidden: as of `Grader`; a service that doesn't allow so much, or doesn't hide these files, refuses.
-    """
+    """Grades programs at a grading service, several requests at a time."""
 
     def __init__(
         self,
@@ -64,8 +66,21 @@ class RemoteGrader:
         limits: Limits | None = None,
         hidden: tuple[str, ...] = (),
     ) -> None:
-        if not address.startswith(REMOTE):
-            raise ValueError(f"the sandbox's address must begin with http:// or https://, not {address!r}")
+        """Prepare; nothing is sent yet.
+
+        Args:
+            address: `http://host:port`.
+            token: the service's token; by default the environment variable ALIGN_TOKEN.
+            workers: requests at a time.
+            deadline_seconds: the time that one verdict may take, all attempts together.
+            limits: limits of one program, by default the service's. A service refuses limits above its maximum.
+            hidden: files that programs must see as empty. A service that does not hide them refuses.
+
+        Raises:
+            ValueError: the address is not an HTTP URL.
+        """
+        if not address.startswith(SCHEMES):
+            raise ValueError(f"the address of a grading service must begin with http:// or https://, not {address!r}")
         self.address = address.rstrip("/")
         self.limits = limits
         self.hidden = hidden
@@ -83,41 +98,45 @@ class RemoteGrader:
         self.close()
 
     def close(self) -> None:
+        """End all requests that have not been sent. The grader can be used again afterwards."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._owner == os.getpid():
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, task: dict[str, Any], program: str) -> Future[Verdict]:
+    def submit(self, task: TaskRow, program: str) -> Future[Verdict]:
+        """Grade a program in the background; see `Grader.submit`."""
         with self._lock:
             if self._pool is None or self._owner != os.getpid():
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="remote-grader")
                 self._owner = os.getpid()
             return self._pool.submit(self._grade, task, program)
 
-    async def grade(self, task: dict[str, Any], program: str) -> Verdict:
+    async def grade(self, task: TaskRow, program: str) -> Verdict:
+        """Return the verdict on one program."""
         return await asyncio.wrap_future(self.submit(task, program))
 
-    def grade_many(self, pairs: Iterable[tuple[dict[str, Any], str]]) -> list[Verdict]:
+    def grade_many(self, pairs: Iterable[tuple[TaskRow, str]]) -> list[Verdict]:
+        """Return the verdicts on many programs, in order."""
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
 
-    def _grade(self, task: dict[str, Any], program: str) -> Verdict:
+    def _grade(self, task: TaskRow, program: str) -> Verdict:
         end = time.monotonic() + self.deadline_seconds
         problem = "no answer"
-        for attempt in range(RETRIES):
+        for attempt in range(ATTEMPTS):
             remaining = end - time.monotonic()
             if remaining <= 0:
                 break
             pause = min(2.0**attempt / 4, 10.0)
             try:
-                verdict = self._ask(task, program, remaining)
+                verdict = self._request(task, program, remaining)
             except urllib.error.HTTPError as answer:
                 with answer:
                     problem = f"{answer.code}: {answer.read(500).decode(errors='replace')}"
-                if answer.code not in (429, 502, 503, 504):
+                if answer.code not in BUSY:
                     break
-                pause = _seconds(answer.headers.get("Retry-After"), pause)
+                pause = _retry_seconds(answer.headers.get("Retry-After"), pause)
             except (OSError, ValueError, KeyError, TypeError) as failure:
                 problem = f"{type(failure).__name__}: {failure}"
             else:
@@ -125,27 +144,27 @@ class RemoteGrader:
                     return verdict
                 problem = verdict.detail
             time.sleep(max(0.0, min(pause, end - time.monotonic())))
-        return error("infrastructure", f"the sandbox at {self.address} gave no verdict: {problem}")
+        return error("infrastructure", f"the grading service at {self.address} gave no verdict: {problem}")
 
-    def _ask(self, task: dict[str, Any], program: str, seconds: float) -> Verdict:
-        asked: dict[str, Any] = {"task": task, "program": program, "deadline_seconds": min(seconds, 3600.0)}
+    def _request(self, task: TaskRow, program: str, seconds: float) -> Verdict:
+        message: dict[str, Any] = {"task": task, "program": program, "deadline_seconds": min(seconds, MAX_DEADLINE)}
         if self.limits is not None:
-            asked["limits"] = asdict(self.limits)
+            message["limits"] = asdict(self.limits)
         if self.hidden:
-            asked["hidden"] = list(self.hidden)
-        body = json.dumps(asked).encode()
+            message["hidden"] = list(self.hidden)
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(f"{self.address}/grade", body, headers)
+        request = urllib.request.Request(f"{self.address}/grade", json.dumps(message).encode(), headers)
         with urllib.request.urlopen(request, timeout=seconds + 5) as answer:
-            found = json.loads(answer.read())
-        tests = tuple(TestResult(test["reason"], test["detail"], test.get("messages", 0)) for test in found["tests"])
-        return Verdict(found["status"], found["reason"], found["detail"], tests, found["cpu_seconds"])
+            verdict = json.loads(answer.read())
+        tests = tuple(TestResult(test["reason"], test["detail"], test.get("messages", 0)) for test in verdict["tests"])
+        return Verdict(verdict["status"], verdict["reason"], verdict["detail"], tests, verdict["cpu_seconds"])
 
 
-def _seconds(text: str | None, otherwise: float) -> float:
+def _retry_seconds(header: str | None, default: float) -> float:
+    """Return the pause that a `Retry-After` header asks for, between 0.1 and 30 seconds."""
     try:
-        return min(max(float(text or otherwise), 0.1), 30.0)
+        return min(max(float(header or default), 0.1), 30.0)
     except ValueError:
-        return otherwise
+        return default

@@ -1,8 +1,8 @@
-"""What a JavaScript body may not say where it runs in one process with the tests that judge it.
+"""Words that a JavaScript body may not use if it runs in one process with the tests (tier B).
 
-No proof, a fence, like the one for Python (`alignment.sandbox.inside.guard`): the ways to forge a verdict that are known
-begin with a few words. A body that uses one that the original did not use fails; tasks judged this way are marked
-``forgeable`` all the same.
+Known ways to forge a verdict need one of a few words: a body that uses one fails, unless the original used it too. This
+stops what is known and proves nothing, like the guard for Python (`alignment.sandbox.inside.guard`); the tasks are
+marked as forgeable all the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS = frozenset(
      "readdirSync", "readdir", "createReadStream", "openSync", "writeSync", "writeFileSync", "child_process", "inspector", "vm", "v8",
      "worker_threads", "WebAssembly", "freeze", "getOwnPropertySymbols", "ownKeys", "with"]
 )  # fmt: skip
-COMPUTED = "a name that is put together"
+COMPUTED = "a property name that is computed from text"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]+)\})")
 _LEAVES = frozenset(
     ["identifier", "property_identifier", "shorthand_property_identifier", "shorthand_property_identifier_pattern",
@@ -33,42 +33,47 @@ _LEAVES = frozenset(
 )  # fmt: skip
 
 
-def words(body: str, file: str) -> set[str]:
-    """The words of a body that need permission."""
+def restricted_words(body: str, file: str) -> set[str]:
+    """Return the words of `WORDS` in a body, and `COMPUTED` if it computes a property name.
+
+    Args:
+        body: the body, without its braces.
+        file: the path of its file; the ending says which language it is in.
+    """
     tree = Tree(f"async function* answer() {{{body}\n}}", file)
-    return {word for node in _all(tree.root) for word in _words(tree, node)}
+    return {word for node in _nodes(tree.root) for word in _restricted(tree, node)}
 
 
-def _all(root: Any) -> Iterator[Any]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+def _nodes(root: Any) -> Iterator[Any]:
+    stack = [root]
+    while stack:
+        node = stack.pop()
         yield node
-        waiting += node.children
+        stack += node.children
 
 
-def _words(tree: Tree, node: Any) -> Iterator[str]:
+def _restricted(tree: Tree, node: Any) -> Iterator[str]:
     if node.type in _LEAVES:
         text = _ESCAPE.sub(
-            lambda found: chr(min(int(next(filter(None, found.groups())), 16), 0x10FFFF)), tree.text(node)
+            lambda match: chr(min(int(next(filter(None, match.groups())), 16), 0x10FFFF)), tree.text(node)
         )
         if text in WORDS:
             yield text
     elif node.type == "escape_sequence":
         if node.parent is not None and _is_key(node.parent):
             yield COMPUTED
-    elif _is_key(node) and (node.type == "template_substitution" or _puts_together(node)):
+    elif _is_key(node) and (node.type == "template_substitution" or _joins_text(node)):
         yield COMPUTED
 
 
-def _puts_together(node: Any) -> bool:
+def _joins_text(node: Any) -> bool:
     return node.type == "binary_expression" and any(
         child.type in ("string", "template_string") for child in node.children
     )
 
 
 def _is_key(node: Any) -> bool:
-    """Whether it is part of what stands between the brackets of a member or a computed name."""
+    """Whether a node is part of the expression in the brackets of a member or of a computed property name."""
     inner, outer = node, node.parent
     while outer is not None and outer.type in (
         "binary_expression",

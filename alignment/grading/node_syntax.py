@@ -1,9 +1,9 @@
-"""JavaScript and TypeScript by tree-sitter: the functions of a file, and the function in what a model answered."""
+"""JavaScript and TypeScript parsed by tree-sitter: the functions of a file, and the function in a model's answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +13,8 @@ DECLARED = ("function_declaration", "generator_function_declaration")
 FUNCTIONS = (*DECLARED, "arrow_function", "function_expression", "function", "generator_function", METHOD)
 CLASSES = ("class_declaration", "class", "abstract_class_declaration")
 TYPESCRIPT = (".ts", ".mts", ".cts", ".tsx")
-DEEPEST = 200  # levels of nesting outside of functions; only answers that mean harm have more
+MAX_DEPTH = 200
+"""Levels of nesting outside of functions that are searched; real code does not have more."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +23,34 @@ class JsFunction:
 
     file: str
     name: str
-    """With its class or object: ``Basket.total``."""
+    """With its class or object: `Basket.total`."""
     line: int
     first: int
-    """Where the function itself begins: ``function``, ``async``, its parameters or its name."""
+    """Start of the function itself: `function`, `async`, its parameters or its name."""
     opening: int
-    """Of its parameters."""
+    """Start of its parameters."""
     closing: int
+    """End of its parameters."""
     start: int
-    """Of its body, between the braces."""
+    """Start of its body, after the brace."""
     end: int
+    """End of its body, before the brace."""
     last: int
-    """Where the statement ends that holds it."""
+    """End of the statement that contains it."""
     header: str
     """The definition up to its body."""
     kind: str
-    """``declared``, ``unnamed`` (a default export without a name), ``expression`` or ``method``."""
+    """`declared`, `unnamed` (a default export without a name), `expression` or `method`."""
     plain: bool
-    """Neither method nor generator, and without `this`: it may exchange plain data alone."""
+    """It is neither a method nor a generator and does not use `this`, so that it may exchange only plain data."""
     simple: bool
-    """Its parameters are names, and it has `arguments`: it can pass them on and keep their number."""
+    """Its parameters are names and it has `arguments`, so that a stub can keep the number of its parameters."""
     parameters: tuple[str, ...] = ()
     doc: str = ""
+    """The comment above it, if it begins with `/**`."""
 
     def target(self) -> dict[str, Any]:
-        """What grading needs to know of it."""
+        """Return the fields that grading needs (`RepositoryTests.target`)."""
         return {key: value for key, value in asdict(self).items() if key not in ("doc", "line", "parameters")}
 
 
@@ -60,51 +64,63 @@ def _parser(language: str) -> Any:
 
 
 class Tree:
-    """A parsed text; tree-sitter counts bytes, we count characters."""
+    """A parsed text. tree-sitter counts bytes; offsets elsewhere in this package count characters."""
 
     def __init__(self, text: str, file: str = "") -> None:
+        """Parse a text; the ending of the path `file` says which language it is in, by default JavaScript."""
         self.raw = text.encode("utf-8", "surrogatepass")
-        self.ascii = len(self.raw) == len(text)
+        self.is_ascii = len(self.raw) == len(text)
         language = "tsx" if file.endswith(".tsx") else "typescript" if file.endswith(TYPESCRIPT) else "javascript"
         self.root = _parser(language).parse(self.raw).root_node
 
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
+    def character(self, byte: int) -> int:
+        """Return the offset in characters of an offset in bytes."""
+        return byte if self.is_ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
 
     def text(self, node: Any) -> str:
+        """Return the text of a node."""
         return self.between(node.start_byte, node.end_byte)
 
     def between(self, first: int, last: int) -> str:
+        """Return the text between two offsets in bytes."""
         return self.raw[first:last].decode("utf-8", "surrogatepass")
 
 
 def js_functions(file: str, text: str) -> list[JsFunction]:
-    """Functions with a body in braces, in order; functions inside functions belong to the outer one. Nothing for a
-    file that does not parse."""
+    """Return the functions of a file that have a body in braces, in order.
+
+    Functions inside functions belong to the outer one. A file that does not parse has no functions.
+
+    Args:
+        file: the path of the file; the ending says which language it is in.
+        text: its content.
+    """
     tree = Tree(text, file)
     if tree.root.has_error:
         return []
     stem = file.rpartition("/")[2].partition(".")[0]
-    found = [_function(tree, file, stem, *item) for item in functions_of(tree)]
-    return sorted((item for item in found if item is not None), key=lambda item: item.start)
+    functions = [_function(tree, file, stem, *item) for item in functions_of(tree)]
+    return sorted((item for item in functions if item is not None), key=lambda item: item.start)
 
 
 def functions_of(tree: Tree) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
-    """(function, names around it, statement that holds it), outside of other functions; a function that is called
-    where it stands is a module's own wrapper, and opened."""
-    waiting: list[tuple[Any, tuple[str, ...], Any, int]] = [(node, (), node, 0) for node in tree.root.children]
-    while waiting:
-        node, names, statement, depth = waiting.pop()
+    """Yield (function, names around it, statement that contains it) for each function outside of other functions.
+
+    The body of a function that is called where it is written, as module wrappers are, is searched like the top level.
+    """
+    stack: list[tuple[Any, tuple[str, ...], Any, int]] = [(node, (), node, 0) for node in tree.root.children]
+    while stack:
+        node, names, statement, depth = stack.pop()
         if node.type in FUNCTIONS:
             body = node.child_by_field_name("body")
             if body is not None and _is_called(node) and body.type == "statement_block":
-                waiting += [(child, (), child, depth + 1) for child in body.children]
+                stack += [(child, (), child, depth + 1) for child in body.children]
             else:
                 yield node, names, statement
             continue
-        inner = (*names, named) if (named := _name(tree, node)) else names
-        if depth < DEEPEST:
-            waiting += [(child, inner, statement, depth + 1) for child in node.children]
+        inner = (*names, name) if (name := _name(tree, node)) else names
+        if depth < MAX_DEPTH:
+            stack += [(child, inner, statement, depth + 1) for child in node.children]
 
 
 def _is_called(node: Any) -> bool:
@@ -116,54 +132,72 @@ def _is_called(node: Any) -> bool:
 
 
 def _name(tree: Tree, node: Any) -> str:
-    """What a node calls the things inside it, or ""."""
+    """Return the name that a node gives to what is inside it, or ""."""
     field = {"variable_declarator": "name", "pair": "key", "assignment_expression": "left", "public_field_definition": "name",
              "field_definition": "property"}.get(node.type, "name" if node.type in CLASSES else "")  # fmt: skip
-    named = node.child_by_field_name(field) if field else None
-    if named is None:
+    name = node.child_by_field_name(field) if field else None
+    if name is None:
         return ""
-    if named.type == "member_expression":
-        text = tree.text(named).removeprefix("module.").removeprefix("exports").lstrip(".").replace(".prototype.", ".")
+    if name.type == "member_expression":
+        text = tree.text(name).removeprefix("module.").removeprefix("exports").lstrip(".").replace(".prototype.", ".")
         return text if re.fullmatch(r"[\w$.]*", text) else ""
-    return tree.text(named) if named.type.endswith("identifier") else ""
+    return tree.text(name) if name.type.endswith("identifier") else ""
 
 
 def _function(tree: Tree, file: str, stem: str, node: Any, names: tuple[str, ...], statement: Any) -> JsFunction | None:
-    body, given, named = (node.child_by_field_name(field) for field in ("body", "parameters", "name"))
-    given = given or node.child_by_field_name("parameter")
-    if body is None or body.type != "statement_block" or given is None or not body.named_child_count:
+    body, parameters, name = (node.child_by_field_name(field) for field in ("body", "parameters", "name"))
+    parameters = parameters or node.child_by_field_name("parameter")
+    if body is None or body.type != "statement_block" or parameters is None or not body.named_child_count:
         return None
-    if node.type == METHOD:
-        if not named.type.endswith("identifier"):
-            return None  # a computed name: nobody could say which
-        names = (*names, tree.text(named))
-    elif named is not None and not names:
-        names = (tree.text(named),)
     exported = statement.type == "export_statement"
-    kind = "method" if node.type == METHOD else "expression"
-    if node.type in DECLARED:
-        kind = "declared" if named is not None else "unnamed"
-    if exported and kind == "expression" and node.parent == statement and named is None and "arrow" not in node.type:
-        kind = "unnamed"  # `export default function () {}`
+    if node.type == METHOD:
+        if not name.type.endswith("identifier"):
+            return None  # a computed name
+        names = (*names, tree.text(name))
+    elif name is not None and not names:
+        names = (tree.text(name),)
     if not names:
         if not exported and "=" not in tree.between(statement.start_byte, node.start_byte):
-            return None  # a callback without a name of its own
+            return None  # a callback without a name
         names = (stem,)
-    parameters = [child for child in given.named_children if child.type != "comment"] or (
-        [given] if given.type == "identifier" else []
+    kind = _kind(node, statement, name)
+    entries = [child for child in parameters.named_children if child.type != "comment"] or (
+        [parameters] if parameters.type == "identifier" else []
     )
-    plain = [name for child in parameters if (name := _identifier(child)) is not None]
-    generator = any(child.type == "*" for child in node.children) or "generator" in node.type
+    identifiers = [identifier for child in entries if (identifier := _identifier(child)) is not None]
+    is_generator = any(child.type == "*" for child in node.children) or "generator" in node.type
     return JsFunction(
-        file, ".".join(names), node.start_point[0] + 1, tree.at(node.start_byte), tree.at(given.start_byte), tree.at(given.end_byte),
-        tree.at(body.start_byte) + 1, tree.at(body.end_byte) - 1, tree.at(statement.end_byte),
-        tree.between(node.start_byte, body.start_byte).rstrip(), kind,
-        kind != "method" and not generator and not _uses_this(node), len(plain) == len(parameters) and node.type != "arrow_function",
-        tuple(tree.text(name) for name in plain), _comment_above(tree, node, statement),
-    )  # fmt: skip
+        file=file,
+        name=".".join(names),
+        line=node.start_point[0] + 1,
+        first=tree.character(node.start_byte),
+        opening=tree.character(parameters.start_byte),
+        closing=tree.character(parameters.end_byte),
+        start=tree.character(body.start_byte) + 1,
+        end=tree.character(body.end_byte) - 1,
+        last=tree.character(statement.end_byte),
+        header=tree.between(node.start_byte, body.start_byte).rstrip(),
+        kind=kind,
+        plain=kind != "method" and not is_generator and not _uses_this(node),
+        simple=len(identifiers) == len(entries) and node.type != "arrow_function",
+        parameters=tuple(tree.text(identifier) for identifier in identifiers),
+        doc=_comment_above(tree, node, statement),
+    )
+
+
+def _kind(node: Any, statement: Any, name: Any | None) -> str:
+    """Return `JsFunction.kind`."""
+    if node.type == METHOD:
+        return "method"
+    if node.type in DECLARED:
+        return "declared" if name is not None else "unnamed"
+    exported = statement.type == "export_statement" and node.parent == statement
+    # `export default function () {}`
+    return "unnamed" if exported and name is None and "arrow" not in node.type else "expression"
 
 
 def _identifier(parameter: Any) -> Any | None:
+    """Return the name of a parameter without default and pattern, else None."""
     if parameter.type in ("required_parameter", "optional_parameter"):
         if parameter.child_by_field_name("value") is not None:
             return None
@@ -172,13 +206,13 @@ def _identifier(parameter: Any) -> Any | None:
 
 
 def _uses_this(function: Any) -> bool:
-    waiting = list(function.children)
-    while waiting:
-        node = waiting.pop()
+    stack = list(function.children)
+    while stack:
+        node = stack.pop()
         if node.type in ("this", "super", "meta_property"):
             return True
         if node.type not in FUNCTIONS or node.type == "arrow_function":
-            waiting += [child for child in node.children if child.type not in CLASSES]
+            stack += [child for child in node.children if child.type not in CLASSES]
     return False
 
 
@@ -190,47 +224,54 @@ def _comment_above(tree: Tree, node: Any, statement: Any) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, cut to what goes into the file."""
+    """The function in a model's answer, as it goes into the file."""
 
     parameters: str | None
-    """In their parentheses; None where the answer is a body alone."""
+    """In their parentheses; None if the answer is only a body."""
     body: str
 
 
-def read_answer(program: str, target: dict[str, Any]) -> Answer | None:
-    """The function in what a model wrote: code that has it, a method alone, one function without a name, or a body; None
-    where it is none of these.
+def read_answer(program: str, target: Mapping[str, Any]) -> Answer | None:
+    """Find the function in a model's answer.
 
-    What stands beside the function (helpers) goes into the body, so that nothing runs before the function is called.
+    Accepted are code that contains the function, a single method, one function without a name, and a body. What stands
+    beside the function (helpers) goes into the body, so that nothing runs before the function is called.
+
+    Args:
+        program: the answer's code.
+        target: the function that was asked for: `JsFunction.target()`.
+
+    Returns:
+        The function, or None if the answer is none of these.
     """
     name = target["name"].rpartition(".")[2]
     for before, after in (("", ""), ("class Answer__ {\n", "\n}"), ("(", ")")):
         tree = Tree(before + program.rstrip().rstrip(";" if before == "(" else "") + after, target["file"])
         if tree.root.has_error:
             continue
-        found = [item for item in functions_of(tree) if _called(tree, item) == name]
-        if not found and before == "(":
-            found = [item for item in functions_of(tree) if len(tree.root.named_children) == 1]
-        if found:
-            node, _, statement = found[-1] if before else found[0]
-            return _taken(tree, node, statement)
+        matches = [item for item in functions_of(tree) if _own_name(tree, item) == name]
+        if not matches and before == "(":
+            matches = [item for item in functions_of(tree) if len(tree.root.named_children) == 1]
+        if matches:
+            node, _, statement = matches[-1] if before else matches[0]
+            return _answer(tree, node, statement)
     body = Tree(f"async function* answer() {{{program}\n}}", target["file"]).root
-    whole = not body.has_error and body.named_child_count == 1  # or it would end the function, and go on outside
-    return Answer(None, program) if whole else None
+    # More than one node: the answer closes the function and continues outside of it.
+    is_body = not body.has_error and body.named_child_count == 1
+    return Answer(None, program) if is_body else None
 
 
-def _called(tree: Tree, item: tuple[Any, tuple[str, ...], Any]) -> str:
+def _own_name(tree: Tree, item: tuple[Any, tuple[str, ...], Any]) -> str:
     node, names, _ = item
-    named = node.child_by_field_name("name")
-    if named is not None:
-        return tree.text(named)
+    name = node.child_by_field_name("name")
+    if name is not None:
+        return tree.text(name)
     return names[-1].rpartition(".")[2] if names else ""
 
 
-def _taken(tree: Tree, node: Any, statement: Any) -> Answer:
+def _answer(tree: Tree, node: Any, statement: Any) -> Answer:
     body = node.child_by_field_name("body")
-    given = node.child_by_field_name("parameters") or node.child_by_field_name("parameter")
-    parameters = tree.text(given)
+    parameters = tree.text(node.child_by_field_name("parameters") or node.child_by_field_name("parameter"))
     if not parameters.startswith("("):
         parameters = f"({parameters})"
     if body.type == "statement_block":
@@ -243,7 +284,7 @@ def _taken(tree: Tree, node: Any, statement: Any) -> Answer:
             continue
         if other.type == "export_statement":
             other = other.child_by_field_name("declaration")
-        shown = tree.text(other) if other is not None else ""
-        if shown and not re.match(r"(?:module\.)?exports\b", shown):
-            helpers.append(shown)
+        helper = tree.text(other) if other is not None else ""
+        if helper and not re.match(r"(?:module\.)?exports\b", helper):
+            helpers.append(helper)
     return Answer(parameters, "\n".join([*helpers, text]))

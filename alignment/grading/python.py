@@ -1,30 +1,50 @@
-"""Grading of Python: calls with expected values, and asserts with tester and program in two processes."""
+"""Grading of Python functions: calls with expected values, and assertions that run in a process of their own."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from alignment.grading import value_comparison
-from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
+from alignment.grading.task import AssertTests, CallCase, CallTests
+from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
 from alignment.sandbox.inside import wire
 from alignment.sandbox.limits import WALL_GRACE, Limits
 from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import SandboxError, Slot
 
+RULES = ("exact", "equal", "set", "not_none", "any", "root")
+"""Values of `CallTests.compare`."""
+REPORTED_REASONS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
+"""Reasons of failure that a program's own process may report."""
+NO_MEMORY = (
+    "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
+    "memory allocation of",
+)  # fmt: skip
+"""Texts by which interpreters and runtimes report that they got no more memory."""
 
-def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, limits: Limits) -> Verdict:
-    """``{"cases": [{"args": [...], "kwargs": {...}, "expected": ...}], "tolerance": null}``.
 
-    Optional: ``"encoding": "tagged"`` where args, kwargs and expected are in wire form (tuples, sets and bytes stay
-    what they are), ``"compare"``: ``exact`` types (the default), ``equal`` as Python's ``==`` has it, ``set`` (the
-    order and repetition of items don't count), ``not_none`` (anything but None counts as True), ``any`` (that it
-    returns), ``root`` (the value is a root of the polynomial whose coefficients are the argument); and ``"floats"``,
-    a tolerance for expected floats where ``tolerance`` is null; ``"call_seconds"``, the CPU time that one call may take:
-    it spares the rest of the program's time where a loop has no end, and is no protection.
+class CallOutput(TypedDict, total=False):
+    """What a program's process reports about one call. It is data from an untrusted process."""
 
-    Arguments go into the program's process, all at once; expected values never do.
+    case: int
+    """Number of the call; missing if the program failed before the first call."""
+    value: Any
+    """The returned value in wire form; missing if the call failed."""
+    reason: str
+    detail: str
+
+
+def grade_calls(slot: Slot, tests: CallTests, entry_point: str, program: bytes, limits: Limits) -> Verdict:
+    """Call a function and compare the values that it returns with the expected ones; see `CallTests`.
+
+    The program's process gets the arguments of all calls at once, and never an expected value.
+
+    Raises:
+        KeyError, TypeError, ValueError: the tests are not in the format of `CallTests`.
+        SandboxError: the program could not be started.
     """
     cases = tests["cases"]
     tagged = tests.get("encoding", "json") == "tagged"
@@ -35,70 +55,77 @@ def calls(slot: Slot, tests: dict[str, Any], entry_point: str, program: bytes, l
         else [wire.encode(case["args"]), wire.encode(case.get("kwargs") or {})]
         for case in cases
     ]
-    run, messages = returned(slot, entry_point, program, arguments, limits, tests.get("call_seconds"))
-    early = next((message for message in messages if "case" not in message), None)
-    if early is not None:
-        said = claim(early)
-        return failed(said.reason, said.detail, len(cases), run.cpu_seconds)
-    if len(messages) > len(cases):
-        return failed("protocol", "the program sent more results than it had calls", len(cases), run.cpu_seconds)
+    run, outputs = call_outputs(slot, entry_point, program, arguments, limits, tests.get("call_seconds"))
+    failure = next((output for output in outputs if "case" not in output), None)
+    if failure is not None:
+        reported = reported_failure(failure)
+        return failed(reported.reason, reported.detail, len(cases), run.cpu_seconds)
+    if len(outputs) > len(cases):
+        return failed("protocol", "the program sent more results than there were calls", len(cases), run.cpu_seconds)
     results = []
-    late = bool(messages) and messages[-1].get("reason") == "timeout"
+    timed_out = bool(outputs) and outputs[-1].get("reason") == "timeout"
     for number, case in enumerate(cases):
-        message = messages[number] if number < len(messages) else None
-        if message is None and late:
-            results.append(TestResult("not_run", "a call before it took too long"))
+        output = outputs[number] if number < len(outputs) else None
+        if output is None and timed_out:
+            results.append(TestResult("not_run", "an earlier call took too long"))
             continue
-        results.append(_case_result(case, tests, tagged, number, message, run))
-    return of_tests(results, run.cpu_seconds)
+        results.append(_case_result(case, tests, number, output, run))
+    return verdict_of(results, run.cpu_seconds)
 
 
-def returned(
+def call_outputs(
     slot: Slot,
     entry_point: str,
     program: bytes,
-    arguments: list[list[Any]],
+    arguments: Sequence[list[Any]],
     limits: Limits,
     call_seconds: float | None = None,
-) -> tuple[ProgramRun, list[dict[str, Any]]]:
-    """Call a program: what its driver said, one message ``{"case": 0, "value": ...}`` per call where all went well.
+) -> tuple[ProgramRun, list[CallOutput]]:
+    """Call a function in the sandbox.
 
-    arguments: for each call its positional and keyword arguments, in wire form.
+    Args:
+        slot: the sandbox to use.
+        entry_point: the function's name.
+        program: source that defines it.
+        arguments: for each call its positional and its keyword arguments, in wire form.
+        limits: limits of the program.
+        call_seconds: CPU time of one call.
+
+    Returns:
+        The run, and what the process reported: one output per call if all went well, else fewer, or one without `case`.
+        At most one more than there are calls.
     """
-    header = {"entry_point": entry_point, "cases": arguments, "call_seconds": call_seconds}
+    header = {"entry_point": entry_point, "cases": list(arguments), "call_seconds": call_seconds}
     (run,) = slot.run([Program("calls", header, program, limits=limits)])
-    return run, check(run).messages(len(arguments) + 1)
+    messages: list[Any] = check_began(run).messages(len(arguments) + 1)
+    return run, messages
 
 
-CLAIMS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
+def reported_failure(message: CallOutput | dict[str, Any]) -> TestResult:
+    """Return the failure that a program's own process reports.
 
-
-def claim(message: dict[str, Any]) -> TestResult:
-    """The failure that a program's own process reports. It can choose among failures, and nothing else."""
+    The process is untrusted: it can choose one of `REPORTED_REASONS`; anything else counts as `protocol`.
+    """
     reason = message.get("reason")
-    return TestResult(
-        reason if type(reason) is str and reason in CLAIMS else "protocol", text_of(message.get("detail"))
-    )
+    known = type(reason) is str and reason in REPORTED_REASONS
+    return TestResult(str(reason) if known else "protocol", short_text(message.get("detail")))
 
 
-def text_of(said: Any) -> str:
-    """The last of a text that an untrusted process sent. Anything else is no text: even printing it could fail."""
-    return said[-500:] if type(said) is str else ""
+def short_text(value: Any) -> str:
+    """Return the last 500 characters of a text from an untrusted process; "" for values of other types."""
+    return value[-500:] if type(value) is str else ""
 
 
-RULES = ("exact", "equal", "set", "not_none", "any", "root")
-
-
-def _check_rule(tests: dict[str, Any]) -> None:
+def _check_rule(tests: CallTests) -> None:
     rule = tests.get("compare", "exact")
     if rule not in RULES:
-        raise ValueError(f"compare: {rule!r} is none of {', '.join(RULES)}")
+        raise ValueError(f"compare: {rule!r} is not one of {', '.join(RULES)}")
     seconds = tests.get("call_seconds")
     if seconds is not None and not (type(seconds) in (int, float) and 0 < seconds < 1e6):
-        raise ValueError(f"call_seconds: {seconds!r} is no number above 0")
+        raise ValueError(f"call_seconds: {seconds!r} must be a number above 0")
 
 
-def _right(case: dict[str, Any], expected: Any, value: Any, tests: dict[str, Any]) -> bool:
+def _is_right(case: CallCase, expected: Any, value: Any, tests: CallTests) -> bool:
     rule, tolerance = tests.get("compare", "exact"), tests.get("tolerance")
     if rule == "any":
         return True
@@ -114,74 +141,70 @@ def _right(case: dict[str, Any], expected: Any, value: Any, tests: dict[str, Any
 
 
 def _case_result(
-    case: dict[str, Any],
-    tests: dict[str, Any],
-    tagged: bool,
-    number: int,
-    message: dict[str, Any] | None,
-    run: ProgramRun,
+    case: CallCase, tests: CallTests, number: int, output: CallOutput | None, run: ProgramRun
 ) -> TestResult:
-    if message is None:
+    if output is None:
         return TestResult(*ending(run))
-    if type(message.get("case")) is not int or message["case"] != number:
-        return TestResult("protocol", "the program sent something that is no result")
-    if "value" not in message:
-        return claim(message)
+    if type(output.get("case")) is not int or output["case"] != number:
+        return TestResult("protocol", "the program sent something that is not a result")
+    if "value" not in output:
+        return reported_failure(output)
+    tagged = tests.get("encoding", "json") == "tagged"
     expected = case["expected"] if tagged else wire.encode(case["expected"])
     try:
-        value = message["value"] if tagged else value_comparison.as_json(message["value"])
-        right = _right(case, expected, value, tests)
+        value = output["value"] if tagged else value_comparison.as_json(output["value"])
+        right = _is_right(case, expected, value, tests)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
-        return TestResult("protocol", "the program sent something that is no value")
+        return TestResult("protocol", "the program sent something that is not a value")
     if right:
         return TestResult(PASSED)
-    return TestResult("wrong_answer", f"call {number}: expected {_show(expected)}, got {_show(value)}")
+    return TestResult("wrong_answer", f"call {number}: expected {_shown(expected)}, got {_shown(value)}")
 
 
-def _show(value: Any) -> str:
+def _shown(value: Any) -> str:
     try:
         return json.dumps(value)[:150]
     except RecursionError:
         return "(a value nested too deeply to show)"
 
 
-def asserts(slot: Slot, tests: dict[str, Any], entry_point: str | None, program: bytes, limits: Limits) -> Verdict:
-    """``{"code": "<test code>", "setup": "<helpers of the tests>"}``, run in a process of its own.
+def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, program: bytes, limits: Limits) -> Verdict:
+    """Run assertions in one process, which calls the program in another; see `AssertTests`.
 
-    The code may define ``check(candidate)``, ``test_*()`` functions or ``unittest`` classes, which are called, or
-    call the entry point itself. A name that the tests don't define is looked up in the program; put helpers that the
-    verdict depends on into ``setup``, or the program may redefine them.
+    Raises:
+        KeyError, TypeError, ValueError: the tests are not in the format of `AssertTests`.
+        SandboxError: a process could not be started.
     """
     nonce = secrets.token_hex(16)
     header = {"nonce": nonce, "entry_point": entry_point, "setup": tests.get("setup", "")}
     code = tests["code"].encode("utf-8", "surrogatepass")
-    tester_limits = limits.at_least(
-        wall_seconds=WALL_GRACE * limits.wall_seconds + 1
-    )  # the program's limit comes first
+    # The tester gets more time, so that the program reaches its limit first.
+    tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     tester, candidate = slot.run(
         [Program("tester", header, code, limits=tester_limits), Program("candidate", {}, program, limits=limits)]
     )
     cpu = tester.cpu_seconds + candidate.cpu_seconds
-    check(candidate)
-    said = [message for message in check(tester).messages() if message.get("nonce") == nonce]
+    check_began(candidate)
+    reports = [message for message in check_began(tester).messages() if message.get("nonce") == nonce]
     if candidate.stop is not None:
         return failed(candidate.stop, "", cpu_seconds=cpu)
-    reports = candidate.messages(1)
-    if reports:
-        own = claim(reports[0])
-        return failed(own.reason, own.detail, cpu_seconds=cpu)
-    if len(said) != 1:
+    failures = candidate.messages(1)
+    if failures:
+        failure = reported_failure(failures[0])
+        return failed(failure.reason, failure.detail, cpu_seconds=cpu)
+    if len(reports) != 1:
         return failed(*ending(tester), cpu_seconds=cpu)
-    if "task_error" in said[0]:
-        return error("invalid_task", said[0]["task_error"])
-    results = [TestResult(reason, detail) for reason, detail in said[0]["results"]]
-    if said[0]["gone"] and all(result.passed for result in results):
+    (report,) = reports
+    if "task_error" in report:
+        return error("invalid_task", report["task_error"])
+    results = [TestResult(reason, detail) for reason, detail in report["results"]]
+    if report["gone"] and all(result.passed for result in results):
         results.append(TestResult(*ending(candidate)))
-    return of_tests(results, cpu)
+    return verdict_of(results, cpu)
 
 
-def check(run: ProgramRun) -> ProgramRun:
-    """Raise SandboxError where a process never came to the program."""
+def check_began(run: ProgramRun) -> ProgramRun:
+    """Return a run whose program was started. Raises SandboxError for any other."""
     if not run.began:
         text = (run.reply[:300] or run.stderr[-300:]).decode(errors="replace")
         raise SandboxError(f"a program could not be started: {text}")
@@ -189,18 +212,12 @@ def check(run: ProgramRun) -> ProgramRun:
 
 
 def out_of_memory(text: str) -> bool:
-    """Whether an interpreter or runtime says that it got no more memory."""
-    return any(said in text for said in NO_MEMORY)
-
-
-NO_MEMORY = (
-    "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
-    "memory allocation of",
-)  # fmt: skip
+    """Whether an interpreter or runtime reports that it got no more memory."""
+    return any(words in text for words in NO_MEMORY)
 
 
 def ending(run: ProgramRun) -> tuple[str, str]:
-    """Why a process ended without a result: a reason and the last of what it printed."""
+    """Return why a process ended without a result: a reason, and the end of what it printed."""
     text = run.stderr.decode(errors="replace").strip()[-500:]
     if run.stop is not None:
         return run.stop, text
@@ -208,8 +225,6 @@ def ending(run: ProgramRun) -> tuple[str, str]:
         return "memory", text
     if run.code == -9 and run.cpu_seconds > 0.9:
         return "timeout", "out of CPU time"
-    return (
-        ("died", f"ended by signal {-run.code}. {text}")
-        if run.code < 0
-        else ("died", text or "ended before it gave a result")
-    )
+    if run.code < 0:
+        return "died", f"ended by signal {-run.code}. {text}"
+    return "died", text or "the program ended before it gave a result"

@@ -1,14 +1,15 @@
-"""Grading by a repository's own tests (kind ``pytest``): snapshots, warm launchers, verdicts.
+"""Grading by a repository's own tests (kind `pytest`): snapshots, launchers that stay warm, verdicts.
 
 A snapshot is a repository at one commit with the environment that its tests need, prepared once and named by its
-content. Two trees: ``tree`` has everything, ``bare`` has neither tests nor documentation. Two tiers:
+content. It has two trees: `tree` is complete, `bare` has neither tests nor documentation. There are two tiers:
 
-A  the tests run in the tester's process, where the function is a proxy; the candidate's process sees the bare tree
-   and answers calls. Values are compared where no untrusted code ever ran.
-B  objects that are no plain data can't cross: tests and candidate share a process. Forgeable, and marked as such; the
-   files of the tests are hidden from it and known ways to forge are refused (`inside.guard`).
+A  Tests run in the tester's process, where a proxy stands in the function's place. The candidate's process sees the
+   bare tree and answers the proxy's calls. Values are compared in a process that has run no untrusted code.
+B  For functions whose values are not plain data and cannot cross between processes: tests and candidate share one. A
+   program can forge the verdict, so these tasks are marked as forgeable. The test files are hidden from the program,
+   and known ways to forge are refused (`alignment.sandbox.inside.guard`).
 
-Either way the original body is in no file that the candidate can read, and its code is wiped from the process.
+In both tiers, no file that the candidate can read holds the original body, and its code is removed from the process.
 """
 
 from __future__ import annotations
@@ -25,22 +26,26 @@ from typing import Any
 
 from alignment.cache import cache_root
 from alignment.grading.nodejs import NodeSnapshot, NodeSuite
-from alignment.grading.python import check, claim, ending, text_of
-from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, of_tests
+from alignment.grading.python import check_began, ending, reported_failure, short_text
+from alignment.grading.task import RepositoryTests
+from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
 from alignment.sandbox.launcher_settings import LauncherSettings
 from alignment.sandbox.limits import WALL_GRACE, Limits
 from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import Slot, run_across
 
 STORE = "ALIGN_SUITES"
+"""The environment variable that names the folder of all snapshots."""
 START_SECONDS = 300.0
+"""The time that a launcher may take to import a repository."""
 ROOT = "/repository"
-"""Where the sandbox shows the tree, full or bare."""
-OPEN_SUITES = 2  # repositories whose launchers one thread keeps warm
+"""Where the sandbox shows the tree, complete or bare."""
+MOST_OPEN = 2
+"""Repositories whose launchers one thread keeps open."""
 
 
 def store() -> Path:
-    """Where snapshots are kept: ``$ALIGN_SUITES``, or a folder of the user's cache."""
+    """Return the folder of all snapshots: `$ALIGN_SUITES`, by default a folder of the user's cache."""
     named = os.environ.get(STORE)
     folder = Path(named).expanduser() if named else cache_root() / "suites"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -49,21 +54,24 @@ def store() -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A prepared repository; `data` is its ``suite.json``."""
+    """A prepared Python repository."""
 
     folder: Path
     data: dict[str, Any]
+    """The content of its `suite.json`."""
 
     @property
     def tree(self) -> Path:
+        """The folder with all files."""
         return self.folder / "tree"
 
     @property
     def bare(self) -> Path:
+        """The folder without tests and documentation."""
         return self.folder / "bare"
 
     def settings(self, role: str, allow_weaker: bool = False) -> LauncherSettings:
-        """How the launcher of a role is made."""
+        """Return the settings of the launcher for `tester` or `candidate`."""
         shown = self.tree if role == "tester" else self.bare
         return LauncherSettings(
             namespaces=True,
@@ -79,7 +87,7 @@ class Snapshot:
 
 
 def open_snapshot(identifier: str) -> Snapshot:
-    """The snapshot of this content. Raises ValueError where this machine does not have it."""
+    """Return the snapshot of this identifier. Raises ValueError if this machine does not have it."""
     folder = store() / identifier
     if not identifier.isalnum() or not (folder / "suite.json").is_file():
         raise ValueError(
@@ -98,52 +106,62 @@ class Suite:
         self.candidate = Slot(snapshot.settings("candidate", allow_weaker))
 
     def close(self) -> None:
+        """End both launchers."""
         self.tester.close()
         self.candidate.close()
 
 
-class Suites:
-    """One thread's warm repositories; the one used longest ago is closed when there are too many."""
+class OpenSuites:
+    """The repositories whose launchers one thread keeps open; beyond `MOST_OPEN`, the least recently used is closed."""
 
     def __init__(self, allow_weaker: bool) -> None:
         self.allow_weaker = allow_weaker
-        self.open: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
+        self.suites: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
 
-    def of(self, identifier: str) -> Suite:
-        """The suite of a Python repository."""
-        found = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
-        if not isinstance(found, Suite):
-            raise ValueError(f"the snapshot {identifier} is not of Python tests")
-        return found
+    def python_suite(self, identifier: str) -> Suite:
+        """Return the suite of a Python repository. Raises ValueError for another one."""
+        suite = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
+        if not isinstance(suite, Suite):
+            raise ValueError(f"the snapshot {identifier} does not hold Python tests")
+        return suite
 
-    def of_node(self, identifier: str) -> NodeSuite:
-        """The suite of a JavaScript repository."""
-        found = self._opened(
+    def node_suite(self, identifier: str) -> NodeSuite:
+        """Return the suite of a JavaScript repository. Raises ValueError for another one."""
+        suite = self._opened(
             identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
         )
-        if not isinstance(found, NodeSuite):
-            raise ValueError(f"the snapshot {identifier} is not of JavaScript tests")
-        return found
+        if not isinstance(suite, NodeSuite):
+            raise ValueError(f"the snapshot {identifier} does not hold JavaScript tests")
+        return suite
 
     def _opened(self, identifier: str, make: Callable[[], Suite | NodeSuite]) -> Suite | NodeSuite:
-        if identifier not in self.open:
-            self.open[identifier] = make()
-            while len(self.open) > OPEN_SUITES:
-                self.open.popitem(last=False)[1].close()
-        self.open.move_to_end(identifier)
-        return self.open[identifier]
+        if identifier not in self.suites:
+            self.suites[identifier] = make()
+            while len(self.suites) > MOST_OPEN:
+                self.suites.popitem(last=False)[1].close()
+        self.suites.move_to_end(identifier)
+        return self.suites[identifier]
 
     def close(self) -> None:
-        for suite in self.open.values():
+        """Close all suites."""
+        for suite in self.suites.values():
             suite.close()
-        self.open.clear()
+        self.suites.clear()
 
 
-def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> Verdict:
-    """``{"suite": id, "tier": "A", "target": {...}, "visible": [test ids], "hidden": [test ids], "cut": [...]}``.
+def grade(suite: Suite, tests: RepositoryTests, program: str, limits: Limits) -> Verdict:
+    """Grade a function's body by the tests of its repository.
 
-    The program is a body, or code that holds the function, or (rows with ``prefix`` and ``suffix``) the window of the
-    file that ``cut`` names, filled in. ``most_messages``, where it is there, ends a test of tier A that sends more.
+    Args:
+        suite: the repository.
+        tests: which tests, and which function; see `RepositoryTests`.
+        program: the body, or code that contains the function, or (rows with `prefix` and `suffix`) the window of the
+            file that `cut` names, with the body filled in.
+        limits: limits of the program. Memory, open files and reply are raised to what pytest needs.
+
+    Raises:
+        KeyError, ValueError: the tests are not in the format of `RepositoryTests`.
+        SandboxError: a process could not be started.
     """
     names = [*tests["visible"], *tests["hidden"]]
     if not names:
@@ -154,21 +172,7 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
     nonce = secrets.token_hex(16)
     header = {"nonce": nonce, "target": target, "tests": names, "most_messages": tests.get("most_messages")}
     if tests["tier"] == "A":
-        outer = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
-        cover = tuple(f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ())))
-        tester, candidate = run_across([
-            (suite.tester, Program("suite_proxied", header, limits=outer)),
-            (suite.candidate, Program("suite_candidate", {"target": target}, body, limits=limits, cover=cover)),
-        ])  # fmt: skip
-        cpu = tester.cpu_seconds + candidate.cpu_seconds
-        check(candidate)
-        if candidate.stop is not None:
-            return failed(candidate.stop, "", len(names), cpu)
-        reports = candidate.messages(1)
-        if reports:
-            own = claim(reports[0])
-            return failed(own.reason, own.detail, len(names), cpu)
-        return _verdict(tester, nonce, names, cpu)
+        return _grade_apart(suite, tests, header, body, limits)
     cover = tuple(
         f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ()), *suite.snapshot.data["test_files"])
     )
@@ -176,40 +180,61 @@ def grade(suite: Suite, tests: dict[str, Any], program: str, limits: Limits) -> 
     return _verdict(run, nonce, names, run.cpu_seconds)
 
 
+def _grade_apart(suite: Suite, tests: RepositoryTests, header: dict[str, Any], body: bytes, limits: Limits) -> Verdict:
+    """Grade with tests and candidate in two processes (tier A)."""
+    names, target = header["tests"], tests["target"]
+    # The tester gets more time, so that the program reaches its limit first.
+    tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
+    cover = tuple(f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ())))
+    tester, candidate = run_across([
+        (suite.tester, Program("suite_proxied", header, limits=tester_limits)),
+        (suite.candidate, Program("suite_candidate", {"target": target}, body, limits=limits, cover=cover)),
+    ])  # fmt: skip
+    cpu = tester.cpu_seconds + candidate.cpu_seconds
+    check_began(candidate)
+    if candidate.stop is not None:
+        return failed(candidate.stop, "", len(names), cpu)
+    failures = candidate.messages(1)
+    if failures:
+        failure = reported_failure(failures[0])
+        return failed(failure.reason, failure.detail, len(names), cpu)
+    return _verdict(tester, header["nonce"], names, cpu)
+
+
 def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdict:
-    """What the process that ran the tests says; anything but a full account of every test is a failure."""
-    check(run)
-    said = [message for message in run.messages() if message.get("nonce") == nonce]
-    if run.stop is not None or len(said) != 1:
+    """Return the verdict that the process which ran the tests reports; without a result for every test, a failure."""
+    check_began(run)
+    reports = [message for message in run.messages() if message.get("nonce") == nonce]
+    if run.stop is not None or len(reports) != 1:
         return failed(*ending(run), tests=len(names), cpu_seconds=cpu)
-    (told,) = said
-    if "task_error" in told:
-        return error("invalid_task", str(told["task_error"]))
-    if "refused" in told:
-        reason = "forbidden" if told["refused"] == "forbidden" else "syntax"
-        return failed(reason, text_of(told.get("detail")), len(names), cpu)
-    results = told.get("results")
+    (report,) = reports
+    if "task_error" in report:
+        return error("invalid_task", str(report["task_error"]))
+    if "refused" in report:
+        reason = "forbidden" if report["refused"] == "forbidden" else "syntax"
+        return failed(reason, short_text(report.get("detail")), len(names), cpu)
+    results = report.get("results")
     if type(results) is not list or len(results) != len(names) or not all(type(item) is dict for item in results):
-        return failed("protocol", "not every test has a result", len(names), cpu)
-    found = []
+        return failed("protocol", "some tests have no result", len(names), cpu)
+    checked = []
     for name, result in zip(names, results, strict=True):
-        outcome, detail = result.get("outcome"), text_of(result.get("detail"))[:300]
-        if result.get("test") != name or told.get("gone") is not False:
-            found.append(TestResult("died", "the program ended, or spoke out of turn"))
+        outcome, detail = result.get("outcome"), short_text(result.get("detail"))[:300]
+        if result.get("test") != name or report.get("gone") is not False:
+            checked.append(TestResult("died", "the program ended, or sent something out of turn"))
         elif outcome == "missing":
             return error("invalid_task", f"the snapshot has no test {name}")
         else:
             sent = result["messages"] if type(result.get("messages")) is int else 0
-            found.append(
+            checked.append(
                 TestResult(PASSED, messages=sent)
                 if outcome == "passed"
                 else TestResult("wrong_answer", f"{name}: {detail}", sent)
             )
-    return of_tests(found, cpu)
+    return verdict_of(checked, cpu)
 
 
 def _body(snapshot: Snapshot, file: str, cut: list[int] | None, program: str) -> str:
-    """The completion alone, where the program is the window around it with the completion in it."""
+    """Return the completion without the window of the file around it, if the program contains that window."""
     if cut is None:
         return program
     text = _text(snapshot.tree / file)

@@ -16,7 +16,7 @@ SERVICE_WORKERS = 32
 
 
 class SandboxSettings(Settings):
-    """How untrusted code runs; `sandbox: http://host:port` alone names a grading service (`align sandbox serve`)."""
+    """How untrusted programs run; `sandbox: http://host:port` alone names a grading service (`align sandbox serve`)."""
 
     address: str | None = None
     """URL of a grading service. Its token comes from the environment variable ALIGN_TOKEN. By default programs run on
@@ -44,11 +44,11 @@ class SandboxSettings(Settings):
         return self
 
     def limits(self) -> Limits:
-        """The limits of one program."""
+        """Return the limits of one program."""
         return Limits(cpu_seconds=self.cpu_seconds, wall_seconds=self.wall_seconds, memory_bytes=self.memory_mb << 20)
 
     def worker_count(self) -> int:
-        """The number of programs that run at the same time.
+        """Return the number of programs that run at the same time.
 
         On this machine the default is one per core, divided among the training processes of the machine: each process
         has a pool of its own.

@@ -1,15 +1,21 @@
-"""Verdicts over HTTP: the pool on CPU nodes, the rollouts on GPU nodes.
+"""The grading service: verdicts over HTTP, so that programs run on CPU nodes while GPU nodes train.
 
     ALIGN_TOKEN=... align sandbox serve --port 8711
 
-``POST /grade`` with ``{"task": {...}, "program": "...", "deadline_seconds": 60}`` answers 200 with a verdict. 429
-with ``Retry-After`` when the queue is full, 503 when the deadline passed or the sandbox is refused, 401 without the
-token, 413 for a body that is too large, 400 for one that is no request. Optional: ``"limits": {"wall_seconds": 30}``
-(fields of `Limits`; more than the service allows is a 400), ``"hidden": ["/usr/bin/bc"]`` (files that the client counts
-on programs not finding; a 400 where this service does not hide them). ``GET /health`` needs no token. Grading is
-idempotent, so a client may always ask again; jobs hold no state and no credentials.
+`POST /grade` with `{"task": {...}, "program": "...", "deadline_seconds": 60}` answers 200 with a verdict. Two optional
+keys: `"limits": {"wall_seconds": 30}` (fields of `Limits`), and `"hidden": ["/usr/bin/bc"]` (files that programs must
+see as empty). Other answers:
 
-Bound to the loopback unless told otherwise, and never to another address without a token.
+| status | meaning |
+|---|---|
+| 400 | not a request, limits above the service's maximum, or `hidden` names a file that this service does not hide |
+| 401 | the token is missing or wrong |
+| 413 | the body is too large |
+| 429 | the queue is full; `Retry-After` says when to ask again |
+| 503 | the deadline passed, or the machine refuses the sandbox |
+
+`GET /health` needs no token. Grading changes nothing, so a request can always be sent again. The service listens on the
+loopback address by default, and on another one only with a token.
 """
 
 from __future__ import annotations
@@ -23,9 +29,12 @@ import math
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from alignment.grading.client import MAX_DEADLINE, TOKEN
+from alignment.grading.grader import Grader
+from alignment.grading.task import TaskRow
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxUnavailable
 
@@ -34,60 +43,78 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from alignment.grading import Grader
-
-TOKEN = "ALIGN_TOKEN"
 BODY_BYTES = 64 << 20
-MAX_DEADLINE = 3600.0
-MOST = Limits(
+"""Largest body of a request."""
+MAX_LIMITS = Limits(
     cpu_seconds=120, wall_seconds=120, memory_bytes=8 << 30, processes=128, files=1024, file_bytes=256 << 20,
     tmp_bytes=512 << 20, tmp_inodes=16384, output_bytes=64 << 20, reply_bytes=1 << 30,
 )  # fmt: skip
-"""What a request may ask for at most."""
+"""The highest limits that a request may ask for."""
 
 
-def application(grader: Grader, *, token: str | None = None, queue: int = 256, most: Limits = MOST) -> Starlette:
-    """The service around a grader. queue: requests waiting or running, beyond which the answer is 429."""
+@dataclass(frozen=True)
+class GradingRequest:
+    """The parsed body of `POST /grade`."""
+
+    task: TaskRow
+    program: str
+    deadline_seconds: float
+    limits: Limits
+
+
+def application(
+    grader: Grader, *, token: str | None = None, queue: int = 256, max_limits: Limits = MAX_LIMITS
+) -> Starlette:
+    """Return the service as an ASGI application.
+
+    Args:
+        grader: runs the programs; it is closed when the application ends.
+        token: requests must carry it; None to accept all.
+        queue: requests that wait or run at the same time; beyond it the answer is 429.
+        max_limits: the highest limits that a request may ask for.
+
+    Raises:
+        ValueError: starlette is not installed.
+    """
     try:
         from starlette.applications import Starlette
         from starlette.responses import JSONResponse
         from starlette.routing import Route
     except ImportError:
         raise ValueError(
-            "the sandbox service needs starlette and uvicorn: pip install 'code-alignment[serve]'"
+            "the grading service needs starlette and uvicorn: pip install 'code-alignment[serve]'"
         ) from None
     running = 0
 
     def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"error": message}, status, headers)
 
-    def allowed(request: Request) -> bool:
+    def has_token(request: Request) -> bool:
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         return token is None or hmac.compare_digest(given, f"Bearer {token}".encode())
 
     async def grade(request: Request) -> Response:
         nonlocal running
         loop = asyncio.get_running_loop()
-        if not allowed(request):
+        if not has_token(request):
             return refuse(401, "a token is needed: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
         if running >= queue:
-            return refuse(
-                429, "the queue is full", {"Retry-After": str(max(1, math.ceil(queue / (20 * grader.workers))))}
-            )
+            seconds = max(1, math.ceil(queue / (20 * grader.workers)))
+            return refuse(429, "the queue is full", {"Retry-After": str(seconds)})
         running += 1
         future = None
         try:
             body = await _body(request)
             if body is None:
-                return refuse(413, f"a request may have {BODY_BYTES} bytes")
+                return refuse(413, f"the body of a request may have at most {BODY_BYTES} bytes")
             try:
-                task, program, seconds, limits = _parsed(body, grader, most)
+                parsed = _parsed(body, grader, max_limits)
             except ValueError as error:
                 return refuse(400, str(error))
             del body
-            future = grader.submit(task, program, limits)
+            future = grader.submit(parsed.task, parsed.program, parsed.limits)
             try:
-                verdict = await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+                verdict = await asyncio.wait_for(asyncio.wrap_future(future), parsed.deadline_seconds)
             except TimeoutError:
                 return refuse(503, "the deadline passed", {"Retry-After": "1"})
             except SandboxUnavailable as error:
@@ -96,10 +123,10 @@ def application(grader: Grader, *, token: str | None = None, queue: int = 256, m
         finally:
             if future is None or future.done():
                 running -= 1
-            else:  # nobody waits for it any more, but it runs: it keeps its place until it ends
-                future.add_done_callback(lambda _: loop.call_soon_threadsafe(leave))
+            else:  # the client has given up, but the program runs: it counts until it ends
+                future.add_done_callback(lambda _: loop.call_soon_threadsafe(end))
 
-    def leave() -> None:
+    def end() -> None:
         nonlocal running
         running -= 1
 
@@ -116,6 +143,7 @@ def application(grader: Grader, *, token: str | None = None, queue: int = 256, m
 
 
 async def _body(request: Request) -> bytes | None:
+    """Return the body of a request; None if it is too large."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -124,32 +152,32 @@ async def _body(request: Request) -> bytes | None:
     return bytes(data)
 
 
-def _parsed(body: bytes, grader: Grader, most: Limits) -> tuple[dict[str, Any], str, float, Limits]:
+def _parsed(body: bytes, grader: Grader, max_limits: Limits) -> GradingRequest:
     try:
         message = json.loads(body)
         task, program, seconds = message["task"], message["program"], message.get("deadline_seconds", 600.0)
-        asked, hidden = message.get("limits", {}), message.get("hidden", [])
+        limits, hidden = message.get("limits", {}), message.get("hidden", [])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a request: {type(error).__name__}: {error}") from None
     if not isinstance(task, dict) or not isinstance(program, str):
-        raise ValueError("not a request: task must be an object, program a text")
+        raise ValueError("not a request: `task` must be an object and `program` a text")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_DEADLINE:
         raise ValueError(f"deadline_seconds must be more than 0 and at most {MAX_DEADLINE:.0f}")
     missing = [path for path in hidden if path not in grader.hidden] if isinstance(hidden, list) else [hidden]
     if missing:
-        raise ValueError(f"programs must not find {missing}: start the service with --hide for each of them")
-    return task, program, float(seconds), _limits(asked, grader.limits, most)
+        raise ValueError(f"this service does not hide {missing} from programs: start it with --hide for each of them")
+    return GradingRequest(task, program, float(seconds), _limits(limits, grader.limits, max_limits))
 
 
-def _limits(asked: Any, default: Limits, most: Limits) -> Limits:
-    highest = asdict(most)
-    if not isinstance(asked, dict) or not set(asked) <= set(highest):
+def _limits(requested: Any, default: Limits, max_limits: Limits) -> Limits:
+    highest = asdict(max_limits)
+    if not isinstance(requested, dict) or not set(requested) <= set(highest):
         raise ValueError(f"limits must be an object with some of {', '.join(highest)}")
-    for name, value in asked.items():
+    for name, value in requested.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= highest[name]:
             raise ValueError(f"limits.{name} must be more than 0 and at most {highest[name]}, not {value!r}")
-    whole = {name: value if name.endswith("_seconds") else int(value) for name, value in asked.items()}
-    return replace(default, **whole)
+    values = {name: value if name.endswith("_seconds") else int(value) for name, value in requested.items()}
+    return replace(default, **values)
 
 
 def serve(
@@ -161,16 +189,23 @@ def serve(
     token: str | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until stopped. The token comes from the environment variable ALIGN_TOKEN where none is given.
+    """Serve until the process is stopped.
 
-    port: 0 for any that is free. ready: told the port once it is ours.
+    Args:
+        grader: runs the programs.
+        host: the address to listen on.
+        port: the port; 0 for any free one.
+        queue: see `application`.
+        token: requests must carry it; by default the environment variable ALIGN_TOKEN.
+        ready: called with the port as soon as it is open.
 
-    Raises ValueError for an address other than the loopback without a token, and for one that is taken.
+    Raises:
+        ValueError: the host is not the loopback and there is no token, or the port is in use.
     """
     token = token or os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):
         raise ValueError(f"to listen on {host}, set a token in the environment variable {TOKEN}")
-    served = application(grader, token=token, queue=queue)
+    service = application(grader, token=token, queue=queue)
     import uvicorn
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -179,10 +214,12 @@ def serve(
         try:
             listening.bind((host, port))
         except OSError as error:
-            raise ValueError(f"cannot listen on {host}, port {port}: {error.strerror}; --port names another") from None
+            raise ValueError(
+                f"cannot listen on {host}, port {port}: {error.strerror}; choose another one with --port"
+            ) from None
         if ready is not None:
             ready(listening.getsockname()[1])
-        server = uvicorn.Server(uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=5))
+        server = uvicorn.Server(uvicorn.Config(service, log_level="warning", timeout_graceful_shutdown=5))
         server.run(sockets=[listening])
 
 

@@ -1,8 +1,7 @@
-"""Comparing what a program gave with what was expected: plain data only, never the program's own objects.
+"""Comparison of a program's values and output with the expected ones.
 
-Values are compared in their wire form (`alignment.sandbox.inside.wire`), so that no object is ever rebuilt from the
-program's data: there is nothing whose ``__eq__`` or ``__hash__`` could be the program's, and no dict whose keys could
-be made to collide.
+Values are compared in wire form (`alignment.sandbox.inside.wire`). No object is built from a program's data, so a
+program can supply no `__eq__` or `__hash__`, and no dict whose keys collide.
 """
 
 from __future__ import annotations
@@ -12,12 +11,20 @@ import math
 from typing import Any
 
 Number = bool | int | float
-RELATIVE = 1e-7  # of numpy's assert_allclose, which EvalPlus states as its rule
+RELATIVE = 1e-7
+"""Relative tolerance that is added to an absolute one: the default of numpy's `assert_allclose`, which EvalPlus uses."""
 
 
 def stdout_equal(expected: str, actual: str, tolerance: float | None = None) -> bool:
-    """Line by line, without blanks at line ends and empty lines at the end; with a tolerance, numbers may differ by
-    it."""
+    """Whether two outputs are equal line by line.
+
+    Blanks at line ends and empty lines at the end are ignored.
+
+    Args:
+        expected: the expected output.
+        actual: the program's output.
+        tolerance: absolute difference allowed between numbers; None to compare them as text.
+    """
     left = [line.rstrip() for line in expected.rstrip().splitlines()]
     right = [line.rstrip() for line in actual.rstrip().splitlines()]
     if left == right:
@@ -41,15 +48,18 @@ def _text_close(expected: str, actual: str, tolerance: float) -> bool:
 
 def _close(expected: float, actual: float, tolerance: float) -> bool:
     if not (math.isfinite(expected) and math.isfinite(actual)):
-        return expected == actual  # no difference from infinity is small
+        return expected == actual  # the difference from infinity is never small
     return expected == actual or abs(expected - actual) <= tolerance + RELATIVE * abs(expected)
 
 
 def values_equal(expected: Any, actual: Any, *, exact: bool = True, tolerance: float | None = None) -> bool:
-    """Whether two values in wire form are equal.
+    """Whether two values in wire form are equal. NaN equals NaN.
 
-    exact: types must agree (1, 1.0 and True are three values); otherwise as Python's ``==`` has it.
-    tolerance: absolute difference allowed between numbers of which one is a float. NaN equals NaN.
+    Args:
+        expected: the expected value.
+        actual: the program's value; malformed data is not equal to anything.
+        exact: types must agree, so that 1, 1.0 and True are three values; otherwise as Python's `==`.
+        tolerance: absolute difference allowed between numbers of which one is a float.
     """
     try:
         return _equal(expected, actual, exact, tolerance)
@@ -112,11 +122,11 @@ def _numbers_equal(expected: Number, actual: Number, exact: bool, tolerance: flo
 
 
 def canonical(value: Any, exact: bool) -> str:
-    """One text for all wire forms that are equal: what sets and dict keys are compared by."""
-    return json.dumps(_plain(value, exact))
+    """Return the same text for all wire forms that are equal; sets and dict keys are compared by it."""
+    return json.dumps(_canonical_parts(value, exact))
 
 
-def _plain(value: Any, exact: bool) -> Any:
+def _canonical_parts(value: Any, exact: bool) -> Any:
     number = _number(value)
     if number is not None:
         if not exact and isinstance(number, float) and number.is_integer():
@@ -124,19 +134,19 @@ def _plain(value: Any, exact: bool) -> Any:
         kind = "number" if not exact else type(number).__name__
         return [kind, hex(number) if isinstance(number, int) else repr(number)]
     if type(value) is list:
-        return ["list", *(_plain(item, exact) for item in value)]
+        return ["list", *(_canonical_parts(item, exact) for item in value)]
     if type(value) is dict:
         ((tag, content),) = value.items()
         if tag in ("s", "f"):
             return ["s" if not exact else tag, *sorted(canonical(item, exact) for item in content)]
         if tag == "d":
             return ["d", *sorted([canonical(key, exact), canonical(item, exact)] for key, item in content)]
-        return [tag, _plain(content, exact)]
+        return [tag, _canonical_parts(content, exact)]
     return value
 
 
 def as_json(value: Any) -> Any:
-    """A wire value as JSON would have it, for expectations written in JSON: tuples are lists, and keys are text."""
+    """Return a wire value as JSON would have it, to compare with expected JSON: tuples become lists, dict keys text."""
     if type(value) is list:
         return [as_json(item) for item in value]
     if type(value) is dict and len(value) == 1:
@@ -144,23 +154,23 @@ def as_json(value: Any) -> Any:
         if tag == "t":
             return [as_json(item) for item in content]
         if tag == "d":
-            return {"d": [[_key(key), as_json(item)] for key, item in content]}
+            return {"d": [[_json_key(key), as_json(item)] for key, item in content]}
     return value
 
 
-def _key(key: Any) -> Any:
+def _json_key(key: Any) -> Any:
     return key if isinstance(key, str) else json.dumps(key) if key is None or type(key) in (bool, int, float) else key
 
 
 def is_floats(value: Any) -> bool:
-    """Whether a wire value is a float, or a list or tuple of nothing but floats."""
+    """Whether a wire value is a float, or a non-empty list or tuple of floats."""
     if type(value) is dict and "t" in value:
         value = value["t"]
     return type(value) is float or (type(value) is list and bool(value) and all(type(item) is float for item in value))
 
 
 def sets_equal(expected: Any, actual: Any) -> bool:
-    """Whether two collections in wire form have equal items, whatever their order, repetition and kind."""
+    """Whether two collections in wire form have equal items; order, repetition and type of collection are ignored."""
     try:
         left, right = ({canonical(item, False) for item in _items(value)} for value in (expected, actual))
     except (TypeError, KeyError, ValueError, RecursionError):
@@ -178,8 +188,13 @@ def _items(value: Any) -> list[Any]:
 
 
 def is_root(arguments: Any, actual: Any, tolerance: float | None) -> bool:
-    """Whether `actual` is where the polynomial with the first argument's coefficients (constant first) is within
-    `tolerance` of 0."""
+    """Whether a value is a root of the polynomial with the first argument's coefficients.
+
+    Args:
+        arguments: the arguments of the call; the first lists the coefficients, constant first.
+        actual: the program's value, in wire form.
+        tolerance: absolute value that the polynomial may have there; None means 0.
+    """
     number = _number(actual)
     coefficients = [_number(item) for item in arguments[0]]
     if number is None or not math.isfinite(number) or None in coefficients:

@@ -1,1 +1,1 @@
-"""What a recipe needs before it runs: memory of each device, host memory, disk, tokens and steps."""
+"""What a recipe needs before it runs: device and host memory, disk, tokens and steps."""

@@ -1,7 +1,8 @@
-"""How much disk a recipe takes, against what is free: asked before the first step, not found out after the last.
+"""Disk space that a recipe needs at its worst moment, compared with what is free.
 
-The chain refuses to start what will not fit, and a stage to begin a checkpoint that will not. Checkpoints of a stage live only while it trains: they hold the state to go on from (trained weights, optimizer, random
-states), apart from the artifact's own model. Models of finished stages stay.
+The chain checks this before the first stage, and a stage before each checkpoint, so that no run stops on a full disk.
+Checkpoints exist only while their stage trains. They hold what resuming needs (trained weights, optimizer, random states);
+the artifact's model is separate. Models of finished stages stay.
 """
 
 from __future__ import annotations
@@ -9,96 +10,128 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from alignment.models.shapes import Shape
 from alignment.planning import memory
 from alignment.planning.memory import GIB
-from alignment.planning.resources import shape_of, work_of
+from alignment.planning.resources import micro_batch_of, shape_of
 from alignment.recipe import ExportStage, Recipe, TrainingStage
 from alignment.recipe.launch_file import Layout
 
-# Bytes a weight of llama.cpp's levels, from their block formats; what is not listed is taken as 16 bits.
-EXPORTED = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
+LEVEL_BYTES = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
+"""Bytes per weight of llama.cpp's quantization levels, from their block formats; other formats count as 2."""
 FULL_BYTES = 64_000_000
-MARGIN = 0.05  # tokenizers, logs, rows; and no file system likes to be full
+"""A disk with less free space counts as full."""
+MARGIN = 0.05
+"""Added for tokenizers, logs and rows, and because file systems need some free space."""
+
+
+class StageSpace(TypedDict):
+    """Bytes of one stage."""
+
+    artifact: int
+    """Stays after the stage."""
+    checkpoints: int
+    """While the stage trains: the checkpoints that are kept, and the one being written."""
+
+
+class DiskForecast(TypedDict):
+    """Disk space of a recipe, as `align plan --json` prints it."""
+
+    stages: dict[str, StageSpace]
+    """Stages that are not done yet, by name."""
+    total: int
+    """Bytes needed at the worst moment."""
+    free: int
+    """Bytes free in `folder`."""
+    folder: str
+    """The folder of the recipe's artifacts."""
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space where `folder` is, or will be."""
+    """Free bytes of the disk that holds a folder; the folder may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def checkpoint_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> float:
-    """One checkpoint: trained weights as they are stored, and the optimizer's states."""
-    work = work_of(stage, recipe.model, layout)
-    trained = memory.adapter_parameters(shape, work.lora) if work.lora else shape.parameters
-    size = 4 if work.dtype == "float32" else 2
-    own = size if work.lora is None else 4
-    states = work.optimizer_bytes * (1 if own == 4 or layout.master_weights else 0.5)
-    if layout.master_weights and own == 2:
+    """Bytes of one checkpoint: the trained weights as they are stored, and the optimizer's states."""
+    micro = micro_batch_of(stage, recipe.model, layout)
+    trained = memory.adapter_parameters(shape, micro.lora) if micro.lora else shape.parameters
+    width = (4 if micro.dtype == "float32" else 2) if micro.lora is None else 4
+    states = micro.optimizer_bytes * (1 if width == 4 or layout.master_weights else 0.5)
+    if layout.master_weights and width == 2:
         states += 4
-    return trained * (own + states)
+    return trained * (width + states)
 
 
-def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> dict[str, float]:
-    """`artifact` stays; `checkpoints` are there while the stage trains: those kept, and the one that is being written."""
-    size = 4 if recipe.model.dtype == "float32" else 2
-    work = work_of(stage, recipe.model, layout)
-    adapter = memory.adapter_parameters(shape, work.lora) * 4 if work.lora else 0
-    kept = 0 if stage.train.get("save_strategy") == "no" else int(stage.train.get("save_total_limit") or 2) + 1
-    return {
-        "artifact": shape.parameters * size + adapter,
-        "checkpoints": kept * checkpoint_bytes(shape, stage, recipe, layout),
-    }
+def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> tuple[float, float]:
+    """Bytes of a training stage: of its artifact (with the adapter, if it has one), and of its checkpoints."""
+    width = 4 if recipe.model.dtype == "float32" else 2
+    micro = micro_batch_of(stage, recipe.model, layout)
+    adapter = memory.adapter_parameters(shape, micro.lora) * 4 if micro.lora else 0
+    count = 0 if stage.train.get("save_strategy") == "no" else int(stage.train.get("save_total_limit") or 2) + 1
+    return shape.parameters * width + adapter, count * checkpoint_bytes(shape, stage, recipe, layout)
 
 
 def export_bytes(shape: Shape, formats: list[str]) -> float:
-    """The files of an export stage, and the 16-bit one they are made from."""
+    """Bytes of an export stage's files, and of the 16-bit file that they are made from."""
     levels = [name.split(":")[-1].lower() for name in formats]
-    made = sum(EXPORTED.get(level, 2.0) for level in levels)
-    return shape.parameters * (made + (0 if "f16" in levels else 2.0))
+    exported = sum(LEVEL_BYTES.get(level, 2.0) for level in levels)
+    return shape.parameters * (exported + (0 if "f16" in levels else 2.0))
 
 
-def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str] | None = None) -> dict[str, Any]:
-    """Bytes at the worst moment of what is still to do, by stage; and what is free where the artifacts go.
+def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str] | None = None) -> DiskForecast:
+    """Space that the remaining stages need at the worst moment, and the free space of the recipe's folder.
 
-    `done` names finished stages; by default those that have an artifact, whatever has changed since.
+    Args:
+        recipe: the recipe.
+        shape: the base model.
+        layout: devices and sharding.
+        done: names of finished stages; by default those that have an artifact, whatever has changed since.
     """
     if done is None:
         done = [stage.name for stage in recipe.stages if (recipe.folder / stage.name / "artifact.json").is_file()]
-    kept, worst, stages = 0.0, 0.0, {}
+    artifacts = worst = 0.0
+    stages: dict[str, StageSpace] = {}
     for stage in recipe.stages:
         if stage.name in done:
             continue
         if isinstance(stage, TrainingStage):
-            found = stage_bytes(shape, stage, recipe, layout)
-            worst = max(worst, kept + found["artifact"] + found["checkpoints"])
-            kept += found["artifact"]
-            stages[stage.name] = {key: round(value) for key, value in found.items()}
+            artifact, checkpoints = stage_bytes(shape, stage, recipe, layout)
         elif isinstance(stage, ExportStage):
-            size = export_bytes(shape, stage.formats)
-            kept += size
-            worst = max(worst, kept)
-            stages[stage.name] = {"artifact": round(size), "checkpoints": 0}
-    total = max(worst, kept) * (1 + MARGIN)
+            artifact, checkpoints = export_bytes(shape, stage.formats), 0.0
+        else:
+            continue
+        worst = max(worst, artifacts + artifact + checkpoints)
+        artifacts += artifact
+        stages[stage.name] = {"artifact": round(artifact), "checkpoints": round(checkpoints)}
+    total = max(worst, artifacts) * (1 + MARGIN)
     return {"stages": stages, "total": round(total), "free": free_bytes(recipe.folder), "folder": str(recipe.folder)}
 
 
-def check(recipe: Recipe, layout: Layout, done: Collection[str]) -> None:
-    """Raises ValueError where what is still to do takes more than is free; says nothing of models of unknown shape."""
+def check_space(recipe: Recipe, layout: Layout, done: Collection[str]) -> None:
+    """Check that the remaining stages fit on the disk; models of unknown shape are not checked.
+
+    Raises:
+        ValueError: they need more than is free.
+    """
     shape = shape_of(recipe.model)
     if shape is None:
         return
     space = forecast(recipe, shape, layout, done)
     if space["total"] > space["free"]:
-        raise ValueError(too_little(space))
+        raise ValueError(shortage(space))
 
 
-def check_checkpoint(folder: Path, step: int) -> None:
-    """Raises ValueError where a checkpoint as large as the newest in `folder` would not fit: half of one is of no use."""
+def check_checkpoint_space(folder: Path, step: int) -> None:
+    """Check that another checkpoint fits, taking the size of the newest one in `folder`; the first is not checked.
+
+    Raises:
+        ValueError: it would not fit, and a partial checkpoint is useless.
+    """
     older = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     if not older:
         return
@@ -106,23 +139,24 @@ def check_checkpoint(folder: Path, step: int) -> None:
     size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
     if (free := free_bytes(folder)) < size * (1 + MARGIN):
         raise ValueError(
-            f"step {step}: {folder} has {free / GIB:.2f} GiB free, and a checkpoint takes {size / GIB:.2f} GiB. Free some, "
-            f"and run the same command: it goes on from {newest.name}"
+            f"step {step}: {folder} has {free / GIB:.2f} GiB free, and a checkpoint needs {size / GIB:.2f} GiB. Free some "
+            f"space, then run the same command again: it resumes from {newest.name}"
         )
 
 
-def too_little(space: dict[str, Any]) -> str:
-    """What to tell the user."""
+def shortage(space: DiskForecast) -> str:
+    """The message for a disk that is too small."""
     return (
         f"{space['folder']} has {space['free'] / GIB:.1f} GiB free, and up to {space['total'] / GIB:.1f} GiB are needed: "
-        "free some, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
+        "free some space, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
     )
 
 
-def full(folder: Path) -> str:
-    """A line for a stage that failed where there is hardly any space left, whatever its libraries made of that."""
+def disk_full_hint(folder: Path) -> str:
+    """A line for a failed stage whose disk is full, since its libraries may have reported something else; else empty."""
     if (free := free_bytes(folder)) > FULL_BYTES:
         return ""
     return (
-        f"  The disk is full: {folder} has {free // 1_000_000} MB left. Free some, or set `output:` to another disk.\n"
+        f"  The disk is full: {folder} has {free // 1_000_000} MB left. Free some space, or set `output:` to another "
+        "disk.\n"
     )

@@ -1,12 +1,15 @@
-"""How much memory a training stage takes at its peak, from the shape of the model and the settings alone.
+"""Peak memory of a training stage, predicted from the model's shape and the settings alone.
 
-    predict(shape, Work(batch=4, length=4096), Layout(devices=8, zero=3)).total     # bytes on one device
+    predict(shape, MicroBatch(rows=4, length=4096), Layout(devices=8, zero=3)).total     # bytes on one device
 
-What autograd keeps of a layer is counted tensor by tensor (tests compare it with what PyTorch saves); the loss is TRL's
-own in tiles (trl/kernels/chunked_logprob.py, 1.16), or ours (alignment/stages/loss.py), the optimizer AdamW. Nothing here
-imports torch.
+The tensors that autograd keeps of a layer are counted one by one (tests compare the sum with what PyTorch saves). The loss is
+TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's (alignment/stages/loss.py); the optimizer is AdamW.
+This module does not import torch.
 
-Not covered: fragmentation, NCCL's buffers, `torch.compile`, kernels that replace layers (they take less).
+Sizes in the formulas: D = hidden size, K = width of the keys of a token, F = feed-forward width, V = vocabulary,
+R = LoRA rank; `*_bytes` of a function's name is its unit, and `width` is the size of one number in bytes.
+
+Not covered: fragmentation, NCCL's buffers, `torch.compile`, and kernels that replace layers (they need less).
 """
 
 from __future__ import annotations
@@ -18,20 +21,21 @@ from alignment.models.shapes import Shape
 from alignment.recipe.launch_file import Layout
 
 GIB = 2**30
-TILE_TOKENS, TILE_COLUMNS = 4096, 32_768  # of the loss (TRL 1.16)
-# Of ours, which takes them from here: logits that are worked on at a time, so that small vocabularies stay in a core's cache,
-# and rows of a tile, however large the vocabulary: with fewer the products wait for memory.
-OWN_TILE, OWN_LEAST_ROWS = 2**18, 256
-# What the process takes before there is a model: on a GPU the context, cuBLAS's workspaces and the allocator's slack;
-# on a CPU the imports of torch, transformers, TRL and DeepSpeed, and their first step.
+TRL_TILE_TOKENS, TRL_TILE_COLUMNS = 4096, 32_768
+"""Tile of TRL's loss (1.16): rows and vocabulary columns that are computed at a time."""
+TILE_LOGITS, TILE_MIN_ROWS = 2**18, 256
+"""Tile of this toolkit's loss, which imports both: logits at a time, so that those of a small vocabulary stay in a core's
+cache, and rows at the least, however large the vocabulary: with fewer, the matrix products wait for memory."""
 OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}
+"""Memory of a process before it has a model. GPU: the context, cuBLAS's workspaces and the allocator's slack. CPU: the imports
+of torch, transformers, TRL and DeepSpeed, and their first step."""
 ATTENTION, FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *FEED_FORWARD)
 
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter: its rank, and which linear layers it is on."""
+    """An adapter: its rank, and the linear layers that have one."""
 
     rank: int
     dropout: float = 0.0
@@ -39,130 +43,156 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class Work:
-    """One micro-batch of training."""
+class MicroBatch:
+    """One forward and backward pass of training on one device."""
 
-    batch: int
+    rows: int
+    """`per_device_train_batch_size`; a row of DPO is a pair of answers."""
     length: int
-    """Tokens of a row; for DPO of one answer with its prompt, for GRPO of prompt and completion together."""
+    """Tokens of a row: for DPO of one answer with its prompt, for GRPO of prompt and completion together."""
     kind: str = "sft"
+    """Kind of the stage."""
     dtype: str = "bfloat16"
-    """Of the weights."""
+    """Type of the weights."""
     autocast: bool = True
     """bf16 arithmetic (`bf16: true`)."""
     accumulate: int = 1
+    """`gradient_accumulation_steps`."""
     checkpointing: bool = True
+    """`gradient_checkpointing`."""
     attention: str = "sdpa"
     masked: bool = False
-    """Whether attention gets a mask: packed rows or padding without a kernel that takes lengths."""
+    """Attention gets a mask: for padding, or for packed rows in a kernel that takes no sample lengths."""
     own_loss: bool = False
-    """Whether the loss is ours (alignment/stages/loss.py) and not TRL's."""
+    """The loss is this toolkit's (alignment/stages/loss.py), not TRL's."""
     lora: Lora | None = None
     quantized: bool = False
+    """The frozen weights are in 4 bits (QLoRA)."""
     offload_activations: bool = False
     optimizer_bytes: int = 8
-    """Of AdamW's states a weight, in float32; 8-bit optimizers take 2."""
+    """AdamW's states of a weight: 8 bytes in float32, 2 with an 8-bit optimizer."""
     reference: bool = False
-    """DPO with a second model in memory, or GRPO with beta above 0, for full weights."""
+    """A second, frozen model is in memory: DPO, or GRPO with beta above 0, with full weights."""
     rollouts: int = 0
-    """GRPO: completions that are generated at a time on one device."""
+    """GRPO: completions generated at a time on one device."""
     completion: int = 0
-    """GRPO: longest completion, in tokens; the loss is over these alone."""
+    """GRPO: longest completion, in tokens; the loss covers only these."""
     vllm_share: float = 0.0
-    """GRPO with vLLM in the same process: the share of the card it takes for itself."""
+    """GRPO with vLLM in the same process: the share of the card's memory that vLLM reserves."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device at the peak, by what they are for."""
+    """Bytes at the peak, by purpose."""
 
     parts: Mapping[str, float] = field(default_factory=dict)
+    """Bytes on one device."""
     host: float = 0.0
-    """Bytes in the memory of the CPU, for each process: what is offloaded."""
+    """Bytes in CPU memory for each process: what is offloaded."""
 
     @property
     def total(self) -> float:
+        """Bytes on one device."""
         return sum(self.parts.values())
 
 
 def adapter_parameters(shape: Shape, lora: Lora) -> int:
-    """Trainable weights of the adapter over all layers."""
+    """Trainable weights of an adapter: R * (inputs + outputs) for each of its linear layers."""
     sizes = shape.linear_sizes()
     return shape.num_hidden_layers * sum(lora.rank * (sizes[name][0] + sizes[name][1]) for name in lora.targets)
 
 
 def weight_bytes(shape: Shape, dtype: str, quantized: bool) -> float:
-    """Bytes of the frozen or trained weights; 4 bits are NF4 with double quantization (QLoRA, arXiv 2305.14314)."""
-    size = 4 if dtype == "float32" else 2
-    if not quantized:
-        return shape.parameters * size
-    linear = shape.num_hidden_layers * sum(rows * columns for rows, columns in shape.linear_sizes().values())
-    return linear * (0.5 + 0.127 / 8) + (shape.parameters - linear) * size
+    """Bytes of the model's weights.
 
-
-def layer_bytes(shape: Shape, work: Work, device: str) -> float:
-    """What autograd keeps of one decoder layer, in bytes for one token.
-
-    RMSNorm computes in float32 and keeps its input and, where its weight is trained, the normalized rows; attention keeps
-    q, k, v and its output; the MLP gate, silu(gate), up and their product. Frozen linear layers keep nothing.
+    Quantized linear layers take 4 bits a weight, and 0.127 bits for their scales: NF4 with double quantization, in blocks of
+    64 weights (QLoRA, arXiv 2305.14314, section 3). Embeddings and norms stay in `dtype`.
     """
-    h, kv, f = shape.hidden_size, shape.key_value_size, shape.intermediate_size
-    half = work.autocast or work.dtype != "float32"  # what linear layers compute in
-    act, stream = (2 if half else 4), (4 if work.dtype == "float32" else 2)
-    expanded = work.masked and "flash" not in work.attention  # keys and values are repeated for every query head
-    kept: float = act * ((2 * h + 2 * (h if expanded else kv)) + 3 * f) + 4 * shape.num_attention_heads + 8
-    kept += 2 * 4 * h  # the float32 input of both norms
-    if work.lora is None:
-        kept += 2 * stream * h  # normalized rows
-        # Linear layers keep their input; where it is in float32 each keeps its own copy in 16 bits.
-        kept += act * (5 * h if half and stream == 4 else 2 * h)
-        kept += act * f
+    width = 4 if dtype == "float32" else 2
+    if not quantized:
+        return shape.parameters * width
+    linear = shape.num_hidden_layers * sum(rows * columns for rows, columns in shape.linear_sizes().values())
+    return linear * (0.5 + 0.127 / 8) + (shape.parameters - linear) * width
+
+
+def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
+    """Bytes that autograd keeps of one decoder layer for each token.
+
+    RMSNorm computes in float32 and keeps its input and, if its weight is trained, the normalized rows. Attention keeps q, k, v
+    and its output; the MLP keeps gate, silu(gate), up and their product. Frozen linear layers keep nothing.
+    """
+    hidden, keys, feed_forward = shape.hidden_size, shape.key_value_size, shape.intermediate_size
+    half = micro.autocast or micro.dtype != "float32"  # linear layers compute in 16 bits
+    width, stream = (2 if half else 4), (4 if micro.dtype == "float32" else 2)
+    # With a mask, keys and values are repeated for every query head.
+    expanded = micro.masked and "flash" not in micro.attention
+    kept: float = (
+        width * ((2 * hidden + 2 * (hidden if expanded else keys)) + 3 * feed_forward)
+        + 4 * shape.num_attention_heads
+        + 8
+    )
+    kept += 2 * 4 * hidden  # inputs of both norms, in float32
+    if micro.lora is None:
+        kept += 2 * stream * hidden  # normalized rows
+        # Linear layers keep their input. If it is in float32, each keeps a 16-bit copy of its own.
+        kept += width * (5 * hidden if half and stream == 4 else 2 * hidden)
+        kept += width * feed_forward
     else:
-        kept += _adapter_layer_bytes(shape, work, act, half, device)
+        kept += _adapter_layer_bytes(shape, micro.lora, width, half, device)
     if expanded:
-        kept += work.length * act  # the mask, as numbers, of every layer's own
+        kept += micro.length * width  # the layer's copy of the mask, as numbers
     return kept
 
 
-def _adapter_layer_bytes(shape: Shape, work: Work, act: int, half: bool, device: str) -> float:
-    """LoRA computes in float32 copies of its inputs, or in 16 bits under autocast; dropout keeps output and mask."""
-    assert work.lora is not None
-    lora, h, f = work.lora, shape.hidden_size, shape.intermediate_size
+def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, device: str) -> float:
+    """Bytes that the adapters of a layer keep for each token.
+
+    LoRA computes in float32 copies of its inputs, or in 16 bits under autocast. Dropout keeps its output and its mask.
+    """
+    hidden, feed_forward = shape.hidden_size, shape.intermediate_size
     of_hidden = [name for name in lora.targets if name != "down_proj"]
     down = "down_proj" in lora.targets
-    rank = act * lora.rank * len(lora.targets)
+    rank = width * lora.rank * len(lora.targets)
     if lora.dropout:
         mask = 1 if device == "cuda" else 4
-        return rank + len(of_hidden) * h * (act + mask) + (f * (act + mask) if down else 0)
+        return rank + len(of_hidden) * hidden * (width + mask) + (feed_forward * (width + mask) if down else 0)
     if half:
-        return rank + act * (len(of_hidden) * h + (f if down else 0))
+        return rank + width * (len(of_hidden) * hidden + (feed_forward if down else 0))
+    # In float32 the layers with the same input share one copy: q, k, v one, and gate, up another.
     groups = any(name in lora.targets for name in ATTENTION[:3]) + any(
         name in lora.targets for name in FEED_FORWARD[:2]
     )
-    return rank + act * (groups * h + (f if down else 0))
+    return rank + width * (groups * hidden + (feed_forward if down else 0))
 
 
-def predict(shape: Shape, work: Work, layout: Layout, device_bytes: float = 0.0) -> Memory:
-    """The peak on one device. `device_bytes` is the card's size, which only vLLM's share needs."""
-    trained = adapter_parameters(shape, work.lora) if work.lora else shape.parameters
-    size = 4 if work.dtype == "float32" else 2
-    weights = weight_bytes(shape, work.dtype, work.quantized)
-    # Adapters are kept in float32 beside 16-bit weights (PEFT's autocast_adapter_dtype), but not under ZeRO-3 (TRL).
-    own = size if work.lora is None or layout.zero == 3 else 4
-    master = 4 if layout.master_weights and own == 2 else 0
-    # Without a float32 copy AdamW keeps its states in the type of the weights.
-    states = work.optimizer_bytes * (1 if own == 4 or master else 0.5) + master
+def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float = 0.0) -> Memory:
+    """The peak of one training step on one device.
+
+    Args:
+        shape: the model.
+        micro: the micro-batch.
+        layout: devices and sharding.
+        device_bytes: memory of the device; needed only for vLLM's share.
+    """
+    trained = adapter_parameters(shape, micro.lora) if micro.lora else shape.parameters
+    width = 4 if micro.dtype == "float32" else 2
+    weights = weight_bytes(shape, micro.dtype, micro.quantized)
+    # PEFT keeps adapters in float32 beside 16-bit weights (autocast_adapter_dtype), except under ZeRO-3 (TRL).
+    trained_width = width if micro.lora is None or layout.zero == 3 else 4
+    master = 4 if layout.master_weights and trained_width == 2 else 0
+    # Without a float32 copy of the weights, AdamW keeps its states in the type of the weights.
+    states = micro.optimizer_bytes * (1 if trained_width == 4 or master else 0.5) + master
     parts: dict[str, float] = {}
-    sharded = {stage: layout.devices if layout.zero >= stage else 1 for stage in (1, 2, 3)}
-    parts["weights"] = weights / sharded[3] + (trained * own / sharded[3] if work.lora else 0)
-    if layout.zero == 3:  # gathered: the layer at work and the next one, and the embedding
-        layer = sum(rows * columns for rows, columns in shape.linear_sizes().values()) * size
-        parts["gathered"] = 2 * layer + shape.vocab_size * shape.hidden_size * size
-    gradients = trained * own / sharded[2]
+    shards = {stage: layout.devices if layout.zero >= stage else 1 for stage in (1, 2, 3)}
+    parts["weights"] = weights / shards[3] + (trained * trained_width / shards[3] if micro.lora else 0)
+    if layout.zero == 3:  # gathered at a time: the current layer, the next one, and the embedding
+        layer = sum(rows * columns for rows, columns in shape.linear_sizes().values()) * width
+        parts["gathered"] = 2 * layer + shape.vocab_size * shape.hidden_size * width
+    gradients = trained * trained_width / shards[2]
     if layout.zero == 0 and layout.devices > 1:
         gradients *= 2  # DDP's buckets
     parts["gradients"] = gradients
-    parts["optimizer"] = trained * states / sharded[1]
+    parts["optimizer"] = trained * states / shards[1]
     host = 0.0
     if layout.offload_optimizer:
         host += parts.pop("optimizer") + gradients
@@ -170,95 +200,117 @@ def predict(shape: Shape, work: Work, layout: Layout, device_bytes: float = 0.0)
     if layout.offload_weights:
         host += parts["weights"]
         parts["weights"] = 0.0
-    if work.reference:
-        parts["reference model"] = weights / sharded[3]
-    parts |= _step_bytes(shape, work, layout, gradients)
-    if work.kind == "grpo" and work.vllm_share:
-        parts["vllm"] = work.vllm_share * device_bytes
-    if work.offload_activations:
+    if micro.reference:
+        parts["reference model"] = weights / shards[3]
+    parts |= _step_bytes(shape, micro, layout, gradients)
+    if micro.kind == "grpo" and micro.vllm_share:
+        parts["vllm"] = micro.vllm_share * device_bytes
+    if micro.offload_activations:
         host += parts.get("activations", 0.0)
         parts["activations"] = 0.0
     parts["process"] = OVERHEAD[layout.device]
     return Memory({name: value for name, value in parts.items() if value}, host)
 
 
-def _step_bytes(shape: Shape, work: Work, layout: Layout, gradients: float) -> dict[str, float]:
-    """What a step adds to what stays: activations, and the larger of the loss's buffers and a layer's backward."""
-    rows = work.batch * (2 if work.kind == "dpo" else 1)
-    tokens = rows * work.length / layout.sequence
-    stream = 4 if work.dtype == "float32" else 2
-    act = 2 if work.autocast or work.dtype != "float32" else 4
-    h, f = shape.hidden_size, shape.intermediate_size
-    layer = tokens * layer_bytes(shape, work, layout.device)
-    kept = shape.num_hidden_layers * (tokens * h * stream if work.checkpointing else layer)
-    if work.autocast and work.dtype == "float32":
-        kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward
-    kept += tokens * h * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
-    # Without Triton TRL scores every position, those of the prompt too.
-    last = work.completion if work.completion and layout.device == "cuda" else work.length
-    scored = rows * last / layout.sequence
-    loss = own_loss_bytes(shape, work, scored) if work.own_loss else loss_bytes(shape, work, layout.device, scored)
-    temporary = tokens * (3 * f * act + 4 * h * 4)
-    backward = temporary + (layer if work.checkpointing else 0)
-    # Backward frees a layer as it makes its gradients: with few tokens the gradients are the larger part, and what is
-    # kept is gone when they are all there. The parts are shown as they are at the peak.
+def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: float) -> dict[str, float]:
+    """What a step adds at its peak: activations, and the larger of the loss's buffers and one layer's backward pass.
+
+    The peak is either at the end of the forward pass, when all activations are kept ("top"), or at the end of the backward
+    pass, when all gradients exist ("bottom"): backward frees each layer while it makes that layer's gradients, so with few
+    tokens the gradients weigh more. The parts are those of the larger moment.
+    """
+    rows = micro.rows * (2 if micro.kind == "dpo" else 1)
+    tokens = rows * micro.length / layout.sequence
+    stream = 4 if micro.dtype == "float32" else 2
+    width = 2 if micro.autocast or micro.dtype != "float32" else 4
+    hidden, feed_forward = shape.hidden_size, shape.intermediate_size
+    layer = tokens * layer_bytes(shape, micro, layout.device)
+    kept = shape.num_hidden_layers * (tokens * hidden * stream if micro.checkpointing else layer)
+    if micro.autocast and micro.dtype == "float32":
+        kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward pass
+    kept += tokens * hidden * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
+    # Without Triton, TRL scores every position, also those of the prompt.
+    scored_length = micro.completion if micro.completion and layout.device == "cuda" else micro.length
+    scored = rows * scored_length / layout.sequence
+    if micro.own_loss:
+        loss = own_loss_bytes(shape, micro, scored)
+    else:
+        loss = trl_loss_bytes(shape, micro, layout.device, scored)
+    temporary = tokens * (3 * feed_forward * width + 4 * hidden * 4)
+    backward = temporary + (layer if micro.checkpointing else 0)
     top = kept + max(loss, backward)
     bottom = (
-        layer + temporary + (shape.vocab_size * h * stream if work.lora is None and shape.tie_word_embeddings else 0)
+        layer
+        + temporary
+        + (shape.vocab_size * hidden * stream if micro.lora is None and shape.tie_word_embeddings else 0)
     )
-    if work.checkpointing and work.masked:
-        bottom += layer  # as measured: behind a mask a remade layer's backward expands keys, values and mask once more
-    waiting = work.accumulate > 1 or (layout.zero == 0 and layout.devices > 1)
+    if micro.checkpointing and micro.masked:
+        bottom += layer  # measured: with a mask, backward expands keys, values and mask of a recomputed layer once more
+    # Gradients of earlier micro-batches, or DDP's buckets, exist during the whole step.
+    waiting = micro.accumulate > 1 or (layout.zero == 0 and layout.devices > 1)
     at_top = top + (gradients if waiting else 0)
     step = {"activations": kept, "loss": max(loss, backward)}
     if at_top < bottom + gradients:
         step = {"activations": layer, "loss": bottom - layer}
     elif not waiting:
-        step["loss"] -= gradients  # which are not there yet at the top
-    if work.kind == "grpo" and not work.vllm_share:
-        rolled = rollout_bytes(shape, work)
-        if rolled > sum(step.values()) + gradients:
-            return {"rollouts": rolled - gradients}
+        step["loss"] -= gradients  # counted by `predict`, but not there yet at the top
+    if micro.kind == "grpo" and not micro.vllm_share:
+        generation = rollout_bytes(shape, micro)
+        if generation > sum(step.values()) + gradients:
+            return {"rollouts": generation - gradients}
     return step
 
 
-def loss_bytes(shape: Shape, work: Work, device: str, tokens: float) -> float:
-    """TRL's loss in tiles: gradients of the hidden rows and of the head in float32, and the tile itself.
+def trl_loss_bytes(shape: Shape, micro: MicroBatch, device: str, tokens: float) -> float:
+    """Bytes of TRL's tiled loss: gradients of the hidden rows and of the head, and one tile of logits.
 
-    On devices without Triton a tile is worked on in torch, with seven copies of it in float32.
+    Without Triton a tile is computed in torch, with seven copies of it in float32.
+
+    Args:
+        shape: the model.
+        micro: the micro-batch.
+        device: `cuda` or `cpu`.
+        tokens: positions that are scored.
     """
-    act = 2 if work.autocast or work.dtype != "float32" else 4
-    columns = TILE_COLUMNS if device == "cuda" else min(TILE_COLUMNS, shape.vocab_size)
-    tile = min(tokens, TILE_TOKENS) * columns
-    buffers = tile * act if device == "cuda" else tile * (act + 7.25 * 4)
-    head = 0.0 if work.lora else shape.vocab_size * shape.hidden_size * (4 if work.dtype == "float32" else 6)
-    return buffers + head + tokens * shape.hidden_size * (4 + act)
+    width = 2 if micro.autocast or micro.dtype != "float32" else 4
+    columns = TRL_TILE_COLUMNS if device == "cuda" else min(TRL_TILE_COLUMNS, shape.vocab_size)
+    tile = min(tokens, TRL_TILE_TOKENS) * columns
+    buffers = tile * width if device == "cuda" else tile * (width + 7.25 * 4)
+    head = 0.0 if micro.lora else shape.vocab_size * shape.hidden_size * (4 if micro.dtype == "float32" else 6)
+    return buffers + head + tokens * shape.hidden_size * (4 + width)
 
 
-def own_loss_bytes(shape: Shape, work: Work, tokens: float) -> float:
-    """Ours, where there is no Triton: a tile's logits and their powers in float32, and the gradients of rows and head."""
-    half = work.autocast or work.dtype != "float32"
-    tile = min(tokens, max(OWN_TILE // shape.vocab_size, OWN_LEAST_ROWS)) * shape.vocab_size
-    copied = 2 if half and work.dtype == "float32" else 0  # the head, under autocast
-    head = shape.vocab_size * shape.hidden_size * (copied + (0 if work.lora else 4))
+def own_loss_bytes(shape: Shape, micro: MicroBatch, tokens: float) -> float:
+    """Bytes of this toolkit's loss, used without Triton: a tile's logits and exponentials in float32, and the gradients.
+
+    Args:
+        shape: the model.
+        micro: the micro-batch.
+        tokens: positions that are scored.
+    """
+    half = micro.autocast or micro.dtype != "float32"
+    tile_rows = max(TILE_LOGITS // max(shape.vocab_size, 1), TILE_MIN_ROWS)
+    tile = min(tokens, tile_rows) * shape.vocab_size
+    copied = 2 if half and micro.dtype == "float32" else 0  # the head's 16-bit copy under autocast
+    head = shape.vocab_size * shape.hidden_size * (copied + (0 if micro.lora else 4))
     return tile * (12 if half else 8) + head + tokens * shape.hidden_size * (4 + (2 if half else 4))
 
 
-def rollout_bytes(shape: Shape, work: Work) -> float:
-    """Generation in transformers: keys and values of all rollouts, one layer of them twice, and the logits of a token."""
-    act = 2 if work.autocast or work.dtype != "float32" else 4
-    cache = work.rollouts * work.length * 2 * shape.key_value_size * act
-    return cache * (shape.num_hidden_layers + 1) + work.rollouts * shape.vocab_size * (act + 12)
+def rollout_bytes(shape: Shape, micro: MicroBatch) -> float:
+    """Bytes of generation in transformers: keys and values of all rollouts, one layer of them twice, and one token's logits."""
+    width = 2 if micro.autocast or micro.dtype != "float32" else 4
+    cache = micro.rollouts * micro.length * 2 * shape.key_value_size * width
+    return cache * (shape.num_hidden_layers + 1) + micro.rollouts * shape.vocab_size * (width + 12)
 
 
-def fits(shape: Shape, work: Work, layout: Layout, device_bytes: float) -> bool:
-    """Whether the peak stays below the card's size."""
-    return predict(shape, work, layout, device_bytes).total <= device_bytes
+def fits(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -> bool:
+    """Whether the peak is within `device_bytes`, the memory of one device."""
+    return predict(shape, micro, layout, device_bytes).total <= device_bytes
 
 
-def largest_batch(shape: Shape, work: Work, layout: Layout, device_bytes: float) -> int:
-    """The largest micro-batch that fits, 0 where none does."""
-    batch = 0
-    while batch < 512 and fits(shape, replace(work, batch=batch + 1), layout, device_bytes):
-        batch += 1
-    return batch
+def largest_batch(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -> int:
+    """The largest micro-batch, in rows, that fits into `device_bytes`; 0 if not even one row does, 512 at most."""
+    rows = 0
+    while rows < 512 and fits(shape, replace(micro, rows=rows + 1), layout, device_bytes):
+        rows += 1
+    return rows

@@ -1,47 +1,72 @@
-"""`align plan` for a person and for a machine: what each stage needs, and whether it fits."""
+"""The plan of a recipe, as `align plan` prints it: as JSON values and as lines of text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from alignment.planning import disk, resources
+from alignment.planning.disk import DiskForecast
 from alignment.planning.memory import GIB
+from alignment.planning.resources import StageNeeds
 from alignment.recipe import Recipe, launch_file
 
 
-def needs(recipe: Recipe, device_gib: float | None = None) -> dict[str, Any]:
-    """`needs` (one entry a training stage), `disk` and `warnings`, as plain values; bytes throughout."""
+class RecipeNeeds(TypedDict):
+    """The needs of a recipe. Only `needs` and `warnings` are there if the model's shape is not known."""
+
+    needs: list[StageNeeds]
+    """One entry per training stage."""
+    warnings: list[str]
+    device_bytes: NotRequired[float | None]
+    """Memory of one device; None if it is not known."""
+    devices: NotRequired[int]
+    disk: NotRequired[DiskForecast]
+
+
+def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds:
+    """The needs of every training stage of a recipe, of the disk, and warnings.
+
+    Args:
+        recipe: the recipe.
+        device_gib: memory of one device, in GiB; by default that of this machine's devices.
+    """
     layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
     available = device_gib * GIB if device_gib is not None else resources.device_bytes(layout)
     shape = resources.shape_of(recipe.model)
     if shape is None:
-        return {
-            "needs": [],
-            "warnings": [f"{recipe.model.path}: its shape is not known here, so nothing is predicted"],
-        }
-    stages = [resources.needs(recipe, index, shape, layout, available) for index in resources.training(recipe)]
+        unknown = f"{recipe.model.path}: the model's shape is not known without downloading it, so nothing is predicted"
+        return {"needs": [], "warnings": [unknown]}
+    stages: list[StageNeeds] = []
+    warnings: list[str] = []
+    if shape.vocab_size == 0:
+        warnings.append(f"{recipe.model.tokenizer}: the tokenizer is not built yet; its vocabulary is not counted")
+    for index in resources.training_stages(recipe):
+        needs, stage_warnings = resources.stage_needs(recipe, index, shape, layout, available)
+        stages.append(needs)
+        warnings += stage_warnings
     space = disk.forecast(recipe, shape, layout)
-    warnings = [warning for stage in stages for warning in stage.pop("warnings")]
     if space["total"] > space["free"]:
-        warnings.append(disk.too_little(space))
+        warnings.append(disk.shortage(space))
     return {"device_bytes": available, "devices": layout.devices, "needs": stages, "disk": space, "warnings": warnings}
 
 
-def describe(found: dict[str, Any]) -> list[str]:
-    """The same for a person."""
+def describe(plan: RecipeNeeds) -> list[str]:
+    """The plan as lines of text."""
     lines: list[str] = []
-    if found["needs"]:
-        size = f" of {found['device_bytes'] / GIB:.0f} GiB" if found.get("device_bytes") else ""
-        lines.append(f"Predicted peak on each of {found['devices']} devices{size}:")
-    for stage in found["needs"]:
-        verdict = {True: "", False: "  does NOT fit", None: ""}[stage["fits"]]
+    if plan["needs"]:
+        available = plan.get("device_bytes")
+        size = f" with {available / GIB:.0f} GiB" if available else ""
+        devices = "the device" if plan["devices"] == 1 else f"each of {plan['devices']} devices"
+        lines.append(f"Predicted peak memory on {devices}{size}:")
+    for stage in plan["needs"]:
+        verdict = "  does NOT fit" if stage["fits"] is False else ""
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in stage["parts"].items())
         steps = f", {stage['steps']} steps" if stage["steps"] else ""
         lines.append(f"  {stage['stage']:12} {stage['peak'] / GIB:6.1f} GiB{verdict}  ({parts})")
-        lines.append(f"  {'':12} {stage['tokens_per_step']:,} tokens a step at most{steps}")
+        lines.append(f"  {'':12} {stage['tokens_per_step']:,} tokens per step at most{steps}")
         if stage["host"] > GIB:
-            lines.append(f"  {'':12} {stage['host'] / GIB:.1f} GiB of the host's memory")
-    if "disk" in found:
-        space = found["disk"]
+            lines.append(f"  {'':12} {stage['host'] / GIB:.1f} GiB of CPU memory")
+    if "disk" in plan:
+        space = plan["disk"]
         lines.append(f"Disk: {space['total'] / GIB:.1f} GiB at most, {space['free'] / GIB:.1f} GiB free")
-    return lines + [f"warning: {warning}" for warning in found["warnings"]]
+    return lines + [f"warning: {warning}" for warning in plan["warnings"]]

@@ -1,39 +1,60 @@
-"""What a recipe needs: memory of each device and of the host, disk, tokens and steps of every training stage.
+"""What each training stage of a recipe needs: device and host memory, tokens and steps.
 
-    rows = needs(recipe)        # one row a training stage, from the recipe and its launch file alone
+    needs, warnings = stage_needs(recipe, index, shape, layout, device_bytes)
 
-Nothing here imports torch. The shape comes from `model.init`, a local config.json, or the name of a Qwen2.5-Coder.
+The model's shape comes from `model.init`, a local config.json, or the name of a Qwen2.5-Coder model. This module does not
+import torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from alignment.models.shapes import SHAPES, Shape
 from alignment.planning import memory
-from alignment.planning.memory import Lora, Work
+from alignment.planning.memory import Lora, MicroBatch
 from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, Recipe, TrainingStage
 from alignment.recipe.launch_file import Layout
 
-# Bytes a weight of llama.cpp's levels, from its own block formats; anything else is taken as 16 bits.
-_EXPORTED = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61}
-_DEFAULT_LENGTH, _DEFAULT_COMPLETION, _DEFAULT_PROMPT = 1024, 256, 512  # TRL's own, and ours where it has none
-_DEFAULT_BATCH = 8
+_DEFAULT_BATCH, _DEFAULT_LENGTH, _DEFAULT_COMPLETION = 8, 1024, 256  # TRL's defaults
+_DEFAULT_PROMPT = 512  # TRL has no limit; assumed where the recipe sets none
+
+
+class StageNeeds(TypedDict):
+    """The needs of one training stage, as `align plan --json` prints them."""
+
+    stage: str
+    peak: int
+    """Bytes on one device."""
+    parts: dict[str, int]
+    """`peak` by purpose."""
+    host: int
+    """Bytes of CPU memory."""
+    fits: bool | None
+    """Whether `peak` is within the device's memory; None if that is not known."""
+    tokens_per_step: int
+    """At most, if every row has its full length."""
+    steps: int | None
+    """`max_steps`, if the recipe sets it."""
 
 
 def shape_of(model: BaseModelSettings) -> Shape | None:
-    """The shape of the recipe's base; None where only a download could tell."""
+    """The shape of the recipe's base model; None if it can only be known by downloading the model.
+
+    The vocabulary of a model with random weights is 0 while its tokenizer is not built.
+    """
     if model.init is not None:
-        rows = model.init.vocab_size or 0
-        if not rows and model.tokenizer is not None:
-            rows = _tokens(model.tokenizer.path() / "tokenizer.json")
+        vocabulary = model.init.vocab_size or 0
+        if not vocabulary and model.tokenizer is not None:
+            vocabulary = _tokens(model.tokenizer.path() / "tokenizer.json")
         return Shape(
             model.init.hidden_size,
             model.init.num_hidden_layers,
@@ -41,7 +62,7 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
             model.init.num_key_value_heads,
             model.init.intermediate_size,
             model.init.tie_word_embeddings,
-            rows,
+            vocabulary,
             model.init.rms_norm_eps,
         )
     assert model.path is not None, "a model has a path or is made from random weights"
@@ -51,52 +72,44 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
         fields = [field.name for field in dataclasses.fields(Shape)]
         if all(key in config for key in fields):
             return Shape(**{key: config[key] for key in fields})
-    found = re.search(r"qwen2\.5(?:-coder)?-(\d+(?:\.\d+)?b)", str(model.path), re.IGNORECASE)
-    return SHAPES.get(found.group(1).lower()) if found else None
+    match = re.search(r"qwen2\.5(?:-coder)?-(\d+(?:\.\d+)?b)", str(model.path), re.IGNORECASE)
+    return SHAPES.get(match.group(1).lower()) if match else None
 
 
 def _tokens(file: Path) -> int:
+    """Tokens of a tokenizer.json, added ones included; 0 if there is no such file."""
     try:
-        found = json.loads(file.read_text())
+        tokenizer = json.loads(file.read_text())
     except (OSError, ValueError):
         return 0
-    return len(found["model"]["vocab"]) + len(found.get("added_tokens", []))
+    return len(tokenizer["model"]["vocab"]) + len(tokenizer.get("added_tokens", []))
 
 
-def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> Work:
-    """One micro-batch of a stage, as its trainer would run it on that layout."""
+def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> MicroBatch:
+    """One micro-batch of a stage, with the kernels and the loss that its trainer chooses on this layout.
+
+    The rules for `masked` and `own_loss` are those of alignment/stages/sample_attention.py and loss.py.
+    """
     train = stage.train
     kind = stage.kind  # type: ignore[attr-defined]
-    batch, accumulate = (
-        int(train.get("per_device_train_batch_size", _DEFAULT_BATCH)),
-        int(train.get("gradient_accumulation_steps", 1)),
-    )
+    rows = int(train.get("per_device_train_batch_size", _DEFAULT_BATCH))
+    accumulate = int(train.get("gradient_accumulation_steps", 1))
     cuda = layout.device == "cuda"
     attention = train.get("attn_implementation") or model.attn_implementation or "sdpa"
-    lora = None
-    if stage.peft is not None:
-        targets = stage.peft.get("target_modules", "all-linear")
-        names = (
-            memory.ALL_LINEAR
-            if targets == "all-linear"
-            else tuple(name for name in memory.ALL_LINEAR if name in targets)
-        )
-        lora = Lora(int(stage.peft.get("r", 8)), float(stage.peft.get("lora_dropout", 0.0)), names or memory.ALL_LINEAR)
     length, completion, rollouts = int(train.get("max_length") or _DEFAULT_LENGTH), 0, 0
     on_tokens, compiled = kind in ("sft", "pretrain"), bool(train.get("torch_compile"))
     packed = on_tokens and bool(train.get("packing", kind == "pretrain"))
-    # See alignment/stages/sample_attention.py and loss.py.
     by_sample = attention == "sdpa" and not compiled and layout.sequence == 1
-    plain = train.get("loss_type", "nll") == "nll" and not train.get("label_smoothing_factor")
-    own_loss = on_tokens and plain and not cuda and not compiled and layout.zero < 3 and layout.sequence == 1
+    plain_loss = train.get("loss_type", "nll") == "nll" and not train.get("label_smoothing_factor")
+    own_loss = on_tokens and plain_loss and not cuda and not compiled and layout.zero < 3 and layout.sequence == 1
     if isinstance(stage, GrpoStage):
         completion = int(train.get("max_completion_length", _DEFAULT_COMPLETION))
         length = completion + (stage.max_prompt_length or _DEFAULT_PROMPT)
-        rollouts = batch * int(train.get("steps_per_generation", accumulate))
+        rollouts = rows * int(train.get("steps_per_generation", accumulate))
     vllm = bool(train.get("use_vllm")) and train.get("vllm_mode", "colocate") == "colocate" and cuda
     eight_bit = "8bit" in str(train.get("optim", ""))
-    return Work(
-        batch=batch,
+    return MicroBatch(
+        rows=rows,
         length=length,
         kind=kind,
         dtype=model.dtype,
@@ -106,19 +119,28 @@ def work_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> W
         attention=attention,
         masked=(not on_tokens or (packed and not by_sample)) and "flash" not in attention,
         own_loss=own_loss,
-        lora=lora,
+        lora=_lora_of(stage),
         quantized=stage.quantization is not None,
         offload_activations=bool(train.get("activation_offloading")) and cuda,
         optimizer_bytes=2 if eight_bit else 8,
-        reference=_reference(stage),
+        reference=_has_reference_model(stage),
         rollouts=rollouts,
         completion=completion,
         vllm_share=float(train.get("vllm_gpu_memory_utilization", 0.3)) if vllm else 0.0,
     )
 
 
-def _reference(stage: TrainingStage) -> bool:
-    """Whether a second, frozen model is in memory. With LoRA it is the model without its adapter."""
+def _lora_of(stage: TrainingStage) -> Lora | None:
+    """The adapter of a stage; targets that are not linear layers of Qwen2 count as all of them."""
+    if stage.peft is None:
+        return None
+    targets = stage.peft.get("target_modules", "all-linear")
+    names = tuple(name for name in memory.ALL_LINEAR if targets == "all-linear" or name in targets)
+    return Lora(int(stage.peft.get("r", 8)), float(stage.peft.get("lora_dropout", 0.0)), names or memory.ALL_LINEAR)
+
+
+def _has_reference_model(stage: TrainingStage) -> bool:
+    """Whether a second, frozen model is in memory. With LoRA the reference is the model without its adapter."""
     if stage.peft is not None:
         return False
     if isinstance(stage, DpoStage):
@@ -126,68 +148,76 @@ def _reference(stage: TrainingStage) -> bool:
     return isinstance(stage, GrpoStage) and float(stage.train.get("beta", 0.0)) > 0
 
 
-def training(recipe: Recipe) -> Iterator[int]:
-    """Where the training stages stand."""
+def training_stages(recipe: Recipe) -> Iterator[int]:
+    """Indices of the training stages in `recipe.stages`."""
     return (index for index, stage in enumerate(recipe.stages) if isinstance(stage, TrainingStage))
 
 
-def needs(recipe: Recipe, index: int, shape: Shape, layout: Layout, available: float | None) -> dict[str, Any]:
-    """Peak memory by parts, tokens of a step, steps where the recipe says them, and warnings, of one training stage."""
+def stage_needs(
+    recipe: Recipe, index: int, shape: Shape, layout: Layout, device_bytes: float | None
+) -> tuple[StageNeeds, list[str]]:
+    """The needs of one training stage, and warnings for the user.
+
+    Args:
+        recipe: the recipe.
+        index: of the stage in `recipe.stages`.
+        shape: the base model.
+        layout: devices and sharding.
+        device_bytes: memory of one device; None if it is not known.
+    """
     stage = recipe.stages[index]
     assert isinstance(stage, TrainingStage)
-    work = work_of(stage, recipe.model, layout)
-    found = memory.predict(shape, work, layout, available or 0.0)
-    rows = work.batch * (2 if work.kind == "dpo" else 1) * work.accumulate * layout.replicas
-    fits = None if available is None else found.total <= available
-    warnings = list(_warnings(stage, work, layout))
+    micro = micro_batch_of(stage, recipe.model, layout)
+    peak = memory.predict(shape, micro, layout, device_bytes or 0.0)
+    rows = micro.rows * (2 if micro.kind == "dpo" else 1) * micro.accumulate * layout.replicas
+    fits = None if device_bytes is None else peak.total <= device_bytes
+    warnings = list(_warnings(stage, micro, layout))
     if fits is False:
-        best = memory.largest_batch(shape, work, layout, available or 0.0)
+        batch = memory.largest_batch(shape, micro, layout, device_bytes or 0.0)
         advice = (
-            f"set per_device_train_batch_size to {best} and raise gradient_accumulation_steps"
-            if best
+            f"set per_device_train_batch_size to {batch} and raise gradient_accumulation_steps"
+            if batch
             else "shard more (zero3.yaml), train an adapter (`peft:`), or shorten max_length"
         )
         warnings.append(f"stage {stage.name!r} does not fit: {advice}")
     steps = stage.train.get("max_steps")
-    return {
+    needs: StageNeeds = {
         "stage": stage.name,
-        "peak": round(found.total),
-        "parts": {name: round(value) for name, value in found.parts.items()},
-        "host": round(found.host + merge_bytes(shape, work)),
+        "peak": round(peak.total),
+        "parts": {name: round(value) for name, value in peak.parts.items()},
+        "host": round(peak.host + merge_bytes(shape, micro)),
         "fits": fits,
-        "tokens_per_step": rows * work.length,
+        "tokens_per_step": rows * micro.length,
         "steps": steps if isinstance(steps, int) and steps > 0 else None,
-        "warnings": warnings,
     }
+    return needs, warnings
 
 
-def merge_bytes(shape: Shape, work: Work) -> float:
-    """Host memory of rank 0 while it merges an adapter: the weights in float32, and as they are stored."""
-    if work.lora is None:
+def merge_bytes(shape: Shape, micro: MicroBatch) -> float:
+    """Bytes of CPU memory in which rank 0 merges an adapter: the weights in float32, and in the type they are saved in."""
+    if micro.lora is None:
         return 0.0
-    return shape.parameters * (4.0 + (0 if work.dtype == "float32" else 2))
+    return shape.parameters * (4.0 + (0 if micro.dtype == "float32" else 2))
 
 
-def _warnings(stage: TrainingStage, work: Work, layout: Layout) -> Iterator[str]:
+def _warnings(stage: TrainingStage, micro: MicroBatch, layout: Layout) -> Iterator[str]:
     name = f"stage {stage.name!r}"
-    if work.lora is None and work.dtype != "float32" and not layout.master_weights:
+    if micro.lora is None and micro.dtype != "float32" and not layout.master_weights:
         yield (
-            f"{name} trains all weights in {work.dtype} without float32 copies, so small updates are lost: use "
+            f"{name} trains all weights in {micro.dtype} without float32 copies, so small updates are lost: use "
             "`model: {dtype: float32}` (with bf16: true), or a launch file of DeepSpeed or FSDP2, which keep copies"
         )
-    if work.masked and work.length >= 8192 and layout.device == "cuda":
-        size = work.batch * work.length**2 * 3 / memory.GIB
+    if micro.masked and micro.length >= 8192 and layout.device == "cuda":
+        mask = micro.rows * micro.length**2 * 3 / memory.GIB
         yield (
-            f"{name} has rows of {work.length} tokens for attention that needs a mask, of {size:.1f} GiB: install "
-            "flash-attn, which is chosen by itself where it is there"
+            f"{name} has rows of {micro.length} tokens and attention with a mask of {mask:.1f} GiB: install flash-attn, "
+            "which needs no mask and is used if it is installed"
         )
 
 
 def device_bytes(layout: Layout) -> float | None:
-    """The memory of one device of this machine; None where it has none of the kind that the recipe asks for."""
+    """The memory of one device of this machine; None without an NVIDIA GPU if the layout asks for one."""
     if layout.device == "cpu":
-        import os
-
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     tool = shutil.which("nvidia-smi")
     if tool is None:

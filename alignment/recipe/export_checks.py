@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from alignment.export.engine_environment import is_ready
 from alignment.export.export_settings import Comparison, LevelLimits, Quantize
 from alignment.export.export_targets import Target, missing_packages, parse_targets
 from alignment.recipe.problems import Mistake, Place
-from alignment.recipe.schema import ExportStage
+from alignment.recipe.schema import ExportStage, Recipe
 from alignment.wording import did_you_mean
 
 
@@ -15,6 +16,12 @@ def engines_needed(stage: ExportStage) -> list[str]:
     """The engines whose environments an export stage needs."""
     calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
     return [(stage.quantize or Quantize()).engine] if calibrated else []
+
+
+def missing_engines(recipe: Recipe) -> list[str]:
+    """The engines of a recipe's export stages whose environments are not installed yet."""
+    engines = {engine for stage in recipe.stages if isinstance(stage, ExportStage) for engine in engines_needed(stage)}
+    return [engine for engine in sorted(engines) if not is_ready(engine)]
 
 
 def check_stage(stage: ExportStage) -> Iterator[Mistake]:

@@ -142,10 +142,10 @@ def _with_sources(source: YamlSource) -> tuple[YamlSource, set[Any]]:
     if not value.get("sources") or not isinstance(stages, list):
         return source, readers
     for index, stage in enumerate(stages):
-        if not isinstance(stage, dict) or stage.get("builder") not in builders.BUILDERS:
+        if not isinstance(stage, dict) or stage.get("kind") != "build":
             continue
         settings = stage.get("settings") or {}
-        reads_sources = "sources" in builders.parameters(stage["builder"])
+        reads_sources = builders.reads_sources(stage.get("builder"))
         if reads_sources and isinstance(settings, dict) and "sources" not in settings:
             readers.add(index)
             with_sources = replace_at(source.value, ("stages", index, *_SOURCES), value["sources"])
@@ -182,4 +182,6 @@ def json_schema() -> dict[str, Any]:
     """The recipe's JSON schema, for editors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydantic leaves out defaults that are References, with a warning
-        return Recipe.model_json_schema()
+        schema = Recipe.model_json_schema()
+    builders.add_to_schema(schema)
+    return schema

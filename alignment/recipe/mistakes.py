@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from alignment.recipe.problems import Key, Place, RecipeProblem
+from alignment.recipe.problems import Key, Mistake, Place, RecipeProblem
 from alignment.recipe.schema import STAGES, Recipe, Stage
 from alignment.recipe.yaml_source import YamlSource
 from alignment.wording import did_you_mean, short, shown
@@ -34,14 +34,25 @@ def problem_of(source: YamlSource, error: ErrorDetails, root: type[BaseModel] = 
         error: an item of `ValidationError.errors()`.
         root: the class that was validated.
     """
-    place, value = known_place(source.value, error["loc"])
-    return source.problem(place, _message(source, error, root, place, value))
+    return source.problem(*describe_error(source.value, error, root))
 
 
-def _message(source: YamlSource, error: ErrorDetails, root: type[BaseModel], place: Place, value: Any) -> str:
+def describe_error(values: Any, error: ErrorDetails, root: type[BaseModel]) -> Mistake:
+    """Translate one of pydantic's errors to its place in the validated values, and a message.
+
+    Args:
+        values: the plain values that were validated.
+        error: an item of `ValidationError.errors()`.
+        root: the class that they were validated by.
+    """
+    place, value = known_place(values, error["loc"])
+    return place, _message(values, error, root, place, value)
+
+
+def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Place, value: Any) -> str:
     kind, given = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        names = _fields_at(source.value, place[:-1], root)
+        names = _fields_at(values, place[:-1], root)
         hint = did_you_mean(str(place[-1]), names) or f" Known here: {', '.join(sorted(names))}."
         return f"no such setting.{hint}"
     if kind == "missing":
@@ -63,8 +74,12 @@ def _message(source: YamlSource, error: ErrorDetails, root: type[BaseModel], pla
             "must be 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begin with a letter or digit, "
             f"not {shown(given)}"
         )
+    if kind == "too_short" and not given:
+        return "is empty: give at least one"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return message if message.endswith(shown(given)) else f"{message}, not {shown(given)}"
+    if kind == "value_error" and (isinstance(given, dict | list) or shown(given) in message):
+        return message  # a check of several settings together, or a message that quotes the value itself
+    return f"{message}, not {shown(given)}"
 
 
 def _kind_message(stage: Any) -> str:
@@ -101,20 +116,31 @@ def _has(value: Any, key: Key) -> bool:
     return isinstance(value, list) and isinstance(key, int) and key < len(value)
 
 
-def _fields_at(value: Any, place: Place, root: type[BaseModel]) -> list[str]:
+def _fields_at(values: Any, place: Place, root: type[BaseModel]) -> list[str]:
     """Names of the settings that are known at a place."""
     model: type[BaseModel] | None = root
+    in_mapping = False
+    value = values
     for key in place:
         value = value[key] if _has(value, key) else None
         if isinstance(key, int):
             if model is Stage:
                 kind = value.get("kind") if isinstance(value, dict) else None
                 model = STAGES.get(kind) if isinstance(kind, str) else None
+        elif in_mapping:  # the key of a mapping of settings; a key of the settings themselves comes next
+            in_mapping = False
         elif model is Recipe and key == "stages":
             model = Stage
+        elif model is not None and key in model.model_fields:
+            annotation = model.model_fields[key].annotation
+            model, in_mapping = settings_class(annotation), _is_mapping(annotation)
         else:
-            model = settings_class(model.model_fields[key].annotation) if model and key in model.model_fields else None
-    return list(model.model_fields) if model else []
+            model = None
+    return list(model.model_fields) if model is not None and not in_mapping else []
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(get_origin(part) is dict for part in get_args(annotation))
 
 
 def settings_class(annotation: Any) -> type[BaseModel] | None:

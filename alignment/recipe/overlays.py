@@ -103,6 +103,8 @@ def override(source: YamlSource, assignment: str) -> YamlSource:
     place = _resolve(source.value, parts, key)
     positions = {at: position for at, position in source.positions.items() if at[: len(place)] != place}
     positions |= {(*place, *at): ("--set", 0) for at in [(), *new.positions]}
+    for length in range(1, len(place)):  # mappings that the assignment creates
+        positions.setdefault(place[:length], ("--set", 0))
     return YamlSource(replace_at(source.value, place, new.value), positions)
 
 

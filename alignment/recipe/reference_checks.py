@@ -12,6 +12,7 @@ from alignment.recipe.schema import MODEL_KINDS, BuildStage, CustomStage, Recipe
 from alignment.recipe.stage_graph import BASE, is_hub_name
 from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
+from data_builders.repositories.sources import Location
 
 # Settings of builders that name a model, not rows.
 MODEL_SETTINGS = (("writer", "path"), ("judge", "path"))
@@ -36,7 +37,7 @@ def check_reference(
         hub: whether it may be a name on the Hugging Face hub.
         before: what the named stage has to come before, for the error message.
     """
-    if isinstance(reference, builders.SourceReference | ExtensionReference):
+    if isinstance(reference, Location | ExtensionReference):
         return  # checked with the settings of the builder, or by `code_checks`
     origin = reference.stage(earlier)
     if origin is not None:

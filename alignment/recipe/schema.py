@@ -153,12 +153,14 @@ class BuildStage(Stage):
     """Makes datasets."""
 
     kind: Literal["build"]
-    builder: str
-    """Which builder; `align build --list` names them."""
+    builder: NameOrExtension
+    """A built-in builder (`align build --list` names them), or one of your own: `path/to/file.py:name`, relative to the
+    recipe, or `package.module:name`; `data_builders.builder` describes what it must be."""
     model: str | None = None
-    """For builders that sample from a model: `base` or a stage; by default the last trained one."""
+    """For builders that sample from a model: `base` or a stage; by default the last trained one. A builder of your own
+    gets a model only if this names one."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """The builder's own arguments."""
+    """The builder's settings; `align build BUILDER --settings` lists them."""
 
 
 class TrainingStage(Stage):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from alignment.recipe import builders
 from alignment.recipe.problems import Place
@@ -22,7 +21,7 @@ from alignment.recipe.schema import (
     TrainingStage,
     makes_model,
 )
-from alignment.settings import Reference, Settings
+from alignment.settings import Reference, nested_values
 
 BASE = "base"
 
@@ -131,7 +130,7 @@ def _first_training(recipe: Recipe) -> int:
 
 def _model(stage: AnyStage, trained: str) -> str | None:
     """The stage that makes the model of `stage`; `trained` is the last stage before it that makes one, or `base`."""
-    if isinstance(stage, BuildStage) and not builders.needs_model(stage.builder):
+    if isinstance(stage, BuildStage) and not builders.needs_model(stage):
         return None
     if isinstance(stage, CustomStage):
         return stage.model
@@ -147,23 +146,8 @@ def _evaluation(recipe: Recipe, model: str, seed: int | None, earlier: Sequence[
 def _reads(stage: AnyStage, earlier: Sequence[str]) -> tuple[Read, ...]:
     """Every reference in a stage's settings; `earlier` names the stages before it."""
     references = list(builders.references(stage)) if isinstance(stage, BuildStage) else []
-    for key in type(stage).model_fields:
-        references += _references(getattr(stage, key), (key,))
+    references += [(place, value) for place, value in nested_values(stage) if isinstance(value, Reference)]
     return tuple(Read(place, reference, reference.stage(earlier)) for place, reference in references)
-
-
-def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
-    if isinstance(value, Reference):
-        yield place, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _references(item, (*place, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _references(item, (*place, index))
-    elif isinstance(value, Settings):
-        for key in type(value).model_fields:
-            yield from _references(getattr(value, key), (*place, key))
 
 
 def _base_reads(recipe: Recipe, earlier: Sequence[str]) -> tuple[Read, ...]:

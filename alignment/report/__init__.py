@@ -1,1 +1,1 @@
-"""What a chain gained, for a person to look at: ladder, gates, curves, pictures, W&B."""
+"""Reports of a chain for people: an HTML page with ladder, curves and lineage, and a picture of several seeds."""

@@ -1,4 +1,4 @@
-"""The report of a chain: one self-contained HTML page with the ladder, the curves and the lineage.
+"""The report of a chain: one self-contained HTML page with the ladder, exports, curves and lineage.
 
 align report recipes/quickstart.yaml
 """
@@ -7,40 +7,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from alignment.chain import ladder
+from alignment.chain.ladder import Rung
 from alignment.chain.plan import Step
+from alignment.evaluation.statistics.paired import compare
 from alignment.files import write_text
 from alignment.fingerprints import package_versions
 from alignment.logs import format_duration
 from alignment.recipe import Recipe
 from alignment.report import charts
 
-# The curves worth a picture, by kind of stage: TRL's name of the figure, and what to call it.
 CURVES = {
     "pretrain": [("loss", "loss")],
     "sft": [("loss", "loss"), ("mean_token_accuracy", "token accuracy")],
-    "dpo": [("loss", "loss"), ("rewards/accuracies", "pairs told apart")],
-    "grpo": [("reward", "reward"), ("frac_reward_zero_std", "groups without spread")],
+    "dpo": [("loss", "loss"), ("rewards/accuracies", "pairs ranked correctly")],
+    "grpo": [("reward", "reward"), ("frac_reward_zero_std", "groups with equal rewards")],
 }
+"""Curves of each kind of stage: TRL's name of the figure in metrics.jsonl, and its title."""
+
+Gains = dict[tuple[str, str], str]
+"""By stage and metric: the change from the model that the stage started from, with its 95% interval, in points."""
+
+
+@dataclass(frozen=True)
+class MetricSection:
+    """The ladder of one metric."""
+
+    name: str
+    rungs: list[Rung]
+    gains: dict[str, str]
+    """Text of the gain by stage."""
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class CurveSection:
+    """One curve of one stage."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One row of the table of stages, as text."""
+
+    name: str
+    kind: str
+    state: str
+    time: str
+    memory: str
+    folder: str
+    inputs: str
+    """The stages that it reads."""
+    figures: str
+    settings: str
 
 
 def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
-    """Write `report.html` of what is done so far, and return its path."""
-    entries = ladder.rungs(steps)
+    """Write `report.html` to the recipe's folder, with all stages that are done so far; returns its path."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
     )
     page = environment.get_template("report.html.jinja").render(
         recipe=recipe,
-        metrics=_metrics(entries, _gains(steps)),
-        steps=[_row(step) for step in steps],
-        curves=[curve for step in steps for curve in _curves(step)],
-        exports=_exports(steps),
+        metrics=_metric_sections(ladder.rungs(steps), _gains(steps)),
+        stages=[_stage_row(step) for step in steps],
+        curves=[curve for step in steps for curve in _curve_sections(step)],
+        exports=_export_rows(steps),
         total=format_duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
         versions=package_versions(),
     )
@@ -49,46 +90,42 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
     return path
 
 
-def _gains(steps: Sequence[Step]) -> dict[tuple[str, str], str]:
-    """What each stage gained over the model it began with, by stage and metric: paired over the tasks, in points."""
-    from alignment.evaluation.statistics.paired import compare
-
+def _gains(steps: Sequence[Step]) -> Gains:
+    """Compare every trained model with the model it started from, task by task."""
     measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
-    found = {}
+    gains: Gains = {}
     for trained in steps:
         before, after = measured.get(trained.model or ""), measured.get(trained.name)
         if before is None or after is None or not trained.trains:
             continue
         try:
             rows = compare(before.folder, after.folder)
-        except ValueError:  # nothing in common, or results of another release
+        except ValueError:  # no benchmark in common, or results of another version of the toolkit
             continue
         for row in rows:
             metric = f"{row['benchmark']}.{'pass@1' if row['score'] == 'pass' else row['score']}"
-            found[trained.name, metric] = f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
-    return found
+            gains[trained.name, metric] = f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
+    return gains
 
 
-def _metrics(entries: list[dict[str, Any]], gains: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
-    """A chart and a table per metric."""
-    found = []
+def _metric_sections(entries: Sequence[Rung], gains: Gains) -> list[MetricSection]:
+    sections = []
     for metric in dict.fromkeys(entry["metric"] for entry in entries):
-        rungs = [
-            entry | {"gain": gains.get((entry["stage"], metric), "")} for entry in entries if entry["metric"] == metric
-        ]
-        found.append({"name": metric, "rungs": rungs, "chart": charts.rungs(rungs)})
-    return found
+        rungs = [entry for entry in entries if entry["metric"] == metric]
+        of_metric = {rung["stage"]: gains.get((rung["stage"], metric), "") for rung in rungs}
+        sections.append(MetricSection(metric, rungs, of_metric, charts.bars(rungs)))
+    return sections
 
 
-def _exports(steps: Sequence[Step]) -> list[dict[str, str]]:
-    """A row per exported model, without the columns in which no model has anything to show."""
+def _export_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """One row per exported model, without the columns that are empty for all of them."""
     rows = [row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])]
-    shown = [
+    columns = [
         key
         for key in dict.fromkeys(key for row in rows for key in row)
         if any(row.get(key) not in (None, []) for row in rows)
     ]
-    return [{key: _cell(row.get(key)) for key in shown} for row in rows]
+    return [{key: _cell(row.get(key)) for key in columns} for row in rows]
 
 
 def _cell(value: Any) -> str:
@@ -101,47 +138,46 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _row(step: Step) -> dict[str, Any]:
-    artifact = step.artifact()
-    return {
-        "name": step.name,
-        "kind": step.kind,
-        "state": "done" if artifact else "to do",
-        "seconds": format_duration(artifact["seconds"]) if artifact else "",
-        "memory": f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if artifact and artifact.get("peak_memory_mb") else "",
-        "folder": step.folder.name,
-        "reads": ", ".join(
-            [*([step.model] if step.model else []), *(name for name in step.inputs if name != step.model)]
-        ),
-        "figures": _figures(artifact or {}),
-        "settings": json.dumps(step.request.stage.model_dump(mode="json"), indent=1, ensure_ascii=False),
-    }
+def _stage_row(step: Step) -> StageRow:
+    artifact = step.artifact() or {}
+    inputs = [*([step.model] if step.model else []), *(name for name in step.inputs if name != step.model)]
+    return StageRow(
+        name=step.name,
+        kind=step.kind,
+        state="done" if artifact else "to do",
+        time=format_duration(artifact["seconds"]) if artifact else "",
+        memory=f"{artifact['peak_memory_mb'] / 1000:.1f} GB" if artifact.get("peak_memory_mb") else "",
+        folder=step.folder.name,
+        inputs=", ".join(inputs),
+        figures=_figures(artifact),
+        settings=json.dumps(step.request.stage.model_dump(mode="json"), indent=1, ensure_ascii=False),
+    )
 
 
 def _figures(artifact: dict[str, Any]) -> str:
     metrics = artifact.get("metrics", {})
-    words = {
+    texts = {
         "train_loss": "loss {:.4f}",
         "steps": "{:.0f} steps",
         "tokens_per_second": "{:,.0f} tokens/s",
-        "merge_logit_difference": "merged, logits within {:.1e}",
+        "merge_logit_difference": "adapter merged (logits differ by at most {:.1e})",
         "merge_rounding": "{:.0%} of the adapter lost to rounding",
     }
-    parts = [text.format(metrics[key]) for key, text in words.items() if key in metrics]
+    parts = [text.format(metrics[key]) for key, text in texts.items() if key in metrics]
     contract = artifact.get("contract") or {}
     if "probes" in contract:
-        parts.append(f"stops on {contract['probes_stopped']} of {contract['probes']} probes")
+        parts.append(f"stops on {contract['probes_stopped']} of {contract['probes']} probe prompts")
     return ", ".join(parts)
 
 
-def _curves(step: Step) -> list[dict[str, str]]:
+def _curve_sections(step: Step) -> list[CurveSection]:
     file = step.folder / "metrics.jsonl"
     if step.kind not in CURVES or not file.is_file():
         return []
     logs = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
-    found = []
+    sections = []
     for key, title in CURVES[step.kind]:
         points = [(log["step"], log[key]) for log in logs if key in log]
         if len(points) > 1:
-            found.append({"title": f"{step.name}: {title}", "svg": charts.curve(points)})
-    return found
+            sections.append(CurveSection(f"{step.name}: {title}", charts.curve(points)))
+    return sections

@@ -1,7 +1,7 @@
 """Rewards for GRPO: built-in ones, rewards from the user's own code, and their weighted sum."""
 
-from alignment.rewards.protocol import Completion, Prompt, RewardFunction, RewardSettings, UserRewardFunction
 from alignment.rewards.registry import BUILT_IN, build_rewards
+from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, RewardSettings, UserRewardFunction
 
 __all__ = [
     "BUILT_IN",

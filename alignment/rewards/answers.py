@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignment.evaluation.extraction import extract_code
-from alignment.rewards.protocol import Completion, Prompt
+from alignment.rewards.reward_protocol import Completion, Prompt
 
 
 def text_of(message: Prompt | Completion) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 
 @dataclass(frozen=True)

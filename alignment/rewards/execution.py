@@ -13,7 +13,7 @@ from typing import Any
 from alignment.grading import Grader, RemoteGrader, Verdict
 from alignment.logs import get_logger
 from alignment.rewards.answers import program_of, row_at
-from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 logger = get_logger(__name__)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignment.extensions import Extension, ExtensionError
-from alignment.rewards.protocol import Scores
+from alignment.rewards.reward_protocol import Scores
 from alignment.rewards.user_code import CALLING, checked_scores, load_function
 
 

@@ -1,9 +1,9 @@
 """User rewards in a process of their own, which lives as long as the training.
 
 A reward that executes or imports what the model wrote can end its process, block it, or change its state. In the
-trainer's process that would end the training or falsify it, so such a reward must run apart: `isolated: true` in the
+trainer's process that would end the training or corrupt it, so such a reward must run apart: `isolated: true` in the
 recipe. The process is started once; each batch is one line of JSON to it and one line back. It gets prompts, completions
-and the columns with one value per completion, as `UserRewardFunction` describes; the trainer's own objects stay behind.
+and the columns with one value per completion, as `UserRewardFunction` describes, and no objects of the trainer.
 
 If the process dies, does not answer within the time limit or answers something unreadable, it is killed with all that
 it started and a new one takes the next batch. The batch at hand has no score (None, never 0) from this reward, and a
@@ -34,7 +34,7 @@ from typing import Any
 from alignment.extensions import Extension, ExtensionError
 from alignment.logs import get_logger
 from alignment.rewards.answers import row_columns
-from alignment.rewards.protocol import Completion, Prompt, Scores
+from alignment.rewards.reward_protocol import Completion, Prompt, Scores
 from alignment.rewards.user_code import checked_scores, texts
 
 logger = get_logger(__name__)

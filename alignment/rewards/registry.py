@@ -9,7 +9,7 @@ from alignment.grading import Grader, RemoteGrader
 from alignment.rewards.combination import RewardPart, combined
 from alignment.rewards.execution import Verdicts, tests_fraction, tests_passed
 from alignment.rewards.isolation import IsolatedReward
-from alignment.rewards.protocol import RewardFunction, RewardSettings
+from alignment.rewards.reward_protocol import RewardFunction, RewardSettings
 from alignment.rewards.text import fenced, length_penalty, parses
 from alignment.rewards.user_code import load_reward
 from alignment.wording import did_you_mean

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignment.rewards.answers import program_of, row_at, text_of
-from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 from alignment.sandbox.toolchains import language_of
 
 FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)", re.MULTILINE)

@@ -12,7 +12,7 @@ from typing import Any
 
 from alignment.extensions import Extension, ExtensionError
 from alignment.rewards.answers import text_of
-from alignment.rewards.protocol import Completion, Prompt, RewardFunction, Scores
+from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 CALLING = "the reward"
 """How error messages call a user's function."""

@@ -1,5 +1,4 @@
-"""Running code that nobody trusts: namespaces, seccomp and Landlock around a warm interpreter and thirteen
-toolchains."""
+"""Runs untrusted programs: a warm Python interpreter and thirteen toolchains in namespaces, under Landlock and seccomp."""
 
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program, ProgramRun

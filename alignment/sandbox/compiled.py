@@ -1,8 +1,7 @@
-"""Compiling, with a cache: programs by the hash of their source, the compiler's command and the toolchain.
+"""Compiles programs, with a cache whose key is a hash of the source, the compiler's command and the toolchain.
 
-The compiler runs in the sandbox, since its input is hostile. What it made comes back over a pipe and is written by
-this process alone, into a folder that only its user can enter: no program can put anything into the cache, or read
-another's entry.
+The compiler runs in the sandbox, because its input is untrusted. This process reads the compiled files from a pipe and
+writes them to a folder that only its user can enter, so no program can write to the cache or read another's entry.
 """
 
 from __future__ import annotations
@@ -23,58 +22,90 @@ from alignment.sandbox.slot import SandboxError, Slot
 from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, file_name
 
 CACHE_BYTES = 4 << 30
-FINAL = (0, 1, 2)  # exit codes by which a compiler says that it has judged the source
+FINAL = (0, 1, 2)
+"""Exit codes with which a compiler accepts or rejects a source; only these outcomes are cached."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program ready to run: files to write, or what the compiler said."""
+    """A program that is ready to run, or why it does not compile."""
 
     files: tuple[tuple[str, bytes], ...] = ()
+    """Name and content of every file that the program needs."""
     file: str = ""
     """Name of the source."""
     problem: str = ""
+    """The compiler's messages."""
     reason: str = ""
+    """``compile``, or the limit at which the compiler was killed; empty if it compiles."""
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept, a folder that is its user's alone. Raises SandboxError where it is not."""
+    """The folder of compiled programs.
+
+    Raises:
+        SandboxError: It cannot be made, or other users can write to it.
+    """
     folder = cache_root() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise SandboxError(f"compiled programs need a folder: {error}; set ALIGN_CACHE to another folder") from None
+        raise SandboxError(f"the folder of compiled programs cannot be made: {error}. Set ALIGN_CACHE.") from None
     state = folder.stat()
     if state.st_uid != os.geteuid() or state.st_mode & 0o022:
-        raise SandboxError(f"others can write to {folder}, and could put programs there: chmod 700 it, or remove it")
+        raise SandboxError(
+            f"other users can write to {folder} and could put programs there: chmod 700 it, or remove it"
+        )
     return folder
 
 
 def prepare(
     slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None
 ) -> Compiled:
-    """Compile a program, or fetch it from the cache. For languages that need no compiler: the source itself."""
+    """Compile a program, or take it from the cache. Without a compiler the result is the source itself.
+
+    Args:
+        slot: Where the compiler runs.
+        tools: The toolchain.
+        source: The program.
+        flags: Further arguments of the compiler.
+        cache: Folder of compiled programs; None compiles every time.
+
+    Raises:
+        NoToolchain: A library that the program uses is not installed.
+        SandboxError: The compiler could not be started.
+    """
     file = file_name(tools.language, source.decode("utf-8", "replace"))
     if not tools.language.compile:
         return Compiled(((file, source),), file)
     if tools.language.name == "java" and b"org.javatuples" in source and not Path(JAVATUPLES).exists():
-        raise NoToolchain(f"the program uses org.javatuples, and {JAVATUPLES} is not there; install libjavatuples-java")
+        raise NoToolchain(
+            f"the program uses org.javatuples, but {JAVATUPLES} does not exist; install libjavatuples-java"
+        )
     command = [*tools.command(tools.language.compile, file), *flags]
-    extra, shown = _precompiled(slot, tools, source, flags, cache)
+    extra, headers = _precompiled(slot, tools, source, flags, cache)
     digest = hashlib.sha256(json.dumps([command, tools.identity]).encode() + source).hexdigest()
     entry = cache / digest[:2] / digest if cache else None
-    known = _fetch(entry)
-    if known is not None:
-        return replace(known, file=file)
-    run = compile_run(slot, tools, [*command, *extra], [(file, source), *shown])
+    cached = _fetch(entry)
+    if cached is not None:
+        return replace(cached, file=file)
+    run = compile_run(slot, tools, [*command, *extra], [(file, source), *headers])
     compiled = _outcome(run)
-    if run.stop is None and run.code in FINAL and b"Killed" not in run.stderr:  # which may be for want of memory here
+    # "Killed": a part of the compiler was killed, perhaps because this machine was out of memory.
+    if run.stop is None and run.code in FINAL and b"Killed" not in run.stderr:
         _store(entry, compiled)
     return replace(compiled, file=file)
 
 
 def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> ProgramRun:
-    """Run a compiler in the sandbox; `ProgramRun.reply` then holds what it made."""
+    """Run a compiler in the sandbox; the compiled files are in the `reply` of the result.
+
+    Args:
+        slot: Where it runs.
+        tools: Its toolchain.
+        command: Its command line.
+        files: Name and content of the files that it reads.
+    """
     header = {
         "files": [[name, len(data)] for name, data in files], "command": command,
         "environment": tools.language.environment, "collect": list(tools.language.collect),
@@ -91,7 +122,7 @@ def _outcome(run: ProgramRun) -> Compiled:
             f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}"
         )
     if run.stop is not None:
-        return Compiled(problem=text[:1000] or "the compiler was stopped", reason=run.stop)
+        return Compiled(problem=text[:1000] or "the compiler was killed", reason=run.stop)
     if run.code != 0:
         return Compiled(problem=text[:1000] or f"the compiler ended with exit code {run.code}", reason="compile")
     return _unpack(run.reply)
@@ -108,21 +139,21 @@ def _unpack(data: bytes) -> Compiled:
             files.append((str(name), body[position : position + size]))
             position += size
     except (ValueError, KeyError, TypeError) as error:
-        raise SandboxError(f"the compiler's output could not be read: {error}") from error
+        raise SandboxError(f"the compiled files could not be read: {error}") from error
     if not files or position != len(body):
         return Compiled(problem="the compiler made no program", reason="compile")
     return Compiled(tuple(files))
 
 
 def _fetch(entry: Path | None) -> Compiled | None:
-    """What the cache holds, if anything; an entry that can't be read is no entry."""
+    """Read a cache entry; None if there is none. A damaged entry is removed."""
     if entry is None:
         return None
     try:
         data = entry.read_bytes()
-        found = _unpack(data)
-        if found.problem and not data.startswith(b'{"problem"'):
-            raise SandboxError(found.problem)  # it was cut short
+        compiled = _unpack(data)
+        if compiled.problem and not data.startswith(b'{"problem"'):
+            raise SandboxError(compiled.problem)  # the entry is truncated
         os.utime(entry)
     except FileNotFoundError:
         return None
@@ -130,11 +161,11 @@ def _fetch(entry: Path | None) -> Compiled | None:
         with contextlib.suppress(OSError):
             entry.unlink()
         return None
-    return found
+    return compiled
 
 
 def _store(entry: Path | None, compiled: Compiled) -> None:
-    """Keep what was compiled. A disk that is full or read-only costs speed, not verdicts."""
+    """Write a cache entry. On a full or read-only disk there is none, and the program is compiled again next time."""
     if entry is None:
         return
     with contextlib.suppress(OSError):
@@ -158,7 +189,12 @@ def _write(entry: Path, compiled: Compiled) -> None:
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
-    """Delete the entries that were used longest ago until the rest fits; also what a killed writer left."""
+    """Delete the least recently used entries until the rest fits, and temporary files of writers that were killed.
+
+    Args:
+        cache: Folder of compiled programs.
+        limit: Bytes that may stay.
+    """
     entries = []
     for path in cache.glob("??/*"):
         try:
@@ -180,7 +216,7 @@ def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
 def _precompiled(
     slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...], cache: Path | None
 ) -> tuple[list[str], list[tuple[str, bytes]]]:
-    """For C++ that includes all of the standard library anyway: flags and file of a precompiled ``bits/stdc++.h``."""
+    """Flags and files of a precompiled ``bits/stdc++.h``, for C++ that includes this header; otherwise nothing."""
     if tools.language.name != "cpp" or b"<bits/stdc++.h>" not in source or cache is None:
         return [], []
     options = [part for part in tools.language.compile if part.startswith("-std")] + list(flags)

@@ -1,8 +1,8 @@
-"""Which languages work on this machine, proven by a program compiled and run inside the sandbox."""
+"""Checks which languages work on this machine: compiles and runs a small program of each in the sandbox."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from alignment.sandbox import toolchains
 from alignment.sandbox.compiled import compiled_program, prepare
@@ -14,12 +14,32 @@ from alignment.sandbox.slot import SandboxError, Slot
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 
 
-def probe_languages() -> list[dict[str, Any]]:
-    """One entry per language: ``language``, ``works``, ``version``, ``reason`` (why not), ``packages`` (Debian),
-    ``install``.
+class LanguageReport(TypedDict):
+    """Whether a language works."""
 
-    Takes seconds: compilers run. Where the sandbox itself is refused, every language says so.
-    """
+    language: str
+    works: bool
+    version: str
+    reason: str
+    """Why it does not work; empty if it does."""
+    packages: list[str]
+    """Debian packages that provide it."""
+    install: str
+    """Command that installs them."""
+
+
+class SandboxReport(TypedDict):
+    """Whether the sandbox works."""
+
+    works: bool
+    reason: str
+    """Why it does not work; empty if it does."""
+    notes: list[str]
+    """How it is weaker than it could be."""
+
+
+def probe_languages() -> list[LanguageReport]:
+    """Check every language. Takes seconds, because compilers run. If the sandbox is refused, no language works."""
     slot = Slot(launcher_settings(extra=toolchains.shown_folders()))
     try:
         return [_probe(slot, language) for language in toolchains.LANGUAGES.values()]
@@ -27,7 +47,7 @@ def probe_languages() -> list[dict[str, Any]]:
         slot.close()
 
 
-def _probe(slot: Slot, language: toolchains.Language) -> dict[str, Any]:
+def _probe(slot: Slot, language: toolchains.Language) -> LanguageReport:
     version, reason = "", ""
     try:
         version, reason = _run(slot, language)
@@ -39,19 +59,14 @@ def _probe(slot: Slot, language: toolchains.Language) -> dict[str, Any]:
         "version": version,
         "reason": reason,
         "packages": list(language.packages),
-        "install": toolchains.install(language).removeprefix("install it with: "),
+        "install": toolchains.install_command(language),
     }
 
 
 def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
+    """The toolchain's version, and why the language does not work (empty if it does)."""
     if language.name == "python":
-        (run,) = slot.run(
-            [Program("main", {"environment": {}}, b"import sys; print(42); print(sys.version)", limits=LIMITS)]
-        )
-        lines = run.stdout.decode().splitlines()
-        return "Python " + " ".join(lines[1:])[:40], "" if lines[:1] == [
-            "42"
-        ] else "the warm interpreter does not run programs"
+        return _run_python(slot)
     tools = toolchains.toolchain(language.name)
     compiled = prepare(slot, tools, language.probe.encode())
     if compiled.reason:
@@ -59,14 +74,20 @@ def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
     (run,) = slot.run([compiled_program(tools, compiled, b"", LIMITS, {})])
     if run.stdout.strip() == b"42":
         return tools.version, ""
-    return (
-        tools.version,
-        f"its programs fail in the sandbox: {(run.stderr or run.stdout)[:200].decode(errors='replace')}",
-    )
+    output = (run.stderr or run.stdout)[:200].decode(errors="replace")
+    return tools.version, f"its programs fail in the sandbox: {output}"
 
 
-def probe_sandbox() -> dict[str, Any]:
-    """Whether the sandbox works here: ``works``, ``reason``, ``notes`` (what is weaker than it could be)."""
+def _run_python(slot: Slot) -> tuple[str, str]:
+    code = b"import sys; print(42); print(sys.version)"
+    (run,) = slot.run([Program("main", {"environment": {}}, code, limits=LIMITS)])
+    lines = run.stdout.decode().splitlines()
+    reason = "" if lines[:1] == ["42"] else "the warm interpreter does not run programs"
+    return "Python " + " ".join(lines[1:])[:40], reason
+
+
+def probe_sandbox() -> SandboxReport:
+    """Check the sandbox itself."""
     slot = Slot(launcher_settings())
     try:
         slot.start()

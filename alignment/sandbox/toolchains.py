@@ -1,7 +1,7 @@
-"""The languages: how each is compiled and run, and how to find its real toolchain.
+"""The languages: how each is compiled and run, and where its toolchain is.
 
-Real, because launch shims (rustup, pyenv, nvm) under somebody's home are invisible in the sandbox, and useless
-without what they would start: a toolchain is asked where it lives, and that folder is shown to programs, read-only.
+Launch shims (rustup, pyenv, nvm) in a home folder do not work in the sandbox, which shows neither them nor what they
+start. So the toolchain itself is asked for its folder, which programs then see, read-only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ JAVATUPLES = "/usr/share/java/javatuples.jar"
 
 @dataclass(frozen=True)
 class Language:
-    """``{tool}`` in a command is the toolchain's path, ``{file}`` the source's name, ``{name}`` its name without
-    ending."""
+    """How a language is compiled and run.
+
+    Placeholders in commands: ``{tool}`` is the toolchain's path, ``{folder}`` its folder, ``{node}`` the path of node,
+    ``{file}`` the source's name, ``{name}`` the source's name without suffix.
+    """
 
     name: str
     file: str
@@ -30,22 +33,24 @@ class Language:
     """The program whose path and version identify the toolchain."""
     run: tuple[str, ...]
     packages: tuple[str, ...]
-    """Debian packages that bring it."""
+    """Debian packages that provide it."""
     probe: str
-    """A program that prints ``42``: proof that the toolchain works inside the sandbox."""
+    """A program that prints ``42``, to check that the toolchain works in the sandbox."""
     compile: tuple[str, ...] = ()
     collect: tuple[str, ...] = ()
-    """What the compiler made and the program needs."""
+    """Patterns of the compiled files that the program needs."""
     environment: dict[str, str] = field(default_factory=dict)
     version: tuple[str, ...] = ("--version",)
     home: tuple[str, ...] = ()
-    """Command that prints the folder of the real toolchain, where `tool` may be a shim."""
+    """Command that prints the toolchain's folder, if `tool` may be a shim."""
     home_tool: str = ""
-    """The real tool inside that folder."""
+    """The tool inside that folder."""
     address_space: bool = True
+    """See `Program.address_space`."""
     memory_bytes: int = 1 << 30
+    """Its programs' memory limit is at least this."""
     home_levels: int = 1
-    """Outside /usr, how many folders above `tool` hold all of the toolchain."""
+    """The toolchain's folder is this many levels above `tool`. Used outside /usr only, since programs always see /usr."""
 
 
 LANGUAGES: dict[str, Language] = {
@@ -113,29 +118,33 @@ ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "
 
 
 def language_of(name: str) -> Language:
-    """The language of a name, in any of its usual spellings. Raises ValueError."""
+    """The language of a name, in any of its usual spellings; ValueError if there is none."""
     key = name.strip().lower()
-    found = LANGUAGES.get(ALIASES.get(key, key))
-    if found is None:
+    language = LANGUAGES.get(ALIASES.get(key, key))
+    if language is None:
         raise ValueError(f"unknown language {name!r}: it must be one of {', '.join(LANGUAGES)}")
-    return found
+    return language
 
 
 class NoToolchain(RuntimeError):
-    """The language's toolchain is not installed, or does not work inside the sandbox."""
+    """The toolchain of a language is not installed, or does not work in the sandbox."""
 
 
 @dataclass(frozen=True)
 class Toolchain:
+    """The toolchain of a language on this machine."""
+
     language: Language
     tool: str
+    """Its path."""
     shown: tuple[str, ...]
     """Folders outside /usr that programs must see."""
     version: str
     identity: str
-    """Changes with the toolchain: part of the key of compiled programs."""
+    """A hash that changes with the toolchain; part of the cache key of compiled programs."""
 
     def command(self, template: tuple[str, ...], file: str) -> list[str]:
+        """A command of the language with its placeholders filled in."""
         values = {"tool": self.tool, "file": file, "name": Path(file).stem, "folder": str(Path(self.tool).parent)}
         if "{node}" in template:
             values["node"] = toolchain("javascript").tool
@@ -144,28 +153,30 @@ class Toolchain:
 
 @cache
 def toolchain(name: str) -> Toolchain:
-    """Find a language's toolchain on this machine. Raises NoToolchain."""
+    """Find the toolchain of a language; NoToolchain if it is not installed."""
     language = LANGUAGES[name]
-    found = shutil.which(language.tool)
-    if found is None:
-        raise NoToolchain(f"{language.tool} is not installed; {install(language)}")
-    tool = os.path.realpath(found)
-    home = _ask([found, *language.home[1:]]) if language.home else ""
+    executable = shutil.which(language.tool)
+    if executable is None:
+        raise NoToolchain(f"{language.tool} is not installed; install it with: {install_command(language)}")
+    tool = os.path.realpath(executable)
+    home = _output_of([executable, *language.home[1:]]) if language.home else ""
     if home and language.home_tool:
         tool = os.path.realpath(Path(home) / language.home_tool)
     installed = str(Path(tool).parents[language.home_levels - 1])
     shown = {folder for folder in (home, installed) if folder and not folder.startswith("/usr")}
-    version = _ask([tool, *language.version]).splitlines()
+    version = _output_of([tool, *language.version]).splitlines()
     stat = Path(tool).stat()
     identity = hashlib.sha256(f"{tool}|{version}|{stat.st_size}|{stat.st_mtime_ns}|{language}".encode()).hexdigest()
     return Toolchain(language, tool, tuple(sorted(shown)), version[0] if version else "", identity)
 
 
-def install(language: Language) -> str:
-    return f"install it with: apt-get install {' '.join(language.packages)}"
+def install_command(language: Language) -> str:
+    """The command that installs a language's toolchain on Debian and Ubuntu."""
+    return f"apt-get install {' '.join(language.packages)}"
 
 
-def _ask(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
+    """What a command prints; empty if it cannot be run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -174,7 +185,7 @@ def _ask(command: list[str]) -> str:
 
 
 def shown_folders() -> tuple[str, ...]:
-    """What all toolchains of this machine need shown, for making launchers."""
+    """The folders outside /usr of all toolchains of this machine, which programs must see."""
     folders: dict[str, None] = {}
     for name, language in LANGUAGES.items():
         if name != "python" and shutil.which(language.tool):
@@ -183,7 +194,7 @@ def shown_folders() -> tuple[str, ...]:
 
 
 def file_name(language: Language, source: str) -> str:
-    """The source's file name: Java's is the class that has the main method."""
+    """The name of the source's file. For Java it follows from the class that has the main method."""
     if language.name != "java":
         return language.file
     main = re.search(r"\bstatic\s+(?:public\s+)?(?:final\s+)?void\s+main\b", source)

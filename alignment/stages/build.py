@@ -1,41 +1,49 @@
-"""Makes datasets: calls a builder, and leaves what it wrote in the artifact."""
+"""The build stage: runs a dataset builder, and leaves its files in the artifact."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 from alignment.logs import get_logger
-from alignment.recipe import BuildStage, builders
+from alignment.recipe import BuildStage
+from alignment.recipe.builders import builder_of
 from alignment.recipe.stage_request import StageRequest
+from data_builders.builder import BuildContext
 
 logger = get_logger(__name__)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
-    """Run the stage's builder into a scratch folder, then move its files to the artifact.
+    """Run the stage's builder in a scratch folder, then move its files to the artifact.
 
-    A builder that was killed halfway starts anew, unless it goes on by itself: it is deterministic, and cheap against
+    A builder that was killed starts again, unless it resumes by itself: it is deterministic, and quick compared to
     training.
     """
     stage = request.stage
     assert isinstance(stage, BuildStage)
+    builder = builder_of(stage)
     scratch = request.out / "building"
-    if not builders.BUILDERS[stage.builder].resumes:
+    if not builder.resumes:
         shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
-    workers = len(os.sched_getaffinity(0))
-    summary = builders.call(
-        stage, scratch, seed=request.seed, request=request, workers=workers, sandbox=request.sandbox
+    context = BuildContext(
+        out=scratch,
+        seed=request.seed,
+        workers=len(os.sched_getaffinity(0)),
+        model=Path(request.model.checkpoint) if request.model is not None else None,
+        sandbox=request.sandbox,
     )
+    counts = builder.run(builder.validate(stage.settings), context)
     for path in sorted(scratch.iterdir()):
         target = request.out / path.name
         if target.is_dir():
             shutil.rmtree(target)
         path.replace(target)
     scratch.rmdir()
-    for name, count in summary.items():
+    for name, count in counts.items():
         if isinstance(count, int | float | str):
             logger.info("      %s: %s", name, count)
-    return {"summary": summary, "device": "cpu"}
+    return {"summary": counts, "device": "cpu"}

@@ -18,7 +18,7 @@ import psutil
 from transformers import TrainerCallback
 
 from alignment.logs import get_logger
-from alignment.planning.disk import check_checkpoint
+from alignment.planning.disk import check_checkpoint_space
 
 logger = get_logger(__name__)
 
@@ -135,7 +135,7 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_save and self.rank == 0:
-            check_checkpoint(Path(args.output_dir), state.global_step)
+            check_checkpoint_space(Path(args.output_dir), state.global_step)
         elapsed = time.monotonic() - self.begun
         if self.first_step is None:
             self.first_step = elapsed

@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from alignment.evaluation import evaluate
-from alignment.logs import get_logger
 from alignment.models import loading
 from alignment.recipe import EvaluateStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.tracking.weights_and_biases import log_figures
-
-logger = get_logger(__name__)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
@@ -28,7 +25,6 @@ def run(request: StageRequest) -> dict[str, Any]:
         seed=request.seed,
         dtype=request.model.dtype,
         sandbox=request.sandbox,
-        progress=lambda text: logger.info("      %s", text),
         preflight=False,  # trained models have passed their contract, and a base model may lack chat settings
     )
     rows = [dict(figure) for figure in figures]

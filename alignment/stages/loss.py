@@ -1,8 +1,11 @@
-"""The loss of pretraining and SFT where there is no Triton: cross-entropy in tiles, with its gradients made on the way.
+"""Cross-entropy in tiles for pretraining and SFT on devices without Triton, with gradients computed in the forward pass.
 
-TRL's tiled loss is written for Triton; in plain torch it scores every position, those that nothing is learned from too, and
-projects each twice. Here only what is learned is scored, and the gradients of a tile are made while its logits are there,
-as Liger's fused linear cross-entropy does (arXiv 2410.10989, section 3.2). The numbers are those of the full logits.
+TRL's tiled loss needs Triton; its plain torch version scores every position, also those whose label is not learned, and
+projects each of them twice. This one scores learned positions only, and computes the gradients of a tile while its logits
+are in memory, as Liger's fused linear cross-entropy does (arXiv 2410.10989, section 3.2). Values and gradients are those of
+the full logits.
+
+Shapes: B = rows of a batch, T = tokens of a row, N = learned tokens of a batch, D = model width, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -15,46 +18,47 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from alignment.models.formats import IGNORED
-from alignment.planning.memory import OWN_LEAST_ROWS, OWN_TILE
+from alignment.planning.memory import TILE_LOGITS, TILE_MIN_ROWS
 
 
-class Found(NamedTuple):
-    """Sums over the tokens that are learned, each a tensor of no dimensions."""
+class LossSums(NamedTuple):
+    """Sums over the learned tokens, each a scalar tensor."""
 
     loss: torch.Tensor
-    """Negative log-likelihood, which gradients flow from."""
+    """Negative log-likelihood, in nats; has gradients."""
     entropy: torch.Tensor
-    """Of the predicted distributions, in nats."""
+    """Entropy of the predicted distributions, in nats."""
     correct: torch.Tensor
-    """Tokens than which none was likelier: unlike in TRL's metric, a tie counts."""
+    """Tokens whose logit is the largest of their position. Unlike in TRL's metric, a tie counts as correct."""
     learned: torch.Tensor
-    """Tokens that are learned."""
+    """The number of learned tokens, N."""
 
 
-def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> Found:
-    """Cross-entropy of each position's next token.
+def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> LossSums:
+    """Compute the cross-entropy of each position's next token.
 
     Args:
-        hidden: [batch, length, hidden], the last layer's output.
-        weight: [vocabulary, hidden], of a head without bias.
-        labels: [batch, length], not shifted; -100 is not learned.
+        hidden: [B, T, D], output of the last layer.
+        weight: [V, D], weight of an output layer without bias.
+        labels: [B, T], not shifted; positions with label -100 are not learned.
     """
     targets = labels[:, 1:]
     learned = targets != IGNORED
     rows = hidden[:, :-1][learned]
-    if not torch.is_grad_enabled():  # which the function below can't ask
+    if not torch.is_grad_enabled():  # inside an autograd function gradients are always disabled: detach here
         rows, weight = rows.detach(), weight.detach()
-    loss, entropy, correct = _Tiles.apply(rows, weight, targets[learned])
-    return Found(loss, entropy, correct, learned.sum())
+    loss, entropy, correct = _TiledLoss.apply(rows, weight, targets[learned])
+    return LossSums(loss, entropy, correct, learned.sum())
 
 
-class _Tiles(torch.autograd.Function):
+class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
-        kind = hidden.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        with torch.autocast(kind, enabled=False):
-            return _Tiles._forward(ctx, hidden, weight, targets, dtype)
+        """Sums over [N, D] hidden states and their [N] targets; products in the type of autocast, if it is on."""
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            return _TiledLoss._forward(ctx, hidden, weight, targets, dtype)
 
     @staticmethod
     def _forward(
@@ -64,21 +68,22 @@ class _Tiles(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         loss, entropy, correct = (hidden.new_zeros((), dtype=torch.float32) for _ in range(3))
-        step = max(OWN_TILE // weight.shape[0], OWN_LEAST_ROWS)
+        step = max(TILE_LOGITS // weight.shape[0], TILE_MIN_ROWS)
         for start in range(0, hidden.shape[0], step):
             rows, target = hidden[start : start + step].to(dtype), targets[start : start + step, None]
             logits = (rows @ head.t()).float()
             logits -= logits.amax(-1, keepdim=True)
-            aimed = logits.gather(-1, target)
+            target_logits = logits.gather(-1, target)
             powers = logits.exp()
             total = powers.sum(-1, keepdim=True)
-            logarithm = total.log()
-            loss += (logarithm - aimed).sum()
-            entropy += (logarithm - (torch.linalg.vecdot(powers, logits)[:, None] / total)).sum()
-            correct += (aimed >= 0).sum()
+            log_total = total.log()
+            loss += (log_total - target_logits).sum()
+            entropy += (log_total - (torch.linalg.vecdot(powers, logits)[:, None] / total)).sum()
+            correct += (target_logits >= 0).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
-            # The gradient is powers / total, less 1 at the target. Its division is left to the smaller products.
+            # The gradient of the logits is powers / total, less 1 at the target. Dividing the [rows, D] products by the
+            # total is cheaper than dividing the [rows, V] powers.
             powers.scatter_add_(-1, target, -total)
             share = 1 / total
             if dtype != torch.float32:
@@ -96,35 +101,35 @@ class _Tiles(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor, *_: Any) -> Any:
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            raise RuntimeError("the gradients of this loss were made with it, for one backward pass")
+            raise RuntimeError("the gradients of this loss are computed with it, and serve one backward pass only")
         return *(
-            None if found is None else found.mul_(grad).to(dtype)
-            for found, dtype in zip(gradients, ctx.dtypes, strict=True)
+            None if gradient is None else gradient.mul_(grad).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         ), None
 
 
-def takes(model: Any) -> bool:
-    """Whether a model's head is what `tiled_loss` is written for: a linear layer of the Qwen2 family, without bias."""
+def supports(model: Any) -> bool:
+    """Whether `tiled_loss` is written for a model: the Qwen2 family, with a linear output layer without bias."""
     head = model.get_output_embeddings()
     return model.config.model_type == "qwen2" and type(head) is torch.nn.Linear and head.bias is None
 
 
 def is_sharded(weight: torch.Tensor) -> bool:
-    """Whether only a part of a weight is here, as under ZeRO-3 and FSDP."""
+    """Whether this process holds only a part of a weight, as under ZeRO-3 and FSDP."""
     return hasattr(weight, "ds_id") or isinstance(weight, DTensor)
 
 
-def add_to(model: Any) -> None:
-    """Let `model(**inputs, labels=labels, tiled=True)` return a `Found`; all else stays as it is.
+def add_tiled_forward(model: Any) -> None:
+    """Make `model(**inputs, labels=labels, tiled=True)` return `LossSums`; other calls are unchanged.
 
-    It goes through `forward`, so that what wraps the model (DDP, PEFT, autocast) takes part.
+    It is part of `forward`, so that the wrappers of the model (DDP, PEFT, autocast) apply to it.
     """
-    before = model.forward
+    original = model.forward
 
-    @functools.wraps(before)
+    @functools.wraps(original)
     def forward(self: Any, *arguments: Any, tiled: bool = False, **more: Any) -> Any:
         if not tiled:
-            return before(*arguments, **more)
+            return original(*arguments, **more)
         labels = more.pop("labels")
         hidden = self.base_model(*arguments, **more).last_hidden_state
         return tiled_loss(hidden, self.get_output_embeddings().weight, labels)

@@ -1,78 +1,86 @@
-"""GRPO that draws other prompts where a group teaches nothing: all answers of a prompt scored alike.
+"""GRPOTrainer that replaces groups which teach nothing, since all answers of the prompt scored alike.
 
-The idea is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), within TRL's trainer (1.16, which has none): after a
-generation, groups without spread give their places to groups of other prompts of the dataset, for a few rounds at most,
-and each process generates only as many groups as the one with the most places to fill.
+The idea is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), which TRL 1.16 does not have. After a generation, groups
+without spread are replaced by groups of other prompts of the dataset, for a few rounds at most. Each process generates only as
+many groups as the process with the most groups to replace.
+
+Shapes: R = rows (completions) of one process, in groups of G; P = prompt tokens, C = completion tokens.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
 
 Rollouts = dict[str, Any]
+"""What TRL makes of a batch of prompts: tensors of shape [R], [R, P] or [R, C], and a few scalars."""
+# TRL divides advantages by the standard deviation plus 1e-4: rounding alone stays below this.
+_NO_SPREAD = 5e-3
 
 
 class ResamplingTrainer(GRPOTrainer):
-    """`resample` rounds, at most, of new prompts for groups without spread.
+    """GRPOTrainer with at most `resample` rounds of new prompts for groups without spread.
 
-    Raises ValueError where groups are split between processes, or where advantages are not those of a group.
+    Raises:
+        ValueError: groups are split between processes, or advantages are not computed per group.
     """
 
     def __init__(self, *arguments: Any, resample: int, **settings: Any):
         super().__init__(*arguments, **settings)
         self.resample = resample
-        own: Any = self.args
-        self.size = int(own.num_generations)
-        check_whole_groups(own.per_device_train_batch_size * own.steps_per_generation, self.size)
+        config: Any = self.args
+        self.size = int(config.num_generations)
+        check_whole_groups(config.per_device_train_batch_size * config.steps_per_generation, self.size)
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError("`resample` needs multi_objective_aggregation: sum_then_normalize")
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Rollouts:
-        found: Rollouts = super()._generate_and_score_completions(inputs)
+        rollouts: Rollouts = super()._generate_and_score_completions(inputs)
         model: Any = self.model
         dataset: Any = self.train_dataset
         if not model.training:
-            return found
-        size, filled = self.size, 0
+            return rollouts
+        size, replaced = self.size, 0
         for number in range(self.resample):
-            empty = without_spread(found["advantages"], size)
-            wanted = self._most(len(empty))
+            dead = groups_without_spread(rollouts["advantages"], size)
+            wanted = self._max_over_processes(len(dead))
             if not wanted:
                 break
             draw = random.Random(f"{self.args.seed}:{self.state.global_step}:{number}:{self.accelerator.process_index}")
             rows = [dataset[draw.randrange(len(dataset))] for _ in range(wanted)]
-            new = self._unlogged([row for row in rows for _ in range(size)])
-            spread = sorted(set(range(wanted)) - set(without_spread(new["advantages"], size)))
-            places = list(zip(empty, spread, strict=False))
-            found = replaced(found, new, places, size, self._tokenizer.pad_token_id)
-            filled += len(places)
-        self._metrics["train"]["resampled_groups"].append(self._mean(filled * size / len(found["advantages"])))
-        mask = found["completion_mask"]
-        found["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
-        return found
+            new = self._generate_unlogged([row for row in rows for _ in range(size)])
+            useful = sorted(set(range(wanted)) - set(groups_without_spread(new["advantages"], size)))
+            places = list(zip(dead, useful, strict=False))
+            rollouts = replace_groups(rollouts, new, places, size, self._tokenizer.pad_token_id)
+            replaced += len(places)
+        share = replaced * size / len(rollouts["advantages"])
+        self._metrics["train"]["resampled_groups"].append(self._mean_over_processes(share))
+        mask = rollouts["completion_mask"]
+        rollouts["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
+        return rollouts
 
-    def _unlogged(self, inputs: list[dict[str, Any]]) -> Rollouts:
-        """Rollouts whose figures are in no log: those logged stay figures of prompts as they come."""
+    def _generate_unlogged(self, inputs: list[dict[str, Any]]) -> Rollouts:
+        """Rollouts that are not in the logged metrics, which describe the prompts as the dataset gives them."""
         metrics = self._metrics["train"]
         before = {key: len(values) for key, values in metrics.items()}
-        new: Rollouts = super()._generate_and_score_completions(inputs)
+        rollouts: Rollouts = super()._generate_and_score_completions(inputs)
         for key in list(metrics):
             del metrics[key][before.get(key, 0) :]
-        return new
+        return rollouts
 
-    def _most(self, count: int) -> int:
+    def _max_over_processes(self, count: int) -> int:
         return int(self.accelerator.gather(torch.tensor([count], device=self.accelerator.device)).max())
 
-    def _mean(self, value: float) -> float:
+    def _mean_over_processes(self, value: float) -> float:
         return float(self.accelerator.gather(torch.tensor([value], device=self.accelerator.device)).mean())
 
 
 def check_whole_groups(rows: int, size: int) -> None:
-    """Raises ValueError where the rows that a process generates at a time are no whole groups of `size`."""
+    """Raise ValueError if the rows that a process generates at a time can't be divided into groups of `size`."""
     if rows % size:
         raise ValueError(
             f"`resample` needs whole groups in every process: per_device_train_batch_size x steps_per_generation is {rows}, "
@@ -80,25 +88,40 @@ def check_whole_groups(rows: int, size: int) -> None:
         )
 
 
-def without_spread(advantages: torch.Tensor, size: int) -> list[int]:
-    """The groups, of `size` rows each, whose advantages are all zero but for rounding, which TRL divides by 1e-4."""
-    dead = advantages.view(-1, size).abs().amax(dim=1) < 5e-3
+def groups_without_spread(advantages: torch.Tensor, size: int) -> list[int]:
+    """The indices of groups whose advantages are all zero, up to rounding.
+
+    Args:
+        advantages: [R]
+        size: rows of a group.
+    """
+    dead = advantages.view(-1, size).abs().amax(dim=1) < _NO_SPREAD
     return [int(index) for index in dead.nonzero().flatten()]
 
 
-def replaced(found: Rollouts, new: Rollouts, places: list[tuple[int, int]], size: int, pad: int) -> Rollouts:
-    """`found` with group `there` of `new` in the place of group `here`, for each (here, there).
+def replace_groups(
+    rollouts: Rollouts, new: Rollouts, places: Sequence[tuple[int, int]], size: int, pad: int
+) -> Rollouts:
+    """Replace groups of `rollouts` by groups of `new`.
 
-    Tensors of shape [rows, tokens] are padded to the longer of the two: prompts on the left, all else on the right.
+    Tensors of two dimensions are padded to the longer of the two: prompts on the left, all others on the right.
+
+    Args:
+        rollouts: the rollouts to change; they are not changed in place.
+        new: rollouts with the same keys.
+        places: (index of the group in `rollouts`, index of the group in `new`) of each replacement.
+        size: rows of a group.
+        pad: the padding token's id.
     """
     if not places:
-        return found
-    rows = len(found["advantages"])
+        return rollouts
+    rows = len(rollouts["advantages"])
     source = torch.arange(rows)
-    for here, there in places:
-        source[here * size : (here + 1) * size] = rows + torch.arange(there * size, (there + 1) * size)
-    result = dict(found)
-    for key, old in found.items():
+    for old_group, new_group in places:
+        first = rows + new_group * size
+        source[old_group * size : (old_group + 1) * size] = torch.arange(first, first + size)
+    result = dict(rollouts)
+    for key, old in rollouts.items():
         if not isinstance(old, torch.Tensor) or old.dim() == 0:
             continue
         other = new[key]

@@ -1,13 +1,14 @@
-"""Attention without a mask for sdpa: in packed rows each sample by itself, in padded ones as if padding were text.
+"""Attention by sdpa without a mask: sample by sample in packed rows, and over the padding at the end of padded rows.
 
 With the block-diagonal mask that transformers builds from positions, sdpa computes all pairs of a row's tokens, repeats keys
-and values for every query head, and holds the mask. Sample by sample it computes only the pairs that count. Flash attention
-does that by itself, and flex attention skips empty blocks; this is for where neither is installed, and for CPUs.
+and values for every query head, and stores the mask. Sample by sample, it computes only the pairs that count. Flash attention
+does that by itself, and flex attention skips empty blocks; this module is for CPUs, and for GPUs without either.
+
+Shapes: B = rows of a batch, T = tokens of a row, H = query heads, K = key and value heads, S = head size.
 """
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
@@ -16,17 +17,19 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_by_sample"
+"""Name of this attention in transformers."""
+_SIZES = "_align_sample_sizes"  # attribute of a tensor of positions
 
 
-def use(model: Any, *, compiled: bool = False) -> None:
-    """Let a model of the Qwen2 family that attends by sdpa attend sample by sample; others keep what they have.
+def enable(model: Any, *, compiled: bool = False) -> None:
+    """Use this attention in a model of the Qwen2 family that attends by sdpa.
 
-    Others, since it takes that a layer hands its positions on, and that no window cuts what it sees.
+    Other model families are left unchanged: this needs layers that forward `position_ids`, and full attention.
 
     Args:
         model: a causal language model of transformers.
-        compiled: whether training compiles it. Then the mask stays: the number of samples differs from batch to batch,
-            and each would be compiled anew.
+        compiled: whether the model is compiled. Then it is left unchanged: the number of samples differs from batch to
+            batch, and each would be compiled anew.
     """
     config = model.config
     windows = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
@@ -50,12 +53,15 @@ def attend(
 
     Args:
         module: the attention layer.
-        query: [batch, heads, length, size]; `key` and `value` alike, with as many heads as the model has for them.
-        attention_mask: where there is one (padding to the left, generation), it is obeyed and positions are not looked at.
-        position_ids: [batch or 1, length]; a sample starts where they don't go on by one.
+        query: [B, H, T, S].
+        key: [B, K, T, S].
+        value: [B, K, T, S].
+        attention_mask: if there is one (padding to the left, generation), it is used and positions are ignored.
+        position_ids: [B or 1, T]; a sample starts where a position is not the one before plus 1.
+        settings: more arguments of transformers' sdpa attention.
 
     Returns:
-        [batch, length, heads, size], and no weights.
+        [B, T, H, S], and None for the attention weights.
     """
     rows, length = query.shape[0], query.shape[2]
     sizes: list[int] = []
@@ -63,39 +69,38 @@ def attend(
         sizes = sample_sizes(position_ids) * (rows // position_ids.shape[0])
     if len(sizes) <= rows:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
-    # Pieces of a split are views, and its backward is one concatenation: nothing is gathered or padded.
+    # The pieces of a split are views, and its backward pass is one concatenation: nothing is gathered or padded.
     pieces = [tensor.transpose(1, 2).flatten(0, 1).split(sizes) for tensor in (query, key, value)]
-    found = []
+    outputs = []
     for sample in zip(*pieces, strict=True):
-        own_query, own_key, own_value = (piece.transpose(0, 1)[None] for piece in sample)
-        found.append(sdpa_attention_forward(module, own_query, own_key, own_value, None, **settings)[0][0])
-    return torch.cat(found).view(rows, length, *found[0].shape[1:]), None
+        sample_query, sample_key, sample_value = (piece.transpose(0, 1)[None] for piece in sample)
+        outputs.append(sdpa_attention_forward(module, sample_query, sample_key, sample_value, None, **settings)[0][0])
+    return torch.cat(outputs).view(rows, length, *outputs[0].shape[1:]), None
 
 
 def sample_sizes(position_ids: torch.Tensor) -> list[int]:
-    """Tokens of each sample, in the order in which they lie in the rows; the same tensor is looked at once.
+    """The number of tokens of each sample, in the order of the rows.
+
+    The list is kept on the tensor: every layer of a forward pass asks for the same positions, and computing it on a
+    device makes the CPU wait.
 
     Args:
-        position_ids: [batch, length]
+        position_ids: [B, T]
     """
-    known, sizes = _last
-    if known() is not position_ids:
+    sizes: list[int] | None = getattr(position_ids, _SIZES, None)
+    if sizes is None:
         starts = torch.ones_like(position_ids, dtype=torch.bool)
         starts[:, 1:] = position_ids.diff(dim=-1) != 1
         begins = starts.flatten().nonzero().flatten()
         sizes = begins.diff(append=begins.new_tensor([position_ids.numel()])).tolist()
-        _last[:] = weakref.ref(position_ids), sizes
+        setattr(position_ids, _SIZES, sizes)
     return sizes
 
 
-# Every layer of a forward asks for the same positions, and on a device each answer is a wait for it.
-_last: list[Any] = [lambda: None, []]
-
-
 def _mask(**settings: Any) -> torch.Tensor | None:
-    """No mask where positions say all, nor where padding is to the right: no token before it sees it."""
+    """No mask if positions are enough, or if padding is to the right, where no token before it attends to it."""
     padding = settings.get("attention_mask")
-    whole = settings["q_length"] == settings["kv_length"] and settings.get("local_size") is None
-    if whole and (padding is None or bool((padding[:, 1:] <= padding[:, :-1]).all())):
+    full = settings["q_length"] == settings["kv_length"] and settings.get("local_size") is None
+    if full and (padding is None or bool((padding[:, 1:] <= padding[:, :-1]).all())):
         return None
     return sdpa_mask(**settings)

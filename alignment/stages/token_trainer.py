@@ -1,9 +1,10 @@
-"""TRL's SFTTrainer on rows that the stage has tokenized: for pretraining and SFT."""
+"""TRL's SFTTrainer on rows that the stage has tokenized, for pretraining and SFT."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from transformers.utils import is_triton_available
 from trl import SFTTrainer
@@ -14,12 +15,14 @@ from alignment.tokenization.packed_collator import PackedRows, takes_variable_le
 
 
 class TokenTrainer(SFTTrainer):
-    """TRL's trainer, with an order, batches, attention and a loss that suit the rows and the machine.
+    """SFTTrainer with a row order, collator, attention and loss that suit the rows and the device.
+
+    Losses, gradients and metrics are those of SFTTrainer on the same batches, up to rounding.
 
     Args:
-        packed: whether rows hold several samples, and say in `seq_lengths` which.
+        packed: whether rows hold several samples, whose lengths are in `seq_lengths`.
         by_length: whether rows come in the order of `ByLength`.
-        settings: of SFTTrainer.
+        settings: arguments of SFTTrainer.
     """
 
     def __init__(self, *, packed: bool, by_length: bool, **settings: Any) -> None:
@@ -31,50 +34,51 @@ class TokenTrainer(SFTTrainer):
             self.data_collator = PackedRows(settings["processing_class"].pad_token_id)
         parallel = self.accelerator.parallelism_config
         shares_rows = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
-        if not shares_rows:  # what shares rows among devices puts its own attention in sdpa's place
-            sample_attention.use(base, compiled=self.args.torch_compile)
+        if not shares_rows:  # sequence and context parallelism replace sdpa with their own attention
+            sample_attention.enable(base, compiled=self.args.torch_compile)
         self.head = base.get_output_embeddings()
         self.tiles_loss = not shares_rows and self._can_tile(base)
         if self.tiles_loss:
-            loss.add_to(base)
+            loss.add_tiled_forward(base)
 
     def _can_tile(self, base: Any) -> bool:
-        """Whether the loss is the plain one, and nothing here makes TRL's the faster."""
+        """Whether `tiled_loss` computes the loss that is asked for, and is faster here than TRL's own."""
         device = self.accelerator.device.type
         triton = is_triton_available() and device in ("cuda", "xpu")
         args: Any = self.args
         plain = args.loss_type == "nll" and not args.label_smoothing_factor and self.compute_loss_func is None
-        # Rows that are learned differ in number from batch to batch: compiled, each would be compiled anew.
-        return plain and not triton and not args.torch_compile and loss.takes(base)
+        # The number of learned tokens differs from batch to batch: a compiled model would be compiled anew for each.
+        return plain and not triton and not args.torch_compile and loss.supports(base)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As TRL's, with its metrics; by `tiled_loss` where that is faster."""
+        """The loss and metrics of SFTTrainer; computed by `tiled_loss` if that is faster."""
         if return_outputs or not self.tiles_loss or loss.is_sharded(self.head.weight):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        found = model(**inputs, use_cache=False, tiled=True)
+        sums = model(**inputs, use_cache=False, tiled=True)
+        self._log_metrics(sums, inputs, "train" if model.training else "eval")
+        total = sums.learned if num_items_in_batch is None else num_items_in_batch
+        value = sums.loss / torch.as_tensor(total).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            value = value * self.accelerator.num_processes  # the count is over all ranks, and DDP averages over ranks
+        return value
+
+    def _log_metrics(self, sums: loss.LossSums, inputs: Any, mode: str) -> None:
+        """Log entropy, accuracy and the number of tokens over all ranks, under TRL's names."""
         mask = inputs.get("attention_mask")
         tokens = torch.as_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
-        sums = torch.stack([value.detach().float() for value in (*found[1:], tokens.to(found.learned.device))])
-        entropy, correct, learned, seen = self.accelerator.gather_for_metrics(sums[None]).sum(0).tolist()
-        mode = "train" if model.training else "eval"
+        values = torch.stack([value.detach().float() for value in (*sums[1:], tokens.to(sums.learned.device))])
+        entropy, correct, learned, seen = self.accelerator.gather_for_metrics(values[None]).sum(0).tolist()
         self._metrics[mode]["entropy"].append(entropy / max(learned, 1))
         self._metrics[mode]["mean_token_accuracy"].append(correct / max(learned, 1))
         if mode == "train":
             self._total_train_tokens += int(seen)
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-        total = found.learned if num_items_in_batch is None else num_items_in_batch
-        value = found.loss / torch.as_tensor(total).clamp(min=1)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            value = value * self.accelerator.num_processes  # the count is of all ranks, and DDP takes the mean of them
-        return value
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if not self.by_length:
             return super()._get_train_sampler(train_dataset)
-        import pyarrow.compute as pc
-
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps

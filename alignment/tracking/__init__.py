@@ -1,1 +1,1 @@
-"""Trackers that a run logs to."""
+"""Experiment trackers that stages log to."""

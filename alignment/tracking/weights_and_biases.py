@@ -1,26 +1,27 @@
-"""Weights & Biases: one group per chain, one run per stage, with an id that a resume continues.
+"""Weights & Biases: one group per chain, and one run per stage, which a resumed stage continues.
 
-Offline by default: files stay in the artifact until `wandb sync` is run by hand.
+Offline by default: the files stay in the artifact until the user runs `wandb sync`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from alignment.recipe.stage_request import StageRequest
+from alignment.recipe.stage_request import StageRequest
 
 
 def wandb_environment(request: StageRequest) -> dict[str, str]:
-    """The settings that wandb reads from the environment, for one stage."""
-    identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
-    found = {
+    """The environment variables that configure wandb for one stage; creates the folder of its files."""
+    run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
+    request.out.mkdir(parents=True, exist_ok=True)
+    variables = {
         "WANDB_MODE": request.tracking.wandb,
         "WANDB_PROJECT": request.tracking.project,
         "WANDB_RUN_GROUP": request.recipe,
-        "WANDB_RUN_ID": identity,
+        "WANDB_RUN_ID": run_id,
         "WANDB_RESUME": "allow",
         "WANDB_NAME": f"{request.recipe}/{request.name}",
         "WANDB_DIR": str(request.out),
@@ -29,17 +30,19 @@ def wandb_environment(request: StageRequest) -> dict[str, str]:
         "WANDB_LOG_MODEL": "false",
     }
     if request.tracking.entity:
-        found["WANDB_ENTITY"] = request.tracking.entity
-    Path(found["WANDB_DIR"]).mkdir(parents=True, exist_ok=True)
-    return found
+        variables["WANDB_ENTITY"] = request.tracking.entity
+    return variables
 
 
-def log_figures(request: StageRequest, figures: list[dict[str, Any]]) -> None:
-    """Log an evaluation's figures as one run's summary; does nothing where tracking is disabled."""
+def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> None:
+    """Log an evaluation's figures to the stage's run; does nothing if tracking is disabled.
+
+    Args:
+        request: the stage; only rank 0 logs.
+        figures: rows with `benchmark`, `metric` and `value`.
+    """
     if request.tracking.wandb == "disabled" or request.rank != 0:
         return
-    import os
-
     os.environ.update(wandb_environment(request))
     import wandb
 

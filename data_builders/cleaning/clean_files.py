@@ -1,6 +1,6 @@
-"""One file of a repository on its way to rows: read, decode, recognise, filter, licence, redact, decontaminate.
+"""Clean the files of a repository: read, decode, detect the language, filter, check the license, redact, decontaminate.
 
-These run in worker processes on batches of files, and depend on nothing but the file and the settings.
+This runs in worker processes on batches of files. The result for a file depends on the file and the settings only.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from data_builders.repositories.sources import File, Reader, Repository
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
+"""A batch ends when it reaches any of these sizes."""
 
 
 @dataclass(frozen=True)
 class CleanSettings:
-    """What happens to each file; see `corpus.build_corpus`."""
+    """How files are cleaned; made from `corpus.CorpusSettings`."""
 
     filters: FilterSettings
     licenses: LicensePolicy
@@ -42,31 +43,45 @@ class CleanSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some files of one repository; cut by size, so that batches do not depend on the number of workers."""
+    """Some files of one repository."""
 
     repository: Repository
     license: str
+    """SPDX expression of the repository."""
     files: list[File]
     size: int
+    """Size of the files, in bytes."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    """What was removed without being read, between the files of this batch."""
+    """Removal records of files that are not read."""
 
 
 @dataclass
 class Cleaned:
-    """The rows of one batch, their fingerprints, and what was removed."""
+    """The result for one batch."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     prints: list[Fingerprint] = field(default_factory=list)
+    """Fingerprints of the rows."""
     removed: list[dict[str, Any]] = field(default_factory=list)
+    """Removal records."""
     redacted: Counter[str] = field(default_factory=Counter)
+    """Replaced secrets and personal data by kind."""
     escaped: int = 0
+    """Rows in which text that looks like special tokens was escaped."""
     files: int = 0
+    """Files that were read."""
     bytes: int = 0
+    """Their size."""
 
 
 def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File, str]]) -> Iterator[Batch]:
-    """Batches of the files that have no reason to skip them; the others come along as removed."""
+    """Cut the files of a repository into batches, by size only, so that batches do not depend on the number of workers.
+
+    Args:
+        repository: the repository.
+        license: its SPDX expression.
+        files: its files, each with the reason to skip it or "".
+    """
     batch: list[File] = []
     skipped: list[dict[str, Any]] = []
     size = 0
@@ -84,13 +99,13 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
 
 def printable_path(path: str) -> str:
-    """A path as text: bytes that are no UTF-8 come out as `\\xff`."""
+    """A path as text; bytes that are not UTF-8 are escaped as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)
 def redacted_path(path: str) -> str:
-    """A path as rows and reports show it: a file's name can hold a token, too."""
+    """A path for rows and reports, without secrets: the name of a file can contain a token."""
     return redact(printable_path(path)).text
 
 
@@ -100,28 +115,30 @@ def removal_record(repository: str, path: str, reason: str, size: int, detail: s
 
 
 def skip_reason(file: File, settings: CleanSettings) -> str:
-    """Why a file is not read at all, or ""."""
+    """The reason why a file is not read, or ""."""
     return file.skip or drop_by_path(printable_path(file.path), settings.filters)
 
 
 def clean_batch(settings: CleanSettings, batch: Batch) -> Cleaned:
     """Read and clean a batch of files."""
-    done = Cleaned(removed=list(batch.skipped), files=len(batch.files), bytes=batch.size)
+    cleaned = Cleaned(removed=list(batch.skipped), files=len(batch.files), bytes=batch.size)
     with Reader(batch.repository) as reader:
         for file, content in zip(batch.files, reader.read_many(batch.files), strict=True):
             if content is None:
-                done.removed.append(removal_record(batch.repository.name, file.path, "unreadable", file.size))
+                cleaned.removed.append(removal_record(batch.repository.name, file.path, "unreadable", file.size))
                 continue
-            _clean_file(settings, batch, file, content, done)
-    # The two forms of a notebook resemble each other, and are not duplicates.
-    groups = ["notebook" if row["kind"] == "notebook" else "" for row in done.rows]
-    done.prints = fingerprints([row["text"] for row in done.rows], groups)
-    return done
+            _clean_file(settings, batch, file, content, cleaned)
+    # The two forms of a notebook are similar, but they are not duplicates.
+    groups = ["notebook" if row["kind"] == "notebook" else "" for row in cleaned.rows]
+    cleaned.prints = fingerprints([row["text"] for row in cleaned.rows], groups)
+    return cleaned
 
 
-def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: bytes, done: Cleaned) -> None:
+def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: bytes, cleaned: Cleaned) -> None:
+    """Clean one file and add its rows or removal records to `cleaned`."""
+
     def drop(reason: str, detail: str = "") -> None:
-        done.removed.append(removal_record(batch.repository.name, file.path, reason, len(content), detail))
+        cleaned.removed.append(removal_record(batch.repository.name, file.path, reason, len(content), detail))
 
     text, reason = decode(content)
     if reason:
@@ -144,14 +161,14 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
         if settings.redact:
             redacted = redact(form_text, form_language)
             form_text = redacted.text
-            done.redacted.update(redacted.counts)
+            cleaned.redacted.update(redacted.counts)
         if settings.decontaminator and (match := settings.decontaminator.check(form_text)):
             drop("contaminated", f"{match.benchmark}: {match.rule}: {match.words}")
             continue
         if contains_special_text(form_text):
             form_text = escape_special_text(form_text)
-            done.escaped += 1
-        done.rows.append({
+            cleaned.escaped += 1
+        cleaned.rows.append({
             "text": form_text, "repository": batch.repository.name,
             "path": redacted_path(file.path) if settings.redact else path, "commit": batch.repository.commit,
             "language": form_language, "license": license, "kind": kind,
@@ -160,7 +177,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
 
 
 def _forms(language: str, text: str, settings: CleanSettings) -> list[tuple[str, str, str]]:
-    """Language, text and kind of the rows that a file makes: one, or for a notebook one per wanted form."""
+    """Language, text and kind of each row of a file: one row, or for a notebook one per form in the settings."""
     if language != "jupyter-notebook":
         return [(language, text, settings.kind)]
     notebook = convert(text)

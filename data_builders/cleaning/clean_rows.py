@@ -1,48 +1,51 @@
 """Clean rows of any kind (documents, conversations, preferences, tasks): redact, deduplicate, decontaminate.
 
-Whatever trains a model goes through here or through `build_corpus`: a benchmark task hides in a chat log as well as in
-a repository.
+All training rows are cleaned here or by the builder `corpus`: benchmark tasks occur in chat logs as well as in
+repositories.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from alignment.rows.kinds import kind_of
 from alignment.rows.row_texts import IGNORED_KEYS, all_texts
+from alignment.settings import Reference
+from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact as redact_text
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, read_datasets, refuse_finished, sorted_counts
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
-"""Joins the texts of a row while they are redacted together, so that one secret gets one replacement."""
-
+"""Joins the texts of a row for redaction, so that a secret has the same replacement in all of them."""
 
 Counts = dict[str, Counter[str]]
-"""What a report counts, by name."""
+"""Counts of a report, by name."""
 
 
 def column_types(row: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Arrow types of the columns of a row that say something."""
+    """Arrow types of the columns of a row, except columns whose type is unknown because they are null or empty."""
     return {field.name: field.type for field in pa.Table.from_pylist([row]).schema if field.type != pa.null()}
 
 
 def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Columns beyond those of the kind, with their Arrow types."""
+    """Arrow types of the columns of a row that are not in the schema of its kind."""
     return {name: type_ for name, type_ in column_types(row).items() if name not in SCHEMAS[kind].names}
 
 
 def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> Any:
-    """Collect the strings of a row in order, or (with `parts`) put changed ones in their places."""
+    """Copy a value, append its strings to `collected`, and replace them with those of `parts` if it is given."""
     if isinstance(value, str):
         collected.append(value)
         return parts[len(collected) - 1] if parts is not None else value
@@ -56,14 +59,22 @@ def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> A
     return value
 
 
-NAMES = ("path", "repository", "source", "name")
-"""Columns that name where a row comes from; a file's name can hold a token, too."""
+NAME_COLUMNS = ("path", "repository", "source", "name")
+"""Columns that name the origin of a row; the name of a file can contain a token."""
 
 
 def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any], Counter[str]]:
-    """The row without secrets in any of its texts and names."""
-    named = {key: redact_text(row[key]).text for key in NAMES if isinstance(row.get(key), str)}
-    row = row | named
+    """Replace secrets and personal data in all texts and names of a row.
+
+    Args:
+        row: a row of any kind.
+        language: language of its text, see `secrets.redact`.
+
+    Returns:
+        The new row, and the number of replaced values by kind.
+    """
+    names = {key: redact_text(row[key]).text for key in NAME_COLUMNS if isinstance(row.get(key), str)}
+    row = row | names
     texts: list[str] = []
     _map_strings(row, None, texts)
     redacted = redact_text(SEPARATOR.join(texts), language)
@@ -75,7 +86,7 @@ def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any],
 
 
 Prepare = Callable[[Any], tuple[list[dict[str, Any]], Counts]]
-"""Makes rows of an item (a batch of other rows, a stretch of history) in a worker, and counts what it leaves out."""
+"""Makes rows of an item (a batch of other rows, some commits) in a worker process; also returns counts."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class _State:
 
 
 @dataclass
-class _Judged:
+class _CleanBatch:
     rows: list[dict[str, Any]]
     prints: list[Fingerprint]
     removed: Counter[str]
@@ -94,54 +105,49 @@ class _Judged:
     counts: Counts
 
 
-def _judge(state: _State, item: Any) -> _Judged:
-    made, counts = state.prepare(item) if state.prepare else (item, {})
+def _clean_item(state: _State, item: Any) -> _CleanBatch:
+    prepared, counts = state.prepare(item) if state.prepare else (item, {})
     rows, removed, redacted = [], Counter[str](), Counter[str]()
-    for row in made:
+    for row in prepared:
         if state.decontaminator and (match := state.decontaminator.check_row(row)):
             removed[f"contaminated: {match.benchmark}: {match.rule}"] += 1
             continue
         if state.redact:
-            row, found = redact_row(row, str(row.get("language") or ""))
-            redacted.update(found)
+            row, replaced = redact_row(row, str(row.get("language") or ""))
+            redacted.update(replaced)
         rows.append(row)
-    return _Judged(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
+    return _CleanBatch(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
 
 
-def build_clean(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    redact: bool = True,
-    deduplicate: bool = True,
-    threshold: float = THRESHOLD,
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Remove benchmark texts, secrets and duplicates from rows of one kind, and write the rest.
+class CleanRowsSettings(Decontaminated):
+    """Settings of the builder `clean`."""
 
-    Args:
-        inputs: datasets of documents, conversations, preferences or tasks.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-        redact: replace secrets and personal data.
-        deduplicate: drop exact and near-duplicates.
-        threshold: the Jaccard similarity of 5-grams from which rows are duplicates.
-    """
-    decontaminator = Decontaminator.from_paths(decontaminate) if decontaminate else None
-    used = {"decontaminate": [Path(path).name for path in decontaminate], "redact": redact, "deduplicate": deduplicate,
-            "threshold": threshold}  # fmt: skip
+    inputs: list[Reference]
+    """Datasets of documents, conversations, preferences or tasks; all rows of one kind."""
+    redact: bool = True
+    """Replace secrets and personal data."""
+    deduplicate: bool = True
+    """Drop exact and near-duplicates."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
+    """Rows whose 5-grams have at least this Jaccard similarity are duplicates."""
+
+
+def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str, Any]:
+    """Remove benchmark texts, secrets and duplicates from rows of one kind."""
+    inputs = [path.path() for path in settings.inputs]
+    used = {"decontaminate": settings.benchmark_names(), "redact": settings.redact, "deduplicate": settings.deduplicate,
+            "threshold": settings.threshold}  # fmt: skip
     return clean_stream(
         row_batches(read_datasets(inputs)),
-        Path(out),
+        context.out,
         "Cleaned rows",
         used,
-        decontaminator=decontaminator,
-        redact=redact,
-        deduplicate=deduplicate,
-        threshold=threshold,
-        workers=workers,
-        progress=progress,
+        decontaminator=settings.decontaminator(),
+        redact=settings.redact,
+        deduplicate=settings.deduplicate,
+        threshold=settings.threshold,
+        workers=context.workers,
+        progress=context.show_progress,
         report={"sources": lineage(inputs)},
     )
 
@@ -162,44 +168,59 @@ def clean_stream(
     kind: str | None = None,
     prepare: Prepare | None = None,
 ) -> dict[str, Any]:
-    """Clean rows of one kind and write them; `report` is added to the dataset's own.
+    """Clean a stream of rows of one kind and write a dataset.
 
-    `items` are lists of rows, or whatever `prepare` makes rows of in the workers. `report` is read at the end, so that a
-    generator that feeds `items` may fill it on the way.
+    Args:
+        items: lists of rows, or the inputs of `prepare`.
+        out: folder of the dataset.
+        title: title of the dataset card.
+        settings: settings for the card.
+        decontaminator: drops rows that contain benchmark texts.
+        redact: replace secrets and personal data.
+        deduplicate: drop exact and near-duplicates.
+        threshold: Jaccard similarity of 5-grams from which rows are duplicates.
+        workers: number of processes.
+        progress: log progress; by default only on a terminal.
+        report: counts added to those of the dataset. It is read at the end, so a generator of `items` may fill it.
+        kind: kind of the rows; by default that of the first row.
+        prepare: makes rows of an item in a worker process.
+
+    Returns:
+        The report of the dataset.
     """
     refuse_finished(out)
-    own_counts = ("removed", "redacted")
-    counts: Counts = {name: Counter() for name in own_counts}
+    sorted_names = ("removed", "redacted")
+    counts: Counts = {name: Counter() for name in sorted_names}
     columns: dict[str, pa.DataType] = {}
-    shown = Progress(title, 0, progress)
+    bar = Progress(title, 0, progress)
     read = 0
     with RowStore(out / "rows.tmp") as store, FingerprintStore(out) as prints:
         state = _State(prepare, decontaminator, redact)
-        for done in ordered_map(_judge, items, argument=state, workers=workers):
-            for row in done.rows:
+        for batch in ordered_map(_clean_item, items, argument=state, workers=workers):
+            for row in batch.rows:
                 kind = kind or kind_of(row)
                 if any(value is not None for name, value in row.items() if name not in columns):
                     columns |= {name: type_ for name, type_ in column_types(row).items() if name not in columns}
                 store.append(row)
-            prints.append(done.prints)
-            for name, found in ({"removed": done.removed, "redacted": done.redacted} | done.counts).items():
-                counts.setdefault(name, Counter()).update(found)
-            read += len(done.rows) + done.removed.total()
-            shown.advance(len(done.rows))
+            prints.append(batch.prints)
+            for name, counter in ({"removed": batch.removed, "redacted": batch.redacted} | batch.counts).items():
+                counts.setdefault(name, Counter()).update(counter)
+            read += len(batch.rows) + batch.removed.total()
+            bar.advance(len(batch.rows))
         duplicates = (
             find_duplicates(prints, lambda index: "\n".join(all_texts(store[index])), threshold) if deduplicate else []
         )
         dropped = {duplicate.index: duplicate for duplicate in duplicates}
         counts["removed"].update("duplicate" if duplicate.exact else "near_duplicate" for duplicate in duplicates)
         kind = kind or "document"
-        own = SCHEMAS[kind].names
-        writer = DatasetWriter(out, kind, {name: type_ for name, type_ in columns.items() if name not in own})
+        schema = SCHEMAS[kind].names
+        writer = DatasetWriter(out, kind, {name: type_ for name, type_ in columns.items() if name not in schema})
         for index, row in enumerate(store):
             if index not in dropped:
                 writer.write(row)
     result: dict[str, Any] = {"rows_read": read}
     result |= {
-        name: sorted_counts(counter) if name in own_counts else dict(counter) for name, counter in counts.items()
+        name: sorted_counts(counter) if name in sorted_names else dict(counter) for name, counter in counts.items()
     }
     if decontaminator:
         result["benchmarks"] = dict(sorted(decontaminator.sizes.items()))

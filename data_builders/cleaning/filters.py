@@ -1,13 +1,13 @@
-"""Which files are worth training on: rules on a file's path and text, each drop with the name of its rule.
+"""Filter files by rules on their path and text. Each rule has a name, under which reports count the dropped files.
 
-Sources of the numbers: line rules from bigcode (longest line 1000, mean 100, alphanumeric share 0.25, comment
-share at most 0.8), the rest from StarCoder2's report (arXiv 2402.19173, section 4): 100k lines, alphabetic share
-0.25, markers of generated files in the first 5 lines, encoded blobs over 1024 characters or half of the file,
-data files of at most 512 lines, visible HTML text of at least 20%. OpenCoder's rules for Python (arXiv 2411.04905)
-are off by default: `parse_python` compiles every file, which costs more than all other rules together.
+Sources of the limits: bigcode for lines (longest 1000, mean 100), alphanumeric share (0.25) and comment share (at most
+0.8); StarCoder2's report (arXiv 2402.19173, section 4) for the rest: 100,000 lines, alphabetic share 0.25, markers of
+generated files in the first 5 lines, encoded data over 1024 characters or half of the file, data files of at most 512
+lines, at least 20% visible text in HTML. OpenCoder's rules for Python (arXiv 2411.04905) are off by default, because
+`parse_python` parses every file, which takes longer than all other rules together.
 
-bigcode also drops files whose comment share is below 0.01. That rule is off here (`min_comment_share`): it cleans up
-the open web, while an enterprise's uncommented code is still the code that the model is to learn.
+bigcode also drops files with a comment share below 0.01. This rule is off by default (`min_comment_share`): it is meant
+for code from the web, while a model should learn the code of a company even if it has no comments.
 """
 
 from __future__ import annotations
@@ -17,35 +17,38 @@ import codecs
 import re
 import string
 import warnings
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from alignment.settings import Count, Settings, Share
 from data_builders.parsing.languages import line_comment
 
 
-@dataclass(frozen=True)
-class FilterSettings:
+class FilterSettings(Settings):
     """Limits of the file filters; lengths in characters, shares between 0 and 1."""
 
-    max_bytes: int = 1_048_576
-    """Larger files are not even read."""
-    max_notebook_bytes: int = 33_554_432
-    """The same for notebooks, whose bytes are mostly pictures. Their text is held to the other limits."""
-    min_characters: int = 16
-    max_lines: int = 100_000
-    max_line_length: int = 1000
-    max_mean_line_length: int = 100
-    min_alphanumeric_share: float = 0.25
-    min_alphabetic_share: float = 0.25
-    min_comment_share: float = 0.0
-    max_comment_share: float = 0.8
-    max_data_lines: int = 512
-    """For JSON, YAML and other data languages."""
-    min_visible_html_share: float = 0.2
-    max_encoded_run: int = 1024
-    max_encoded_share: float = 0.5
+    max_bytes: Count = 1_048_576
+    """Larger files are not read."""
+    max_notebook_bytes: Count = 33_554_432
+    """The same limit for notebooks, which consist mostly of pictures. The other limits apply to their text."""
+    min_characters: Count = 16
+    max_lines: Count = 100_000
+    max_line_length: Count = 1000
+    max_mean_line_length: Count = 100
+    min_alphanumeric_share: Share = 0.25
+    min_alphabetic_share: Share = 0.25
+    min_comment_share: Share = 0.0
+    max_comment_share: Share = 0.8
+    max_data_lines: Count = 512
+    """Lines of a file in JSON, YAML or another data language."""
+    min_visible_html_share: Share = 0.2
+    max_encoded_run: Count = 1024
+    """Length of one run of base64 or hexadecimal data."""
+    max_encoded_share: Share = 0.5
+    """Share of a file in such runs."""
     keep_vendored: bool = False
+    """Keep third-party code that was copied into the repository."""
     keep_generated: bool = False
+    """Keep generated files and build output."""
     parse_python: bool = False
     """Drop Python that does not parse, or is mostly `pass`, imports or prints (OpenCoder's limits)."""
 
@@ -54,7 +57,7 @@ _VENDORED = re.compile(
     r"(?:^|/)(?:node_modules|bower_components|jspm_packages|vendor|vendors|third[_-]?party|thirdparty|externals?|Godeps|"
     r"Pods|Carthage|site-packages|dist-packages|\.venv|venv|virtualenv|\.tox|\.nox|\.eggs|[^/]+\.egg-info|__pycache__|"
     r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/|^(?:deps|dependencies)/"
-    # What autotools copy into a repository.
+    # Files that autotools copy into a repository.
     r"|(?:^|/)(?:configure|config\.(?:guess|sub)|aclocal\.m4|libtool\.m4|lt~?\w*\.m4|ltmain\.sh|install-sh|depcomp|missing|compile)$"
     r"|(?:^|/)(?:(?:jquery|bootstrap|modernizr)(?:[-.][^/]*)?\.(?:js|css)|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)$"
 )
@@ -76,88 +79,13 @@ _GENERATED_MARK = re.compile(
     re.IGNORECASE,
 )
 _BINARY_SUFFIXES = frozenset(
-    [
-        "png",
-        "jpg",
-        "jpeg",
-        "gif",
-        "bmp",
-        "ico",
-        "webp",
-        "tif",
-        "tiff",
-        "psd",
-        "pdf",
-        "zip",
-        "gz",
-        "tgz",
-        "bz2",
-        "xz",
-        "zst",
-        "7z",
-        "rar",
-        "jar",
-        "war",
-        "ear",
-        "class",
-        "pyc",
-        "pyo",
-        "so",
-        "dll",
-        "dylib",
-        "a",
-        "o",
-        "lib",
-        "exe",
-        "bin",
-        "dat",
-        "db",
-        "sqlite",
-        "sqlite3",
-        "parquet",
-        "npy",
-        "npz",
-        "pkl",
-        "pickle",
-        "pt",
-        "pth",
-        "safetensors",
-        "onnx",
-        "h5",
-        "hdf5",
-        "mp3",
-        "mp4",
-        "avi",
-        "mov",
-        "wav",
-        "ogg",
-        "flac",
-        "woff",
-        "woff2",
-        "ttf",
-        "otf",
-        "eot",
-        "wasm",
-        "whl",
-        "egg",
-        "iso",
-        "img",
-        "dmg",
-        "deb",
-        "rpm",
-        "apk",
-        "docx",
-        "xlsx",
-        "pptx",
-        "doc",
-        "xls",
-        "ppt",
-        "odt",
-        "keystore",
-        "jks",
-        "p12",
-    ]
-)
+    ["png", "jpg", "jpeg", "gif", "bmp", "ico", "webp", "tif", "tiff", "psd", "pdf", "zip", "gz", "tgz", "bz2",
+     "xz", "zst", "7z", "rar", "jar", "war", "ear", "class", "pyc", "pyo", "so", "dll", "dylib", "a", "o", "lib",
+     "exe", "bin", "dat", "db", "sqlite", "sqlite3", "parquet", "npy", "npz", "pkl", "pickle", "pt", "pth",
+     "safetensors", "onnx", "h5", "hdf5", "mp3", "mp4", "avi", "mov", "wav", "ogg", "flac", "woff", "woff2", "ttf",
+     "otf", "eot", "wasm", "whl", "egg", "iso", "img", "dmg", "deb", "rpm", "apk", "docx", "xlsx", "pptx", "doc",
+     "xls", "ppt", "odt", "keystore", "jks", "p12"]
+)  # fmt: skip
 _DATA_LANGUAGES = frozenset({"json", "yaml", "sql"})
 _CONFIG_JSON = re.compile(r"(?:^|/)(?:package|tsconfig[^/]*|composer|manifest|bower|\.eslintrc|\.babelrc)\.?(?:json)?$")
 _TEXT_LANGUAGES = frozenset({"markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook"})
@@ -175,7 +103,7 @@ _HTML_TAG = re.compile(r"<[^>]*>")
 
 
 def drop_by_path(path: str, settings: FilterSettings) -> str:
-    """The rule that drops a file for its path alone, or "". Saves reading it."""
+    """The name of the rule that drops a file by its path, or "". Such files need not be read."""
     extension = PurePosixPath(path).suffix[1:].lower()
     if extension in _BINARY_SUFFIXES:
         return "binary"
@@ -194,7 +122,11 @@ _CODING = re.compile(rb"coding[:=][ \t]*([-\w.]+)")
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """`(text, "")`, or `("", reason)` for what is no text. UTF-8, UTF-16 with its mark, or the encoding it declares."""
+    """Decode a file as UTF-8, as UTF-16 if it has a byte order mark, or in the encoding that it declares.
+
+    Returns:
+        The text with line breaks as `\\n` and "", or "" and the reason why it is not text (`binary`, `encoding`).
+    """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif b"\0" in content:
@@ -206,7 +138,7 @@ def decode(content: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         declared = _CODING.search(b"\n".join(content[:400].split(b"\n")[:2]))
         try:
-            text = _as_declared(content, declared.group(1).decode("ascii")) if declared else ""
+            text = _decode_declared(content, declared.group(1).decode("ascii")) if declared else ""
         except (LookupError, UnicodeDecodeError, ValueError):
             text = ""
         if not isinstance(text, str) or not text:
@@ -214,14 +146,21 @@ def decode(content: bytes) -> tuple[str, str]:
     return (text.replace("\r\n", "\n") if "\r\n" in text else text), ""
 
 
-def _as_declared(content: bytes, encoding: str) -> str:
-    # These are no encodings of files: they take minutes for a megabyte, or evaluate escapes.
-    odd = codecs.lookup(encoding).name in ("punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape")
-    return "" if odd else content.decode(encoding)
+def _decode_declared(content: bytes, encoding: str) -> str:
+    # These codecs are not encodings of files: they take minutes per megabyte, or evaluate escapes.
+    excluded = ("punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape")
+    return "" if codecs.lookup(encoding).name in excluded else content.decode(encoding)
 
 
 def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) -> str:
-    """The rule that drops a file for its text, or "" for one that is kept."""
+    """The name of the rule that drops a file by its text, or "".
+
+    Args:
+        path: path of the file.
+        text: its text.
+        language: its language; some rules depend on it.
+        settings: the limits.
+    """
     if len(text.strip()) < settings.min_characters:
         return "too_short"
     lines = text.split("\n")
@@ -255,7 +194,7 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
 
 
 def _encoded_blob(raw: bytes, settings: FilterSettings) -> bool:
-    # Most files have no run that long: two passes of memory say so faster than the pattern.
+    # Most files have no long run; two byte-wise passes find that out faster than the regular expression.
     patterns = [_ENCODED] if _LONG_RUN in raw.translate(_RUNS) else []
     if any(hint in raw for hint in _HEX_STARTS) and _HEX_HINT.search(raw):
         patterns.append(_HEX_LIST)
@@ -276,7 +215,7 @@ def _drop_html(text: str, settings: FilterSettings) -> str:
 
 
 def comment_share(lines: list[str], language: str) -> float | None:
-    """Characters in whole-line comments over all characters, or None where the language's comments are unknown."""
+    """Share of the characters that are in whole-line comments; None if the comments of the language are unknown."""
     marker = line_comment(language)
     if not marker:
         return None
@@ -308,7 +247,7 @@ def _drop_by_comments(lines: list[str], language: str, settings: FilterSettings)
 
 
 def _drop_python(text: str) -> str:
-    """OpenCoder's rules: must parse; `pass` at most 5%, imports 30%, prints 40% of the lines with code."""
+    """OpenCoder's rules: the file parses; of its lines at most 5% are `pass`, 30% imports and 40% prints."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,16 +1,18 @@
-"""Licences: what a repository and its files declare, and which of them may be trained on.
+"""Detect the licenses of repositories and files, and decide which may be trained on.
 
-Detection reads SPDX headers and recognises the common licence files by their own words. It is no legal advice and
-no replacement for a scanner such as scancode; what it does not recognise is called `unknown`, never guessed.
+Detection reads SPDX headers, and identifies common license files by phrases in them. Anything else is `unknown`; nothing
+is guessed. It is not legal advice, and does not replace a scanner such as scancode.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pydantic import Field
+
+from alignment.settings import Settings
 from data_builders.cleaning.filters import decode
 from data_builders.cleaning.license_expressions import is_satisfied
 from data_builders.repositories.sources import File, Reader, Repository
@@ -23,7 +25,7 @@ _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+\-() ]{2,200}?)[ \t]*(?:\*/|-->|#|\"|'|$)", re.MULTILINE
 )
 
-# Phrases that occur in one licence's text and not in the others'; the first licence whose phrases all occur wins.
+# License id and phrases of its text. The first license of which all phrases occur is the one of a file.
 _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AGPL-3.0", ("gnu affero general public license", "version 3")),
     ("LGPL-3.0", ("gnu lesser general public license", "version 3")),
@@ -46,18 +48,18 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class LicensePolicy:
-    """Which licences are kept. `owned` code is the user's own: what a source says it is, or has no licence file."""
+class LicensePolicy(Settings):
+    """Which licenses are kept. `owned` is the user's own code: declared by its source, or without any license file."""
 
-    allow: tuple[str, ...] = ()
-    """Keep only these SPDX ids (and `owned`, `unknown` where listed); empty: everything not denied."""
-    deny: tuple[str, ...] = ()
+    allow: list[str] = Field(default_factory=list)
+    """Keep only these SPDX ids (list `owned` and `unknown` too if they are wanted); empty keeps all that is not denied."""
+    deny: list[str] = Field(default_factory=list)
+    """SPDX ids that are never kept."""
     unlicensed: str = OWNED
-    """What a repository without any licence file counts as: `owned` for private code, `unknown` to be strict."""
+    """What a repository without any license file counts as: `owned` for private code, `unknown` to be strict."""
 
     def permits(self, expression: str) -> bool:
-        """Whether an SPDX expression may be used: one side of an OR is enough, AND needs both."""
+        """Whether code under an SPDX expression is kept; see `license_expressions.is_satisfied`."""
         if not self.allow and not self.deny:
             return True
         return is_satisfied(expression, self._permits_one)
@@ -74,12 +76,12 @@ def _normal(identifier: str) -> str:
 
 
 def is_license_file(path: str) -> bool:
-    """Whether a top-level file carries the repository's licence."""
+    """Whether a path is the license file of a repository: in its top-level folder, with a usual name."""
     return "/" not in path and bool(_LICENSE_FILE.match(PurePosixPath(path).name))
 
 
 def identify(text: str) -> str:
-    """The SPDX id of a licence file's text, or `unknown`."""
+    """The SPDX id of the text of a license file, or `unknown`."""
     words = " ".join(text[:20_000].lower().split())
     for identifier, phrases in _PHRASES:
         if all(phrase in words for phrase in phrases):
@@ -88,7 +90,7 @@ def identify(text: str) -> str:
 
 
 def spdx_header(text: str) -> str:
-    """The licence expression that a file's first 2,000 characters declare, or ""."""
+    """The SPDX expression in the first 2,000 characters of a file, or ""."""
     head = text[:2000]
     if "SPDX" not in head:
         return ""
@@ -96,17 +98,23 @@ def spdx_header(text: str) -> str:
     return match.group(1).strip() if match else ""
 
 
-def of_repository(license_texts: list[str], policy: LicensePolicy) -> str:
-    """One expression for a repository from the texts of its licence files; several files mean a choice (OR)."""
-    found = sorted({identify(text) for text in license_texts})
-    if not found:
+def license_of_texts(license_texts: list[str], policy: LicensePolicy) -> str:
+    """The SPDX expression of a repository from the texts of its license files; several licenses are a choice (OR)."""
+    identifiers = sorted({identify(text) for text in license_texts})
+    if not identifiers:
         return policy.unlicensed
-    known = [identifier for identifier in found if identifier != UNKNOWN]
+    known = [identifier for identifier in identifiers if identifier != UNKNOWN]
     return " OR ".join(known) if known else UNKNOWN
 
 
 def license_of(repository: Repository, files: Iterable[File], policy: LicensePolicy) -> str:
-    """What the source says of itself, or else what the licence files among `files` say."""
+    """The SPDX expression of a repository.
+
+    Args:
+        repository: the repository; a license that its source declares is returned as it is.
+        files: its files, among which license files are searched.
+        policy: license of a repository without license files.
+    """
     if repository.license:
         return repository.license
     with Reader(repository) as reader:
@@ -115,4 +123,4 @@ def license_of(repository: Repository, files: Iterable[File], policy: LicensePol
             for file in files
             if is_license_file(file.path) and not file.skip and (content := reader.read(file)) is not None
         ]
-    return of_repository(texts, policy)
+    return license_of_texts(texts, policy)

@@ -8,114 +8,111 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from alignment.grading import Grader, Limits, SandboxSettings
+from pydantic import Field
+
+from alignment.grading import Grader, Limits
 from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
+from alignment.settings import Count, Positive, Reference, Settings
+from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.secrets import redact
 from data_builders.instructions import rewrites
 from data_builders.instructions.instruction_kinds import KINDS, Code, Draft
 from data_builders.instructions.refine import Refinement, refine
 from data_builders.parsing.python_functions import functions, parse
-from data_builders.repositories.sources import Location, Repository, Source, read_texts, resolve
+from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.python.python_suite import is_prose, is_test_file
 from data_builders.tasks.python.task_context import definition_of
 
-ALL = (*KINDS, "refactor", "translate")
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
+InstructionKind = Literal["implement", "document", "tests", "fix", "explain", "refactor", "translate"]
+ALL_KINDS: list[InstructionKind] = list(get_args(InstructionKind))
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Of one conversation."""
+class ConversationLimits(Settings):
+    """Sizes of the functions and conversations that are used."""
 
-    min_lines: int = 3
-    """Of a function's body and header together."""
-    max_characters: int = 8000
-    """Of question and answer together."""
-    per_function: int = 4
-    """Conversations of one function, at most, so that a few don't fill the set."""
+    min_lines: Count = 3
+    """Lines of a function, header included."""
+    max_characters: Count = 8000
+    """Characters of question and answer together."""
+    per_function: Positive = 4
+    """Conversations about one function, at most, so that a few functions do not fill the dataset."""
 
 
-def build_instructions(
-    sources: Sequence[Location | Source],
-    out: Path,
-    *,
-    seed: int = 0,
-    tasks: Path | None = None,
-    kinds: Sequence[str] = ALL,
-    bounds: Bounds | None = None,
-    max_rows: int = 20_000,
-    refinement: Refinement | None = None,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    sandbox: SandboxSettings | None = None,
-    clone_dir: Path | None = None,
-) -> dict[str, Any]:
+class InstructionsSettings(Decontaminated):
+    """Settings of the builder `instructions`."""
+
+    sources: Sources
+    """Repositories; functions are taken from their Python files."""
+    tasks: Reference | None = None
+    """Executable tasks of the same repositories, made by the builder `tasks`. With them answers are executed, and there
+    are bugs to fix and tests to write code for."""
+    kinds: list[InstructionKind] = Field(default_factory=lambda: list(ALL_KINDS))
+    """Kinds of instructions to make."""
+    bounds: ConversationLimits = ConversationLimits()
+    """Sizes of the functions and conversations that are used."""
+    max_rows: Positive = 20_000
+    """Conversations, at most; drawn at random if there are more."""
+    refinement: Refinement | None = None
+    """Models that rewrite the conversations, and judge them."""
+
+
+def build_instructions(settings: InstructionsSettings, context: BuildContext) -> dict[str, Any]:
     """Conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
 
-    Args:
-        sources: repositories. Functions are those of Python.
-        tasks: executable tasks of the same repositories (builder `tasks`): with them answers are executed, and there are
-            bugs to fix and tests to write code for.
-        kinds: of implement, document, tests, fix, explain, refactor and translate.
-        bounds: what a conversation may be like.
-        max_rows: at most so many conversations, drawn at random where there are more.
-        refinement: models that rewrite what rules made, and judge it.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-
     Raises:
-        ValueError: a source or a setting is wrong, or nothing was made; the message says which and what to do.
+        ValueError: a source is wrong, or no conversation could be made; the message has the reasons.
     """
-    bounds = bounds or Bounds()
-    for kind in kinds:
-        if kind not in ALL:
-            raise ValueError(f"{kind!r} is no kind of instruction; known: {', '.join(ALL)}")
-    known = _tasks(tasks) if tasks is not None else {}
-    benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
+    known = _tasks(settings.tasks.path()) if settings.tasks is not None else {}
+    benchmarks = settings.decontaminator()
     dropped: Counter[str] = Counter()
     drafts: list[Draft] = []
     names: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
-        for repository in resolve(sources, clone_dir or Path(temporary)):
+    with cloned(settings.sources, context.clone_folder) as repositories:
+        for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            drafts += _within(_drafts(repository, known, kinds, bounds, dropped), bounds, dropped)
-    if len(drafts) > max_rows:
-        chosen = sorted(random.Random(seed).sample(range(len(drafts)), max_rows))
-        dropped["above_max_rows"] += len(drafts) - max_rows
+            drafted = _drafts(repository, known, settings.kinds, settings.bounds, dropped)
+            drafts += _within(drafted, settings.bounds, dropped)
+    if len(drafts) > settings.max_rows:
+        chosen = sorted(random.Random(context.seed).sample(range(len(drafts)), settings.max_rows))
+        dropped["above_max_rows"] += len(drafts) - settings.max_rows
         drafts = [drafts[place] for place in chosen]
     try:
-        with Grader(workers, LIMITS, allow_weaker=sandbox is not None and sandbox.allow_weaker) as grader:
+        with Grader(context.workers, LIMITS, allow_weaker=context.sandbox.allow_weaker) as grader:
             drafts = _bugs_that_show(drafts, grader, dropped)
-            told: dict[str, int] = {}
-            if refinement is not None:
-                drafts, told = refine(drafts, refinement, grader, seed)
+            refinement_counts: dict[str, int] = {}
+            if settings.refinement is not None:
+                drafts, refinement_counts = refine(drafts, settings.refinement, grader, context.seed)
     except SandboxUnavailable as error:
         raise ValueError(f"instructions with tasks need the sandbox: {error}") from None
     rows = _uncontaminated(_distinct(drafts, dropped), benchmarks, dropped)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "instructions.jsonl").open("w", encoding="utf-8") as file:
+    with (context.out / "instructions.jsonl").open("w", encoding="utf-8") as file:
         for draft in rows:
             file.write(json.dumps(_row(draft), ensure_ascii=False) + "\n")
     account = {
         "rows": len(rows), "kinds": dict(sorted(Counter(draft.kind for draft in rows).items())),
         "languages": sorted_counts(Counter(draft.language for draft in rows)),
-        "executed": sum(draft.task is not None for draft in rows), "dropped": dict(sorted((+dropped).items())), **told,
+        "executed": sum(draft.task is not None for draft in rows), "dropped": dict(sorted((+dropped).items())),
+        **refinement_counts,
     }  # fmt: skip
-    (out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
+    (context.out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no instruction could be made of these repositories (dropped: {dict(dropped)})")
-    used = {"kinds": list(kinds), "bounds": asdict(bounds), "max_rows": max_rows, "tasks": tasks is not None,
-            "refined": refinement is not None, "decontaminate": [Path(path).name for path in decontaminate], "seed": seed}  # fmt: skip
-    write_card(out, "Instructions", {"instructions.jsonl": len(rows)}, names, used, account)
+    used = {
+        "kinds": list(settings.kinds), "bounds": settings.bounds.model_dump(), "max_rows": settings.max_rows,
+        "tasks": settings.tasks is not None, "refined": settings.refinement is not None,
+        "decontaminate": settings.benchmark_names(), "seed": context.seed,
+    }  # fmt: skip
+    write_card(context.out, "Instructions", {"instructions.jsonl": len(rows)}, names, used, account)
     return account
 
 
@@ -143,7 +140,7 @@ def _drafts(
     repository: Repository,
     known: dict[str, dict[str, Any]],
     kinds: Sequence[str],
-    bounds: Bounds,
+    bounds: ConversationLimits,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
     texts = read_texts(repository)
@@ -183,7 +180,7 @@ def _shown_tests(task: dict[str, Any], texts: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def _within(drafts: Iterable[Draft], bounds: Bounds, dropped: Counter[str]) -> Iterator[Draft]:
+def _within(drafts: Iterable[Draft], bounds: ConversationLimits, dropped: Counter[str]) -> Iterator[Draft]:
     for draft in drafts:
         if len(draft.prompt) + len(draft.answer) > bounds.max_characters:
             dropped["too_long"] += 1

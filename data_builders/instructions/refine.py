@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from alignment.evaluation.extraction import extract_code
 from alignment.grading import Grader
+from alignment.settings import Positive, Settings, Share
 from data_builders.instructions.instruction_kinds import Draft, block
 from data_builders.models import judge as judging
-from data_builders.models.writers import Author, Model, open_model
+from data_builders.models.writers import Author, TextModel, open_model
 from data_builders.parsing.python_functions import parse
 from data_builders.parsing.syntax_spans import parser
 
@@ -23,33 +26,32 @@ CODE_KINDS = ("implement", "tests", "fix")
 PROSE_KINDS = ("explain", "document")
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """Models that rewrite and judge."""
+class Refinement(Settings):
+    """Models that rewrite and judge conversations; at least one of `writer` and `judge`."""
 
-    writer: Model | None = None
-    """Writes what is asked in other words, and answers of its own."""
-    judge: Model | None = None
-    """Scores conversations by the checklist; those below `min_score` are dropped."""
-    best_of: int = 4
-    """Answers that the writer gives to each question, of which the best is kept (rejection sampling)."""
-    min_score: float = 0.6
-    """From 0 to 1."""
+    writer: TextModel | None = None
+    """Rewords questions, and writes answers and translations."""
+    judge: TextModel | None = None
+    """Scores conversations by a checklist; those below `min_score` are dropped."""
+    best_of: Positive = 4
+    """Answers that the writer gives to each question; the best one is kept (rejection sampling)."""
+    min_score: Share = 0.6
+    """Lowest score that is kept, from 0 to 1."""
     reword: bool = True
-    """Whether the writer says in other words what is asked; code that is shown stays as it is."""
-    translate_to: tuple[str, ...] = ()
-    """Languages that the writer translates functions to; kept where the translation parses."""
+    """Let the writer reword questions; code in them stays as it is."""
+    translate_to: list[str] = Field(default_factory=list)
+    """Languages that the writer translates functions to; a translation is kept if it parses."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
         if self.writer is None and self.judge is None:
             raise ValueError("refinement needs a `writer`, a `judge`, or both")
-        if self.best_of < 1 or not 0 <= self.min_score <= 1:
-            raise ValueError("best_of is at least 1, and min_score a number from 0 to 1")
         if self.translate_to and self.writer is None:
-            raise ValueError("translate_to needs a `writer`: no rule translates between languages")
+            raise ValueError("translate_to needs a `writer`: rules do not translate between languages")
         for language in self.translate_to:
             if parser(language) is None:
-                raise ValueError(f"no grammar says whether {language!r} parses (the extra [syntax] has them)")
+                raise ValueError(f"no grammar can check translations to {language!r} (install the extra [syntax])")
+        return self
 
 
 def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int) -> tuple[list[Draft], dict[str, int]]:

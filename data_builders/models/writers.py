@@ -14,44 +14,48 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, Self
+
+from pydantic import Field, model_validator
+
+from alignment.settings import Positive, Reference, Settings
 
 Messages = list[dict[str, str]]
 RETRIES = 4
 REPLY_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
-class Model:
-    """Which model writes or judges: give `url`, or `path`."""
+class TextModel(Settings):
+    """A model that writes or judges: give `url` (an endpoint) or `path` (a checkpoint)."""
 
     url: str | None = None
     """An OpenAI-compatible endpoint up to its version, for example `http://localhost:8000/v1`."""
     model: str | None = None
-    """The endpoint's name of the model."""
+    """The name under which the endpoint serves the model."""
     key_variable: str | None = None
-    """Environment variable with the endpoint's key; never the key itself."""
-    path: Path | None = None
-    """A checkpoint on this machine, or an earlier stage's: `sft/model`."""
-    temperature: float = 0.8
-    max_new_tokens: int = 1024
-    timeout_seconds: float = 300.0
-    parallel: int = 8
-    """Requests to the endpoint at once."""
+    """Name of the environment variable that holds the endpoint's key; never the key itself."""
+    path: Reference | None = None
+    """Folder of a checkpoint, or the model of an earlier stage: `sft/model`."""
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    max_new_tokens: Positive = 1024
+    timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """Time limit of one request to the endpoint."""
+    parallel: Positive = 8
+    """Requests to the endpoint at the same time."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
         if (self.url is None) == (self.path is None):
             raise ValueError("a model needs either `url` (an endpoint) or `path` (a checkpoint)")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url must begin with http:// or https://, not {self.url!r}")
         if self.url is not None and not self.model:
-            raise ValueError("an endpoint needs `model`, its name of the model")
+            raise ValueError("an endpoint needs `model`, the name under which it serves the model")
         if self.url is None and (self.model or self.key_variable):
             raise ValueError("`model` and `key_variable` belong to an endpoint: leave them out with `path`")
         if self.key_variable is not None and not os.environ.get(self.key_variable):
-            raise ValueError(f"the environment has no {self.key_variable}, which `key_variable` names")
+            raise ValueError(f"the environment variable {self.key_variable}, named by `key_variable`, is not set")
+        return self
 
 
 class Author(Protocol):
@@ -62,7 +66,7 @@ class Author(Protocol):
         ...
 
 
-def open_model(settings: Model) -> Author:
+def open_model(settings: TextModel) -> Author:
     """The author that the settings name."""
     return Endpoint(settings) if settings.url is not None else Checkpoint(settings)
 
@@ -70,7 +74,7 @@ def open_model(settings: Model) -> Author:
 class Endpoint:
     """Chat completions over HTTP."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: TextModel) -> None:
         self.settings = settings
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
@@ -119,7 +123,7 @@ class Endpoint:
 class Checkpoint:
     """A model on this machine."""
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: TextModel) -> None:
         self.settings = settings
         self._engine: Any = None
 
@@ -129,11 +133,13 @@ class Checkpoint:
         from alignment.models import formats
 
         if self._engine is None:
+            assert self.settings.path is not None
+            path = self.settings.path.path()
             try:
-                self._engine = open_engine(str(self.settings.path))
+                self._engine = open_engine(str(path))
             except (OSError, ValueError, KeyError) as error:
                 first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{self.settings.path} is no checkpoint that can be loaded: {first}") from None
+                raise ValueError(f"{path} is no checkpoint that can be loaded: {first}") from None
         jobs = []
         for index, prompt in enumerate(prompts):
             safe = [{**message, "content": formats.escape_special_text(message["content"])} for message in prompt]

@@ -1,6 +1,6 @@
-"""From what the user names (repositories, folders, globs, remote URLs) to the files in them, in a fixed order.
+"""Sources of code (repositories, folders, globs, remote URLs) and the files in them, in a fixed order.
 
-A source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optionally `commit`, `name` and `license`:
+In a recipe, a source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optional settings:
 
     sources:
       - /srv/git/*.git
@@ -15,97 +15,142 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NewType
+from typing import Annotated, Any, Protocol, Self
 
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from alignment.settings import Reference, Settings
 from data_builders.repositories import git
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
-from data_builders.storage.settings import from_mapping
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-Location = NewType("Location", str)
-"""Where repositories are: the path of one, of a folder, a glob of them, or a URL that git can clone."""
+
+class Location(Reference):
+    """Where repositories are: the path of one, a folder, a glob, or a URL that git can clone. Never an earlier stage."""
+
+    described_as = "path, glob or URL"
+
+    def stage(self, names: Sequence[str]) -> None:
+        return
+
+    def absolute(self) -> str:
+        """The location as an absolute path or glob; a URL stays as it is."""
+        return str(self) if is_url(self) else os.path.normpath(self.folder / Path(self).expanduser())
 
 
-@dataclass(frozen=True)
-class Source:
-    """One source, where more than its location is said."""
+class Source(Settings):
+    """One source of code. A plain string is short for `{path: STRING}`."""
 
     path: Location
+    """The path of a repository or a folder, a glob of them, or a URL that git can clone."""
     commit: str | None = None
-    """A commit, branch or tag; by default what HEAD points to. For a URL, only a full commit id is the same tomorrow."""
+    """A commit, branch or tag; default HEAD. For a URL, only a full commit id gives the same result every time."""
     name: str | None = None
-    """What rows call the repository; by default the folder's name."""
+    """The repository's name in the rows; by default the folder's name."""
     license: str | None = None
-    """An SPDX id, or `owned` for private code; by default what its licence files say."""
+    """An SPDX id, or `owned` for private code; by default the repository's license files decide."""
     before: str | None = None
-    """A date (`2026-01-31`, UTC): only what was committed before it is read. What came after is the private benchmark."""
-    held_out: float | None = None
-    """Or a share: the newest commits that are not read, 0.1 for a tenth of them."""
+    """A date (`2026-01-31`, UTC). Only commits before it are read; later ones are for the private benchmark."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead of `before`: the share of the newest commits that are not read, for example 0.1."""
     interpreter: str | None = None
-    """Python that has what its tests need, for example `/srv/venv/bin/python`, where its tests are run at all."""
+    """Python interpreter with the packages that the repository's tests need, for example `/srv/venv/bin/python`."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
         if self.before is not None and self.held_out is not None:
-            raise ValueError("give either `before` or `held_out`: both say where the newest commits begin")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is a share of the commits, above 0 and below 1, not {self.held_out}")
+            raise ValueError("give either `before` or `held_out`: both set where the newest commits begin")
         if self.before is not None:
             git.parse_date(self.before)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        reference = handler(schema)
+        definition = handler.resolve_ref_schema(reference)
+        mapping = dict(definition)
+        definition.clear()
+        definition["anyOf"] = [{"type": "string"}, mapping]
+        return reference
+
+
+Sources = Annotated[list[Source], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One resolved source. `commit` is a full commit id, or "" for a plain folder; `license` "" means: find out."""
+    """One resolved source."""
 
     name: str
     path: Path
+    """The git directory, or the folder."""
     commit: str
+    """A full commit id, or "" for a plain folder. For a source that is split by time, the last commit before the split."""
     license: str
+    """The license that the source declares; "" to detect it."""
     head: str = ""
-    """Of a source that is split by time, the commit that it is split at the end of; `commit` is the last one before."""
+    """For a source that is split by time, its newest commit; otherwise ""."""
     interpreter: str = ""
+    """Python interpreter for its tests; "" for the default."""
 
     @property
     def is_git(self) -> bool:
+        """Whether it is a git repository rather than a plain folder."""
         return bool(self.commit)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a repository. `skip` is a reason not to read it, found without opening it."""
+    """One file of a repository."""
 
     path: str
     size: int
+    """In bytes."""
     object_id: str
+    """Id of its blob; "" in a plain folder."""
     skip: str = ""
+    """Why it must not be read (`symlink`, `too_large`, ...), or ""."""
 
 
-Sources = Sequence[str | Path | Mapping[str, Any] | Source]
+def resolve(sources: Iterable[Source | str | Path], clone_dir: Path | None = None) -> list[Repository]:
+    """Expand globs, clone URLs and resolve commits.
 
+    Args:
+        sources: sources, or the paths and URLs of some.
+        clone_dir: folder for clones of URLs; without one, a URL is an error.
 
-def _as_source(source: str | Path | Mapping[str, Any] | Source) -> Source:
-    if isinstance(source, str | Path):
-        source = Source(Location(str(source)))
-    elif isinstance(source, Mapping) and not source.get("path"):
-        raise ValueError(f"a source needs `path`: {dict(source)}")
-    return from_mapping(Source, source)
+    Returns:
+        The repositories in the order given, matches of a glob sorted, without duplicates.
 
-
-def resolve(sources: Sources, clone_dir: Path | None = None) -> list[Repository]:
-    """Expand globs, clone URLs into `clone_dir`, resolve commits. In the order given, globs sorted; no duplicates."""
-    if not sources:
+    Raises:
+        ValueError: a source does not exist, or has no such commit.
+    """
+    repositories: dict[tuple[Path, str], Repository] = {}
+    for source in map(Source.model_validate, sources):
+        for path, name in _expand(source.path.absolute(), clone_dir):
+            repository = _open(path, source.name or name, source)
+            repositories.setdefault((repository.path, repository.commit), repository)
+    if not repositories:
         raise ValueError("no sources: name at least one repository, folder, glob or URL")
-    found: dict[tuple[Path, str], Repository] = {}
-    for source in sources:
-        wanted = _as_source(source)
-        for path, name in _expand(str(wanted.path), clone_dir):
-            repository = _open(path, wanted.name or name, wanted)
-            found.setdefault((repository.path, repository.commit), repository)
-    return _distinct_names(list(found.values()))
+    return _distinct_names(list(repositories.values()))
+
+
+@contextlib.contextmanager
+def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
+    """`resolve`, with clones in `clone_folder`, or in a temporary folder that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
+        yield resolve(sources, clone_folder or Path(temporary))
 
 
 def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
@@ -121,52 +166,63 @@ def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
             raise ValueError(f"no folder matches {location}")
         return [(match, match.name) for match in folders]
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise ValueError(f"source {location} {what}; name a git repository or a folder")
+        problem = "is a file" if path.exists() else "does not exist"
+        raise ValueError(f"source {location} {problem}; give a git repository or a folder")
     return [(path, (Path.cwd() / path).name or path.resolve().name)]
 
 
-def resolved_location(location: str, folder: Path) -> str:
-    """A location relative to `folder`, made absolute; URLs stay as they are."""
-    return location if is_url(location) else os.path.normpath(folder / Path(location).expanduser())
-
-
-def problem_of(location: str, settings: Mapping[str, Any]) -> str:
-    """What is wrong with an absolute location and the settings of a `Source`, or "". Nothing is asked of a remote."""
-    known = {"commit": str, "before": str, "held_out": float | int}
-    given = {name: settings[name] for name, kind in known.items() if isinstance(settings.get(name), kind)}
+def location_problem(location: Location) -> str:
+    """What is wrong with a location, or "". A remote is not contacted."""
     try:
-        wanted = from_mapping(Source, {"path": location, **given})
-        for path, name in [] if is_url(location) else _expand(location, None):
-            _open(path, name, wanted)
+        absolute = location.absolute()
+        if not is_url(absolute):
+            _expand(absolute, None)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
 
 
-def inputs(sources: Sources, **_: Any) -> list[list[str]]:
-    """What the content of `sources` depends on: commit ids; for a plain folder the sizes and times of its files.
+def source_problem(source: Source) -> str:
+    """What is wrong with a source whose location exists, for example a commit that it does not have, or ""."""
+    location = source.path.absolute()
+    try:
+        for path, name in [] if is_url(location) else _expand(location, None):
+            _open(path, name, source)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
-    A URL without a full commit id is asked for what it points to now.
+
+class ReadsSources(Protocol):
+    """Settings of a builder that reads sources."""
+
+    @property
+    def sources(self) -> list[Source]: ...
+
+
+def source_states(settings: ReadsSources) -> list[list[str]]:
+    """The state of all sources, for fingerprints: [name, commit] of each repository.
+
+    The state of a plain folder is a hash of its files' sizes and times. For a URL without a full commit id, the remote
+    is asked for its branches and tags.
     """
-    return [[name, commit] for name, commit, _ in _states(sources)]
+    return [[name, commit] for name, commit, _ in _states(settings.sources)]
 
 
-def inputs_with_head(sources: Sources, **_: Any) -> list[list[str]]:
-    """The same with the commits that sources are split at the end of, for what reads the held-out share."""
-    return [list(state) for state in _states(sources)]
+def source_states_with_head(settings: ReadsSources) -> list[list[str]]:
+    """`source_states` with the head commit of sources that are split by time, for builders that read held-out code."""
+    return [list(state) for state in _states(settings.sources)]
 
 
-def _states(sources: Sources) -> Iterator[tuple[str, str, str]]:
+def _states(sources: Iterable[Source]) -> Iterator[tuple[str, str, str]]:
     for source in sources:
-        wanted = _as_source(source)
-        location = str(wanted.path)
+        location = source.path.absolute()
         if is_url(location):
-            commit = wanted.commit or "HEAD"
+            commit = source.commit or "HEAD"
             yield strip_credentials(location), commit if _COMMIT_ID.fullmatch(commit) else remote_state(location), ""
             continue
         for path, name in _expand(location, None):
-            repository = _open(path, wanted.name or name, wanted)
+            repository = _open(path, source.name or name, source)
             yield repository.name, repository.commit or _state(repository), repository.head
 
 
@@ -178,22 +234,22 @@ def _state(folder: Repository) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path, name: str, wanted: Source) -> Repository:
-    license, interpreter = wanted.license or "", wanted.interpreter or ""
+def _open(path: Path, name: str, source: Source) -> Repository:
+    license, interpreter = source.license or "", source.interpreter or ""
     git_dir = git.find_git_dir(path)
     if git_dir is None:
-        if wanted.commit:
-            raise ValueError(f"{path} is not a git repository, so it has no commit {wanted.commit!r}")
-        if wanted.before is not None or wanted.held_out is not None:
-            raise ValueError(f"{path} is not a git repository: without a history it can't be split by time")
+        if source.commit:
+            raise ValueError(f"{path} is not a git repository, so it has no commit {source.commit!r}")
+        if source.before is not None or source.held_out is not None:
+            raise ValueError(f"{path} is not a git repository: it has no history to split by time")
         return Repository(name, path.resolve(), "", license, interpreter=interpreter)
     if name == ".git":
         name = path.resolve().parent.name
-    commit = head = git.resolve_commit(git_dir, wanted.commit or "HEAD")
-    if wanted.before is not None:
-        commit = git.commit_before(git_dir, head, wanted.before)
-    elif wanted.held_out is not None:
-        commit = git.commit_before_newest(git_dir, head, wanted.held_out)
+    commit = head = git.resolve_commit(git_dir, source.commit or "HEAD")
+    if source.before is not None:
+        commit = git.commit_before(git_dir, head, source.before)
+    elif source.held_out is not None:
+        commit = git.commit_before_newest(git_dir, head, source.held_out)
     return Repository(name.removesuffix(".git"), git_dir, commit, license, head if head != commit else "", interpreter)
 
 
@@ -209,17 +265,22 @@ def _distinct_names(repositories: list[Repository]) -> list[Repository]:
 
 
 def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
-    """All files of a repository, as `iterate_files` gives them."""
+    """`iterate_files` as a list."""
     return list(iterate_files(repository, max_bytes, max_notebook_bytes))
 
 
 def iterate_files(
     repository: Repository, max_bytes: int, max_notebook_bytes: int = 0, *, top: bool = False
 ) -> Iterator[File]:
-    """The files of a repository, sorted by path in byte order; with `top`, those of its top level alone.
+    """List the files of a repository, sorted by path in byte order. Memory does not grow with their number.
 
-    Links, submodules, over-long files and what has a path that leads elsewhere come with a reason to skip. A notebook may
-    be longer (`max_notebook_bytes`): most of it is pictures, which no row gets. Memory does not grow with the files.
+    Symbolic links, submodules, large files and paths that lead out of the repository have a reason in `File.skip`.
+
+    Args:
+        repository: the repository.
+        max_bytes: larger files are skipped.
+        max_notebook_bytes: the limit for notebooks, if it is higher: they consist mostly of pictures, which are dropped.
+        top: only list the top-level folder.
     """
 
     def limit(path: str) -> int:
@@ -233,24 +294,24 @@ def iterate_files(
         if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
-            skip = "unsafe_path"  # git makes no such tree, but reads it
+            skip = "unsafe_path"  # git does not create such trees, but reads them
         yield File(entry.path, entry.size, entry.object_id, skip)
 
 
 def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
-    """Regular files under `root`; links are never followed, so loops and escapes end here."""
-    waiting = [""]  # what is still to come, the next one last; a folder's path ends in a slash, the root's is empty
-    while waiting:
-        path = waiting.pop()
+    """The files of a plain folder. Links are never followed, so there are no loops and no paths outside `root`."""
+    stack = [""]  # paths to visit, next one last; the path of a folder ends in a slash, that of the root is empty
+    while stack:
+        path = stack.pop()
         try:
             if not path or path.endswith("/"):
-                found = []
+                paths = []
                 with os.scandir(root / path) as entries:
                     for entry in entries:
                         folder = entry.is_dir(follow_symlinks=False)
                         if not (folder and (top or entry.name == ".git")):
-                            found.append(path + entry.name + "/" * folder)
-                waiting += sorted(found, key=os.fsencode, reverse=True)
+                            paths.append(path + entry.name + "/" * folder)
+                stack += sorted(paths, key=os.fsencode, reverse=True)
                 continue
             status = os.lstat(root / path)
         except OSError:
@@ -265,25 +326,25 @@ def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
 
 
 class Reader:
-    """Reads files of one repository; keeps one git process open. A context manager."""
+    """Reads the files of one repository through one git process. A context manager."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.blobs = git.BlobReader(repository.path) if repository.is_git else None
 
     def read(self, file: File) -> bytes | None:
-        """The bytes of a file, or None where it can't be read."""
+        """The content of a file, or None if it can't be read."""
         return next(self.read_many([file]))
 
     def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
-        """`read` of each, in order. Take all of them before anything else is asked of this reader."""
+        """Read several files, in order; faster than one by one. Exhaust the iterator before the next call."""
         if self.blobs is not None:
             return self.blobs.read_many(file.object_id for file in files)
         return map(self._open, files)
 
     def _open(self, file: File) -> bytes | None:
         try:
-            # O_NOFOLLOW: the file may have become a link since it was listed.
+            # O_NOFOLLOW: the file may have been replaced by a link since it was listed.
             handle = os.open(self.repository.path / file.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             return None
@@ -302,12 +363,12 @@ class Reader:
 
 
 def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
-    """The files of a repository that are UTF-8 text, by path; others, and longer ones, are left out."""
-    found = {}
+    """Read all UTF-8 text files of a repository, by path; other files and files above `max_bytes` are left out."""
+    texts = {}
     with Reader(repository) as reader:
         for file in list_files(repository, max_bytes):
             content = None if file.skip else reader.read(file)
             if content is not None and b"\0" not in content:
                 with contextlib.suppress(UnicodeDecodeError):
-                    found[file.path] = content.decode("utf-8")
-    return found
+                    texts[file.path] = content.decode("utf-8")
+    return texts

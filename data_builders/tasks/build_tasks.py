@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from alignment.grading import Limits, SandboxSettings
 from alignment.sandbox.slot import SandboxUnavailable
+from alignment.settings import Count, Settings
+from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.parsing.python_functions import MASK, Function, definition
-from data_builders.repositories.sources import Location, Repository, Source, list_files, resolve
+from data_builders.repositories.sources import Repository, Sources, cloned, list_files
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.advice import advice
 from data_builders.tasks.javascript.javascript_suite import has_javascript
@@ -40,98 +44,87 @@ FIM_BEFORE, FIM_AFTER = 4000, 2000
 LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 
 
-@dataclass(frozen=True)
-class Tests:
-    """How the tests of a repository are run; graded in the sandbox, without a network."""
-
-    __test__ = False  # not a test class of pytest
+class SuiteSettings(Settings):
+    """How the tests of a repository are run: in the sandbox, without a network."""
 
     interpreter: str | None = None
-    """Python that has what the tests need, for example `/srv/venv/bin/python`; by default this one. JavaScript's tests
-    find their packages in the checkout's own node_modules."""
-    paths: tuple[str, ...] = ()
-    """Files and folders of the tests; by default what pytest's own settings say, and every file that looks like a test
-    of JavaScript. JavaScript's are all used where none of these holds any."""
-    environment: Mapping[str, str] | None = None
-    """Variables that the tests need."""
-    budget_seconds: float = 600.0
-    """For the one run of the whole suite; tests that it does not reach are counted and left out."""
+    """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`; by default the one
+    that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
+    paths: list[str] = Field(default_factory=list)
+    """Files and folders of the tests. By default pytest's own configuration decides, and for JavaScript every file that
+    looks like a test; so it does for JavaScript if none of these paths holds JavaScript tests."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Environment variables that the tests need."""
+    budget_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Time limit for the run of the whole suite; tests that it does not reach are counted and left out."""
 
 
-def build_tasks(
-    sources: Sequence[Location | Source],
-    out: Path,
-    *,
-    seed: int = 0,
-    tests: Tests | None = None,
-    settings: TaskSettings | None = None,
-    context_characters: int = 6000,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    sandbox: SandboxSettings | None = None,
-    clone_dir: Path | None = None,
-) -> dict[str, Any]:
-    """Executable tasks from repositories' own tests: one function's body masked, its tests the judges.
+class TaskBuilderSettings(Decontaminated):
+    """Settings of the builder `tasks`."""
 
-    Tests of pytest, and in JavaScript and TypeScript of node:test, mocha, jest, vitest, tape, tap and uvu.
+    sources: Sources
+    """Repositories with pytest suites, or with tests in JavaScript or TypeScript."""
+    tests: SuiteSettings = SuiteSettings()
+    """How their tests are run."""
+    settings: TaskSettings = TaskSettings()
+    """What a function needs to become a task."""
+    context_characters: Count = 6000
+    """Characters of the file around the masked body in a prompt, about."""
 
-    Args:
-        sources: repositories with suites for pytest, or in JavaScript or TypeScript.
-        tests: how their tests are run.
-        settings: what a function needs to become a task.
-        context_characters: of the file around the masked body that a prompt shows, about.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
+
+def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[str, Any]:
+    """Executable tasks from repositories' own tests: the body of one function is masked, and its tests grade the answer.
+
+    Test frameworks: pytest; for JavaScript and TypeScript node:test, mocha, jest, vitest, tape, tap and uvu.
 
     Raises:
-        ValueError: a source or setting is wrong, or no repository has a single task; the message says which.
+        ValueError: a source is wrong, or no function became a task; the message has the reasons.
     """
-    tests, settings = tests or Tests(), settings or TaskSettings()
-    sandbox = sandbox or SandboxSettings()
-    benchmarks = Decontaminator.from_paths(decontaminate) if decontaminate else None
+    benchmarks = settings.decontaminator()
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
     names: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
-        for repository in resolve(sources, clone_dir or Path(temporary)):
+    with cloned(settings.sources, context.clone_folder) as repositories:
+        for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            for name, found in by_language(repository, tests, settings, workers, sandbox):
-                clean = uncontaminated(found.rows("train", context_characters), benchmarks, found.left_out)
-                made = capped(clean, settings.forgeable_share)
+            for name, found in by_language(repository, settings.tests, settings.settings, context):
+                task_rows = found.rows("train", settings.context_characters)
+                clean = uncontaminated(task_rows, benchmarks, found.left_out)
+                made = capped(clean, settings.settings.forgeable_share)
                 found.left_out["above_forgeable_share"] += len(clean) - len(made)
                 rows += made
                 report[name] = found.report() | {"rows": len(made)}
-    out.mkdir(parents=True, exist_ok=True)
-    write_rows(out / "tasks.jsonl", rows)
-    (out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_rows(context.out / "tasks.jsonl", rows)
+    (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
         raise ValueError(f"no function became a task: {explain(report)}")
-    write_card(
-        out, "Executable tasks", {"tasks.jsonl": len(rows)}, names, {"tests": told(tests), "settings": asdict(settings),
-        "context_characters": context_characters, "decontaminate": [Path(path).name for path in decontaminate], "seed": seed},
-        summary(rows, report),
-    )  # fmt: skip
+    used = {
+        "tests": suite_card(settings.tests), "settings": settings.settings.model_dump(),
+        "context_characters": settings.context_characters, "decontaminate": settings.benchmark_names(), "seed": context.seed,
+    }  # fmt: skip
+    write_card(context.out, "Executable tasks", {"tasks.jsonl": len(rows)}, names, used, summary(rows, report))
     return summary(rows, report)
 
 
-def told(tests: Tests) -> dict[str, Any]:
-    """How tests are run, as a card says it: of what the user's environment holds only the names."""
-    return asdict(tests) | {
-        "environment": sorted(tests.environment or {}),
+def suite_card(tests: SuiteSettings) -> dict[str, Any]:
+    """The settings as a dataset card shows them: of the environment only the names, of the interpreter only whether."""
+    return tests.model_dump() | {
+        "environment": sorted(tests.environment),
         "interpreter": tests.interpreter is not None,
     }
 
 
 def by_language(
     repository: Repository,
-    tests: Tests,
+    tests: SuiteSettings,
     settings: TaskSettings,
-    workers: int,
-    sandbox: SandboxSettings,
+    context: BuildContext,
     only: Any = None,
 ) -> Iterator[tuple[str, Found | JsFound]]:
-    """What is found of each language that the repository has tests in; Python's also where it has neither."""
+    """Tasks of each language that the repository has tests in; of Python also if it has none at all."""
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
+    workers, sandbox = context.workers, context.sandbox
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
         yield repository.name, repository_tasks(repository, tests, settings, sandbox, workers=workers, only=only)
     if javascript:
@@ -232,7 +225,7 @@ class Found:
 
 def repository_tasks(
     repository: Repository,
-    tests: Tests,
+    tests: SuiteSettings,
     settings: TaskSettings,
     sandbox: SandboxSettings,
     *,
@@ -244,7 +237,7 @@ def repository_tasks(
         repository,
         interpreter=repository.interpreter or tests.interpreter,
         tests=tests.paths,
-        environment=dict(tests.environment or {}),
+        environment=tests.environment,
         allow_weaker=sandbox.allow_weaker,
     )
     coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds, allow_weaker=sandbox.allow_weaker)

@@ -12,43 +12,43 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from pydantic import model_validator
 
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
+from alignment.settings import Count, Positive, Settings, Share
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 REPEATS = 3
 
 
-@dataclass(frozen=True)
-class TaskSettings:
+class TaskSettings(Settings):
     """What a function needs to become a task."""
 
-    min_tests: int = 2
-    """Covering tests, at least."""
-    max_tests: int = 40
-    """Of many covering tests so many are drawn."""
-    max_messages: int = 5000
-    """In one grading, from tests to the function in its own process: each call is one. A test that sends more is left out,
-    and of tests that do so together the busiest, as long as `min_tests` are left."""
-    mutants: int = 6
-    min_mutation_score: float = 0.5
-    """Share of the mutants, and of answers without thought, that the tests must notice."""
-    hidden_share: float = 0.5
-    """Of the tests that fail for a masked body; at least one is hidden."""
-    max_body_characters: int = 4000
-    forgeable_share: float = 0.3
-    """Of the rows, those at most that are graded with tests and candidate in one process (tier B)."""
+    min_tests: Positive = 2
+    """Tests that call the function, at least."""
+    max_tests: Positive = 40
+    """Use at most this many covering tests per function, drawn at random."""
+    max_messages: Positive = 5000
+    """Calls from the tests to the function (which runs in a process of its own) in one grading, at most. A test with more
+    calls is left out; if all tests together have more, the busiest are left out as long as `min_tests` remain."""
+    mutants: Count = 6
+    """Mutants of the function that its tests are tried on."""
+    min_mutation_score: Share = 0.5
+    """Share of the mutants and of trivial bodies that the tests must fail."""
+    hidden_share: Share = 0.5
+    """Share of the tests that are hidden from the prompt; at least one is."""
+    max_body_characters: Count = 4000
+    forgeable_share: Share = 0.3
+    """Rows of tier B, at most: their tests run in the same process as the candidate, which could forge the result."""
 
-    def __post_init__(self) -> None:
-        for name in ("min_mutation_score", "hidden_share", "forgeable_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share, from 0 to 1, not {getattr(self, name)}")
-        if self.min_tests < 1 or self.max_tests < self.min_tests:
-            raise ValueError("min_tests must be at least 1, and max_tests at least as many")
-        if self.max_messages < 1 or self.mutants < 0:
-            raise ValueError("max_messages must be at least 1, and mutants at least 0")
+    @model_validator(mode="after")
+    def _check_tests(self) -> Self:
+        if self.max_tests < self.min_tests:
+            raise ValueError("max_tests must be at least min_tests")
+        return self
 
 
 class Maskable(Protocol):

@@ -1,28 +1,31 @@
-"""Text for continued pretraining: text-code grounding, mathematics, general text, and a weak filter for code quality.
+"""Builders of text for continued pretraining: text-code grounding, mathematics, general text, and good code.
 
-Qwen2.5-Coder sieves text-code grounding data in four stages, each with a small fast model, from coarse to fine, and
-calls surviving a stage a quality label (arXiv 2409.12186, section 3.1). What each stage asks is not disclosed; ours
-are: `prose` (is it connected text rather than navigation, logs or spam?), `technical` (is it about software?),
-`grounded` (does the text explain code that it shows?) and `educational` (would a reader learn from it?). Each has a
-file of seed texts in `data_builders/seeds/`, few and hand-written: replace them with your own
-(`seeds={"technical": path}`).
+Qwen2.5-Coder filters text-code grounding data in four stages, from coarse to fine, each with a small and fast model
+(arXiv 2409.12186, section 3.1). The criteria of its stages are not published. Those used here are `prose` (connected
+text, not navigation, logs or spam), `technical` (about software), `grounded` (the text explains code that it shows) and
+`educational` (a reader learns from it). Each stage is trained on a small file of hand-written seed texts in
+`data_builders/text/seeds/`; replace them with your own by the setting `seeds`.
 
-General text loses its code: fenced blocks, indented blocks and lines that look like statements.
+In general text, code is removed: fenced blocks, indented blocks and lines that look like statements.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from alignment.models.formats import escape_special_text
 from alignment.rows.row_texts import document_text
+from alignment.settings import Reference, Share
+from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_rows import Counts, Prepare, clean_stream
-from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import lineage, read_datasets
 from data_builders.storage.parallel import row_batches
 from data_builders.text.classifier import Classifier, train_from
@@ -32,16 +35,18 @@ PROSE_LANGUAGES = frozenset(
     ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
      "literate-coffeescript", "literate-haskell"]
 )  # fmt: skip
-"""What text is taken from. Rows of other languages are code: they are left out, and counted."""
-UNSAID = frozenset(["", "text"])
-"""Of these, what may be code as well."""
+"""Languages of text. Rows of other languages are code."""
+AMBIGUOUS_LANGUAGES = frozenset(["", "text"])
+"""Of these languages, those whose rows may also be code."""
 SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
+"""Names of the intervals in which scores are counted."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
+"""General text with fewer words is dropped."""
 
 CODE_DECAY = 0.003
-"""Of the classifier of code, whose scores users see: without it nearly all of them lie above 0.95."""
+"""Weight decay of the classifier of code. Without it nearly all scores, which users see, are above 0.95."""
 
 _FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
@@ -68,7 +73,7 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def without_code(text: str) -> str:
-    """The text with its code segments removed and the gaps closed."""
+    """The text without code: fenced blocks, indented blocks and lines that look like statements."""
     for pattern in (_FENCED, _INDENTED, _STATEMENT):
         text = pattern.sub("", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -79,7 +84,7 @@ def _is_prose(row: dict[str, Any]) -> bool:
 
 
 def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
-    made, left_out, shortened = [], Counter[str](), Counter[str]()
+    documents, left_out, shortened = [], Counter[str](), Counter[str]()
     for row in rows:
         if not _is_prose(row):
             left_out["code"] += 1
@@ -90,27 +95,27 @@ def _general(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         if len(text.split()) < MIN_WORDS:
             left_out["too_short"] += 1
         else:
-            made.append(_document(row, text, "general"))
-    return made, {"left_out": left_out, "with_code": shortened}
+            documents.append(_document(row, text, "general"))
+    return documents, {"left_out": left_out, "with_code": shortened}
 
 
 def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
-    made, left_out = [], Counter[str]()
+    documents, left_out = [], Counter[str]()
     for row in rows:
         if not _is_prose(row):
             left_out["code"] += 1
             continue
         text = document_text(row)
         if _MATHEMATICAL.search(text) or len(re.findall(r"\d+", text)) >= 3:
-            made.append(_document(row, text, "math"))
+            documents.append(_document(row, text, "math"))
         else:
             left_out["not_mathematical"] += 1
-    return made, {"left_out": left_out}
+    return documents, {"left_out": left_out}
 
 
 @dataclass(frozen=True)
-class _Sieve:
-    """Keeps the rows that each classifier in turn gives at least `threshold`."""
+class _ClassifierStages:
+    """Keeps rows that every classifier, applied in turn, gives at least `threshold`."""
 
     models: dict[str, Classifier]
     threshold: float
@@ -118,11 +123,11 @@ class _Sieve:
 
     def __call__(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
         zeros = dict.fromkeys(["input", *self.models], 0)
-        made, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
+        documents, left_out, survivors, survivor_bytes = [], Counter[str](), Counter(zeros), Counter(zeros)
         scores = Counter(dict.fromkeys(SCORES, 0))
         for row in rows:
-            if other := self._other(row):
-                left_out[other] += 1
+            if kind := self._unsuitable(row):
+                left_out[kind] += 1
                 continue
             text = document_text(row)
             survivors["input"] += 1
@@ -136,154 +141,107 @@ class _Sieve:
                 survivor_bytes[name] += len(text)
             else:
                 column = {"quality": round(score, 4)} if self.kind == "code" else {}
-                made.append(_document(row, text, self.kind) | column)
+                documents.append(_document(row, text, self.kind) | column)
         counts: Counts = {"survivors": survivors, "survivor_bytes": survivor_bytes, "left_out": left_out}
-        return made, counts | ({"scores": scores} if self.kind == "code" else {})
+        return documents, counts | ({"scores": scores} if self.kind == "code" else {})
 
-    def _other(self, row: dict[str, Any]) -> str:
-        """What a row is that this sieve does not judge, or ""."""
+    def _unsuitable(self, row: dict[str, Any]) -> str:
+        """`code` or `prose` if a row is not input of these stages, else ""."""
         if self.kind == "grounding":
             return "" if _is_prose(row) else "code"
-        return "prose" if _is_prose(row) and str(row.get("language") or "") not in UNSAID else ""
+        return "prose" if _is_prose(row) and str(row.get("language") or "") not in AMBIGUOUS_LANGUAGES else ""
+
+
+class TextSettings(Decontaminated):
+    """Settings of the builders `general` and `math`."""
+
+    inputs: list[Reference]
+    """Datasets of documents (`text`), or of questions and answers."""
+
+
+class GroundingSettings(Decontaminated):
+    """Settings of the builder `grounding`."""
+
+    inputs: list[Reference]
+    """Datasets of documents (`text`), or of questions and answers."""
+    threshold: Share = 0.5
+    """A stage keeps a text that it gives at least this probability."""
+    seeds: dict[Literal["prose", "technical", "grounded", "educational"], Reference] = Field(default_factory=dict)
+    """Your own seed rows (`text`, `label` 1 or 0) by stage."""
+
+
+class QualitySettings(Decontaminated):
+    """Settings of the builder `quality`."""
+
+    inputs: list[Reference]
+    """Datasets of code."""
+    threshold: Share = 0.5
+    """Code is kept that the classifier gives at least this probability; 0 keeps all of it."""
+    seeds: dict[Literal["code_quality"], Reference] = Field(default_factory=dict)
+    """Your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`."""
+
+
+def build_general(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
+    """General text without code segments; texts with fewer than 20 words left are dropped and counted."""
+    return _build(settings, context, "General text", _general, {})
+
+
+def build_math(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
+    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    return _build(settings, context, "Mathematics", _math, {})
+
+
+def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[str, Any]:
+    """Text that explains code, filtered by four classifiers in turn.
+
+    The report counts rows and bytes after each stage.
+    """
+    files = {name: SEEDS / f"{name}.jsonl" for name in GROUNDING_STAGES} | _paths(settings.seeds)
+    models = {name: train_from(path) for name, path in files.items()}
+    stages = _ClassifierStages(models, settings.threshold, "grounding")
+    return _build(settings, context, "Text-code grounding", stages, _card_settings(settings))
+
+
+def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str, Any]:
+    """Well written code, by a weak classifier (stage `code_quality`); its score is the column `quality`.
+
+    It judges by form (`code_form`): commented-out code, code pasted repeatedly, dumped data, meaningless names. The report
+    counts all scores by tenths, so that you can choose a threshold for your own code. Prose and markup are left out and
+    counted: they are input of the builders `grounding` and `general`.
+    """
+    files = {"code_quality": SEEDS / "code_quality.jsonl"} | _paths(settings.seeds)
+    models = {name: train_from(path, code_form, CODE_DECAY) for name, path in files.items()}
+    return _build(
+        settings, context, "Good code", _ClassifierStages(models, settings.threshold, "code"), _card_settings(settings)
+    )
+
+
+def _paths(seeds: Mapping[Any, Reference]) -> dict[str, Path]:
+    return {str(name): path.path() for name, path in seeds.items()}
+
+
+def _card_settings(settings: GroundingSettings | QualitySettings) -> dict[str, Any]:
+    seeds = {name: path.name for name, path in _paths(settings.seeds).items()}
+    return {"threshold": settings.threshold, "seeds": seeds}
 
 
 def _build(
-    inputs: Sequence[Path],
-    out: Path,
+    settings: TextSettings | GroundingSettings | QualitySettings,
+    context: BuildContext,
     title: str,
     prepare: Prepare,
-    settings: dict[str, Any],
-    decontaminate: Sequence[Path],
-    workers: int,
-    progress: bool | None,
+    card: dict[str, Any],
 ) -> dict[str, Any]:
-    settings["decontaminate"] = [Path(path).name for path in decontaminate]
+    inputs = [path.path() for path in settings.inputs]
     return clean_stream(
         row_batches(read_datasets(inputs)),
-        Path(out),
+        context.out,
         title,
-        settings,
+        card | {"decontaminate": settings.benchmark_names()},
         kind="document",
-        workers=workers,
-        progress=progress,
+        workers=context.workers,
+        progress=context.show_progress,
         prepare=prepare,
         report={"sources": lineage(inputs)},
-        decontaminator=Decontaminator.from_paths(decontaminate) if decontaminate else None,
+        decontaminator=settings.decontaminator(),
     )
-
-
-def build_general(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """General text without code segments; what is left with fewer than 20 words is dropped and counted.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _build(inputs, out, "General text", _general, {}, decontaminate, workers, progress)
-
-
-def build_math(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _build(inputs, out, "Mathematics", _math, {}, decontaminate, workers, progress)
-
-
-def build_grounding(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    threshold: float = 0.5,
-    seeds: Mapping[str, Path] | None = None,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Text that explains code, through four classifiers in turn; the report counts rows and bytes after each stage.
-
-    Args:
-        inputs: datasets of documents (`text`), or of questions and answers.
-        threshold: the probability, between 0 and 1, from which a stage keeps a text.
-        seeds: your own seed rows (`text`, `label` 1 or 0) by stage: prose, technical, grounded, educational.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _sieve(
-        GROUNDING_STAGES,
-        "grounding",
-        "Text-code grounding",
-        inputs,
-        out,
-        threshold,
-        seeds,
-        decontaminate,
-        workers,
-        progress,
-    )
-
-
-def build_quality(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    threshold: float = 0.5,
-    seeds: Mapping[str, Path] | None = None,
-    decontaminate: Sequence[Path] = (),
-    workers: int = 1,
-    progress: bool | None = None,
-) -> dict[str, Any]:
-    """Code that a weak classifier (stage `code_quality`) takes for well written; its score is the column `quality`.
-
-    It judges by form (`code_form`): code that is commented out, pasted again and again, dumped data, names without meaning.
-    The report counts all scores by tenths, so that a threshold can be chosen for one's own code; 0 keeps all of it. Prose
-    and mark-up are left out, and counted: they are the matter of `build_grounding` and `build_general`.
-
-    Args:
-        inputs: datasets of code.
-        threshold: the probability, between 0 and 1, from which code is kept.
-        seeds: your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`.
-        decontaminate: benchmark files and folders whose texts must not be in the result.
-    """
-    return _sieve(
-        ("code_quality",), "code", "Good code", inputs, out, threshold, seeds, decontaminate, workers, progress
-    )
-
-
-def _sieve(
-    stages: Sequence[str],
-    kind: str,
-    title: str,
-    inputs: Sequence[Path],
-    out: Path,
-    threshold: float,
-    seeds: Mapping[str, Path] | None,
-    decontaminate: Sequence[Path],
-    workers: int,
-    progress: bool | None,
-) -> dict[str, Any]:
-    for name in seeds or {}:
-        if name not in stages:
-            raise ValueError(f"no stage {name!r}; known: {', '.join(stages)}")
-    own = {name: Path((seeds or {}).get(name, SEEDS / f"{name}.jsonl")) for name in stages}
-    models = {
-        name: train_from(path, code_form, CODE_DECAY) if kind == "code" else train_from(path)
-        for name, path in own.items()
-    }
-    settings = {"threshold": threshold, "seeds": {name: Path(path).name for name, path in (seeds or {}).items()}}
-    return _build(inputs, out, title, _Sieve(models, threshold, kind), settings, decontaminate, workers, progress)

@@ -36,6 +36,7 @@ LAYERS = [
         "alignment.fingerprints",
         "alignment.logs",
         "alignment.settings",
+        "alignment.settings_help",
         "alignment.wording",
     },
 ]

@@ -11,9 +11,9 @@ from alignment.recipe import load
 
 
 def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):
-    assert disk.full(tmp_path) == ""
+    assert disk.disk_full_hint(tmp_path) == ""
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 5_000_000)
-    assert "The disk is full" in disk.full(tmp_path) and "5 MB left" in disk.full(tmp_path)
+    assert "The disk is full" in disk.disk_full_hint(tmp_path) and "5 MB left" in disk.disk_full_hint(tmp_path)
 
 
 def test_the_chain_says_it_too(tmp_path, monkeypatch):

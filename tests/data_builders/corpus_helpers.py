@@ -6,6 +6,11 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from alignment.grading import SandboxSettings
+from data_builders.builder import BuildContext
+from data_builders.builder_registry import find_builder
 
 MakeRepository = Callable[..., Path]
 
@@ -50,3 +55,12 @@ def code(name: str, lines: int = 12) -> str:
     return (
         f'"""How {name} is computed."""\n\n\ndef compute_{name}({name}_input):\n{body}\n    return {name}_{lines - 1}\n'
     )
+
+
+def run_builder(name: str, out: Path, *, seed: int = 0, workers: int = 1, clone_folder: Path | None = None,
+                sandbox: SandboxSettings | None = None, **settings: Any) -> dict[str, Any]:  # fmt: skip
+    """Run a built-in builder into a folder, with settings as a recipe has them (paths may be Path objects)."""
+    builder = find_builder(name)
+    out.mkdir(parents=True, exist_ok=True)
+    context = BuildContext(out, seed, workers, sandbox=sandbox or SandboxSettings(), clone_folder=clone_folder)
+    return builder.run(builder.validate(settings), context)

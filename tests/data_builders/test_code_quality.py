@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus_helpers import run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.text.build_text import CODE_DECAY, SEEDS, build_quality
+from data_builders.text.build_text import CODE_DECAY, SEEDS
 from data_builders.text.classifier import MAX_CHARACTERS, Classifier, read_seeds, train_from
 from data_builders.text.code_features import MEASURES, code_form
 
@@ -215,9 +216,9 @@ def test_scores_are_written_and_counted_and_prose_is_left_out(tmp_path: Path) ->
     rows.append({"text": "Read this before you start.\n" * 3, "language": "markdown"})
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = build_quality([source], tmp_path / "kept")
+    report = run_builder("quality", tmp_path / "kept", inputs=[source])
     (row,) = row_files.read(tmp_path / "kept")
     assert row["text"] == positive[0] and row["quality"] >= 0.5
     assert report["left_out"] == {"prose": 1} and sum(report["scores"].values()) == 2 and len(report["scores"]) == 10
-    build_quality([source], tmp_path / "all", threshold=0)
+    run_builder("quality", tmp_path / "all", inputs=[source], threshold=0)
     assert len(list(row_files.read(tmp_path / "all"))) == 2

@@ -7,10 +7,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit, git
+from corpus_helpers import MakeRepository, code, commit, git, run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.commits import build_commits, subject_and_body, window
+from data_builders.commits import subject_and_body, window
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def history(repository: MakeRepository) -> Path:
 
 
 def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tmp_path: Path) -> None:
-    report = build_commits([history], tmp_path / "out")
+    report = run_builder("commits", tmp_path / "out", sources=[history])
     assert dict(sorted(report["commits_left_out"].items())) == {
         "added_or_deleted": 2,
         "bot": 1,
@@ -64,7 +64,7 @@ def test_only_good_commits_become_rows_and_the_rest_is_counted(history: Path, tm
 
 
 def test_documents_hold_the_message_and_the_difference(history: Path, tmp_path: Path) -> None:
-    build_commits([history], tmp_path / "out", form="document")
+    run_builder("commits", tmp_path / "out", sources=[history], form="document")
     (row,) = row_files.read(tmp_path / "out")
     assert (
         row["kind"] == "commit"
@@ -80,16 +80,16 @@ def test_a_secret_in_history_reaches_no_row(repository: MakeRepository, tmp_path
     )
     commit(folder, "Remove the password from the source again", {"a.py": code("alpha", 13)})
     for form in ("conversation", "document"):
-        build_commits([folder], tmp_path / form, form=form)  # type: ignore[arg-type]
+        run_builder("commits", tmp_path / form, sources=[folder], form=form)  # type: ignore[arg-type]
         rows = list(row_files.read(tmp_path / form))
         assert rows and "tr0ub4dor" not in str(rows) and "REDACTED_PASSWORD_1" in str(rows)
 
 
 def test_the_oldest_commits_of_a_shallow_clone_are_left_out(history: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "-q", "--depth", "3", f"file://{history}", str(tmp_path / "shallow")], check=True)
-    report = build_commits([tmp_path / "shallow"], tmp_path / "out")
+    report = run_builder("commits", tmp_path / "out", sources=[tmp_path / "shallow"])
     assert report["rows"] == 0
-    assert report["commits"]["read"] < build_commits([history], tmp_path / "all")["commits"]["read"]
+    assert report["commits"]["read"] < run_builder("commits", tmp_path / "all", sources=[history])["commits"]["read"]
 
 
 def test_prefixes_issue_numbers_and_trailers_are_removed() -> None:
@@ -109,7 +109,7 @@ def test_the_window_has_31_lines_around_a_change_of_one_line() -> None:
 
 def test_a_plain_folder_has_no_commits(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need a git repository"):
-        build_commits([tmp_path], tmp_path / "out")
+        run_builder("commits", tmp_path / "out", sources=[tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_commits_obey_the_licence_policy(
     licenses: dict[str, list[str]], rows: int, history: Path, tmp_path: Path
 ) -> None:
     commit(history, "License", {"LICENSE": "GNU General Public License\nVersion 3, 29 June 2007\n"})
-    report = build_commits([history], tmp_path / "out", licenses=licenses)  # type: ignore[arg-type]
+    report = run_builder("commits", tmp_path / "out", sources=[history], licenses=licenses)  # type: ignore[arg-type]
     assert report["rows"] == rows and report["commits_left_out"].get("license", 0) == 1 - rows
     assert {row["license"] for row in row_files.read(tmp_path / "out")} == ({"GPL-3.0"} if rows else set())
 
@@ -131,7 +131,7 @@ def test_a_huge_file_in_history_is_left_out_and_never_held_in_memory(
     commit(folder, "Shorten the module to what is used", {"big.py": code("alpha")})
     commit(folder, "Take one more step in the alpha module", {"big.py": code("alpha", 13)})
     tracemalloc.start()
-    report = build_commits([folder], tmp_path / "out")
+    report = run_builder("commits", tmp_path / "out", sources=[folder])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert report["commits_left_out"] == {"long_file": 1} and report["rows"] == 1

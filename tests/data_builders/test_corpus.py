@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit, git, write_files
+from corpus_helpers import MakeRepository, code, commit, git, run_builder, write_files
 
 from alignment.models.formats import contains_special_text
+from alignment.recipe import BuildStage, builders
 from alignment.rows import reading as row_files
 from data_builders.cleaning.filters import FilterSettings, drop_by_path
-from data_builders.corpus import build_corpus
 
 
 def build(sources: list[Any], out: Path, **settings: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    report = build_corpus(sources, out, **settings)
+    report = run_builder("corpus", out, sources=sources, **settings)
     return report, {row["path"]: row for row in row_files.read(out)}
 
 
@@ -65,7 +65,7 @@ def test_a_plain_folder_and_a_glob_are_sources(tmp_path: Path) -> None:
 def test_a_url_is_cloned_and_its_credentials_are_stored_nowhere(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     clones = tmp_path / "clones"
-    _, rows = build([f"file://{folder}"], tmp_path / "out", clone_dir=clones)
+    _, rows = build([f"file://{folder}"], tmp_path / "out", clone_folder=clones)
     assert rows["a.py"]["repository"] == "project"
     config = (clones / "project.git" / "config").read_text()
     assert "url" not in config and not (clones / "project.git" / "FETCH_HEAD").exists()
@@ -189,7 +189,7 @@ def test_file_names_with_newlines_and_odd_bytes_survive(repository: MakeReposito
         (lambda path: path / "empty", "has no commits"),
         (lambda path: {"path": str(path / "full"), "commit": "v99"}, "has no commit 'v99'"),
         (lambda path: {"path": str(path / "full"), "commit": "--all"}, "starts with a dash"),
-        (lambda path: {"path": str(path / "full"), "comit": "x"}, "unknown setting 'comit'"),
+        (lambda path: {"path": str(path / "full"), "comit": "x"}, r"sources\.0\.comit\n"),
         (lambda path: {"path": str(path), "commit": "HEAD"}, "not a git repository"),
         (lambda path: "https://user:hunter22@localhost:9/x.git", "could not clone https://localhost:9/x.git"),
     ],
@@ -201,7 +201,7 @@ def test_a_bad_source_is_an_error_that_says_what_is_wrong(tmp_path: Path, prepar
         git(tmp_path / name, "init", "-q")
     commit(tmp_path / "full", "First commit of this one", {"a.py": code("alpha")})
     with pytest.raises(ValueError, match=message) as caught:
-        build_corpus([prepare(tmp_path)], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[prepare(tmp_path)])
     assert "hunter22" not in str(caught.value)
 
 
@@ -215,7 +215,7 @@ def test_a_shallow_clone_is_read_and_says_so_when_a_commit_is_missing(
     _, rows = build([tmp_path / "shallow"], tmp_path / "out")
     assert set(rows) == {"a.py", "b.py"}
     with pytest.raises(ValueError, match="shallow"):
-        build_corpus([{"path": str(tmp_path / "shallow"), "commit": first}], tmp_path / "other")
+        run_builder("corpus", tmp_path / "other", sources=[{"path": str(tmp_path / "shallow"), "commit": first}])
 
 
 def test_a_repository_cannot_run_programs_through_its_configuration(repository: MakeRepository, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
         },
     ]
     folder = repository({"n.ipynb": json.dumps({"cells": cells, "metadata": {"kernelspec": {"language": "python"}}})})
-    build_corpus([folder], tmp_path / "out", deduplicate=False)
+    run_builder("corpus", tmp_path / "out", sources=[folder], deduplicate=False)
     rows = {row["kind"]: row for row in row_files.read(tmp_path / "out")}
     compile(rows["code"]["text"], "n.py", "exec")
     assert rows["code"]["language"] == "python" and "# %matplotlib inline" in rows["code"]["text"]
@@ -285,7 +285,7 @@ def test_a_notebook_of_megabytes_of_pictures_and_long_paragraphs_is_kept_without
         {"cell_type": "code", "source": "draw(orders, by='month')\n" * 80, "outputs": [output]},
     ]
     folder = repository({"n.ipynb": json.dumps({"cells": cells, "metadata": {}}), "big.json": f'["{picture}"]'})
-    report = build_corpus([folder], tmp_path / "out")
+    report = run_builder("corpus", tmp_path / "out", sources=[folder])
     rows = {row["kind"]: row["text"] for row in row_files.read(tmp_path / "out")}
     assert report["removed"] == {"too_large": 1}
     assert all("word399" in text and "draw(orders" in text and "iVBORw0" not in text for text in rows.values())
@@ -312,7 +312,7 @@ def test_any_number_of_workers_gives_identical_bytes(repository: MakeRepository,
     files: dict[str, str | bytes] = {f"m{number}.py": code(f"module{number % 290}", 6) for number in range(300)}
     folder = repository(files)
     for workers in (1, 2):
-        build_corpus([folder], tmp_path / str(workers), workers=workers)
+        run_builder("corpus", tmp_path / str(workers), sources=[folder], workers=workers)
     for name in ("data/part-00000.parquet", "report.json", "README.md", "removed.jsonl"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
 
@@ -321,11 +321,11 @@ def test_a_finished_dataset_is_never_overwritten_and_an_unfinished_one_starts_ov
     repository: MakeRepository, tmp_path: Path
 ) -> None:
     folder = repository({"a.py": code("alpha")})
-    first = build_corpus([folder], tmp_path / "out")
+    first = run_builder("corpus", tmp_path / "out", sources=[folder])
     with pytest.raises(ValueError, match="finished dataset"):
-        build_corpus([folder], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[folder])
     (tmp_path / "out" / "report.json").unlink()
-    assert build_corpus([folder], tmp_path / "out") == first
+    assert run_builder("corpus", tmp_path / "out", sources=[folder]) == first
 
 
 def test_the_folder_loads_with_datasets_and_has_a_card(repository: MakeRepository, tmp_path: Path) -> None:
@@ -339,8 +339,15 @@ def test_the_folder_loads_with_datasets_and_has_a_card(repository: MakeRepositor
     assert report["sha256"] in card and git(folder, "rev-parse", "HEAD") in card and "| python | 2 |" in card
 
 
-def test_an_unknown_setting_names_the_nearest_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="did you mean 'max_line_length'"):
-        build_corpus([tmp_path], tmp_path / "out", filters={"max_line_lenght": 3})
-    with pytest.raises(ValueError, match="'pyhton' is no language"):
-        build_corpus([tmp_path], tmp_path / "out", languages=["pyhton"])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"filters": {"max_line_lenght": 3}}, "no such setting. Did you mean 'max_line_length'?"),
+        ({"languages": ["pyhton"]}, "'pyhton' is not a known language. Did you mean 'python'?"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest_one(tmp_path: Path, settings: dict[str, Any], expected: str) -> None:
+    stage = BuildStage(name="corpus", kind="build", builder="corpus", settings={"sources": [str(tmp_path)], **settings})
+    assert [message for _, message in builders.check_settings(stage)] == [expected]
+    with pytest.raises(ValueError, match="1 validation error for CorpusSettings"):
+        run_builder("corpus", tmp_path / "out", sources=[tmp_path], **settings)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus_helpers import run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.cleaning.clean_rows import build_clean
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.storage.dataset import DatasetWriter
 
@@ -109,7 +109,7 @@ def test_build_clean_removes_tasks_secrets_and_duplicates_and_says_so(tmp_path: 
             }
         )
     writer.finish("in", {}, {})
-    report = build_clean([tmp_path / "in"], tmp_path / "out", decontaminate=[benchmark])
+    report = run_builder("clean", tmp_path / "out", inputs=[tmp_path / "in"], decontaminate=[benchmark])
     assert report["removed"] == {"contaminated: own.jsonl: 10-gram": 1, "duplicate": 1}
     assert report["redacted"] == {"PASSWORD": 1}
     texts = [row["messages"][1]["content"] for row in row_files.read(tmp_path / "out")]

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from corpus_helpers import code
+from corpus_helpers import code, run_builder
 
 from alignment.models.formats import FIM_MIDDLE, contains_special_text
 from alignment.rows import reading as row_files
-from data_builders.fim import FimSettings, build_fim, cut, fim_row
+from data_builders.fim import FimSettings, cut_document, fim_row
 from data_builders.parsing.syntax_spans import syntax_span
 from data_builders.storage.dataset import DatasetWriter
 
@@ -32,7 +32,7 @@ def document(name: str, text: str | None = None, language: str = "python") -> di
 def test_the_three_pieces_are_the_file(syntax_rate: float) -> None:
     for number in range(50):
         row = document(f"part{number}")
-        made = cut(row, FimSettings(rate=1.0, syntax_rate=syntax_rate), seed=0)
+        made = cut_document(row, FimSettings(rate=1.0, syntax_rate=syntax_rate), seed=0)
         assert made and made.prefix + made.middle + made.suffix == row["text"]
 
 
@@ -104,11 +104,13 @@ def test_build_fim_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> N
     for number in range(60):
         writer.write(document(f"worker{number}"))
     writer.finish("in", {}, {})
-    reports = [build_fim([tmp_path / "in"], tmp_path / f"out{workers}", workers=workers) for workers in (1, 2)]
+    reports = [
+        run_builder("fim", tmp_path / f"out{workers}", inputs=[tmp_path / "in"], workers=workers) for workers in (1, 2)
+    ]
     assert reports[0] == reports[1]
     assert sum(reports[0]["formats"].values()) == 60 == len(list(row_files.read(tmp_path / "out1")))
 
 
 def test_a_rate_outside_0_and_1_is_an_error() -> None:
-    with pytest.raises(ValueError, match="rate must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"rate\n.*less than or equal to 1"):
         FimSettings(rate=50)

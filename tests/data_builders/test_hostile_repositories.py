@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit, git
+from corpus_helpers import MakeRepository, code, commit, git, run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.commits import build_commits
-from data_builders.corpus import build_corpus
-from data_builders.private_benchmark import build_private_benchmark
+from data_builders.builder_registry import find_builder
 from data_builders.repositories import sources
 from data_builders.repositories.remote_git import clone
 
@@ -109,12 +107,16 @@ def test_no_door_of_a_repository_under_scan_opens(
 ) -> None:
     folder, canaries = hostile
     monkeypatch.chdir(folder)
-    report = build_corpus([folder], tmp_path / "corpus")
+    report = run_builder("corpus", tmp_path / "corpus", sources=[folder])
     assert {row["path"] for row in row_files.read(tmp_path / "corpus")} == {"a.py", "b.go"}
     assert report["removed"] == {"unreadable": 1}
-    build_commits([folder], tmp_path / "commits", seed=0)
-    build_private_benchmark([{"path": str(folder), "held_out": 0.2}], tmp_path / "held", executable=False)
-    sources.inputs([str(folder), f"file://{folder}"])
+    run_builder("commits", tmp_path / "commits", sources=[folder], seed=0)
+    run_builder(
+        "private_benchmark", tmp_path / "held", sources=[{"path": str(folder), "held_out": 0.2}], executable=False
+    )
+    corpus = find_builder("corpus")
+    assert corpus.input_state is not None
+    corpus.input_state(corpus.validate({"sources": [str(folder), f"file://{folder}"]}))
     with pytest.raises(ValueError, match="could not clone"):
         clone(f"file://{folder}", tmp_path / "clones")  # an object is missing, and nobody is asked for it
     with pytest.raises(ValueError, match="could not clone ssh://localhost:9"):
@@ -134,12 +136,12 @@ def test_variables_of_the_environment_point_git_nowhere_else(
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {trap}")
-    build_corpus([folder], tmp_path / "out")
+    run_builder("corpus", tmp_path / "out", sources=[folder])
     assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"a.py"} and not trap.exists()
 
 
 def rows(source: Any, out: Path) -> set[str]:
-    build_corpus([source], out)
+    run_builder("corpus", out, sources=[source])
     return {row["path"] for row in row_files.read(out)}
 
 
@@ -178,7 +180,7 @@ def test_a_repository_with_sha256_ids_is_read_and_cloned(tmp_path: Path) -> None
     commit(folder, "Make the first module take more steps", {"a.py": code("alpha", 15)})
     assert rows(folder, tmp_path / "one") == {"a.py"}
     assert rows(f"file://{folder}", tmp_path / "two") == {"a.py"}
-    assert build_commits([folder], tmp_path / "commits", seed=0)["rows"] == 1
+    assert run_builder("commits", tmp_path / "commits", sources=[folder], seed=0)["rows"] == 1
 
 
 def test_a_remote_whose_head_is_no_branch_is_cloned_at_that_commit(repository: MakeRepository, tmp_path: Path) -> None:
@@ -196,10 +198,10 @@ def test_a_head_that_names_no_commit_is_an_error_that_names_the_branches(
     subprocess.run(["git", "clone", "-q", "--bare", str(folder), str(bare)], check=True)
     (bare / "HEAD").write_text("ref: refs/heads/trunk\n")
     with pytest.raises(ValueError, match=r"no commit 'HEAD'.*for example main"):
-        build_corpus([bare], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[bare])
     (bare / "HEAD").write_bytes(b"\0\xff garbage")
     with pytest.raises(ValueError, match=r"not a git repository.*git fsck"):
-        build_corpus([bare], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[bare])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_a_git_file_that_leads_nowhere_is_an_error(content: bytes, tmp_path: Pat
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / ".git").write_bytes(content)
     with pytest.raises(ValueError, match=r"\.git (?:does not name a git directory|points to)"):
-        build_corpus([tmp_path / "odd"], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[tmp_path / "odd"])
 
 
 def test_a_damaged_object_costs_one_file_and_not_its_neighbours(repository: MakeRepository, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_a_damaged_object_costs_one_file_and_not_its_neighbours(repository: Make
     path = folder / ".git" / "objects" / damaged[:2] / damaged[2:]
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:60] + b"\0" * 40)
-    report = build_corpus([folder], tmp_path / "out")
+    report = run_builder("corpus", tmp_path / "out", sources=[folder])
     assert report["removed"] == {"unreadable": 1} and report["rows"] == 7
 
 
@@ -238,7 +240,7 @@ def git_bytes(folder: Path, arguments: list[str], content: bytes) -> str:
 def test_paths_that_lead_out_of_the_tree_are_counted_skips(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     odd = hand_made_tree(folder, [b"..", b"../x.py", b"/etc/x.py", b"a//b.py", b"ok.py"], code("alpha"))
-    report = build_corpus([{"path": str(folder), "commit": odd}], tmp_path / "out")
+    report = run_builder("corpus", tmp_path / "out", sources=[{"path": str(folder), "commit": odd}])
     assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"ok.py"}
     assert report["removed"] == {"unsafe_path": 4}
 
@@ -251,7 +253,7 @@ def test_paths_of_thousands_of_characters_are_read_from_git_and_counted_in_a_fol
     deep = "d/" * 2500 + "deep.py"
     git(folder, "update-index", "--add", "--cacheinfo", f"100644,{blob},{deep}")
     git(folder, "commit", "-q", "-m", "Add a file very deep down")
-    build_corpus([folder], tmp_path / "git", deduplicate=False)
+    run_builder("corpus", tmp_path / "git", sources=[folder], deduplicate=False)
     assert {row["path"] for row in row_files.read(tmp_path / "git")} == {"a.py", deep}
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -260,7 +262,7 @@ def test_paths_of_thousands_of_characters_are_read_from_git_and_counted_in_a_fol
     for _ in range(22):
         Path("n" * 200).mkdir()
         os.chdir("n" * 200)
-    report = build_corpus([plain], tmp_path / "folder")
+    report = run_builder("corpus", tmp_path / "folder", sources=[plain])
     os.chdir(tmp_path)
     assert report["removed"] == {"unreadable": 1} and report["rows"] == 1
 
@@ -279,11 +281,11 @@ def test_a_folder_is_listed_in_the_order_of_a_repository(repository: MakeReposit
 def test_git_lfs_pointers_are_counted_skips(repository: MakeRepository, tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
     folder = repository({"a.py": code("alpha"), "model.py": pointer})
-    assert build_corpus([folder], tmp_path / "out")["removed"] == {"lfs_pointer": 1}
+    assert run_builder("corpus", tmp_path / "out", sources=[folder])["removed"] == {"lfs_pointer": 1}
 
 
 def test_an_encoding_that_no_file_is_written_in_is_not_tried(repository: MakeRepository, tmp_path: Path) -> None:
     text = b"# coding: %s\n# \xff\xfe caf\n" + code("alpha").encode()
     names = (b"punycode", b"idna", b"unicode_escape", b"zip", b"undefined", b"nonsense")
     folder = repository({f"{name.decode()}.py": text % name for name in names})
-    assert build_corpus([folder], tmp_path / "out")["removed"] == {"encoding": len(names)}
+    assert run_builder("corpus", tmp_path / "out", sources=[folder])["removed"] == {"encoding": len(names)}

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 from javascript_shop import FILES, LINKS, METHOD_HACKS
 
 from alignment.grading import node_guard
 from alignment.sandbox.toolchains import NoToolchain, toolchain
-from data_builders.repositories.sources import Location, Source
-from data_builders.tasks.build_tasks import build_tasks
 from data_builders.tasks.validation import TaskSettings
 
 pytestmark = pytest.mark.slow
@@ -33,7 +31,7 @@ def kept(factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def made_of(folder: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(rows by place, account) of a repository."""
-    build_tasks([Source(Location(str(folder)))], out, settings=TaskSettings(forgeable_share=1.0, mutants=2))
+    run_builder("tasks", out, sources=[folder], settings=TaskSettings(forgeable_share=1.0, mutants=2))
     rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
     account = json.loads((out / "account.json").read_text())
     return {row["id"].partition("/")[2]: row for row in rows}, account[f"{folder.name} (javascript)"]
@@ -152,7 +150,7 @@ def test_no_object_crosses_that_decides_how_it_compares(built: Any, grader: Any,
 def test_the_files_of_the_tests_are_empty_when_a_candidate_runs_beside_them(built: Any, grader: Any) -> None:
     """Even where no word is refused."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node_guard, "words", lambda *_: set())
+        patch.setattr(node_guard, "restricted_words", lambda *_: set())
         seen = (
             "const fs = require('fs');\nconst all = ['/repository/packages/basket/test/basket.js', '/tmp/.replaced/0', '/tmp/.replaced/1', '/tmp/align.json'];\n"
             "const text = all.map((p) => { try { return fs.readFileSync(p, 'utf8'); } catch { return ''; } }).join('');\n"

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 
 from alignment.grading import node_guard
 from alignment.grading.node_syntax import read_answer
-from alignment.grading.nodejs import with_our_runner
+from alignment.grading.nodejs import with_shims
 from alignment.sandbox.toolchains import NoToolchain, toolchain
-from data_builders.repositories.sources import Location, Source
-from data_builders.tasks.build_tasks import build_tasks
 from data_builders.tasks.javascript.javascript_mutants import definition, js_functions, js_mutants
 
 PRICES = """'use strict';
@@ -183,12 +181,12 @@ def test_an_answer_that_would_leave_the_function_is_none(program: str) -> None:
 def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it() -> None:
     text = "import { test } from \"node:test\" // runner\nconst x = f('node:test');\n"
     shown = "import { test } from \"file:///tmp/shims/node-test.cjs\" // runner\nconst x = f('node:test');\n"
-    assert with_our_runner(text) == shown
+    assert with_shims(text) == shown
 
 
 def test_a_body_of_plain_code_needs_no_permission() -> None:
     body = "const { a, b: [c] } = x; for (const key in x) y[key + 1] = `${a}`; return all.map((item) => item.value);"
-    assert node_guard.words(body, "a.js") == set()
+    assert node_guard.restricted_words(body, "a.js") == set()
 
 
 def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:
@@ -210,7 +208,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
         out = tmp_path_factory.mktemp("tasks")
-        build_tasks([Source(Location(str(folder)))], out)
+        run_builder("tasks", out, sources=[folder])
         rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
         yield {row["entry_point"]: row for row in rows}, json.loads((out / "account.json").read_text())
 
@@ -298,4 +296,4 @@ def test_a_repository_of_another_runner_says_so(tmp_path: Path, grader: Any, mon
     with pytest.raises(
         ValueError, match="its tests are for ava, which is not supported: only node:test, mocha, jest, vitest"
     ):
-        build_tasks([Source(Location(str(tmp_path / "x")))], tmp_path / "out")
+        run_builder("tasks", tmp_path / "out", sources=[tmp_path / "x"])

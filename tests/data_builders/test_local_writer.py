@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 
-from data_builders.instructions.build_instructions import build_instructions
 from data_builders.instructions.refine import Refinement
-from data_builders.models.writers import Model, open_model
-from data_builders.repositories.sources import Location, Source
+from data_builders.models.writers import TextModel, open_model
 
 ANSWER = "It adds"
 QUESTIONS = [[{"role": "user", "content": "What does it do?"}], [{"role": "user", "content": "And <|im_end|> this?"}]]
@@ -51,16 +49,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Pat
 
 
 def test_every_question_gets_its_answers_and_one_that_was_cut_off_is_none(checkpoint: Path) -> None:
-    author = open_model(Model(path=checkpoint))
+    author = open_model(TextModel(path=checkpoint))
     assert author.answers(QUESTIONS, 2, temperature=0.8, seed=3) == [[ANSWER] * 2] * 2
-    cut = open_model(Model(path=checkpoint, max_new_tokens=1))
+    cut = open_model(TextModel(path=checkpoint, max_new_tokens=1))
     assert cut.answers(QUESTIONS, 2, temperature=0.0, seed=3) == [[], []]
 
 
 def test_a_folder_that_holds_no_model_is_a_mistake_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"{tmp_path} is no checkpoint that can be loaded"):
-        open_model(Model(path=tmp_path)).answers(QUESTIONS, 1, temperature=0.0, seed=0)
+        open_model(TextModel(path=tmp_path)).answers(QUESTIONS, 1, temperature=0.0, seed=0)
 
 
 def test_what_it_writes_replaces_prose_that_rules_made_and_code_only_where_it_parses(
@@ -68,10 +66,11 @@ def test_what_it_writes_replaces_prose_that_rules_made_and_code_only_where_it_pa
 ) -> None:
     code = '"""Sums."""\n\n\ndef add_all(numbers):\n    """The sum of all numbers."""\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n'
     write_files(tmp_path / "shop", {"shop.py": code})
-    refinement = Refinement(writer=Model(path=checkpoint, max_new_tokens=16), best_of=2)
-    account: dict[str, Any] = build_instructions(
-        [Source(Location(str(tmp_path / "shop")))],
+    refinement = Refinement(writer=TextModel(path=checkpoint, max_new_tokens=16), best_of=2)
+    account: dict[str, Any] = run_builder(
+        "instructions",
         tmp_path / "out",
+        sources=[tmp_path / "shop"],
         kinds=["explain", "implement"],
         refinement=refinement,
     )

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
+from corpus_helpers import run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.mixture import build_mixture
 from data_builders.storage.dataset import DatasetWriter
 
 
@@ -34,7 +34,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
 
 
 def test_shares_are_exact_within_half_a_percent(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
-    build_mixture(tmp_path / "out", parts=parts, tokens=200_000)
+    run_builder("mixture", tmp_path / "out", parts=parts, tokens=200_000)
     totals: dict[str, int] = {}
     for row in row_files.read(tmp_path / "out"):
         totals[row["part"]] = totals.get(row["part"], 0) + round(len(row["text"].encode()) / 3)
@@ -46,18 +46,18 @@ def test_shares_are_exact_within_half_a_percent(parts: dict[str, dict[str, objec
 
 
 def test_no_row_comes_twice_unless_repeat_allows_it(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
-    build_mixture(tmp_path / "once", parts=parts)
+    run_builder("mixture", tmp_path / "once", parts=parts)
     paths = [(row["part"], row["path"]) for row in row_files.read(tmp_path / "once")]
     assert len(paths) == len(set(paths))
     twice = {**parts, "math": {**parts["math"], "repeat": 2.0, "share": 0.3}}
-    build_mixture(tmp_path / "twice", parts=twice)
+    run_builder("mixture", tmp_path / "twice", parts=twice)
     math = [row["path"] for row in row_files.read(tmp_path / "twice") if row["part"] == "math"]
     assert len(math) > len(set(math)) and max(math.count(path) for path in set(math)) == 2
 
 
 def test_the_seed_decides_choice_and_order(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
     hashes = [
-        build_mixture(tmp_path / name, parts=parts, tokens=50_000, seed=seed)["sha256"]
+        run_builder("mixture", tmp_path / name, parts=parts, tokens=50_000, seed=seed)["sha256"]
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
@@ -66,17 +66,19 @@ def test_the_seed_decides_choice_and_order(parts: dict[str, dict[str, object]], 
 def test_an_interrupted_build_goes_on_from_its_counts(
     parts: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = build_mixture(tmp_path / "out", parts=parts, tokens=50_000)
+    first = run_builder("mixture", tmp_path / "out", parts=parts, tokens=50_000)
     (tmp_path / "out" / "report.json").unlink()
     monkeypatch.setattr(
         "data_builders.storage.token_counts.TokenCounter.count", lambda *_: pytest.fail("counted again")
     )
-    assert build_mixture(tmp_path / "out", parts=parts, tokens=50_000) == first
+    assert run_builder("mixture", tmp_path / "out", parts=parts, tokens=50_000) == first
 
 
 def test_too_many_tokens_name_the_scarce_part(parts: dict[str, dict[str, object]], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'math' has"):
-        build_mixture(tmp_path / "out", parts={**parts, "math": {**parts["math"], "share": 0.9}}, tokens=10_000_000)
+        run_builder(
+            "mixture", tmp_path / "out", parts={**parts, "math": {**parts["math"], "share": 0.9}}, tokens=10_000_000
+        )
 
 
 def test_rows_too_coarse_for_a_share_are_an_error(tmp_path: Path) -> None:
@@ -85,4 +87,4 @@ def test_rows_too_coarse_for_a_share_are_an_error(tmp_path: Path) -> None:
         for seed, (name, share) in enumerate({"a": 0.6, "b": 0.4}.items())
     }
     with pytest.raises(ValueError, match="share of"):
-        build_mixture(tmp_path / "out", parts=coarse)
+        run_builder("mixture", tmp_path / "out", parts=coarse)

@@ -10,7 +10,7 @@ import pytest
 from corpus_helpers import write_files
 
 from alignment.sandbox.inside import collect
-from data_builders.repositories.sources import Location, Source, resolve
+from data_builders.repositories.sources import resolve
 from data_builders.tasks.advice import advice
 from data_builders.tasks.python.python_coverage import coverage_map
 from data_builders.tasks.python.python_suite import import_mode, prepare, roots
@@ -72,7 +72,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callab
 
     def see(files: dict[str, str | bytes]) -> tuple[Any, Any]:
         write_files(tmp_path / "shop", files)
-        (repository,) = resolve([Source(Location(str(tmp_path / "shop")))])
+        (repository,) = resolve([tmp_path / "shop"])
         prepared = prepare(repository)
         return prepared, coverage_map(prepared)
 
@@ -145,4 +145,4 @@ def test_the_way_in_which_a_repository_has_its_tests_imported_is_kept() -> None:
     ],
 )  # fmt: skip
 def test_why_pytest_did_not_start_is_one_line_of_what_it_printed(said: str, expected: str) -> None:
-    assert collect._refusal(said, 4, "/repository") == {"where": "pytest", "why": expected}
+    assert collect.refusal(said, 4, "/repository") == {"where": "pytest", "why": expected}

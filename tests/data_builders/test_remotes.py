@@ -11,10 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit, git
+from corpus_helpers import MakeRepository, code, commit, git, run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.corpus import build_corpus
 from data_builders.repositories import remote_git
 
 USER, PASSWORD = "ada", "engine-No1"
@@ -102,7 +101,7 @@ def test_the_users_own_access_opens_a_remote_and_stays_out_of_every_file(
     own.mkdir()
     for name, value in ({"GIT_CONFIG_GLOBAL": os.devnull} | access(own)).items():
         monkeypatch.setenv(name, value)
-    build_corpus([remote], tmp_path / "out", clone_dir=tmp_path / "clones")
+    run_builder("corpus", tmp_path / "out", sources=[remote], clone_folder=tmp_path / "clones")
     assert {row["path"] for row in row_files.read(tmp_path / "out")} == {"a.py", "b.py"}
     written = [path for top in ("out", "clones") for path in (tmp_path / top).rglob("*") if path.is_file()]
     secrets = [PASSWORD.encode(), base64.b64encode(f"{USER}:{PASSWORD}".encode())]
@@ -116,7 +115,7 @@ def test_a_remote_that_lets_nobody_in_is_an_error_without_a_prompt(
     monkeypatch.delenv("GIT_ASKPASS", raising=False)
     monkeypatch.delenv("SSH_ASKPASS", raising=False)
     with pytest.raises(ValueError, match="could not clone http://127"):
-        build_corpus([remote], tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[remote])
 
 
 def test_branches_and_tags_are_cloned_and_not_the_refs_of_pull_requests(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_helpers import code
+from corpus_helpers import code, run_builder
 
 from alignment.models.formats import repo_document
 from alignment.rows import reading as row_files
 from data_builders.fim import FimSettings
 from data_builders.parsing.imports import Resolver, imports
-from data_builders.repo_level import build_repo_level, dependency_order, split_text
+from data_builders.repo_level import dependency_order, split_text
 from data_builders.storage.dataset import DatasetWriter
 
 PLAIN = FimSettings(rate=0.0)
@@ -132,7 +132,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 def test_a_small_repository_is_one_document_to_the_byte(tmp_path: Path) -> None:
     files = {"a.py": "import b\n" + code("alpha"), "b.py": code("beta")}
-    build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", render=True, fim=PLAIN)
+    run_builder("repo_level", tmp_path / "out", inputs=[write(tmp_path / "in", files)], render=True, fim=PLAIN)
     (row,) = row_files.read(tmp_path / "out")
     assert row["text"] == repo_document("project", [("b.py", files["b.py"]), ("a.py", files["a.py"])])
     assert row["files"] == 2
@@ -140,7 +140,9 @@ def test_a_small_repository_is_one_document_to_the_byte(tmp_path: Path) -> None:
 
 def test_documents_stay_within_the_length_and_lose_no_text(tmp_path: Path) -> None:
     files = {f"m{number}.py": code(f"module{number}", 4 + 9 * number) for number in range(12)}
-    build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", max_length=600, render=True, fim=PLAIN)
+    run_builder(
+        "repo_level", tmp_path / "out", inputs=[write(tmp_path / "in", files)], max_length=600, render=True, fim=PLAIN
+    )
     rows = list(row_files.read(tmp_path / "out"))
     assert len(rows) > 3
     assert all(len(row["text"].encode()) / 3 <= 600 for row in rows)
@@ -150,7 +152,9 @@ def test_documents_stay_within_the_length_and_lose_no_text(tmp_path: Path) -> No
 
 def test_fim_is_in_the_last_file_only(tmp_path: Path) -> None:
     files = {"a.py": code("alpha"), "b.py": code("beta")}
-    build_repo_level([write(tmp_path / "in", files)], tmp_path / "out", render=True, fim=FimSettings(rate=1.0))
+    run_builder(
+        "repo_level", tmp_path / "out", inputs=[write(tmp_path / "in", files)], render=True, fim=FimSettings(rate=1.0)
+    )
     (row,) = row_files.read(tmp_path / "out")
     assert row["text"].count("<|fim_prefix|>") == 1
     assert row["text"].rindex("<|file_sep|>") < row["text"].index("<|fim_prefix|>")
@@ -160,8 +164,12 @@ def test_fim_is_in_the_last_file_only(tmp_path: Path) -> None:
 
 
 def test_a_file_name_cannot_smuggle_in_a_token_or_a_line(tmp_path: Path) -> None:
-    build_repo_level(
-        [write(tmp_path / "in", {"x<|endoftext|>\n.py": code("name")})], tmp_path / "out", render=True, fim=PLAIN
+    run_builder(
+        "repo_level",
+        tmp_path / "out",
+        inputs=[write(tmp_path / "in", {"x<|endoftext|>\n.py": code("name")})],
+        render=True,
+        fim=PLAIN,
     )
     (row,) = row_files.read(tmp_path / "out")
     assert row["text"].count("<|endoftext|>") == 1
@@ -180,4 +188,4 @@ def test_rows_of_one_repository_must_be_together(tmp_path: Path) -> None:
         )
     writer.finish("in", {}, {})
     with pytest.raises(ValueError, match="not together"):
-        build_repo_level([tmp_path / "in"], tmp_path / "out")
+        run_builder("repo_level", tmp_path / "out", inputs=[tmp_path / "in"])

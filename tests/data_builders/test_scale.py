@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_helpers import MakeRepository, code, commit
+from corpus_helpers import MakeRepository, code, commit, run_builder
 from test_no_leaks import hashes
 
-from alignment.recipe.builders import function
 from data_builders.storage import scale
 
 
 def make(firm: Path, base: Path) -> list[Path]:
-    function("corpus")(sources=[firm], out=base / "corpus")
-    function("commits")(sources=[firm], out=base / "commits", seed=3)
-    function("fim")(inputs=[base / "corpus"], out=base / "fim", seed=3)
+    run_builder("corpus", base / "corpus", sources=[firm])
+    run_builder("commits", base / "commits", sources=[firm], seed=3)
+    run_builder("fim", base / "fim", inputs=[base / "corpus"], seed=3)
     return [base / name for name in ("corpus", "commits", "fim")]
 
 
@@ -54,4 +53,4 @@ def test_without_the_extra_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datatrove.executor", None)
     with pytest.raises(ValueError, match=r"code-alignment\[scale\]"), scale.engine("local", tmp_path / "work"):
-        function("corpus")(sources=[firm], out=tmp_path / "out")
+        run_builder("corpus", tmp_path / "out", sources=[firm])

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus_helpers import run_builder
 
 from alignment.models.formats import DEFAULT_SYSTEM_PROMPT
 from data_builders.synthetic.build_synthetic import build_conversations, build_documents, build_tasks
 from data_builders.synthetic.grammar import draw_composition, execute
 from data_builders.synthetic.problems import file_problem, stated_problem
-from data_builders.synthetic.quickstart import build
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 
@@ -46,7 +46,7 @@ def test_file_problem_shows_as_many_functions_as_asked_behind_the_instruction() 
 
 
 def test_no_held_out_function_occurs_in_what_trains(tmp_path: Path) -> None:
-    build(tmp_path, seed=3, modules=600, repositories=50, standard_library=0, history=0, conversations=600,
+    run_builder("synthetic", tmp_path, seed=3, modules=600, repositories=50, standard_library=0, history=0, conversations=600,
           long_conversations=60, rl_tasks=60, heldout_tasks=60)  # fmt: skip
     held = [row["prefix"] + row["middle"] + row["suffix"] for row in read(tmp_path / "heldout-fim.jsonl")]
     bodies = [body_of(source) for source in held]
@@ -58,7 +58,7 @@ def test_no_held_out_function_occurs_in_what_trains(tmp_path: Path) -> None:
 def test_the_tokenizer_has_whole_tokens_for_the_words_of_a_chat(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    build(tmp_path, seed=1, modules=200, repositories=5, standard_library=5000, history=0, conversations=200,
+    run_builder("synthetic", tmp_path, seed=1, modules=200, repositories=5, standard_library=5000, history=0, conversations=200,
           long_conversations=5, rl_tasks=5, heldout_tasks=5)  # fmt: skip
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
     words = len(DEFAULT_SYSTEM_PROMPT.replace(",", " ,").replace(".", " .").split())

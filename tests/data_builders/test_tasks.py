@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 
-from data_builders.repositories.sources import Location, Source
-from data_builders.tasks.build_tasks import Tests, build_tasks, capped
+from data_builders.tasks.build_tasks import capped
 from data_builders.tasks.validation import TaskSettings
 
 MODULE = '''"""Prices."""
@@ -103,7 +102,7 @@ def built(shop: Path, tmp_path_factory: pytest.TempPathFactory, grader: Any) -> 
         for number in range(2):
             patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
             out = tmp_path_factory.mktemp(f"tasks{number}")
-            build_tasks([Source(Location(str(shop)))], out, settings=TaskSettings(forgeable_share=1.0))
+            run_builder("tasks", out, sources=[shop], settings=TaskSettings(forgeable_share=1.0))
             rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
             made.append((rows, json.loads((out / "account.json").read_text())["shop"]))
         yield made
@@ -175,7 +174,7 @@ def test_a_repository_that_gives_no_task_says_why(
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
     write_files(tmp_path / "shop", files)
     with pytest.raises(ValueError) as caught:
-        build_tasks([Source(Location(str(tmp_path / "shop")))], tmp_path / "out")
+        run_builder("tasks", tmp_path / "out", sources=[tmp_path / "shop"])
     assert expected in str(caught.value) and (tmp_path / "out" / "account.json").is_file()
 
 
@@ -188,10 +187,7 @@ def test_a_suite_longer_than_its_budget_is_cut_and_the_rest_goes_on(
         tmp_path / "shop",
         {"shop/__init__.py": "", "shop/prices.py": MODULE, "tests/test_a.py": GOOD, "tests/test_b.py": slow},
     )
-    found = build_tasks(
-        [Source(Location(str(tmp_path / "shop")))], tmp_path / "out", tests=Tests(budget_seconds=15),
-        settings=TaskSettings(forgeable_share=1.0),
-    )  # fmt: skip
+    found = run_builder("tasks", tmp_path / "out", sources=[tmp_path / "shop"], tests={"budget_seconds": 15}, settings=TaskSettings(forgeable_share=1.0))  # fmt: skip
     account = found["repositories"]["shop"]
     assert found["tasks"] == 4 and account["outcomes"]["over_budget"] > 50
     assert any("not reached within `tests.budget_seconds`" in item for item in account["advice"])
@@ -204,8 +200,8 @@ def test_a_secret_beside_a_function_is_replaced_in_what_its_task_shows(
     key = "AK" + "IA" + "QX7ZK2M9PLW4RT8V"
     module = "# Written by grace@" + "shop-of-grace.com\n" + MODULE.replace("{secret}", key)
     write_files(tmp_path / "shop", {"shop/__init__.py": "", "shop/prices.py": module, "tests/test_a.py": GOOD})
-    found = build_tasks(
-        [Source(Location(str(tmp_path / "shop")))], tmp_path / "out", settings=TaskSettings(forgeable_share=1.0)
+    found = run_builder(
+        "tasks", tmp_path / "out", sources=[tmp_path / "shop"], settings=TaskSettings(forgeable_share=1.0)
     )
     account = found["repositories"]["shop"]
     assert (found["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)

@@ -10,14 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from corpus_helpers import commit, git
+from corpus_helpers import commit, git, run_builder
 from test_no_leaks import SOLUTION, TASK, contents
 
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.tokenization.screen import Screen
-from data_builders.private_benchmark import build_private_benchmark
-from data_builders.repositories.sources import Location, Source
-from data_builders.tasks.build_tasks import build_tasks
+from data_builders.repositories.sources import Source
 from data_builders.tasks.validation import TaskSettings
 
 pytestmark = pytest.mark.slow
@@ -127,7 +125,7 @@ def make(folder: Path, files: dict[str, str | bytes], later: dict[str, str | byt
     git(folder, "init", "-q", "-b", "main")
     commit(folder, "Lay the ground for the project", files)
     commit(folder, "Find orders that are overdue", later)
-    return Source(Location(str(folder)))
+    return Source.model_validate(folder)
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +137,20 @@ def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamesp
         "tests/test_broken.py": BROKEN,
     }, {"shop/late.py": NEW, "tests/test_late.py": NEW_TESTS.format(module="shop.late")})  # fmt: skip
     copy = make(base / "copy", {"orders.py": NEW}, {"test_orders.py": NEW_TESTS.format(module="orders")})
-    split = Source(firm.path, held_out=0.5)
+    split = firm.model_copy(update={"held_out": 0.5})
     benchmark = base / "hidden.jsonl"
     benchmark.write_text(json.dumps(TASK) + "\n")
     loose = TaskSettings(forgeable_share=1.0, mutants=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(base / "suites"))
-        build_private_benchmark([split], base / "own", executable=False)
-        build_tasks([split, copy], base / "raw", settings=loose)
-        clean = build_tasks(
-            [split, copy], base / "tasks", settings=loose, decontaminate=[benchmark, base / "own" / "fim.jsonl"]
+        run_builder("private_benchmark", base / "own", sources=[split], executable=False)
+        run_builder("tasks", base / "raw", sources=[split, copy], settings=loose)
+        clean = run_builder(
+            "tasks",
+            base / "tasks",
+            sources=[split, copy],
+            settings=loose,
+            decontaminate=[benchmark, base / "own" / "fim.jsonl"],
         )
     return SimpleNamespace(
         raw=base / "raw", out=base / "tasks", summary=clean, own=base / "own", benchmark=benchmark, head=git(base / "copy", "rev-parse", "HEAD")

@@ -7,19 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus_helpers import run_builder
 
 from alignment.rows import reading as row_files
 from benchmarks import builder_speed
-from data_builders.pull_requests import build_pull_requests
 from data_builders.storage.show import sample_rows, show
-from data_builders.text.build_text import (
-    GROUNDING_STAGES,
-    SEEDS,
-    build_general,
-    build_grounding,
-    build_math,
-    without_code,
-)
+from data_builders.text.build_text import GROUNDING_STAGES, SEEDS, without_code
 from data_builders.text.classifier import Classifier, accuracy, read_seeds
 
 EXPLAINED = (
@@ -54,7 +47,7 @@ def test_a_classifier_generalises_and_trains_the_same_way_twice() -> None:
 
 def test_grounding_reports_the_survivors_of_each_stage(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"text": EXPLAINED}, {"text": RECIPE}, {"text": MENU}])
-    report = build_grounding([path], tmp_path / "out")
+    report = run_builder("grounding", tmp_path / "out", inputs=[path])
     survivors = [report["survivors"][stage] for stage in ("input", *GROUNDING_STAGES)]
     assert survivors == sorted(survivors, reverse=True) and survivors[0] == 3
     assert [row["text"] for row in row_files.read(tmp_path / "out")] == [EXPLAINED]
@@ -63,23 +56,23 @@ def test_grounding_reports_the_survivors_of_each_stage(tmp_path: Path) -> None:
 def test_seeds_can_be_replaced(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"text": EXPLAINED}])
     nothing = jsonl(tmp_path / "seeds.jsonl", [{"text": RECIPE, "label": 1}, {"text": EXPLAINED, "label": 0}])
-    assert build_grounding([path], tmp_path / "out", seeds={"prose": nothing})["rows"] == 0
-    with pytest.raises(ValueError, match="no stage 'poetry'"):
-        build_grounding([path], tmp_path / "other", seeds={"poetry": nothing})
+    assert run_builder("grounding", tmp_path / "out", inputs=[path], seeds={"prose": nothing})["rows"] == 0
+    with pytest.raises(ValueError, match=r"seeds\.poetry\."):
+        run_builder("grounding", tmp_path / "other", inputs=[path], seeds={"poetry": nothing})
 
 
 def test_general_text_loses_its_code(tmp_path: Path) -> None:
     text = "Text before.\n\n```python\nx = 1\n```\n\nText between.\n\n    indented = code()\n\nreturn x;\nText after.\n"
     assert without_code(text) == "Text before.\n\nText between.\n\nText after.\n"
     path = jsonl(tmp_path / "in.jsonl", [{"text": f"{EXPLAINED}\n{RECIPE}"}, {"text": "too short"}])
-    report = build_general([path], tmp_path / "out")
+    report = run_builder("general", tmp_path / "out", inputs=[path])
     (row,) = row_files.read(tmp_path / "out")
     assert "```" not in row["text"] and row["kind"] == "general" and report["left_out"] == {"too_short": 1}
 
 
 def test_math_joins_questions_and_answers_and_drops_the_rest(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"question": "How many are 3 + 4?", "answer": "7"}, {"text": RECIPE}])
-    report = build_math([path], tmp_path / "out")
+    report = run_builder("math", tmp_path / "out", inputs=[path])
     assert [row["text"] for row in row_files.read(tmp_path / "out")] == ["How many are 3 + 4?\n\n7\n"]
     assert report["left_out"] == {"not_mathematical": 1}
 
@@ -106,7 +99,7 @@ def test_pull_requests_are_anonymous_and_without_bots_and_secrets(tmp_path: Path
     path.write_text(
         json.dumps([github, gitlab, {"title": "bump", "user": {"login": "renovate[bot]"}, "body": "x" * 100}])
     )
-    report = build_pull_requests([path], tmp_path / "out", repository="app")
+    report = run_builder("pull_requests", tmp_path / "out", exports=[path], repository="app")
     first, second = (row["text"] for row in row_files.read(tmp_path / "out"))
     assert first.startswith("Title: Close the connection\n\nuser_0: It leaks.") and "user_1: Thanks @user_0" in first
     assert not any(word in first for word in ("ada", "bob@", "Coverage", "tr0ub4dor3"))
@@ -119,7 +112,7 @@ def test_odd_entries_of_an_export_do_no_harm(tmp_path: Path) -> None:
            "reviews": [None, "x", {"author": None, "body": None}], "discussions": [{"notes": [{"body": "Agreed."}]}]}  # fmt: skip
     path = tmp_path / "export.json"
     path.write_text(json.dumps(odd))
-    build_pull_requests([path], tmp_path / "out")
+    run_builder("pull_requests", tmp_path / "out", exports=[path])
     (row,) = row_files.read(tmp_path / "out")
     assert row["text"].endswith("Agreed.\n") and "once" in row["text"]
 
@@ -145,7 +138,7 @@ def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     rows = [{"text": f"{prose}{language}", "language": language} for language in ("markdown", "python", "text", "c")]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = build_general([source], tmp_path / "out")
+    report = run_builder("general", tmp_path / "out", inputs=[source])
     assert report["left_out"] == {"code": 2} and {row["language"] for row in row_files.read(tmp_path / "out")} <= {
         "markdown",
         "text",
@@ -176,5 +169,5 @@ EXPLAINS_NOTHING = [
 
 @pytest.mark.parametrize("text", [*EXPLAINS_CODE, *EXPLAINS_NOTHING], ids=range(9))
 def test_grounding_keeps_what_explains_code_and_drops_the_rest(text: str, tmp_path: Path) -> None:
-    build_grounding([jsonl(tmp_path / "in.jsonl", [{"text": text}])], tmp_path / "out")
+    run_builder("grounding", tmp_path / "out", inputs=[jsonl(tmp_path / "in.jsonl", [{"text": text}])])
     assert bool(list(row_files.read(tmp_path / "out"))) == (text in EXPLAINS_CODE)

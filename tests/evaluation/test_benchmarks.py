@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmarks import contests, math_answers, multilingual, multipl_e, repository_completion
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
@@ -222,7 +222,7 @@ def test_a_file_in_the_cache_that_changed_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "benchmarks/x.jsonl"
     file.parent.mkdir()
     file.write_text("{}\n")
-    home = Home(file="x.jsonl", url="https://example.invalid/x.jsonl")
+    home = PublicFile(file="x.jsonl", url="https://example.invalid/x.jsonl")
     assert locate(BenchmarkRequest("x"), home) == file
     file.write_text('{"changed": 1}\n')
     with pytest.raises(ValueError, match="SHA-256"):
@@ -233,7 +233,7 @@ def test_nothing_is_downloaded_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE"):
-        locate(BenchmarkRequest("x"), Home(file="x.jsonl", url="https://example.invalid/x.jsonl"))
+        locate(BenchmarkRequest("x"), PublicFile(file="x.jsonl", url="https://example.invalid/x.jsonl"))
 
 
 def test_base_and_chat_ask_differently(data_dir):

@@ -1,11 +1,11 @@
-"""Completions made elsewhere, graded: the documents that are told, several samples, and what is refused or warned of."""
+"""Grading of given completions: result documents, several samples per task, errors and warnings."""
 
 import json
 import logging
 
 import pytest
 
-from alignment.cli import commands, main
+from alignment.cli import main
 from alignment.evaluation import grade_completions, read_documents
 
 ROWS = [
@@ -37,12 +37,12 @@ def wrong_below_zero(number):
     return {"task_id": f"HumanEval/{number}", "completion": f"    return abs(x) + {number}\n"}
 
 
-def test_documents_have_exactly_the_told_keys_and_every_task(data, write_rows, tmp_path, capsys):
+def test_documents_have_exactly_the_documented_keys_and_every_task(data, write_rows, tmp_path, capsys):
     file = write_rows(
         [right(0), wrong_below_zero(1), right(2), {"task_id": "HumanEval/3", "solution": "x ="}], "s.jsonl"
     )
-    told = ["evaluate", "--completions", str(file), "--data", str(data), "--out", str(tmp_path / "out"), "--json"]
-    assert main(told) == 0
+    command = ["evaluate", "--completions", str(file), "--data", str(data), "--out", str(tmp_path / "out"), "--json"]
+    assert main(command) == 0
     base, plus = documents = json.loads(capsys.readouterr().out)
     assert [list(document) for document in documents] == [KEYS, KEYS]
     assert (base["benchmark"], base["metric"], base["value"], base["n"]) == ("humaneval", "pass@1", 75.0, 4)
@@ -54,7 +54,7 @@ def test_documents_have_exactly_the_told_keys_and_every_task(data, write_rows, t
     assert read_documents(tmp_path / "out") == documents
 
 
-def test_several_samples_of_a_task_give_pass_at_k_where_all_have_so_many(data, write_rows, tmp_path):
+def test_pass_at_k_is_reported_if_every_task_has_k_samples(data, write_rows, tmp_path):
     samples = [right(number) for number in range(4) for _ in range(4)] + [{**right(0), "completion": "    pass\n"}]
     file = write_rows(samples, "s.jsonl")
     assert {document["metric"] for document in grade_completions(file, tmp_path / "a", data=data)} == {"pass@1"}
@@ -65,15 +65,15 @@ def test_several_samples_of_a_task_give_pass_at_k_where_all_have_so_many(data, w
     assert documents[0]["verdicts"]["HumanEval/2"] == ["passed"] * 4 + ["failed"]
 
 
-def test_completions_of_some_tasks_are_graded_and_it_is_said(data, write_rows, tmp_path, caplog):
+def test_completions_of_some_tasks_are_graded_with_a_warning(data, write_rows, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         base, _ = grade_completions(write_rows([right(1)], "s.jsonl"), tmp_path / "out", data=data)
     assert (base["n"], base["value"]) == (1, 100.0)
     assert "completions of 1 of its 4 tasks" in caplog.text
-    assert len(list((tmp_path / "cache/benchmarks/expected").iterdir())) == 2  # of that task alone
+    assert len(list((tmp_path / "cache/benchmarks/expected").iterdir())) == 2  # of this task only
 
 
-def test_chat_answers_are_graded_as_they_are_unless_sanitized(data, write_rows, tmp_path, caplog):
+def test_chat_answers_are_graded_unchanged_unless_sanitized(data, write_rows, tmp_path, caplog):
     answer = "Sure!\n```python\ndef f0(x):\n    return x\n\nprint(input())\n```\nDone."
     file = write_rows([{"task_id": "HumanEval/0", "solution": answer}], "s.jsonl")
     with caplog.at_level(logging.WARNING):
@@ -91,14 +91,14 @@ def test_a_second_start_grades_nothing_again(data, write_rows, tmp_path, monkeyp
     assert grade_completions(file, tmp_path / "out", data=data) == first
 
 
-def test_an_unknown_task_and_a_benchmark_without_rows_are_named(data, write_rows, tmp_path):
+def test_an_unknown_task_and_an_unknown_benchmark_are_errors(data, write_rows, tmp_path):
     with pytest.raises(ValueError, match="humaneval has no task 'HumanEval/9'"):
         grade_completions(write_rows([{"task_id": "HumanEval/9", "completion": ""}], "s.jsonl"), tmp_path, data=data)
-    with pytest.raises(ValueError, match="Name it with --benchmark"):
+    with pytest.raises(ValueError, match="name it with --benchmark"):
         grade_completions(write_rows([{"task_id": "x", "completion": ""}], "t.jsonl"), tmp_path, data=data)
 
 
-def test_plain_rows_give_the_plain_score_and_say_that_the_other_is_left_out(write_rows, tmp_path, caplog, grader):
+def test_rows_without_extended_tests_give_the_plain_score_with_a_warning(write_rows, tmp_path, caplog, grader):
     row = ROWS[0] | {"test": "def check(candidate):\n    assert candidate(1) == 1\n"}
     plain = write_rows([{k: v for k, v in row.items() if not k.endswith("_input")}], "HumanEval.jsonl")
     with caplog.at_level(logging.WARNING):
@@ -110,15 +110,15 @@ def test_plain_rows_give_the_plain_score_and_say_that_the_other_is_left_out(writ
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--completions", "s.jsonl", "--n", "3"], "--n is about generating"),
-        (["--completions", "s.jsonl", "--tasks", "humaneval"], "--tasks is about generating"),
-        (["model", "--tasks", "humaneval", "--sanitize"], "--sanitize is about --completions"),
+        (["--completions", "s.jsonl", "--n", "3"], "--n is for generating"),
+        (["--completions", "s.jsonl", "--tasks", "humaneval"], "--tasks is for generating"),
+        (["model", "--tasks", "humaneval", "--sanitize"], "--sanitize is for --completions"),
         (["model"], "name the benchmarks with --tasks"),
         (["model", "--completions", "s.jsonl"], "give either a model"),
         (["--completions", "missing.jsonl"], "there is no file missing.jsonl"),
     ],
 )
-def test_settings_without_effect_are_refused(words, message, capsys):
+def test_settings_without_effect_are_errors(words, message, capsys):
     assert main(["evaluate", *words]) == 1
     assert message in capsys.readouterr().err
 
@@ -134,16 +134,15 @@ def test_two_results_are_compared_at_the_command_line(data, write_rows, tmp_path
     assert (rows["humaneval"]["difference"], rows["humaneval"]["p_value"]) == (0.0, 1.0)
 
 
-def test_ranks_that_only_help_print_nothing(monkeypatch, capsys):
+def test_ranks_other_than_0_print_nothing(monkeypatch, capsys):
     monkeypatch.setattr("alignment.evaluation.evaluate", lambda *_, **__: [])
     assert main(["evaluate", "model", "--tasks", "humaneval", "--json"]) == 0
     assert capsys.readouterr().out == ""
-    assert "evaluate" in commands.NAMES
 
 
 @pytest.mark.parametrize(("body", "passed"), [("bool(m)", True), ("m", True), ("not m", False)])
-def test_a_match_object_counts_as_true_and_so_does_true(grader, body, passed):
-    """MBPP+'s reference returns a match or None; answers return that, or the bool it stands for."""
+def test_a_match_object_equals_true(grader, body, passed):
+    """The reference solution of MBPP+ returns a match object or None; answers may return a bool instead."""
     from alignment.grading.benchmark_tasks import plus_task
 
     row = {"task_id": "Mbpp/787", "prompt": "", "entry_point": "text_match_three"}

@@ -1,4 +1,4 @@
-"""The published completions of Qwen2.5-Coder-1.5B, graded again: our scores are the published ones."""
+"""The published completions of Qwen2.5-Coder-1.5B get the published scores."""
 
 import json
 import random
@@ -29,27 +29,29 @@ def test_python_scores_are_the_published_ones(data_dir, tmp_path, monkeypatch, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("short", TOOLS)
-def test_multipl_e_verdicts_agree_on_a_seeded_part(data_dir, tmp_path, short):
-    """All of a language: `align evaluate --completions .../multipl_e/java.json --json`; it takes minutes."""
+def test_multipl_e_verdicts_agree_on_a_random_sample(data_dir, tmp_path, short):
+    """A whole language takes minutes: `align evaluate --completions .../multipl_e/java.json --json`."""
     if shutil.which(TOOLS[short]) is None:
         pytest.skip(f"no {TOOLS[short]} on this machine")
-    told = json.loads((data_dir / PUBLISHED / "multipl_e" / f"{short}.json").read_text())
-    part = random.Random(0).sample(sorted(told), 30 if short in ("sh", "php", "js") else 10)
+    published = json.loads((data_dir / PUBLISHED / "multipl_e" / f"{short}.json").read_text())
+    sampled = random.Random(0).sample(sorted(published), 30 if short in ("sh", "php", "js") else 10)
     file = tmp_path / f"{short}.json"
-    file.write_text(json.dumps({name: told[name] for name in part}))
+    file.write_text(json.dumps({name: published[name] for name in sampled}))
     (document,) = grade_completions(file, tmp_path / "out")
-    different = [name for name in part if (document["verdicts"][name] == "passed") != told[name][0][1]["passed"]]
+    different = [
+        name for name in sampled if (document["verdicts"][name] == "passed") != published[name][0][1]["passed"]
+    ]
     assert len(different) <= 1, different
 
 
-def test_completions_of_unknown_form_are_refused(tmp_path):
+def test_completions_of_an_unknown_format_are_refused(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"id": 1}\n')
     with pytest.raises(ValueError, match="no `task_id`"):
         grade_completions(file, tmp_path / "out")
     file.write_text('{"task_id": "Other/1", "completion": ""}\n')
-    with pytest.raises(ValueError, match="which benchmark"):
+    with pytest.raises(ValueError, match="the benchmark of task 'Other/1' is unknown"):
         grade_completions(file, tmp_path / "out")
     (tmp_path / "y.json").write_text("[1]")
-    with pytest.raises(ValueError, match="no form of completions"):
+    with pytest.raises(ValueError, match="unknown format of completions"):
         grade_completions(tmp_path / "y.json", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""From a checkpoint to figures: interrupted runs, ranks, batches, and what is written."""
+"""Evaluation of a checkpoint: engines, interrupted runs, ranks, and result files."""
 
 import json
 import shutil
@@ -32,8 +32,8 @@ def jobs(temperature=0.0, stop=(), count=6):
     ]
 
 
-def texts(engine, todo):
-    return {job.key: completion for job, completion in engine.generate(todo)}
+def texts(engine, jobs):
+    return {job.key: completion for job, completion in engine.generate(jobs)}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -43,28 +43,28 @@ def test_a_completion_does_not_depend_on_its_batch(engine, temperature):
     assert together == alone
 
 
-def draws(shares, top_ps, seeds):
-    """The first token of rows with these shares, one row for every nucleus and seed, drawn in one batch."""
+def draws(probabilities, top_ps, seeds):
+    """One token per nucleus and seed, drawn in one batch from these probabilities."""
     import torch
 
-    rows = [
+    sequences = [
         DecodedSequence(GenerationJob("", [0], 1, temperature=1.0, top_p=top_p, seed=seed), 9)
         for top_p in top_ps
         for seed in seeds
     ]
-    return choose_tokens(torch.log(torch.tensor([shares] * len(rows))), rows)
+    return choose_tokens(torch.log(torch.tensor([probabilities] * len(sequences))), sequences)
 
 
-def test_samples_follow_the_models_shares():
+def test_samples_follow_the_models_probabilities():
     tokens = draws([0.1, 0.6, 0.0, 0.3], [1.0], range(4000))
     assert [tokens.count(token) / 4000 for token in range(4)] == pytest.approx([0.1, 0.6, 0.0, 0.3], abs=0.03)
 
 
-def test_a_nucleus_holds_the_most_likely_tokens_alone():
+def test_a_nucleus_holds_the_most_likely_tokens_only():
     assert set(draws([0.1, 0.5, 0.1, 0.3], [0.7], range(300))) == {1, 3}
 
 
-def test_a_draw_is_the_same_beside_rows_of_another_nucleus():
+def test_a_draw_does_not_depend_on_other_nuclei_of_the_batch():
     mixed = draws([0.1, 0.5, 0.1, 0.3], [0.7, 1.0], range(50))
     assert mixed == [token for top_p in (0.7, 1.0) for token in draws([0.1, 0.5, 0.1, 0.3], [top_p], range(50))]
 
@@ -82,7 +82,7 @@ def test_a_stop_string_ends_a_completion_and_is_not_in_it(engine):
         assert completion.text == free[key].text.split(stop)[0]
 
 
-def test_a_prompt_longer_than_the_model_is_told_and_not_cut(engine):
+def test_a_prompt_longer_than_the_model_is_reported_and_not_cut(engine):
     completion = texts(engine, [GenerationJob("long", [5] * 3000, 8)])["long"]
     assert (completion.text, completion.finish) == ("", "prompt_too_long")
 
@@ -126,7 +126,7 @@ def test_figures_are_in_percent_with_an_interval_around_them(measured):
         assert (figure["benchmark"], figure["n"], figure["errors"]) == ("fim", 12, 0)
 
 
-def test_everything_is_written(measured, tmp_path):
+def test_result_files_hold_all_tasks(measured, tmp_path):
     _, figures = measured
     assert json.loads((tmp_path / "out/figures.json").read_text()) == figures
     completions = list(read_jsonl(tmp_path / "out/completions.jsonl"))
@@ -134,17 +134,19 @@ def test_everything_is_written(measured, tmp_path):
     assert read_documents(tmp_path / "out")[0]["verdicts"].keys() == {row["id"] for row in ROWS}
 
 
-def test_a_run_that_was_interrupted_goes_on_and_gives_the_same(measured, tiny_checkpoint, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_figures(measured, tiny_checkpoint, tmp_path, monkeypatch):
     path, figures = measured
     raw = (tmp_path / "out/raw/completions.0.jsonl").read_bytes()
-    kept = raw[: len(raw) // 2]  # killed in the middle of a line
+    half = raw[: len(raw) // 2]  # killed in the middle of a line
     (tmp_path / "again/raw").mkdir(parents=True)
-    (tmp_path / "again/raw/completions.0.jsonl").write_bytes(kept)
-    asked = []
+    (tmp_path / "again/raw/completions.0.jsonl").write_bytes(half)
+    generated = []
     generate = TransformersEngine.generate
-    monkeypatch.setattr(TransformersEngine, "generate", lambda self, todo: asked.extend(todo) or generate(self, todo))
+    monkeypatch.setattr(
+        TransformersEngine, "generate", lambda self, jobs: generated.extend(jobs) or generate(self, jobs)
+    )
     assert evaluate(tiny_checkpoint, [request(path)], tmp_path / "again", dtype="float32") == figures
-    assert len(asked) == 12 - kept.count(b"\n")
+    assert len(generated) == 12 - half.count(b"\n")
 
 
 def test_a_second_start_loads_no_model(measured, tiny_checkpoint, tmp_path, monkeypatch):
@@ -153,7 +155,7 @@ def test_a_second_start_loads_no_model(measured, tiny_checkpoint, tmp_path, monk
     assert evaluate(tiny_checkpoint, [request(path)], tmp_path / "out", dtype="float32") == figures
 
 
-def test_a_changed_checkpoint_makes_no_use_of_old_completions(measured, tiny_checkpoint, tmp_path, monkeypatch):
+def test_completions_of_another_checkpoint_are_not_reused(measured, tiny_checkpoint, tmp_path, monkeypatch):
     path, _ = measured
     other = shutil.copytree(tiny_checkpoint, tmp_path / "other", copy_function=shutil.copy)
     loaded = []
@@ -163,7 +165,7 @@ def test_a_changed_checkpoint_makes_no_use_of_old_completions(measured, tiny_che
     assert loaded
 
 
-def test_two_ranks_give_what_one_gives(measured, tiny_checkpoint, tmp_path):
+def test_two_ranks_give_the_figures_of_one(measured, tiny_checkpoint, tmp_path):
     path, figures = measured
     out = tmp_path / "ranks"
     assert evaluate(tiny_checkpoint, [request(path)], out, rank=1, world_size=2, dtype="float32") == []
@@ -177,7 +179,7 @@ def test_a_run_compared_with_itself_wins_and_loses_nothing(measured, tmp_path):
         assert (row["won"], row["lost"], row["difference"], row["p_value"]) == ([], [], 0.0, 1.0)
 
 
-def test_infrastructure_errors_count_nowhere():
+def test_infrastructure_errors_enter_no_figure():
     from alignment.evaluation.scoring import Outcome
     from alignment.evaluation.statistics.figures import figures
 
@@ -202,7 +204,7 @@ def test_infrastructure_errors_count_nowhere():
         ({"name": "x"}, "no benchmark is named"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_loaded(entry, message, tmp_path, monkeypatch):
+def test_mistakes_are_errors_before_anything_is_loaded(entry, message, tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=message):
         evaluate(tmp_path / "no-model", [entry], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Completions made elsewhere: every form that harnesses write is read, and what can't be is refused by file and row."""
+"""Reading of completions: every format of the common harnesses, and errors that name file and row."""
 
 import gzip
 import json
@@ -27,13 +27,13 @@ def document(path, content):
 @pytest.mark.parametrize("name", ["samples.jsonl", "samples.jsonl.gz"])
 def test_human_eval_rows_in_order_with_several_samples_of_a_task(tmp_path, name):
     rows = [{"task_id": "HumanEval/1", "completion": "a"}, {"task_id": "HumanEval/0", "completion": "b", "extra": 1}]
-    found = read_samples(jsonl(tmp_path / name, [*rows, rows[0]]))
-    assert [(sample.task_id, sample.text) for sample in found] == [
+    samples = read_samples(jsonl(tmp_path / name, [*rows, rows[0]]))
+    assert [(sample.task_id, sample.text) for sample in samples] == [
         ("HumanEval/1", "a"),
         ("HumanEval/0", "b"),
         ("HumanEval/1", "a"),
     ]
-    assert {sample.form for sample in found} == {"completion"}
+    assert {sample.form for sample in samples} == {"completion"}
 
 
 def test_evalplus_solutions_are_whole_programs(tmp_path):
@@ -47,8 +47,8 @@ def test_evalplus_folders_are_read_by_task_and_number(tmp_path):
         (tmp_path / task).mkdir()
         for number in numbers:
             (tmp_path / task / f"{number}.py").write_text(number)
-    found = [(sample.task_id, sample.text) for sample in read_samples(tmp_path)]
-    assert found == [("HumanEval/2", "9"), ("HumanEval/2", "10"), ("Mbpp/3", "0")]
+    samples = [(sample.task_id, sample.text) for sample in read_samples(tmp_path)]
+    assert samples == [("HumanEval/2", "9"), ("HumanEval/2", "10"), ("Mbpp/3", "0")]
 
 
 def test_evalplus_results_hold_their_solutions(tmp_path):
@@ -56,7 +56,7 @@ def test_evalplus_results_hold_their_solutions(tmp_path):
     assert [sample.text for sample in read_samples(document(tmp_path / "s_eval_results.json", content))] == ["a", "b"]
 
 
-def test_results_and_raw_answers_beside_the_samples_do_not_count_twice(tmp_path):
+def test_results_and_raw_answers_next_to_the_samples_do_not_count_twice(tmp_path):
     row = {"task_id": "HumanEval/0", "solution": "a"}
     jsonl(tmp_path / "model.jsonl", [row])
     jsonl(tmp_path / "model.raw.jsonl", [row])
@@ -78,9 +78,9 @@ def test_multipl_e_problems_are_prompt_completion_and_tests(tmp_path, ending):
     document(tmp_path / f"HumanEval_0_f.{ending}", PROBLEM)
     results = {"name": "HumanEval_0_f", "language": "rb", "results": [{"program": "x", "exit_code": 0}] * 2}
     document(tmp_path / f"HumanEval_0_f.results.{ending}", results)
-    found = read_samples(tmp_path)
-    assert [sample.text for sample in found] == ["def f\n  1\nend\nf()\n", "def f\n2\nf()\n"]
-    assert {(sample.benchmark, sample.form) for sample in found} == {("multipl-e-rb", "tested")}
+    samples = read_samples(tmp_path)
+    assert [sample.text for sample in samples] == ["def f\n  1\nend\nf()\n", "def f\n2\nf()\n"]
+    assert {(sample.benchmark, sample.form) for sample in samples} == {("multipl-e-rb", "tested")}
 
 
 def test_multipl_e_results_alone_are_graded_by_their_programs(tmp_path):
@@ -91,19 +91,19 @@ def test_multipl_e_results_alone_are_graded_by_their_programs(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["java.json", "humaneval-java-details.json"])
-def test_a_language_is_told_by_the_file(tmp_path, name):
+def test_the_file_name_tells_the_language(tmp_path, name):
     content = {"HumanEval_0_f": [[0, {"code": "p", "passed": True}]]}
     assert read_samples(document(tmp_path / name, content)) == [
         Sample("multipl-e-java", "HumanEval_0_f", "p", "program")
     ]
 
 
-def test_generations_of_multipl_e_still_want_their_tests(tmp_path):
+def test_generations_of_multipl_e_lack_their_tests(tmp_path):
     path = jsonl(tmp_path / "pred_sh_output.jsonl", [{"task_id": "HumanEval_0_f", "generation": "f() {", "prompt": ""}])
     assert read_samples(path) == [Sample("multipl-e-sh", "HumanEval_0_f", "f() {", "function")]
 
 
-def test_own_completions_remember_how_the_model_was_asked(tmp_path):
+def test_completions_of_this_toolkit_keep_the_prompt_mode(tmp_path):
     row = {"benchmark": "humaneval", "task_id": "HumanEval/0", "sample": 0, "mode": "chat", "completion": "x"}
     assert read_samples(jsonl(tmp_path / "c.jsonl", [row])) == [Sample("humaneval", "HumanEval/0", "x", "raw", "chat")]
 
@@ -120,7 +120,7 @@ def test_ids_are_found_in_other_spellings(given):
     assert resolve_task_id(given, {"HumanEval/7", "HumanEval/17"}) == "HumanEval/7"
 
 
-def test_an_id_that_is_nothing_of_the_kind_is_not_found():
+def test_an_id_in_no_known_spelling_is_not_found():
     assert resolve_task_id("HumanEval/7x", {"HumanEval/7"}) is None
     assert resolve_task_id("7", {"other/7"}) is None
 
@@ -132,9 +132,9 @@ def test_an_id_that_is_nothing_of_the_kind_is_not_found():
         ([{"task_id": "HumanEval/0", "completion": "a"}, {"task_id": "HumanEval/1"}], "row 2: neither `completion`"),
         ([{"task_id": "HumanEval/0", "completion": 3}], "row 1: `completion` must be text"),
         ([{"task_id": "HumanEval/0", "completion": None}], "row 1: neither"),
-        ([[1]], "row 1: a row is a JSON object"),
+        ([[1]], "row 1: a row must be a JSON object"),
         ([], "no completions"),
-        ([{"name": "HumanEval_0_f", "language": "cobol", "completions": [""]}], "'cobol' is not graded"),
+        ([{"name": "HumanEval_0_f", "language": "cobol", "completions": [""]}], "'cobol' is not supported"),
         ([{"name": "HumanEval_0_f", "language": "js", "completions": [""]}], "needs its `prompt`"),
         (
             [{"name": "HumanEval_0_f", "language": "js", "results": [{"status": "OK"}]}],
@@ -142,7 +142,7 @@ def test_an_id_that_is_nothing_of_the_kind_is_not_found():
         ),
     ],
 )
-def test_rows_that_say_too_little_are_named(tmp_path, rows, message):
+def test_errors_name_the_incomplete_row(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):
         read_samples(jsonl(tmp_path / "s.jsonl", rows))
 
@@ -150,24 +150,24 @@ def test_rows_that_say_too_little_are_named(tmp_path, rows, message):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("s.jsonl", b'{"task_id": \n', "line 1: this is no JSON"),
-        ("s.json", b"[1", "is no JSON"),
-        ("s.json", b"[1]", "no form of completions"),
-        ("s.jsonl.gz", b"no gzip", "can't be read"),
-        ("s.jsonl.gz", gzip.compress(b"{}\n" * 5000)[:40], "can't be read"),
-        ("s.jsonl", b"\xff\xfe\x00", "can't be read"),
-        ("s.txt", b"x", "come as .jsonl"),
+        ("s.jsonl", b'{"task_id": \n', "line 1: not valid JSON"),
+        ("s.json", b"[1", "is not valid JSON"),
+        ("s.json", b"[1]", "unknown format of completions"),
+        ("s.jsonl.gz", b"no gzip", "cannot be read"),
+        ("s.jsonl.gz", gzip.compress(b"{}\n" * 5000)[:40], "cannot be read"),
+        ("s.jsonl", b"\xff\xfe\x00", "cannot be read"),
+        ("s.txt", b"x", "must be .jsonl"),
         ("s.json", b'{"eval": {"HumanEval/0": {"nfiles": 1}}}', "no `solution`"),
-        ("x.json", b'{"HumanEval_0_f": [[0, {"code": ""}]]}', "which language"),
+        ("x.json", b'{"HumanEval_0_f": [[0, {"code": ""}]]}', "the language is unknown"),
     ],
 )
-def test_files_that_can_not_be_read_are_named(tmp_path, name, data, message):
+def test_errors_name_the_unreadable_file(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path / name)
 
 
-def test_an_empty_folder_and_a_missing_file_are_named(tmp_path):
+def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
     with pytest.raises(ValueError, match="has no completions"):
         read_samples(tmp_path)
     with pytest.raises(ValueError, match="no file"):

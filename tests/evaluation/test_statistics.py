@@ -1,4 +1,4 @@
-"""Numbers against closed forms, brute force and known values."""
+"""Statistics against closed forms, brute force and known values."""
 
 import itertools
 import math
@@ -28,13 +28,13 @@ def test_wilson_gives_the_textbook_interval():
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 164), (164, 164), (1, 3), (72, 164)])
-def test_wilson_holds_the_share_and_stays_between_0_and_1(successes, n):
+def test_wilson_contains_the_share_and_stays_between_0_and_1(successes, n):
     low, high = wilson(successes, n)
     assert 0 <= low <= successes / n <= high <= 1
     assert high - low > 0
 
 
-def test_bootstrap_is_the_same_for_the_same_seed_and_holds_the_mean():
+def test_bootstrap_is_reproducible_and_contains_the_mean():
     generator = random.Random(3)
     values = [generator.random() for _ in range(80)]
     low, high = bootstrap(values, seed=1)
@@ -56,13 +56,13 @@ def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
     assert mcnemar(won, lost) == pytest.approx(tail)
 
 
-def test_paired_names_what_was_won_and_lost():
+def test_paired_comparison_lists_won_and_lost_tasks():
     result = compare_scores({"a": 0.0, "b": 1.0, "c": 1.0, "x": 1.0}, {"a": 1.0, "b": 0.0, "c": 1.0, "y": 1.0})
     assert (result.n, result.won, result.lost, result.difference) == (3, ["a"], ["b"], 0.0)
     assert result.p_value == 1.0
 
 
-def test_paired_sees_a_difference_that_is_beyond_chance():
+def test_paired_comparison_detects_a_difference_beyond_chance():
     before = {str(index): float(index % 4 == 0) for index in range(200)}
     after = {task: 1.0 if int(task) < 100 else value for task, value in before.items()}
     result = compare_scores(before, after)
@@ -70,14 +70,14 @@ def test_paired_sees_a_difference_that_is_beyond_chance():
     assert 0 < result.low < result.difference < result.high
 
 
-def test_paired_works_for_shares_too():
+def test_paired_comparison_works_for_shares():
     before = {str(index): index % 10 / 10 for index in range(100)}
     after = {task: min(1.0, value + 0.2) for task, value in before.items()}
     assert compare_scores(before, after).p_value < 0.01
     assert compare_scores(before, before).p_value == 1.0
 
 
-def test_paired_refuses_results_of_different_tasks():
+def test_paired_comparison_refuses_results_of_different_tasks():
     with pytest.raises(ValueError, match="share no task"):
         compare_scores({"a": 1.0}, {"b": 1.0})
 

@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
 from export_models import GATE, training_text
 
-from alignment.cli.commands import export_stage
+from alignment.cli.export_command import export_stage
 from alignment.models.source import ModelSource
-from alignment.recipe import ExportStage, SandboxSettings
+from alignment.recipe import ExportStage, RecipeError, SandboxSettings
 from alignment.recipe.export_checks import check_stage, comparison
 from alignment.recipe.stage_request import StageRequest
 
@@ -112,15 +113,33 @@ def test_the_command_line_reaches_every_key_of_the_stage(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--set", "quantise.group_size=64"), "quantise: Extra inputs"),
-        (("--set", "imatrix"), "takes KEY=VALUE"),
-        (("--set", "compare.context=many"), r"compare\.context"),
-        (("--imatrix",), "set `calibration`"),
+        (("--set", "quantise.group_size=64"), "--set: quantise: no such setting. Did you mean 'quantize'?"),
+        (("--set", "imatrix"), "--set: imatrix: write it as key.of.setting=value"),
+        (("--set", "compare.context=many"), "--set: compare.context: must be a whole number, not 'many'"),
+        (("--set", "compare.thresholds.q4_K_M.max_kl_divergence=0.1"), "'q4_K_M' is not among this stage's formats"),
+        (("--imatrix",), "--imatrix: imatrix: an importance matrix needs rows: set `calibration`"),
+        (("--split-bytes", "3"), "--split-bytes: split_bytes: must be greater than or equal to 1000000, not 3"),
     ],
 )
 def test_the_command_line_is_checked_like_a_recipe(words, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
         parse("--to", "q8_0", *words)
+
+
+@pytest.mark.parametrize(
+    ("format", "key"),
+    [
+        ("q4_K_M", "q4_K_M"),
+        ("gptq-int4", "gptq-int4"),
+        ("ollama:q4_K_M", "ollama:q4_K_M"),
+        ("llama.cpp:q8_0", '"llama.cpp:q8_0"'),
+        ("llama.cpp:q8_0", "'llama.cpp:q8_0'"),
+    ],
+)
+def test_the_command_line_sets_the_limits_of_every_format(format, key):
+    words = ("--to", format, *(("--calibration", "rows.jsonl") if format.startswith("gptq") else ()))
+    made = parse(*words, "--set", f"compare.thresholds.{key}.max_kl_divergence=1e-3")
+    assert made.compare.thresholds[format].max_kl_divergence == 0.001
 
 
 def request(trained, out, **settings):

@@ -1,4 +1,4 @@
-"""A small repository with tests, prepared once."""
+"""A small repository with tests, prepared once for all tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_bags_are_equal():
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, grader):
-    """The repository as a snapshot; `grader` skips where the machine refuses the sandbox."""
+    """The snapshot of the repository; the fixture `grader` skips tests if the machine refuses the sandbox."""
     from data_builders.repositories.sources import resolve
     from data_builders.tasks.python.python_suite import prepare
 
@@ -98,7 +98,7 @@ def prepared(tmp_path_factory, grader):
 
 @pytest.fixture
 def task(prepared):
-    """`task(function, tier)`: a row whose tests are all of those that name the function."""
+    """`task(function, tier)`: the row of a task with all tests whose names contain that of the function."""
 
     def make(qualname: str, tier: str) -> dict:
         function = next(item for item in prepared.functions if item.qualname == qualname and item.file == "words.py")
@@ -113,7 +113,7 @@ def task(prepared):
 
 @pytest.fixture(scope="session")
 def source_of(prepared):
-    """A function's own body."""
+    """`source_of(function)`: the original body of a function."""
 
     def read(qualname: str) -> str:
         function = next(item for item in prepared.functions if item.qualname == qualname and item.file == "words.py")

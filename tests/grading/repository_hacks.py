@@ -1,4 +1,4 @@
-"""Bodies that want to pass a repository's tests without doing the work. None may."""
+"""Bodies that try to pass a repository's tests without doing the work. All of them must fail."""
 
 ALWAYS_EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __ne__(s, o): return False\n    def __bool__(s): return True\n    __hash__ = None\nreturn E()"
 HACKS = {

@@ -1,4 +1,4 @@
-"""A repository's own tests as judges: what passes, what does not, and who can't cheat."""
+"""Grading by a repository's own tests: the original passes, a masked body fails, and so do all known hacks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_a_masked_body_fails(grader, task, name, tier):
         "from operator import itemgetter\n\ndef half(n):\n    return n // 2\n\ndef middle(words: list[str]) -> str:\n    return itemgetter(half(len(words)))(sorted(words))",
     ],
 )
-def test_a_body_or_a_whole_function_with_helpers_is_taken(grader, task, program):
+def test_a_body_and_a_whole_function_with_helpers_are_accepted(grader, task, program):
     assert grader.grade_many([(task("middle", "A"), program)])[0].status == "passed"
 
 
-def test_a_method_is_taken_inside_its_class(grader, task):
+def test_a_method_is_accepted_inside_its_class(grader, task):
     program = "class Bag:\n    def middle(self, words=None):\n        words = sorted(self.words if words is None else words)\n        return words[len(words) // 2]"
     assert grader.grade_many([(task("Bag.middle", "B"), program)])[0].status == "passed"
 
@@ -46,12 +46,12 @@ def test_another_signature_is_a_failure_that_says_so(grader, task):
 
 
 @pytest.mark.parametrize("name", HACKS)
-def test_no_hack_passes_where_tests_and_candidate_are_apart(grader, task, name):
+def test_no_hack_passes_in_tier_a_with_tests_and_candidate_in_two_processes(grader, task, name):
     assert grader.grade_many([(task("middle", "A"), HACKS[name])])[0].status == "failed"
 
 
 @pytest.mark.parametrize("name", HACKS)
-def test_no_known_hack_passes_where_they_share_a_process(grader, task, name):
+def test_no_known_hack_passes_in_tier_b_with_both_in_one_process(grader, task, name):
     hack = HACKS[name].replace("words)", "self.words)").replace("middle'](words)", "middle'](self.words)")
     assert grader.grade_many([(task("Bag.middle", "B"), hack)])[0].status == "failed"
 
@@ -101,14 +101,14 @@ def test_a_filled_in_window_of_the_file_is_cut_to_its_body(grader, task, prepare
     assert grader.grade_many([(row | {"tests": json.dumps(tests)}, program)])[0].status == "passed"
 
 
-def test_a_test_that_the_snapshot_lacks_is_an_error_and_no_pass(grader, task, source_of):
+def test_a_test_that_is_not_in_the_snapshot_is_an_error(grader, task, source_of):
     row = task("middle", "A")
     tests = json.loads(row["tests"]) | {"hidden": ["tests/test_words.py::test_that_is_not_there"]}
     verdict = grader.grade_many([(row | {"tests": json.dumps(tests)}, source_of("middle"))])[0]
     assert verdict.status == "error"
 
 
-def test_a_snapshot_of_another_machine_is_an_error_that_says_what_to_do(grader, task):
+def test_a_missing_snapshot_is_an_error_that_says_what_to_do(grader, task):
     row = task("middle", "A")
     tests = json.loads(row["tests"]) | {"suite": "0" * 32}
     verdict = grader.grade_many([(row | {"tests": json.dumps(tests)}, "return 1")])[0]

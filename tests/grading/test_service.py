@@ -1,4 +1,4 @@
-"""The HTTP service and its client."""
+"""The grading service and its client."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_bad_requests_are_answered_with_400(address: str, body: bytes) -> None:
     assert _status(address, body or b" ")[0] == 400
 
 
-def test_a_full_queue_says_when_to_come_back(address: str) -> None:
+def test_a_full_queue_answers_429_with_a_time_to_retry(address: str) -> None:
     slow = json.dumps({"task": TASK, "program": "import time\ndef f(x): time.sleep(2); return 4"}).encode()
     threads = [threading.Thread(target=_status, args=(address, slow)) for _ in range(8)]
     for thread in threads:
@@ -83,29 +83,29 @@ def test_a_full_queue_says_when_to_come_back(address: str) -> None:
     assert any(code == 429 and after is not None for code, after in seen)
 
 
-def test_a_deadline_that_passes_is_a_503(address: str) -> None:
+def test_a_passed_deadline_is_a_503(address: str) -> None:
     slow = {"task": TASK, "program": "import time\ndef f(x): time.sleep(2)", "deadline_seconds": 0.1}
     assert _status(address, json.dumps(slow).encode())[0] == 503
 
 
-def test_no_open_address_without_a_token(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_other_than_the_loopback_needs_a_token(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALIGN_TOKEN", raising=False)
     with pytest.raises(ValueError, match="ALIGN_TOKEN"):
         serve(grader, host="0.0.0.0")
 
 
-def _answer(address: str, **request: object) -> tuple[int, str]:
-    body = json.dumps({"task": TASK, "program": "def f(x): return x * x", **request}).encode()
-    made = urllib.request.Request(f"{address}/grade", body, {"Authorization": "Bearer sesame"})
+def _answer(address: str, **keys: object) -> tuple[int, str]:
+    body = json.dumps({"task": TASK, "program": "def f(x): return x * x", **keys}).encode()
+    request = urllib.request.Request(f"{address}/grade", body, {"Authorization": "Bearer sesame"})
     try:
-        with urllib.request.urlopen(made, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
 
 
-def test_a_request_brings_its_own_limits(address: str) -> None:
+def test_a_request_may_set_its_own_limits(address: str) -> None:
     slow = "import time\ndef f(x): time.sleep(0.6); return x * x"
     assert json.loads(_answer(address, program=slow)[1])["reason"] == "passed"
     assert json.loads(_answer(address, program=slow, limits={"wall_seconds": 0.3})[1])["reason"] == "timeout"
@@ -114,31 +114,31 @@ def test_a_request_brings_its_own_limits(address: str) -> None:
 @pytest.mark.parametrize(
     "limits", [{"wall_seconds": 1e9}, {"wall_seconds": 0}, {"cpu": 1}, {"files": True}, {"files": "9"}, [], "none"]
 )
-def test_limits_that_the_service_does_not_allow_are_refused(address: str, limits: object) -> None:
+def test_limits_above_the_maximum_and_malformed_limits_are_refused(address: str, limits: object) -> None:
     status, text = _answer(address, limits=limits)
     assert status == 400 and "limits" in text
 
 
-def test_files_that_should_be_hidden_and_are_not_are_an_error(address: str) -> None:
+def test_a_file_that_the_service_does_not_hide_is_an_error(address: str) -> None:
     with RemoteGrader(address, token="sesame", hidden=("/usr/bin/bc",)) as remote:
         (verdict,) = remote.grade_many([(TASK, "def f(x): return x * x")])
     assert verdict.status == "error" and "--hide" in verdict.detail
 
 
-def test_text_that_is_no_text_comes_back_as_a_verdict(address: str) -> None:
-    """A lone surrogate in a program's message must not turn its failure into an infrastructure error."""
+def test_a_lone_surrogate_in_a_message_is_a_failure_of_the_program(address: str) -> None:
+    """It cannot be sent as JSON, and must not become an infrastructure error."""
     with RemoteGrader(address, token="sesame") as remote:
         (verdict,) = remote.grade_many([(TASK, "def f(x): raise ValueError(chr(0xd800))")])
     assert (verdict.status, verdict.reason) == ("failed", "exception")
 
 
-def test_a_job_that_nobody_waits_for_keeps_its_place_in_the_queue(address: str) -> None:
+def test_a_program_counts_in_the_queue_until_it_ends_even_if_its_client_gave_up(address: str) -> None:
     slow = "import time\ndef f(x): time.sleep(2)"
     assert [_answer(address, program=slow, deadline_seconds=0.1)[0] for _ in range(2)] == [503, 503]
     assert _answer(address)[0] == 429
 
 
-def test_a_recipe_names_a_service(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_in_a_recipe_opens_a_remote_grader(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIGN_TOKEN", "sesame")
     sandbox = SandboxSettings.model_validate({"address": address, "wall_seconds": 0.3})
     with open_grader(sandbox) as remote:
@@ -162,6 +162,6 @@ def test_the_command_serves_until_it_is_stopped() -> None:
         process.wait(30)
 
 
-def test_a_port_that_is_taken_is_said(address: str, grader: Grader) -> None:
+def test_a_port_in_use_is_an_error_that_names_the_flag(address: str, grader: Grader) -> None:
     with pytest.raises(ValueError, match="--port"):
         serve(grader, port=int(address.rpartition(":")[2]))

@@ -1,4 +1,4 @@
-"""Verdicts on values, bad input and languages."""
+"""Verdicts: comparison of values, bad programs and tasks, and languages."""
 
 import json
 import shutil
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from alignment.grading import Grader, Limits
-from alignment.grading.agreement import PUBLISHED, multipl_e
 from alignment.grading.value_comparison import stdout_equal, values_equal
 from alignment.sandbox.inside import wire
 from alignment.sandbox.toolchains import LANGUAGES
+from benchmarks.verdict_agreement import PUBLISHED, multipl_e
 
 CALLS = {"kind": "calls", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]}), "entry_point": "f"}
 
@@ -24,13 +24,13 @@ def test_exact_values_have_exact_types(expected: object, actual: object) -> None
 
 
 @pytest.mark.parametrize("value", [1 << 99, -(1 << 70), {1: {2, 3}}, (b"x", 1j), float("nan"), "\ud800", {"a": [None]}])
-def test_plain_data_survives_the_wire(value: object) -> None:
+def test_plain_data_is_unchanged_by_the_wire_form(value: object) -> None:
     sent = json.loads(json.dumps(wire.encode(value)))
     assert values_equal(sent, wire.encode(value))
     assert repr(wire.decode(sent)) == repr(value)
 
 
-def test_one_call_may_be_given_less_time_than_the_program(grader: Grader) -> None:
+def test_one_call_may_have_less_time_than_the_program(grader: Grader) -> None:
     cases = {"cases": [{"args": [number], "expected": number} for number in range(4)], "call_seconds": 0.3}
     task = CALLS | {"tests": json.dumps(cases)}
     endless = "def f(x):\n    while x == 3: pass\n    return x"
@@ -42,7 +42,7 @@ def test_one_call_may_be_given_less_time_than_the_program(grader: Grader) -> Non
     assert (third.status, third.reason) == ("failed", "timeout")
 
 
-def test_a_tolerance_is_for_floats() -> None:
+def test_a_tolerance_applies_to_floats_only() -> None:
     assert values_equal([1.0, 2.0], [1.0 + 1e-9, 2.0], tolerance=1e-6)
     assert not values_equal([1.0], [1.1], tolerance=1e-6)
     assert not values_equal([100], [101], tolerance=5)
@@ -84,7 +84,7 @@ def test_bad_tasks_are_errors_not_failures(grader: Grader, task: dict[str, objec
     assert (verdict.status, verdict.reason) == ("error", "invalid_task"), verdict
 
 
-def test_a_share_of_asserts_is_told(grader: Grader) -> None:
+def test_the_fraction_counts_the_asserts_that_pass(grader: Grader) -> None:
     task = {"kind": "asserts", "tests": json.dumps({"code": "assert f(1) == 1\nassert f(2) == 4"}), "entry_point": "f"}
     assert grader.grade_many([(task, "def f(x): return x")])[0].fraction == 0.5
 

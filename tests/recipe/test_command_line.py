@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from alignment import __version__
 from alignment.cli import main
 
 
@@ -91,6 +92,25 @@ def test_loading_and_planning_a_recipe_import_nothing_heavy(recipe):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_building_the_parser_imports_nothing_but_the_standard_library():
+    code = (
+        "import sys\nfrom alignment.cli import parser\nparser()\n"
+        "print([name for name in ('pydantic', 'yaml', 'numpy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_version_names_the_commit_of_a_checkout_only(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("alignment.chain.artifacts.git_commit", lambda folder: "abc123")
+    for root, expected in ((None, "(commit abc123)\n"), (tmp_path, f"align {__version__}\n")):
+        if root is not None:
+            monkeypatch.setattr("alignment.cli.ROOT", root)
+        with pytest.raises(SystemExit) as caught:
+            main(["--version"])
+        assert caught.value.code == 0 and capsys.readouterr().out.endswith(expected)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alignment.recipe import RecipeError, builders, load
+from alignment.recipe import RecipeError, load
+from data_builders.builder import BuildContext
+from data_builders.builder_registry import find_builder
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -44,9 +46,9 @@ def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
         ("max_drop: 2", "maxdrop: 2", "stages.grpo.gate.maxdrop: no such setting. Did you mean 'max_drop'?"),
         ("gate: {metric: instruct.pass@1, max_drop: 2}", "gate: instruct", "stages.grpo.gate: must be a mapping"),
         ("rate: 0.5", "rate: 1.5", "stages.pretrain.fim.rate: must be less than or equal to 1"),
-        ("modules: 200", "moduls: 200", "stages.data.settings.moduls: builder 'synthetic' has no such setting."),
-        ("modules: 200", "modules: many", "stages.data.settings.modules: must be a valid integer, not 'many'"),
-        ("modules: 200", "modules: -1", "no builder takes a negative number"),
+        ("modules: 200", "moduls: 200", "stages.data.settings.moduls: no such setting. Did you mean 'modules'?"),
+        ("modules: 200", "modules: many", "stages.data.settings.modules: must be a whole number, not 'many'"),
+        ("modules: 200", "modules: -1", "modules: must be greater than or equal to 0, not -1"),
         ("builder: synthetic", "builder: synthetics", "Did you mean 'synthetic'?"),
     ],
 )
@@ -217,8 +219,9 @@ def test_a_recipe_error_survives_being_shown():
 def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
     counts = dict(modules=4, repositories=2, standard_library=0, history=0, conversations=4, file_conversations=2)
     counts |= dict(long_conversations=2, rl_tasks=2, heldout_tasks=2, vocab_size=400)
-    builders.function("synthetic")(tmp_path, seed=0, **counts)
-    assert {path.name for path in tmp_path.iterdir()} == set(builders.BUILDERS["synthetic"].outputs)
+    builder = find_builder("synthetic")
+    builder.run(builder.validate(counts), BuildContext(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == set(builder.outputs)
 
 
 def test_output_is_beside_the_recipe_where_it_does_not_say(tmp_path, monkeypatch):

@@ -162,6 +162,12 @@ def test_a_key_with_dots_or_equals_signs_is_quoted(write, quote):
         assert made.positions["t", key, "max_kl_divergence"] == ("--set", 0)
 
 
+def test_a_mapping_that_an_override_creates_has_a_position(write):
+    source = override(load_source(write(a="t: {}")), "u.v.w=1")
+    assert source.positions["u",] == source.positions["u", "v"] == ("--set", 0)
+    assert override(source, "t.x=1").positions["t",] == ("a.yaml", 1)
+
+
 def test_a_bare_key_may_have_hyphens_and_colons(write):
     source = load_source(write(a="t: {}"))
     assert override(source, "t.gptq-int4.x=1").value == {"t": {"gptq-int4": {"x": 1}}}

@@ -55,14 +55,24 @@ def test_the_header_says_how_to_start_it_what_it_needs_and_what_is_allowed(path)
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_every_stage_fits_the_hardware_that_the_header_names(path):
     card = int(re.search(r"# Hardware: (\d+) x (\d+) GB", path.read_text())[2])
-    found = presentation.needs(load(path), card * 1e9 / 2**30)
+    found = presentation.recipe_needs(load(path), card * 1e9 / 2**30)
     assert [stage["stage"] for stage in found["needs"] if not stage["fits"]] == []
     assert len(found["needs"]) == 5
 
 
+@pytest.mark.parametrize("path", SHIPPED, **names)
+def test_every_recipe_has_a_plan_before_anything_is_built(path):
+    recipe = load(path)
+    plan = presentation.recipe_needs(recipe, 80.0)
+    assert [stage["stage"] for stage in plan["needs"]] == [
+        stage.name for stage in recipe.stages if isinstance(stage, TrainingStage)
+    ]
+    assert presentation.describe(plan)
+
+
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_no_stage_trains_all_weights_in_sixteen_bits_without_copies(path):
-    assert not [text for text in presentation.needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
+    assert not [text for text in presentation.recipe_needs(load(path), 80.0)["warnings"] if "float32 copies" in text]
 
 
 @pytest.mark.parametrize("path", SIZED, **names)
@@ -112,7 +122,7 @@ def test_the_long_recipe_stretches_the_exact_shape_to_its_length_and_fits():
     path = ROOT / "recipes" / "qwen2.5-coder" / "long-7b.yaml"
     recipe = load(path)
     card = int(re.search(r"# Hardware: 8 x (\d+) GB", path.read_text())[1])
-    (needed,) = presentation.needs(recipe, card * 1e9 / 2**30)["needs"]
+    (needed,) = presentation.recipe_needs(recipe, card * 1e9 / 2**30)["needs"]
     assert needed["fits"] and needed["tokens_per_step"] == 2 * 8 * 131_072
     stage = recipe.stage("sft-131k")
     config = shapes.config("7b")

@@ -52,14 +52,10 @@ def test_a_step_of_grpo_is_trained_with_the_example(fake, entry, tiny_tokenizer,
     from trl import GRPOConfig, GRPOTrainer
 
     from alignment.models import formats, loading
+    from alignment.models.source import RandomInit
 
-    init = {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
+    init = RandomInit(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                      num_key_value_heads=1)  # fmt: skip
     model = loading.random_model(init, tiny_tokenizer, 0)
     loading.set_stop_tokens(model, tiny_tokenizer, chat=True)
     tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE

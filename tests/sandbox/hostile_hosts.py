@@ -1,4 +1,4 @@
-"""Programs that reach for what is not theirs. Each prints WON where it got hold of it; none may."""
+"""Programs that try to read, change or use parts of the machine. Each prints WON if it succeeds; none may."""
 
 REACH = {
     # leaks
@@ -46,7 +46,7 @@ REACH = {
     "sysrq": "open('/proc/sysrq-trigger', 'w').write('h'); won = True",
     "lower_oom_score": "open('/proc/self/oom_score_adj', 'w').write('-1000'); won = True",
     "lower_oom_score_a_little": "open('/proc/self/oom_score_adj', 'w').write('0'); won = open('/proc/self/oom_score_adj').read().strip() == '0'",
-    # the kernel's doors
+    # system calls
     "become_root": "import os\nos.setuid(0); won = os.getuid() == 0",
     "capabilities": "won = any(line.split()[1].strip('0') for line in open('/proc/self/status') if line.startswith('Cap'))",
     "new_privileges": "won = 'NoNewPrivs:\\t1' not in open('/proc/self/status').read()",
@@ -93,7 +93,7 @@ REACH = {
     "real_time_priority": "import os\nos.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10)); won = True",
     "raise_priority": "import os\nos.nice(-5); won = True",
     "core_dump": "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (1, 1)); won = True",
-    # the network and its neighbours
+    # the network and other sockets
     "loopback": "import socket\nsocket.create_connection(('127.0.0.1', 22), 1); won = True",
     "internet": "import socket\nsocket.create_connection(('1.1.1.1', 53), 1); won = True",
     "any_inet_socket": "import socket\nsocket.socket(); won = True",
@@ -240,5 +240,5 @@ print("WON" if won else "contained")
 
 
 def reaching(name: str) -> str:
-    """The program: the attack, and a last line that says whether it won."""
+    """The program of an attack. Its last line prints whether the attack succeeded."""
     return f"ATTACK = {REACH[name]!r}\n" + BOILERPLATE

@@ -1,4 +1,4 @@
-"""An environment below the machine's own /tmp, whose place in the sandbox a /tmp of each program's own takes."""
+"""Folders below the machine's /tmp that programs see, although each program has a /tmp of its own."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from alignment.sandbox.launcher_settings import launcher_settings
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """``/tmp/<name>/deep/packages`` with a module, and a file beside it that nobody asked to be shown."""
+    """``/tmp/<name>/deep/packages`` with a module, and a file in its parent that is not shown."""
     top = Path(tempfile.mkdtemp(dir="/tmp", prefix="below-"))
     packages = top / "deep" / "packages"
     packages.mkdir(parents=True)
@@ -31,13 +31,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def slot(folder: Path) -> Iterator[Slot]:
-    made = Slot(launcher_settings(extra=[str(folder)]))
+    started = Slot(launcher_settings(extra=[str(folder)]))
     try:
-        made.start()
+        started.start()
     except SandboxUnavailable as error:
         pytest.skip(f"this machine refuses the sandbox: {error}")
-    yield made
-    made.close()
+    yield started
+    started.close()
 
 
 def _run(slot: Slot, folder: Path, text: str) -> ProgramRun:
@@ -45,7 +45,7 @@ def _run(slot: Slot, folder: Path, text: str) -> ProgramRun:
     return slot.run([Program("main", {"environment": {}}, lines.encode())])[0]
 
 
-def test_what_lies_there_is_found(slot: Slot, folder: Path) -> None:
+def test_the_shown_folder_is_readable(slot: Slot, folder: Path) -> None:
     assert _run(slot, folder, "import below; print(below.VALUE, below.__file__)").stdout.decode() == (
         f"42 {folder}/below.py\n"
     )
@@ -74,7 +74,7 @@ def test_nothing_else_of_that_folder_is_shown(slot: Slot, folder: Path) -> None:
         "if l.renameat2(-100, TOP.encode(), -100, b'/tmp/mine', 2): raise OSError(ctypes.get_errno(), '')",
     ],
 )
-def test_no_program_can_change_or_replace_it(slot: Slot, folder: Path, attack: str) -> None:
+def test_no_program_can_change_or_replace_the_shown_folder(slot: Slot, folder: Path, attack: str) -> None:
     text = f"os.makedirs('/tmp/mine', exist_ok=True)\ntry:\n    exec({attack!r})\nexcept OSError as error: print('refused')"
     run = _run(slot, folder, text)
     assert run.stdout == b"refused\n", run
@@ -82,7 +82,7 @@ def test_no_program_can_change_or_replace_it(slot: Slot, folder: Path, attack: s
     assert (folder / "below.py").read_text() == "VALUE = 42\n"
 
 
-def test_a_programs_own_tmp_stays_its_own(slot: Slot, folder: Path) -> None:
+def test_a_programs_tmp_is_not_shared(slot: Slot, folder: Path) -> None:
     _run(slot, folder, "open('/tmp/mine', 'w').write('x')")
     assert _run(slot, folder, "print(os.path.exists('/tmp/mine'))").stdout == b"False\n"
     assert not os.path.exists("/tmp/mine")

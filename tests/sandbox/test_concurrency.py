@@ -1,4 +1,4 @@
-"""Many at once, stopped halfway, and killed: the pool goes on, and what is left behind is nothing."""
+"""The pool under many gradings at once, cancelled gradings and killed launchers; the compile cache."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def test_many_coroutines_at_once_each_get_their_own_verdict(grader: Grader) -> N
     assert asyncio.run(run()) == ["passed", "failed", "failed"] * 50
 
 
-def test_cancelled_gradings_take_nothing_from_the_others(grader: Grader) -> None:
+def test_cancelled_gradings_do_not_affect_the_others(grader: Grader) -> None:
     async def run() -> list[str]:
         waiting = [asyncio.ensure_future(grader.grade(TASK, f"{RIGHT} + {n} - {n}")) for n in range(60)]
         await asyncio.sleep(0.05)
@@ -44,7 +44,7 @@ def test_cancelled_gradings_take_nothing_from_the_others(grader: Grader) -> None
     assert grader.grade_many([(TASK, RIGHT)])[0].status == "passed"
 
 
-def test_a_deadline_in_the_middle_leaves_the_pool_usable(grader: Grader) -> None:
+def test_a_timeout_of_the_caller_leaves_the_pool_usable(grader: Grader) -> None:
     async def run() -> None:
         slow = "import time\ndef f(x): time.sleep(1); return 4"
         with pytest.raises(TimeoutError):
@@ -55,7 +55,7 @@ def test_a_deadline_in_the_middle_leaves_the_pool_usable(grader: Grader) -> None
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["launcher", "its_first_process"])
-def test_a_launcher_killed_while_its_program_runs_costs_no_verdict(inner: bool) -> None:
+def test_a_program_whose_launcher_is_killed_is_graded_again(inner: bool) -> None:
     with Grader(workers=1, limits=Limits(wall_seconds=5)) as fresh:
         assert fresh.grade_many([(TASK, RIGHT)])[0].status == "passed"
         future = fresh.submit(TASK, "import time\ndef f(x): time.sleep(1); return x * x")
@@ -66,19 +66,19 @@ def test_a_launcher_killed_while_its_program_runs_costs_no_verdict(inner: bool) 
 
 
 def test_threads_that_share_a_grader_do_not_mix_their_verdicts(grader: Grader) -> None:
-    wrong: list[object] = []
+    statuses: list[object] = []
 
     def work(number: int) -> None:
         task = {**TASK, "tests": json.dumps({"cases": [{"args": [number], "expected": number * number}]})}
         for verdict in grader.grade_many([(task, RIGHT), (task, "def f(x): return x * x + 1")] * 5):
-            wrong.append(verdict.status)
+            statuses.append(verdict.status)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong.count("passed") == wrong.count("failed") == 30
+    assert statuses.count("passed") == statuses.count("failed") == 30
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_damaged_entry_of_the_compile_cache_is_compiled_again(cache: Path, dam
         assert len(entry.read_bytes()) == len(whole)
 
 
-def test_programs_that_differ_share_no_entry_of_the_compile_cache(cache: Path) -> None:
+def test_different_programs_have_different_entries_in_the_compile_cache(cache: Path) -> None:
     other = C.replace("42", "43")
     with Grader(workers=2) as fresh:
         statuses = [verdict.status for verdict in fresh.grade_many([(PROBE, C), (PROBE, other)] * 3)]
@@ -117,7 +117,7 @@ def test_a_compile_cache_that_others_can_write_to_is_refused(cache: Path) -> Non
         assert fresh.grade_many([(PROBE, C)])[0].status == "error"
 
 
-def test_a_cache_folder_that_cannot_be_made_is_an_error_and_no_crash(
+def test_a_cache_folder_that_cannot_be_made_is_an_error_verdict(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -133,7 +133,7 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_and_no_crash(
      (1.0, 1.1), ([], {}), ("", None), (0, ""), ("1", 1), ([1], [1, 2]), ({"a": 1}, {"a": 1, "b": 2}), ({1}, {1, 2})],
 )  # fmt: skip
 @pytest.mark.parametrize("exact", [True, False])
-def test_a_tolerance_lets_nothing_else_through(expected: object, actual: object, exact: bool) -> None:
+def test_a_tolerance_does_not_make_other_differences_equal(expected: object, actual: object, exact: bool) -> None:
     from alignment.sandbox.inside import wire
 
     assert not values_equal(wire.encode(expected), wire.encode(actual), exact=exact, tolerance=1e-3)
@@ -142,5 +142,5 @@ def test_a_tolerance_lets_nothing_else_through(expected: object, actual: object,
 @pytest.mark.parametrize(
     ("expected", "actual"), [("inf", "5"), ("inf", "-inf"), ("nan", "1"), ("1", "1e999"), ("1", "")]
 )
-def test_printed_infinity_is_close_to_nothing(expected: str, actual: str) -> None:
+def test_printed_infinity_is_close_to_no_number(expected: str, actual: str) -> None:
     assert not stdout_equal(expected, actual, 1e-3)

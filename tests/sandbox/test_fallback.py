@@ -1,4 +1,4 @@
-"""Landlock and seccomp alone, where namespaces are refused and the user consents."""
+"""The weaker sandbox: Landlock and seccomp alone, if the kernel refuses namespaces and the user allows it."""
 
 import os
 import subprocess
@@ -59,8 +59,8 @@ def test_programs_run_and_their_folder_is_removed() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="refusing namespaces to a child needs root")
 @pytest.mark.parametrize(("consent", "expected"), [(False, "allow_weaker"), (True, "weaker: 1")])
-def test_where_namespaces_are_refused_only_consent_goes_on(consent: bool, expected: str) -> None:
-    """A user namespace whose own limit on further ones is zero stands for a container that refuses them."""
+def test_without_namespaces_programs_run_only_if_the_weaker_sandbox_is_allowed(consent: bool, expected: str) -> None:
+    """A user namespace that allows no further ones stands for a container that refuses namespaces."""
     text = f"""
 import ctypes, os, sys, warnings
 warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Hostile programs, one property each: none is paid, none gets out, none brings the pool down."""
+"""Hostile programs: none gets a reward, none reaches the machine, none makes the pool fail."""
 
 import json
 
@@ -31,7 +31,7 @@ HONEST = "def f(x): return x * x"
 
 @pytest.fixture(scope="module")
 def verdicts(grader: Grader) -> dict[str, Verdict]:
-    """All verdicts, made in one go."""
+    """The verdicts of all programs, graded together."""
     groups = ((ASSERTS, AGAINST_ASSERTS, "asserts"), (CALLS, AGAINST_CALLS, "calls"), (STDIO, AGAINST_STDIO, "stdio"))
     pairs = {f"{label}/{name}": (task, text) for task, programs, label in groups for name, text in programs.items()}
     return dict(zip(pairs, grader.grade_many(pairs.values()), strict=True))
@@ -43,19 +43,19 @@ def test_an_honest_program_passes(grader: Grader) -> None:
 
 
 @pytest.mark.parametrize("name", AGAINST_ASSERTS)
-def test_asserts_do_not_pay(verdicts: dict[str, Verdict], name: str) -> None:
+def test_no_hostile_program_passes_asserts(verdicts: dict[str, Verdict], name: str) -> None:
     verdict = verdicts[f"asserts/{name}"]
     assert verdict.status == "failed" and verdict.fraction < 1, verdict
 
 
 @pytest.mark.parametrize("name", AGAINST_CALLS)
-def test_calls_do_not_pay(verdicts: dict[str, Verdict], name: str) -> None:
+def test_no_hostile_program_passes_calls(verdicts: dict[str, Verdict], name: str) -> None:
     verdict = verdicts[f"calls/{name}"]
     assert verdict.status == "failed" and verdict.fraction < 1, verdict
 
 
 @pytest.mark.parametrize("name", AGAINST_STDIO)
-def test_standard_output_does_not_pay(verdicts: dict[str, Verdict], name: str) -> None:
+def test_no_hostile_program_passes_by_its_output(verdicts: dict[str, Verdict], name: str) -> None:
     verdict = verdicts[f"stdio/{name}"]
     assert verdict.status == "failed" and verdict.fraction < 1, verdict
 
@@ -69,12 +69,12 @@ def reached(grader: Grader) -> dict[str, Verdict]:
 
 @pytest.mark.parametrize("name", REACH)
 def test_the_host_is_out_of_reach(reached: dict[str, Verdict], name: str) -> None:
-    """Contained means: the program came to its last line and had not won."""
+    """Passed means: the program ran to its last line, and its attack failed."""
     assert reached[name].status == "passed", reached[name]
 
 
 @pytest.mark.parametrize("name", EXHAUST)
-def test_exhaustion_ends_the_program_and_nothing_else(exhausted: dict[str, tuple[Verdict, Verdict]], name: str) -> None:
+def test_exhausting_a_resource_ends_only_the_program(exhausted: dict[str, tuple[Verdict, Verdict]], name: str) -> None:
     verdict, after = exhausted[name]
     assert verdict.status == "failed", verdict
     assert after.status == "passed", after
@@ -87,5 +87,5 @@ def exhausted() -> dict[str, tuple[Verdict, Verdict]]:
     limits = Limits(cpu_seconds=1, wall_seconds=1, memory_bytes=512 << 20)
     with Grader(workers=4, limits=limits) as grader:
         pairs = [pair for name in EXHAUST for pair in ((task, EXHAUST[name]), (well, "print('well')"))]
-        found = grader.grade_many(pairs)
-    return dict(zip(EXHAUST, zip(found[::2], found[1::2], strict=True), strict=True))
+        results = grader.grade_many(pairs)
+    return dict(zip(EXHAUST, zip(results[::2], results[1::2], strict=True), strict=True))

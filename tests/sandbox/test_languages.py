@@ -1,4 +1,4 @@
-"""Hostile programs in other languages than Python: none is paid, none gets out."""
+"""Hostile programs in other languages than Python: none gets a reward, none reaches the machine."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from alignment.grading import Grader, Limits, Verdict
 from alignment.sandbox.toolchains import LANGUAGES
 
 QUICK = ("javascript", "bash", "php", "ruby", "lua", "perl", "c")
-"""Those that take a fraction of a second to start; the rest is slow."""
+"""Languages whose toolchains start in a fraction of a second. Tests of the others are slow."""
 
 EXIT_ZERO = {
     "javascript": "process.exit(0)",
@@ -112,7 +112,7 @@ COMPILERS = {
     "no_text": ("c", "\ud800"),
 }  # fmt: skip
 
-LONG = ("include_of_an_endless_device", "macros_without_end")  # the compiler's own limit is a minute
+LONG = ("include_of_an_endless_device", "macros_without_end")  # they run into the compiler's limit of a minute
 
 
 def _pairs(programs: dict[str, str], stdout: str, names: tuple[str, ...]) -> list[tuple[dict[str, object], str]]:
@@ -122,8 +122,8 @@ def _pairs(programs: dict[str, str], stdout: str, names: tuple[str, ...]) -> lis
 
 @pytest.fixture(scope="module")
 def toolchains() -> Iterator[Grader]:
-    with Grader(workers=2, limits=Limits(cpu_seconds=2, wall_seconds=2)) as made:
-        yield made
+    with Grader(workers=2, limits=Limits(cpu_seconds=2, wall_seconds=2)) as started:
+        yield started
 
 
 def _graded(
@@ -140,21 +140,21 @@ def _graded(
     "programs", [EXIT_ZERO, RIGHT_THEN_FAILS, ENDLESS, MEMORY, PROCESSES, FLOOD],
     ids=["exit_zero", "right_then_fails", "endless", "memory", "processes", "flood"],
 )  # fmt: skip
-def test_no_language_is_paid(toolchains: Grader, programs: dict[str, str]) -> None:
-    found = _graded(toolchains, programs, "42")
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(found, "failed")
+def test_no_language_gets_a_reward(toolchains: Grader, programs: dict[str, str]) -> None:
+    verdicts = _graded(toolchains, programs, "42")
+    assert {name: verdict.status for name, verdict in verdicts.items()} == dict.fromkeys(verdicts, "failed")
 
 
 @pytest.mark.parametrize("programs", [SECRET, NETWORK], ids=["secret", "network"])
-def test_no_language_gets_out(toolchains: Grader, programs: dict[str, str]) -> None:
-    found = _graded(toolchains, programs, "contained")
-    assert {name: (verdict.status, verdict.detail) for name, verdict in found.items()} == dict.fromkeys(
-        found, ("passed", "")
+def test_no_language_reaches_the_machine(toolchains: Grader, programs: dict[str, str]) -> None:
+    verdicts = _graded(toolchains, programs, "contained")
+    assert {name: (verdict.status, verdict.detail) for name, verdict in verdicts.items()} == dict.fromkeys(
+        verdicts, ("passed", "")
     )
 
 
 @pytest.mark.parametrize("language", EXIT_BEFORE_TESTS)
-def test_a_whole_program_that_leaves_before_its_tests_fails(toolchains: Grader, language: str) -> None:
+def test_a_program_that_exits_before_its_tests_fails(toolchains: Grader, language: str) -> None:
     if shutil.which(LANGUAGES[language].tool) is None:
         pytest.skip(f"no {LANGUAGES[language].tool} on this machine")
     task = {"kind": "program", "language": language, "tests": json.dumps({"marker": True})}
@@ -175,8 +175,8 @@ def test_a_hostile_source_fails_and_the_next_program_compiles(toolchains: Grader
 
 @pytest.mark.slow
 @pytest.mark.parametrize("programs", [EXIT_ZERO, RIGHT_THEN_FAILS], ids=["exit_zero", "right_then_fails"])
-def test_no_slow_language_is_paid(programs: dict[str, str]) -> None:
+def test_no_slow_language_gets_a_reward(programs: dict[str, str]) -> None:
     slow = tuple(name for name in programs if name not in QUICK)
     with Grader(workers=2, limits=Limits(cpu_seconds=30, wall_seconds=30)) as grader:
-        found = _graded(grader, programs, "42", slow)
-    assert {name: verdict.status for name, verdict in found.items()} == dict.fromkeys(found, "failed")
+        verdicts = _graded(grader, programs, "42", slow)
+    assert {name: verdict.status for name, verdict in verdicts.items()} == dict.fromkeys(verdicts, "failed")

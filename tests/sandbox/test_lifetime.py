@@ -1,4 +1,4 @@
-"""What is left behind: nothing; also when the trainer is killed."""
+"""Processes, descriptors, mounts and files are removed, also if the trainer is killed."""
 
 import gc
 import json
@@ -46,7 +46,7 @@ def _wait_for(condition: object, seconds: float = 20) -> bool:
     return False
 
 
-def test_killing_the_trainer_ends_everything(grader: Grader) -> None:
+def test_killing_the_trainer_ends_the_launchers_and_their_programs(grader: Grader) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     launchers = [int(word) for word in done.stdout.split()]
@@ -55,15 +55,15 @@ def test_killing_the_trainer_ends_everything(grader: Grader) -> None:
 
 
 def test_closing_leaves_no_process_and_no_descriptor(grader: Grader) -> None:
-    own = psutil.Process()
+    process = psutil.Process()
     gc.collect()
-    before = own.num_fds()
+    before = process.num_fds()
     with Grader(workers=2) as fresh:
         assert [verdict.status for verdict in fresh.grade_many([(TASK, "print(1)")] * 10)] == ["passed"] * 10
         launchers = [slot.process.pid for slot in fresh._slots if slot.process is not None]
         assert launchers
     gc.collect()
-    assert own.num_fds() == before
+    assert process.num_fds() == before
     assert _wait_for(lambda: _gone(launchers))
 
 
@@ -112,7 +112,7 @@ def test_a_forked_child_gets_a_pool_of_its_own(grader: Grader) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming a plain user needs root")
 def test_works_as_a_plain_user() -> None:
-    """With an interpreter and a package folder that this user can read; pytest's own folders are its user's alone."""
+    """The package is copied to a folder that every user can read; pytest's temporary folders belong to its user alone."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         _works_as_a_plain_user(Path(folder))
@@ -150,8 +150,8 @@ def _works_as_a_plain_user(tmp_path: Path) -> None:
 def test_works_inside_a_container_that_allows_user_namespaces() -> None:
     container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount", "--mount-proc"]
     if not shutil.which("unshare") or subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a container here")
-    # The only user of a container that root makes is the machine's root, whom no limit on processes holds: by consent.
+        pytest.skip("this machine does not allow containers")
+    # The only user of a container that root makes is the machine's root, to whom the process limit does not apply.
     weaker = os.geteuid() == 0
     text = (
         "import json; from alignment.grading import Grader\n"
@@ -163,7 +163,7 @@ def test_works_inside_a_container_that_allows_user_namespaces() -> None:
 
 
 @pytest.mark.nightly
-def test_a_long_soak_leaks_nothing() -> None:
+def test_thousands_of_programs_leak_nothing() -> None:
     from benchmarks.sandbox_speed import soak
 
     figures = soak(3000, workers=2)

@@ -1,5 +1,8 @@
-"""Inside a container that has no other user than the machine's root, by that name or another: the kernel does not hold
-programs there to the limit on processes, and shows them more than others. No floods here: nothing would end them."""
+"""Containers whose only user is the machine's root, under this or another name.
+
+There the kernel does not apply the process limit to programs and shows them more of /proc. These tests start no floods of
+processes, because nothing would stop them.
+"""
 
 import json
 import os
@@ -42,9 +45,9 @@ print(json.dumps({name: verdict.status for name, verdict in zip(REACH, verdicts)
 def _inside(options: list[str], text: str, *arguments: str) -> str:
     command = ["unshare", "--user", *options]
     if os.geteuid() != 0:
-        pytest.skip("a container whose only user is the machine's root takes root to make")
+        pytest.skip("only root can make a container whose only user is the machine's root")
     if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a container here")
+        pytest.skip("this machine does not allow containers")
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(":"),
@@ -58,23 +61,23 @@ def _inside(options: list[str], text: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_without_consent_it_is_refused_with_reason_and_remedy(container: str) -> None:
-    said = _inside(CONTAINERS[container], START, "none")
-    assert said.startswith("refused") and "limit on processes" in said, said
-    assert "--user" in said and "allow_weaker" in said, said
+def test_without_consent_the_sandbox_is_refused_with_reason_and_remedy(container: str) -> None:
+    output = _inside(CONTAINERS[container], START, "none")
+    assert output.startswith("refused") and "limit on processes" in output, output
+    assert "--user" in output and "allow_weaker" in output, output
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_with_consent_namespaces_stay_and_the_notes_say_what_is_weaker(container: str) -> None:
-    said = _inside(CONTAINERS[container], START, "consent")
-    assert said.startswith("namespaces ['weaker: the limit on processes does not hold"), said
+def test_with_consent_there_are_namespaces_and_the_notes_say_what_is_weaker(container: str) -> None:
+    output = _inside(CONTAINERS[container], START, "consent")
+    assert output.startswith("namespaces ['weaker: the limit on processes does not hold"), output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 @pytest.mark.parametrize(("user", "holds"), [(54321, "True"), (0, "False")])
 @pytest.mark.parametrize("name", [0, 1000])
-def test_only_the_machines_root_escapes_the_limit_by_whatever_name(name: int, user: int, holds: str) -> None:
-    """Users of rootless containers, root among them, are plain users of the machine: those are not refused."""
+def test_only_the_machines_root_escapes_the_process_limit(name: int, user: int, holds: str) -> None:
+    """Users of rootless containers, including their root, are plain users of the machine and are not refused."""
     text = f"""
 import os
 from alignment.sandbox.inside import jail, kernel
@@ -92,5 +95,5 @@ print(os.getuid(), jail.limit_on_processes_holds())
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_the_host_is_out_of_reach_of_a_program_that_is_root_to_the_kernel(container: str) -> None:
-    found = json.loads(_inside(CONTAINERS[container], REACH))
-    assert set(found.values()) == {"passed"}, found
+    statuses = json.loads(_inside(CONTAINERS[container], REACH))
+    assert set(statuses.values()) == {"passed"}, statuses

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alignment.stages.resample import check_whole_groups, replaced, without_spread
+from alignment.stages.resample import check_whole_groups, groups_without_spread, replace_groups
 
 PAD = 9
 
@@ -21,12 +21,12 @@ def rollouts(groups, prompt, completion, base):
 
 def test_a_group_without_spread_is_one_whose_advantages_are_all_zero():
     advantages = torch.tensor([0.0, 0.0, -1.0, 1.0, 1e-3, -1e-3])
-    assert without_spread(advantages, 2) == [0, 2]
+    assert groups_without_spread(advantages, 2) == [0, 2]
 
 
 def test_whole_groups_are_replaced_in_every_tensor_and_the_others_stay():
     found, new = rollouts(3, 2, 3, base=10), rollouts(2, 4, 1, base=50)
-    mixed = replaced(found, new, [(1, 0)], 2, PAD)
+    mixed = replace_groups(found, new, [(1, 0)], 2, PAD)
     assert mixed["advantages"].tolist() == [10, 11, 50, 51, 14, 15]
     assert mixed["prompt_ids"][0].tolist() == [PAD, PAD, 10, 10] and mixed["prompt_mask"][0].tolist() == [0, 0, 1, 1]
     assert mixed["completion_ids"][2].tolist() == [50, PAD, PAD] and mixed["completion_mask"][2].tolist() == [1, 0, 0]
@@ -80,7 +80,7 @@ def test_a_batch_is_filled_with_groups_that_teach(trainer):
     logged = made.state.log_history[0]
     assert logged["resampled_groups"] >= 0.5 and logged["frac_reward_zero_std"] >= 0.5
     batch = {key: value for inputs in made._buffered_inputs for key, value in inputs.items()}
-    assert without_spread(batch["advantages"], 1) == [], "every answer that is trained on has an advantage"
+    assert groups_without_spread(batch["advantages"], 1) == [], "every answer that is trained on has an advantage"
 
 
 def test_groups_that_processes_share_are_refused():

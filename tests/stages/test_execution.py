@@ -1,4 +1,4 @@
-"""A recipe's `sandbox:` reaches everything that runs what a model wrote."""
+"""A recipe's `sandbox:` reaches all code that runs programs of a model."""
 
 import json
 

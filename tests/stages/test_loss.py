@@ -90,5 +90,5 @@ def test_a_second_backward_is_refused_and_not_wrong():
     states, head, labels = _case(1, 20, 8, 40)
     found = loss.tiled_loss(states, head, labels)
     found.loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="one backward"):
+    with pytest.raises(RuntimeError, match="one backward pass"):
         found.loss.backward()

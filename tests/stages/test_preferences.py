@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_builders import preferences
-from data_builders.models.writers import Model
-from data_builders.preferences import choose_pairs
+from data_builders.builder import BuildContext
+from data_builders.builder_registry import find_builder
+from data_builders.models.writers import TextModel
+from data_builders.preferences import Answer, GradedAnswers, choose_pairs
 
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
@@ -51,27 +53,31 @@ class Judge:
 
 def build(tmp_path, monkeypatch, answers, graded=None, **settings):
     """The builder with sampled answers and their grades given; the pairs that it writes."""
-    monkeypatch.setattr(preferences, "_sample", lambda request, rows, *_: [list(own) for own in answers])
-    monkeypatch.setattr(preferences, "_grade", lambda request, rows, answers: ({"failed": 1}, graded))
-    monkeypatch.setattr("data_builders.models.writers.open_model", lambda settings: Judge())
+    sampled = [[Answer(*answer) for answer in own] for own in answers]
+    monkeypatch.setattr(preferences, "sample_answers", lambda *_: sampled)
+    monkeypatch.setattr(
+        preferences, "grade_answers", lambda *_: ([GradedAnswers(*own) for own in graded], {"failed": 1})
+    )
+    monkeypatch.setattr(preferences, "open_model", lambda settings: Judge())
     for name, rows in (("tasks", TASKS), ("questions", QUESTIONS)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     named = {name: tmp_path / f"{name}.jsonl" for name in ("tasks", "questions") if settings.pop(name, False)}
-    told = preferences.build(tmp_path, seed=1, request=None, **named, **settings)
-    return told, [json.loads(line) for line in (tmp_path / "preferences.jsonl").read_text().splitlines()]
+    builder = find_builder("preferences")
+    counts = builder.run(builder.validate({**named, **settings}), BuildContext(tmp_path, seed=1))
+    return counts, [json.loads(line) for line in (tmp_path / "preferences.jsonl").read_text().splitlines()]
 
 
 TASKS = [{"id": "t", "prompt": "Write f.", "language": "python", "tests": "{}", "reference": "def f(): return 1"}]
 QUESTIONS = [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "x"}], "source": "q"}]
-SETTINGS = Model(url="http://localhost/v1", model="judge")
+SETTINGS = TextModel(url="http://localhost/v1", model="judge")
 
 
 def test_where_no_answer_passes_the_reference_stands_in_and_says_so(tmp_path, monkeypatch):
-    told, pairs = build(
+    counts, pairs = build(
         tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True, references=True, pairs_per_prompt=2
     )
     assert [pair["chosen"][0]["content"] for pair in pairs] == ["```python\ndef f(): return 1\n```"]
-    assert pairs[0]["source"] == "reference:t" and told["pairs_with_reference"] == 1
+    assert pairs[0]["source"] == "reference:t" and counts["pairs_with_reference"] == 1
 
 
 def test_without_references_a_set_without_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
@@ -83,9 +89,9 @@ def test_without_references_a_set_without_pairs_is_an_error_that_says_what_to_do
 
 def test_a_judge_pairs_the_best_answer_with_the_worst_and_its_silence_counts_for_nothing(tmp_path, monkeypatch):
     answers = [("12345678", True), ("12", True), ("1234", True), ("unsure?", True), ("123456789 cut off", False)]
-    told, pairs = build(tmp_path, monkeypatch, [answers], questions=True, judge=SETTINGS)
+    counts, pairs = build(tmp_path, monkeypatch, [answers], questions=True, judge=SETTINGS)
     ((chosen, rejected),) = [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs]
-    assert (chosen, rejected) == ("12345678", "12") and told["judged_pairs"] == 1 and told["judged_answers"] == 4
+    assert (chosen, rejected) == ("12345678", "12") and counts["judged_pairs"] == 1 and counts["judged_answers"] == 4
 
 
 def test_answers_that_the_judge_finds_about_equal_are_no_pair(tmp_path, monkeypatch):
@@ -99,8 +105,9 @@ def test_answers_that_the_judge_finds_about_equal_are_no_pair(tmp_path, monkeypa
     [
         ({}, "tasks is missing"),
         ({"questions": "q"}, "belong together"),
-        ({"questions": "q", "judge": {}, "references": True}, "and there are none"),
+        ({"questions": "q", "judge": SETTINGS, "references": True}, "which is not given"),
     ],
 )
-def test_settings_that_can_not_be_had_together_are_refused(settings, expected):
-    assert any(expected in message for message in preferences.check(settings))
+def test_contradicting_settings_are_refused(settings, expected):
+    with pytest.raises(ValueError, match=expected):
+        find_builder("preferences").validate(settings)

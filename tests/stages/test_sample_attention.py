@@ -18,7 +18,7 @@ def _batch(*rows):
 
 def _both(model, run):
     masked = run(model)
-    sample_attention.use(model)
+    sample_attention.enable(model)
     assert model.config._attn_implementation == sample_attention.NAME
     return masked, run(model)
 
@@ -43,7 +43,7 @@ def test_logits_and_gradients_are_those_of_the_mask(model, rows):
 
 def test_gradient_checkpointing_sees_the_same_samples(model):
     batch = _batch((9, 21, 4), (34,))
-    sample_attention.use(model)
+    sample_attention.enable(model)
     weights = list(model.parameters())
     plain = torch.autograd.grad(model(**batch).loss, weights)
     model.train()
@@ -53,7 +53,7 @@ def test_gradient_checkpointing_sees_the_same_samples(model):
 
 
 def test_batches_of_one_shape_but_other_samples_are_told_apart(model):
-    sample_attention.use(model)
+    sample_attention.enable(model)
     for rows in (((3, 7),), ((7, 3),), ((10,),)):
         assert sample_attention.sample_sizes(_batch(*rows)["position_ids"]) == list(rows[0])
 
@@ -104,22 +104,22 @@ def test_more_tokens_after_a_cache_see_all_that_is_before_them(model):
 
 
 def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
-    sample_attention.use(model, compiled=True)
+    sample_attention.enable(model, compiled=True)
     assert model.config._attn_implementation == "sdpa"
     model.config.layer_types = ["full_attention", "sliding_attention"]
-    sample_attention.use(model)
+    sample_attention.enable(model)
     assert model.config._attn_implementation == "sdpa"
     model.config.layer_types = None
     model.config.model_type = "mistral"  # whose layers have a window that no list of them names
-    sample_attention.use(model)
+    sample_attention.enable(model)
     assert model.config._attn_implementation == "sdpa"
     model.config.model_type = "qwen2"
     model.set_attn_implementation("eager")
-    sample_attention.use(model)
+    sample_attention.enable(model)
     assert model.config._attn_implementation == "eager"
 
 
 def test_a_saved_model_knows_nothing_of_it(model, tmp_path):
-    sample_attention.use(model)
+    sample_attention.enable(model)
     model.save_pretrained(tmp_path)
     assert sample_attention.NAME not in (tmp_path / "config.json").read_text()

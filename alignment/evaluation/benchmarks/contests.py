@@ -10,14 +10,14 @@ import re
 import zlib
 from typing import Any
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import add_imports
 
-LIVECODEBENCH = Home(
+LIVECODEBENCH = PublicFile(
     file="livecodebench.jsonl",
     aliases=("test.jsonl", "test5.jsonl"),
     url="https://huggingface.co/datasets/livecodebench/code_generation_lite",
@@ -130,14 +130,14 @@ def private_cases(packed: str) -> list[Row]:
 
 
 BIGCODEBENCH = {
-    "bigcodebench": Home(
+    "bigcodebench": PublicFile(
         file="bigcodebench.jsonl",
         aliases=("BigCodeBench.jsonl", "BigCodeBench-v0.1.0_hf.jsonl"),
         url="https://huggingface.co/datasets/bigcode/bigcodebench",
         by_hand=True,
         note="Write the rows of its latest split as JSONL.",
     ),
-    "bigcodebench-hard": Home(
+    "bigcodebench-hard": PublicFile(
         file="bigcodebench-hard.jsonl",
         aliases=("BigCodeBench-Hard.jsonl",),
         url="https://huggingface.co/datasets/bigcode/bigcodebench-hard",

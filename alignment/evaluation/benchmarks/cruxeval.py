@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
 from alignment.evaluation.problem import Benchmark, Problem, Row, TextPrompt
 
-CRUXEVAL = Home(
+CRUXEVAL = PublicFile(
     file="cruxeval.jsonl",
     url="https://github.com/facebookresearch/cruxeval/raw/main/data/cruxeval.jsonl",
     sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
@@ -17,12 +17,12 @@ from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import defined_names, longest_valid
 
-HUMANEVAL = Home(
+HUMANEVAL = PublicFile(
     file="HumanEvalPlus.jsonl.gz",
     aliases=("HumanEvalPlus.jsonl", "HumanEvalPlus-v0.1.9.jsonl", "HumanEval.jsonl.gz"),
     url="https://github.com/evalplus/humanevalplus_release/releases/download/v0.1.9/HumanEvalPlus.jsonl.gz",
 )
-MBPP = Home(
+MBPP = PublicFile(
     file="MbppPlus-v0.1.0.jsonl",
     aliases=("MbppPlus.jsonl.gz", "MbppPlus.jsonl", "mbpp.jsonl"),
     url="https://github.com/evalplus/mbppplus_release/releases/download/v0.1.0/MbppPlus.jsonl.gz",
@@ -124,7 +124,7 @@ def spelled(row: Row) -> str:
     return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
 
 
-def _benchmark(request: BenchmarkRequest, home: Home, dataset: str, *, plus: bool) -> Benchmark:
+def _benchmark(request: BenchmarkRequest, home: PublicFile, dataset: str, *, plus: bool) -> Benchmark:
     from alignment.grading import benchmark_tasks as graded
 
     rows = read_rows(locate(request, home))

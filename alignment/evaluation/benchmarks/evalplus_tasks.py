@@ -13,13 +13,13 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from alignment.evaluation.benchmark_files import cache_folder
 from alignment.evaluation.problem import Row
 from alignment.evaluation.store import digest
 from alignment.grading import Grader, Limits, SandboxSettings
 from alignment.grading.benchmark_tasks import plus_task
+from alignment.grading.python import CallOutput
 
 logger = logging.getLogger(__name__)
 REFERENCES = 2
@@ -54,13 +54,13 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: Sandbo
     return tasks
 
 
-def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, list[dict[str, Any]]]:
+def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, list[CallOutput]]:
     """What the reference solutions return for the inputs under `key`, in the grader's wire form.
 
     Kept by a hash of program and inputs, outside of what a program in the sandbox can see.
     """
     folder = cache_folder() / "expected"
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[CallOutput]] = {}
     missing: list[tuple[Row, Path]] = []
     for row in rows:
         program = row["prompt"] + row["canonical_solution"]
@@ -90,7 +90,7 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
     return found
 
 
-def _kept(path: Path) -> list[dict[str, Any]] | None:
+def _kept(path: Path) -> list[CallOutput] | None:
     """Values from the cache; None where there are none, or where the file is damaged."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
@@ -100,7 +100,7 @@ def _kept(path: Path) -> list[dict[str, Any]] | None:
     return values if isinstance(values, list) else None
 
 
-def _keep(path: Path, values: list[dict[str, Any]]) -> None:
+def _keep(path: Path, values: list[CallOutput]) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     with gzip.open(partial, "wt", compresslevel=1, encoding="ascii") as file:
         file.write(json.dumps(values))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
@@ -30,7 +30,7 @@ FILES = {
         "cbb2b36f90311a3a7d844b6361852bb33e3ab11ab3bca2b7e85bfb9bf78c5891",
     ),
 }
-HUMANEVAL_FIM = Home(
+HUMANEVAL_FIM = PublicFile(
     file="train.parquet",
     aliases=("fim_singleline.jsonl",),
     url="https://huggingface.co/datasets/bigcode/santacoder-fim-task/resolve/main/data/train-00000-of-00001.parquet",
@@ -39,7 +39,7 @@ HUMANEVAL_FIM = Home(
 
 def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
     file, sha256 = FILES[request.benchmark]
-    rows = read_rows(locate(request, Home(file=file, url=OPENAI + file, sha256=sha256)))
+    rows = read_rows(locate(request, PublicFile(file=file, url=OPENAI + file, sha256=sha256)))
     problems = [
         Problem(
             id=row["task_id"],

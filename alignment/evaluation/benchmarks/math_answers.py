@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 
-GSM8K = Home(
+GSM8K = PublicFile(
     file="gsm8k_test.jsonl",
     aliases=("test.jsonl",),
     url="https://github.com/openai/grade-school-math/raw/master/grade_school_math/data/test.jsonl",
     sha256="3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
 )
-MATH = Home(
+MATH = PublicFile(
     file="math_test.jsonl",
     aliases=("test.jsonl",),
     url="https://huggingface.co/datasets/EleutherAI/hendrycks_math",
@@ -65,7 +65,7 @@ def math(request: BenchmarkRequest) -> Benchmark:
 
 def _benchmark(
     request: BenchmarkRequest,
-    home: Home,
+    home: PublicFile,
     column: str,
     reference: object,
     mark: str,

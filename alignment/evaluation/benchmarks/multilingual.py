@@ -11,7 +11,7 @@ import logging
 import re
 from pathlib import Path
 
-from alignment.evaluation.benchmark_files import Home
+from alignment.evaluation.benchmark_files import PublicFile
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
@@ -24,8 +24,8 @@ LANGUAGES = {
     "Ruby": "ruby",
 }  # fmt: skip
 HOMES = {
-    "mceval": Home(file="mceval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/McEval"),
-    "mdeval": Home(file="mdeval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/MDEVAL"),
+    "mceval": PublicFile(file="mceval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/McEval"),
+    "mdeval": PublicFile(file="mdeval", url="https://huggingface.co/datasets/Multilingual-Multimodal-NLP/MDEVAL"),
 }
 JAVASCRIPT_ASSERT = (
     "console.assert = (condition, ...message) => { if (!condition) { throw new Error(message.join(' ')); } };\n"

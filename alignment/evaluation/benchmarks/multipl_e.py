@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
@@ -53,7 +53,7 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
     short = request.benchmark.partition("-e-")[2]
     if short == "r":
         raise ValueError(f"{request.name}: R is not graded here: the sandbox has no R")
-    home = Home(
+    home = PublicFile(
         file=f"humaneval-{short}.jsonl",
         url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
         by_hand=True,

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from alignment.evaluation.benchmark_files import Home, locate
+from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, Prompt, Row
@@ -26,20 +26,20 @@ _NOTE = (
     "groundtruth, right_context, crossfile_context and metadata.task_id."
 )
 HOMES = {
-    "crosscodeeval": Home(
+    "crosscodeeval": PublicFile(
         file="line_completion_oracle_bm25.jsonl",
         url="https://github.com/amazon-science/cceval",
         by_hand=True,
         note=_NOTE.format(folder="cceval"),
     ),
-    "crosscodelongeval": Home(
+    "crosscodelongeval": PublicFile(
         file="python_chunk_completion_sparse_oracle.jsonl",
         aliases=("python_function_completion_sparse_oracle.jsonl",),
         url="https://github.com/amazon-science/Repoformer",
         by_hand=True,
         note=_NOTE.format(folder="cclongeval"),
     ),
-    "repoeval": Home(
+    "repoeval": PublicFile(
         file="python_line_completion_sparse_oracle.jsonl",
         aliases=("python_function_completion_sparse_oracle.jsonl", "python_api_completion_sparse_oracle.jsonl"),
         url="https://github.com/amazon-science/Repoformer",
@@ -134,7 +134,7 @@ HOLE = "{{completion}}"
 
 def safim(request: BenchmarkRequest) -> Benchmark:
     file = SAFIM_FILES[request.benchmark]
-    home = Home(
+    home = PublicFile(
         file=file,
         aliases=(file.replace(".jsonl.gz", "_v2.jsonl.gz"), file.replace(".jsonl.gz", "_fixed.jsonl.gz")),
         url=f"https://huggingface.co/datasets/gonglinyuan/safim/resolve/main/{file}",

@@ -1,14 +1,14 @@
 'use strict';
-// The candidate's process: the repository without its tests, with the answer in the function's place.
+// The candidate's process: it holds the repository without tests, with the answer in the function's place, and answers calls.
 const path = require('node:path'), url = require('node:url');
-const asked = JSON.parse(require('node:fs').readFileSync('align.json', 'utf8'));
+const settings = JSON.parse(require('node:fs').readFileSync('align.json', 'utf8'));
 const wire = require('./wire.cjs'), load = require('./load.cjs');
 const { exit } = process;
 
 async function serve() {
-  load.install(asked, {});
-  process.chdir(asked.root);
-  await load.file(path.resolve(asked.file));
+  load.install(settings, {});
+  process.chdir(settings.root);
+  await load.file(path.resolve(settings.file));
   const target = globalThis.__align_target;
   for (;;) {
     let request;
@@ -18,9 +18,9 @@ async function serve() {
       if (request.call !== wire.TARGET) {
         reply = wire.call(request);
       } else {
-        const made = target(...request.args.map((item) => wire.decode(item)));
-        promised = made instanceof Promise;
-        reply = { value: wire.encode(promised ? await made : made), promised };
+        const result = target(...request.args.map((item) => wire.decode(item)));
+        promised = result instanceof Promise;
+        reply = { value: wire.encode(promised ? await result : result), promised };
       }
     } catch (error) {
       reply = { ...wire.failure(error), promised };

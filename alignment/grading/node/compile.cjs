@@ -1,18 +1,19 @@
 'use strict';
-// The source of a repository as the loader wants it, made once: {file, text} of what needs it, {file, problem} where it fails.
+// Transforms the source of a repository for the loader, ahead of time. Prints {file, text} for each file that is changed,
+// and {file, problem} for each that cannot be transformed.
 const fs = require('node:fs'), path = require('node:path');
-const asked = JSON.parse(fs.readFileSync('align.json', 'utf8'));
+const request = JSON.parse(fs.readFileSync('align.json', 'utf8'));
 const load = require('./load.cjs');
 
-load.install(asked, {});
-const say = (message) => fs.writeSync(1, '\n' + asked.nonce + JSON.stringify(message) + '\n');
-for (const [file, given] of asked.sources) {
+load.install(request, {});
+const send = (message) => fs.writeSync(1, '\n' + request.nonce + JSON.stringify(message) + '\n');
+for (const [file, given] of request.sources) {
   try {
-    const text = given ?? fs.readFileSync(path.join(asked.root, file), 'utf8');
-    const made = load.transformed(text, path.join(asked.root, file));
-    if (made !== text) say({ file, text: made });
+    const text = given ?? fs.readFileSync(path.join(request.root, file), 'utf8');
+    const transformed = load.transformed(text, path.join(request.root, file));
+    if (transformed !== text) send({ file, text: transformed });
   } catch (error) {
-    say({ file, problem: String(error && error.message).slice(0, 300) });
+    send({ file, problem: String(error && error.message).slice(0, 300) });
   }
 }
-say({ done: true, tool: load.tool() || '' });
+send({ done: true, tool: load.tool() || '' });

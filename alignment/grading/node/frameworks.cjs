@@ -1,12 +1,13 @@
 'use strict';
-// How test files spell their tests: what they get for node:test, mocha, jest, vitest, uvu, tape and tap.
+// The interfaces of test frameworks, on top of runner.cjs: what test files get for node:test, mocha, jest, vitest, uvu, tape
+// and tap.
 const Module = require('node:module'), assert = require('node:assert'), path = require('node:path');
 const runner = require('./runner.cjs');
 const { state } = runner;
 
 const withCallback = (begin) => new Promise((resolve, reject) => begin((error) => (error ? reject(error) : resolve())));
 
-// A test that a framework can't run here fails, and is counted by what it asked for.
+// A part of a framework that is not supported: a test that uses it fails, and is counted under the part's name.
 const refuse = (name) => new Proxy({}, { get(_, key) { throw runner.unsupported(`${name}.${String(key)}`); } });
 
 function registrar(add, style) {
@@ -25,7 +26,7 @@ function registrar(add, style) {
 const suites = () => registrar((given, _, flags) => runner.addSuite(given, flags), null);
 const hooksOf = (style, spelled) => Object.fromEntries(Object.entries(spelled).map(([name, kind]) => [name, (...given) => runner.addHook(kind, given, style)]));
 
-// mocha and jest: the function's own argument, if it has one, is a callback.
+// mocha and jest: a test function with an argument gets a callback.
 function calledBack(fn, context) {
   return fn.length ? withCallback((done) => fn.call(context, done)) : fn.call(context);
 }
@@ -73,14 +74,15 @@ function nodeTest() {
     await call(fn, context);
     real.mock.restoreAll();
     await own.tail;
-    if (planned !== null && planned !== done) throw new Error(`${planned} assertions were planned, and ${done} made`);
+    if (planned !== null && planned !== done) throw new Error(`${planned} assertions were planned, ${done} were made`);
   };
   const test = registrar(runner.addTest, style), describe = suites();
   return Object.assign(test, { test, it: test, describe, suite: describe, ...hooksOf(call, { before: 'before', after: 'after', beforeEach: 'beforeEach', afterEach: 'afterEach' }),
                                mock: real.mock, run() { throw runner.unsupported('run'); }, snapshot: refuse('snapshot'), assert: refuse('assert') });
 }
 
-// tape and tap: assertions are methods of the context and end nothing; a test ends by end(), by its plan, or as a promise.
+// tape and tap: assertions are methods of the context and do not end the test when they fail; a test ends with end(), when the
+// planned assertions are made, or when its promise is settled.
 const same = ['equal', 'equals', 'is', 'strictEqual', 'strictEquals', 'isEqual'], deep = ['deepEqual', 'deepEquals', 'same', 'strictSame', 'isEquivalent'];
 const CHECKS = {
   ...Object.fromEntries(same.map((name) => [name, assert.strictEqual])), ...Object.fromEntries(deep.map((name) => [name, assert.deepStrictEqual])),
@@ -131,13 +133,13 @@ function uvu() {
   return { test: suite(), suite };
 }
 
-// jest's and vitest's own assertions and spies, as the repository has installed them.
+// The assertions and spies of jest or vitest, from the version that the repository has installed.
 async function assertions(library, root) {
   const from = Module.createRequire(path.join(root, 'package.json'));
   const url = require('node:url');
   const reach = (name, ...through) => {
     for (const steps of [[], ...through]) {
-      try { return steps.reduce((at, step) => Module.createRequire(at.resolve(step)), from).resolve(name); } catch { /* another way, then */ }
+      try { return steps.reduce((at, step) => Module.createRequire(at.resolve(step)), from).resolve(name); } catch { /* try the next way */ }
     }
     return null;
   };
@@ -172,7 +174,7 @@ function mocks(name, spies) {
   const stubbed = [];
   const set = (on, key, value) => { stubbed.push([on, key, Object.getOwnPropertyDescriptor(on, key)]); on[key] = value; };
   const restore = () => { for (const [on, key, was] of stubbed.splice(0).reverse()) { if (was) Object.defineProperty(on, key, was); else delete on[key]; } };
-  const all = (what) => () => spies.mocks ? [...spies.mocks].forEach((item) => item[what]()) : undefined;
+  const all = (method) => () => spies.mocks ? [...spies.mocks].forEach((item) => item[method]()) : undefined;
   const known = { fn: spies.fn, spyOn: spies.spyOn, isMockFunction: spies.isMockFunction, mocked: (item) => item, setTimeout() {}, clearAllMocks: spies.clearAllMocks || all('mockClear'),
     resetAllMocks: spies.resetAllMocks || all('mockReset'), restoreAllMocks: spies.restoreAllMocks || all('mockRestore'), stubGlobal: (key, value) => set(globalThis, key, value),
     stubEnv: (key, value) => set(process.env, key, value), unstubAllGlobals: restore, unstubAllEnvs: restore, hoisted: (fn) => fn(), useRealTimers() {} };
@@ -182,7 +184,8 @@ function mocks(name, spies) {
   } });
 }
 
-// What test files see as globals, and what they get for the modules that they import. library: "jest", "vitest" or "".
+// Sets the globals that test files see, and returns what they get for each framework module that they import.
+// library: "jest", "vitest" or "".
 async function make(library, root) {
   const found = library ? await assertions(library, root) : {};
   const spelled = globals(library), node = nodeTest(), taped = tape();

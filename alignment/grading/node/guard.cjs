@@ -1,5 +1,6 @@
 'use strict';
-// Where candidate and tests share a process: what judges is taken out of reach, and watched. No proof, a fence.
+// For candidates that share a process with the tests (tier B): removes dangerous functions, and watches the objects that tests
+// judge by for changes. This stops known ways to forge a verdict; it proves nothing.
 const assert = require('node:assert');
 
 const WATCHED = [Object, Object.prototype, Array, Array.prototype, Function.prototype, String, String.prototype, Number, Number.prototype, Boolean.prototype,
@@ -9,7 +10,7 @@ const WATCHED = [Object, Object.prototype, Array, Array.prototype, Function.prot
 const GLOBALS = ['Object', 'Array', 'Function', 'String', 'Number', 'Boolean', 'Symbol', 'Map', 'Set', 'Promise', 'RegExp', 'Date', 'Error', 'TypeError', 'JSON', 'Math',
   'Reflect', 'Proxy', 'expect', 'assert', 'setTimeout', 'clearTimeout', 'describe', 'it', 'test', 'vi', 'jest', 'process', 'console', '__align_hit'];
 const { getOwnPropertyDescriptor, is } = Object, { ownKeys } = Reflect, { push } = Array.prototype, { apply } = Reflect;
-let seen = [], globals = [], found = false;
+let seen = [], globals = [], detected = false;
 
 function look(item) {
   const rows = [];
@@ -20,16 +21,16 @@ function look(item) {
   return rows;
 }
 
-// After loading, before the first test.
+// Called after loading and before the first test: removes functions, and records the state to compare with.
 function close() {
   for (const name of ['binding', '_linkedBinding', 'dlopen', 'mainModule', 'getBuiltinModule', '_getActiveHandles', 'kill', 'abort', 'reallyExit']) delete process[name];
-  const library = globalThis.expect, more = []; // libraries note things on their own objects: what is new there is no change
+  const library = globalThis.expect, more = []; // libraries add properties to their own objects: those are not counted as a change
   if (library) {
     more.push(library);
-    try { more.push(Object.getPrototypeOf(library(1))); } catch { /* no chain to watch */ }
+    try { more.push(Object.getPrototypeOf(library(1))); } catch { /* no object to watch */ }
   }
   for (const key of Object.getOwnPropertySymbols(globalThis)) {
-    const kept = globalThis[key], inner = kept && (kept.matchers || kept);
+    const value = globalThis[key], inner = value && (value.matchers || value);
     if (inner && typeof inner === 'object') more.push(inner);
   }
   const counted = (item) => (item === process || item === console ? null : ownKeys(item).length);
@@ -37,19 +38,19 @@ function close() {
   globals = GLOBALS.map((name) => [name, globalThis[name]]);
 }
 
-// Whether anything that judges is not what it was; once seen, seen for good.
+// Whether any watched object was changed. Once a change is detected, the answer stays true.
 function changed() {
-  if (found) return true;
-  for (let at = 0; at < globals.length; at++) if (!is(globalThis[globals[at][0]], globals[at][1])) found = true;
-  for (let at = 0; at < seen.length && !found; at++) {
+  if (detected) return true;
+  for (let at = 0; at < globals.length; at++) if (!is(globalThis[globals[at][0]], globals[at][1])) detected = true;
+  for (let at = 0; at < seen.length && !detected; at++) {
     const item = seen[at][0], rows = seen[at][1];
-    if (seen[at][2] !== null && ownKeys(item).length !== seen[at][2]) found = true;
-    for (let row = 0; row < rows.length && !found; row++) {
+    if (seen[at][2] !== null && ownKeys(item).length !== seen[at][2]) detected = true;
+    for (let row = 0; row < rows.length && !detected; row++) {
       const own = getOwnPropertyDescriptor(item, rows[row][0]);
-      if (!own || own.value !== rows[row][1] || own.get !== rows[row][2] || own.set !== rows[row][3]) found = true;
+      if (!own || own.value !== rows[row][1] || own.get !== rows[row][2] || own.set !== rows[row][3]) detected = true;
     }
   }
-  return found;
+  return detected;
 }
 
 module.exports = { changed, close };

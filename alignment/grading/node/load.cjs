@@ -1,17 +1,17 @@
 'use strict';
-// Loading a repository's modules as its own tools would: test frameworks answer as ours, TypeScript and other modern
-// source through the transformer that the repository has installed, paths without endings, and tsconfig's aliases.
+// Loads a repository's modules as its own tools would: imports of test frameworks get this runner's, TypeScript and ES modules go
+// through the transformer that the repository has installed, and paths without endings and tsconfig's aliases are resolved.
 const Module = require('node:module'), fs = require('node:fs'), path = require('node:path'), url = require('node:url');
 
 const ENDINGS = ['.ts', '.tsx', '.mts', '.cts', '.js', '.jsx', '.mjs', '.cjs', '.json'];
 const SOURCE = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 const DONE = '/*transformed*/';
-const waiting = new Map(); // packages that are ES modules only: imported, then required
+const waiting = new Map(); // packages that are only ES modules: they are imported first, then required
 let settings, made, memory;
 
 const isOwn = (file) => file.startsWith(settings.root + path.sep) && !file.includes('/node_modules/');
 
-// The first transformer that the repository, or what it has installed, can reach: [name, (text, file) => text].
+// Returns the first transformer that the repository, or one of its packages, can resolve: [name, (text, file) => text].
 function transformer(root) {
   const roots = [path.join(root, 'package.json')];
   const at = (name, from) => { try { return Module.createRequire(from).resolve(name); } catch { return null; } };
@@ -69,7 +69,7 @@ function transformed(text, file) {
   const plain = !/\.(?:[mc]?ts|tsx|jsx)$/.test(file) && !/^\s*(?:import|export)\b/m.test(text) && !/\bimport(?:\s*\(|\.meta\b)/.test(text);
   if (plain) return text;
   made ??= transformer(settings.root);
-  if (!made) throw new Error('nothing is installed that transforms TypeScript or ES modules: npm install --save-dev esbuild');
+  if (!made) throw new Error('no transformer for TypeScript or ES modules is installed: npm install --save-dev esbuild');
   const head = text.startsWith('#!') ? text.slice(0, text.indexOf('\n')) : '';
   const code = made[1](text.slice(head.length), file);
   return DONE + (code.includes('__align_url') ? `const __align_url = require('node:url').pathToFileURL(__filename).href;` : '') + code;
@@ -108,9 +108,10 @@ function resolveAsBundlers(_resolveFilename) {
   };
 }
 
-// frameworks: name -> what a test file gets for it; early: texts of files that are no longer on the disk.
-function install(asked, frameworks, early = new Map()) {
-  settings = asked;
+// settings: the content of align.json; frameworks: module name -> what a test file gets for it; early: path -> text of files that
+// are no longer on the disk.
+function install(given, frameworks, early = new Map()) {
+  settings = given;
   memory = early;
   const { _load, _resolveFilename } = Module;
   Module._load = function (request, parent, ...rest) {
@@ -134,13 +135,14 @@ function install(asked, frameworks, early = new Map()) {
       if (memory.has(file)) return module._compile(transformed(memory.get(file), file), file);
       if (!settings.transform || !isOwn(file)) return before(module, file);
       let text = '';
-      try { text = fs.readFileSync(path.join(settings.compiled, path.relative(settings.root, file)), 'utf8'); } catch { /* not made beforehand */ }
+      try { text = fs.readFileSync(path.join(settings.compiled, path.relative(settings.root, file)), 'utf8'); } catch { /* not transformed ahead of time */ }
       return module._compile(text || transformed(fs.readFileSync(file, 'utf8'), file), file);
     };
   }
 }
 
-// Load one file: as node does, or, transformed, as CommonJS; packages that are ES modules only are imported first.
+// Loads one file: as node does or, if source is transformed, as CommonJS. Packages that are only ES modules are imported first, and
+// the file is loaded again; `again` is called before that.
 async function file(name, again = () => {}) {
   if (!settings.transform) return memory.has(name) ? require(name) : import(url.pathToFileURL(name).href);
   for (let left = 50; ; left--) {
@@ -156,7 +158,7 @@ async function file(name, again = () => {}) {
   }
 }
 
-// A file of the repository, or one of a package that it has installed.
+// Returns the path of a file of the repository, or of a package that it has installed.
 function find(name) {
   return existing(path.resolve(name)) || Module.createRequire(path.join(settings.root, 'package.json')).resolve(name);
 }

@@ -1,11 +1,11 @@
 'use strict';
-// One small test runner for the repositories of many: files register suites and tests, and chosen ones run, one after
-// the other, in one process. How a file spells its tests (node:test, mocha, jest, vitest, tape, ...) is frameworks.cjs's.
+// A small test runner: files register suites and tests, and the chosen ones run one after the other in one process. The
+// interfaces of node:test, mocha, jest, vitest, tape and others are in frameworks.cjs.
 const { format } = require('node:util');
 
 class Skip extends Error {}
 class Unsupported extends Error {
-  constructor(what) { super('unsupported: ' + what); }
+  constructor(name) { super('unsupported: ' + name); }
 }
 
 const state = { file: '', top: null, where: null, current: null, running: false, pending: [], loading: new Set(), unsupported: '' };
@@ -24,7 +24,7 @@ function begin(file) {
 
 const isPlainObject = (item) => item !== null && typeof item === 'object';
 
-// (name, options, function, timeout), in the orders that runners allow.
+// Reads (name, options, function, timeout) in any order that test frameworks allow.
 function parts(given) {
   const at = given.findLastIndex((item) => typeof item === 'function');
   const first = given[0];
@@ -58,7 +58,7 @@ function addTest(given, style, flags = {}) {
   return Promise.resolve();
 }
 
-// style(fn, context): how a hook is called. A hook of a test that runs is that test's own.
+// style(fn, context): how a hook is called. A hook that a running test registers belongs to that test.
 function addHook(kind, given, style) {
   const fn = given.find((item) => typeof item === 'function'), own = state.running && state.current;
   const hook = (context) => style(fn, context);
@@ -67,7 +67,7 @@ function addHook(kind, given, style) {
   else if (kind in own.each) own.each[kind].push(hook);
 }
 
-// A table's rows become tests of their own: each([[1, 2]])(name, fn), or a tagged template with a heading.
+// Each row of a table becomes a test: each([[1, 2]])(name, fn), or a tagged template with a heading.
 function each(add, spread = true) {
   return (table, ...values) => {
     let rows = table;
@@ -96,7 +96,7 @@ function identifier(path) {
   return count > 1 ? `${plain} (${count})` : plain;
 }
 
-// wanted: the ids to run, or null for all; skip: those to leave out; told: gets each test's begin and end; limit:
+// wanted: the ids to run, or null for all; skip: ids to leave out; report: called at each test's begin and end; limit:
 // milliseconds of one test.
 async function run(how) {
   while (state.pending.length) await state.pending.shift();
@@ -132,14 +132,14 @@ async function runSuite(suite, chain, how) {
     await runTest(item, owners, how, broken);
   }
   for (const hook of suite.hooks.after) {
-    try { await withLimit(hook(suite.context), how.limit); } catch { /* the tests have been judged */ }
+    try { await withLimit(hook(suite.context), how.limit); } catch { /* the results of the tests stand */ }
   }
 }
 
 async function runTest(item, owners, how, broken) {
   const { id, fn } = item, outer = state.current;
-  how.told({ begin: id });
-  if (item.skip) { how.told({ end: id, outcome: 'skipped', detail: '', hits: [], cpu: 0, seconds: 0 }); return; }
+  how.report({ begin: id });
+  if (item.skip) { how.report({ end: id, outcome: 'skipped', detail: '', hits: [], cpu: 0, seconds: 0 }); return; }
   const own = { id, path: item.path, how, hits: new Set(), failure: broken || null, cleanup: [], each: { beforeEach: [], afterEach: [] }, tail: Promise.resolve(),
                 tags: Object.create(owners.at(-1).context), outer };
   const began = process.cpuUsage(), clock = process.hrtime.bigint();
@@ -158,15 +158,15 @@ async function runTest(item, owners, how, broken) {
       })(), how.limit, aborted);
     } catch (error) {
       if (error instanceof Skip) skipped = true;
-      else own.failure ??= error ?? new Error('thrown: nothing');
+      else own.failure ??= error ?? new Error('undefined was thrown');
     }
     for (const hook of [...own.cleanup.reverse(), ...(outer ? outer.each.afterEach : []), ...owners.toReversed().flatMap((suite) => suite.hooks.afterEach)]) {
       try { await withLimit(hook(own.tags), how.limit); } catch (error) { own.failure ??= error; }
     }
   }
-  if (item.fails && !skipped) own.failure = own.failure ? null : new Error('this test should fail');
+  if (item.fails && !skipped) own.failure = own.failure ? null : new Error('the test is expected to fail, and passed');
   const used = process.cpuUsage(began);
-  how.told({ end: id, outcome: skipped ? 'skipped' : own.failure ? 'failed' : 'passed', detail: words(own.failure), hits: [...own.hits],
+  how.report({ end: id, outcome: skipped ? 'skipped' : own.failure ? 'failed' : 'passed', detail: words(own.failure), hits: [...own.hits],
              cpu: (used.user + used.system) / 1e6, seconds: Number(process.hrtime.bigint() - clock) / 1e9 });
   state.current = outer;
 }
@@ -174,10 +174,10 @@ async function runTest(item, owners, how, broken) {
 function words(error) {
   if (!error) return '';
   if (state.unsupported) return state.unsupported;
-  try { return String((error && error.message) || error).slice(0, 300); } catch { return 'an error without words'; }
+  try { return String((error && error.message) || error).slice(0, 300); } catch { return 'an error without a message'; }
 }
 
-// A test inside a test: it waits for those before it, and its parent waits for it.
+// A test inside a test: it runs after those before it, and its parent ends after it.
 function subtest(parent, item) {
   item.path = [...parent.path, item.name];
   item.id = identifier(item.path);
@@ -187,16 +187,16 @@ function subtest(parent, item) {
   return parent.tail;
 }
 
-// aborted: rejects for what a test throws where nobody waits for it.
+// aborted: a promise that rejects if the test throws where nothing awaits it.
 async function withLimit(promise, limit, aborted = promise) {
   let timer;
   const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('the test takes too long')), limit); });
   try { return await Promise.race([promise, late, aborted]); } finally { clearTimeout(timer); }
 }
 
-function unsupported(what) {
-  state.unsupported = 'unsupported: ' + what;
-  return new Unsupported(what);
+function unsupported(name) {
+  state.unsupported = 'unsupported: ' + name;
+  return new Unsupported(name);
 }
 
 module.exports = { Skip, Unsupported, addHook, addSuite, addTest, begin, each, run, state, subtest, unsupported };

@@ -1,50 +1,51 @@
 'use strict';
-// The tests' process. trace: every test, and the functions that it calls; proxied: the function under test answers from
-// another process; whole: it is here, with the tests, whose files are gone from the disk before any of them runs.
+// The process that runs the tests. Its modes: `trace` reports every test and the functions that it calls; `proxied`: a stub sends calls
+// of the function under test to another process; `whole`: the function is in this process, and the test files are emptied on the
+// disk before any test runs.
 const fs = require('node:fs'), path = require('node:path');
-const asked = JSON.parse(fs.readFileSync('align.json', 'utf8'));
+const request = JSON.parse(fs.readFileSync('align.json', 'utf8'));
 fs.unlinkSync('align.json');
 const wire = require('./wire.cjs'), load = require('./load.cjs'), runner = require('./runner.cjs'), frameworks = require('./frameworks.cjs');
 const { state } = runner, { writeSync } = fs, { stringify } = JSON, { exit } = process;
-const nonce = asked.nonce;
-const say = (message) => {
+const nonce = request.nonce;
+const send = (message) => {
   const line = Buffer.from('\n' + nonce + stringify(message) + '\n');
   for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
 };
 
-const guarded = asked.mode === 'whole' ? require('./guard.cjs') : null;
+const guarded = request.mode === 'whole' ? require('./guard.cjs') : null;
 
-// What is thrown where nobody waits for it, a callback's assertion for example, is the current test's failure.
-function own(error) {
+// An error that nothing awaits, such as a failed assertion in a callback, is the failure of the current test.
+function failCurrent(error) {
   if (!state.current) return;
-  state.current.failure ??= error ?? new Error('thrown: nothing');
+  state.current.failure ??= error ?? new Error('undefined was thrown');
   state.current.abort(error);
 }
 
 async function main() {
-  process.on('uncaughtException', own);
-  process.on('unhandledRejection', own);
-  const known = await frameworks.make(asked.library, asked.root);
+  process.on('uncaughtException', failCurrent);
+  process.on('unhandledRejection', failCurrent);
+  const known = await frameworks.make(request.library, request.root);
   globalThis.__align_frameworks = known;
-  const early = new Map(); // CommonJS can be loaded from memory; of ES modules node itself reads the files
-  for (const [name, place] of asked.mode === 'whole' ? Object.entries(asked.secret) : []) {
-    if (asked.esm.includes(name)) continue;
-    early.set(path.resolve(asked.root, name), fs.readFileSync(place, 'utf8'));
+  const early = new Map(); // CommonJS can be loaded from memory; node reads ES modules from the disk itself
+  for (const [name, place] of request.mode === 'whole' ? Object.entries(request.secret) : []) {
+    if (request.esm.includes(name)) continue;
+    early.set(path.resolve(request.root, name), fs.readFileSync(place, 'utf8'));
     fs.truncateSync(place);
   }
-  load.install(asked, known, early);
-  process.chdir(asked.root);
+  load.install(request, known, early);
+  process.chdir(request.root);
   globalThis.__align_hit = (number) => { if (state.current) state.current.hits.add(number); else state.loading.add(number); };
   wire.state.strict = true;
-  if (asked.mode === 'proxied') globalThis.__align_call = (args) => wire.ask({ call: wire.TARGET, args: args.map((item) => wire.encode(item)) });
+  if (request.mode === 'proxied') globalThis.__align_call = (args) => wire.ask({ call: wire.TARGET, args: args.map((item) => wire.encode(item)) });
   const problems = [], results = [], ready = [];
-  const tracing = asked.mode === 'trace';
+  const tracing = request.mode === 'trace';
   runner.begin('');
-  for (const name of asked.setup) {
-    try { await load.file(load.find(name)); } catch (error) { if (tracing) say({ problem: name, detail: words(error) }); }
+  for (const name of request.setup) {
+    try { await load.file(load.find(name)); } catch (error) { if (tracing) send({ problem: name, detail: words(error) }); }
   }
   const shared = state.top.hooks;
-  for (const name of asked.files) {
+  for (const name of request.files) {
     const start = () => {
       runner.begin(name);
       for (const kind of Object.keys(shared)) state.top.hooks[kind].push(...shared[kind]);
@@ -53,30 +54,30 @@ async function main() {
     try { await load.file(path.resolve(name), start); } catch (error) { problems.push([name, words(error)]); }
     ready.push({ name, top: state.top, pending: state.pending });
   }
-  if (!tracing) for (const place of Object.values(asked.secret)) fs.truncateSync(place);
+  if (!tracing) for (const place of Object.values(request.secret)) fs.truncateSync(place);
   early.clear();
   delete globalThis.__align_frameworks;
   if (guarded) guarded.close();
-  const wanted = asked.tests.length ? new Set(asked.tests) : null;
-  const skip = new Set(asked.skip || []);
-  const most = asked.most ?? Infinity; // messages of one test
+  const wanted = request.tests.length ? new Set(request.tests) : null;
+  const skip = new Set(request.skip || []);
+  const most = request.most ?? Infinity; // messages of one test
   let sent = 0;
   wire.state.most = most;
-  const told = (message) => {
-    if (tracing) say(message);
+  const report = (message) => {
+    if (tracing) send(message);
     else if ('end' in message) {
-      results.push([message.end, message.outcome, guarded && guarded.changed() ? 'what judges was changed' : message.detail, wire.state.sent - sent]);
+      results.push([message.end, message.outcome, guarded && guarded.changed() ? 'the program changed objects that the tests judge by' : message.detail, wire.state.sent - sent]);
       sent = wire.state.sent;
       wire.state.most = sent + most;
     }
   };
-  for (const [name, detail] of problems) if (tracing) say({ problem: name, detail });
+  for (const [name, detail] of problems) if (tracing) send({ problem: name, detail });
   for (const { name, top, pending } of ready) {
     runner.begin(name);
     Object.assign(state, { top, where: top, pending });
-    await runner.run({ wanted, told, limit: asked.limit, skip });
+    await runner.run({ wanted, report, limit: request.limit, skip });
   }
-  say({ done: true, gone: wire.state.gone, changed: Boolean(guarded && guarded.changed()), results, problems, loading: [...state.loading] });
+  send({ done: true, gone: wire.state.gone, changed: Boolean(guarded && guarded.changed()), results, problems, loading: [...state.loading] });
   exit(0);
 }
 
@@ -86,4 +87,4 @@ function words(error) {
   return error instanceof SyntaxError ? `SyntaxError: ${text} (${String(error.stack).split('\n')[0]})` : text;
 }
 
-main().catch((error) => { say({ problem: '', detail: words(error) }); exit(1); });
+main().catch((error) => { send({ problem: '', detail: words(error) }); exit(1); });

@@ -1,15 +1,15 @@
 'use strict';
-// Calls between two processes over descriptor 4. Only plain data crosses: what JSON has, undefined, NaN, infinities, -0,
-// big integers, dates, regular expressions, maps, sets, bytes; and functions as handles that call back to their owner.
+// Calls between two processes over descriptor 4. Only plain data crosses: JSON values, undefined, NaN, infinities, -0, big
+// integers, dates, regular expressions, maps, sets and bytes; and functions, as handles that call back to their process.
 const { readSync, writeSync } = require('node:fs');
-const { parse, stringify } = JSON; // what may change under a candidate's hands is kept from here on
+const { parse, stringify } = JSON; // kept, because a candidate could replace them
 const PEER = 4, LONGEST = 1 << 24, DEEPEST = 200;
 
 class NotPlain extends Error {}
-const own = [], numbers = new Map(); // functions of this side, by number
-const foreign = new Map(), handles = new WeakMap(); // functions of the other side
+const own = [], numbers = new Map(); // functions of this process, by number
+const foreign = new Map(), handles = new WeakMap(); // functions of the other process
 
-// A message's length and its content mostly come in one read: there are thousands of messages in some tests.
+// The length and the content of a message usually come in one read, which matters in tests with thousands of messages.
 const chunk = Buffer.allocUnsafeSlow(1 << 16);
 let from = 0, to = 0;
 function readExactly(size) {
@@ -17,7 +17,7 @@ function readExactly(size) {
   for (let at = 0; at < size; ) {
     if (from === to) {
       [from, to] = [0, readSync(PEER, chunk, 0, chunk.length, null)];
-      if (to === 0) throw new Error('the other side is gone');
+      if (to === 0) throw new Error('the other process has ended');
     }
     const taken = chunk.copy(data, at, from, Math.min(to, from + size - at));
     from += taken;
@@ -28,7 +28,7 @@ function readExactly(size) {
 
 function receive() {
   const size = readExactly(4).readUInt32BE(0);
-  if (size > LONGEST) throw new Error('a message that is too long');
+  if (size > LONGEST) throw new Error('the message is too long');
   return parse(readExactly(size).toString('utf8'));
 }
 
@@ -43,7 +43,7 @@ function send(message) {
 }
 
 function encode(value, depth = 0) {
-  if (depth > DEEPEST) throw new NotPlain('nested too deep');
+  if (depth > DEEPEST) throw new NotPlain('nested too deeply');
   const inner = (item) => encode(item, depth + 1);
   switch (typeof value) {
     case 'string': case 'boolean': return value;
@@ -53,7 +53,7 @@ function encode(value, depth = 0) {
     case 'bigint': return { b: String(value) };
     case 'function': return encodeFunction(value);
     case 'object': break;
-    default: throw new NotPlain('a ' + typeof value + ' is no plain data');
+    default: throw new NotPlain('a ' + typeof value + ' is not plain data');
   }
   if (value === null) return null;
   const kind = Object.getPrototypeOf(value);
@@ -64,34 +64,34 @@ function encode(value, depth = 0) {
     return { a: items };
   }
   if (kind === Object.prototype || kind === null) {
-    if (Object.getOwnPropertySymbols(value).length) throw new NotPlain('a symbol is no plain data');
+    if (Object.getOwnPropertySymbols(value).length) throw new NotPlain('a symbol is not plain data');
     const items = [];
     for (const [key, found] of Object.entries(Object.getOwnPropertyDescriptors(value))) {
-      if (!('value' in found) || !found.enumerable) throw new NotPlain('a getter is no plain data');
+      if (!('value' in found) || !found.enumerable) throw new NotPlain('a getter is not plain data');
       items.push([key, inner(found.value)]);
     }
     return { o: items, z: kind === null ? 1 : 0 };
   }
   if (Reflect.ownKeys(value).length && !ArrayBuffer.isView(value) && kind !== RegExp.prototype)
-    throw new NotPlain('an object of a class is no plain data');
+    throw new NotPlain('an object of a class is not plain data');
   if (kind === Date.prototype) return { d: encode(value.getTime()) };
   if (kind === RegExp.prototype) return { r: [value.source, value.flags, value.lastIndex] };
   if (kind === Map.prototype) return { m: [...value].map(([key, item]) => [inner(key), inner(item)]) };
   if (kind === Set.prototype) return { s: [...value].map(inner) };
   if (kind === Buffer.prototype) return { y: value.toString('base64'), k: 1 };
   if (kind === Uint8Array.prototype) return { y: Buffer.from(value).toString('base64'), k: 0 };
-  throw new NotPlain('an object of a class is no plain data');
+  throw new NotPlain('an object of a class is not plain data');
 }
 
 function encodeFunction(value) {
   if (handles.has(value)) return { g: handles.get(value) };
   const named = Object.getOwnPropertyNames(value).filter((key) => !['length', 'name', 'prototype', 'arguments', 'caller'].includes(key));
-  if (named.length || /^class\b/.test(Function.prototype.toString.call(value))) throw new NotPlain('a class is no plain data');
+  if (named.length || /^class\b/.test(Function.prototype.toString.call(value))) throw new NotPlain('a class is not plain data');
   if (!numbers.has(value)) numbers.set(value, own.push(value) - 1);
   return { f: numbers.get(value), l: value.length, n: String(value.name) };
 }
 
-// What a candidate sends holds functions at its top alone: inside an object they could decide how it compares.
+// A candidate may send a function only as a value of its own: inside an object it could decide how the object compares.
 function decode(data, inside = false) {
   const inner = (item) => decode(item, true);
   if (data === null || typeof data !== 'object') return data;
@@ -105,7 +105,7 @@ function decode(data, inside = false) {
   if ('r' in data) return Object.assign(new RegExp(data.r[0], data.r[1]), { lastIndex: data.r[2] });
   if ('g' in data) return own[data.g];
   if ('f' in data) {
-    if (inside && state.strict) throw new NotPlain('an object with a function is no plain data');
+    if (inside && state.strict) throw new NotPlain('an object with a function is not plain data');
     return decodeFunction(data);
   }
   if ('a' in data) {
@@ -141,7 +141,7 @@ function failure(error) {
   if (error instanceof NotPlain) return { ...made, foul: true };
   const more = [];
   for (const [key, value] of [...Object.entries(error), ['name', error.name]]) {
-    try { more.push([key, encode(value)]); } catch { /* what is no plain data stays behind */ }
+    try { more.push([key, encode(value)]); } catch { /* properties that are not plain data are not sent */ }
   }
   return { ...made, more };
 }
@@ -156,7 +156,7 @@ function raised(reply) {
   return made;
 }
 
-// Whoever has ended or spoken out of turn is gone for good, even where a test swallows the error.
+// A process that has ended or broken the protocol counts as gone from then on, even if a test catches the error.
 const state = { gone: false, strict: false, sent: 0, most: Infinity };
 function orGone(step) {
   try {
@@ -164,19 +164,19 @@ function orGone(step) {
   } catch (error) {
     if (error instanceof NotPlain) throw error;
     state.gone = true;
-    throw new NotPlain('the program is gone');
+    throw new NotPlain('the program has ended, or sent something out of turn');
   }
 }
 const deliver = (message) => orGone(() => send(message));
 const next = () => orGone(() => {
   const got = receive();
-  if (got === null || typeof got !== 'object' || !['value', 'error', 'thrown', 'call'].some((key) => key in got)) throw new Error('no message');
+  if (got === null || typeof got !== 'object' || !['value', 'error', 'thrown', 'call'].some((key) => key in got)) throw new Error('not a message');
   return got;
 });
 
-// Answer the other side's calls until its reply comes.
+// Sends a call and answers the other process's calls until its reply comes.
 function ask(message) {
-  if (state.gone) throw new NotPlain('the program is gone');
+  if (state.gone) throw new NotPlain('the program has ended, or sent something out of turn');
   if (state.sent >= state.most) throw new NotPlain('too many messages');
   deliver(message);
   for (;;) {
@@ -191,7 +191,8 @@ function ask(message) {
   }
 }
 
-// The reply to a call of one of this side's functions. A promise can't cross: nobody would go on with it meanwhile.
+// Returns the reply to a call of one of this process's functions. A promise cannot cross: while this process waits for a reply,
+// nothing would continue it.
 function call(request) {
   try {
     if (typeof own[request.call] !== 'function') throw new NotPlain('no such function');

@@ -1,5 +1,5 @@
-"""What runs on the other side: the launcher process and the programs it starts.
+"""What runs inside the sandbox: the launcher process and the drivers of the programs that it starts.
 
-This folder is put on the path of a bare interpreter (``python -s -S``) as the top-level package ``inside``, so it
-imports the standard library and itself only, relatively.
+This folder's parent is put on the path of a bare interpreter (``python -s -S``), which imports it as the top-level
+package ``inside``. Its modules therefore import only the standard library and, by relative imports, each other.
 """

@@ -1,4 +1,4 @@
-"""Length-capped JSON lines over a descriptor: what a program's driver speaks with the parent and with its peer."""
+"""Messages over a descriptor, one JSON value per line and of limited length, between a driver and its parent or peer."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ import os
 from typing import Any
 
 MAX_FRAME = 64 << 20
+"""Bytes of one message, at most."""
 
 
 class ChannelError(Exception):
-    """The other side is gone, or sent something that is not a frame."""
+    """The other side closed the channel, or sent something that is not a message."""
 
 
 class Channel:
+    """A descriptor that carries messages in both directions."""
+
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.buffer = bytearray()
 
     def send(self, message: Any) -> None:
-        """Send one message. ValueError when it is too long: nothing was sent then."""
+        """Send one message.
+
+        Raises:
+            ValueError: It is too long; nothing was sent.
+            ChannelError: The other side closed the channel.
+        """
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(data) > MAX_FRAME:
             raise ValueError("more data than a frame may hold")

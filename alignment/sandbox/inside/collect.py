@@ -1,4 +1,4 @@
-"""Start pytest in a launcher: collect the tests, and hand over where pytest would run them."""
+"""Runs pytest in a launcher up to its collected tests, and takes over at the point where pytest would run them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 ARGUMENTS = (
     "-q", "--capture=no", "--tb=native", "--continue-on-collection-errors",
-    # What a plugin that is not here would need must not stop the tests that need no plugin.
+    # A setting for a plugin that is not installed must not stop the tests that need no plugin.
     "-o", "addopts=", "-o", "required_plugins=", "-o", "strict_config=false", "-o", "strict_markers=false",
     "-W", "ignore::pytest.PytestConfigWarning", "-W", "ignore::pytest.PytestUnknownMarkWarning",
     *(part for name in ("cacheprovider", "faulthandler", "xdist", "cov", "randomly", "random_order", "benchmark",
@@ -21,13 +21,19 @@ ARGUMENTS = (
 
 
 def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
-    """Collect into `warm` (`suite.Warm`) and call `ready`, once, whatever became of it."""
+    """Collect the tests of a repository.
+
+    Args:
+        warm: A `suite.Warm`; gets the tests, the plugin and the problems.
+        arguments: Further arguments of pytest.
+        ready: Called once, when the tests are collected or pytest gave up.
+    """
     import pytest
 
-    stderr, said = sys.stderr, io.StringIO()
+    stderr, output = sys.stderr, io.StringIO()
 
     class Plugin:
-        """Takes the place of pytest's loop over the tests."""
+        """Replaces pytest's loop over the tests."""
 
         def __init__(self) -> None:
             self.reports: list[Any] = []
@@ -36,16 +42,16 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
         def pytest_collectreport(self, report: Any) -> None:
             if report.failed:
                 lines = str(report.longrepr).strip().splitlines()
-                why = lines[-1].removeprefix("E ").strip()[:300] if lines else "collection failed"
-                warm.problems.append({"where": report.nodeid, "why": why})
+                reason = lines[-1].removeprefix("E ").strip()[:300] if lines else "collection failed"
+                warm.problems.append({"where": report.nodeid, "why": reason})
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_make_collect_report(self, collector: Any) -> Any:
-            """A module that ends the program when it is imported takes no other's tests with it."""
+            """Turn a SystemExit of a module's import into a failure of this module alone."""
             outcome = yield
             if outcome.excinfo is not None and issubclass(outcome.excinfo[0], SystemExit):
-                ended = f"SystemExit: {outcome.excinfo[1]}"
-                outcome.force_result(pytest.CollectReport(collector.nodeid, "failed", ended, []))
+                message = f"SystemExit: {outcome.excinfo[1]}"
+                outcome.force_result(pytest.CollectReport(collector.nodeid, "failed", message, []))
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             self.reports.append(report)
@@ -58,26 +64,35 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
             ready()
             return True
 
-    sys.stderr = said
+    sys.stderr = output
     try:
         code = int(pytest.main([*ARGUMENTS, f"--rootdir={warm.root}", *arguments], plugins=[Plugin()]))
     except Exception as error:
         if warm.plugin is not None:
             raise
         code = 1
-        said.write(f"{type(error).__name__}: {error}")
+        output.write(f"{type(error).__name__}: {error}")
     finally:
         sys.stderr = stderr
-    if warm.plugin is None:  # it ended before its loop over the tests
-        warm.problems.append(_refusal(said.getvalue(), code, warm.root))
+    if warm.plugin is None:  # pytest ended before its loop over the tests
+        warm.problems.append(refusal(output.getvalue(), code, warm.root))
         ready()
 
 
-def _refusal(said: str, code: int, root: str) -> dict[str, str]:
-    """Why pytest ended before any test, of what it printed: a conftest that can't be imported, a setting."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def refusal(output: str, code: int, root: str) -> dict[str, str]:
+    """Why pytest ended before any test, for example a conftest that cannot be imported or a wrong setting.
+
+    Args:
+        output: What pytest wrote to stderr.
+        code: Its exit code.
+        root: The repository's folder.
+
+    Returns:
+        A problem: `where` is the conftest, relative to `root`, or "pytest"; `why` is one line of the output.
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     raised = [line[2:].strip() for line in lines if line.startswith("E ")]
-    named = [line for line in lines if "error" in line.lower()]
-    place = re.search(r"while loading conftest '([^']+)'", said)
-    why = raised[-1:] or named[-1:] or lines[-1:] or [f"ended with code {code} before any test"]
-    return {"where": os.path.relpath(place.group(1), root) if place else "pytest", "why": why[0][:300]}
+    errors = [line for line in lines if "error" in line.lower()]
+    conftest = re.search(r"while loading conftest '([^']+)'", output)
+    reason = raised[-1:] or errors[-1:] or lines[-1:] or [f"ended with code {code} before any test"]
+    return {"where": os.path.relpath(conftest.group(1), root) if conftest else "pytest", "why": reason[0][:300]}

@@ -1,8 +1,8 @@
-"""What a body may not do where it runs in one process with the tests that judge it.
+"""Restricts what a candidate's function body may use when it runs in the same process as the tests that judge it.
 
-No proof, a fence: tests in the candidate's own process can always be forged by somebody who finds a way. The ways
-that are known begin with a few modules, names and attributes; a body that uses one that its file did not use before
-fails. Tasks judged this way are marked ``forgeable`` all the same.
+This does not make forging impossible: in its own process, code can always find a way to influence the tests. The known
+ways start from a few modules, names and attributes. A body that uses one of them which its file did not use before
+fails. Tasks judged this way are marked ``forgeable``.
 """
 
 from __future__ import annotations
@@ -10,269 +10,86 @@ from __future__ import annotations
 import ast
 
 MODULES = frozenset(
-    [
-        "abc",
-        "array",
-        "ast",
-        "base64",
-        "binascii",
-        "bisect",
-        "calendar",
-        "cmath",
-        "codecs",
-        "collections",
-        "colorsys",
-        "contextlib",
-        "copy",
-        "csv",
-        "dataclasses",
-        "datetime",
-        "decimal",
-        "difflib",
-        "enum",
-        "errno",
-        "fractions",
-        "functools",
-        "getopt",
-        "hashlib",
-        "heapq",
-        "hmac",
-        "html",
-        "io",
-        "itertools",
-        "json",
-        "keyword",
-        "locale",
-        "math",
-        "numbers",
-        "operator",
-        "os",
-        "pathlib",
-        "posixpath",
-        "pprint",
-        "queue",
-        "random",
-        "re",
-        "secrets",
-        "shlex",
-        "stat",
-        "statistics",
-        "string",
-        "struct",
-        "sys",
-        "tempfile",
-        "textwrap",
-        "threading",
-        "time",
-        "token",
-        "tokenize",
-        "types",
-        "typing",
-        "unicodedata",
-        "urllib",
-        "uuid",
-        "warnings",
-        "weakref",
-        "zlib",
-        "zoneinfo",
-        "__future__",
-    ]
-)
-"""Modules that a body may import though its file does not."""
-NAMES = frozenset(
-    [
-        "exec",
-        "eval",
-        "compile",
-        "globals",
-        "locals",
-        "vars",
-        "__import__",
-        "breakpoint",
-        "exit",
-        "quit",
-        "SystemExit",
-        "KeyboardInterrupt",
-        "GeneratorExit",
-        "BaseException",
-        "__builtins__",
-        "__loader__",
-        "__spec__",
-        "open",
-        "input",
-        "delattr",
-        "setattr",
-        "__debug__",
-        "pytest",
-    ]
-)
-ATTRIBUTES = frozenset(
-    [
-        "_exit",
-        "_getframe",
-        "_current_frames",
-        "modules",
-        "meta_path",
-        "settrace",
-        "setprofile",
-        "gettrace",
-        "getprofile",
-        "excepthook",
-        "displayhook",
-        "unraisablehook",
-        "stdout",
-        "stderr",
-        "__stdout__",
-        "__stderr__",
-        "stdin",
-        "exit",
-        "abort",
-        "kill",
-        "killpg",
-        "execv",
-        "execve",
-        "execl",
-        "execvp",
-        "fork",
-        "forkpty",
-        "system",
-        "popen",
-        "spawnv",
-        "posix_spawn",
-        "dup",
-        "dup2",
-        "write",
-        "writev",
-        "pwrite",
-        "fdopen",
-        "sendfile",
-        "close",
-        "closerange",
-        "f_back",
-        "f_locals",
-        "f_globals",
-        "f_code",
-        "tb_frame",
-        "tb_next",
-        "gi_frame",
-        "cr_frame",
-        "ag_frame",
-        "get_objects",
-        "get_referrers",
-        "get_referents",
-        "register",
-        "unregister",
-        "atexit",
-        "func_globals",
-        "co_code",
-        "co_consts",
-        "putenv",
-        "environ",
-        "chdir",
-        "remove",
-        "unlink",
-        "symlink",
-        "rename",
-        "_os",
-        "_sys",
-        "sys",
-        "os",
-        # a module's own imports: ways from an allowed module to any other
-        "builtins",
-        "bltns",
-        "importlib",
-        "inspect",
-        "gc",
-        "ctypes",
-        "subprocess",
-        "shutil",
-        "_shutil",
-        "linecache",
-        "traceback",
-        "signal",
-        "_thread",
-        "exec",
-        "eval",
-        "globals",
-        "locals",
-        "vars",
-        "setattr",
-        "delattr",
-        # files: code that is written down can be imported
-        "write_text",
-        "write_bytes",
-        "writelines",
-    ]
-)
-SYS = frozenset(
-    ["argv", "byteorder", "float_info", "getrecursionlimit", "getsizeof", "hash_info", "hexversion", "int_info", "intern",
-     "maxsize", "maxunicode", "platform", "setrecursionlimit", "version", "version_info"]
+    ["abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections",
+     "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "errno",
+     "fractions", "functools", "getopt", "hashlib", "heapq", "hmac", "html", "io", "itertools", "json", "keyword",
+     "locale", "math", "numbers", "operator", "os", "pathlib", "posixpath", "pprint", "queue", "random", "re",
+     "secrets", "shlex", "stat", "statistics", "string", "struct", "sys", "tempfile", "textwrap", "threading",
+     "time", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref", "zlib",
+     "zoneinfo", "__future__"]
 )  # fmt: skip
-"""What a body may ask of ``sys``, which it may not hand around."""
+"""Modules that a body may import even if its file does not."""
+NAMES = frozenset(
+    ["exec", "eval", "compile", "globals", "locals", "vars", "__import__", "breakpoint", "exit", "quit",
+     "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "__builtins__", "__loader__", "__spec__",
+     "open", "input", "delattr", "setattr", "__debug__", "pytest"]
+)  # fmt: skip
+"""Names that a body may not use."""
+ATTRIBUTES = frozenset(
+    ["_exit", "_getframe", "_current_frames", "modules", "meta_path", "settrace", "setprofile", "gettrace",
+     "getprofile", "excepthook", "displayhook", "unraisablehook", "stdout", "stderr", "__stdout__", "__stderr__",
+     "stdin", "exit", "abort", "kill", "killpg", "execv", "execve", "execl", "execvp", "fork", "forkpty", "system",
+     "popen", "spawnv", "posix_spawn", "dup", "dup2", "write", "writev", "pwrite", "fdopen", "sendfile", "close",
+     "closerange", "f_back", "f_locals", "f_globals", "f_code", "tb_frame", "tb_next", "gi_frame", "cr_frame",
+     "ag_frame", "get_objects", "get_referrers", "get_referents", "register", "unregister", "atexit",
+     "func_globals", "co_code", "co_consts", "putenv", "environ", "chdir", "remove", "unlink", "symlink", "rename",
+     "_os", "_sys", "sys", "os",
+     # Imports of other modules, by which an allowed module leads to any other.
+     "builtins", "bltns", "importlib", "inspect", "gc", "ctypes", "subprocess", "shutil", "_shutil", "linecache",
+     "traceback", "signal", "_thread", "exec", "eval", "globals", "locals", "vars", "setattr", "delattr",
+     # Writing files: code that is written to a file can be imported.
+     "write_text", "write_bytes", "writelines"]
+)  # fmt: skip
+"""Attributes that a body may not read or set."""
+SYS = frozenset(
+    ["argv", "byteorder", "float_info", "getrecursionlimit", "getsizeof", "hash_info", "hexversion", "int_info",
+     "intern", "maxsize", "maxunicode", "platform", "setrecursionlimit", "version", "version_info"]
+)  # fmt: skip
+"""Attributes of ``sys`` that a body may use. It may not pass ``sys`` itself on."""
 DYNAMIC = ("getattr", "attrgetter", "methodcaller", "hasattr")
-"""Functions that take an attribute's name: as a literal, or not at all."""
+"""Functions that take the name of an attribute. A body may call them only with a literal name."""
 DUNDERS = frozenset(
-    [
-        "__init__",
-        "__new__",
-        "__name__",
-        "__doc__",
-        "__len__",
-        "__iter__",
-        "__next__",
-        "__class__",
-        "__contains__",
-        "__getitem__",
-        "__setitem__",
-        "__delitem__",
-        "__enter__",
-        "__exit__",
-        "__call__",
-        "__add__",
-        "__repr__",
-        "__str__",
-        "__hash__",
-        "__module__",
-        "__qualname__",
-        "__wrapped__",
-    ]
-)
+    ["__init__", "__new__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__class__", "__contains__",
+     "__getitem__", "__setitem__", "__delitem__", "__enter__", "__exit__", "__call__", "__add__", "__repr__",
+     "__str__", "__hash__", "__module__", "__qualname__", "__wrapped__"]
+)  # fmt: skip
+"""Special attributes that a body may use; all others are forbidden."""
 COMPARISONS = frozenset(
-    [
-        "__eq__",
-        "__ne__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__instancecheck__",
-        "__subclasscheck__",
-        "__bool__",
-        "__class__",
-    ]
-)
+    ["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__instancecheck__", "__subclasscheck__",
+     "__bool__", "__class__"]
+)  # fmt: skip
+"""Methods that a body may not define, because they decide what the tests' comparisons yield."""
 
 
 class Forbidden(Exception):
-    """The body reaches for something by which it could forge its own verdict."""
+    """The body uses something by which it could forge its own verdict."""
 
 
 def check(body: list[ast.stmt], known: frozenset[str]) -> None:
-    """Raise Forbidden for a use that is not among `known`: names, attributes and modules that the file had before."""
+    """Check the statements of a body.
+
+    Args:
+        body: The statements.
+        known: Restricted words that the file used before, which are therefore allowed.
+
+    Raises:
+        Forbidden: The body uses a restricted word that is not among `known`.
+    """
     for statement in body:
         for node in ast.walk(statement):
             for word in words(node):
                 if word not in known:
                     raise Forbidden(
-                        f"line {getattr(node, 'lineno', 0)}: {word!r} is not for a body that shares a process with its tests"
+                        f"line {getattr(node, 'lineno', 0)}: {word!r} is not allowed in a body that runs in the same "
+                        "process as its tests"
                     )
 
 
 def words(node: ast.AST) -> list[str]:
-    """The words of one node that need permission."""
+    """The restricted words that one node uses, its children not included."""
     if isinstance(node, ast.Import):
-        named = [alias.name for alias in node.names if alias.name == "sys" and alias.asname]
-        return named + [
+        renamed = [alias.name for alias in node.names if alias.name == "sys" and alias.asname]
+        return renamed + [
             alias.name.partition(".")[0] for alias in node.names if alias.name.partition(".")[0] not in MODULES
         ]
     if isinstance(node, ast.ImportFrom):
@@ -288,29 +105,29 @@ def words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.MatchClass):
         return [name for name in node.kwd_attrs if _is_risky(name)]
     if isinstance(node, ast.Call):
-        return _handed(node)
+        return _call_words(node)
     if isinstance(node, ast.Assign | ast.NamedExpr | ast.Return | ast.Match | ast.Yield):
         value = node.subject if isinstance(node, ast.Match) else node.value
         return [value.id] if isinstance(value, ast.Name) and value.id in ("sys", "getattr") else []
     if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
         return [node.name]
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_risky(node.value):
-        return [node.value]  # for getattr
+        return [node.value]  # it could be the name in a getattr
     if isinstance(node, ast.Global | ast.Nonlocal):
         return list(node.names)
     return []
 
 
-def _handed(call: ast.Call) -> list[str]:
-    """``sys``, or a function of `DYNAMIC`, as an argument; and such a function called with a name that is no literal."""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    found = [item.id for item in given if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]
+def _call_words(call: ast.Call) -> list[str]:
+    """``sys`` or a function of `DYNAMIC` as an argument, and a function of `DYNAMIC` called with a computed name."""
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    restricted = [item.id for item in arguments if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
     if name in DYNAMIC:
         named = call.args[1:2] if name in ("getattr", "hasattr") else call.args
         if not all(isinstance(item, ast.Constant) and type(item.value) is str for item in named):
-            found.append(f"{name} of a computed name")
-    return found
+            restricted.append(f"{name} of a computed name")
+    return restricted
 
 
 def _is_risky(word: str) -> bool:

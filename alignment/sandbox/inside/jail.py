@@ -1,4 +1,8 @@
-"""Entering the jail, once per slot, and starting a program in it, once per program."""
+"""The jail: entered once by the launcher, and left only by the end of its processes. It starts one program at a time.
+
+Containment, from the outside in: a new user (if started as root), namespaces, a file tree of its own, resource limits,
+Landlock, no capabilities, a seccomp filter.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,10 @@ from typing import Any, NoReturn
 from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
-FIRST_USER = 2_000_000_000  # as root, a slot becomes a user that nobody else is: root escapes the limit on processes
-ALONE_READABLE = (
+FIRST_USER = 2_000_000_000
+"""Started as root, the launcher becomes the user FIRST_USER + its process number, which nobody else is: the kernel does not
+apply the process limit (RLIMIT_NPROC) to root."""
+ALONE_READABLE = (  # without namespaces
     "/usr",
     "/bin",
     "/lib",
@@ -29,21 +35,34 @@ ALONE_READABLE = (
     "/dev/zero",
 )
 ALONE_WRITABLE = ("/dev/null",)
-ROOTS_NAME = 1000  # as whom root's programs know themselves: root is then somebody whom they can't name or become
-NO_LIMIT = "the limit on processes does not hold: to this kernel, programs here are root, and could flood the machine"
+ROOTS_NAME = 1000
+"""The user number inside the namespace of programs that are root outside, so that there is no user 0 to become."""
+NO_LIMIT = (
+    "the limit on processes does not hold: to this kernel the programs are root, so one of them could start processes "
+    "until the machine stops responding"
+)
 HASH_SEED = "0"
-"""Of every Python that runs here, reference and candidate alike: text hashes alike, so the order of a set is the same in
-each run, and a verdict that depends on it is the same when the program is graded again. Random seeds protect a server from
-chosen keys; a program here can only slow down itself."""
+"""PYTHONHASHSEED of every Python in the sandbox. With a fixed seed the order of a set is the same in every run, so that
+grading a program again gives the same verdict. Random seeds protect servers against chosen keys; a program in the sandbox
+could only slow down itself."""
 VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": HASH_SEED}
 
 
 class Weaker(Exception):
-    """A sandbox could be made, but of a weaker grade than it is to be, and nobody consented to that."""
+    """Only a weaker sandbox is possible, and the caller does not allow it."""
 
 
 class Jail:
-    """The inner process's side: knows how to start a program."""
+    """Starts programs in the jail that this process has entered.
+
+    Args:
+        namespaces: Whether there are namespaces, or Landlock and seccomp alone.
+        pid_namespace: Descriptor of the launcher's own pid namespace.
+        has_proc: Whether programs get a /proc.
+        abi: Landlock's ABI; 0 without Landlock.
+        notes: How this jail is weaker than it could be.
+        root: Whether programs are root to the kernel, which then shows them more of /proc and lets them write there.
+    """
 
     def __init__(
         self,
@@ -57,19 +76,21 @@ class Jail:
     ) -> None:
         self.namespaces = namespaces
         self.root = root
-        """Whether programs are root to the kernel, which then shows them more of /proc, and lets them write there."""
         self.pid_namespace = pid_namespace
         self.has_proc = has_proc
         self.abi = abi
         self.notes = notes
         self.folders: dict[int, str] = {}
-        self.filter = seccomp.Filter(seccomp.program(allow_processes=namespaces))
+        self.filter = seccomp.Filter(seccomp.filter_program(allow_processes=namespaces))
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
-        """Fork a program with these descriptors as its 0, 1, 2, 3, ...; its process number as the launcher sees it."""
+        """Fork a program with these descriptors as its 0, 1, 2, 3, ...; returns its process number.
+
+        With namespaces the program is process 1 of a new pid namespace: when it ends, the kernel kills its descendants.
+        """
         if not self.namespaces:
             if request.get("cover") or request.get("replace"):
-                raise OSError(1, "files can only be hidden from one program, or replaced, where namespaces are allowed")
+                raise OSError(1, "hiding or replacing files for one program needs namespaces")
             folder = tempfile.mkdtemp(prefix="sandbox-")
             pid = os.fork()
             if pid == 0:
@@ -87,12 +108,13 @@ class Jail:
         return pid
 
     def clean(self, pid: int) -> None:
-        """Remove what a program left, where no mount namespace did."""
+        """Remove the folder of a program that had no mount namespace of its own."""
         folder = self.folders.pop(pid, None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _become(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+        """In the forked process: apply every restriction, then run the program. Never returns."""
         try:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             limits = request["limits"]
@@ -111,7 +133,7 @@ class Jail:
             _take(descriptors)
             _limit(limits, request["address_space"])
             if self.has_proc:
-                Path("/proc/self/oom_score_adj").write_text("1000")  # the trainer is not what should go
+                Path("/proc/self/oom_score_adj").write_text("1000")  # out of memory, the kernel kills this first
                 if self.root:
                     tree.make_proc_read_only()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -129,7 +151,7 @@ class Jail:
 
 
 def _take(descriptors: list[int]) -> None:
-    """Put the descriptors at 0, 1, 2, ... and close all others."""
+    """Move the descriptors to 0, 1, 2, ... and close all others."""
     count = len(descriptors)
     high = [os.dup2(descriptor, 200 + index) for index, descriptor in enumerate(descriptors)]
     for index, descriptor in enumerate(high):
@@ -138,6 +160,7 @@ def _take(descriptors: list[int]) -> None:
 
 
 def _limit(limits: dict[str, Any], address_space: bool) -> None:
+    """Set the resource limits of this process and its descendants, never above the limits that it has."""
     cpu = max(1, int(limits["cpu_seconds"] + 0.999))
     memory = limits["memory_bytes"]
     values = {
@@ -159,8 +182,11 @@ def _limit(limits: dict[str, Any], address_space: bool) -> None:
 
 
 def limit_on_processes_holds() -> bool:
-    """Tried out with a limit of none: it holds for every user but the machine's own root, under whatever name a
-    container knows that one. Inside a user namespace, where no capability lifts the limit."""
+    """Whether the kernel applies RLIMIT_NPROC to this user, found by forking under a limit of 0.
+
+    It does for every user but the machine's root, whatever number root has in a container. To be called inside a user
+    namespace, where no capability lifts the limit.
+    """
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
     try:
@@ -176,8 +202,17 @@ def limit_on_processes_holds() -> bool:
 
 
 def enter(configuration: dict[str, Any]) -> Jail | None:
-    """Enter the jail. Returns in the inner process with the `Jail`, in the outer one with None after the inner has
-    ended. Raises OSError where the kernel refuses, Weaker where it does not hold programs to every limit."""
+    """Enter the jail.
+
+    With namespaces this forks: the inner process is the first one of a new pid namespace.
+
+    Returns:
+        In the inner process, the `Jail`. In the outer process, None, after the inner one has ended.
+
+    Raises:
+        OSError: The kernel refuses.
+        Weaker: The process limit does not hold, and the configuration does not allow that.
+    """
     abi = landlock.version()
     if not configuration["namespaces"]:
         return _without_namespaces(abi)
@@ -194,10 +229,10 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
             tree.enter()
             built = True
         except PermissionError:
-            notes.append("root without the right to mount: folders that only root can read are not shown to programs")
+            notes.append("root without the right to mount: programs do not see folders that only root can read")
         if not _become_user(user):
             user, group = os.getuid(), os.getgid()
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # otherwise /proc/self would belong to root
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
     else:
         group = os.getgid()
@@ -224,14 +259,14 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         has_proc = tree.mount_proc(tree.STAGE)
         tree.enter()
     if not has_proc:
-        notes.append("this container masks /proc, so programs get none")
+        notes.append("this container masks parts of /proc, so programs have no /proc")
     os.environ.clear()
     os.environ.update(VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
     return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes, root=not limited)
 
 
 def _become_user(user: int) -> bool:
-    """Become a user that nobody else is, for good; False where this container's root may not, or has no such user."""
+    """Become another user irrevocably; False if this container's root lacks the right, or the user does not exist."""
     try:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -244,21 +279,24 @@ def _become_user(user: int) -> bool:
 
 
 def _without_namespaces(abi: int) -> Jail:
-    """Landlock and seccomp alone: no new processes, no signals, no sockets; reading as far as the list, writing to a
-    folder of its own.
+    """The weaker jail, of Landlock and seccomp alone.
 
-    Weaker: the kernel's tables are shared, disk and memory of several programs are not counted together, and as root
-    folders that only root can read are lost, because the slot becomes another user.
+    A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and write to a folder of
+    its own. Weaker than namespaces: programs share the process table and other kernel resources with the machine, disk
+    and memory of several programs are not counted together, and if started as root, programs cannot read folders that
+    only root can read, because the launcher becomes another user.
     """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")
-    notes = ["weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers don't run"]
+    notes = [
+        "weaker: Landlock and seccomp without namespaces; programs cannot start processes, so compilers do not run"
+    ]
     if os.geteuid() == 0:
         user = FIRST_USER + os.getpid()
         if not _become_user(user):
             notes.append("root without the right to become another user: programs run as this container's root")
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # nobody of the same user may trace the launcher
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # other processes of the same user cannot trace the launcher
     os.environ.clear()
     os.environ.update(VARIABLES, PATH="/usr/bin:/bin", LANG="C.UTF-8")
     return Jail(namespaces=False, pid_namespace=-1, has_proc=False, abi=abi, notes=notes)

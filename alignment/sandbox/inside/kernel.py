@@ -1,5 +1,7 @@
-"""Linux calls that the standard library lacks: namespaces, mounts, capabilities, process controls (ctypes over
-libc)."""
+"""Linux system calls that the standard library lacks (namespaces, mounts, capabilities, prctl), with ctypes and libc.
+
+All of them raise OSError. Constants are from the kernel's headers: linux/sched.h, linux/mount.h, linux/prctl.h.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 PR_SET_SECCOMP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 22, 47, 4
 
-# Numbers of the calls made here, by machine; from 424 on they are the same everywhere.
+# System call numbers by machine. From 424 on they are the same on all machines.
 CALLS = {
     "x86_64": {"pivot_root": 155, "capset": 126, "close_range": 436, "mount_setattr": 442},
     "aarch64": {"pivot_root": 41, "capset": 91, "close_range": 436, "mount_setattr": 442},
@@ -33,14 +35,15 @@ CALLS = {
 
 
 def call(name: str, *arguments: object) -> int:
-    """A raw system call by name; raises OSError."""
+    """Make a system call of `CALLS`."""
     return checked(LIBC.syscall(CALLS[MACHINE][name], *arguments), name)
 
 
-def checked(result: int, what: str) -> int:
+def checked(result: int, action: str) -> int:
+    """The result of a libc function; raises OSError, with `action` in its message, if it is negative."""
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{action}: {os.strerror(number)}")
     return result
 
 
@@ -65,8 +68,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def make_read_only(path: str) -> None:
-    """Turn a bind mount, with all the mounts below it, read-only and without set-uid programs and devices."""
-    attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | NOSUID
+    """Make a bind mount and all mounts below it read-only, without set-user-ID programs.
+
+    Kernels without mount_setattr (before 5.12) do it for the mount itself only.
+    """
+    attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     try:
         call("mount_setattr", -100, path.encode(), 0x8000, attributes, ctypes.sizeof(attributes))  # AT_RECURSIVE
     except OSError:
@@ -74,7 +80,7 @@ def make_read_only(path: str) -> None:
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root` the root, and drop the old one."""
+    """Make `new_root` the root and unmount the old one."""
     os.chdir(new_root)
     call("pivot_root", b".", b".")
     checked(LIBC.umount2(b".", MNT_DETACH), "umount2")
@@ -82,28 +88,35 @@ def pivot_root(new_root: str) -> None:
 
 
 def map_user(name: int, user: int, group: int) -> None:
-    """In a new user namespace: this user and group and nobody else. `name` is the user's number inside; a group keeps its
-    own, unless the user does not."""
+    """In a new user namespace, map one user and one group, and no others.
+
+    Args:
+        name: The user's number inside the namespace.
+        user: The user's number outside.
+        group: The group's number outside. Inside it is the same, or `name` if the user's number changes.
+    """
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{name} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group if name == user else name} {group} 1")
 
 
 def drop_bounding_set() -> None:
+    """Drop all capabilities from the bounding set, so that no executed program can gain one."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
-        except OSError:
+        except OSError:  # past the last capability of this kernel
             return
 
 
 def drop_capabilities() -> None:
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    """Drop the effective, permitted, inheritable and ambient capabilities."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     call("capset", header, (ctypes.c_uint32 * 6)())
     try:
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError as error:
-        if error.errno != 22:  # EINVAL: a kernel without ambient capabilities has none to clear
+        if error.errno != 22:  # EINVAL: a kernel without ambient capabilities
             raise
 
 

@@ -1,5 +1,7 @@
-"""Landlock: the file tree is for reading, the scratch folder for writing, and nothing else; the kernel's own
-unprivileged access rules, on top of the namespaces or, with the user's consent, instead of them."""
+"""Landlock: a process restricts itself to reading some paths and writing others.
+
+Used in addition to namespaces, and instead of them in the weaker sandbox. Constants are from linux/landlock.h.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,16 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 EXECUTE, WRITE, READ_FILE, READ_DIR, REFER, TRUNCATE, IOCTL_DEV = 1, 2, 4, 8, 1 << 13, 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 FILE_ONLY = EXECUTE | WRITE | READ_FILE | TRUNCATE | IOCTL_DEV
+"""Rights that apply to files; a rule for a file must not have others."""
 
 
 def version() -> int:
-    """The kernel's Landlock ABI; 0 where there is none."""
+    """The kernel's Landlock ABI; 0 if it has no Landlock."""
     return max(0, kernel.LIBC.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
 
 
 def _handled(abi: int) -> int:
+    """Every right on files that this ABI can restrict."""
     access = (1 << 13) - 1
     for since, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
         access |= right if abi >= since else 0
@@ -27,7 +31,11 @@ def _handled(abi: int) -> int:
 
 
 def restrict(readable: list[str], writable: list[str], abi: int) -> None:
-    """Limit this process, and all it starts, to these paths; no TCP, abstract sockets or signals to the outside."""
+    """Restrict this process and its descendants.
+
+    They can read and execute `readable`, do anything with `writable`, and nothing with other paths. From ABI 4 on they
+    cannot use TCP; from ABI 6 on they cannot reach abstract Unix sockets of, or send signals to, processes outside.
+    """
     handled = _handled(abi)
     network = 3 if abi >= 4 else 0
     scoped = 3 if abi >= 6 else 0
@@ -37,9 +45,9 @@ def restrict(readable: list[str], writable: list[str], abi: int) -> None:
         kernel.LIBC.syscall(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint(0)), "landlock_create_ruleset"
     )
     try:
-        for paths, wanted in ((readable, READ), (writable, handled & ~EXECUTE | EXECUTE)):
+        for paths, access in ((readable, READ), (writable, handled)):
             for path in paths:
-                _allow(ruleset, path, wanted & handled)
+                _allow(ruleset, path, access & handled)
         kernel.checked(kernel.LIBC.syscall(_RESTRICT, ruleset, ctypes.c_uint(0)), "landlock_restrict_self")
     finally:
         os.close(ruleset)
@@ -54,7 +62,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError):
-        return  # what is not there, or not this user's to see, needs no permission
+        return  # a path that does not exist, or that this user cannot reach, needs no rule
     try:
         if not os.path.isdir(path):
             access &= FILE_ONLY

@@ -1,12 +1,12 @@
-"""The launcher: builds a jail once, then starts each program in fresh namespaces by forking a warm interpreter.
+"""The launcher: enters the jail once, then starts each program by forking a warm interpreter into fresh namespaces.
 
-Two processes per slot. The outer one enters the namespaces and waits; the inner one is the first process of the
-slot's pid namespace, so that when either ends, for whatever reason, the kernel ends everything below. Requests come
-as JSON messages over a socket, with the program's descriptors attached; the program itself comes on its own pipe and
-never passes through here.
+A slot has two processes. The outer one enters the namespaces and waits; the inner one is the first process of the
+slot's pid namespace. When either of them ends, for any reason, the kernel kills everything below. Requests are JSON
+messages over a socket, with the program's descriptors attached. The program's own code arrives on one of these
+descriptors and is never read by the launcher.
 
-Started as ``python -s -S -c "..."`` by `alignment.sandbox.slot`, with its configuration as standard input: programs can
-read their own command line, which is this process's.
+`alignment.sandbox.slot` starts it as ``python -s -S -c "..."`` and sends the configuration on standard input, not as
+arguments: programs can read their command line, which is the launcher's.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ from . import jail, kernel, suite
 
 READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
-TICK = 0.1  # seconds between two looks at memory and time
+"""A program that has not reached its own code after this time is killed."""
+TICK = 0.1
+"""Seconds between two checks of a program's time and memory."""
 
 
 def main() -> None:
+    """Enter the jail and serve requests until the control socket is closed."""
     with open(0, "rb") as file:
         configuration = json.load(file)
-    os.open("/dev/null", os.O_RDONLY)  # takes the place of what was just closed
+    os.open("/dev/null", os.O_RDONLY)  # becomes descriptor 0, which was just closed
     manifest = configuration.get("suite")
     if manifest:
         with open(manifest, encoding="utf-8") as file:
@@ -41,24 +44,24 @@ def main() -> None:
     control = socket.socket(fileno=configuration["control"])
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != configuration["parent"]:
-        os._exit(0)
+        os._exit(0)  # the parent died before the line above took effect
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path.extend(configuration["packages"])
     sys.dont_write_bytecode = True
     for name in configuration["warm"]:
         __import__(name)
     try:
-        run = jail.enter(configuration)
+        entered = jail.enter(configuration)
     except OSError as error:
         control.send(json.dumps({"state": REFUSED, "error": str(error), "number": error.errno}).encode())
         os._exit(1)
     except jail.Weaker as error:
         control.send(json.dumps({"state": WEAKER, "error": str(error)}).encode())
         os._exit(1)
-    if run is None:  # the outer process: wait for the inner one
+    if entered is None:  # the outer process, after the inner one has ended
         control.close()
         os._exit(0)
-    launcher = Launcher(control, run, configuration["wall_grace"])
+    launcher = Launcher(control, entered, configuration["wall_grace"])
     try:
         if manifest:
             suite.around(configuration["suite"], launcher.serve)
@@ -71,14 +74,15 @@ def main() -> None:
         os._exit(0)
 
 
-class Program:
-    """A program that runs: its process, its limits, and why it was stopped."""
+class RunningProgram:
+    """A program that was started: its process, its limits, and the reason if it was killed."""
 
     def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
         self.number: int = request["id"]
         self.limits: dict[str, Any] = request["limits"]
         self.pid = pid
         self.began = began
+        """Descriptor on which the program's driver announces that the program's own code begins."""
         self.running = False
         self.descriptor = os.pidfd_open(pid)
         self.started = time.monotonic()
@@ -90,16 +94,24 @@ class Program:
 
 
 class Launcher:
-    def __init__(self, control: socket.socket, run: jail.Jail, wall_grace: float) -> None:
+    """Starts programs on request, watches their limits, and reports their ends.
+
+    Args:
+        control: Socket to the parent.
+        entered: The jail of this process.
+        wall_grace: A program that waits for a free core may run for up to this many times its wall limit.
+    """
+
+    def __init__(self, control: socket.socket, entered: jail.Jail, wall_grace: float) -> None:
         self.control = control
+        self.jail = entered
         self.wall_grace = wall_grace
-        self.jail = run
-        self.programs: dict[int, Program] = {}
+        self.programs: dict[int, RunningProgram] = {}
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
 
     def serve(self, suite_state: dict[str, Any]) -> None:
-        """Start programs until the other side is gone; `suite_state` goes into the ready message."""
+        """Start programs until the control socket is closed; `suite_state` becomes part of the ready message."""
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -118,10 +130,11 @@ class Launcher:
                     self.watch(program, now)
 
     def reply(self, **fields: object) -> None:
+        """Send a message to the parent."""
         self.control.send(json.dumps(fields).encode())
 
     def receive(self) -> bool:
-        """Take one request; False when the other side is gone."""
+        """Handle one request: start a program or kill one. False if the control socket is closed."""
         descriptors = array.array("i")
         message, ancillary, _, _ = self.control.recvmsg(1 << 16, socket.CMSG_SPACE(8 * descriptors.itemsize))
         for level, kind, data in ancillary:
@@ -135,10 +148,10 @@ class Launcher:
             if program is not None:
                 program.kill(request["reason"])
             return True
-        began, announce = os.pipe()  # the program's driver writes to it before the first of the program's own steps
+        began, announce = os.pipe()  # the driver writes to `announce` right before the program's own code
         descriptors.append(announce)
         try:
-            program = Program(request, self.jail.start(request, list(descriptors)), began)
+            program = RunningProgram(request, self.jail.start(request, list(descriptors)), began)
         except OSError as error:
             os.close(began)
             self.reply(id=request["id"], error=str(error))
@@ -150,9 +163,10 @@ class Launcher:
                 os.close(descriptor)
         return True
 
-    def finish(self, program: Program) -> None:
+    def finish(self, program: RunningProgram) -> None:
+        """Report a program that has ended."""
         self.poll.unregister(program.descriptor)
-        _, status, usage = os.wait4(program.pid, 0)  # the kernel has ended all of its pid namespace by now
+        _, status, usage = os.wait4(program.pid, 0)  # by now the kernel has killed its whole pid namespace
         os.close(program.descriptor)
         self.jail.clean(program.pid)
         began = os.read(program.began, 1) == b"1"
@@ -168,45 +182,45 @@ class Launcher:
             memory=usage.ru_maxrss * 1024,
         )
 
-    def watch(self, program: Program, now: float) -> None:
-        """End a program that is out of time or, with all its processes together, out of memory."""
-        if not program.running:  # its time runs from its own first step, however long a busy machine took to get there
+    def watch(self, program: RunningProgram, now: float) -> None:
+        """Kill a program whose time is up, or whose processes together use too much memory."""
+        if not program.running:  # its time starts with its own code, however long a busy machine took to get there
             if select.select([program.began], [], [], 0)[0]:
                 program.running, program.started = True, now
             elif now - program.started > START_SECONDS:
                 program.kill("start")
             return
         if select.select([program.descriptor], [], [], 0)[0]:
-            return  # it has ended by itself while this process waited for a core
+            return  # it ended by itself while this process waited for a core
         wall = program.limits["wall_seconds"]
         passed = now - program.started
-        if passed >= wall and (passed >= self.wall_grace * wall or passed - _waited(program.pid) >= wall):
+        if passed >= wall and (passed >= self.wall_grace * wall or passed - _seconds_queued(program.pid) >= wall):
             program.kill("timeout")
-        elif self.jail.has_proc and _resident(program.pid) > program.limits["memory_bytes"]:
+        elif self.jail.has_proc and _resident_bytes(program.pid) > program.limits["memory_bytes"]:
             program.kill("memory")
 
 
-def _tree(pid: int) -> list[int]:
+def _process_tree(pid: int) -> list[int]:
     """A process and all its descendants."""
-    found, waiting = [], [pid]
+    processes, waiting = [], [pid]
     while waiting:
         current = waiting.pop()
-        found.append(current)
+        processes.append(current)
         try:
             with open(f"/proc/{current}/task/{current}/children") as file:
                 waiting.extend(int(child) for child in file.read().split())
         except OSError:
             continue
-    return found
+    return processes
 
 
-def _waited(pid: int) -> float:
-    """Seconds that the program was ready to run and found no free core: a busy machine must not fail a program.
+def _seconds_queued(pid: int) -> float:
+    """Seconds that a program was ready to run but had no free core, so that a busy machine does not fail a program.
 
-    Of its many threads the one that waited most counts.
+    Of all its threads, the one that waited longest counts (the second number in /proc/PID/task/TID/schedstat).
     """
     longest = 0
-    for process in _tree(pid):
+    for process in _process_tree(pid):
         try:
             for thread in os.listdir(f"/proc/{process}/task"):
                 with open(f"/proc/{process}/task/{thread}/schedstat") as file:
@@ -216,10 +230,10 @@ def _waited(pid: int) -> float:
     return longest / 1e9
 
 
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process and all its descendants hold: their own, and what they share, once for each."""
+def _resident_bytes(pid: int) -> int:
+    """Memory of a process and all its descendants: anonymous, shared and huge pages, shared ones once per process."""
     total = 0
-    for process in _tree(pid):
+    for process in _process_tree(pid):
         try:
             with open(f"/proc/{process}/status", "rb") as file:
                 for line in file:

@@ -1,7 +1,7 @@
-"""`proxy`, for a repository's functions: iterators cross lazily, exceptions and plain library functions by name.
+"""`proxy` for a repository's functions: iterators are consumed lazily, exceptions and library functions go by name.
 
-What neither side understands of the other's (a test's own object) crosses as a token that can be handed back and
-nothing more: a candidate that could ask the tester's objects for attributes could walk from one to the tests.
+An object of the tester that is not plain data crosses as a token, which the candidate can pass back and nothing more: if
+the candidate could read attributes of the tester's objects, it could walk from them to the tests.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import types
 from typing import Any
 
 from . import wire
-from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, Client, NotPlain, Remote, Server
+from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, NotPlain, RemoteObject, TesterClient
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
 """Modules whose functions and types cross by name."""
+_NAMED = (type, types.BuiltinFunctionType)
 
 
 def library_name(value: Any) -> str | None:
-    """``module:name`` of a function or type of the standard library's plain modules."""
+    """``module:name`` of a function or type of `LIBRARY` or of a builtin exception; None for other objects."""
     name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
     if type(name) is not str:
         return None
@@ -31,10 +32,8 @@ def library_name(value: Any) -> str | None:
     return None
 
 
-_NAMED = (type, types.BuiltinFunctionType)
-
-
 def from_library(content: Any) -> Any:
+    """The object of a ``module:name``. Raises WireError for other content."""
     module, _, name = str(content).partition(":")
     if module not in LIBRARY or not hasattr(importlib.import_module(module), name):
         raise wire.WireError("malformed data")
@@ -45,9 +44,9 @@ def from_library(content: Any) -> Any:
 
 
 class CallbackIterator:
-    """An iterator of the tester's."""
+    """An iterator of the tester, as the candidate sees it."""
 
-    def __init__(self, server: Server, number: int) -> None:
+    def __init__(self, server: CandidateServer, number: int) -> None:
         self._server = server
         self._number = number
 
@@ -59,13 +58,13 @@ class CallbackIterator:
 
 
 class Token:
-    """An object of the tester's."""
+    """Another object of the tester, as the candidate sees it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
-class PeerServer(Server):
+class PeerServer(CandidateServer):
     """Serves one function under the name ``target``."""
 
     def __init__(self, channel: Any, namespace: dict[str, Any]) -> None:
@@ -85,8 +84,8 @@ class PeerServer(Server):
             return from_library(content)
         if tag in ("function", "iterator", "token"):
             if content not in self.tokens:
-                made = {"function": Callback, "iterator": CallbackIterator}.get(tag)
-                self.tokens[content] = made(self, content) if made else Token(content)
+                kind = {"function": Callback, "iterator": CallbackIterator}.get(tag)
+                self.tokens[content] = kind(self, content) if kind else Token(content)
             return self.tokens[content]
         return super()._special(tag, content)
 
@@ -94,29 +93,31 @@ class PeerServer(Server):
 # ---- the tester's side
 
 
-class PeerClient(Client):
+class PeerClient(TesterClient):
+    """Calls the function of a `PeerServer`."""
+
     def __init__(self, channel: Any) -> None:
         super().__init__(channel)
         self.owners: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.named: set[str] = set()
 
-    def handle_of(self, name: str) -> int:
+    def target_handle(self) -> int:
         """The handle of the function under test."""
-        found = self.name("target")
-        if not isinstance(found, Remote):
+        target = self.name("target")
+        if not isinstance(target, RemoteObject):
             raise CandidateGone("no function")
-        return int(object.__getattribute__(found, "_handle"))
+        return int(object.__getattribute__(target, "_handle"))
 
     def _special(self, value: Any) -> Any:
-        if isinstance(value, Remote):
+        if isinstance(value, RemoteObject):
             return {"r": object.__getattribute__(value, "_handle")}
         name = library_name(value)
         if name is not None:
             self.named.add(name)
             return {"library": name}
         if isinstance(value, type | types.ModuleType | BaseException):
-            raise NotPlain(f"a {type(value).__name__} cannot be handed to the program: it is not plain data")
+            raise NotPlain(f"a {type(value).__name__} cannot be passed to the program: it is not plain data")
         iterator = getattr(type(value), "__next__", None)
         if iterator is not None:
             return {"iterator": self._number(value, value.__next__)}
@@ -125,11 +126,12 @@ class PeerClient(Client):
         return {"token": self._number(value, None)}
 
     def _number(self, owner: Any, function: Any) -> int:
+        """The number of an object, and of the function that the candidate's calls of it run."""
         known = self.numbers.get(id(owner))
         if known is None:
             known = self.numbers[id(owner)] = len(self.functions)
             self.functions.append(function if function is not None else _refuse)
-            self.owners.append(owner)  # keeps it alive, so that its number stays its own
+            self.owners.append(owner)  # kept alive, so that no other object gets its id
         return known
 
     def _proxy(self, tag: str, content: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What a started process does: read what it is to be from its own pipe (descriptor 3), and be it.
+"""The driver of a started program: reads from descriptor 3 what to run, and runs it.
 
-Everything here runs in the candidate's own process, so nothing it reports is believed: an exit code, a value or a
-reason is data that the other side checks.
+This code runs in the candidate's process, so its reports are not trusted: exit codes, values and reasons are data that
+the parent checks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ from . import proxy, suite, tester, wire
 from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
+"""Descriptors of the channels to the parent and to the other program of a pair."""
 CODE_INFRASTRUCTURE = 125
 TOO_LARGE: dict[str, Any] = {"reason": "output_limit", "detail": "the returned value is too large"}
 
 
 def run(entry: str, announce: int) -> NoReturn:
-    """Be what the parent asks for; `announce` is the descriptor that tells the launcher that the program itself
-    begins."""
+    """Run a program and end the process.
+
+    Args:
+        entry: What to run, see `Program.entry`.
+        announce: Descriptor on which the launcher is told that the program's own code begins.
+    """
     code = CODE_INFRASTRUCTURE
     try:
         parent = Channel(PARENT)
@@ -65,6 +70,7 @@ def _begin(announce: int) -> None:
 
 
 def _standard_streams() -> None:
+    """Open standard streams on descriptors 0 to 2: those of the launcher are closed or its own."""
     sys.stdin = io.TextIOWrapper(
         io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="surrogateescape"
     )
@@ -87,8 +93,7 @@ def _flush() -> None:
 
 
 def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
-    """Run the program's text in a fresh module; None, and the reason to the parent, where it does not come to its
-    end."""
+    """Run the program's text in a new module and return its globals; if it fails, report why and return None."""
     module = types.ModuleType(name)
     sys.modules[name] = module
     try:
@@ -101,7 +106,7 @@ def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
     except SystemExit:
         if name == "__main__":
             raise
-        parent.send({"reason": "exit", "detail": "the program ended itself"})
+        parent.send({"reason": "exit", "detail": "the program called sys.exit"})
         return None
     except BaseException as error:
         _report(parent, reason_of(error), error)
@@ -119,7 +124,7 @@ def _report(parent: Channel, reason: str, error: BaseException) -> None:
 
 
 def _main(parent: Channel, source: bytes) -> int:
-    """As the interpreter runs a script: its exit code."""
+    """Run a script as the interpreter would; returns its exit code."""
     code = 0
     try:
         if _load(parent, source, "__main__") is None:
@@ -137,14 +142,14 @@ def _main(parent: Channel, source: bytes) -> int:
 
 
 class _CallTooLong(BaseException):
-    """A call has taken its CPU time."""
+    """A call used up its CPU time."""
 
 
 class _CallClock:
-    """Ends a call that takes too long, so that a loop without an end does not take the whole program's time.
+    """Raises `_CallTooLong` in a call that takes too long, so that an endless loop does not use the whole program's time.
 
-    A program can stop this clock, or catch what it raises: it then ends at the sandbox's own limit, later. By its default a
-    signal would not end the first process of a namespace, so it has to raise.
+    A program that stops this clock, or catches what it raises, is killed at the sandbox's own limit later. The clock
+    raises an exception because the default action of a signal does not end the first process of a pid namespace.
     """
 
     def __init__(self, seconds: float):
@@ -166,7 +171,7 @@ class _CallClock:
 
 
 def _calls(parent: Channel, source: bytes, payload: dict[str, Any]) -> int:
-    """Call the entry point for every case, and send what it returns."""
+    """Call the entry point for every case and send the returned values."""
     namespace = _load(parent, source, "program")
     if namespace is None:
         return 1
@@ -208,16 +213,16 @@ def _text(error: BaseException) -> str:
 
 
 def _candidate(parent: Channel, source: bytes) -> int:
-    """Serve the tester's calls."""
+    """Answer the tester's calls."""
     namespace = _load(parent, source, "program")
     if namespace is None:
         return 1
-    proxy.Server(Channel(PEER), namespace).serve()
+    proxy.CandidateServer(Channel(PEER), namespace).serve()
     return 0
 
 
 def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
-    """Write files, run a command, and send back the files it was to make; without such files, become the command."""
+    """Write files and run a command. If files are to be collected, send them back; otherwise exec the command."""
     for name, size in payload["files"]:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,11 +245,11 @@ def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
     done = subprocess.run(command, env=environment, close_fds=True, check=False)
     code = done.returncode
     if code == 0:
-        found = []
+        collected = []
         for pattern in payload["collect"]:
-            found += sorted(path for path in Path().glob(pattern) if path.is_file() and not path.is_symlink())
-        parent.send({"files": [[str(path), path.stat().st_size] for path in found]})
-        for path in found:
+            collected += sorted(path for path in Path().glob(pattern) if path.is_file() and not path.is_symlink())
+        parent.send({"files": [[str(path), path.stat().st_size] for path in collected]})
+        for path in collected:
             _write_all(path.read_bytes())
     return code if code >= 0 else 128 - code
 

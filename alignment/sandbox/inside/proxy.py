@@ -1,8 +1,8 @@
-"""Calls between the tester and the candidate: plain data crosses, everything else stays where it is, behind a handle.
+"""Calls between the tester and the candidate: plain data is copied, every other object is replaced by a handle.
 
-The candidate's side (`Server`) holds its objects and hands out numbers. The tester's side (`Client`, `Remote`) turns
-numbers into proxies whose comparisons raise: were they to return False, a test with ``!=`` would pass. Functions of
-the tester that are passed as arguments are called back the same way.
+The candidate's side (`CandidateServer`) keeps its objects and sends their numbers. The tester's side (`TesterClient`)
+turns numbers into proxies. Comparing a proxy raises: if it returned False, a test with ``!=`` would pass. Functions of
+the tester that are passed as arguments are called back in the same way.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ PYTHON_EXCEPTIONS = {
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
 }
-CAP = 1 << 20  # objects that one program may have behind handles
+CAP = 1 << 20
+"""Objects that one program may have behind handles, at most."""
+MUTABLE = (list, dict, set, bytearray)
 
 
 class NotPlain(BaseException):
-    """A test needs the value of something that is not plain data. Not an Exception: a test must not swallow it."""
+    """A test needs the value of something that is not plain data. Not an Exception, so that a test cannot catch it."""
 
 
 class CandidateGone(BaseException):
-    """The candidate's process ended, or stopped speaking the protocol: for good."""
+    """The candidate's process ended, or broke the protocol. No later request succeeds."""
 
 
 class RemoteError(Exception):
@@ -37,22 +39,30 @@ class RemoteError(Exception):
 
 
 def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
-    """``name``, or ``Class.method``, for which the class is made without arguments. LookupError where there is none."""
+    """The object that an entry point names.
+
+    Args:
+        namespace: The candidate's globals.
+        entry_point: ``name`` or ``Class.method``; the class is instantiated without arguments.
+
+    Raises:
+        LookupError: There is no such global.
+    """
     name, *rest = entry_point.split(".")
     if name not in namespace:
         raise LookupError(entry_point)
-    found = namespace[name]
+    target = namespace[name]
     for part in rest:
-        if isinstance(found, type):
-            found = found()
-        found = getattr(found, part)
-    return found
+        if isinstance(target, type):
+            target = target()
+        target = getattr(target, part)
+    return target
 
 
 class Callback:
     """A function of the tester, as the candidate sees it."""
 
-    def __init__(self, server: Server, number: int) -> None:
+    def __init__(self, server: CandidateServer, number: int) -> None:
         self._server = server
         self._number = number
 
@@ -60,24 +70,33 @@ class Callback:
         return self._server.call_back(self._number, arguments, keywords)
 
 
-class Server:
+class CandidateServer:
+    """Answers the tester's requests.
+
+    Args:
+        channel: The channel to the tester.
+        namespace: The candidate's globals.
+    """
+
     def __init__(self, channel: Channel, namespace: dict[str, Any]) -> None:
         self.channel = channel
         self.namespace = namespace
         self.objects: list[Any] = []
 
     def serve(self) -> None:
+        """Answer requests until the channel is closed; then ChannelError is raised."""
         while True:
             self.answer(self.channel.receive())
 
     def answer(self, request: dict[str, Any]) -> None:
+        """Carry out one request and send the result, or the exception that it raised."""
         reply: dict[str, Any] = {"serial": request["serial"]}
         try:
             reply.update(self._do(request))
         except ChannelError:
             raise
         except BaseException as error:
-            reply["error"] = _names(error)
+            reply["error"] = _class_names(error)
             reply["text"] = _text(error)
         try:
             self.channel.send(reply)
@@ -87,12 +106,11 @@ class Server:
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operation = request["do"]
         if operation == "name":
-            name = request["name"]
             try:
-                found = resolve(self.namespace, name)
+                target = resolve(self.namespace, request["name"])
             except LookupError:
                 return {"missing": True}
-            return {"value": wire.encode(found, self._hold)}
+            return {"value": wire.encode(target, self._hold)}
         subject = self.objects[request["object"]]
         if operation == "call":
             arguments, keywords = self._decode(request["arguments"]), self._decode(request["keywords"])
@@ -112,6 +130,7 @@ class Server:
         raise ValueError(f"unknown operation {operation!r}")
 
     def _hold(self, value: Any) -> dict[str, int]:
+        """The handle of an object; a recent one is found again."""
         for index in range(max(0, len(self.objects) - 64), len(self.objects)):
             if self.objects[index] is value:
                 return {"r": index}
@@ -131,6 +150,7 @@ class Server:
         raise wire.WireError("malformed data")
 
     def call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Call a function of the tester."""
         data = wire.encode(arguments, self._hold), wire.encode(keywords, self._hold)
         self.channel.send({"function": number, "arguments": data[0], "keywords": data[1]})
         while True:
@@ -139,13 +159,10 @@ class Server:
                 return self._decode(message["returned"])
             if "raised" in message:
                 raise PYTHON_EXCEPTIONS.get(message["raised"], Exception)(message["text"])
-            self.answer(message)  # the tester's function calls the candidate in its turn
+            self.answer(message)  # the tester's function calls the candidate before it returns
 
 
-MUTABLE = (list, dict, set, bytearray)
-
-
-def _names(error: BaseException) -> list[str]:
+def _class_names(error: BaseException) -> list[str]:
     return [kind.__name__[:100] for kind in type(error).__mro__][:20]
 
 
@@ -159,19 +176,23 @@ def _text(error: BaseException) -> str:
 # ---- the tester's side
 
 
-class Client:
-    """Sends requests to the candidate; once it is gone, every further request raises CandidateGone."""
+class TesterClient:
+    """Sends requests to the candidate. Once it is gone, every further request raises CandidateGone."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.serial = 0
         self.sent = 0
         self.most: float = float("inf")
+        """Limit of `sent`."""
         self.gone = False
         self.functions: list[Any] = []
+        """Functions of the tester that the candidate can call."""
         self.errors: list[str] = []
+        """Exceptions of the candidate."""
 
     def request(self, **message: Any) -> dict[str, Any]:
+        """Send a request and return its reply; calls of the tester's functions are answered meanwhile."""
         if self.gone:
             raise CandidateGone("the program ended")
         if self.sent >= self.most:
@@ -190,13 +211,13 @@ class Client:
                 elif reply.get("serial") == serial:
                     return reply
                 else:
-                    raise ChannelError("a reply to nothing")
+                    raise ChannelError("a reply to no request")
         except (ChannelError, wire.WireError, ValueError) as error:
             self.gone = True
             raise CandidateGone(str(error)) from None
 
     def value(self, **message: Any) -> Any:
-        """The value of a request; raises what the candidate raised."""
+        """Send a request and return its value; raises what the candidate raised."""
         reply = self.request(**message)
         if "error" in reply:
             raise self._exception(reply)
@@ -207,7 +228,7 @@ class Client:
             raise CandidateGone(f"malformed data: {error}") from None
 
     def name(self, name: str) -> Any:
-        """The candidate's global of this name; LookupError where it has none."""
+        """The candidate's global of this name; LookupError if it has none."""
         reply = self.request(do="name", name=name)
         if "missing" in reply or "value" not in reply:
             raise LookupError(name)
@@ -217,9 +238,10 @@ class Client:
             raise CandidateGone(str(error)) from None
 
     def call(self, handle: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Call an object of the candidate; arguments that it changes in place change here too."""
         encoded = [self.encode(item) for item in arguments]
-        reply_to = {"do": "call", "object": handle, "arguments": {"t": encoded}, "keywords": self.encode(keywords)}
-        reply = self.request(**reply_to)
+        message = {"do": "call", "object": handle, "arguments": {"t": encoded}, "keywords": self.encode(keywords)}
+        reply = self.request(**message)
         if "error" in reply:
             raise self._exception(reply)
         try:
@@ -231,28 +253,30 @@ class Client:
             raise CandidateGone(f"malformed data: {error}") from None
 
     def encode(self, value: Any) -> Any:
+        """A value of the tester as JSON values."""
         return wire.encode(value, self._special)
 
     def decode(self, data: Any) -> Any:
+        """A value of the candidate, from JSON values."""
         return wire.decode(data, self._proxy)
 
     def _special(self, value: Any) -> Any:
-        if isinstance(value, Remote):
+        if isinstance(value, RemoteObject):
             return {"r": object.__getattribute__(value, "_handle")}
         if callable(value):
             self.functions.append(value)
             return {"function": len(self.functions) - 1}
-        raise NotPlain(f"a {type(value).__name__} cannot be handed to the program: it is not plain data")
+        raise NotPlain(f"a {type(value).__name__} cannot be passed to the program: it is not plain data")
 
     def _proxy(self, tag: str, content: Any) -> Any:
         if tag == "r" and type(content) is int:
-            return Remote(self, content)
+            return RemoteObject(self, content)
         raise wire.WireError("malformed data")
 
     def _called_back(self, message: dict[str, Any]) -> None:
         number = message["function"]
         if type(number) is not int or not 0 <= number < len(self.functions):
-            raise ChannelError("a call of nothing")
+            raise ChannelError("a call of no function")
         arguments, keywords = self.decode(message.get("arguments")), self.decode(message.get("keywords"))
         if type(arguments) is not tuple or type(keywords) is not dict or not all(type(key) is str for key in keywords):
             raise ChannelError("not a call")
@@ -264,6 +288,7 @@ class Client:
         self.channel.send(answer)
 
     def _exception(self, reply: dict[str, Any]) -> Exception:
+        """The candidate's exception: the nearest of its classes that is Python's own, otherwise a RemoteError."""
         names, text = reply["error"], str(reply.get("text", ""))[:500]
         if type(names) is not list or not all(type(name) is str for name in names):
             self.gone = True
@@ -280,7 +305,7 @@ class Client:
 
 
 def _overwrite(target: Any, new: Any) -> None:
-    """An argument that the candidate changed in place changes here too."""
+    """Give a mutable argument the content that it has after the candidate's call."""
     if type(target) is not type(new) or type(target) not in MUTABLE:
         raise wire.WireError("an argument changed its type")
     if isinstance(target, list | bytearray):
@@ -290,12 +315,16 @@ def _overwrite(target: Any, new: Any) -> None:
         target.update(new)
 
 
-class Remote:
-    """Something of the candidate's that is not plain data. It can be called and asked; comparing it raises."""
+class RemoteObject:
+    """A proxy for an object of the candidate that is not plain data.
+
+    Calls, attributes, iteration, items and context managers are forwarded. Comparisons, conversions and arithmetic
+    raise NotPlain.
+    """
 
     __slots__ = ("_client", "_handle")
 
-    def __init__(self, client: Client, handle: int) -> None:
+    def __init__(self, client: TesterClient, handle: int) -> None:
         object.__setattr__(self, "_client", client)
         object.__setattr__(self, "_handle", handle)
 
@@ -310,41 +339,41 @@ class Remote:
     def __setattr__(self, name: str, value: Any) -> None:
         self._client.value(do="set", object=self._handle, name=name, value=self._client.encode(value))
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
+    def _call_method(self, name: str, *arguments: Any) -> Any:
         data = self._client.encode(arguments)
         try:
             return self._client.value(do="method", object=self._handle, name=name, arguments=data)
-        except AttributeError as error:  # what Python itself raises for a missing protocol; `list` relies on it
+        except AttributeError as error:  # Python raises TypeError for a missing protocol; `list` relies on it
             raise TypeError(str(error)) from None
 
     def __len__(self) -> int:
-        length = self._ask("__len__")
+        length = self._call_method("__len__")
         if type(length) is not int:
             raise NotPlain("a length that is not an integer")
         return length
 
     def __getitem__(self, key: Any) -> Any:
-        return self._ask("__getitem__", key)
+        return self._call_method("__getitem__", key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._ask("__setitem__", key, value)
+        self._call_method("__setitem__", key, value)
 
     def __iter__(self) -> Any:
-        iterator = self._ask("__iter__")
+        iterator = self._call_method("__iter__")
         while True:
             try:
-                yield iterator._ask("__next__") if isinstance(iterator, Remote) else None
+                yield iterator._call_method("__next__") if isinstance(iterator, RemoteObject) else None
             except StopIteration:
                 return
 
     def __next__(self) -> Any:
-        return self._ask("__next__")
+        return self._call_method("__next__")
 
     def __enter__(self) -> Any:
-        return self._ask("__enter__")
+        return self._call_method("__enter__")
 
     def __exit__(self, *_: object) -> None:
-        self._ask("__exit__", None, None, None)
+        self._call_method("__exit__", None, None, None)
 
     def _refuse(self, *_: object) -> Any:
         raise NotPlain("the program returned something that is not plain data where the test needs a value")

@@ -1,8 +1,9 @@
-"""A system-call filter: what a program that prints, computes and compiles never needs is refused with EPERM.
+"""The seccomp filter: refuses with EPERM the system calls that programs which print, compute and compile do not need.
 
-A deny list, because fourteen language runtimes must live under it: the jail itself is the namespaces; this takes away
-the kernel's rarely used doors (new namespaces, tracing, keys, bpf, io_uring, userfaultfd), every way to hold memory
-that limits don't count (memfd, System V and POSIX IPC), and sockets.
+It is a deny list, because fourteen language runtimes have to work under it; the namespaces are the main containment. The
+filter refuses rarely used parts of the kernel (new namespaces, tracing, keys, bpf, io_uring, userfaultfd), memory that
+the limits do not count (memfd, System V and POSIX IPC), and sockets. It is a classic BPF program (linux/filter.h,
+linux/seccomp.h).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 
 from . import kernel
 
-# name: (x86_64, aarch64); None where the machine lacks the call.
+# Name: number on x86_64, number on aarch64; None if the machine does not have the call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "perf_event_open": (298, 241), "bpf": (321, 280),
@@ -39,11 +40,12 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "accept4": (288, 242), "lsm_set_self_attr": (460, 460), "migrate_pages": (256, 238), "move_pages": (279, 239), "vmsplice": (278, 75),
     "mbind": (237, 235), "set_mempolicy": (238, 237),
 }  # fmt: skip
-NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* that clone() can carry, CLONE_NEWTIME among them
+NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* flag of clone(), including CLONE_NEWTIME
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
-# To forbid new processes where there is no pid namespace to end them with: fork, vfork, and clone without CLONE_THREAD.
+# Refused without a pid namespace, which would kill a program's processes with it: fork, vfork (and clone without
+# CLONE_THREAD, below).
 FORKS = {"fork": (57, None), "vfork": (58, None)}
-# And signals: without that namespace, processes of the same user would be within reach.
+# Also refused then: signals and priorities, which would reach other processes of the same user.
 SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
            "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434),
            "sched_setaffinity": (203, 122), "setpriority": (141, 140), "sched_setscheduler": (144, 119),
@@ -54,8 +56,12 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
-def program(*, allow_processes: bool = True) -> bytes:
-    """The BPF program for this machine, as an array of ``struct sock_filter``."""
+def filter_program(*, allow_processes: bool = True) -> bytes:
+    """The BPF program for this machine, as an array of ``struct sock_filter``.
+
+    Args:
+        allow_processes: False also refuses new processes, signals, and limits of other processes.
+    """
     column = {"x86_64": 0, "aarch64": 1}[kernel.MACHINE]
     audit = (0xC000003E, 0xC00000B7)[column]
     refused = dict(REFUSED) if allow_processes else {**REFUSED, **FORKS, **SIGNALS}
@@ -77,13 +83,13 @@ def program(*, allow_processes: bool = True) -> bytes:
         if number is not None:
             add(_EQUAL, number, 0, 1)
             add(_RETURN, _ERRNO | errno.EPERM)
-    if not allow_processes:  # limits: its own only
+    if not allow_processes:  # prlimit only for the calling process
         add(_EQUAL, PRLIMIT[column], 0, 4)
         add(_LOAD, 16)
         add(_EQUAL, 0, 1, 0)
         add(_RETURN, _ERRNO | errno.EPERM)
         add(_RETURN, _ALLOW)
-    add(_EQUAL, clone3, 0, 1)  # its flags are behind a pointer; libc falls back to clone
+    add(_EQUAL, clone3, 0, 1)  # a filter cannot read its flags, which are behind a pointer; libc falls back to clone
     add(_RETURN, _ERRNO | errno.ENOSYS)
     add(_EQUAL, clone, 0, 4 if allow_processes else 6)
     add(_LOAD, 16)  # lower half of the first argument
@@ -104,7 +110,7 @@ def program(*, allow_processes: bool = True) -> bytes:
 
 
 class Filter(ctypes.Structure):
-    """``struct sock_fprog``; keeps its program alive."""
+    """``struct sock_fprog``; holds a reference to its program."""
 
     _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
 
@@ -113,5 +119,5 @@ class Filter(ctypes.Structure):
 
 
 def apply(filter_: Filter) -> None:
-    """Install a filter for this process and all it starts; needs no_new_privs."""
+    """Install a filter for this process and its descendants; requires no_new_privs."""
     kernel.checked(kernel.LIBC.prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(filter_), 0, 0), "seccomp")

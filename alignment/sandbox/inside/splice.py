@@ -1,9 +1,9 @@
-"""Put a candidate's body into one function of a loaded repository: parse what it wrote, compile, swap the code.
+"""Puts a candidate's body into a function of a loaded repository: parse its text, compile it, swap the code object.
 
-The candidate supplies statements and nothing else: they are compiled under the original signature, in the original
-module's names, and replace the code of the function objects that exist already, so that everything that refers to the
-function (decorators, other modules, curried copies) runs the new body. Runs in a sandboxed process, before the first
-of the candidate's own steps.
+The candidate supplies statements only. They are compiled under the original signature and run with the original
+module's globals. The code replaces that of the existing function objects, so everything that refers to the function
+(decorators, other modules, partial applications) runs the new body. This happens in a sandboxed process, before any code of
+the candidate runs.
 """
 
 from __future__ import annotations
@@ -19,34 +19,40 @@ from collections.abc import Callable
 from typing import Any
 
 Target = dict[str, Any]
-"""``qualname``, ``header`` (the signature without defaults and annotations) and ``names`` (what a guarded body may
-use), as `data_builders.parsing.python_functions` writes them."""
+"""The function to replace: ``qualname``, ``header`` (the signature without defaults and annotations) and ``names``
+(restricted words that a body may use, see `guard`), as `data_builders.parsing.python_functions` writes them."""
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PRELUDE = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+"""Statements beside a function that may move into it."""
 
 
 class BadBody(Exception):
-    """The candidate's text gives no body: not Python, or another signature."""
+    """The candidate's text contains no usable body: it is not Python, or has another signature."""
 
 
 def body_of(text: str, target: Target) -> list[ast.stmt]:
-    """The statements of the target's body in what the candidate wrote: a body alone, or code with the function in it.
+    """The statements of the target's body in a candidate's text.
 
-    Imports and helpers that stand beside the function move into it. Raises BadBody.
+    Args:
+        text: A body alone, or code that contains the function. Imports and helpers beside the function move into it.
+        target: The function.
+
+    Raises:
+        BadBody: The text is not valid Python, is empty, or changes the signature.
     """
     first = next((line for line in text.split("\n") if line.strip()), "")
     if first[:1] in " \t":
         wrapped = _parsed(f"{target['header']}:\n{text}\n")
         if wrapped is not None and len(wrapped.body) == 1 and isinstance(wrapped.body[0], SCOPES):
             inner = wrapped.body[0].body
-            return _whole(inner, target) if _defines(inner, target) else inner
+            return _inner_body(inner, target) if _defines(inner, target) else inner
     tree = _parsed(text)
     if tree is None:
         raise BadBody("the body is not valid Python")
     if not tree.body:
         raise BadBody("the body is empty")
-    return _whole(tree.body, target)
+    return _inner_body(tree.body, target)
 
 
 def _parsed(text: str) -> ast.Module | None:
@@ -56,18 +62,18 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _whole(statements: list[ast.stmt], target: Target) -> list[ast.stmt]:
-    """Statements that may hold the function itself, by name, inside its classes or beside its helpers."""
+def _inner_body(statements: list[ast.stmt], target: Target) -> list[ast.stmt]:
+    """The body of the target if the statements define it, possibly inside its classes; otherwise the statements."""
     name = target["qualname"].rpartition(".")[2]
     prelude: list[ast.stmt] = []
     for place, node in enumerate(statements):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            same_signature(node, target)
+            check_signature(node, target)
             later = [item for item in statements[place + 1 :] if isinstance(item, PRELUDE)]
             return [*prelude, *later, *node.body]
         if isinstance(node, ast.ClassDef) and node.name in target["qualname"].split(".")[:-1]:
             if _defines(node.body, target):
-                return [*prelude, *_whole(node.body, target)]
+                return [*prelude, *_inner_body(node.body, target)]
         elif isinstance(node, PRELUDE):
             prelude.append(node)
     return statements
@@ -78,43 +84,49 @@ def _defines(statements: list[ast.stmt], target: Target) -> bool:
     return any(isinstance(node, SCOPES) and node.name in path for node in statements)
 
 
-def same_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, target: Target) -> None:
-    """Raise BadBody where a whole function takes other parameters than the original."""
-    own = bare_header(node)
-    if own != target["header"]:
-        raise BadBody(f"the signature must stay {target['header']!r}, not {own!r}")
+def check_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, target: Target) -> None:
+    """Raise BadBody if a function has other parameters than the target."""
+    header = bare_header(node)
+    if header != target["header"]:
+        raise BadBody(f"the signature must stay {target['header']!r}, not {header!r}")
 
 
 def bare_header(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """``def name(parameters)`` without defaults and annotations: those of the original function object stay."""
-    given = node.args
-    parts = [item.arg for item in given.posonlyargs] + (["/"] if given.posonlyargs else [])
-    parts += [item.arg for item in given.args]
-    if given.vararg:
-        parts.append(f"*{given.vararg.arg}")
-    elif given.kwonlyargs:
+    """``def name(parameters)`` without defaults and annotations, which the original function object keeps."""
+    parameters = node.args
+    parts = [item.arg for item in parameters.posonlyargs] + (["/"] if parameters.posonlyargs else [])
+    parts += [item.arg for item in parameters.args]
+    if parameters.vararg:
+        parts.append(f"*{parameters.vararg.arg}")
+    elif parameters.kwonlyargs:
         parts.append("*")
-    parts += [item.arg for item in given.kwonlyargs]
-    if given.kwarg:
-        parts.append(f"**{given.kwarg.arg}")
+    parts += [item.arg for item in parameters.kwonlyargs]
+    if parameters.kwarg:
+        parts.append(f"**{parameters.kwarg.arg}")
     word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
     return f"{word} {node.name}({', '.join(parts)})"
 
 
 def compiled(body: list[ast.stmt], target: Target, original: types.CodeType) -> types.CodeType:
-    """The body as code that can replace `original`. Raises BadBody."""
+    """Compile a body to a code object that can replace `original`.
+
+    Raises:
+        BadBody: It does not compile, or needs other variables of the enclosing scope than the original.
+    """
     code = _compile(body, target, original)
     if code.co_freevars != original.co_freevars and original.co_freevars == ("__class__",):
         code = _compile([*ast.parse("if 0:\n    __class__").body, *body], target, original)
     elif code.co_freevars == ("__class__",) and not original.co_freevars:
         code = _compile([_ExplicitSuper(target).visit(node) for node in body], target, original)
     if code.co_freevars != original.co_freevars:
-        raise BadBody(f"the body needs {code.co_freevars} of the scope around it, the original {original.co_freevars}")
+        raise BadBody(
+            f"the body uses {code.co_freevars} of the enclosing scope, the original uses {original.co_freevars}"
+        )
     return code
 
 
 class _ExplicitSuper(ast.NodeTransformer):
-    """``super()`` as ``super(Class, self)``: the original function has no cell that the short form could read."""
+    """Rewrites ``super()`` as ``super(Class, self)``: the original function has no cell for the short form."""
 
     def __init__(self, target: Target) -> None:
         self.owner = target["qualname"].rpartition(".")[0]
@@ -139,31 +151,35 @@ def _compile(body: list[ast.stmt], target: Target, original: types.CodeType) -> 
             node.type_params = []  # type: ignore[attr-defined]
     tree = ast.fix_missing_locations(ast.Module([node], []))
     try:
-        made = compile(tree, original.co_filename, "exec", flags=original.co_flags & FUTURE, dont_inherit=True)
+        code = compile(tree, original.co_filename, "exec", flags=original.co_flags & FUTURE, dont_inherit=True)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, OverflowError) as error:
         raise BadBody(f"{type(error).__name__}: {error}") from None
     for _ in range(len(owners) + 1):
-        made = next(item for item in made.co_consts if isinstance(item, types.CodeType))
-    return made
+        code = next(item for item in code.co_consts if isinstance(item, types.CodeType))
+    return code
 
 
 def functions_at(places: set[tuple[str, int]]) -> dict[tuple[str, int], list[types.FunctionType]]:
-    """The function objects whose code begins at each (file, line), wherever they are kept."""
-    found: dict[tuple[str, int], list[types.FunctionType]] = {place: [] for place in places}
+    """All function objects of this process whose code begins at each (file, line)."""
+    functions: dict[tuple[str, int], list[types.FunctionType]] = {place: [] for place in places}
     for item in gc.get_objects():
         if type(item) is types.FunctionType:
             place = item.__code__.co_filename, item.__code__.co_firstlineno
-            if place in found:
-                found[place].append(item)
-    return found
+            if place in functions:
+                functions[place].append(item)
+    return functions
 
 
 def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Target) -> None:
-    """Give the functions the candidate's body, and wipe the original's code from memory. Raises BadBody."""
+    """Give the functions the candidate's body, and erase the original's code from memory.
+
+    Raises:
+        BadBody: The body cannot replace the original; nothing was changed.
+    """
     codes = {id(function.__code__): function.__code__ for function in functions}
-    made = {key: compiled(body, target, code) for key, code in codes.items()}
+    replacements = {key: compiled(body, target, code) for key, code in codes.items()}
     for function in functions:
-        function.__code__ = made[id(function.__code__)]
+        function.__code__ = replacements[id(function.__code__)]
     del function
     for code in codes.values():
         if sys.getrefcount(code) <= ALONE:  # no generator of it is alive
@@ -171,14 +187,14 @@ def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Targ
 
 
 ALONE = 3
-"""References to a code object that only its list, a variable and the question itself hold."""
+"""Reference count of a code object that only its container, a variable and the argument of getrefcount refer to."""
 
 
 def wipe(code: types.CodeType) -> None:
     """Overwrite the instructions of a code object that nothing will run again, and of those inside it.
 
-    The original must not be found in the process that runs the candidate, not even as freed memory. Inner functions
-    that a decorator left behind are alive, and stay.
+    The original must not be found in the candidate's process, not even in freed memory. Inner functions that are still
+    referred to, for example by a decorator, are kept.
     """
     for item in code.co_consts:
         if isinstance(item, types.CodeType) and sys.getrefcount(item) <= ALONE:
@@ -187,15 +203,15 @@ def wipe(code: types.CodeType) -> None:
 
 
 def trampoline(functions: list[types.FunctionType], call: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> None:
-    """Make the functions hand their arguments to `call`. Their signatures look as before."""
+    """Make the functions pass their arguments to `call`. Their signatures look as before."""
 
     def stub(*arguments: Any, **keywords: Any) -> Any:
         return call(arguments, keywords)
 
     for function in functions:
-        # Read before the code goes; curry and its like look at it.
+        # Kept for libraries that inspect signatures, such as curry functions.
         function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        # The new code runs among the original module's names, so what it calls is one of its constants.
+        # The new code runs with the original module's globals, so the function that it calls is one of its constants.
         old, new = function.__code__, _caller.__code__
         consts = tuple(stub if item == "STUB" else item for item in new.co_consts)
         function.__code__ = new.replace(

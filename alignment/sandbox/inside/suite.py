@@ -1,14 +1,14 @@
-"""A repository's own tests, warm: what a launcher loads once, and what each program that it starts does with it.
+"""A repository and its tests: loaded once by a launcher, used by every program that the launcher starts.
 
-Three roles, each in a launcher of its own, so that what one holds is out of the others' reach:
+There are two roles, each with a launcher of its own, so that neither can reach what the other has loaded:
 
-``tester``     pytest has collected the tests; its programs run tests while the function under test is a proxy to a
-               candidate in another process, or (``whole``) while its code is the candidate's own.
-``candidate``  the repository's modules are loaded, tests and pytest are not there at all; its programs take a body
-               and answer the tester's calls.
+``tester``     pytest has collected the tests. Its programs run tests while the function under test is a proxy to a
+               candidate in another process, or (``whole``) while the function has the candidate's code.
+``candidate``  The repository's modules are loaded; the tests and pytest are absent. Its programs take a body and answer
+               the tester's calls.
 
-The repository's modules are imported by the launcher itself, inside the namespaces but before a program's seccomp
-filter: they are the user's own. Nothing that a model wrote ever runs there.
+The launcher itself imports the repository's modules, inside the namespaces but before a program's seccomp filter: they
+are the user's code. Code written by a model never runs in the launcher.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ Place = tuple[str, int]
 
 
 class Warm:
-    """What the launcher has loaded; its programs inherit it."""
+    """What the launcher has loaded. Its programs inherit it by fork."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         self.root: str = configuration["root"]
         self.role: str = configuration["role"]
         self.items: dict[str, Any] = {}
+        """Collected tests by node id."""
         self.problems: list[dict[str, str]] = []
+        """What could not be imported or collected: `where` and `why`."""
         self.functions: dict[Place, list[types.FunctionType]] = {}
+        """The function objects at each place that the configuration names."""
         self.plugin: Any = None
 
 
@@ -48,7 +51,12 @@ WARM: Warm | None = None
 
 
 def around(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None]) -> None:
-    """Load a repository and serve programs from there; `serve` takes what the ready message says about it."""
+    """Load a repository and serve programs.
+
+    Args:
+        configuration: The role's manifest: root, role, paths, environment, places, and arguments of pytest or modules.
+        serve: Starts programs until the launcher ends; its argument is reported when the launcher is ready.
+    """
     global WARM
     WARM = Warm(configuration)
     for variable, value in configuration.get("environment", {}).items():
@@ -100,7 +108,7 @@ def _target(header: dict[str, Any]) -> list[types.FunctionType]:
 
 
 def describe(parent: Channel) -> int:
-    """Tell what was collected, and which of the repository's modules are loaded."""
+    """Report the collected tests, and which modules are loaded."""
     assert WARM is not None
     modules = []
     for name, module in list(sys.modules.items()):
@@ -108,13 +116,13 @@ def describe(parent: Channel) -> int:
         if isinstance(file, str) and file.startswith(WARM.root + os.sep) and name == getattr(module, "__name__", None):
             modules.append([name, os.path.relpath(file, WARM.root)])
     tests = [[item.nodeid, os.path.relpath(str(item.path), WARM.root)] for item in WARM.items.values()]
-    outside = sorted({name.partition(".")[0] for name in sys.modules})
-    parent.send({"modules": modules, "tests": tests, "loaded": outside, "problems": WARM.problems})
+    top_level = sorted({name.partition(".")[0] for name in sys.modules})
+    parent.send({"modules": modules, "tests": tests, "loaded": top_level, "problems": WARM.problems})
     return 0
 
 
 def trace(parent: Channel, header: dict[str, Any]) -> int:
-    """Run tests, and tell of each which functions of the repository it called."""
+    """Run tests and report which functions of the repository each of them called."""
     assert WARM is not None
     os.chdir(WARM.root)
     prefix = WARM.root + os.sep
@@ -145,14 +153,14 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
 
 
 def proxied(parent: Channel, header: dict[str, Any]) -> int:
-    """Run tests whose function under test lives in the candidate's process."""
+    """Run tests whose function under test is in the candidate's process."""
     functions = _target(header)
     if not functions:
         parent.send({"nonce": header["nonce"], "task_error": "the function is not loaded"})
         return 0
     client = peers.PeerClient(Channel(PEER))
     try:
-        handle = client.handle_of(header["target"]["qualname"])
+        handle = client.target_handle()
     except BaseException:
         client.gone = True
         handle = -1
@@ -162,18 +170,19 @@ def proxied(parent: Channel, header: dict[str, Any]) -> int:
     for place, name in enumerate(header["tests"]):
         before = client.sent
         client.most = float("inf") if header["most_messages"] is None else before + header["most_messages"]
-        result = _gone(name) if client.gone else _run_test(name, _next(header, place))
+        result = _after_end(name) if client.gone else _run_test(name, _following(header["tests"], place))
         results.append({**result, "messages": client.sent - before})
     parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
     return 0
 
 
-def _gone(name: str) -> dict[str, Any]:
+def _after_end(name: str) -> dict[str, Any]:
+    """The result of a test that did not run because the candidate had ended."""
     return {"test": name, "outcome": "failed", "detail": "the program ended", "seconds": 0.0}
 
 
 def whole(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Run tests with the candidate's body in this very process: forgeable, so marked as such."""
+    """Run tests with the candidate's body in this process. The candidate can forge the results; such tasks are marked."""
     functions = _target(header)
     if not functions:
         parent.send({"task_error": "the function is not loaded", "nonce": header["nonce"]})
@@ -191,23 +200,32 @@ def whole(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
         return 0
     nonce, tests = header.pop("nonce"), header.pop("tests")
     results = []
-    descriptor = os.dup(parent.descriptor)  # the well-known number is closed: a candidate has to look for this one
+    # Moved from its well-known number, so that the candidate cannot write to the parent without a search.
+    descriptor = os.dup(parent.descriptor)
     os.close(parent.descriptor)
     parent.descriptor = descriptor
     for place, name in enumerate(tests):
-        results.append(_run_test(name, tests[place + 1] if place + 1 < len(tests) else None))
+        results.append(_run_test(name, _following(tests, place)))
     parent.send({"nonce": nonce, "results": results, "gone": False, "errors": []})
     return 0
 
 
-def _next(header: dict[str, Any], place: int) -> str | None:
-    tests = header["tests"]
+def _following(tests: list[str], place: int) -> str | None:
     return tests[place + 1] if place + 1 < len(tests) else None
 
 
 def _run_test(name: str, following: str | None) -> dict[str, Any]:
-    """One test through pytest's own protocol."""
-    from _pytest.runner import runtestprotocol  # the protocol without its log
+    """Run one test as pytest does.
+
+    Args:
+        name: Node id of the test.
+        following: Node id of the next test, which decides which fixtures pytest tears down.
+
+    Returns:
+        `test`, `outcome` (passed, failed, skipped or missing), `detail` and `seconds`, without time spent waiting for a
+        free core.
+    """
+    from _pytest.runner import runtestprotocol  # pytest_runtest_protocol without its logging
 
     assert WARM is not None
     if os.getcwd() != WARM.root:
@@ -236,8 +254,7 @@ def _run_test(name: str, following: str | None) -> dict[str, Any]:
 
 
 def _queued() -> float:
-    """Seconds that this thread has waited for a processor: a busy machine must not make a test slow. 0 where Linux
-    does not count them."""
+    """Seconds that this thread was ready to run but had no free core; 0 if the kernel does not count them."""
     try:
         with open("/proc/thread-self/schedstat") as file:
             return int(file.read().split()[1]) / 1e9
@@ -246,9 +263,10 @@ def _queued() -> float:
 
 
 def _last_line(report: Any) -> str:
+    """The reason of a failure: the last line of the traceback, or the line that names what the test needs."""
     text = str(report.longrepr).strip()
-    if telling := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
-        return telling.group(0)
+    if cause := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
+        return cause.group(0)
     return text.splitlines()[-1][:300] if text else ""
 
 
@@ -256,7 +274,7 @@ def _last_line(report: Any) -> str:
 
 
 def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Take the body and answer the tester's calls."""
+    """Put the body into the function and answer the tester's calls."""
     functions = _target(header)
     target = header["target"]
     if not functions:
@@ -273,7 +291,7 @@ def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
 
 
 def run(entry: str, parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """The program that `entry` names."""
+    """Run the program that `entry` names; returns its exit code."""
     gc.disable()
     if entry == "suite_describe":
         return describe(parent)

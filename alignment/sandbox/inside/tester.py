@@ -1,8 +1,8 @@
-"""The tester: runs a task's test code in a process of its own, where the program under test is a proxy.
+"""The tester: runs a task's test code in its own process, in which the program under test is a proxy.
 
-Every assert at the top level of the test code, or of one of its functions, counts as a test: when it fails the others
-still run, so that a share of tests passed can be told. A program that died stays dead: no test passes after that,
-whatever it swallows.
+Every assert at the top level of the test code, or of one of its functions, counts as a test: if it fails, the others
+still run, so that the share of passed tests is known. After the program has ended no test passes, whatever exceptions
+the test code catches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import unittest
 from typing import Any
 
 from .channel import Channel
-from .proxy import CandidateGone, Client, NotPlain
+from .proxy import CandidateGone, NotPlain, TesterClient
 
 MAX_RESULTS = 10_000
 LIBRARY = {
@@ -25,20 +25,20 @@ LIBRARY = {
                                "json", "math", "os", "random", "re", "sys", "unittest", "numpy")},
     "np": "numpy",
 }  # fmt: skip
-"""Modules that test code may use without having imported them."""
+"""Modules that test code may use without importing them."""
 
 
 class Names(dict[str, Any]):
-    """The test code's globals. A name that neither it, Python nor `LIBRARY` knows is the candidate's."""
+    """The test code's globals. A name that is neither among them, nor a builtin, nor in `LIBRARY`, is the candidate's."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: TesterClient) -> None:
         super().__init__(__name__="test", __builtins__=builtins)
         self.client = client
 
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             raise KeyError(name)
-        if name in LIBRARY:  # tests that forgot an import: a program whose `math` they used would be its own judge
+        if name in LIBRARY:  # tests without an import: with the candidate's `math`, it could influence them
             self[name] = importlib.import_module(LIBRARY[name])
             return self[name]
         try:
@@ -50,9 +50,9 @@ class Names(dict[str, Any]):
 
 
 class Record:
-    """Collects the tests' results; also the context that every assert runs in."""
+    """Collects the results of the tests. It is also the context manager around every assert."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: TesterClient) -> None:
         self.client = client
         self.results: list[tuple[str, str]] = []
 
@@ -88,7 +88,7 @@ def _describe(error: BaseException | None) -> str:
 
 
 class Recorded(ast.NodeTransformer):
-    """Put every assert that stands directly in the module, a function or a method into the record's context."""
+    """Wraps every assert that is a direct statement of the module or of a function in ``with __record__:``."""
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self._wrap(node)
@@ -113,8 +113,18 @@ class Recorded(ast.NodeTransformer):
 
 
 def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) -> int:
-    """Run the tests; the last message to the parent carries the nonce and every test's result."""
-    client = Client(peer)
+    """Run the tests and report their results.
+
+    Args:
+        parent: Channel to the parent. The message with the results carries the payload's nonce.
+        peer: Channel to the candidate.
+        source: The test code.
+        payload: `nonce`, `entry_point` and `setup` (code to run first).
+
+    Returns:
+        The exit code.
+    """
+    client = TesterClient(peer)
     record = Record(client)
     verdict: dict[str, Any] = {"nonce": payload["nonce"]}
     try:
@@ -151,8 +161,7 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
 
 
 def _call_tests(names: Names, record: Record, module: ast.Module, candidate: Any) -> None:
-    """Call what test code defines but leaves for its harness to call: ``check(candidate)``, ``test_*()``, TestCase
-    classes."""
+    """Call what the test code defines but does not call itself: ``check(candidate)``, ``test_*()``, TestCase classes."""
     called = {
         node.func.id
         for statement in module.body

@@ -1,4 +1,4 @@
-"""The file tree that programs see: system folders and toolchains, read-only; a private /tmp; nobody's home."""
+"""The file tree of programs: system folders and toolchains, read-only, and a private /tmp. No home folders."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ ETC = (
     "lua",
 )
 TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-STAGE = "/tmp"  # where the new root is put together; any folder that exists will do
-
-
+STAGE = "/tmp"
+"""Where the new root is assembled; any existing folder would do."""
 EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
+"""An empty file and an empty folder, mounted over what programs must not see."""
 REPLACED = "/tmp/.replaced"
-SHOWN = "/etc/shown"  # folders and files below the machine's own /tmp, which each program's own /tmp would cover
+"""Folder of the files that replace others for one program, see `replace`."""
+SHOWN = "/etc/shown"
+"""Folders and files of the machine's /tmp that programs see. They are kept here because every program gets its own /tmp."""
 
 
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
-    """Put the tree together in a tmpfs. `extra` are further folders and files to show; `hidden` are files to show
-    empty, and folders to show without anything in them.
-    `mounts` are folders to show at another place.
+    """Assemble the tree in a tmpfs.
 
-    Needs a private mount namespace and the right to mount in it.
+    Needs a mount namespace of its own and the right to mount in it.
+
+    Args:
+        extra: Further files and folders that programs can read.
+        hidden: Files and folders that programs see as empty.
+        mounts: Folders to show at another place: pairs of path on this machine and path in the tree.
     """
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     old = os.open("/", os.O_PATH)
     below = [path for path in extra if Path(STAGE) in Path(path).parents and os.path.exists(path)]
-    # What lies below STAGE is about to be covered.
+    # Opened now, because the tmpfs is about to cover everything below STAGE.
     opened = [(os.open(source, os.O_PATH), place) for source, place in (*mounts, *zip(below, below, strict=True))]
     kernel.mount("tree", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     seen = f"/proc/self/fd/{old}"
@@ -51,7 +56,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
         _show(seen, path, root)
     for descriptor, place in opened:
         target = root / place.lstrip("/")
-        _mount_point(target, f"/proc/self/fd/{descriptor}")  # it may lie in one that is shown already
+        _mount_point(target, f"/proc/self/fd/{descriptor}")  # it may be inside a folder that is shown already
         kernel.mount(f"/proc/self/fd/{descriptor}", str(target), None, kernel.MS_BIND | kernel.MS_REC)
         kernel.make_read_only(str(target))
         os.close(descriptor)
@@ -80,13 +85,13 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
 
 
 def enter() -> None:
-    """Make the built tree the root, read-only from now on."""
+    """Make the assembled tree the root, read-only."""
     kernel.pivot_root(STAGE)
     kernel.mount("none", "/", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
 
 
 def mount_proc(root: str = "") -> bool:
-    """Mount a /proc of this pid namespace; False where the kernel refuses (containers that mask parts of /proc)."""
+    """Mount a /proc of this pid namespace; False if the kernel refuses, as in containers that mask parts of /proc."""
     try:
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
         kernel.mount("proc", f"{root}/proc", "proc", flags)
@@ -101,7 +106,7 @@ def make_proc_read_only() -> None:
 
 
 def cover_proc() -> None:
-    """Hide what /proc shows to root alone, from programs that are root to the kernel."""
+    """Hide the parts of /proc that only root can read, for programs that are root to the kernel."""
     for item in os.scandir("/proc"):
         if item.name in ROOTS_FOLDERS:
             kernel.mount(NOTHING, item.path, None, kernel.MS_BIND)
@@ -116,23 +121,27 @@ ROOTS_KEYS = frozenset({"keys", "key-users"})
 
 
 def cover(path: str) -> None:
-    """Hide one file from the program that is about to start: it finds it empty."""
+    """Make one file appear empty to the program that is about to start."""
     kernel.mount(EMPTY, path, None, kernel.MS_BIND)
 
 
 def replace(path: str, number: int) -> None:
-    """Show one file with other content: that of a file of the program's own /tmp, which it writes before it begins."""
-    own = Path(REPLACED) / str(number)
-    own.parent.mkdir(exist_ok=True)
-    own.touch()
-    kernel.mount(str(own), path, None, kernel.MS_BIND)
+    """Show other content in one file: that of file `number` in `REPLACED`, which the driver writes before the program runs."""
+    replacement = Path(REPLACED) / str(number)
+    replacement.parent.mkdir(exist_ok=True)
+    replacement.touch()
+    kernel.mount(str(replacement), path, None, kernel.MS_BIND)
 
 
 def mount_scratch(size: int, inodes: int) -> None:
-    """A fresh /tmp for one program: `size` bytes, `inodes` files, and what of the machine's own /tmp is shown.
+    """Mount a new /tmp for one program, with the parts of the machine's /tmp that are shown.
 
-    Each name at the top of that is a mount of its own, read-only with all that is below it. A program can neither write
-    there, nor rename or remove a folder above what is shown and put its own in that place: a mount point is busy.
+    Each top-level name of these parts is a read-only mount. A program cannot write below it. It cannot rename or remove
+    the folder to put its own in the same place either, because the kernel refuses that for a mount point.
+
+    Args:
+        size: Bytes that the program can write.
+        inodes: Number of files that it can create.
     """
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={size},nr_inodes={inodes},mode=700")
@@ -143,6 +152,7 @@ def mount_scratch(size: int, inodes: int) -> None:
 
 
 def _show(seen: str, path: str, root: Path) -> None:
+    """Show a path of the old root, which is open at `seen`, at the same place in the new root."""
     source = Path(seen + path)
     target = root / path.lstrip("/")
     if source.is_symlink():
@@ -158,7 +168,7 @@ def _show(seen: str, path: str, root: Path) -> None:
 
 
 def _mount_point(target: Path, source: str) -> None:
-    """What a mount of `source` needs in its place: a folder, or a file."""
+    """Create the file or folder that a mount of `source` needs as its target."""
     if target.exists():
         return
     if stat.S_ISDIR(os.stat(source).st_mode):

@@ -1,6 +1,6 @@
-"""Plain data between processes that don't trust each other: JSON with tags for what JSON lacks.
+"""Plain data between processes that do not trust each other: JSON, with tags for the types that JSON lacks.
 
-No pickle, no marshal: decoding can only make plain data. Tags are single-key objects, so a JSON object is always a tag:
+Unlike pickle and marshal, decoding creates plain data only. A tag is an object with one key; there are no other objects:
 
 =========  ==============================================  =======================================================
 tag        stands for                                      content
@@ -16,8 +16,8 @@ tag        stands for                                      content
 ``o``      anything else: not plain data                   name of its type
 =========  ==============================================  =======================================================
 
-A subclass of a plain type is sent as the plain type, read with the plain type's own methods: an object that claims to
-equal everything arrives as the list, number or text that it holds.
+A subclass of a plain type is sent as the plain type and read with the plain type's own methods, so an object whose
+``__eq__`` always returns True arrives as the list, number or text that it holds.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from typing import Any
 
 MAX_DEPTH = 200
 MAX_INT_BITS = 1 << 23
-MAX_ITEMS = 1 << 25  # an item takes two bytes at least, and a frame has 64 MB
+MAX_ITEMS = 1 << 25  # an item takes at least two bytes, and a frame has 64 MiB
 _SMALL = 1 << 53
 
 
 class WireError(ValueError):
-    """Something that is not plain data, or is too large or too deep to be sent."""
+    """A value is not plain data, or is too large or too deeply nested to be sent."""
 
 
 def is_too_large(value: Any) -> bool:
-    """Whether containers hold more items than can be sent: to find out by encoding them takes minutes and gigabytes."""
+    """Whether containers hold more than `MAX_ITEMS` items. Encoding them to find out would take minutes and gigabytes."""
     total, level = 0, [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -56,8 +56,16 @@ def is_too_large(value: Any) -> bool:
 
 
 def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
-    """Plain data as JSON-ready data. `other(value)` may encode what is not plain; by default it becomes an ``o``
-    tag."""
+    """Encode a value as JSON values.
+
+    Args:
+        value: Plain data.
+        other: Called with a value that is not plain data, to encode it; by default it becomes an ``o`` tag.
+        depth: Nesting so far.
+
+    Raises:
+        WireError: The value is nested too deeply, or holds an integer that is too large.
+    """
     kind = type(value)
     if value is None or kind is bool or kind is str or kind is float:
         return value
@@ -96,7 +104,7 @@ def _hexadecimal(value: int) -> str:
     return hex(value)
 
 
-# Read through the base class's own methods, never the subclass's.
+# Each type is read with the methods of the plain class, never with those of the subclass.
 _BASES: tuple[tuple[type, Any], ...] = (
     (int, lambda value: int.__pos__(value)),
     (float, lambda value: float.__pos__(value)),
@@ -148,8 +156,16 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
-    """The inverse of `encode`; `other(tag, content)` makes what the table doesn't list. Raises WireError on anything
-    odd."""
+    """Decode what `encode` wrote.
+
+    Args:
+        data: JSON values.
+        other: Called with tag and content of a tag that the table does not list.
+        depth: Nesting so far.
+
+    Raises:
+        WireError: The data is malformed, too large, nested too deeply, or not plain.
+    """
     kind = type(data)
     if data is None or kind in (bool, str, float, int):
         return data

@@ -71,7 +71,7 @@ def _file(suite: NodeSuite, path: str, found: JsCoverage) -> None:
             "limit": TEST_MILLISECONDS,
         }
         try:
-            (run,) = suite.tester.run([suite.job("tester", asked, {path: suite.snapshot.tests[path]}, LIMITS)])
+            (run,) = suite.tester.run([suite.program("tester", asked, {path: suite.snapshot.tests[path]}, LIMITS)])
         except SandboxError:
             found.outcomes["ends_the_process_or_hangs"] += 1
             return

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.grading.node_syntax import JsFunction, Tree, js_functions
-from alignment.grading.nodejs import NodeSnapshot, NodeSuite, messages, with_our_runner
+from alignment.grading.nodejs import NodeSnapshot, NodeSuite, messages, with_shims
 from alignment.grading.repository import store
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, Slot
@@ -233,7 +233,7 @@ def _make(
     if transform:
         _transform(NodeSnapshot(folder, data), code, tests, allow_weaker)
     else:
-        data["tests"] = {path: with_our_runner(text) for path, text in tests.items()}
+        data["tests"] = {path: with_shims(text) for path, text in tests.items()}
     return data
 
 
@@ -276,7 +276,9 @@ def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str,
             listed += [[path, text] for path, text in tests.items()]
         try:
             for start in range(0, len(listed), BATCH):
-                job = suite.job("compile", {"sources": listed[start : start + BATCH], "nonce": "align:"}, {}, LIMITS)
+                job = suite.program(
+                    "compile", {"sources": listed[start : start + BATCH], "nonce": "align:"}, {}, LIMITS
+                )
                 (run,) = slot.run([job])
                 told = messages(run, "align:")
                 if not any("done" in item for item in told):

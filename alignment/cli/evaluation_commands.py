@@ -1,0 +1,183 @@
+"""`align evaluate`: measure a model on benchmarks, grade completions made elsewhere, or compare two evaluations.
+
+align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
+align evaluate --completions FILE --out DIR
+align evaluate --compare BEFORE AFTER
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignment.cli.shared_options import add_command, add_consent, add_json
+
+if TYPE_CHECKING:
+    from alignment.cli.shared_options import Commands
+    from alignment.evaluation.results import Document
+    from alignment.grading import SandboxSettings
+
+GENERATION_OPTIONS = ("mode", "n", "temperature", "top_p", "max_new_tokens", "batch_size")
+COMPLETION_OPTIONS = ("sanitize", "benchmark")
+
+
+def add(commands: Commands) -> None:
+    """Add the parser."""
+    evaluate = add_command(
+        commands, "evaluate", "Measure a model, grade completions made elsewhere, or compare two evaluations."
+    )
+    evaluate.add_argument("model", nargs="?", help="folder of a model, or its name on the Hugging Face hub")
+    evaluate.add_argument(
+        "--tasks", nargs="+", default=[], metavar="NAME",
+        help="benchmarks: humaneval; fim:rows.jsonl to name its rows; my_bench.py:Tasks for your own code",
+    )  # fmt: skip
+    evaluate.add_argument("--list", action="store_true", help="list all benchmarks")
+    evaluate.add_argument(
+        "--completions", type=Path, nargs="+", metavar="FILE", help="grade these files or folders instead of generating"
+    )
+    evaluate.add_argument(
+        "--sanitize", action="store_true", help="with --completions: extract the code from chat answers first"
+    )
+    evaluate.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"),
+        help="compare two result folders: tasks won and lost, with a significance test",
+    )  # fmt: skip
+    evaluate.add_argument("--benchmark", help="with --completions: their benchmark, if the task ids do not tell")
+    evaluate.add_argument("--data", type=Path, help="rows of the benchmarks: a file, or a folder of files")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="result folder (default: evaluation)")
+    evaluate.add_argument("--mode", choices=("base", "chat"), help="plain prompts for base models, or ChatML")
+    evaluate.add_argument("--limit", type=int, help="use only this many tasks, the first ones")
+    evaluate.add_argument("--n", type=int, help="samples per task, for pass@k; needs --temperature")
+    evaluate.add_argument("--temperature", type=float, help="sampling temperature; 0 is greedy (default: as published)")
+    evaluate.add_argument("--top-p", type=float, help="nucleus sampling (default: as published)")
+    evaluate.add_argument("--max-new-tokens", type=int, help="tokens per sample (default: as published)")
+    evaluate.add_argument("--batch-size", type=int, help="sequences per batch (default: as many as fit)")
+    evaluate.add_argument(
+        "--engine", choices=("auto", "transformers", "vllm"), default="auto",
+        help="generation engine (default: vllm if it is installed and there is a GPU)",
+    )  # fmt: skip
+    evaluate.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
+    evaluate.add_argument(
+        "--sandbox", metavar="URL", help="a grading service, for example http://host:8711 (default: this machine)"
+    )
+    add_consent(evaluate)
+    evaluate.add_argument("--workers", type=int, help="programs to run at the same time (default: one per core)")
+    add_json(evaluate)
+    evaluate.set_defaults(handler=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if arguments.list:
+        return _list()
+    subjects = [arguments.model, arguments.completions, arguments.compare]
+    if sum(value is not None for value in subjects) != 1:
+        raise ValueError("give either a model, or --completions FILE, or --compare BEFORE AFTER")
+    if arguments.compare is not None:
+        return _compare(arguments)
+    documents = _grade(arguments) if arguments.completions is not None else _measure(arguments)
+    if documents is None:
+        return 0
+    if arguments.json:
+        print(json.dumps(documents, indent=2))
+        return 0
+    for figure in documents:
+        interval = f"[{figure['low']:.1f}, {figure['high']:.1f}]"
+        print(f"{figure['benchmark']} {figure['metric']}: {figure['value']:.1f} {interval}, n = {figure['n']}")
+    return 0
+
+
+def _list() -> int:
+    from alignment.evaluation import catalogue
+
+    for name, (_, text) in catalogue.BENCHMARKS.items():
+        print(f"{name:24} {text}")
+    return 0
+
+
+def _sandbox(arguments: argparse.Namespace) -> SandboxSettings:
+    """How programs run, from `--sandbox`, `--workers` and `--allow-weaker-sandbox`."""
+    from alignment.grading import SandboxSettings
+
+    if arguments.sandbox in ("namespaces", "landlock"):
+        raise ValueError(
+            f"--sandbox {arguments.sandbox}: give the URL of a grading service, or leave it out to run programs on this "
+            "machine; --allow-weaker-sandbox allows a weaker sandbox"
+        )
+    return SandboxSettings(
+        address=arguments.sandbox, workers=arguments.workers, allow_weaker=arguments.allow_weaker_sandbox
+    )
+
+
+def _reject(arguments: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
+    """Raise ValueError if one of the options is given."""
+    for name in names:
+        if getattr(arguments, name) not in (None, False, []):
+            raise ValueError(f"--{name.replace('_', '-')} {reason}")
+
+
+def _grade(arguments: argparse.Namespace) -> list[Document]:
+    from alignment.evaluation import grade_completions
+
+    _reject(arguments, (*GENERATION_OPTIONS, "tasks"), "is for generating: it has no effect on --completions")
+    return grade_completions(
+        arguments.completions,
+        arguments.out,
+        benchmark=arguments.benchmark,
+        data=arguments.data,
+        limit=arguments.limit,
+        sanitize=arguments.sanitize,
+        sandbox=_sandbox(arguments),
+    )
+
+
+def _measure(arguments: argparse.Namespace) -> list[Document] | None:
+    """The figures; None on ranks other than 0."""
+    from alignment.evaluation import evaluate, read_documents
+    from alignment.evaluation.benchmark_request import parse_request
+
+    if not arguments.tasks:
+        raise ValueError("name the benchmarks with --tasks; `align evaluate --list` lists them")
+    _reject(arguments, COMPLETION_OPTIONS, "is for --completions: it has no effect on a model")
+    settings = {
+        name: getattr(arguments, name)
+        for name in (*GENERATION_OPTIONS, "limit")
+        if getattr(arguments, name) is not None
+    }
+    requests = []
+    for request in map(parse_request, arguments.tasks):
+        data: dict[str, Any] = (
+            {"data": str(arguments.data)} if request.data is None and arguments.data is not None else {}
+        )
+        requests.append(dataclasses.replace(request, **data, **settings))
+    figures = evaluate(
+        arguments.model,
+        requests,
+        arguments.out,
+        seed=arguments.seed,
+        engine=arguments.engine,
+        sandbox=_sandbox(arguments),
+    )
+    return read_documents(arguments.out) if figures else None
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from alignment.evaluation import compare
+
+    rows = compare(*arguments.compare)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        print(
+            f"{row['benchmark']} {row['score']}: {row['before']:.1f} -> {row['after']:.1f}, "
+            f"{row['difference']:+.1f} [{row['low']:.1f}, {row['high']:.1f}], p = {row['p_value']:.3f}, n = {row['n']}"
+        )
+        for outcome in ("won", "lost"):
+            tasks = row[outcome]
+            print(f"  {outcome} {len(tasks)}: {' '.join(tasks[:20])}{' ...' if len(tasks) > 20 else ''}")
+    return 0

@@ -1,0 +1,197 @@
+"""The commands on a recipe: `align run`, `check`, `plan`, `status`, `report` and `schema`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignment.cli.shared_options import add_command, add_json, add_recipe
+
+if TYPE_CHECKING:
+    from alignment.chain.plan import Step
+    from alignment.cli.shared_options import Commands
+    from alignment.recipe import Recipe
+
+
+def add(commands: Commands) -> None:
+    """Add the parsers."""
+    run = add_command(commands, "run", "Run the steps of a recipe that are not done yet.")
+    add_recipe(run)
+    run.add_argument("--until", metavar="STEP", help="stop after this step")
+    run.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
+    run.set_defaults(handler=_run)
+    check = add_command(commands, "check", "Check a recipe: report all mistakes at once, with file and line.")
+    add_recipe(check)
+    check.add_argument("--fast", action="store_true", help="do not build TRL's and PEFT's config objects (about 8 s)")
+    add_json(check)
+    check.set_defaults(handler=_check)
+    plan = add_command(commands, "plan", "Show the steps of a recipe, which of them would run, and what they need.")
+    add_recipe(plan)
+    add_json(plan)
+    plan.add_argument(
+        "--device-memory", type=float, metavar="GIB", help="memory of one device (default: of this machine's devices)"
+    )
+    plan.set_defaults(handler=_plan)
+    status = add_command(commands, "status", "Show which steps of a recipe are done, and the ladder so far.")
+    add_recipe(status)
+    add_json(status)
+    status.set_defaults(handler=_status)
+    report = add_command(commands, "report", "Write the report of a recipe again, from its artifacts.")
+    add_recipe(report)
+    report.set_defaults(handler=_report)
+    add_command(commands, "schema", "Print the recipe's JSON schema, for editors.").set_defaults(handler=_schema)
+
+
+def _load(arguments: argparse.Namespace) -> Recipe:
+    from alignment.recipe import load
+
+    return load(arguments.recipe, arguments.overrides)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from alignment.chain.conductor import ChainStopped, run
+    from alignment.chain.plan import plan
+    from alignment.launch.accelerate_launcher import explain
+    from alignment.processes import World, die_with_parent
+
+    recipe = _load(arguments)
+    if arguments.launched:
+        # torch's agent starts this process in its own session, so a killed launcher would leave it running.
+        die_with_parent()
+    elif not all(step.artifact() for step in plan(recipe)):
+        return _become_launcher(recipe, arguments)
+    try:
+        steps = run(recipe, until=arguments.until)
+    except ChainStopped as stop:
+        explain(f"stopped: {stop}")
+        return 1
+    if World.from_environment(os.environ).rank == 0:
+        _print_summary(recipe, steps)
+    return 0
+
+
+def _print_summary(recipe: Recipe, steps: Sequence[Step]) -> None:
+    """Print the ladder, write the report, and print its path."""
+    from alignment.chain import ladder
+    from alignment.report import page
+
+    for line in ladder.table([step for step in steps if step.rung]):
+        print(line)
+    print(f"report: {page.write(recipe, steps)}")
+
+
+def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
+    """Replace this process by `accelerate launch` with the file that the recipe names."""
+    if recipe.launch is None:
+        raise ValueError("the recipe names no `launch:` file: add one of accelerate_configs/, or use accelerate launch")
+    target = Path(__file__).resolve().parents[2] / "recipes" / "run.py"
+    options = [item for override in arguments.overrides for item in ("--set", override)]
+    options += ["--until", arguments.until] if arguments.until else []
+    launcher = ["-m", "alignment.launch.accelerate_launcher", "--config_file", str(recipe.launch.path())]
+    command = [sys.executable, *launcher, str(target), str(arguments.recipe), *options]
+    os.execv(sys.executable, command)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from alignment.recipe.export_checks import missing_engines
+
+    recipe = _load(arguments)
+    refusals = [] if arguments.fast else _config_refusals(recipe)
+    if arguments.json:
+        problems = [{"file": str(arguments.recipe), "line": 0, "key": "", "message": text} for text in refusals]
+        print(json.dumps({"ok": not refusals, "name": recipe.name, "problems": problems}, indent=2))
+    elif refusals:
+        print("\n".join(refusals), file=sys.stderr)
+    else:
+        print(f"{arguments.recipe}: no mistakes found; {len(recipe.stages)} stages")
+        for engine in missing_engines(recipe):
+            command = f"python -m alignment.export.engine_environment {engine}"
+            print(f"the run will first install an environment for {engine}; to install it now: {command}")
+    return 1 if refusals else 0
+
+
+def _config_refusals(recipe: Recipe) -> list[str]:
+    """What TRL's and PEFT's own config classes refuse of the training stages."""
+    from alignment.recipe import TrainingStage
+    from alignment.stages.configs import refusals
+
+    # DeepSpeed logs to stdout when it is imported, and stdout is for the command's result.
+    with contextlib.redirect_stdout(sys.stderr):
+        return refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+
+
+def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """What `--json` prints of each step."""
+    artifacts = [step.artifact() for step in steps]
+    return [
+        {
+            "step": step.name,
+            "kind": step.kind,
+            "state": "done" if artifact else "begun" if step.folder.exists() else "to do",
+            "model": step.model,
+            "fingerprint": step.fingerprint,
+            "folder": str(step.folder),
+            "seconds": (artifact or {}).get("seconds"),
+            "peak_memory_mb": (artifact or {}).get("peak_memory_mb"),
+        }
+        for step, artifact in zip(steps, artifacts, strict=True)
+    ]
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from alignment.chain.plan import plan
+    from alignment.planning import presentation
+
+    recipe = _load(arguments)
+    rows = _step_rows(plan(recipe))
+    needs = presentation.recipe_needs(recipe, arguments.device_memory)
+    if arguments.json:
+        document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, **needs}
+        print(json.dumps(document, indent=2))
+        return 0
+    for row in rows:
+        print(f"{row['state']:6}  {row['step']:28} {row['kind']:9} {row['fingerprint'][:12]}")
+    print("\n".join(["", *presentation.describe(needs)]))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from alignment.chain import ladder
+    from alignment.chain.plan import plan
+
+    recipe = _load(arguments)
+    steps = plan(recipe)
+    rows = _step_rows(steps)
+    if arguments.json:
+        document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, "ladder": ladder.rungs(steps)}
+        print(json.dumps(document, indent=2))
+        return 0
+    for row in rows:
+        seconds = f"{row['seconds']:.0f} s" if row["seconds"] is not None else ""
+        memory = f"{row['peak_memory_mb'] / 1000:.1f} GB" if row["peak_memory_mb"] is not None else ""
+        print(f"{row['state']:6}  {row['step']:28} {seconds:>8} {memory:>9}".rstrip())
+    table = ladder.table([step for step in steps if step.rung])
+    print("\n".join(["", *table]) if table else "\nno evaluation is done yet")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from alignment.chain.plan import plan
+    from alignment.report import page
+
+    recipe = _load(arguments)
+    print(page.write(recipe, plan(recipe)))
+    return 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from alignment.recipe import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0

@@ -1,0 +1,48 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What `ArgumentParser.add_subparsers` returns."""
+
+
+def add_command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
+    """Add a command whose help and description are the same sentence."""
+    return commands.add_parser(name, help=description, description=description)
+
+
+def add_recipe(command: argparse.ArgumentParser) -> None:
+    """Add the recipe and `--set` to a command that reads a recipe."""
+    command.add_argument("recipe", type=Path, help="a recipe file, for example recipes/quickstart.yaml")
+    add_set(
+        command,
+        "override one setting, for example stages.dpo.train.beta=0.2. Items of a list go by name or number. Put a key "
+        "that has dots in quotes: 'stages.export.max_perplexity_change.\"llama.cpp:q8_0\"=3'",
+    )
+
+
+def add_set(command: argparse.ArgumentParser, text: str) -> None:
+    """Add `--set KEY=VALUE`; `text` says what it sets."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=f"{text}. May be repeated"
+    )
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    command.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def add_consent(command: argparse.ArgumentParser) -> None:
+    """Add `--allow-weaker-sandbox` to a command that runs programs on this machine."""
+    command.add_argument(
+        "--allow-weaker-sandbox",
+        action="store_true",
+        help="allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if programs run as "
+        "the machine's root",
+    )

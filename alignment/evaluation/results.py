@@ -1,0 +1,102 @@
+"""Result files of an evaluation: `figures.json`, `completions.jsonl` and `verdicts.jsonl`, and documents made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from alignment.evaluation.scoring import Outcome
+from alignment.evaluation.statistics.figures import Figure
+from alignment.evaluation.store import read_jsonl, write_jsonl
+from alignment.files import write_json
+
+
+class Document(TypedDict):
+    """A figure with the verdict of every task, as `align evaluate --json` prints it. Values are percents."""
+
+    benchmark: str
+    metric: str
+    value: float
+    n: int
+    low: float
+    high: float
+    verdicts: dict[str, str | list[str]]
+    """`passed`, `failed` or `error` by task id; a list if a task has several samples."""
+
+
+def write_results(
+    out_dir: Path, figures: list[Figure], results: Mapping[str, Sequence[Outcome]], modes: Mapping[str, str]
+) -> None:
+    """Write `completions.jsonl`, `verdicts.jsonl`, and `figures.json` as the last one.
+
+    Args:
+        out_dir: the folder of results.
+        figures: all figures.
+        results: outcomes by benchmark name.
+        modes: `base` or `chat` by benchmark name.
+    """
+    completions, verdicts = [], []
+    for name, outcomes in results.items():
+        for outcome in outcomes:
+            place = {"benchmark": name, "task_id": outcome.task_id, "sample": outcome.sample}
+            completions.append(
+                place
+                | {
+                    "mode": modes[name],
+                    "completion": outcome.completion,
+                    "finish": outcome.finish,
+                    "tokens": outcome.tokens,
+                }
+            )
+            verdicts.append(
+                place
+                | {
+                    "status": outcome.status,
+                    "reason": outcome.reason,
+                    "detail": outcome.detail,
+                    "scores": outcome.scores,
+                    "answer": outcome.answer,
+                }
+            )
+    write_jsonl(out_dir / "completions.jsonl", completions)
+    write_jsonl(out_dir / "verdicts.jsonl", verdicts)
+    write_json(out_dir / "figures.json", figures)
+
+
+def documents(figures: Sequence[Figure], results: Mapping[str, Sequence[Outcome]]) -> list[Document]:
+    """One document per figure, from outcomes by benchmark name."""
+    return [_document(figure, ((o.task_id, o.status) for o in results[figure["benchmark"]])) for figure in figures]
+
+
+def read_documents(out_dir: str | Path) -> list[Document]:
+    """The documents of a folder that `evaluate` or `grade_completions` has written.
+
+    Raises:
+        ValueError: the folder holds no results.
+    """
+    folder = Path(out_dir)
+    if not (folder / "figures.json").exists():
+        raise ValueError(f"{folder} has no figures.json: run `align evaluate` with that folder first")
+    figures: list[Figure] = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    rows = list(read_jsonl(folder / "verdicts.jsonl"))
+    return [
+        _document(figure, ((row["task_id"], row["status"]) for row in rows if row["benchmark"] == figure["benchmark"]))
+        for figure in figures
+    ]
+
+
+def _document(figure: Figure, statuses: Iterable[tuple[str, str]]) -> Document:
+    by_task: dict[str, list[str]] = {}
+    for task_id, status in statuses:
+        by_task.setdefault(task_id, []).append(status)
+    return {
+        "benchmark": figure["benchmark"],
+        "metric": figure["metric"],
+        "value": figure["value"],
+        "n": figure["n"],
+        "low": figure["low"],
+        "high": figure["high"],
+        "verdicts": {task_id: words[0] if len(words) == 1 else words for task_id, words in by_task.items()},
+    }

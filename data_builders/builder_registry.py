@@ -1,0 +1,199 @@
+"""The built-in dataset builders by name, and builders from the user's own code.
+
+A builder is a function `build(settings, context)`, see `data_builders.builder`. The class of its settings is the
+annotation of its first parameter. Importing this module imports no builder; `find_builder` imports the one it returns.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignment.extensions import Extension, ExtensionError
+from alignment.settings import Settings
+from alignment.wording import did_you_mean
+from data_builders.builder import BuildContext
+
+
+@dataclass(frozen=True)
+class BuiltinBuilder:
+    """Where a built-in builder is defined, and what it leaves in its artifact."""
+
+    function: str
+    """`module:function`."""
+    outputs: Mapping[str, str]
+    """File or folder -> kind of its rows, "" if it holds no rows; `{form}` is replaced by the setting `form`."""
+    inputs: str = ""
+    """`module:function` that takes the settings and returns, as JSON values, what else the result depends on."""
+    samples: bool = False
+    """Whether it samples from the model of its stage."""
+    resumes: bool = False
+    """Whether it continues from the files of a build that was killed; other builders start again."""
+
+
+DOCUMENTS = {"data": "document"}
+SOURCE_STATES = "data_builders.repositories.sources:source_states"
+BUILDERS: Mapping[str, BuiltinBuilder] = {
+    "corpus": BuiltinBuilder("data_builders.corpus:build_corpus", DOCUMENTS, SOURCE_STATES),
+    "commits": BuiltinBuilder("data_builders.commits:build_commits", {"data": "{form}"}, SOURCE_STATES),
+    "pull_requests": BuiltinBuilder("data_builders.pull_requests:build_pull_requests", DOCUMENTS),
+    "repo_level": BuiltinBuilder("data_builders.repo_level:build_repo_level", DOCUMENTS),
+    "grounding": BuiltinBuilder("data_builders.text.build_text:build_grounding", DOCUMENTS),
+    "quality": BuiltinBuilder("data_builders.text.build_text:build_quality", DOCUMENTS),
+    "math": BuiltinBuilder("data_builders.text.build_text:build_math", DOCUMENTS),
+    "general": BuiltinBuilder("data_builders.text.build_text:build_general", DOCUMENTS),
+    "clean": BuiltinBuilder("data_builders.cleaning.clean_rows:build_clean", {"data": ""}),
+    "fim": BuiltinBuilder("data_builders.fim:build_fim", {"data": ""}),
+    "mixture": BuiltinBuilder("data_builders.mixture:build_mixture", DOCUMENTS, resumes=True),
+    "synthetic": BuiltinBuilder(
+        "data_builders.synthetic.quickstart:build_synthetic",
+        {
+            "documents.jsonl": "document", "conversations.jsonl": "conversation", "long.jsonl": "conversation",
+            "rl.jsonl": "task", "heldout-fim.jsonl": "infilling", "heldout-short.jsonl": "task",
+            "heldout-long.jsonl": "task", "heldout-documents.jsonl": "document", "tokenizer": "",
+        },
+        inputs="data_builders.synthetic.quickstart:inputs",
+    ),
+    "tasks": BuiltinBuilder(
+        "data_builders.tasks.build_tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCE_STATES
+    ),
+    "instructions": BuiltinBuilder(
+        "data_builders.instructions.build_instructions:build_instructions",
+        {"instructions.jsonl": "conversation", "account.json": ""},
+        SOURCE_STATES,
+    ),
+    "private_benchmark": BuiltinBuilder(
+        "data_builders.private_benchmark:build_private_benchmark",
+        {"tasks.jsonl": "task", "fim.jsonl": "infilling", "fim-tasks.jsonl": "infilling", "account.json": ""},
+        "data_builders.repositories.sources:source_states_with_head",
+    ),
+    "preferences": BuiltinBuilder(
+        "data_builders.preferences:build_preferences", {"preferences.jsonl": "preference"}, samples=True
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedBuilder:
+    """A builder that is ready to run, built-in or the user's own."""
+
+    name: str
+    function: Callable[[Any, BuildContext], Any]
+    settings_class: type[Settings] | None
+    """None for a user's builder that takes a plain dict."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """As in `BuiltinBuilder`; empty for a user's builder, whose files are known only when it has run."""
+    input_state: Callable[[Any], Any] | None = None
+    samples: bool = False
+    resumes: bool = False
+    extension: Extension | None = None
+    """The user's code; None for a built-in builder."""
+
+    def validate(self, values: Mapping[str, Any]) -> Settings | dict[str, Any]:
+        """The settings as the builder takes them. Raises pydantic's ValidationError for wrong ones."""
+        return dict(values) if self.settings_class is None else self.settings_class.model_validate(values)
+
+    def run(self, settings: Settings | dict[str, Any], context: BuildContext) -> dict[str, Any]:
+        """Run the builder, and return its counts.
+
+        Raises:
+            ExtensionError: the user's builder raised, wrote no file, or returned something else than a mapping of JSON
+                values; the message names file, line and function.
+            ValueError: a built-in builder found that a setting or its data is wrong.
+        """
+        if self.extension is None:
+            return dict(self.function(settings, context))
+        with self.extension.errors("the builder"):
+            counts = self.function(settings, context)
+        return _checked(self.extension, self.function, counts, context.out)
+
+
+def find_builder(name: str) -> LoadedBuilder:
+    """The builder of a name, or of a reference to the user's own code.
+
+    Args:
+        name: a name in `BUILDERS`, `path/to/file.py:function` (an absolute path, or one relative to the working
+            directory) or `package.module:function`.
+
+    Raises:
+        ExtensionError: the user's code can't be loaded, or its function is not a builder.
+        ValueError: there is no built-in builder of this name.
+    """
+    if name in BUILDERS:
+        return _builtin(name)
+    if not Extension.is_reference(name):
+        raise ValueError(
+            f"there is no builder {name!r}: {', '.join(BUILDERS)}, or your own as path/to/file.py:function."
+            f"{did_you_mean(name, BUILDERS)}"
+        )
+    extension = Extension.parse(name)
+    function = extension.load()
+    return LoadedBuilder(name, function, _user_settings_class(extension, function), extension=extension)
+
+
+@functools.cache
+def _builtin(name: str) -> LoadedBuilder:
+    entry = BUILDERS[name]
+    function = _load(entry.function)
+    settings_class = typing.get_type_hints(function)["settings"]
+    input_state = _load(entry.inputs) if entry.inputs else None
+    return LoadedBuilder(name, function, settings_class, entry.outputs, input_state, entry.samples, entry.resumes)
+
+
+def _load(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _user_settings_class(extension: Extension, function: Any) -> type[Settings] | None:
+    """The class of a user's settings: the annotation of the first parameter, or None for a plain dict."""
+    if not callable(function):
+        raise ExtensionError(f"{extension.file()}: {extension.name} is {type(function).__name__}, not a function")
+    place = _place(extension, function)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        raise ExtensionError(f"{place} must take two arguments: (settings, context)") from None
+    try:
+        annotation = typing.get_type_hints(function).get(parameters[0].name)
+    except Exception as error:
+        raise ExtensionError(f"{place}: its annotations can't be read: {error}") from None
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    if annotation in (None, Any) or (typing.get_origin(annotation) or annotation) in (dict, Mapping):
+        return None
+    raise ExtensionError(
+        f"{place}: the annotation of {parameters[0].name!r} must be a class derived from alignment.settings.Settings, or dict"
+    )
+
+
+def _place(extension: Extension, function: Callable[..., Any]) -> str:
+    """`file:line: name` of the definition of a user's function, as far as it is known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    line = f":{code.co_firstlineno}" if code is not None else ""
+    return f"{code.co_filename if code is not None else extension.file()}{line}: {extension.name}"
+
+
+def _checked(extension: Extension, function: Callable[..., Any], counts: Any, out: Path) -> dict[str, Any]:
+    """What a user's builder returned, if it is a mapping of JSON values and the builder wrote a file."""
+    place = _place(extension, function)
+    if not isinstance(counts, Mapping):
+        raise ExtensionError(f"{place} must return a mapping of counts, not {type(counts).__name__}")
+    for key, value in counts.items():
+        if not isinstance(key, str):
+            raise ExtensionError(f"{place} returned a mapping with the key {key!r}: keys must be text")
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ExtensionError(f"{place} returned a value for {key!r} that is not JSON: {error}") from None
+    if not any(path.is_file() for path in out.rglob("*")):
+        raise ExtensionError(f"{place} wrote no file to context.out")
+    return dict(counts)
