@@ -185,7 +185,7 @@ def _make_adapter(run: ExportRun) -> ExportRow:
     with ExportGate(checkpoint, run.gate.texts, run.gate.settings, run.out, adapter) as gate:
         base_file = write_gguf(checkpoint, LEVELS.get(stored, LEVELS["f32"]), gate.folder / "base.gguf").files[0]
         row = row | gate.measure(base_file, "adapter", "llama.cpp", adapter=file)
-    return _settle(row)
+    return _rename_files(row)
 
 
 def make_imatrix(run: ExportRun) -> None:
@@ -214,7 +214,7 @@ def _finish(run: ExportRun, row: ExportRow, level: str, runtime: RuntimeName, py
     """Measure pass@1 of a target that passed so far, if there is a benchmark, and give it its final name."""
     if run.options.benchmark is not None and row["passed"]:
         row = row | _pass_rate(run, Path(row["file"]), level, runtime, python)
-    return _settle(row)
+    return _rename_files(row)
 
 
 def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, python: str | None) -> ExportRow:
@@ -239,7 +239,7 @@ def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, py
     return row
 
 
-def _settle(row: ExportRow) -> ExportRow:
+def _rename_files(row: ExportRow) -> ExportRow:
     """Give the files their final names, with the prefix `broken-` if they failed; older files of the target go."""
     prefix, other = ("", BROKEN) if row["passed"] else (BROKEN, "")
     final = []

@@ -114,7 +114,7 @@ def _token_type(number: int, by_id: dict[int, str], added: dict[int, dict[str, A
     if number not in added:
         return NORMAL
     text = by_id[number]
-    # Qwen's tokenizer.json does not mark its FIM and repository tokens as special; for a runtime they are control tokens.
+    # Qwen's tokenizer.json does not mark its FIM and repository tokens as special; for runtimes they are control tokens.
     return CONTROL if added[number]["special"] or (text.startswith("<|") and text.endswith("|>")) else USER_DEFINED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TypedDict
 
 from alignment.sandbox import toolchains
@@ -49,10 +50,13 @@ def probe_languages() -> list[LanguageReport]:
 
 def _probe(slot: Slot, language: toolchains.Language) -> LanguageReport:
     version, reason = "", ""
-    try:
-        version, reason = _run(slot, language)
-    except (toolchains.NoToolchain, SandboxError) as error:
-        reason = str(error)
+    if language.name != "python" and shutil.which(language.tool) is None:
+        reason = f"{language.tool} is not installed"
+    else:
+        try:
+            version, reason = _run(slot, language)
+        except (toolchains.NoToolchain, SandboxError) as error:
+            reason = str(error)
     return {
         "language": language.name,
         "works": not reason,

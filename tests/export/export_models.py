@@ -138,8 +138,8 @@ def make_random_model(folder: Path, shape: dict, tokenizer: Path, *, tied: bool 
         start, end = end, end + 2 * math.prod(dimensions)
         header[name] = {"dtype": "BF16", "shape": dimensions, "data_offsets": [start, end]}
     text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
-    # All tensors share one pool of numbers: drawing half a billion takes longer than writing them. Its length is odd, so
-    # that no two rows are equal.
+    # All tensors share one pool of numbers: drawing half a billion takes longer than writing them. Its length is odd,
+    # so that no two rows are equal.
     pool = np.random.default_rng(0).standard_normal((1 << 22) - 1, dtype=np.float32) * np.float32(0.02)
     plain, norm = to_bfloat16(pool), to_bfloat16(pool + np.float32(1))
     with (folder / "model.safetensors").open("wb") as file:

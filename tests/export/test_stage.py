@@ -1,4 +1,4 @@
-"""The export stage of recipes and `align export`: their settings reach the export, errors are found before it starts."""
+"""The export stage and `align export`: their settings reach the export, and errors are found before it starts."""
 
 import importlib.util
 import json

@@ -112,7 +112,7 @@ def test_a_forked_child_gets_a_pool_of_its_own(grader: Grader) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming a plain user needs root")
 def test_works_as_a_plain_user() -> None:
-    """The package is copied to a folder that every user can read; pytest's temporary folders belong to its user alone."""
+    """The package is copied to a folder that every user can read; pytest's temporary folders are its user's alone."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         _works_as_a_plain_user(Path(folder))

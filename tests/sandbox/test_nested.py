@@ -1,7 +1,7 @@
 """Containers whose only user is the machine's root, under this or another name.
 
-There the kernel does not apply the process limit to programs and shows them more of /proc. These tests start no floods of
-processes, because nothing would stop them.
+There the kernel does not apply the process limit to programs and shows them more of /proc. These tests start no floods
+of processes, because nothing would stop them.
 """
 
 import json

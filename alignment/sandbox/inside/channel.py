@@ -1,4 +1,4 @@
-"""Messages over a descriptor, one JSON value per line and of limited length, between a driver and its parent or peer."""
+"""Messages between a driver and its parent or peer: one JSON value per line, of limited length, over a descriptor."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Channel:
         """
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(data) > MAX_FRAME:
-            raise ValueError("more data than a frame may hold")
+            raise ValueError("more data than a message may hold")
         view = memoryview(data)
         try:
             while view:
                 view = view[os.write(self.descriptor, view) :]
         except OSError:
-            raise ChannelError("the other side is gone") from None
+            raise ChannelError("the other process closed the channel") from None
 
     def receive(self) -> Any:
         """The next message."""
@@ -44,14 +44,14 @@ class Channel:
         while (end := self.buffer.find(b"\n", searched)) < 0:
             searched = len(self.buffer)
             if searched > MAX_FRAME:
-                raise ChannelError("a frame that is too long")
+                raise ChannelError("the message is too long")
             self._fill()
         line = bytes(self.buffer[:end])
         del self.buffer[: end + 1]
         try:
             return json.loads(line)
         except (ValueError, RecursionError):
-            raise ChannelError("not a frame") from None
+            raise ChannelError("the message is not valid JSON") from None
 
     def read(self, count: int) -> bytes:
         """Exactly `count` raw bytes."""
@@ -67,5 +67,5 @@ class Channel:
         except OSError:
             data = b""
         if not data:
-            raise ChannelError("the other side is gone")
+            raise ChannelError("the other process closed the channel")
         self.buffer += data

@@ -1,4 +1,4 @@
-"""The jail: entered once by the launcher, and left only by the end of its processes. It starts one program at a time.
+"""The jail: the launcher enters it once and then starts programs in it.
 
 Containment, from the outside in: a new user (if started as root), namespaces, a file tree of its own, resource limits,
 Landlock, no capabilities, a seccomp filter.
@@ -21,8 +21,8 @@ from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000
-"""Started as root, the launcher becomes the user FIRST_USER + its process number, which nobody else is: the kernel does not
-apply the process limit (RLIMIT_NPROC) to root."""
+"""Started as root, the launcher becomes the user FIRST_USER + its process number, which no other process has: the kernel
+does not apply the process limit (RLIMIT_NPROC) to root."""
 ALONE_READABLE = (  # without namespaces
     "/usr",
     "/bin",
@@ -43,8 +43,8 @@ NO_LIMIT = (
 )
 HASH_SEED = "0"
 """PYTHONHASHSEED of every Python in the sandbox. With a fixed seed the order of a set is the same in every run, so that
-grading a program again gives the same verdict. Random seeds protect servers against chosen keys; a program in the sandbox
-could only slow down itself."""
+grading a program again gives the same verdict. Random seeds protect servers against chosen keys; a program in the
+sandbox could only slow down itself."""
 VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": HASH_SEED}
 
 
@@ -95,14 +95,14 @@ class Jail:
             pid = os.fork()
             if pid == 0:
                 os.chdir(folder)
-                self._become(request, descriptors)
+                self._run_restricted(request, descriptors)
             self.folders[pid] = folder
             return pid
         kernel.unshare(kernel.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                self._become(request, descriptors)
+                self._run_restricted(request, descriptors)
         finally:
             kernel.setns(self.pid_namespace, kernel.CLONE_NEWPID)
         return pid
@@ -113,7 +113,7 @@ class Jail:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _become(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    def _run_restricted(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         """In the forked process: apply every restriction, then run the program. Never returns."""
         try:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -130,8 +130,8 @@ class Jail:
                 for number, path in enumerate(request.get("replace", ())):
                     tree.replace(path, number)
                 os.chdir("/tmp")
-            _take(descriptors)
-            _limit(limits, request["address_space"])
+            _arrange_descriptors(descriptors)
+            _set_limits(limits, request["address_space"])
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # out of memory, the kernel kills this first
                 if self.root:
@@ -150,7 +150,7 @@ class Jail:
         program.run(request["entry"], len(descriptors) - 1)
 
 
-def _take(descriptors: list[int]) -> None:
+def _arrange_descriptors(descriptors: list[int]) -> None:
     """Move the descriptors to 0, 1, 2, ... and close all others."""
     count = len(descriptors)
     high = [os.dup2(descriptor, 200 + index) for index, descriptor in enumerate(descriptors)]
@@ -159,7 +159,7 @@ def _take(descriptors: list[int]) -> None:
     kernel.close_from(count)
 
 
-def _limit(limits: dict[str, Any], address_space: bool) -> None:
+def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
     """Set the resource limits of this process and its descendants, never above the limits that it has."""
     cpu = max(1, int(limits["cpu_seconds"] + 0.999))
     memory = limits["memory_bytes"]
@@ -281,10 +281,10 @@ def _become_user(user: int) -> bool:
 def _without_namespaces(abi: int) -> Jail:
     """The weaker jail, of Landlock and seccomp alone.
 
-    A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and write to a folder of
-    its own. Weaker than namespaces: programs share the process table and other kernel resources with the machine, disk
-    and memory of several programs are not counted together, and if started as root, programs cannot read folders that
-    only root can read, because the launcher becomes another user.
+    A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and what the settings
+    name, and write to a folder of its own. Weaker than namespaces: programs share the process table and other kernel
+    resources with the machine, and disk and memory of several programs are not counted together. If started as root,
+    programs cannot read folders that only root can read, because the launcher becomes another user.
     """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")

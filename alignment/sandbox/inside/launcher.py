@@ -64,7 +64,7 @@ def main() -> None:
     launcher = Launcher(control, entered, configuration["wall_grace"])
     try:
         if manifest:
-            suite.around(configuration["suite"], launcher.serve)
+            suite.load_and_serve(configuration["suite"], launcher.serve)
         else:
             launcher.serve({})
     except BaseException:

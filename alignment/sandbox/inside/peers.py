@@ -1,7 +1,7 @@
 """`proxy` for a repository's functions: iterators are consumed lazily, exceptions and library functions go by name.
 
-An object of the tester that is not plain data crosses as a token, which the candidate can pass back and nothing more: if
-the candidate could read attributes of the tester's objects, it could walk from them to the tests.
+An object of the tester that is not plain data crosses as a token, which the candidate can only pass back: if the
+candidate could read attributes of the tester's objects, it could walk from them to the tests.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class _CallTooLong(BaseException):
 
 
 class _CallClock:
-    """Raises `_CallTooLong` in a call that takes too long, so that an endless loop does not use the whole program's time.
+    """Raises `_CallTooLong` in a call that takes too long, so that one endless loop does not use up the program's time.
 
     A program that stops this clock, or catches what it raises, is killed at the sandbox's own limit later. The clock
     raises an exception because the default action of a signal does not end the first process of a pid namespace.

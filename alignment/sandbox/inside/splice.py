@@ -2,8 +2,8 @@
 
 The candidate supplies statements only. They are compiled under the original signature and run with the original
 module's globals. The code replaces that of the existing function objects, so everything that refers to the function
-(decorators, other modules, partial applications) runs the new body. This happens in a sandboxed process, before any code of
-the candidate runs.
+(decorators, other modules, partial applications) runs the new body. This happens in a sandboxed process, before any
+code of the candidate runs.
 """
 
 from __future__ import annotations

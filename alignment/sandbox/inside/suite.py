@@ -50,7 +50,7 @@ class Warm:
 WARM: Warm | None = None
 
 
-def around(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None]) -> None:
+def load_and_serve(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None]) -> None:
     """Load a repository and serve programs.
 
     Args:
@@ -71,12 +71,12 @@ def around(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None
             except BaseException as error:
                 WARM.problems.append(_problem(name, error))
         _index(configuration)
-        serve(_ready())
+        serve(_ready_state())
         return
 
     def ready() -> None:
         _index(configuration)
-        serve(_ready())
+        serve(_ready_state())
 
     collect.run(WARM, configuration["arguments"], ready)
 
@@ -85,7 +85,7 @@ def _problem(where: str, error: BaseException) -> dict[str, str]:
     return {"where": where, "why": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _ready() -> dict[str, Any]:
+def _ready_state() -> dict[str, Any]:
     assert WARM is not None
     threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     return {"problems": WARM.problems[:50], "tests": len(WARM.items), "threads": threads[:10]}
@@ -152,7 +152,7 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
     return 0
 
 
-def proxied(parent: Channel, header: dict[str, Any]) -> int:
+def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
     """Run tests whose function under test is in the candidate's process."""
     functions = _target(header)
     if not functions:
@@ -181,8 +181,8 @@ def _after_end(name: str) -> dict[str, Any]:
     return {"test": name, "outcome": "failed", "detail": "the program ended", "seconds": 0.0}
 
 
-def whole(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Run tests with the candidate's body in this process. The candidate can forge the results; such tasks are marked."""
+def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
+    """Run tests with the candidate's body in this process. It can forge the results; such tasks are marked."""
     functions = _target(header)
     if not functions:
         parent.send({"task_error": "the function is not loaded", "nonce": header["nonce"]})
@@ -298,9 +298,9 @@ def run(entry: str, parent: Channel, source: bytes, header: dict[str, Any]) -> i
     if entry == "suite_trace":
         return trace(parent, header)
     if entry == "suite_proxied":
-        return proxied(parent, header)
+        return run_proxied(parent, header)
     if entry == "suite_whole":
-        return whole(parent, source, header)
+        return run_in_process(parent, source, header)
     if entry == "suite_candidate":
         return candidate(parent, source, header)
     raise ValueError(f"unknown entry {entry!r}")

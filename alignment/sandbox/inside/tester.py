@@ -29,7 +29,7 @@ LIBRARY = {
 
 
 class Names(dict[str, Any]):
-    """The test code's globals. A name that is neither among them, nor a builtin, nor in `LIBRARY`, is the candidate's."""
+    """The test code's globals. Names that are not among them, no builtins and not in `LIBRARY` are the candidate's."""
 
     def __init__(self, client: TesterClient) -> None:
         super().__init__(__name__="test", __builtins__=builtins)
@@ -161,7 +161,7 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
 
 
 def _call_tests(names: Names, record: Record, module: ast.Module, candidate: Any) -> None:
-    """Call what the test code defines but does not call itself: ``check(candidate)``, ``test_*()``, TestCase classes."""
+    """Call what the test code defines but does not call: ``check(candidate)``, ``test_*()``, TestCase classes."""
     called = {
         node.func.id
         for statement in module.body

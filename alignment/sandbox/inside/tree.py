@@ -31,7 +31,7 @@ EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
 REPLACED = "/tmp/.replaced"
 """Folder of the files that replace others for one program, see `replace`."""
 SHOWN = "/etc/shown"
-"""Folders and files of the machine's /tmp that programs see. They are kept here because every program gets its own /tmp."""
+"""Folders and files of the machine's /tmp that programs see; they are mounted here because each program has its own /tmp."""
 
 
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
@@ -126,7 +126,7 @@ def cover(path: str) -> None:
 
 
 def replace(path: str, number: int) -> None:
-    """Show other content in one file: that of file `number` in `REPLACED`, which the driver writes before the program runs."""
+    """Give a file other content: that of file `number` in `REPLACED`, which the driver writes before the program runs."""
     replacement = Path(REPLACED) / str(number)
     replacement.parent.mkdir(exist_ok=True)
     replacement.touch()

@@ -1,6 +1,6 @@
 """Plain data between processes that do not trust each other: JSON, with tags for the types that JSON lacks.
 
-Unlike pickle and marshal, decoding creates plain data only. A tag is an object with one key; there are no other objects:
+Unlike pickle and marshal, decoding creates plain data only. A tag is a JSON object with one key; no other objects occur:
 
 =========  ==============================================  =======================================================
 tag        stands for                                      content
@@ -39,7 +39,7 @@ class WireError(ValueError):
 
 
 def is_too_large(value: Any) -> bool:
-    """Whether containers hold more than `MAX_ITEMS` items. Encoding them to find out would take minutes and gigabytes."""
+    """Whether containers hold more than `MAX_ITEMS` items; trying to encode them would take minutes and gigabytes."""
     total, level = 0, [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
