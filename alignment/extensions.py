@@ -11,10 +11,11 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,29 @@ class Extension:
         except (OSError, TypeError):
             return f"{self.file()}: {self.name}"
         return f"{file}:{line}: {getattr(definition, '__qualname__', self.name)}"
+
+    def json_mapping(self, function: Any, result: Any) -> dict[str, Any]:
+        """What a function of the user's code returned, as a dict.
+
+        Raises:
+            ExtensionError: it is not a mapping from strings to JSON values; the message has the function's place.
+        """
+        expected = "return a mapping of JSON values, for example {'rows': 12}"
+        if not isinstance(result, Mapping):
+            returned = "None" if result is None else type(result).__name__
+            raise ExtensionError(f"{self.place(function)} returned {returned}: {expected}")
+        for key in result:
+            if not isinstance(key, str):
+                raise ExtensionError(
+                    f"{self.place(function)} returned a mapping with the key {key!r}, which is not a string: {expected}"
+                )
+        try:
+            json.dumps(dict(result), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ExtensionError(
+                f"{self.place(function)} returned a value that JSON cannot hold ({error}): {expected}"
+            ) from None
+        return dict(result)
 
     @contextmanager
     def errors(self, action: str) -> Iterator[None]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from alignment.extensions import Extension, ExtensionError
@@ -111,8 +109,11 @@ class LoadedBuilder:
         if self.extension is None:
             return dict(self.function(settings, context))
         with self.extension.errors("the builder"):
-            counts = self.function(settings, context)
-        return _checked(self.extension, self.function, counts, context.out)
+            result = self.function(settings, context)
+        counts = self.extension.json_mapping(self.function, result)
+        if not any(path.is_file() for path in context.out.rglob("*")):
+            raise ExtensionError(f"{self.extension.place(self.function)} wrote no file to context.out, {context.out}")
+        return counts
 
 
 def find_builder(name: str) -> LoadedBuilder:
@@ -154,46 +155,21 @@ def _load(reference: str) -> Any:
 
 def _user_settings_class(extension: Extension, function: Any) -> type[Settings] | None:
     """The class of a user's settings: the annotation of the first parameter, or None for a plain dict."""
-    if not callable(function):
-        raise ExtensionError(f"{extension.file()}: {extension.name} is {type(function).__name__}, not a function")
-    place = _place(extension, function)
+    place = extension.place(function)
     try:
         parameters = list(inspect.signature(function).parameters.values())
         inspect.signature(function).bind(None, None)
     except TypeError:
-        raise ExtensionError(f"{place} must take two arguments: (settings, context)") from None
+        raise ExtensionError(f"{place} must be a function of two arguments: (settings, context)") from None
     try:
-        annotation = typing.get_type_hints(function).get(parameters[0].name)
-    except Exception as error:
-        raise ExtensionError(f"{place}: its annotations can't be read: {error}") from None
+        annotation = typing.get_type_hints(inspect.unwrap(function)).get(parameters[0].name)
+    except (NameError, TypeError) as error:
+        raise ExtensionError(f"{place}: its annotations cannot be read: {error}") from None
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     if annotation in (None, Any) or (typing.get_origin(annotation) or annotation) in (dict, Mapping):
         return None
     raise ExtensionError(
-        f"{place}: the annotation of {parameters[0].name!r} must be a class derived from alignment.settings.Settings, or dict"
+        f"{place}: the annotation of {parameters[0].name!r} must be dict, or a class derived from "
+        "alignment.settings.Settings"
     )
-
-
-def _place(extension: Extension, function: Callable[..., Any]) -> str:
-    """`file:line: name` of the definition of a user's function, as far as it is known."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    line = f":{code.co_firstlineno}" if code is not None else ""
-    return f"{code.co_filename if code is not None else extension.file()}{line}: {extension.name}"
-
-
-def _checked(extension: Extension, function: Callable[..., Any], counts: Any, out: Path) -> dict[str, Any]:
-    """What a user's builder returned, if it is a mapping of JSON values and the builder wrote a file."""
-    place = _place(extension, function)
-    if not isinstance(counts, Mapping):
-        raise ExtensionError(f"{place} must return a mapping of counts, not {type(counts).__name__}")
-    for key, value in counts.items():
-        if not isinstance(key, str):
-            raise ExtensionError(f"{place} returned a mapping with the key {key!r}: keys must be text")
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ExtensionError(f"{place} returned a value for {key!r} that is not JSON: {error}") from None
-    if not any(path.is_file() for path in out.rglob("*")):
-        raise ExtensionError(f"{place} wrote no file to context.out")
-    return dict(counts)

@@ -135,7 +135,7 @@ def add_to_schema(schema: dict[str, Any]) -> None:
     build["properties"]["builder"]["anyOf"] = [{"enum": list(classes)}, {"pattern": ":"}]
     build["allOf"] = [
         {
-            "if": {"properties": {"builder": {"const": name}}},
+            "if": {"properties": {"builder": {"const": name}}, "required": ["builder"]},
             "then": {"properties": {"settings": references[settings, "validation"]}},
         }
         for name, settings in classes.items()

@@ -33,7 +33,7 @@ def run(request: StageRequest) -> dict[str, Any]:
         out=scratch,
         seed=request.seed,
         workers=len(os.sched_getaffinity(0)),
-        model=Path(request.model.checkpoint) if request.model is not None else None,
+        model=_checkpoint(request),
         sandbox=request.sandbox,
     )
     counts = builder.run(builder.validate(stage.settings), context)
@@ -47,3 +47,14 @@ def run(request: StageRequest) -> dict[str, Any]:
         if isinstance(count, int | float | str):
             logger.info("      %s: %s", name, count)
     return {"summary": counts, "device": "cpu"}
+
+
+def _checkpoint(request: StageRequest) -> Path | None:
+    """The folder of the stage's model, or its name on the hub; random weights are written to the artifact first."""
+    if request.model is None:
+        return None
+    if request.model.init is None:
+        return Path(request.model.checkpoint)
+    from alignment.models import loading
+
+    return Path(loading.checkpoint_of(request.model, request.seed, request.out / "base"))
