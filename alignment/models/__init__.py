@@ -1,1 +1,1 @@
-"""Models: what they were trained on to the byte, loading and saving them, and the contract every saved model keeps."""
+"""Models: their prompt formats, loading, merging and saving, attention kernels, and the contract of a saved model."""

@@ -1,9 +1,8 @@
-"""The strings and token ids that Qwen2.5-Coder was trained on: fill-in-the-middle, repo-level and ChatML.
+"""The formats that Qwen2.5-Coder was trained on, as strings and as token ids: fill-in-the-middle, repo-level and ChatML.
 
 Sources: figures 3 and 4 of the Qwen2.5-Coder report (arXiv 2409.12186) and the examples of its repository.
-Every format exists twice: as a string, to read and to compare, and as token ids, to train on. The ids are the
-safe form: text between the special tokens is encoded so that it can never turn into a special token, even when
-a file contains `<|fim_middle|>` as text.
+Strings are for reading and comparing, token ids for training. Ids are safe: text between the special tokens is encoded so
+that no part of it becomes a special token, even if a file contains `<|fim_middle|>`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ FIM_PAD = "<|fim_pad|>"
 REPO_NAME = "<|repo_name|>"
 FILE_SEP = "<|file_sep|>"
 
-# The added tokens of Qwen2.5's tokenizer in the order of their ids, 151643 to 151664 (its tokenizer.json).
-# True marks those that the tokenizer calls special, so that `skip_special_tokens` hides them.
+# The added tokens of Qwen2.5's tokenizer in the order of their ids, 151643 to 151664 (its tokenizer.json), each with
+# whether the tokenizer marks it as special, so that `skip_special_tokens` hides it.
 ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
     (ENDOFTEXT, True),
     (IM_START, True),
@@ -55,12 +54,12 @@ FIM_STOP_TOKENS = (FIM_PREFIX, FIM_SUFFIX, FIM_PAD, REPO_NAME, FILE_SEP, ENDOFTE
 CHAT_STOP_TOKENS = (IM_END, ENDOFTEXT)
 
 IGNORED = -100
-"""The label that no loss counts."""
+"""The label of tokens that the loss leaves out (`ignore_index` of torch's cross-entropy)."""
 
 DEFAULT_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
-# Qwen2.5's own template, Apache-2.0. TRL knows it by its exact text and adds the marks that
-# `assistant_only_loss` needs; exported models carry the plain form, which every runtime can read.
+# Qwen2.5's own template, Apache-2.0. TRL recognizes it by its exact text and adds what `assistant_only_loss` needs;
+# exported models have the plain form, which every runtime can read.
 CHAT_TEMPLATE = (Path(__file__).parent / "templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
 
 FimMode = Literal["psm", "spm"]
@@ -68,18 +67,21 @@ _ADDED_TEXT = re.compile("|".join(re.escape(token) for token, _ in ADDED_TOKENS)
 
 
 class Tokenizer(Protocol):
-    """What this module needs of a Hugging Face tokenizer."""
+    """The methods of a Hugging Face tokenizer that this module uses."""
 
     def encode(self, text: str, add_special_tokens: bool = ...) -> list[int]: ...
 
-    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    def convert_tokens_to_ids(self, tokens: str) -> int | list[int]: ...
 
 
 def fim_prompt(prefix: str, suffix: str, mode: FimMode = "psm") -> str:
-    """The prompt whose continuation is the middle.
+    """A fill-in-the-middle prompt; the model continues it with the middle.
 
-    `psm` (prefix, suffix, middle) is what Qwen2.5-Coder documents. `spm` puts the suffix first, in the form of
-    the FIM paper (arXiv 2207.14255, section 3, variant 2): the middle follows the prefix directly.
+    Args:
+        prefix: the text before the middle.
+        suffix: the text after it.
+        mode: `psm` (prefix, suffix, middle) is the order that Qwen2.5-Coder documents. `spm` puts the suffix first, in the
+            form of the FIM paper (arXiv 2207.14255, section 3, variant 2), where the middle follows the prefix directly.
     """
     if mode == "psm":
         return f"{FIM_PREFIX}{prefix}{FIM_SUFFIX}{suffix}{FIM_MIDDLE}"
@@ -87,21 +89,21 @@ def fim_prompt(prefix: str, suffix: str, mode: FimMode = "psm") -> str:
 
 
 def fim_document(prefix: str, middle: str, suffix: str, mode: FimMode = "psm") -> str:
-    """A file-level FIM document, ended by `<|endoftext|>`."""
+    """A file-level FIM document, which ends with `<|endoftext|>`."""
     return f"{fim_prompt(prefix, suffix, mode)}{middle}{ENDOFTEXT}"
 
 
 def repo_header(repository: str, files: Iterable[tuple[str, str]]) -> str:
-    """`<|repo_name|>` and the files `(path, content)`, each ended by a newline."""
+    """The name of a repository and its files `(path, content)`, each followed by a newline."""
     body = "".join(f"{FILE_SEP}{path}\n{content}\n" for path, content in files)
     return f"{REPO_NAME}{repository}\n{body}"
 
 
 def repo_document(repository: str, files: Sequence[tuple[str, str]]) -> str:
-    """A repo-level document: all files whole, ended by `<|endoftext|>`.
+    """A repo-level document of complete files, which ends with `<|endoftext|>`.
 
-    The report's figure shows no newline that ends the last file beyond the file's own, and none is lost: every
-    file is followed by one newline, as in the repository's examples.
+    Every file is followed by one newline, as in the examples of Qwen2.5-Coder's repository. The report's figure does not
+    show one after the last file.
     """
     return f"{repo_header(repository, files)}{ENDOFTEXT}"
 
@@ -120,9 +122,9 @@ def repo_fim_document(
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Encode `text` as text: no part of it becomes a special token, and decoding gives it back.
+    """Encode text so that no part of it becomes a special token; decoding gives the same text.
 
-    Each special string is cut behind its first character, so that the tokenizer never sees it whole.
+    Each special string is split after its first character, so that the tokenizer never sees all of it.
     """
     if "<" not in text:
         return tokenizer.encode(text, add_special_tokens=False)
@@ -135,29 +137,32 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def contains_special_text(text: str) -> bool:
-    """Whether `text` spells a special token, and so needs `encode_text` or `escape_special_text`."""
+    """Whether `text` contains the string of a special token, and so needs `encode_text` or `escape_special_text`."""
     return _ADDED_TEXT.search(text) is not None
 
 
 def escape_special_text(text: str) -> str:
-    """Put a zero-width space behind the `<` of each special string: for chat text, which templates flatten."""
+    """Insert a zero-width space after the `<` of each special string.
+
+    For chat messages: a template joins them to one string, which is then encoded with special tokens.
+    """
     return _ADDED_TEXT.sub(lambda match: f"<\u200b{match.group()[1:]}", text)
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token; a tokenizer without it can't be used here, and the error says so."""
-    found = tokenizer.convert_tokens_to_ids(token)
+    """The id of a special token. Raises ValueError if the tokenizer does not have it."""
+    known_id = tokenizer.convert_tokens_to_ids(token)
     encoded = tokenizer.encode(token, add_special_tokens=False)
-    if found is None or encoded != [found]:
+    if known_id is None or encoded != [known_id]:
         raise ValueError(
             f"this tokenizer has no token {token}: it splits it into {len(encoded)} tokens. Use the tokenizer of "
             "a Qwen2.5 or Qwen2.5-Coder checkpoint, or add the token before training."
         )
-    return found
+    return encoded[0]
 
 
 def encode_segments(tokenizer: Tokenizer, segments: Iterable[tuple[str, bool]]) -> list[int]:
-    """Encode `(text, special)` pairs: special ones as their token, all others by `encode_text`."""
+    """Encode `(text, special)` pairs: special ones as their token, others by `encode_text`."""
     ids: list[int] = []
     for text, special in segments:
         if special:
@@ -168,7 +173,7 @@ def encode_segments(tokenizer: Tokenizer, segments: Iterable[tuple[str, bool]]) 
 
 
 def fim_segments(prefix: str, middle: str | None, suffix: str, mode: FimMode = "psm") -> list[tuple[str, bool]]:
-    """Segments of `fim_document`, or of `fim_prompt` where `middle` is None."""
+    """The `(text, special)` segments of `fim_document`, or of `fim_prompt` if `middle` is None."""
     if mode == "psm":
         order = [(FIM_PREFIX, True), (prefix, False), (FIM_SUFFIX, True), (suffix, False), (FIM_MIDDLE, True)]
     else:
@@ -179,7 +184,7 @@ def fim_segments(prefix: str, middle: str | None, suffix: str, mode: FimMode = "
 
 
 def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
-    """Segments of `repo_header`; add `(ENDOFTEXT, True)` for `repo_document`, or a FIM block for the last file."""
+    """The segments of `repo_header`. Add `(ENDOFTEXT, True)` for `repo_document`, or a FIM block for the last file."""
     segments = [(REPO_NAME, True), (f"{repository}\n", False)]
     for path, content in files:
         segments += [(FILE_SEP, True), (f"{path}\n{content}\n", False)]
@@ -187,14 +192,18 @@ def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tup
 
 
 def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS) -> list[int]:
-    """Ids at which generation stops, in ascending order."""
+    """The ids of tokens that end generation, in ascending order."""
     return sorted(token_id(tokenizer, token) for token in tokens)
 
 
 def chat(messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
-    """ChatML as Qwen2.5's template writes it for plain messages (no tools).
+    """Messages in ChatML, as Qwen2.5's template writes them (without tools); for code that has no tokenizer.
 
-    `tests/formats` holds this equal to the template itself; it exists for places without a tokenizer.
+    `tests/formats` checks that the result equals the template's.
+
+    Args:
+        messages: at least one message with `role` and `content`. Without a system message, the default one is added.
+        add_generation_prompt: whether to end with the start of the assistant's turn.
     """
     if not messages:
         raise ValueError("a conversation needs at least one message")

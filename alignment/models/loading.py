@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     Qwen2Config,
 )
 
@@ -33,14 +34,14 @@ MERGE_TOLERANCE = 1e-4
 ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 
 
-def load_tokenizer(source: ModelSource) -> Any:
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
     Raises:
         ValueError: there is none, or it lacks a token of fill-in-the-middle or ChatML.
     """
     location = source.tokenizer or source.checkpoint
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=source.revision)
     except (OSError, ValueError) as error:
@@ -50,7 +51,7 @@ def load_tokenizer(source: ModelSource) -> Any:
     return tokenizer
 
 
-def write_random(source: ModelSource, tokenizer: Any, seed: int, folder: Path) -> None:
+def write_random(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
     """Write a checkpoint with the random weights of `source.init`.
 
     Every process that starts from it, sharded or not, then loads the same weights.
@@ -69,7 +70,7 @@ def checkpoint_of(source: ModelSource, seed: int, folder: Path) -> str:
     return str(folder)
 
 
-def load(source: ModelSource, tokenizer: Any, **kwargs: Any) -> PreTrainedModel:
+def load(source: ModelSource, tokenizer: PreTrainedTokenizerBase, **kwargs: Any) -> PreTrainedModel:
     """Load a checkpoint.
 
     Args:
@@ -106,7 +107,9 @@ def _one_line_errors(source: ModelSource) -> Iterator[None]:
         raise ValueError(f"no model can be loaded from {source.path}: {reason}") from error
 
 
-def random_model(init: RandomInit, tokenizer: Any, seed: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def random_model(
+    init: RandomInit, tokenizer: PreTrainedTokenizerBase, seed: int, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
     """Create a Qwen2 model with random weights.
 
     The embedding has one row per token of the tokenizer, or `init.vocab_size` rows if that is more.
@@ -173,7 +176,7 @@ def apply_context(config: Any, context: Context | None) -> list[str]:
 
 
 def load_with_context(
-    source: ModelSource, context: Context | None, tokenizer: Any, **kwargs: Any
+    source: ModelSource, context: Context | None, tokenizer: PreTrainedTokenizerBase, **kwargs: Any
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a checkpoint with a stage's long-context settings in its config.
 
@@ -188,7 +191,7 @@ def load_with_context(
     return load(source, tokenizer, config=config, **kwargs), changes
 
 
-def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
+def set_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) -> None:
     """Set the same stop tokens in tokenizer, config and generation config, and the toolkit's chat template.
 
     Base models end at `<|endoftext|>`. Chat models end at `<|im_end|>`, or at `<|endoftext|>` after it, as in the
@@ -208,7 +211,7 @@ def set_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> None:
     model.generation_config = generation
 
 
-def replaces_template(tokenizer: Any) -> bool:
+def replaces_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the toolkit's chat template, which is always used, differs from the tokenizer's own one."""
     messages = [
         {"role": "system", "content": "s"},
@@ -223,7 +226,7 @@ def replaces_template(tokenizer: Any) -> bool:
         return True
 
 
-def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save weights, configs, tokenizer and chat template to one folder."""
     model.config.use_cache = True
     model.save_pretrained(folder, safe_serialization=True)
@@ -232,7 +235,7 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def merge_adapter(
-    source: ModelSource, adapter: Path, tokenizer: Any, context: Context | None
+    source: ModelSource, adapter: Path, tokenizer: PreTrainedTokenizerBase, context: Context | None
 ) -> tuple[PreTrainedModel, dict[str, float]]:
     """Merge a LoRA adapter into the full weights that it was trained on, and compare the logits before and after.
 
@@ -279,7 +282,7 @@ def merge_adapter(
     return merged.to(dtype), {"merge_logit_difference": difference, "merge_rounding": round(lost, 4)}
 
 
-def _probe_ids(tokenizer: Any) -> torch.Tensor:
+def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     text = formats.chat([{"role": "user", "content": "def add(a, b):\n    return a + b\n"}], True)
     return torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
 

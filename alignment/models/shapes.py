@@ -1,7 +1,7 @@
 """The shapes of the Qwen2.5-Coder models, for plans and checks that load no weights.
 
-Sources: table 1 of the Qwen2.5-Coder report (arXiv 2409.12186), corrected by the released configs: RoPE base and
-length are theirs, and so are the rows of the embedding, which exceed the tokenizer's 151,665 tokens.
+Sources: table 1 of the Qwen2.5-Coder report (arXiv 2409.12186). RoPE base, length and the number of embedding rows (which
+exceeds the tokenizer's 151,665 tokens) are those of the released configs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_POSITION_EMBEDDINGS = 32_768
 
 @dataclass(frozen=True)
 class Shape:
-    """What sets one size apart from another."""
+    """The settings that differ between the sizes, under their names in transformers."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -31,11 +31,11 @@ class Shape:
 
     @property
     def key_value_size(self) -> int:
-        """Width of the keys, and of the values, of one token."""
+        """Width of the keys of one token, which is also that of the values."""
         return self.hidden_size // self.num_attention_heads * self.num_key_value_heads
 
     def linear_sizes(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of the linear layers of one decoder layer, by their names in transformers."""
+        """(inputs, outputs) of each linear layer of one decoder layer, by its name in transformers."""
         hidden, key_value, feed_forward = self.hidden_size, self.key_value_size, self.intermediate_size
         return {
             "q_proj": (hidden, hidden),
@@ -49,12 +49,11 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, shared embeddings counted once."""
+        """Number of weights; tied embeddings count once."""
         hidden, feed_forward = self.hidden_size, self.intermediate_size
         key_value = self.key_value_size
-        attention = (
-            2 * hidden * hidden + 2 * hidden * key_value + hidden + 2 * key_value
-        )  # q, o, k, v; biases of q, k, v
+        # Weights of q and o, weights of k and v, biases of q, k and v.
+        attention = 2 * hidden * hidden + 2 * hidden * key_value + hidden + 2 * key_value
         layer = attention + 3 * hidden * feed_forward + 2 * hidden
         embeddings = self.vocab_size * hidden * (1 if self.tie_word_embeddings else 2)
         return self.num_hidden_layers * layer + embeddings + hidden
@@ -71,7 +70,14 @@ SHAPES = {
 
 
 def config(size: str) -> Qwen2Config:
-    """The transformers config of a size: `0.5b`, `1.5b`, `3b`, `7b`, `14b` or `32b`."""
+    """The transformers config of one size.
+
+    Args:
+        size: `0.5b`, `1.5b`, `3b`, `7b`, `14b` or `32b`.
+
+    Raises:
+        ValueError: there is no such size.
+    """
     from transformers import Qwen2Config
 
     if size.lower() not in SHAPES:

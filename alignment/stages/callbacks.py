@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from alignment.logs import get_logger
 from alignment.planning.disk import check_checkpoint_space
@@ -121,28 +121,35 @@ class Recorder(TrainerCallback):
             "seconds_from_start": round(self.from_start, 1),
         }
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.begun = time.monotonic()
         if self.rank == 0 and self.file.exists():
             # A resumed run writes the steps after its checkpoint again.
             kept = [line for line in self.file.read_text().splitlines() if _step_of(line) <= state.global_step]
             self.file.write_text("".join(f"{line}\n" for line in kept))
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # transformers checks for the end only after a step: resumed from the last checkpoint, it would train one more.
         if state.global_step >= state.max_steps:
             raise AlreadyTrained
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if control.should_save and self.rank == 0:
-            check_checkpoint_space(Path(args.output_dir), state.global_step)
+            check_checkpoint_space(Path(str(args.output_dir)), state.global_step)
         elapsed = time.monotonic() - self.begun
         if self.first_step is None:
             self.first_step = elapsed
             self.from_start = time.time() - psutil.Process().create_time()
         self.after_first_step = elapsed - self.first_step
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         if self.rank != 0 or not logs:
             return
         figures = {key: value for key, value in logs.items() if isinstance(value, int | float)}
@@ -153,8 +160,8 @@ class Recorder(TrainerCallback):
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
             logger.info("      step %d/%d  loss %.4f%s", state.global_step, state.max_steps, figures["loss"], reward)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         if folder.is_dir():
             (folder / f"whole-{self.rank}.json").write_text(json.dumps({"world_size": self.world_size}))
 
@@ -165,7 +172,14 @@ class OrderOfEpoch(TrainerCallback):
     TRL's sampler draws the orders of all epochs from one generator, which a new process starts from its beginning.
     """
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
         sampler = train_dataloader.batch_sampler
         while hasattr(sampler, "batch_sampler"):
             sampler = sampler.batch_sampler

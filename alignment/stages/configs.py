@@ -13,12 +13,18 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment import logs
 from alignment.processes import ProcessRequest
 from alignment.recipe import CONFIGS, AnyStage, TrainingStage
 from alignment.stages.vllm_check import check_vllm
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from trl import DPOConfig, GRPOConfig, SFTConfig
+
+    TrainerConfig = SFTConfig | DPOConfig | GRPOConfig
 
 NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
 
@@ -33,7 +39,7 @@ class ConfigsRequest(ProcessRequest):
     """Processes on this machine."""
 
 
-def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> Any:
+def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> TrainerConfig:
     """Build the stage's SFTConfig, DPOConfig or GRPOConfig.
 
     Defaults that differ from TRL's: no bfloat16 and no CUDA without an accelerator; two checkpoints are kept, since the
@@ -85,7 +91,7 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         raise ValueError(f"{CONFIGS[kind]} refuses the settings of stage {stage.name!r}: {error}") from None
 
 
-def lora_config(stage: TrainingStage) -> Any:
+def lora_config(stage: TrainingStage) -> LoraConfig | None:
     """Build the stage's LoraConfig; None to train all weights. Raises ValueError with PEFT's message."""
     if stage.peft is None:
         return None

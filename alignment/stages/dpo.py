@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment.models import formats
 from alignment.recipe import DpoStage
@@ -20,6 +20,9 @@ from alignment.rows.kinds import kind_of, messages_of
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Pair = dict[str, list[dict[str, str]]]
 """`prompt`, `chosen` and `rejected`, each a list of messages."""
@@ -46,7 +49,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     return train(request, tokenizer, make_trainer, chat=True, counts=counts)
 
 
-def prepare_pairs(request: StageRequest, tokenizer: Any, folder: Path) -> dict[str, Any]:
+def prepare_pairs(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
     """Write the pairs to `folder/train`, in a seeded order; returns what was counted."""
     from datasets import Dataset
 
@@ -63,7 +66,9 @@ def prepare_pairs(request: StageRequest, tokenizer: Any, folder: Path) -> dict[s
     return {**counted, **screen.counts()}
 
 
-def _pairs(stage: DpoStage, tokenizer: Any, counted: Counter[str], screen: Screen) -> Iterator[Pair]:
+def _pairs(
+    stage: DpoStage, tokenizer: PreTrainedTokenizerBase, counted: Counter[str], screen: Screen
+) -> Iterator[Pair]:
     """Preference rows as conversations. Special strings in them are escaped; overlong rows are dropped and counted."""
     max_length = stage.train.get("max_length", 1024)
     for source in stage.data:

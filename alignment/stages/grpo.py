@@ -15,7 +15,7 @@ import functools
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment.grading import open_grader, read_task
 from alignment.logs import get_logger
@@ -28,6 +28,9 @@ from alignment.stages.training import load_stage_tokenizer, train
 from alignment.stages.vllm_check import check_vllm
 from alignment.tokenization.prepare import leave_probes, once
 from alignment.tokenization.screen import Screen
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = get_logger(__name__)
 
@@ -107,7 +110,7 @@ def align_saves(args: Any) -> None:
         args.save_steps = aligned
 
 
-def prepare_tasks(request: StageRequest, tokenizer: Any, folder: Path) -> dict[str, Any]:
+def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
     """Write the tasks as conversational prompts to `folder/train`, in a seeded order; returns what was counted.
 
     Overlong prompts are dropped and counted, since TRL never truncates them.

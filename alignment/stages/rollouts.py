@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 # Largest allowed mean difference of a token's log-probability in vLLM and in the trainer, in nats. Kernels and bf16 alone
 # differ by 0.01 to 0.05 (as others report for bf16), weights that are one step older by more, other weights by whole nats.
@@ -37,7 +37,14 @@ class RolloutWatch(TrainerCallback):
         self.counts: dict[str, int] = {}
         self.largest_difference = 0.0
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         for key in _METRICS:
             value = (logs or {}).get(key)
             if isinstance(value, int | float):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment.logs import get_logger
 from alignment.models import kernels, loading
@@ -32,10 +32,18 @@ from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_chec
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.tracking.weights_and_biases import wandb_environment
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+    from alignment.stages.configs import TrainerConfig
+
+    TrainerFactory = Callable[[PreTrainedModel, TrainerConfig, LoraConfig | None], Trainer]
+
 logger = get_logger(__name__)
 
 
-def load_stage_tokenizer(request: StageRequest) -> Any:
+def load_stage_tokenizer(request: StageRequest) -> PreTrainedTokenizerBase:
     """The tokenizer of the stage's model. Needs no distributed state."""
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
@@ -46,8 +54,8 @@ def load_stage_tokenizer(request: StageRequest) -> Any:
 
 def train(
     request: StageRequest,
-    tokenizer: Any,
-    make_trainer: Callable[[Any, Any, Any], Any],
+    tokenizer: PreTrainedTokenizerBase,
+    make_trainer: TrainerFactory,
     *,
     chat: bool,
     counts: dict[str, Any],
