@@ -78,10 +78,10 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
     )
     page = environment.get_template("report.html.jinja").render(
         recipe=recipe,
-        metrics=_metric_sections(ladder.rungs(steps), _gains(steps)),
+        metrics=_metric_sections(ladder.rungs(steps), gains_by_metric(steps)),
         stages=[_stage_row(step) for step in steps],
         curves=[curve for step in steps for curve in _curve_sections(step)],
-        exports=_export_rows(steps),
+        exports=export_rows(steps),
         total=format_duration(sum((step.artifact() or {}).get("seconds", 0) for step in steps)),
         versions=package_versions(),
     )
@@ -90,7 +90,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
     return path
 
 
-def _gains(steps: Sequence[Step]) -> Gains:
+def gains_by_metric(steps: Sequence[Step]) -> Gains:
     """Compare every trained model with the model it started from, task by task."""
     measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
     gains: Gains = {}
@@ -117,7 +117,7 @@ def _metric_sections(entries: Sequence[Rung], gains: Gains) -> list[MetricSectio
     return sections
 
 
-def _export_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
+def export_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
     """One row per exported model, without the columns that are empty for all of them."""
     rows = [row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])]
     columns = [

@@ -1,4 +1,4 @@
-"""A folder with a tokenizer and rows, for one recipe."""
+"""Folders with a tokenizer and rows, for one recipe each."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ import tiny
 
 @pytest.fixture(scope="session")
 def make_workshop(tmp_path_factory, tiny_tokenizer_dir):
-    """Call for a new folder with a tokenizer and rows."""
+    """A function that makes a new folder with a tokenizer and rows."""
 
     def make() -> Path:
         folder = tmp_path_factory.mktemp("chain")

@@ -29,13 +29,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["x.json"]
 
 
-def test_json_without_a_meaning_elsewhere_is_not_written(tmp_path):
+def test_nan_is_not_written_to_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", float("nan"))
     assert not (tmp_path / "x.json").exists()
 
 
-def test_an_artifact_is_done_when_its_file_is_there_and_damage_is_said(tmp_path):
+def test_an_artifact_is_done_when_its_file_exists_and_a_damaged_file_is_an_error(tmp_path):
     assert artifacts.read(tmp_path) is None
     write_json(tmp_path / artifacts.ARTIFACT, {"kind": "sft"})
     assert artifacts.read(tmp_path) == {"kind": "sft"}
@@ -45,7 +45,7 @@ def test_an_artifact_is_done_when_its_file_is_there_and_damage_is_said(tmp_path)
             artifacts.read(tmp_path)
 
 
-def test_a_folders_digest_follows_names_and_bytes_but_not_hidden_files(tmp_path):
+def test_the_digest_of_a_folder_depends_on_names_and_bytes_but_not_on_hidden_files(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "a").write_text("1")
@@ -62,7 +62,7 @@ def test_a_folders_digest_follows_names_and_bytes_but_not_hidden_files(tmp_path)
     assert len({first, renamed, digest()}) == 3
 
 
-def test_digests_are_remembered_until_the_file_changes(tmp_path):
+def test_digests_are_cached_until_the_file_changes(tmp_path):
     file, cache = tmp_path / "a", tmp_path / "cache.json"
     file.write_text("1")
     digests = artifacts.Digests(cache)
@@ -73,7 +73,7 @@ def test_digests_are_remembered_until_the_file_changes(tmp_path):
     assert artifacts.Digests(cache).of(file) != first
 
 
-def test_a_cache_that_is_damaged_or_can_not_be_written_costs_only_time(tmp_path):
+def test_a_damaged_or_read_only_digest_cache_is_no_error(tmp_path):
     (tmp_path / "a").write_text("1")
     cache = tmp_path / "cache.json"
     cache.write_text("{")
@@ -91,7 +91,7 @@ def test_a_link_is_replaced_and_relative(tmp_path):
     assert not (tmp_path / "sft").readlink().is_absolute()
 
 
-def test_versions_name_what_shapes_a_result():
+def test_package_versions_include_torch_and_trl():
     assert {"torch", "trl"} <= set(package_versions())
 
 

@@ -1,4 +1,4 @@
-"""One tiny recipe through the real launcher: every stage once, then nothing, then only what a change touches."""
+"""One tiny recipe with the real launcher: all stages run, then none, then only those that a change concerns."""
 
 import json
 
@@ -50,12 +50,12 @@ def recipe(folder, **dpo):
 
 @pytest.fixture(scope="module")
 def finished(make_workshop):
-    """The folder after one whole run."""
+    """The folder after one complete run, and what it printed."""
     pytest.importorskip("xllamacpp", reason="export needs: pip install 'code-alignment[gguf]'")
     folder = make_workshop()
     done = tiny.launch(recipe(folder))
-    assert done.returncode == 0, tiny.said(done)
-    return folder, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
+    return folder, tiny.output(done)
 
 
 def artifacts(folder):
@@ -84,13 +84,13 @@ def test_every_stage_leaves_an_artifact_with_its_lineage(finished):
     assert list((run / "sft" / "wandb").glob("offline-run-*"))
 
 
-def test_long_context_settings_stay_in_the_models_that_follow(finished):
+def test_long_context_settings_are_kept_by_later_models(finished):
     for name in ("long", "dpo", "grpo"):
         config = json.loads((finished[0] / "runs" / "tiny" / name / "model" / "config.json").read_text())
         assert config["rope_parameters"]["rope_type"] == "yarn" and config["max_position_embeddings"] == 2048
 
 
-def test_the_ladder_is_a_list_of_figures_and_the_report_stands_alone(finished):
+def test_the_ladder_is_a_list_of_figures_and_the_report_loads_nothing(finished):
     run = finished[0] / "runs" / "tiny"
     ladder = json.loads((run / "ladder.json").read_text())
     assert [figure["stage"] for figure in ladder] == ["base", "sft", "grpo"]
@@ -113,15 +113,15 @@ def test_the_same_recipe_again_does_nothing(finished):
     done = tiny.launch(recipe(finished[0]))
     assert done.returncode == 0
     assert artifacts(finished[0]) == before
-    assert tiny.said(done).count("already done") == len(before)
+    assert tiny.output(done).count("already done") == len(before)
     page = (finished[0] / "runs" / "tiny" / "report.html").read_text()
     assert page.count(" GB</td>") == len(before)
 
 
-def test_one_changed_setting_reruns_that_stage_and_what_follows_and_keeps_the_old(finished):
+def test_a_changed_setting_runs_its_stage_and_later_ones_again_and_keeps_the_old_artifacts(finished):
     before = artifacts(finished[0])
     done = tiny.launch(recipe(finished[0], beta=0.2))
-    assert done.returncode == 0, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
     new = artifacts(finished[0]) - before
     assert {name.rsplit("-", 1)[0] for name in new} == {"dpo", "grpo", "evaluate-grpo", "export"}
     assert before < artifacts(finished[0])

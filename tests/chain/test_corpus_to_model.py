@@ -46,7 +46,7 @@ def test_a_repository_becomes_a_corpus_and_the_corpus_a_model(make_workshop):
         },
     )
     done = tiny.launch(recipe)
-    assert done.returncode == 0, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
     artifact = json.loads((folder / "runs" / "tiny" / "pretrain" / "artifact.json").read_text())
     assert "tr0ub4dor" not in json.dumps(artifact)
     report = json.loads((folder / "runs" / "tiny" / "corpus" / "report.json").read_text())

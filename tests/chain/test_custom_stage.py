@@ -101,6 +101,6 @@ def test_the_example_counts_a_model_that_the_chain_trained(make_workshop):
     }
     stages["sft"]["train"]["max_steps"] = 1
     done = tiny.launch(tiny.write_recipe(folder, stages))
-    assert done.returncode == 0, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
     artifact = json.loads((folder / "runs/tiny/count/artifact.json").read_text())
     assert artifact["result"]["parameters"] > 50_000 and artifact["settings"]["model"] == "sft"

@@ -1,4 +1,4 @@
-"""A full disk is called one, whatever the library that met it first made of it."""
+"""A stage that fails on a full disk reports the full disk, whatever error the library raised."""
 
 import pytest
 import tiny
@@ -10,13 +10,13 @@ from alignment.processes import StageFailed
 from alignment.recipe import load
 
 
-def test_a_stage_that_fails_on_a_full_disk_says_so(tmp_path, monkeypatch):
+def test_a_disk_with_hardly_any_space_is_reported_as_full(tmp_path, monkeypatch):
     assert disk.disk_full_hint(tmp_path) == ""
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 5_000_000)
     assert "The disk is full" in disk.disk_full_hint(tmp_path) and "5 MB left" in disk.disk_full_hint(tmp_path)
 
 
-def test_the_chain_says_it_too(tmp_path, monkeypatch):
+def test_a_stage_that_fails_on_a_full_disk_is_reported_with_it(tmp_path, monkeypatch):
     def fails(*_):
         raise StageFailed("ended with code 1")
 

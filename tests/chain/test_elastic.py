@@ -1,4 +1,4 @@
-"""A process that dies takes the run down and up again: the launcher starts all anew, and the chain goes on."""
+"""If a process dies, the launcher restarts all of them, and training resumes."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def stage_of_rank(launcher, rank):
-    """The process that trains as `rank` below a launcher; None where there is none now."""
+    """The process below a launcher that trains as `rank`; None if there is none."""
     for process in psutil.Process(launcher).children(recursive=True):
         try:
             if "alignment.stages" in process.cmdline() and process.environ().get("RANK") == str(rank):
@@ -22,7 +22,7 @@ def stage_of_rank(launcher, rank):
     return None
 
 
-def test_a_lost_process_is_replaced_by_the_launcher_and_training_goes_on(make_workshop, tmp_path):
+def test_a_lost_process_is_replaced_by_the_launcher_and_training_resumes(make_workshop, tmp_path):
     folder = make_workshop()
     stage = tiny.stages()["sft"]
     stage["train"] |= {"per_device_train_batch_size": 2, "max_steps": 60, "save_steps": 2}
@@ -42,6 +42,6 @@ def test_a_lost_process_is_replaced_by_the_launcher_and_training_goes_on(make_wo
         finally:
             run.kill()
             run.wait()
-    assert "goes on from checkpoint-" in (tmp_path / "log").read_text()
+    assert "resumes from checkpoint-" in (tmp_path / "log").read_text()
     artifact = json.loads((folder / "runs" / "tiny" / "sft" / "artifact.json").read_text())
     assert artifact["metrics"]["steps"] == 60 and artifact["world_size"] == 2

@@ -35,7 +35,7 @@ def test_one_step_at_the_exact_shape(kind, workshop):
     if kind == "grpo":
         stage["train"] |= {"num_generations": 2, "per_device_train_batch_size": 2, "max_completion_length": 4}
     done = tiny.launch(tiny.write_recipe(workshop, {kind: stage}, model={"path": "./base", "dtype": "bfloat16"}))
-    assert done.returncode == 0, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
     artifact = json.loads((workshop / "runs" / "tiny" / kind / "artifact.json").read_text())
     assert artifact["metrics"]["steps"] == 1
     assert artifact["contract"]["parameters"] == SHAPE.parameters

@@ -9,8 +9,8 @@ import pytest
 from alignment.cache import cache_root
 from alignment.chain import deepspeed_extensions
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file open")
-# What torch does while it builds: the lock is a file that exists, held open.
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to see who holds a file open")
+# A build by torch: the lock is a file that exists and is held open.
 BUILDER = "import sys, time\nfile = open(sys.argv[1], 'x')\nprint('holds', flush=True)\ntime.sleep(100)\n"
 
 
@@ -21,12 +21,13 @@ def lock(tmp_path):
 
 
 def prepared(folder):
+    """The environment of a stage after its preparation."""
     environment = {"HOME": "/home/x", "PATH": "/bin", deepspeed_extensions.VARIABLE: str(folder)}
     deepspeed_extensions.prepare(environment)
     return environment
 
 
-def test_the_lock_of_a_build_that_goes_on_stays_and_that_of_a_killed_one_goes(lock, tmp_path):
+def test_the_lock_of_a_running_build_is_kept_and_that_of_a_killed_one_is_removed(lock, tmp_path):
     builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(lock)], stdout=subprocess.PIPE)
     try:
         assert builder.stdout.readline() == b"holds\n"
@@ -40,7 +41,7 @@ def test_the_lock_of_a_build_that_goes_on_stays_and_that_of_a_killed_one_goes(lo
     assert not lock.exists()
 
 
-def test_a_lock_that_can_not_be_removed_is_refused_by_name(lock, tmp_path, monkeypatch):
+def test_a_lock_that_can_not_be_removed_is_an_error_that_names_it(lock, tmp_path, monkeypatch):
     lock.touch()
 
     def denied(path, missing_ok=False):
@@ -76,5 +77,5 @@ def test_the_cache_folder_is_one_variable_or_the_users_cache(monkeypatch):
     assert cache_root() == Path("/home/x/.cache/code-alignment")
 
 
-def test_tools_beside_the_interpreter_are_found(tmp_path):
+def test_tools_next_to_the_interpreter_are_on_the_path(tmp_path):
     assert prepared(tmp_path)["PATH"].split(":") == [str(Path(sys.executable).parent), "/bin"]

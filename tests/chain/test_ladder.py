@@ -20,7 +20,7 @@ evaluate: [{name: i, benchmark: tasks, data: held.jsonl}]
 
 @pytest.fixture
 def decide(tmp_path, checkpoint_folder):
-    """Broken gates after the base reached `before` and the stage `after`."""
+    """A function that returns the broken gates if the base model scores `before` and the stage `after`."""
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "held.jsonl").write_text('{"prompt": "a", "tests": "{}"}\n')
 
@@ -40,7 +40,7 @@ def decide(tmp_path, checkpoint_folder):
     return run
 
 
-def test_max_drop_allows_exactly_its_loss_and_no_more(decide):
+def test_max_drop_allows_a_drop_of_exactly_its_value(decide):
     assert decide("{metric: i.pass@1, max_drop: 5}", 50.0, 45.0) == []
     (problem,) = decide("{metric: i.pass@1, max_drop: 5}", 50.0, 44.5)
     assert "gate of 'sft': i.pass@1 fell from 50.0 [0.0, 100.0] to 44.5" in problem and "more than 5 points" in problem
@@ -51,7 +51,7 @@ def test_min_value_is_a_floor(decide):
     assert "below 40" in decide("{metric: i.pass@1, min_value: 40}", 50.0, 39.9)[0]
 
 
-def test_every_gate_of_a_list_speaks(decide):
+def test_every_gate_of_a_list_is_checked(decide):
     gates = "[{metric: i.pass@1, min_value: 40}, {metric: i.pass@1, max_drop: 1}]"
     assert len(decide(gates, 50.0, 30.0)) == 2
 
@@ -82,7 +82,7 @@ def test_the_table_has_a_line_for_every_stage(decide):
     assert ladder.table([]) == []
 
 
-def test_the_report_says_what_a_stage_gained_over_the_model_it_began_with(decide):
+def test_the_report_has_the_gain_over_the_model_that_a_stage_started_from(decide):
     decide("[]", 25.0, 75.0)
     for name, scores in (("evaluate-base", [0, 0, 0, 1]), ("evaluate-sft", [1, 1, 0, 1])):
         step = next(step for step in decide.steps if step.name == name)
@@ -90,11 +90,11 @@ def test_the_report_says_what_a_stage_gained_over_the_model_it_began_with(decide
             f'{{"benchmark": "i", "task_id": "{i}", "scores": {{"pass": {score}}}}}' for i, score in enumerate(scores)
         ]
         (step.folder / "verdicts.jsonl").write_text("\n".join(rows) + "\n")
-    (gain,) = report._gains(decide.steps).items()
+    (gain,) = report.gains_by_metric(decide.steps).items()
     assert gain[0] == ("sft", "i.pass@1") and gain[1].startswith("+50.0 [")
 
 
-def test_the_report_leaves_out_what_no_export_has(decide):
+def test_the_report_leaves_out_columns_that_are_empty_for_all_exports(decide):
     decide("[]", 25.0, 75.0)
     rows = [
         {"target": "f16", "size": 2000, "pass": None, "reasons": []},
@@ -103,4 +103,4 @@ def test_the_report_leaves_out_what_no_export_has(decide):
     stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
     step = replace(decide.steps[-1], stage=stage)
     write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
-    assert report._exports([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]
+    assert report.export_rows([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]

@@ -1,4 +1,4 @@
-"""The last word: what the user reads at the end, whatever launcher started the chain."""
+"""The reason why the chain stopped is the last thing on the screen, whichever launcher started it."""
 
 import json
 import os
@@ -12,66 +12,68 @@ import pytest
 
 from alignment.launch import accelerate_launcher
 
-# A process that does what accelerate's launcher does with a script that fails.
-RAISES = (
+# Fails as accelerate's launcher does if its script fails.
+FAILING_LAUNCHER = (
     "import subprocess, sys\n"
     "done = subprocess.run([sys.executable, '-c', sys.argv[1]])\n"
     "raise subprocess.CalledProcessError(done.returncode, 'script')\n"
 )
-SPEAKS = "from alignment.launch.accelerate_launcher import explain; explain('stopped: why'); raise SystemExit(1)"
+EXPLAINING_SCRIPT = (
+    "from alignment.launch.accelerate_launcher import explain; explain('stopped: why'); raise SystemExit(1)"
+)
 
 
 def launch(tmp_path, *options):
     script = tmp_path / "accelerate"
-    script.write_text(RAISES)
-    command = [sys.executable, str(script), SPEAKS, *options]
+    script.write_text(FAILING_LAUNCHER)
+    command = [sys.executable, str(script), EXPLAINING_SCRIPT, *options]
     environment = {**os.environ, "ACCELERATE_MIXED_PRECISION": "no", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what started us")
-def test_what_stopped_the_chain_is_said_again_below_the_launchers_traceback(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to see the parent process")
+def test_the_reason_is_printed_again_below_the_traceback_of_the_launcher(tmp_path):
     done = launch(tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("stopped: why\n") and done.stderr.endswith("stopped: why\n")
     assert "CalledProcessError" in done.stderr
 
 
-def test_a_launcher_that_keeps_quiet_is_not_talked_over(tmp_path):
+def test_the_reason_is_printed_once_if_the_launcher_is_quiet(tmp_path):
     assert launch(tmp_path, "--quiet").stderr.count("stopped: why") == 1
 
 
-def test_torchs_agent_is_told_why(tmp_path, capsys):
+def test_the_reason_goes_into_the_error_file_of_torchs_agent(tmp_path, capsys):
     file = tmp_path / "error.json"
     accelerate_launcher.explain(
         "stopped: why", {"ACCELERATE_X": "1", "RANK": "0", "TORCHELASTIC_ERROR_FILE": str(file)}
     )
-    told = json.loads(file.read_text())
-    assert told["message"] == "stopped: why" and abs(told["timestamp"] - time.time()) < 60
+    error = json.loads(file.read_text())
+    assert error["message"] == "stopped: why" and abs(error["timestamp"] - time.time()) < 60
     assert capsys.readouterr().err == "stopped: why\n"
 
 
-def test_without_a_launcher_it_is_said_once(capsys):
+def test_without_a_launcher_the_reason_is_printed_once(capsys):
     accelerate_launcher.explain("stopped: why", {})
     assert capsys.readouterr().err == "stopped: why\n"
 
 
 @pytest.mark.parametrize(
-    ("codes", "code", "said"),
+    ("codes", "code", "expected"),
     [({0: 1}, 1, ""), ({0: 1, 1: -15}, 1, ""), ({0: -9}, 1, "process 0 was killed by signal 9"), ({1: 3}, 3, "")],
 )
-def test_only_a_death_that_nobody_explained_is_told(codes, code, said, capsys):
+def test_a_signal_is_reported_if_no_process_explained_itself(codes, code, expected, capsys):
     assert accelerate_launcher.exit_code(codes) == code
     printed = capsys.readouterr().err
-    assert said in printed and bool(said) == bool(printed)
+    assert expected in printed and bool(expected) == bool(printed)
 
 
-def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_path):
+def test_after_ctrl_c_the_script_prints_last_and_there_is_no_traceback(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, time\n"
         "try:\n    print('begun', flush=True)\n    time.sleep(100)\n"
-        "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('the last word', file=sys.stderr)\n    sys.exit(130)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.5)\n    print('the end', file=sys.stderr)\n    sys.exit(130)\n"
     )
     # Without a terminal, a shell that started the tests in the background may have made SIGINT be ignored.
     code = (
@@ -92,4 +94,4 @@ def test_ctrl_c_lets_the_script_have_the_last_word_and_shows_no_traceback(tmp_pa
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
-    assert errors.endswith("the last word\n") and "Traceback" not in errors
+    assert errors.endswith("the end\n") and "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""The fingerprint: it changes with what could change the result, and with nothing else."""
+"""The plan: fingerprints change with everything that could change a result, and with nothing else."""
 
 import pytest
 
@@ -49,6 +49,7 @@ def fingerprints(tmp_path, monkeypatch, checkpoint_folder):
 
 
 def changed(before, after):
+    """The keys whose values differ."""
     return {name for name in before if before[name] != after[name]}
 
 
@@ -64,7 +65,7 @@ def test_the_plan_measures_the_base_first_and_every_training_stage_after_it(fing
     ["name=other", "output=elsewhere", "tracking.wandb=disabled", "tracking.project=x", "sandbox.workers=3",
      "stages.dpo.gate={metric: i.pass@1, max_drop: 1}", "model.attn_implementation=null", "contract.must_stop=false"],
 )  # fmt: skip
-def test_what_can_not_change_a_result_is_in_no_fingerprint(fingerprints, override):
+def test_settings_that_can_not_change_a_result_change_no_fingerprint(fingerprints, override):
     assert changed(fingerprints(), fingerprints(override)) == set()
 
 
@@ -82,7 +83,7 @@ def test_what_can_not_change_a_result_is_in_no_fingerprint(fingerprints, overrid
         ("stages.export.formats=[q8_0]", {"export"}),
     ],
 )
-def test_a_changed_setting_makes_its_stage_and_what_follows_stale(fingerprints, override, stale):
+def test_a_changed_setting_changes_its_stage_and_those_that_depend_on_it(fingerprints, override, stale):
     assert changed(fingerprints(), fingerprints(override)) == stale
 
 
@@ -91,17 +92,17 @@ def test_a_changed_setting_makes_its_stage_and_what_follows_stale(fingerprints, 
     [
         ("rows.jsonl", ALL - {"evaluate-base"}),
         ("pairs.jsonl", {"dpo", "evaluate-dpo", "export"}),
-        ("held.jsonl", ALL),  # training rows are held against it
+        ("held.jsonl", ALL),  # training rows are compared with it
         ("base/model.safetensors", ALL),
     ],
 )
-def test_changed_content_makes_its_readers_stale_and_what_follows(fingerprints, file, stale):
+def test_changed_content_changes_the_stages_that_read_it_and_those_that_depend_on_them(fingerprints, file, stale):
     before = fingerprints()
     (fingerprints.folder / file).write_text(f"{ROWS.get(file.removesuffix('.jsonl'))}\n\n")
     assert changed(before, fingerprints()) == stale
 
 
-def test_a_benchmark_that_may_overlap_is_no_matter_of_training(fingerprints):
+def test_the_rows_of_a_benchmark_that_may_overlap_change_no_training_stage(fingerprints):
     allowed = [("data: held.jsonl", "data: held.jsonl, allow_overlap: because this is a test")]
     before = fingerprints(replace=allowed)
     assert changed(before, fingerprints()) == ALL - {"evaluate-base"}
@@ -109,7 +110,7 @@ def test_a_benchmark_that_may_overlap_is_no_matter_of_training(fingerprints):
     assert changed(before, fingerprints(replace=allowed)) == {"evaluate-base", "evaluate-sft", "evaluate-dpo"}
 
 
-def test_a_folder_to_decontaminate_against_is_a_matter_of_training_alone(fingerprints):
+def test_texts_to_decontaminate_against_change_training_stages_only(fingerprints):
     assert changed(fingerprints(), fingerprints("decontaminate=[pairs.jsonl]")) == ALL - {"evaluate-base"}
 
 
@@ -119,19 +120,19 @@ def test_a_moved_file_with_the_same_content_changes_nothing(fingerprints):
     assert changed(before, fingerprints(replace=[("rows.jsonl", "moved.jsonl")])) == set()
 
 
-def test_the_name_of_a_stage_is_in_no_fingerprint_not_even_of_those_that_read_it(fingerprints):
+def test_renaming_a_stage_changes_no_fingerprint_also_not_of_stages_that_read_it(fingerprints):
     before = fingerprints(text=MADE_BY_A_STAGE)
     after = fingerprints(text=MADE_BY_A_STAGE, replace=[("name: data", "name: rows"), ("data/", "rows/")])
     assert list(before.values()) == list(after.values())
 
 
-def test_which_file_of_a_stage_is_read_is_in_the_fingerprint(fingerprints):
+def test_reading_another_file_of_a_stage_changes_the_fingerprint(fingerprints):
     before = fingerprints(text=MADE_BY_A_STAGE)
     after = fingerprints(text=MADE_BY_A_STAGE, replace=[("conversations", "long")])
     assert changed(before, after) == {"sft"}
 
 
-def test_a_builders_seed_and_settings_make_all_after_it_stale(fingerprints):
+def test_the_seed_and_settings_of_a_builder_change_all_stages_that_depend_on_it(fingerprints):
     before = fingerprints(text=MADE_BY_A_STAGE)
     assert changed(before, fingerprints("stages.data.seed=5", text=MADE_BY_A_STAGE)) == {"data", "sft"}
     assert changed(before, fingerprints("stages.data.settings.modules=4", text=MADE_BY_A_STAGE)) == {"data", "sft"}
@@ -203,8 +204,8 @@ def test_a_request_is_the_same_after_it_was_sent(fingerprints):
             assert StageRequest.from_json(step.request.to_json()) == step.request
 
 
-def test_rows_are_prepared_anew_only_for_what_changes_their_token_ids(fingerprints):
-    """Whatever else of a stage changes, its rows keep their place in the cache."""
+def test_rows_are_tokenized_again_only_if_their_token_ids_could_change(fingerprints):
+    """Other changes of a stage leave its rows in the cache."""
 
     def places(*overrides):
         fingerprints(*overrides)

@@ -1,4 +1,4 @@
-"""Processes of stages: their environment, their end, and waiting without a collective."""
+"""Processes of stages: their environment, how they end, and waiting for rank 0 without a collective."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def test_without_a_launcher_there_is_one_process():
     assert World.from_environment({}) == World(0, 1, None)
 
 
-def test_the_launchers_ranks_are_read():
+def test_rank_size_and_port_come_from_the_launcher():
     assert World.from_environment(LAUNCHED) == World(1, 2, 29500)
 
 
@@ -31,7 +31,7 @@ def test_a_launcher_that_silently_started_one_process_is_an_error():
         World.from_environment({"ACCELERATE_USE_CPU": "true", "MASTER_PORT": "29500"})
 
 
-def test_a_stage_of_all_ranks_gets_its_own_port_and_no_agents_store():
+def test_a_stage_on_all_ranks_gets_its_own_port_and_not_the_store_of_the_agent():
     world = World(1, 2, 29500)
     children = [child_environment(LAUNCHED, world, alone=False, port_offset=offset) for offset in (0, 1)]
     assert [child["MASTER_PORT"] for child in children] == ["29501", "29502"]
@@ -51,18 +51,18 @@ def test_the_childs_environment_is_a_copy():
     assert before == LAUNCHED
 
 
-def test_waiting_gives_up_on_a_heartbeat_that_stands_still(tmp_path):
+def test_waiting_ends_with_an_error_if_the_heartbeat_stops(tmp_path):
     (tmp_path / "heartbeat").write_text("1 1")
     with pytest.raises(StageFailed, match="no sign of life for 0 s while it should run 'sft'"):
         wait_for(lambda: False, tmp_path / "heartbeat", "run 'sft'", patience=0.3)
 
 
-def test_waiting_gives_up_where_no_heartbeat_ever_came(tmp_path):
+def test_waiting_ends_with_an_error_if_there_is_no_heartbeat(tmp_path):
     with pytest.raises(StageFailed):
         wait_for(lambda: False, tmp_path / "heartbeat", "run", patience=0.2)
 
 
-def test_waiting_goes_on_as_long_as_the_heart_beats_and_ends_when_it_is_done(tmp_path, monkeypatch):
+def test_waiting_continues_while_the_heartbeat_changes_and_ends_when_the_condition_is_true(tmp_path, monkeypatch):
     monkeypatch.setattr("alignment.processes.HEARTBEAT_SECONDS", 0.05)
     file, start = tmp_path / "heartbeat", time.monotonic()
     with heartbeat(file):
@@ -76,31 +76,31 @@ def test_a_stage_that_fails_shows_the_end_of_its_log(tmp_path):
     assert "ended with code 1" in str(caught.value) and str(tmp_path / "logs" / "x.log") in str(caught.value)
 
 
-def test_a_stage_that_fails_again_shows_only_its_own_words(tmp_path):
+def test_a_stage_that_fails_again_shows_only_the_log_of_the_last_attempt(tmp_path):
     (tmp_path / "x.log").write_text("of an earlier attempt\n")
     with pytest.raises(StageFailed, match="No module named") as caught:
         processes.run("no_such_module_here", ProcessRequest(), tmp_path / "x.log", os.environ)
     assert "earlier" not in str(caught.value) and "earlier" in (tmp_path / "x.log").read_text()
 
 
-def test_log_tail_are_the_end_of_the_log_and_nothing_without_one(tmp_path):
+def test_log_tail_is_the_end_of_the_log_and_empty_without_one(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff" + b"line\n" * 10_000 + b"last\n")
     assert processes.log_tail(tmp_path / "log", 2) == "  | line\n  | last"
     assert processes.log_tail(tmp_path / "none") == ""
 
 
-def test_what_lies_in_the_working_directory_is_not_imported(tmp_path, monkeypatch):
+def test_modules_in_the_working_directory_are_not_imported(tmp_path, monkeypatch):
     for name in ("json", "random", "argparse", "yaml"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('wrong module')")
     (tmp_path / "alignment").mkdir()
-    (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "alignment" / "__init__.py").write_text("raise SystemExit('wrong module')")
     monkeypatch.chdir(tmp_path)
     child = processes.Child("alignment.fingerprints", tmp_path / "log", os.environ)
     child.finish(ProcessRequest())
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_a_process_that_nobody_needs_any_more_is_ended(tmp_path):
+def test_stop_ends_a_process_that_still_waits_for_its_request(tmp_path):
     child = processes.Child("code", tmp_path / "log", os.environ)  # reads stdin until it ends
     child.stop()
     child.stop()
@@ -124,7 +124,7 @@ WORKER = (
 JOB = "from alignment.export.fresh_process import run_job; run_job('sleeper', {{}})"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG exists on Linux only")
 @pytest.mark.parametrize("code", [STAGE, JOB, WORKER], ids=["stage", "job of an export", "worker of a build"])
 def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     log = tmp_path / "log"
@@ -137,7 +137,7 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
     code = "import os, pathlib\n" + code.format(log=str(tmp_path / "output"))
-    environment = {**os.environ, "PYTHONPATH": paths, "ALIGN_PARENT": "1"}  # as inherited from a stage's own conductor
+    environment = {**os.environ, "PYTHONPATH": paths, "ALIGN_PARENT": "1"}  # as a stage inherits it from its conductor
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
         deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Killed at any moment, the same command goes on and ends with the weights of a run that was never interrupted."""
+"""A run that is killed at any moment and started again ends with the same weights as one without interruption."""
 
 import hashlib
 import random
@@ -8,7 +8,7 @@ import tiny
 
 pytestmark = pytest.mark.slow
 
-# Where to strike, a random moment after a file appears: in the order of the run, the last chances of a stage too.
+# The run is killed a random moment after one of these files appears, in this order, also late in a stage.
 MOMENTS = {
     ("pretrain", "sft"): [
         "../prepared/pretrain-*/counts.json",
@@ -45,22 +45,22 @@ def weights(folder, names):
 
 @pytest.fixture(scope="module", params=MOMENTS, ids="-".join)
 def undisturbed(request, make_workshop):
-    """The names of the stages, and the weights of a run that nothing interrupted."""
+    """The names of the stages, and their weights after a run without interruption."""
     folder = make_workshop()
     done = tiny.launch(recipe(folder, request.param))
-    assert done.returncode == 0, tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
     return request.param, weights(folder, request.param)
 
 
-def test_a_run_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(undisturbed, make_workshop):
+def test_a_run_that_is_killed_several_times_ends_with_the_same_weights(undisturbed, make_workshop):
     names, expected = undisturbed
     folder = make_workshop()
     path = recipe(folder, names)
-    strikes = []
+    kills = []
     for moment in MOMENTS[names]:
         delay = random.random() * 0.3
-        strikes.append((moment, round(delay, 3), tiny.strike(path, folder, moment, delay=delay)))
-    assert all(alive for _, _, alive in strikes), f"the run ended before some moments came: {strikes}"
+        kills.append((moment, round(delay, 3), tiny.kill_during(path, folder, moment, delay=delay)))
+    assert all(alive for _, _, alive in kills), f"the run ended before some moments came: {kills}"
     done = tiny.launch(path)
-    assert done.returncode == 0, tiny.said(done)
-    assert weights(folder, names) == expected, strikes
+    assert done.returncode == 0, tiny.output(done)
+    assert weights(folder, names) == expected, kills

@@ -1,4 +1,4 @@
-"""W&B: one group per chain, one run per stage, which a resume continues; nothing leaves the machine unless asked."""
+"""Weights & Biases: one group per chain, one run per stage, which is continued after an interruption; offline by default."""
 
 import pytest
 
@@ -30,13 +30,13 @@ def test_the_stages_of_a_chain_are_one_group_of_runs_with_names(request_of):
     assert sft["WANDB_RUN_ID"] != dpo["WANDB_RUN_ID"] and sft["WANDB_NAME"] == "mine/sft"
 
 
-def test_nothing_is_sent_unless_the_recipe_says_so(request_of):
+def test_wandb_is_offline_unless_the_recipe_says_otherwise(request_of):
     assert wandb_environment(request_of())["WANDB_MODE"] == "offline"
     assert wandb_environment(request_of(wandb="online"))["WANDB_MODE"] == "online"
     assert wandb_environment(request_of())["WANDB_LOG_MODEL"] == "false"
 
 
-def test_the_files_of_an_offline_run_carry_the_stages_id_each_time(request_of, monkeypatch):
+def test_every_offline_run_of_a_stage_has_its_id(request_of, monkeypatch):
     request = request_of()
     for name, value in {**wandb_environment(request), "WANDB__SERVICE_WAIT": "300"}.items():
         monkeypatch.setenv(name, value)
@@ -45,5 +45,5 @@ def test_the_files_of_an_offline_run_carry_the_stages_id_each_time(request_of, m
     log_figures(request, figures)
     identity = wandb_environment(request)["WANDB_RUN_ID"]
     folders = list((request.out / "wandb").glob("offline-run-*"))
-    # Two runs of one second have folders that differ by a number at the end: the file inside says whose it is.
+    # The folders of two runs within one second differ by a number at the end; the file inside has the id.
     assert len(folders) == 2 and all((folder / f"run-{identity}.wandb").is_file() for folder in folders)

@@ -1,4 +1,4 @@
-"""A recipe small enough to run in a test, and the real launcher to run it with."""
+"""A recipe that is small enough for a test, and functions that run it with the real launcher."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def trainer(**settings):
 
 
 def write_rows(folder: Path) -> None:
-    """Documents, conversations, preferences and tasks that need no builder."""
+    """Write documents, conversations, preferences and tasks, without a builder."""
 
     def rows(name, items):
         (folder / name).write_text("".join(json.dumps(item) + "\n" for item in items))
@@ -80,7 +80,7 @@ def write_rows(folder: Path) -> None:
 
 
 def stages() -> dict[str, dict]:
-    """The training stages by name; a test picks and changes what it needs."""
+    """The settings of training stages by name, for a test to choose from and change."""
 
     def data(name):
         return [{"data": f"{name}.jsonl"}]
@@ -109,7 +109,7 @@ def stages() -> dict[str, dict]:
 
 
 def write_recipe(folder: Path, chosen: dict[str, dict], **settings) -> Path:
-    """`recipe.yaml` in `folder`, with its rows beside it; a tokenizer must be at `folder/tokenizer`."""
+    """Write `recipe.yaml` to a folder that holds the rows and the tokenizer (`folder/tokenizer`)."""
     value = {
         "name": "tiny",
         "seed": 3,
@@ -129,7 +129,7 @@ def write_recipe(folder: Path, chosen: dict[str, dict], **settings) -> Path:
 
 
 def command(recipe: Path, *options: str, config: str = "cpu", processes: int = 1) -> list[str]:
-    """What the README tells a user to type."""
+    """The command that the README gives."""
     return [
         sys.executable, "-m", "accelerate.commands.launch",
         "--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml"),
@@ -140,8 +140,8 @@ def command(recipe: Path, *options: str, config: str = "cpu", processes: int = 1
 
 
 def environment() -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_"))}
-    return {**own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_"))}
+    return {**inherited, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def launch(recipe: Path, *options: str, config: str = "cpu", processes: int = 1) -> subprocess.CompletedProcess[str]:
@@ -154,13 +154,24 @@ def launch(recipe: Path, *options: str, config: str = "cpu", processes: int = 1)
     )
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    """All that a process printed, without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
 
 
-def strike(recipe: Path, folder: Path, moment: str, delay: float = 0.0, **launcher) -> bool:
-    """Launch, kill the whole process group `delay` seconds after a file of the artifacts appears, and say whether that
-    came before the end."""
+def kill_during(recipe: Path, folder: Path, moment: str, delay: float = 0.0, **launcher) -> bool:
+    """Launch a recipe and kill its process group after a file of the artifacts appears.
+
+    Args:
+        recipe: the recipe.
+        folder: its folder.
+        moment: glob of the file, relative to the folder of the artifacts.
+        delay: seconds to wait after the file appears.
+        launcher: arguments of `command`.
+
+    Returns:
+        Whether the run was killed before it ended.
+    """
     process = subprocess.Popen(
         command(recipe, **launcher),
         stdout=subprocess.DEVNULL,
