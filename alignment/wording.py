@@ -1,4 +1,4 @@
-"""Words of error messages: quoted values, and suggestions for misspelt names."""
+"""Text of error messages: quoted values, paths, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -9,32 +9,38 @@ from typing import Any
 
 
 class Text(str):
-    """A string of a recipe that remembers its file, so that paths can be relative to it."""
+    """A string of a recipe that knows the file it is from, so that paths can be relative to that file."""
 
     origin: Path | None = None
 
 
 def short(text: str, length: int = 60) -> str:
-    """Text for one line of a message: printable, and no longer than `length`."""
+    """Text for one line of a message: unprintable characters escaped, and cut to `length` characters."""
     plain = text if text.isprintable() else repr(text)[1:-1]
     return plain if len(plain) <= length else f"{plain[: length - 3]}..."
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it."""
+    """A value as messages quote it."""
     return short(repr(str(value) if isinstance(value, Text) else value))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt word, or nothing. Flags count as their names: `--learning-rate` is close."""
-    plain = str(word)[:100].lstrip("-").replace("-", "_")
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The name most similar to a misspelled word, or None. `--learning-rate` is similar to `learning_rate`."""
     names = list(known)
-    close = difflib.get_close_matches(plain, names, n=1, cutoff=0.6)
-    close = close or difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    for spelling in (str(word)[:100].lstrip("-").replace("-", "_"), str(word)[:100]):
+        if matches := difflib.get_close_matches(spelling, names, n=1, cutoff=0.6):
+            return matches[0]
+    return None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion to append to a message, with a leading space; empty if no name is similar."""
+    name = closest(word, known)
+    return f" Did you mean {name!r}?" if name is not None else ""
 
 
 def display(path: Path) -> str:
-    """A path as the user would type it: relative where it lies below the working directory."""
+    """A path as the user would type it: relative if it is below the working directory."""
     resolved = path.resolve()
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)

@@ -1,9 +1,9 @@
-"""The recipe: what to run, typed, with every mistake found at once.
+"""Recipes: typed settings of a base model and a list of stages, with all mistakes reported at once.
 
     recipe = load(Path("recipes/quickstart.yaml"), overrides=["stages.dpo.train.beta=0.2"])
 
-A recipe is a base model and a list of stages; unknown keys are errors at every depth. `train:` takes any setting of the
-stage's TRL config and `peft:` any of PEFT's LoraConfig (see `alignment.recipe.trainer_fields`). Nothing here imports torch.
+Unknown keys are errors at every depth. `train:` takes the settings of the stage's TRL config, and `peft:` those of PEFT's
+LoraConfig (see `alignment.recipe.trainer_fields`). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from alignment.recipe.schema import (
     CONFIGS,
     MODEL_KINDS,
     AnyStage,
-    BaseModelSettings,
-    Benchmark,
     BuildStage,
     CustomStage,
     DpoStage,
@@ -27,9 +25,9 @@ from alignment.recipe.schema import (
     SandboxSettings,
     SftStage,
     Stage,
-    Tracking,
     TrainingStage,
 )
+from alignment.recipe.stage_parts import BaseModelSettings, Benchmark, Tracking
 from alignment.settings import Reference
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What an Accelerate file says of the layout, read without importing accelerate."""
+"""Read the layout of a training run from an Accelerate config file, without importing Accelerate."""
 
 from __future__ import annotations
 
@@ -11,55 +11,60 @@ import yaml
 
 @dataclass(frozen=True)
 class Layout:
-    """How the work is spread: one of `accelerate_configs/`."""
+    """How training is spread over devices."""
 
     devices: int = 1
+    """Number of processes, one per device."""
     zero: int = 0
-    """0 is DDP (or one device); 1, 2, 3 shard optimizer states, gradients, weights. FSDP2 counts as 3."""
+    """What is sharded: 0 nothing (DDP, or one device), 1 optimizer states, 2 also gradients, 3 also weights. FSDP2
+    counts as 3."""
     offload_optimizer: bool = False
+    """Optimizer states are in the host's memory."""
     offload_weights: bool = False
+    """Weights are in the host's memory."""
     master_weights: bool = False
-    """DeepSpeed and FSDP2 keep float32 copies of weights in 16 bits."""
+    """There are float32 copies of 16-bit weights, as in DeepSpeed and FSDP2."""
     sequence: int = 1
-    """Devices that share one sequence (Ulysses)."""
+    """Number of devices that share one sequence (Ulysses sequence parallelism)."""
     device: str = "cuda"
+    """`cuda` or `cpu`."""
     nodes: int = 1
+    """Number of machines."""
 
     @property
     def replicas(self) -> int:
-        """How many batches are trained on at once."""
+        """Number of micro-batches that are trained on at the same time."""
         return self.devices // self.sequence
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The file's values. Raises ValueError that names it."""
+    """The settings of an Accelerate config file. Raises ValueError if it can't be read or is not a mapping."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: not an Accelerate file: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: an Accelerate file is a mapping")
-    return found
+        raise ValueError(f"{file}: not an Accelerate config file: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: not an Accelerate config file: it must be a mapping (`key: value`)")
+    return config
 
 
 def layout_of(file: Path | None) -> Layout:
-    """The layout of an Accelerate file; without one, a single device."""
+    """The layout of an Accelerate config file; without a file, a single device."""
     if file is None:
         return Layout()
-    value = read(file)
-    devices = int(value.get("num_processes", 1))
-    deepspeed = value.get("deepspeed_config") or {}
-    parallel = value.get("parallelism_config") or {}
-    kind = str(value.get("distributed_type", "NO"))
+    config = read(file)
+    deepspeed = config.get("deepspeed_config") or {}
+    parallel = config.get("parallelism_config") or {}
+    kind = str(config.get("distributed_type", "NO"))
     zero = 3 if kind == "FSDP" else int(deepspeed.get("zero_stage", 0)) if kind == "DEEPSPEED" else 0
-    offload = str((value.get("fsdp_config") or {}).get("fsdp_offload_params", False)).lower() == "true"
+    offload = str((config.get("fsdp_config") or {}).get("fsdp_offload_params", False)).lower() == "true"
     return Layout(
-        devices=devices,
+        devices=int(config.get("num_processes", 1)),
         zero=zero,
         offload_optimizer=offload or deepspeed.get("offload_optimizer_device", "none") not in ("none", None),
         offload_weights=offload or deepspeed.get("offload_param_device", "none") not in ("none", None),
         master_weights=kind in ("DEEPSPEED", "FSDP"),
         sequence=int(parallel.get("parallelism_config_sp_size", 1)),
-        device="cpu" if value.get("use_cpu") else "cuda",
-        nodes=int(value.get("num_machines", 1)),
+        device="cpu" if config.get("use_cpu") else "cuda",
+        nodes=int(config.get("num_machines", 1)),
     )

@@ -60,7 +60,8 @@ def check_reference(
 def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: str) -> str:
     """What is wrong with a reference to the earlier stage `origin`; empty if nothing is."""
     stage = recipe.stage(origin)
-    if isinstance(stage, CustomStage):
+    reader = recipe.stages[place[1]] if place[0] == "stages" and isinstance(place[1], int) else None
+    if isinstance(stage, CustomStage) or isinstance(reader, CustomStage):  # any file of an artifact
         return _leads_out(stage.name, reference)
     if stage.kind in MODEL_KINDS and tuple(place[-2:]) in MODEL_SETTINGS:
         return "" if reference.inside() == "model" else f"stage {origin!r} has its model in {origin}/model: name that"

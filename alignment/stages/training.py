@@ -25,7 +25,7 @@ from alignment.models import kernels, loading
 from alignment.models.source import ModelSource
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
-from alignment.recipe.lengths import check_loaded
+from alignment.recipe.length_checks import check_loaded
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages import merging
 from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint

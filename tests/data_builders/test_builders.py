@@ -81,7 +81,7 @@ def test_paths_of_sources_parts_and_inputs_are_relative_to_the_recipe(
         ("inputs: [corpus]", "inputs: [corpse]", "no earlier stage of that name. Did you mean 'corpus'?"),
         ("[whole/data]", "[whole/dat]", "stage 'whole' makes no 'dat'; it makes data. Did you mean 'data'?"),
         ("builder: repo_level", "builder: repo_levl", "Did you mean 'repo_level'?"),
-        ("kind: pretrain", "kind: dpo", "a dpo stage trains on preference rows; mix holds document rows"),
+        ("kind: pretrain", "kind: dpo", "a dpo stage trains on preference rows; mix has document rows"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused_at_its_place_before_anything_runs(

@@ -71,7 +71,7 @@ def test_a_name_of_a_starred_import_can_not_be_known(mistakes, code):
         ("{name: parses, isolated: true}", "rewards.parses.isolated: built-in rewards need no isolation"),
         ("{path: my_code.py:count, timeout_seconds: 5}", "rewards.0.timeout_seconds: needs `isolated: true`"),
         ("{path: my_code.py:count}, {path: ./my_code.py:count}", "rewards.1.path: ./my_code.py:count is listed twice"),
-        ("{path: my_code.py:count, soft: 3}", "belong to length_penalty"),
+        ("{path: my_code.py:count, soft: 3}", "are settings of length_penalty"),
     ],
 )
 def test_a_reward_is_either_built_in_or_the_users_own(mistakes, code, rewards, expected):

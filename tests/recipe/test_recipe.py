@@ -138,24 +138,25 @@ def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp
         ("kind: dpo", "kind: dpo\n    model: sftt", "there is no stage 'sftt'. Did you mean 'sft'?"),
         ("name: export", "name: sft", "two stages are called 'sft'"),
         ("name: export", "name: base", "rename the stage"),
-        ("name: export", "name: evaluate-sft", "makes a step 'evaluate-sft' itself"),
-        ("name: export", "name: artifacts", "the chain keeps a file 'artifacts'"),
+        ("name: export", "name: evaluate-sft", "inserts a step 'evaluate-sft'"),
+        ("name: export", "name: artifacts", "'artifacts' is the name of a file of the chain"),
         ("share: 0.5", "share: 0.4", "the shares add up to 0.9, not to 1"),
         (", share: 0.5}", "}", "give `share` for all sources or for none"),
+        ("preferences.jsonl}", "preferences.jsonl, share: 1}", "is used by pretrain and sft stages only, not by dpo"),
         ("peft: {r: 4, lora_alpha: 8}", "quantization: 4bit", "add `peft:` (QLoRA)"),
         ("yarn_factor: 2.0", "original_max_position_embeddings: 64", "is used only with yarn_factor"),
-        ("hidden_size: 64", "hidden_size: 66", "even multiple of num_attention_heads"),
+        ("hidden_size: 64", "hidden_size: 66", "must be a multiple of 2 x num_attention_heads (8)"),
         ("metric: instruct.pass@1", "metric: instrct.pass@1", "Did you mean 'instruct.pass@1'?"),
         ("metric: instruct.pass@1", "metric: instruct.pass@5", "pass@k needs n of at least k"),
-        ("metric: instruct.pass@1", "metric: instruct", "is written benchmark.metric"),
+        ("metric: instruct.pass@1", "metric: instruct", "must be benchmark.metric, for example instruct.pass@1"),
         (", max_drop: 2", "", "give max_drop, min_value or both"),
-        ("kind: dpo", "kind: dpo\n    evaluate: false", "no step measures 'instruct' of the model before"),
+        ("kind: dpo", "kind: dpo\n    evaluate: false", "no step measures 'instruct' on the model before"),
         ("kind: export", "kind: export\n    gate: {metric: a.b, min_value: 1}", "this stage measures nothing"),
         ("benchmark: tasks", "benchmark: task", "Did you mean 'tasks'?"),
         ("tasks, data: data/heldout-short.jsonl", "tasks, n: 4, data: data/rl.jsonl", "greedy samples are all"),
-        ("weight: 1.0", "weight: 0", "nothing is rewarded"),
+        ("weight: 1.0", "weight: 0", "all weights are 0"),
         ("num_generations: 4", "num_generations: 4, generation_batch_size: 6", "a multiple of num_generations"),
-        ("packing: true", "packing: true, packing_strategy: wrapped", "they see each other"),
+        ("packing: true", "packing: true, packing_strategy: wrapped", "they attend to each other"),
         ("q8_0: 1.0", "q4_K_M: 1.0", "is not among this stage's formats"),
         ("formats: [f16, q8_0]", "formats: [f16, q8_0, gguf:f16]", "named twice"),
         ("output: runs", "output: recipe.yaml", "is a file: name a folder"),
@@ -171,7 +172,7 @@ def test_what_can_not_run_is_refused_before_anything_runs(mistakes, old, new, ex
     ("old", "new", "expected"),
     [
         ("data/heldout-documents.jsonl", "data/rl.jsonl", "stages.export.data: an export compares models on"),
-        ("{data: data/conversations.jsonl}", "{data: data/rl.jsonl}", "data/rl.jsonl holds task rows"),
+        ("{data: data/conversations.jsonl}", "{data: data/rl.jsonl}", "data/rl.jsonl has task rows"),
         ("data: pairs/preferences", "data: data/conversations", "a dpo stage trains on preference rows; data/conv"),
         ("[{data: data/rl.jsonl}]", "[{data: data/documents.jsonl}]", "a grpo stage trains on task rows"),
         ("tasks: data/rl.jsonl", "tasks: data/documents.jsonl", "preferences are made from task rows"),
@@ -187,7 +188,7 @@ def test_rows_that_their_reader_does_not_take_are_refused(mistakes, old, new, ex
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "own.jsonl holds preference rows"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "own.jsonl has preference rows"),
         ('{"code": "a"}\n', "unsupported row: columns code"),
         ("\n\n", "own.jsonl is empty"),
         ("{\n", "own.jsonl:1: not JSON"),
@@ -207,7 +208,7 @@ def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
         "evaluate: [{name: i, benchmark: humaneval}]\n"
     )
     assert mistakes(text=text) == [
-        "recipe.yaml:4: evaluate: measures training stages, and there is none: use a stage of kind evaluate"
+        "recipe.yaml:4: evaluate: measures training stages, and this recipe has none: use a stage of kind evaluate"
     ]
 
 

@@ -6,7 +6,7 @@ import yaml
 from alignment.models import kernels
 from alignment.models.source import ModelSource
 from alignment.recipe import RecipeError, load
-from alignment.recipe.lengths import check_loaded
+from alignment.recipe.length_checks import check_loaded
 
 MODEL = "Qwen/Qwen2.5-Coder-7B"
 
@@ -45,12 +45,12 @@ def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
     assert "more than the model's 32768" in mistakes(tmp_path, [stage])[0]
     stage = {"kind": "grpo", "max_prompt_length": 2048}
     stage["train"] = {"max_completion_length": 1024, "use_vllm": True, "vllm_max_model_length": 2048}
-    assert "Give 3072" in mistakes(tmp_path, [stage])[0]
+    assert "set it to 3072" in mistakes(tmp_path, [stage])[0]
 
 
 def test_vllm_and_a_context_that_only_the_trainer_would_know_are_refused(tmp_path):
     stage = {"kind": "grpo", "context": {"yarn_factor": 2.0}, "train": {"use_vllm": True}}
-    assert "would sample from another model" in mistakes(tmp_path, [stage])[0]
+    assert "would sample from a different model" in mistakes(tmp_path, [stage])[0]
     assert not mistakes(tmp_path, [{**stage, "train": {}}])
 
 
@@ -63,20 +63,20 @@ def ulysses(attention):
 
 def test_packing_under_sequence_parallelism_needs_attention_that_knows_samples(tmp_path):
     packed = [{"train": {"packing": True}}]
-    assert "would see each other" in mistakes(tmp_path, packed, ulysses("sdpa"))[0]
+    assert "would attend to each other" in mistakes(tmp_path, packed, ulysses("sdpa"))[0]
     assert not mistakes(tmp_path, packed, ulysses("flash_attention_2"))
     assert not mistakes(tmp_path, [{"train": {}}], ulysses("sdpa"))
 
 
 @pytest.mark.parametrize("kind", ["dpo", "grpo"])
 def test_preferences_and_rewards_are_refused_under_sequence_parallelism(tmp_path, kind):
-    assert "sequence parallelism is for" in mistakes(tmp_path, [{"kind": kind}], ulysses("flash_attention_2"))[0]
+    assert "sequence parallelism works for" in mistakes(tmp_path, [{"kind": kind}], ulysses("flash_attention_2"))[0]
 
 
 def test_a_model_whose_length_shows_only_when_loaded_is_checked_then():
     from transformers import Qwen2Config
 
-    with pytest.raises(ValueError, match="max_length is 2048 and the model holds 1024"):
+    with pytest.raises(ValueError, match="max_length is 2048 and the model has 1024"):
         check_loaded(Qwen2Config(max_position_embeddings=1024), {"max_length": 2048})
     check_loaded(Qwen2Config(max_position_embeddings=2048), {"max_length": 2048})
 

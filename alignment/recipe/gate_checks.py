@@ -1,0 +1,78 @@
+"""Checks of gates: the metric is measured after the stage, and for `max_drop` also before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from alignment.evaluation.statistics.figures import REPORTED_K
+from alignment.recipe.problems import Mistake, Place
+from alignment.recipe.schema import AnyStage, Benchmark, EvaluateStage, Gate, Recipe, TrainingStage
+from alignment.recipe.stage_graph import StageGraph
+from alignment.wording import closest, shown
+
+
+def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
+    """Yield the mistakes of all gates of a recipe."""
+    for index, stage in enumerate(recipe.stages):
+        if not stage.gates:
+            continue
+        is_training = isinstance(stage, TrainingStage) and stage.evaluate
+        metrics = _metrics(_measured_after(recipe, stage))
+        subject = "the recipe's `evaluate:` measures" if is_training else "this stage measures"
+        for number, gate in enumerate(stage.gates):
+            place: Place = ("stages", index, "gate", number)
+            if gate.max_drop is None and gate.min_value is None:
+                yield place, "give max_drop, min_value or both"
+            if message := _wrong_metric(gate, metrics, subject):
+                yield (*place, "metric"), message
+            elif gate.max_drop is not None and _benchmark_of(gate) not in _measured_before(graph, index):
+                message = f"nothing to compare with: no step measures {_benchmark_of(gate)!r} on the model before"
+                yield (*place, "max_drop"), message
+
+
+def _benchmark_of(gate: Gate) -> str:
+    return gate.metric.partition(".")[0]
+
+
+def _measured_after(recipe: Recipe, stage: AnyStage) -> list[Benchmark]:
+    """The benchmarks whose figures decide the gates of a stage."""
+    if isinstance(stage, EvaluateStage):
+        return stage.benchmarks
+    return recipe.evaluate if isinstance(stage, TrainingStage) and stage.evaluate else []
+
+
+def _metrics(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
+    """The pass@k that each benchmark reports, by its name. Some benchmarks report other metrics in addition."""
+    return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
+
+
+def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str) -> str:
+    """What is wrong with the metric of a gate; empty if nothing is."""
+    benchmark, _, metric = gate.metric.partition(".")
+    if benchmark not in metrics:
+        near = closest(benchmark, metrics)
+        hint = f" Did you mean '{near}.{metric or 'pass@1'}'?" if near else ""
+        return f"{subject} {', '.join(metrics) or 'nothing'}, not {shown(gate.metric)}.{hint}"
+    if not metric or (metric.startswith("pass@") and metric not in metrics[benchmark]):
+        choices = ", ".join(f"{benchmark}.{name}" for name in metrics[benchmark])
+        condition = " (pass@k needs n of at least k)" if metric else ""
+        return f"must be benchmark.metric, for example {choices}{condition}, not {shown(gate.metric)}"
+    return ""
+
+
+def _measured_before(graph: StageGraph, index: int) -> set[str]:
+    """Names of the benchmarks on which the model is measured that the gates of a stage compare with.
+
+    Gates of a training stage compare with the model that it starts from; those of an evaluation with the model that the
+    measured one was trained from.
+    """
+    node = graph.stages[index]
+    model = node.model
+    if isinstance(node.stage, EvaluateStage):
+        model = next((other.model for other in graph.stages if other.name == model), None)
+    return {
+        benchmark.name
+        for other in graph.before(index)
+        if model is not None and other.rung == model and isinstance(other.stage, EvaluateStage)
+        for benchmark in other.stage.benchmarks
+    }

@@ -1,0 +1,148 @@
+"""Checks of sequence lengths: within the model's positions, and no attention between packed samples.
+
+They run before the first stage if the model's length is known then, and when a stage has loaded its model
+(`check_loaded`) if it is not. Rows are never truncated or dropped without being counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
+from alignment.recipe import launch_file
+from alignment.recipe.problems import Mistake
+from alignment.recipe.schema import DpoStage, GrpoStage, PretrainStage, Recipe, TrainingStage
+from alignment.recipe.stage_graph import BASE, StageGraph
+
+# TRL's default of max_completion_length (GRPOConfig of TRL 1.16).
+_MAX_COMPLETION_LENGTH = 256
+
+
+def positions_of(recipe: Recipe) -> int | None:
+    """The number of positions of the recipe's base model; None if only a download could tell."""
+    model = recipe.model
+    if model.init is not None:
+        return model.init.max_position_embeddings
+    if model.path is None:
+        return None
+    file = model.path.path() / "config.json"
+    if file.is_file():
+        try:
+            positions = json.loads(file.read_text()).get("max_position_embeddings")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return positions if isinstance(positions, int) else None
+    return MAX_POSITION_EMBEDDINGS if "qwen2.5-coder-" in str(model.path).lower() else None
+
+
+def check_lengths(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
+    """Yield the mistakes of all training stages: too many tokens for the model, or a layout that mixes samples."""
+    positions: dict[str, int | None] = {BASE: positions_of(recipe)}
+    parallel = _sequence_parallelism(recipe)
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, TrainingStage):
+            continue
+        available = _positions_after(positions.get(graph.stages[index].model or BASE), stage)
+        positions[stage.name] = available
+        mistakes = [] if available is None else [*_too_long(stage, available)]
+        mistakes += _context_without_effect(stage)
+        mistakes += _check_parallel(stage, parallel) if parallel else []
+        yield from ((("stages", index, *place), message) for place, message in mistakes)
+
+
+def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
+    """Positions with the stage's own `context:`; must agree with `alignment.models.loading.apply_context`."""
+    context = stage.context
+    if context is None or positions is None:
+        return positions
+    if context.max_position_embeddings is not None:
+        return context.max_position_embeddings
+    if context.yarn_factor is not None:
+        return max(positions, int((context.original_max_position_embeddings or positions) * context.yarn_factor))
+    return positions
+
+
+def _too_long(stage: TrainingStage, positions: int) -> Iterator[Mistake]:
+    """Lengths beyond the model's positions; places are relative to the stage."""
+    length = stage.train.get("max_length")
+    if isinstance(length, int) and length > positions:
+        factor = -(-length // positions)
+        yield (
+            ("train", "max_length"),
+            f"{length} tokens are more than the model's {positions} positions: reduce it, or extend the model with "
+            f"`context: {{yarn_factor: {factor}.0}}`",
+        )
+    completion = stage.train.get("max_completion_length", _MAX_COMPLETION_LENGTH)
+    if not isinstance(stage, GrpoStage) or stage.max_prompt_length is None or not isinstance(completion, int):
+        return
+    total = stage.max_prompt_length + completion
+    if total > positions:
+        yield (
+            ("max_prompt_length",),
+            f"{stage.max_prompt_length} tokens of prompt and {completion} of completion are more than the model's "
+            f"{positions} positions: reduce one of them",
+        )
+    window = stage.train.get("vllm_max_model_length")
+    if stage.train.get("use_vllm") and isinstance(window, int) and total > window:
+        yield (
+            ("train", "vllm_max_model_length"),
+            f"{window} tokens are fewer than {stage.max_prompt_length} of prompt and {completion} of completion, so vLLM "
+            f"would cut completions short: set it to {total}",
+        )
+
+
+def _context_without_effect(stage: TrainingStage) -> Iterator[Mistake]:
+    if isinstance(stage, GrpoStage) and stage.context is not None and stage.train.get("use_vllm"):
+        yield (
+            ("context",),
+            "vLLM loads the model as the earlier stage saved it, without these settings, and would sample from a different "
+            "model: set `context` in an earlier stage, or use_vllm: false",
+        )
+
+
+def _sequence_parallelism(recipe: Recipe) -> Mapping[str, Any]:
+    """The launch file's `parallelism_config` if it splits sequences between devices; else empty."""
+    if recipe.launch is None or not recipe.launch.path().is_file():
+        return {}
+    try:
+        parallel = launch_file.read(recipe.launch.path()).get("parallelism_config") or {}
+    except ValueError:
+        return {}
+    return parallel if int(parallel.get("parallelism_config_sp_size", 1)) > 1 else {}
+
+
+def _check_parallel(stage: TrainingStage, parallel: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What a stage does not support under sequence parallelism; places are relative to the stage."""
+    if isinstance(stage, DpoStage | GrpoStage):
+        # TRL 1.16: GRPO builds its inputs after generation; DPO's loss is not reduced over the parts of a sequence.
+        yield (
+            (),
+            f"sequence parallelism works for pretrain and sft only, and TRL's trainer for {stage.kind} does not split "
+            "sequences: put this stage into a recipe with another `launch:`",
+        )
+        return
+    packed = stage.train.get("packing", isinstance(stage, PretrainStage))
+    attention = str(parallel.get("parallelism_config_sp_attn_implementation") or "sdpa")
+    if packed and "flash" not in attention:
+        # DeepSpeed 0.19 drops the mask (ulysses_sp.py), and sdpa needs one to separate samples.
+        yield (
+            ("train", "packing"),
+            f"with sequence parallelism, {attention} gets no mask, so packed samples would attend to each other: set "
+            "parallelism_config_sp_attn_implementation: flash_attention_2 in the launch file, or packing: false",
+        )
+
+
+def check_loaded(config: Any, train: Mapping[str, Any]) -> None:
+    """Check `max_length` against the config of a loaded model, whose length may not have been known before.
+
+    Raises:
+        ValueError: the model has fewer positions.
+    """
+    length, positions = train.get("max_length"), getattr(config, "max_position_embeddings", None)
+    if isinstance(length, int) and isinstance(positions, int) and length > positions:
+        raise ValueError(
+            f"max_length is {length} and the model has {positions} positions: reduce it, or add "
+            "`context: {yarn_factor: ...}` to the stage"
+        )

@@ -1,0 +1,146 @@
+"""Checks of one stage's own settings, by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from alignment.evaluation.catalogue import check_benchmark
+from alignment.extensions import ExtensionReference
+from alignment.recipe import builders, export_checks
+from alignment.recipe.code_checks import check_code
+from alignment.recipe.problems import Mistake, Place
+from alignment.recipe.schema import (
+    Benchmark,
+    BuildStage,
+    CustomStage,
+    DpoStage,
+    EvaluateStage,
+    ExportStage,
+    GrpoStage,
+    PretrainStage,
+    Recipe,
+    Reward,
+    SftStage,
+    TrainingStage,
+)
+from alignment.recipe.stage_graph import BASE, StageGraph
+
+# TRL's default of num_generations (GRPOConfig of TRL 1.16).
+_NUM_GENERATIONS = 8
+
+
+def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mistake]:
+    """Yield the mistakes of one stage; places are relative to the stage.
+
+    Args:
+        recipe: the recipe.
+        graph: its stage graph.
+        index: the stage's index in `recipe.stages`.
+    """
+    stage = recipe.stages[index]
+    if isinstance(stage, BuildStage):
+        yield from builders.check_settings(stage)
+    if isinstance(stage, TrainingStage):
+        yield from _check_training(stage)
+    if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
+        yield from _check_shares(stage)
+    if isinstance(stage, GrpoStage):
+        yield from _check_grpo(stage)
+    if isinstance(stage, EvaluateStage):
+        yield from check_benchmarks(stage.benchmarks, ("benchmarks",))
+    if isinstance(stage, ExportStage):
+        yield from _check_export(recipe, stage, graph.stages[index].model)
+    if isinstance(stage, CustomStage):
+        yield from ((("run",), message) for message in check_code(stage.run, parameters=1))
+
+
+def _check_training(stage: TrainingStage) -> Iterator[Mistake]:
+    train, context = stage.train, stage.context
+    if stage.quantization and stage.peft is None:
+        yield ("quantization",), "4-bit weights can't be trained: add `peft:` (QLoRA), or remove this"
+    if context and context.original_max_position_embeddings is not None and context.yarn_factor is None:
+        yield ("context", "original_max_position_embeddings"), "is used only with yarn_factor"
+    if train.get("bf16") and train.get("fp16"):
+        yield ("train", "fp16"), "bf16 and fp16 exclude each other"
+    if isinstance(stage, SftStage) and train.get("packing") and train.get("packing_strategy") == "wrapped":
+        yield (
+            ("train", "packing_strategy"),
+            "`wrapped` joins samples so that they attend to each other: use `fill`, the default",
+        )
+    if isinstance(stage, DpoStage) and train.get("padding_free"):
+        yield ("train", "padding_free"), "TRL's DPOTrainer ignores it: remove it"
+    if train.get("max_steps") == 0:
+        yield ("train", "max_steps"), "0 steps train nothing: remove it, or give a positive number"
+
+
+def _check_shares(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
+    shares = [source.share for source in stage.data if source.share is not None]
+    if shares and isinstance(stage, DpoStage | GrpoStage):
+        number = next(number for number, source in enumerate(stage.data) if source.share is not None)
+        yield ("data", number, "share"), f"is used by pretrain and sft stages only, not by {stage.kind}: use `rows`"
+    elif shares and len(shares) != len(stage.data):
+        yield ("data",), "give `share` for all sources or for none"
+    elif shares and abs(sum(shares) - 1) > 1e-6:
+        yield ("data",), f"the shares add up to {sum(shares):g}, not to 1"
+
+
+def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
+    generations = stage.train.get("num_generations", _NUM_GENERATIONS)
+    size = stage.train.get("generation_batch_size")
+    if isinstance(size, int) and isinstance(generations, int) and generations > 0 and size % generations:
+        yield ("train", "generation_batch_size"), f"must be a multiple of num_generations ({generations})"
+    if not any(reward.weight for reward in stage.rewards):
+        yield ("rewards",), "all weights are 0: give at least one reward another weight"
+    names: list[str] = []
+    for index, reward in enumerate(stage.rewards):
+        place: Place = ("rewards", index)
+        if (reward.name is None) == (reward.path is None):
+            yield place, "give either `name` (a built-in reward) or `path` (your own)"
+            continue
+        name = reward.path.resolved() if reward.path is not None else str(reward.name)
+        if name in names:
+            key = "name" if reward.path is None else "path"
+            yield (*place, key), f"{reward.name or reward.path!s} is listed twice: add up the weights"
+        names.append(name)
+        yield from ((place + inside, message) for inside, message in _check_reward(reward))
+
+
+def _check_reward(reward: Reward) -> Iterator[Mistake]:
+    """The settings of one reward; places are relative to it."""
+    if reward.path is not None:
+        yield from ((("path",), message) for message in check_code(reward.path))
+    if reward.name == "length_penalty":
+        if reward.soft is None or reward.hard is None or reward.soft >= reward.hard:
+            yield (), "length_penalty needs `soft` and `hard`, and `soft` must be less than `hard`"
+    elif reward.soft is not None or reward.hard is not None:
+        yield (), "`soft` and `hard` are settings of length_penalty: remove them"
+    if reward.isolated and reward.path is None:
+        yield ("isolated",), "built-in rewards need no isolation: remove it"
+    if reward.timeout_seconds is not None and not reward.isolated:
+        yield ("timeout_seconds",), "needs `isolated: true`: only an isolated reward can be stopped"
+
+
+def check_benchmarks(benchmarks: Sequence[Benchmark], place: Place) -> Iterator[Mistake]:
+    """Yield the mistakes of a list of benchmarks, which stands at `place`."""
+    for index, benchmark in enumerate(benchmarks):
+        here: Place = (*place, index)
+        if benchmark.name in [other.name for other in benchmarks[:index]]:
+            yield (*here, "name"), f"two benchmarks are called {benchmark.name!r}: rename one"
+        if benchmark.n > 1 and benchmark.temperature == 0:
+            yield (*here, "n"), "greedy samples are all the same: give a temperature above 0, or n: 1"
+        if isinstance(benchmark.benchmark, ExtensionReference):
+            yield from (((*here, "benchmark"), message) for message in check_code(benchmark.benchmark))
+        else:
+            for key, message in check_benchmark(benchmark.benchmark, has_data=benchmark.data is not None):
+                yield (*here, key), message
+
+
+def _check_export(recipe: Recipe, stage: ExportStage, model: str | None) -> Iterator[Mistake]:
+    yield from export_checks.check_stage(stage)
+    if stage.benchmark is not None:
+        for place, message in check_benchmarks([stage.benchmark], ()):
+            yield ("benchmark", *place[1:]), message
+    if "adapter" in stage.formats:
+        trained = None if model in (None, BASE) else recipe.stage(model or "")
+        if not isinstance(trained, TrainingStage) or trained.peft is None:
+            yield ("formats",), f"{model!r} trains no adapter: give that stage `peft:`, or remove `adapter`"
