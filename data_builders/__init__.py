@@ -1,1 +1,1 @@
-"""From private repositories to rows that a model can learn from."""
+"""Dataset builders: from private repositories to rows that a model can be trained and measured on."""

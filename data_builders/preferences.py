@@ -65,7 +65,7 @@ class PreferencesSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampledAnswer:
     """A sampled answer, and whether it ended by itself before `max_new_tokens`."""
 
     text: str
@@ -158,7 +158,7 @@ def _judged_pairs(
     judge: TextModel,
     min_gap: float,
     questions: Sequence[dict[str, Any]],
-    answers: Sequence[Sequence[Answer]],
+    answers: Sequence[Sequence[SampledAnswer]],
     seed: int,
     counts: dict[str, int],
 ) -> list[dict[str, Any]]:
@@ -201,7 +201,7 @@ def choose_pairs(
 
 def sample_answers(
     settings: PreferencesSettings, context: BuildContext, rows: Sequence[Mapping[str, Any]]
-) -> list[list[Answer]]:
+) -> list[list[SampledAnswer]]:
     """Sample `settings.n` answers to the `prompt` of each row from the stage's model."""
     from alignment.evaluation.engines.protocol import GenerationJob
     from alignment.evaluation.engines.selection import open_engine
@@ -224,15 +224,15 @@ def sample_answers(
                     seed=job_seed,
                 )
             )
-    answers = [[Answer("", False)] * settings.n for _ in rows]
+    answers = [[SampledAnswer("", False)] * settings.n for _ in rows]
     for job, completion in engine.generate(jobs):
         index, sample = map(int, job.key.split(":"))
-        answers[index][sample] = Answer(completion.text, completion.finish == "stop")
+        answers[index][sample] = SampledAnswer(completion.text, completion.finish == "stop")
     return answers
 
 
 def grade_answers(
-    context: BuildContext, tasks: Sequence[dict[str, Any]], answers: Sequence[Sequence[Answer]]
+    context: BuildContext, tasks: Sequence[dict[str, Any]], answers: Sequence[Sequence[SampledAnswer]]
 ) -> tuple[list[GradedAnswers], dict[str, int]]:
     """Run the tests of each task on its distinct answers.
 

@@ -1,7 +1,7 @@
-"""The data sets of the grammar as JSONL files: documents, conversations and tasks.
+"""Datasets of the grammar as JSONL files: documents, conversations and tasks.
 
-Each function writes one file and returns its number of rows. Same arguments, same bytes (the standard library's and the
-history's documents change with the Python and the checkout at hand).
+Each function writes one file and returns its number of rows. The same arguments give the same bytes, except that
+documents of the standard library and of the history depend on the Python version and the checkout.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Literal
 
 from data_builders.synthetic.documents import module_documents, notes_documents, repository_documents
 from data_builders.synthetic.grammar import draw_composition, draw_distinct
-from data_builders.synthetic.problems import Row, file_problem, fim_task, stated_problem
+from data_builders.synthetic.grammar_problems import Row, file_problem, fim_task, stated_problem
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""Fill-in-the-middle, an instruction that states its steps, or one that also shows the file that its function joins."""
+"""Fill-in-the-middle, an instruction that states its steps, or an instruction that also shows a file."""
 
 
 def build_documents(
@@ -34,14 +34,14 @@ def build_documents(
     """Write documents for continued pretraining.
 
     Args:
-        path: The JSONL file to write.
-        seed: Decides every random choice.
-        modules: Modules of the grammar.
-        repositories: Small repositories of the grammar, two files each.
-        notes: Pages that say in words what functions do, then show them.
-        standard_library: Characters of the standard library, about.
-        history: Characters of commits, at most about; fewer where the history is shorter.
-        checkout: The git checkout for `history`.
+        path: the JSONL file to write.
+        seed: seed of all random choices.
+        modules: modules of the grammar.
+        repositories: small repositories of the grammar, of two files each.
+        notes: pages that describe functions in words and then show their code.
+        standard_library: characters of the standard library, about.
+        history: characters of commits, about; fewer if the history is shorter.
+        checkout: the git checkout for `history`.
     """
     parts = [
         module_documents(seed, modules),
@@ -60,11 +60,11 @@ def build_conversations(
     """Write conversations of the `train` split, shuffled.
 
     Args:
-        path: The JSONL file to write.
-        seed: Decides every random choice.
-        stated: Instructions that state all their steps, one to three.
-        files: Instructions that also show the file that the function joins.
-        functions: Least and most functions in such a file: the length of the input.
+        path: the JSONL file to write.
+        seed: seed of all random choices.
+        stated: instructions that state all their steps, one to three.
+        files: instructions that also show the file that the function joins.
+        functions: least and most functions in such a file.
     """
     generator = random.Random(f"{seed}-conversations-{stated}-{files}-{functions}")
     problems = [
@@ -81,15 +81,18 @@ def build_conversations(
 def build_tasks(
     path: Path, *, seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int] = (1, 2)
 ) -> int:
-    """Write `count` executable tasks, each of a composition that no other row of the file and no other split has.
+    """Write executable tasks, each of a composition that no other row of the file and no other split has.
 
     Args:
-        path: The JSONL file to write.
-        seed: Decides every random choice.
+        path: the JSONL file to write.
+        seed: seed of all random choices.
         split: `rl`, `dev` or `heldout`.
-        form: What the task shows.
-        count: How many.
-        functions: Least and most functions in the file of the form `file`.
+        form: form of the tasks.
+        count: number of tasks.
+        functions: least and most functions in the file of the form `file`.
+
+    Raises:
+        ValueError: the form is unknown, or the grammar has fewer compositions than `count`.
     """
     return write_rows(path, draw_tasks(seed, split, form, count, functions))
 
@@ -110,7 +113,7 @@ def draw_tasks(seed: int, split: str, form: TaskForm, count: int, functions: tup
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows as JSONL, one object a line, and return how many."""
+    """Write rows as JSONL and return their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with path.open("w", encoding="utf-8") as file:

@@ -1,16 +1,16 @@
-"""Documents for continued pretraining: modules and small repositories of the grammar."""
+"""Documents for continued pretraining: modules, small repositories and notes of the grammar."""
 
 import random
 from collections.abc import Iterator
 
 from data_builders.synthetic.grammar import Composition, draw_composition, draw_name, draw_names, draw_summary
-from data_builders.synthetic.problems import Row, caller_source, draw_path, join_functions
+from data_builders.synthetic.grammar_problems import Row, caller_source, draw_path, join_functions
 
 
 def document(
     text: str, repository: str, path: str, *, kind: str = "synthetic", license: str = "Apache-2.0", commit: str = ""
 ) -> Row:
-    """A row of the document contract; the language is Python."""
+    """A document row; its language is Python."""
     return {
         "text": text,
         "repository": repository,
@@ -23,7 +23,13 @@ def document(
 
 
 def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterator[Row]:
-    """`count` modules of the `train` split: most have one function; a share has a second one that calls the first."""
+    """Modules of the `train` split; most have one function.
+
+    Args:
+        seed: the same seed gives the same modules.
+        count: number of modules.
+        callers: share of modules with a second function that calls the first.
+    """
     generator = random.Random(f"{seed}-modules")
     for number in range(count):
         composition = draw_composition(generator, generator.choice((1, 2, 2, 3, 3)), "train")
@@ -35,14 +41,14 @@ def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterato
 
 
 def split_in_two(composition: Composition, generator: random.Random) -> list[str]:
-    """The composition as two functions, of which the second calls the first."""
+    """The composition as two functions; the second calls the first."""
     helper, rest = composition.cut(generator)
     used, name = draw_name(generator), draw_name(generator)
     return [helper.source(used), caller_source(name, used, helper, rest)]
 
 
 def repository_documents(seed: int, count: int) -> Iterator[Row]:
-    """Files of `count` small repositories, in order: helpers, then a module that imports one and goes on."""
+    """The files of `count` small repositories: for each the helpers, then a module that imports one of them."""
     generator = random.Random(f"{seed}-repositories")
     for number in range(count):
         composition = draw_composition(generator, generator.choice((2, 3)), "train")
@@ -58,9 +64,9 @@ def repository_documents(seed: int, count: int) -> Iterator[Row]:
 
 
 def notes_documents(seed: int, count: int) -> Iterator[Row]:
-    """`count` pages of notes: what one or two functions do, in words, then their code in another order.
+    """`count` pages of notes: what one or two functions do in words, then their code in random order.
 
-    This is the text-code grounding of the grammar: who predicts the code well has read the words above it.
+    This is the text-code grounding of the grammar: the code can be predicted from the words above it.
     """
     generator = random.Random(f"{seed}-notes")
     for number in range(count):

@@ -1,7 +1,8 @@
 """Compositions of operations: small documented functions, their splits and their reference results.
 
-A composition is one to three operations whose kinds fit together. Which split it belongs to is a hash of its names: a
-held-out function is a composition that training never shows, made of steps that training shows in other company.
+A composition is one to three operations, each of which takes the kind of value that the one before gives. A hash of the
+operations' names decides its split. A held-out composition is in no training data, but all its operations are, in other
+compositions.
 """
 
 import hashlib
@@ -14,9 +15,9 @@ from typing import Any
 from data_builders.synthetic.operations import OPERATIONS, VARIABLES, Operation
 
 SPLITS = {"train": 70, "rl": 15, "dev": 5, "heldout": 10}
-"""Percent of the compositions in each split: `rl` gives prompts for preferences and GRPO, `dev` is for tuning."""
+"""Percent of the compositions in each split: `rl` is for preferences and GRPO, `dev` for tuning."""
 
-# Words in a block read better than a list of quoted ones.  # ruff: noqa: SIM905
+# A block of words is easier to read than a list of quoted words.  # ruff: noqa: SIM905
 _VERBS = """
 build clean check count fetch filter find fix get load make merge move pack parse pick plan prepare process read scan
 send shape show sort split store sum track trim
@@ -33,13 +34,13 @@ apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 
 
 @dataclass(frozen=True)
 class Composition:
-    """Operations applied one after the other; `takes` and `gives` are the kinds of its input and result."""
+    """Operations applied in order; `takes` and `gives` are the kinds of its input and its result."""
 
     operations: tuple[Operation, ...]
 
     @property
     def key(self) -> str:
-        """The names of the operations; equal keys mean the same function."""
+        """The names of the operations; two compositions with the same key are the same function."""
         return ">".join(operation.name for operation in self.operations)
 
     @property
@@ -57,7 +58,7 @@ class Composition:
 
     @property
     def split(self) -> str:
-        """The split this composition belongs to; a single operation always belongs to `train`."""
+        """The split of this composition; a single operation is always in `train`."""
         if len(self.operations) == 1:
             return "train"
         place = int.from_bytes(hashlib.sha256(self.key.encode()).digest()[:8], "big") % 100
@@ -72,9 +73,14 @@ class Composition:
         return [f"{VARIABLES[operation.gives]} = {operation.line}" for operation in self.operations]
 
     def summary(self, phrasing: tuple[int, ...] | None = None, between: str = ", then ", first: int = 1) -> str:
-        """`keep the even numbers #1, then reverse the list #2`, each step in the chosen phrase (by default the first).
+        """The steps in words: `keep the even numbers #1, then reverse the list #2`.
 
-        The mark behind a step stands again above its line in the code: that is how a reader finds the line of a step.
+        The mark of a step (`#1`) is also above its line in the code, so that a reader finds the line of a step.
+
+        Args:
+            phrasing: for each operation the index of its phrase; by default the first.
+            between: text between two steps.
+            first: number of the first step.
         """
         chosen = phrasing or (0,) * len(self.operations)
         return between.join(
@@ -83,37 +89,37 @@ class Composition:
         )
 
     def cut(self, generator: random.Random) -> tuple["Composition", "Composition"]:
-        """A first and a second part, such that the first alone is no held-out function either."""
+        """The composition cut in two parts, of which the first is in the split `train`."""
         parts = [
             (Composition(self.operations[:i]), Composition(self.operations[i:])) for i in range(1, len(self.operations))
         ]
         return generator.choice([pair for pair in parts if pair[0].split == "train"])
 
     def source(self, name: str, summary: str | None = None) -> str:
-        """The function as Python source with `summary` as its docstring (none if empty), ending with a newline."""
+        """The function as Python source; `summary` is its docstring, and no docstring is written if it is empty."""
         return render(
             name, self.argument, self.summary() if summary is None else summary, self.steps(), VARIABLES[self.gives]
         )
 
     def unmarked_source(self, name: str) -> str:
-        """The function as most code is: a docstring and lines, without the marks that tie them together."""
+        """The function without step marks, as ordinary code."""
         return re.sub(r" #\d|    #\d\n", "", self.source(name))
 
 
 def render(name: str, argument: str, summary: str, steps: list[str], returned: str) -> str:
-    """A function of one argument: a docstring of one line unless `summary` is empty, one line per step, a return."""
+    """The source of a function of one argument: a docstring (if `summary` is not empty), a line per step, a return."""
     body = "".join(f"    #{number}\n    {step}\n" for number, step in enumerate(steps, start=1))
     docstring = f'    """{summary[0].upper()}{summary[1:]}."""\n' if summary else ""
     return f"def {name}({argument}):\n{docstring}{body}    return {returned}\n"
 
 
 def draw_summary(composition: Composition, generator: random.Random, between: str = ", then ") -> str:
-    """The steps of a composition in words, each in one of its three phrases."""
+    """The steps of a composition in words, each in a random one of its three phrases."""
     return composition.summary(tuple(generator.randrange(3) for _ in composition.operations), between)
 
 
 def execute(source: str, name: str, inputs: list[Any]) -> list[Any]:
-    """Results of a function of this grammar (our own source, never a model's) on each input."""
+    """The results of a function of this grammar on each input. Never call it with text that a model wrote."""
     namespace: dict[str, Any] = {}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     return [namespace[name](value) for value in inputs]
@@ -151,7 +157,7 @@ _AFTER = {kind: tuple(o for o in OPERATIONS if o.takes == kind) for kind in VARI
 
 
 def draw_composition(generator: random.Random, depth: int, split: str | None = None) -> Composition:
-    """A random composition of `depth` operations, of one split if given, in which every step matters."""
+    """A random composition of `depth` operations in which every step matters; of the split, if one is given."""
     while True:
         operations = [generator.choice(_STARTS)]
         while len(operations) < depth and _AFTER[operations[-1].gives]:
@@ -170,7 +176,7 @@ _MATTERS: dict[str, bool] = {}
 
 
 def every_step_matters(composition: Composition) -> bool:
-    """Whether results vary with the input and leaving out any step (where kinds allow) changes some result."""
+    """Whether the results vary with the input, and leaving out any step (if the kinds still fit) changes a result."""
     if composition.key not in _MATTERS:
         probes = _PROBES[composition.takes]
         results = execute(composition.source("f"), "f", probes)
@@ -187,10 +193,16 @@ def every_step_matters(composition: Composition) -> bool:
 
 
 def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) -> Iterator[Composition]:
-    """`count` different compositions of a split, depths drawn evenly; the same for the same seed.
+    """Different compositions of a split.
+
+    Args:
+        seed: the same seed gives the same compositions.
+        split: a key of `SPLITS`.
+        count: number of compositions.
+        depths: numbers of operations, drawn with equal probability.
 
     Raises:
-        ValueError: The grammar has fewer than `count`.
+        ValueError: the grammar has fewer than `count`.
     """
     generator = random.Random(f"{seed}-{split}")
     seen: set[str] = set()
@@ -208,18 +220,18 @@ def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) ->
 
 
 SUSPICIOUS_REPEATS = 500
-"""After so many draws of what was drawn before, it is worth counting whether there is anything else."""
+"""After this many repeated draws, count whether enough compositions exist at all."""
 
 
 def count_compositions(split: str, depths: tuple[int, ...]) -> int:
-    """How many compositions of a split can be drawn."""
+    """The number of compositions of a split that can be drawn."""
 
-    def grown(operations: tuple[Operation, ...], depth: int) -> Iterator[Composition]:
+    def extended(operations: tuple[Operation, ...], depth: int) -> Iterator[Composition]:
         if len(operations) == depth:
             yield Composition(operations)
         else:
             for operation in _AFTER[operations[-1].gives]:
-                yield from grown((*operations, operation), depth)
+                yield from extended((*operations, operation), depth)
 
-    every = (composition for depth in depths for start in _STARTS for composition in grown((start,), depth))
+    every = (composition for depth in depths for start in _STARTS for composition in extended((start,), depth))
     return sum(composition.split == split and every_step_matters(composition) for composition in every)

@@ -1,7 +1,7 @@
-"""The words of the grammar: small operations on lists of integers and on strings.
+"""The operations of the grammar, on lists of integers and on strings.
 
-An operation is one line of Python and three ways to say it in English. The line reads and writes the variable of its
-kind (`values` or `text`), so that a phrase decides its line alone, wherever it stands in a function.
+An operation is one line of Python and three phrases for it in English. The line reads and writes the variable of its
+kind (`values` or `text`), so a phrase determines its line at any place in a function.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ VARIABLES = {"numbers": "values", "text": "text"}
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: `line` is an expression over the variable of kind `takes`; its value is of kind `gives`."""
+    """One step: `line` is an expression that reads a variable of kind `takes` and has a value of kind `gives`."""
 
     name: str
     takes: str
     gives: str
     line: str
     phrases: tuple[str, str, str]
-    """Three imperative phrases; the first is the one that docstrings use."""
+    """Three imperative phrases; docstrings use the first."""
 
 
 _NUMBERS_TO_NUMBERS = """
@@ -77,4 +77,4 @@ OPERATIONS: tuple[Operation, ...] = (
     *_read(_NUMBERS_TO_NUMBERS, "numbers", "numbers"),
     *_read(_TEXT_TO_TEXT, "text", "text"),
 )
-"""All operations, in a fixed order: the order is part of what a seed means."""
+"""All operations. Their order is fixed, because a seed selects by position."""

@@ -1,4 +1,4 @@
-"""Real code that every machine has: this Python's standard library and the history of a git checkout."""
+"""Real code that every machine has: Python's standard library, and the history of a git checkout."""
 
 import hashlib
 import subprocess
@@ -8,14 +8,19 @@ from pathlib import Path
 
 from data_builders.repositories import git
 from data_builders.synthetic.documents import document
-from data_builders.synthetic.problems import Row
+from data_builders.synthetic.grammar_problems import Row
 
 LARGEST_FILE = 40_000
-"""Files of the standard library above this many bytes are tables more often than code."""
+"""Bytes; longer files of the standard library are more often tables than code."""
 
 
 def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
-    """Modules of the standard library (no tests, no other packages), about `characters` in all, chosen by a hash."""
+    """Modules of the standard library without tests and other packages, drawn by a hash of seed and path.
+
+    Args:
+        seed: another seed draws other modules.
+        characters: length of all documents together, about.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__", "encodings"}
     paths = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts)]
@@ -32,9 +37,12 @@ def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
 
 
 def history_documents(checkout: Path, characters: int, *, license: str = "Apache-2.0") -> Iterator[Row]:
-    """Commits of a git checkout that touch Python, oldest first: message, then patch; about `characters` in all.
+    """Commits of a git checkout that change Python files, oldest first: the message, then the patch.
 
-    Yields nothing where `checkout` is no git checkout, such as an unpacked source archive.
+    Args:
+        checkout: folder of the checkout; nothing is yielded if it is none, for example an unpacked source archive.
+        characters: length of all documents together, about.
+        license: value of the column `license`.
     """
     revisions = _git(checkout, "log", "--reverse", "--no-merges", "--format=%H", "--", "*.py")
     total = 0

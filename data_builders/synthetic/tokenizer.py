@@ -1,4 +1,4 @@
-"""A small byte-level BPE tokenizer built like Qwen2.5-Coder's: same normalizer, same split, same added tokens."""
+"""A small byte-level BPE tokenizer like Qwen2.5-Coder's: same normalizer, pre-tokenizer and added tokens."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from alignment.models.formats import ADDED_TOKENS, CHAT_TEMPLATE, ENDOFTEXT
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The pre-tokenizer pattern of Qwen2 (tokenizer.json), which llama.cpp calls `qwen2`."""
+"""The pre-tokenizer pattern in Qwen2's tokenizer.json; llama.cpp calls it `qwen2`."""
 
 
 def train_tokenizer(
@@ -18,10 +18,13 @@ def train_tokenizer(
     """Train on `texts` and write `tokenizer.json` and `tokenizer_config.json` to `out_dir`.
 
     Args:
-        texts: What the merges are learned from; the same texts in the same order give the same tokenizer.
-        vocab_size: Entries in all, the 256 bytes and the 22 added tokens included.
-        out_dir: A folder, made if it is missing.
+        texts: texts that merges are learned from; the same texts in the same order give the same tokenizer.
+        vocab_size: size of the vocabulary, with the 256 bytes and the 22 added tokens.
+        out_dir: the folder; it is created if it does not exist.
         chat_template: Jinja template of the chat format.
+
+    Raises:
+        ValueError: `vocab_size` is too small for the bytes and the added tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

@@ -12,7 +12,7 @@ from corpus_helpers import run_builder
 from alignment.models.formats import DEFAULT_SYSTEM_PROMPT
 from data_builders.synthetic.build_synthetic import build_conversations, build_documents, build_tasks
 from data_builders.synthetic.grammar import draw_composition, execute
-from data_builders.synthetic.problems import file_problem, stated_problem
+from data_builders.synthetic.grammar_problems import file_problem, stated_problem
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 

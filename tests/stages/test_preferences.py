@@ -11,7 +11,7 @@ from data_builders import preferences
 from data_builders.builder import BuildContext
 from data_builders.builder_registry import find_builder
 from data_builders.models.writers import TextModel
-from data_builders.preferences import Answer, GradedAnswers, choose_pairs
+from data_builders.preferences import GradedAnswers, SampledAnswer, choose_pairs
 
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
@@ -53,7 +53,7 @@ class Judge:
 
 def build(tmp_path, monkeypatch, answers, graded=None, **settings):
     """The builder with sampled answers and their grades given; the pairs that it writes."""
-    sampled = [[Answer(*answer) for answer in own] for own in answers]
+    sampled = [[SampledAnswer(*answer) for answer in own] for own in answers]
     monkeypatch.setattr(preferences, "sample_answers", lambda *_: sampled)
     monkeypatch.setattr(
         preferences, "grade_answers", lambda *_: ([GradedAnswers(*own) for own in graded], {"failed": 1})

@@ -1,7 +1,7 @@
-"""From compositions to rows: conversations, executable tasks and fill-in-the-middle tasks.
+"""Compositions as rows: conversations, executable tasks and fill-in-the-middle tasks.
 
-A problem states all its steps. It may show, behind them, the file that its function will join: how many functions that
-file has decides how far the answer stands from what it must do.
+A problem states all steps of its function. It may also show the file that the function will join; the number of
+functions in that file sets the distance between the instruction and the answer.
 """
 
 import json
@@ -24,12 +24,12 @@ from data_builders.synthetic.operations import VARIABLES
 Row = dict[str, Any]
 
 SOURCE = "synthetic"
-"""What the `source` column of every row of this grammar says."""
+"""Value of the column `source` in all rows of this grammar."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What to ask and the reference answer, a program that defines `entry_point`."""
+class GrammarProblem:
+    """A question and its reference answer, a program that defines `entry_point`."""
 
     prompt: str
     answer: str
@@ -37,7 +37,7 @@ class Problem:
     composition: Composition
 
     def conversation(self) -> Row:
-        """A conversation of one turn; the answer stands in a fenced block."""
+        """A conversation of one turn; the answer is a fenced code block."""
         messages = [
             {"role": "user", "content": self.prompt},
             {"role": "assistant", "content": f"```python\n{self.answer}```"},
@@ -45,7 +45,12 @@ class Problem:
         return {"messages": messages, "source": SOURCE}
 
     def task(self, identifier: str, generator: random.Random) -> Row:
-        """An executable task of kind `calls`; the expected values come from running the reference answer."""
+        """An executable task of kind `calls`; the expected values are results of the reference answer.
+
+        Args:
+            identifier: the row's `id`.
+            generator: draws the inputs of the tests.
+        """
         return {
             "id": identifier,
             "prompt": self.prompt,
@@ -59,7 +64,7 @@ class Problem:
 
 
 def call_tests(source: str, entry_point: str, composition: Composition, generator: random.Random) -> str:
-    """The tests of a task as JSON: six inputs and what `source` returns for them."""
+    """The tests of a task as JSON: six inputs and the results of `source` for them."""
     inputs = draw_inputs(composition.takes, generator)
     results = execute(source, entry_point, inputs)
     cases = [{"args": [value], "expected": result} for value, result in zip(inputs, results, strict=True)]
@@ -67,12 +72,14 @@ def call_tests(source: str, entry_point: str, composition: Composition, generato
 
 
 ENTRY_POINT = "solve"
-"""What every problem asks to call its function: the steps are the task, not the name."""
+"""Name of the function in all problems, so that the name says nothing about the steps."""
 
 
-def stated_problem(composition: Composition, generator: random.Random) -> Problem:
-    """A problem that states every step, in one of three wordings, each step in one of its three phrases."""
-    return Problem(_instruction(composition, generator), composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition)
+def stated_problem(composition: Composition, generator: random.Random) -> GrammarProblem:
+    """A problem that states all steps, in one of three wordings; each step is in one of its three phrases."""
+    return GrammarProblem(
+        _instruction(composition, generator), composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition
+    )
 
 
 def _instruction(composition: Composition, generator: random.Random) -> str:
@@ -87,15 +94,15 @@ def _instruction(composition: Composition, generator: random.Random) -> str:
     )
 
 
-def file_problem(composition: Composition, generator: random.Random, functions: int) -> Problem:
-    """A problem with the file that its function will join, shown behind the instruction.
+def file_problem(composition: Composition, generator: random.Random, functions: int) -> GrammarProblem:
+    """A problem that also shows the file that its function will join, after the instruction.
 
-    The functions of the file carry no marks: the only ones in the prompt are the instruction's, far from the answer.
+    The functions of the file have no step marks (`#1`): only the instruction has them, far from the answer.
 
     Args:
-        composition: All steps.
-        generator: Source of every choice.
-        functions: How many functions the file has: they decide how far the answer stands from what it must do.
+        composition: all steps of the function.
+        generator: draws everything else.
+        functions: functions in the file; more of them put the instruction further from the answer.
     """
     sources = [
         draw_composition(generator, generator.choice((1, 2)), "train").unmarked_source(other)
@@ -105,18 +112,18 @@ def file_problem(composition: Composition, generator: random.Random, functions: 
         f"{_instruction(composition, generator)}\n"
         f"It joins the file `{draw_path(generator)}`:\n```python\n{join_functions(sources)}```"
     )
-    return Problem(prompt, composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition)
+    return GrammarProblem(prompt, composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition)
 
 
 def caller_source(name: str, used: str, helper: Composition, rest: Composition) -> str:
-    """A function that calls `used` (which computes `helper`) and goes on with `rest`."""
+    """A function that calls `used`, which computes `helper`, and then computes `rest`."""
     steps = [f"{VARIABLES[helper.gives]} = {used}({helper.argument})", *rest.steps()]
     summary = f"apply {used} #1, then {rest.summary(first=2)}"
     return render(name, helper.argument, summary, steps, VARIABLES[rest.gives])
 
 
 def join_functions(sources: list[str]) -> str:
-    """Functions as one module, two blank lines between them."""
+    """Functions as one module, with two blank lines between them."""
     return "\n\n".join(sources)
 
 
@@ -127,9 +134,10 @@ def draw_path(generator: random.Random) -> str:
 
 
 def fim_task(composition: Composition, identifier: str, generator: random.Random) -> Row:
-    """A fill-in-the-middle task: whole lines of the body are missing, the return line may be one of them.
+    """A fill-in-the-middle task: whole lines of the body are missing, perhaps with the return line.
 
-    The row is a task with `prefix`, `suffix` and `middle` besides; under test is prefix + completion + suffix.
+    The row is a task with the additional columns `prefix`, `suffix` and `middle`; the tests run prefix + completion +
+    suffix.
     """
     name = draw_name(generator)
     source = composition.source(name)
