@@ -1,7 +1,7 @@
-"""From what a chat model says to the code that it means.
+"""Extraction of the program from a chat model's answer.
 
-Answers come as one fenced block, as several, as bare code, as prose around code, indented, quoted, cut off by the token
-limit, or without the imports that the code uses. `extract_code` takes the answer as a whole and returns one program.
+Answers come as one fenced code block, as several, as bare code, as prose around code, indented, quoted, cut off by the
+token limit, or without the imports that the code uses. `extract_code` returns one program for the whole answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from alignment.evaluation.python_code import (
-    PARSED,
+    PARSE_BUDGET,
     add_imports,
     dedent,
     defined_names,
@@ -25,8 +25,8 @@ _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^\
 _LATE_FENCE = re.compile(r"`{3,}[ \t]*[\w+#.{}-]*[ \t]*")
 _TERMINAL = re.compile(r"\x1b(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 _SPECIAL = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text)\|>")
-_BETTER = re.compile(r"(?i)\b(?:correct(?:ed|ion)|fixed|revised|final|improved|mistake|wrong|bug|instead of)\b")
-_ALIASES = {
+_CORRECTION = re.compile(r"(?i)\b(?:correct(?:ed|ion)|fixed|revised|final|improved|mistake|wrong|bug|instead of)\b")
+_TAGS = {
     "python": ("python", "python3", "py", "py3", "python2"),
     "javascript": ("javascript", "js", "node", "jsx", "mjs"),
     "typescript": ("typescript", "ts", "tsx"),
@@ -39,34 +39,40 @@ _ALIASES = {
     "perl": ("perl", "pl"),
     "r": ("r",),
 }
+"""Language -> tags of its fenced code blocks."""
 
 
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
-    """The program in `answer`.
+    """The program in an answer.
 
-    Of several fenced blocks those in the right language count; for Python the block that defines the entry point is
-    taken, with the helpers that it needs from others, and without what an example of use would run. Of several
-    versions the first with a body counts, or the last where the words before it call it a correction. An unclosed
-    fence ends with the answer. Without a fence, or where no block defines the entry point, the longest part that
-    parses is the code. Python code loses its common indentation and a broken last statement, and gets the standard
-    imports that it forgot.
+    Of several fenced blocks, those in the right language are used. For Python the block that defines the entry point is
+    taken, with helpers that it needs from other blocks, and without statements that would run an example. Of several
+    versions the first one with a body is taken, or the last one that the text before it calls a correction. A block that
+    is never closed ends with the answer. If there is no block, or none defines the entry point, the code is the longest
+    part of the answer that parses. Python code loses its common indentation and an incomplete last statement, and gets
+    missing imports of the standard library.
+
+    Args:
+        answer: the answer of the model.
+        language: the language of the program.
+        entry_point: the function or class that the program must define.
     """
     answer = cleaned(answer)
-    blocks = _blocks(answer, language)
+    blocks = _language_blocks(answer, language)
     if language != "python":
         return _choose([block.content for block in blocks], entry_point) if blocks else answer.strip("\n")
     code = _python_from_blocks(blocks, entry_point) if blocks else ""
     if not code or (entry_point and not (parses(code) and entry_point in defined_names(code))):
-        found = _python_from_prose(answer, entry_point)
-        if not code or (parses(found) and entry_point in defined_names(found)):
-            code = found
+        bare = _python_from_prose(answer, entry_point)
+        if not code or (parses(bare) and entry_point in defined_names(bare)):
+            code = bare
     if entry_point and entry_point in defined_names(code):
         code = without_scripts(code, entry_point)
     return add_imports(code)
 
 
 def cleaned(answer: str) -> str:
-    """Without what surrounds a text on its way: thoughts, terminal colours, special tokens, quote marks, odd blanks."""
+    """The answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks."""
     answer = _TERMINAL.sub("", answer).replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").lstrip("\ufeff")
     answer = _SPECIAL.split(answer, maxsplit=1)[0]
     if "</think>" in answer:
@@ -74,12 +80,15 @@ def cleaned(answer: str) -> str:
     lines = answer.split("\n")
     if any(re.match(r"> ?(?:```|~~~)", line) for line in lines):
         answer = "\n".join(re.sub(r"^> ?", "", line) for line in lines)
-    return "\n".join(map(_fence_apart, answer.split("\n")))
+    return "\n".join(map(_split_late_fence, answer.split("\n")))
 
 
-def _fence_apart(line: str) -> str:
-    """A fence that opens behind words gets a line of its own. No regular expression sees the words: a line of a hundred
-    thousand blanks and brackets would keep it busy for minutes."""
+def _split_late_fence(line: str) -> str:
+    """Put a fence that opens after text on a line of its own.
+
+    The text is not matched with a regular expression: a line of a hundred thousand blanks and brackets would take
+    minutes.
+    """
     text, mark, _ = line.partition("`")
     fence = line[len(text) :]
     if not mark or not text.replace(">", " ").strip() or not _LATE_FENCE.fullmatch(fence):
@@ -88,41 +97,44 @@ def _fence_apart(line: str) -> str:
 
 
 @dataclass(frozen=True)
-class Block:
-    """A fenced block, and the prose between it and the one before."""
+class FencedBlock:
+    """A fenced code block, and the prose between it and the block before."""
 
     tag: str
     content: str
-    before: str
+    prose_before: str
 
 
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
-    """All fenced blocks as (tag, content), in order; the last one may be open. Indented fences lose their indent."""
-    return [(block.tag, block.content) for block in _fenced(answer)]
+    """All fenced code blocks as (tag, content), in order.
+
+    The last one may be unclosed. The content of an indented fence loses the indentation of the fence.
+    """
+    return [(block.tag, block.content) for block in _all_blocks(answer)]
 
 
-def _fenced(answer: str) -> list[Block]:
-    blocks: list[Block] = []
+def _all_blocks(answer: str) -> list[FencedBlock]:
+    blocks: list[FencedBlock] = []
     opening: re.Match[str] | None = None
-    ended = 0
+    previous_end = 0
 
     def close(match: re.Match[str], end: int) -> None:
         tag = match["tag"].lower().strip("{}.")
-        blocks.append(Block(tag, _inside(answer, match, end), answer[ended : match.start()]))
+        blocks.append(FencedBlock(tag, _content(answer, match, end), answer[previous_end : match.start()]))
 
     for match in _FENCE.finditer(answer):
         if opening is None:
             opening = match
         elif match["marks"][0] == opening["marks"][0] and len(match["marks"]) >= len(opening["marks"]):
             close(opening, match.start())
-            ended = match.end()
-            opening = match if match["tag"] else None  # a new block opens where the last one was never closed
+            previous_end = match.end()
+            opening = match if match["tag"] else None  # a fence with a tag opens a block: the last one was not closed
     if opening is not None and (opening["tag"] or not blocks):
         close(opening, len(answer))
     return [block for block in blocks if block.content.strip()]
 
 
-def _inside(answer: str, opening: re.Match[str], end: int) -> str:
+def _content(answer: str, opening: re.Match[str], end: int) -> str:
     content = answer[opening.end() + 1 : end]
     if re.match(r"[ \t]*(?:def|class|import|from|async|@|#include)\b", opening["rest"]):  # code on the fence's own line
         content = opening["rest"].strip() + "\n" + content
@@ -132,67 +144,70 @@ def _inside(answer: str, opening: re.Match[str], end: int) -> str:
     return "\n".join(line.removeprefix(indent) for line in content.split("\n"))
 
 
-def _blocks(answer: str, language: str) -> list[Block]:
-    blocks = _fenced(answer)
-    tags = _ALIASES.get(language, (language,))
+def _language_blocks(answer: str, language: str) -> list[FencedBlock]:
+    """The blocks tagged with the language; if there are none, those without a tag; if there are none, all."""
+    blocks = _all_blocks(answer)
+    tags = _TAGS.get(language, (language,))
     tagged = [block for block in blocks if block.tag in tags]
     return tagged or [block for block in blocks if not block.tag] or blocks
 
 
 def _choose(blocks: list[str], entry_point: str | None) -> str:
-    """The first block that has the entry point, else the longest."""
+    """Of the blocks that name the entry point one that seems to define it; the longest if several or none do."""
     if entry_point:
-        named = [block for block in blocks if re.search(rf"\b{re.escape(entry_point)}\b", block)]
-        if named:
-            return max(named, key=lambda block: (_defines(block, entry_point), len(block)))
+        naming = [block for block in blocks if re.search(rf"\b{re.escape(entry_point)}\b", block)]
+        if naming:
+            return max(naming, key=lambda block: (_seems_to_define(block, entry_point), len(block)))
     return max(blocks, key=len)
 
 
-def _defines(block: str, entry_point: str) -> bool:
-    """Whether it looks as if `block` defined the name and did not merely call it, in whatever language."""
+def _seems_to_define(block: str, entry_point: str) -> bool:
+    """Whether code in any language seems to define a name, and not only to call it."""
     name = re.escape(entry_point)
     return bool(re.search(rf"(?:\b(?:def|function|func|fn|sub)\s+{name}\b|\b{name}\s*(?:\(\)\s*\{{|=|<-))", block))
 
 
-def _python_from_blocks(blocks: list[Block], entry_point: str | None) -> str:
-    trimmed = []
+def _python_from_blocks(blocks: list[FencedBlock], entry_point: str | None) -> str:
+    codes = []
     for block in blocks:
         code = dedent(block.content)
-        trimmed.append(longest_valid(code) or _python_from_prose(code, entry_point) or code)
+        codes.append(longest_valid(code) or _python_from_prose(code, entry_point) or code)
     if entry_point is None:
-        return max(trimmed, key=len)
-    defining = [index for index, code in enumerate(trimmed) if entry_point in defined_names(code)]
-    full = [index for index in defining if not is_stub(trimmed[index], entry_point)]
+        return max(codes, key=len)
+    defining = [index for index, code in enumerate(codes) if entry_point in defined_names(code)]
+    with_body = [index for index in defining if not is_stub(codes[index], entry_point)]
     if not defining:
-        return _choose(trimmed, entry_point)
-    chosen = (full or defining)[0]
-    for index in full[1:]:
-        if _BETTER.search("".join(block.before for block in blocks[chosen + 1 : index + 1])):
+        return _choose(codes, entry_point)
+    chosen = (with_body or defining)[0]
+    for index in with_body[1:]:
+        if _CORRECTION.search("".join(block.prose_before for block in blocks[chosen + 1 : index + 1])):
             chosen = index
-    main = trimmed[chosen]
-    wanted = used_names(main) - defined_names(main)
-    helpers = [code for code in trimmed if code is not main and defined_names(code) & wanted]
+    main = codes[chosen]
+    missing = used_names(main) - defined_names(main)
+    helpers = [code for code in codes if code is not main and defined_names(code) & missing]
     return "\n\n".join([*(without_scripts(code, entry_point) for code in helpers), main])
 
 
 def is_stub(code: str, entry_point: str) -> bool:
-    """Whether the function has no more than a docstring and a placeholder."""
+    """Whether a function has nothing but a docstring and `pass`, `...` or `raise`."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point:
-            said = [
+            statements = [
                 part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
             ]
-            return all(isinstance(part, ast.Pass | ast.Raise) for part in said)
+            return all(isinstance(part, ast.Pass | ast.Raise) for part in statements)
     return False
 
 
 def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
-    """Bare code: the longest run of lines that parses, from a line where code can begin; with the entry point in it,
-    where there is such a run."""
+    """Bare code in prose: the longest run of lines that parses, if possible one that defines the entry point.
+
+    A run begins at a line that looks like the beginning of code.
+    """
     text = dedent(answer.strip("\n"))
     if parses(text):
         return text
@@ -202,10 +217,10 @@ def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
         for index, line in enumerate(lines)
         if re.match(r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=])", line)
     ]
-    best, rank = "", (False, 0)
-    for start in starts[: min(40, max(1, PARSED // (16 * len(text) + 1)))]:
-        code = longest_valid(dedent("\n".join(lines[start:])), PARSED // 16)
-        found = (entry_point is not None and entry_point in defined_names(code), len(code))
-        if found > rank:
-            best, rank = code, found
+    best, best_rank = "", (False, 0)
+    for start in starts[: min(40, max(1, PARSE_BUDGET // (16 * len(text) + 1)))]:
+        code = longest_valid(dedent("\n".join(lines[start:])), PARSE_BUDGET // 16)
+        rank = (entry_point is not None and entry_point in defined_names(code), len(code))
+        if rank > best_rank:
+            best, best_rank = code, rank
     return best or (text if entry_point is None else "")

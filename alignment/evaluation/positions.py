@@ -1,10 +1,12 @@
-"""Perplexity by position: whether what stands far back still helps, which one average over all tokens hides.
+"""Perplexity by token position: shows whether a model uses distant context, which an average over all tokens hides.
 
     python -m alignment.evaluation.positions MODEL --data documents.jsonl --length 32768
 
-Windows are the beginnings of documents of at least `length` tokens, never several documents in a row: their far tokens
-have a real past. Where the figure falls with the position the model uses its context; where it rises past some
-position, the model was not trained that far (or YaRN is missing).
+Windows are the beginnings of documents of at least `length` tokens, never several documents joined, so that late tokens
+have real context. Perplexity that falls with the position shows that the context is used. If it rises beyond some
+position, the model was not trained that far, or its YaRN settings are missing.
+
+Shapes: T = tokens of a window, C = tokens of a chunk, D = model width, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-_ROWS_OF_LOGITS = 1024  # tokens whose logits are there at a time
+from alignment.evaluation.benchmark_rows import read_rows
+
+_CHUNK = 1024
+"""Tokens whose logits [C, V] are in memory at the same time."""
 
 
 def edges_of(length: int, first: int = 256) -> list[int]:
-    """Ends of bins that double: 256, 512, ... up to `length`."""
+    """Ends of bins of positions, doubling from `first` up to `length`: 256, 512, 1024, ..."""
     edges = [min(first, length)]
     while edges[-1] < length:
         edges.append(min(2 * edges[-1], length))
@@ -31,33 +36,45 @@ def edges_of(length: int, first: int = 256) -> list[int]:
 def by_position(
     model: Any, windows: Iterable[Sequence[int]], length: int, edges: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows `{from, to, perplexity, tokens}`; a token counts in the bin of its own position, the first in none.
+    """Perplexity in bins of token positions. Every token counts in the bin of its own position, except the first.
 
-    `windows` are token ids, each at least `length` long. Raises ValueError where the model holds fewer positions.
+    Args:
+        model: a causal language model of transformers.
+        windows: token ids, each window at least `length` long.
+        length: tokens of a window that are used.
+        edges: ends of the bins; by default `edges_of(length)`.
+
+    Returns:
+        Rows `{from, to, perplexity, tokens}`, one per bin with tokens.
+
+    Raises:
+        ValueError: the model has fewer positions than `length`, or a window is shorter.
     """
     import torch
 
-    held = int(getattr(model.config, "max_position_embeddings", length))
-    if length > held:
-        raise ValueError(f"the model holds {held} positions, not {length}: measure up to there, or add YaRN")
+    max_positions = int(getattr(model.config, "max_position_embeddings", length))
+    if length > max_positions:
+        raise ValueError(
+            f"the model has {max_positions} positions, fewer than {length}: use a smaller length, or add YaRN"
+        )
     ends = list(edges or edges_of(length))
     sums, counts = [0.0] * len(ends), [0] * len(ends)
-    bins = torch.bucketize(torch.arange(1, length), torch.tensor(ends), right=True)
+    bins = torch.bucketize(torch.arange(1, length), torch.tensor(ends), right=True)  # [T - 1]
     model.eval()
     with torch.inference_mode():
         for window in windows:
-            ids = torch.tensor([list(window[:length])], device=model.device)
+            ids = torch.tensor([list(window[:length])], device=model.device)  # [1, T]
             if ids.shape[1] < length:
                 raise ValueError(f"a window of {ids.shape[1]} tokens is shorter than {length}")
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[0]
-            for start in range(0, length - 1, _ROWS_OF_LOGITS):
-                end = min(start + _ROWS_OF_LOGITS, length - 1)
-                logits = model.lm_head(hidden[start:end]).float()
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[0]  # [T, D]
+            for start in range(0, length - 1, _CHUNK):
+                end = min(start + _CHUNK, length - 1)
+                logits = model.lm_head(hidden[start:end]).float()  # [C, V]
                 losses = torch.nn.functional.cross_entropy(logits, ids[0, start + 1 : end + 1], reduction="none").cpu()
                 for index in range(len(ends)):
-                    chosen = losses[bins[start:end] == index]
-                    sums[index] += float(chosen.double().sum())
-                    counts[index] += len(chosen)
+                    in_bin = losses[bins[start:end] == index]
+                    sums[index] += float(in_bin.double().sum())
+                    counts[index] += len(in_bin)
     rows, begin = [], 0
     for end, total, count in zip(ends, sums, counts, strict=True):
         if count:
@@ -67,36 +84,45 @@ def by_position(
 
 
 def long_windows(rows: Iterable[dict[str, Any]], tokenizer: Any, length: int, limit: int) -> list[list[int]]:
-    """The first `limit` documents of at least `length` tokens. Raises ValueError where there is none."""
-    found: list[list[int]] = []
+    """Token ids of the first `limit` documents of at least `length` tokens, cut to `length`.
+
+    Args:
+        rows: documents with the column `text`.
+        tokenizer: a Hugging Face tokenizer.
+        length: tokens of a window.
+        limit: windows.
+
+    Raises:
+        ValueError: no document is long enough.
+    """
+    windows: list[list[int]] = []
     longest = 0
     for row in rows:
-        if isinstance(text := row.get("text"), str) and len(text) >= length:  # a token is a character at least
+        if isinstance(text := row.get("text"), str) and len(text) >= length:  # a token has at least one character
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             longest = max(longest, len(ids))
             if len(ids) >= length:
-                found.append(ids[:length])
-        if len(found) == limit:
+                windows.append(ids[:length])
+        if len(windows) == limit:
             break
-    if not found:
+    if not windows:
         raise ValueError(
-            f"no document has {length} tokens (the longest has {longest}): give longer ones, or a smaller --length"
+            f"no document has {length} tokens (the longest has {longest}): use longer documents or a smaller --length"
         )
-    return found
+    return windows
 
 
 def main() -> int:
+    """Command line of `python -m alignment.evaluation.positions`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model's folder, or its name on the hub")
     parser.add_argument("--data", type=Path, required=True, help="documents (`text`), JSONL or Parquet")
-    parser.add_argument("--length", type=int, default=32_768)
-    parser.add_argument("--limit", type=int, default=16, help="documents (default: 16)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--length", type=int, default=32_768, help="tokens of a window (default: 32768)")
+    parser.add_argument("--limit", type=int, default=16, help="number of documents (default: 16)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from alignment.evaluation.benchmark_rows import read_rows
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)

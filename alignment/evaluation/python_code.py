@@ -1,4 +1,4 @@
-"""Python code as text: what of it parses, which names it binds, which imports it forgot, what a script would run."""
+"""Analysis and repair of Python source text: what parses, which names it defines, missing imports, script statements."""
 
 from __future__ import annotations
 
@@ -60,18 +60,24 @@ _FROM = {
 }  # fmt: skip
 
 
-PARSED = 1_000_000
-"""Characters of one answer that are parsed in search of its code: an answer that repeats itself must not stall a run."""
+PARSE_BUDGET = 1_000_000
+"""Characters that are parsed at most while searching one answer for code; without a limit, repetitive answers would stall
+an evaluation."""
 
 
-def longest_valid(code: str, budget: int = PARSED) -> str:
-    """`code` up to the last line with which it still parses; empty when no line does, or none within the budget."""
+def longest_valid(code: str, budget: int = PARSE_BUDGET) -> str:
+    """The longest beginning of the code, in whole lines, that parses; empty if there is none.
+
+    Args:
+        code: source text.
+        budget: characters to parse at most; the search ends with an empty result beyond it.
+    """
     code = code.rstrip()
     if parses(code):
         return code
     lines = code.split("\n")
     low = 0
-    # Every cut is tried from the end, but a syntax error names a line past which no cut can help.
+    # Lines are removed from the end one by one, but never fewer than up to the line of the first syntax error.
     end = len(lines)
     while end > low:
         end -= 1
@@ -88,7 +94,7 @@ def longest_valid(code: str, budget: int = PARSED) -> str:
 
 
 def trim_continuation(prefix: str, completion: str) -> str:
-    """As much of a left-to-right completion as parses behind its prefix; all of it where nothing does."""
+    """The longest beginning of a left-to-right completion that parses after its prefix; all of it if none does."""
     if parses(prefix + completion):
         return completion
     lines = completion.split("\n")
@@ -100,7 +106,7 @@ def trim_continuation(prefix: str, completion: str) -> str:
 
 
 def add_imports(code: str) -> str:
-    """Put imports of the standard library before code that uses their names and forgot them."""
+    """Add imports of the standard library, numpy and pandas for names that the code uses without defining them."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -126,7 +132,7 @@ def add_imports(code: str) -> str:
 
 
 def defined_names(code: str) -> set[str]:
-    """Names that the top level of Python code binds."""
+    """Names that the top level of the code binds; if it does not parse, those of its functions and classes."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -143,6 +149,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def used_names(code: str) -> set[str]:
+    """All names in the code; all words if it does not parse."""
     try:
         return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -166,23 +173,28 @@ def _bound_names(tree: ast.AST) -> set[str]:
 
 
 def without_scripts(code: str, entry_point: str) -> str:
-    """Drop what a file of definitions runs beside them: examples of use, input, checks, `if __name__`.
+    """Remove top-level statements that would run when the file is imported: examples, input, checks, `if __name__`.
 
-    Imports, definitions and assignments stay, also inside of `try` and `if`; so do settings such as
-    `sys.setrecursionlimit`. An assignment goes where it reads input, or calls the entry point for nobody's use.
+    Imports, definitions and assignments stay, inside `try` and `if` too, and so do settings such as
+    `sys.setrecursionlimit`. An assignment is removed if it reads input, or if it calls the entry point and no definition
+    uses the result.
+
+    Args:
+        code: source text.
+        entry_point: the function that the code is for.
     """
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return code
-    wanted = {name for node in tree.body if isinstance(node, _DEFINITIONS) for name in _names_in(node)}
-    dropped = [node for node in tree.body if _is_script(node, entry_point, wanted)]
-    if not dropped:
+    used = {name for node in tree.body if isinstance(node, _DEFINITIONS) for name in _names_in(node)}
+    scripts = [node for node in tree.body if _is_script(node, entry_point, used)]
+    if not scripts:
         return code
-    gone = {number for node in dropped for number in _lines_of(node)}
-    if any(gone & set(_lines_of(node)) for node in tree.body if node not in dropped):  # several statements on a line
-        return "\n\n".join(ast.unparse(node) for node in tree.body if node not in dropped)
-    lines = ["" if number in gone else line for number, line in enumerate(code.split("\n"), 1)]
+    removed = {number for node in scripts for number in _lines_of(node)}
+    if any(removed & set(_lines_of(node)) for node in tree.body if node not in scripts):  # statements share a line
+        return "\n\n".join(ast.unparse(node) for node in tree.body if node not in scripts)
+    lines = ["" if number in removed else line for number, line in enumerate(code.split("\n"), 1)]
     return re.sub(r"\n{3,}", "\n\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -197,9 +209,10 @@ def _names_in(tree: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def _is_script(node: ast.stmt, entry_point: str, wanted: set[str]) -> bool:
+def _is_script(node: ast.stmt, entry_point: str, used: set[str]) -> bool:
+    """Whether `without_scripts` removes a statement; `used`: names that the definitions of the file use."""
     if isinstance(node, ast.Assert | ast.For | ast.AsyncFor | ast.While | ast.Raise | ast.With):
-        return not _names_in(node) & wanted - {entry_point} or isinstance(node, ast.Assert | ast.Raise)
+        return not _names_in(node) & used - {entry_point} or isinstance(node, ast.Assert | ast.Raise)
     if isinstance(node, ast.Expr):
         if isinstance(node.value, ast.Constant):
             return False
@@ -215,7 +228,7 @@ def _is_script(node: ast.stmt, entry_point: str, wanted: set[str]) -> bool:
             part.func.id for part in ast.walk(node) if isinstance(part, ast.Call) and isinstance(part.func, ast.Name)
         }
         bound = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-        return "input" in called or (entry_point in called and not bound & wanted)
+        return "input" in called or (entry_point in called and not bound & used)
     return False
 
 
@@ -223,7 +236,7 @@ _KEPT_INSIDE = _DEFINITIONS | ast.Import | ast.ImportFrom
 
 
 def dedent(code: str) -> str:
-    """Remove common indentation; also where only the first line lost its own."""
+    """Remove common indentation, also if only the first line has lost its own."""
     code = textwrap.dedent(code.strip("\n"))
     if parses(code):
         return code
@@ -236,11 +249,12 @@ def dedent(code: str) -> str:
 
 
 def parses(code: str) -> bool:
+    """Whether text is valid Python."""
     return _syntax_error(code) is None
 
 
 def _syntax_error(code: str) -> int | None:
-    """The line of the first syntax error, 0 where it has none, or None for code that parses."""
+    """The line of the first syntax error, 0 if it names no line, or None for code that parses."""
     try:
         ast.parse(code)
     except SyntaxError as error:

@@ -1,4 +1,4 @@
-"""Needles and perplexity by position: prompts of the exact length, figures that follow what the model does."""
+"""Needle benchmarks and perplexity by position."""
 
 import math
 
@@ -16,19 +16,19 @@ def needles():
     return catalogue.load(BenchmarkRequest("needle-8k"))
 
 
-def test_every_depth_is_asked_as_often(needles):
+def test_every_depth_has_the_same_number_of_problems(needles):
     assert len(needles.problems) == len(DEPTHS) * VARIANTS
     assert len({problem.id for problem in needles.problems}) == len(needles.problems)
 
 
 @pytest.mark.parametrize("mode", ["base", "chat"])
-def test_a_prompt_fills_its_length_and_leaves_room_for_the_answer(mode, tiny_tokenizer):
+def test_a_prompt_and_its_answer_fill_the_length(mode, tiny_tokenizer):
     for problem in catalogue.load(BenchmarkRequest("needle-8k", mode=mode)).problems[:3]:
         size = len(problem.prompt.encode(tiny_tokenizer))
         assert LENGTHS["needle-8k"] - 200 < size <= LENGTHS["needle-8k"] - ANSWER_TOKENS
 
 
-def test_the_needle_is_there_once_at_its_depth(needles, tiny_tokenizer):
+def test_the_needle_occurs_once_at_its_depth(needles, tiny_tokenizer):
     for problem in needles.problems:
         text = problem.prompt.text(tiny_tokenizer)
         assert text.count(problem.reference) == 1
@@ -36,7 +36,7 @@ def test_the_needle_is_there_once_at_its_depth(needles, tiny_tokenizer):
         assert text.endswith("() == ")
 
 
-def test_only_the_right_number_counts_as_found(needles):
+def test_only_the_right_number_scores(needles):
     problem = needles.problems[0]
     assert needles.score(problem, f"{problem.reference}\n")["retrieved"] == 1
     for wrong in ("", "no idea", f"1{problem.reference}", f"123456 {problem.reference}"):
@@ -44,7 +44,7 @@ def test_only_the_right_number_counts_as_found(needles):
 
 
 class Counter(torch.nn.Module):
-    """Knows the next token (the one before plus one) up to a position, and nothing beyond it."""
+    """A model that predicts the next token (the last one plus one) up to a position, and is uniform beyond it."""
 
     device = torch.device("cpu")
 
@@ -65,14 +65,14 @@ class Counter(torch.nn.Module):
         return type("Output", (), {"last_hidden_state": logits})
 
 
-def test_perplexity_is_counted_where_the_token_stands():
+def test_a_token_counts_in_the_bin_of_its_position():
     window = [number % 10 for number in range(2048)]
     rows = by_position(Counter(10, sees=1024), [window], 2048, [512, 1025, 2048])
     assert [row["perplexity"] for row in rows] == pytest.approx([1.0, 1.0, 10.0], rel=1e-3)
-    assert sum(row["tokens"] for row in rows) == 2047  # the first token is predicted by nothing
+    assert sum(row["tokens"] for row in rows) == 2047  # the first token has no prediction
 
 
-def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
+def test_perplexity_of_all_positions_is_that_of_the_models_loss(tiny_tokenizer):
     from alignment.models import loading
     from alignment.models.source import RandomInit
 
@@ -91,8 +91,8 @@ def test_perplexity_of_all_positions_is_the_models_own_loss(tiny_tokenizer):
         assert rows[0]["perplexity"] == pytest.approx(math.exp(model(input_ids=ids, labels=ids).loss.item()), rel=1e-4)
 
 
-def test_what_the_model_or_the_documents_can_not_hold_is_refused(tiny_tokenizer):
-    with pytest.raises(ValueError, match="holds 4096 positions, not 8192"):
+def test_a_length_beyond_model_or_documents_is_an_error(tiny_tokenizer):
+    with pytest.raises(ValueError, match="has 4096 positions, fewer than 8192"):
         by_position(Counter(10, 1), [], 8192)
     with pytest.raises(ValueError, match="no document has 100 tokens"):
         long_windows([{"text": "short"}], tiny_tokenizer, 100, 3)

@@ -1,4 +1,4 @@
-"""Checkpoints that would give meaningless scores are found out before a run, and the message names what is wrong."""
+"""Checks of a checkpoint before an evaluation: each defect is an error that names it."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def test_a_sound_checkpoint_passes(tiny_checkpoint):
     assert check_checkpoint(tiny_checkpoint, ["chat"], fim=True) == []
 
 
-def test_a_template_of_another_family_is_named(broken):
+def test_a_template_of_another_family_is_an_error(broken):
     folder, _ = broken
     (folder / "chat_template.jinja").write_text("{% for m in messages %}[INST]{{ m.content }}[/INST]{% endfor %}")
     with pytest.raises(ValueError, match="chat template is not ChatML"):
@@ -33,21 +33,21 @@ def test_a_template_of_another_family_is_named(broken):
     check_checkpoint(folder, ["base"])
 
 
-def test_a_missing_template_is_named(broken):
+def test_a_missing_template_is_an_error(broken):
     folder, _ = broken
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
         check_checkpoint(folder, ["chat"])
 
 
-def test_a_generation_config_without_the_end_of_turn_is_named(broken):
+def test_a_generation_config_without_the_end_of_turn_is_an_error(broken):
     folder, change = broken
     change("generation_config.json", eos_token_id=65)
     with pytest.raises(ValueError, match=r"without <\|im_end\|>"):
         check_checkpoint(folder, ["chat"])
 
 
-def test_a_tokenizer_with_more_tokens_than_the_embedding_is_named(broken):
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_an_error(broken):
     from transformers import AutoTokenizer
 
     folder, _ = broken
@@ -58,6 +58,20 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_is_named(broken):
         check_checkpoint(folder, ["base"])
 
 
-def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
+def test_a_folder_without_a_checkpoint_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint"):
         check_checkpoint(tmp_path, ["base"])
+
+
+def test_an_embedding_that_differs_from_the_config_is_an_error(broken):
+    folder, change = broken
+    change("config.json", vocab_size=300)
+    with pytest.raises(ValueError, match=r"vocab_size in config\.json is 300, but the embedding has 288 rows"):
+        check_checkpoint(folder, ["base"])
+
+
+def test_damaged_weights_are_an_error(broken):
+    folder, _ = broken
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        check_checkpoint(folder, ["base"])
