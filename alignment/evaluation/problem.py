@@ -18,6 +18,7 @@ Benchmarks of the user's own code follow the same protocol; see `alignment.evalu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -106,6 +107,29 @@ class Problem:
     def task_digest(self) -> str:
         """A hash of the task. Computed once: the tests of a task can be megabytes, and its completions many."""
         return digest(self.task)
+
+
+def task_row(
+    task_id: str,
+    kind: str,
+    tests: str | Mapping[str, Any],
+    *,
+    source: str,
+    language: str = "python",
+    entry_point: str | None = None,
+    prompt: str = "",
+) -> Row:
+    """A task row for `Problem.task`; `alignment.grading.task` documents kinds and tests."""
+    return {
+        "id": task_id,
+        "prompt": prompt,
+        "language": language,
+        "kind": kind,
+        "tests": tests if isinstance(tests, str) else json.dumps(tests),
+        "entry_point": entry_point,
+        "source": source,
+        "split": "test",
+    }
 
 
 Assemble = Callable[[Problem, str], str]

@@ -1,4 +1,4 @@
-"""Loaders on the real rows where there are some, else on rows in the benchmark's schema."""
+"""Loading of benchmarks, with the public rows if they are available, or else with rows of the same schema."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def test_multilingual_rows_load(data_dir, name, languages):
     assert len({problem.row["language"] for problem in problems}) == languages
 
 
-def test_gsm8k_answers_of_the_rows_are_found_by_their_own_rule(data_dir):
+def test_gsm8k_solutions_of_the_rows_score_1(data_dir):
     benchmark = catalogue.load(BenchmarkRequest("gsm8k", data=str(data_dir / "benchmarks")))
     for problem in benchmark.problems:
         answer = benchmark.assemble(problem, problem.row["answer"])
@@ -68,7 +68,7 @@ def test_livecodebench_unpacks_its_private_cases(write_rows):
     assert (benchmark.n, benchmark.temperature, benchmark.top_p) == (10, 0.2, 0.95)
 
 
-def test_a_pickle_that_would_run_code_is_refused():
+def test_a_pickle_that_could_run_code_is_refused():
     class Evil:
         def __reduce__(self):
             return print, ("ran",)
@@ -81,11 +81,11 @@ def test_a_pickle_that_would_run_code_is_refused():
     ("window", "inside"),
     [("", True), ("2024-08..2024-08", True), ("2024-09..2024-12", False), ("2023-01..2024-07", False)],
 )
-def test_windows_hold_their_first_and_last_month(window, inside):
+def test_windows_include_their_first_and_last_month(window, inside):
     assert contests.in_window("2024-08-10", window) is inside
 
 
-def test_a_window_that_is_none_is_refused():
+def test_a_malformed_window_is_an_error():
     with pytest.raises(ValueError, match="two months"):
         contests.in_window("2024-08-10", "2024")
 
@@ -117,8 +117,8 @@ def test_bigcodebench_joins_prompt_completion_and_tests(write_rows):
         exec(benchmark.assemble(benchmark.problems[0], "\n    return 2\n"), {"__name__": "program"})
 
 
-def test_cross_file_prompts_keep_to_the_window(real_tokenizer):
-    prompt = repository_completion.CrossFile("left " * 9000, "right " * 9000, "other " * 9000, 50)
+def test_cross_file_prompts_keep_within_their_tokens(real_tokenizer):
+    prompt = repository_completion.CrossFilePrompt("left " * 9000, "right " * 9000, "other " * 9000, 50)
     assert len(prompt.encode(real_tokenizer)) <= 8192 - 50 + 8
     left, suffix = prompt.parts(real_tokenizer)
     assert left.endswith("left ")
@@ -150,7 +150,7 @@ def test_humaneval_fim_compares_the_first_line(write_rows):
     assert benchmark.score(benchmark.problems[0], answer)["exact_match"] == 1.0
 
 
-def test_java_chat_answers_lose_their_main_and_their_last_braces():
+def test_java_chat_answers_lose_main_and_closing_braces():
     row = {
         "prompt": "import java.util.*;\nclass Problem {\n    public static long f(long x) {\n",
         "tests": "    }\n    public static void main(String[] args) {\n    assert(f(1l) == (2l));\n    }\n\n}\n",
@@ -171,17 +171,17 @@ def test_javascript_asserts_end_the_program(data_dir):
     assert program.startswith("console.assert = ")
 
 
-def test_regression_files_that_are_no_yaml_are_named(tmp_path):
+def test_a_regression_file_that_is_not_yaml_is_an_error(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("- {a: b")
     with pytest.raises(ValueError, match=r"r\.yaml"):
         catalogue.load(BenchmarkRequest("regression", data=str(path)))
 
 
-def test_regression_prompts_say_what_is_wrong(tmp_path):
+def test_errors_of_regression_files_say_what_is_wrong(tmp_path):
     path = tmp_path / "r.yaml"
     for text, message in (
-        ("- {prompt: a}", "give one of"), ("- {prompt: a, expect: b}", "Did you mean 'expected'"), ("a: b", "a list"),
+        ("- {prompt: a}", "give one of"), ("- {prompt: a, expect: b}", "Did you mean 'expected'"), ("a: b", "must be a list"),
     ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -209,7 +209,7 @@ def test_a_second_try_shows_the_failures(write_rows):
     assert benchmark.assemble(again, "a.py\n```\ndef f(): return 1\n```") == "def f(): return 1\n"
 
 
-def test_every_benchmark_of_the_catalogue_has_its_module():
+def test_every_benchmark_of_the_catalogue_has_a_function():
     import importlib
 
     for place, _ in catalogue.BENCHMARKS.values():
@@ -217,16 +217,16 @@ def test_every_benchmark_of_the_catalogue_has_its_module():
         assert callable(getattr(importlib.import_module(f"{catalogue.PACKAGE}.{module}"), function))
 
 
-def test_a_file_in_the_cache_that_changed_is_refused(tmp_path, monkeypatch):
+def test_a_changed_file_in_the_cache_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     file = tmp_path / "benchmarks/x.jsonl"
     file.parent.mkdir()
     file.write_text("{}\n")
-    home = PublicFile(file="x.jsonl", url="https://example.invalid/x.jsonl")
-    assert locate(BenchmarkRequest("x"), home) == file
+    source = PublicFile(file="x.jsonl", url="https://example.invalid/x.jsonl")
+    assert locate(BenchmarkRequest("x"), source) == file
     file.write_text('{"changed": 1}\n')
     with pytest.raises(ValueError, match="SHA-256"):
-        locate(BenchmarkRequest("x"), home)
+        locate(BenchmarkRequest("x"), source)
 
 
 def test_nothing_is_downloaded_offline(tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_nothing_is_downloaded_offline(tmp_path, monkeypatch):
         locate(BenchmarkRequest("x"), PublicFile(file="x.jsonl", url="https://example.invalid/x.jsonl"))
 
 
-def test_base_and_chat_ask_differently(data_dir):
+def test_base_and_chat_mode_have_different_prompts(data_dir):
     data = str(data_dir / "benchmarks/multipl_e")
     base, chat = (
         catalogue.load(BenchmarkRequest("multipl-e-sh", data=data, mode=mode, limit=2)) for mode in ("base", "chat")
@@ -247,13 +247,13 @@ def test_base_and_chat_ask_differently(data_dir):
 
 @pytest.mark.parametrize("name", ["mceval", "mdeval"])
 def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, name):
-    """The first task of every language whose toolchain is here."""
+    """For the first task of every language with a toolchain."""
     from alignment.grading import Grader, Limits
     from alignment.sandbox import toolchains
 
     benchmark = catalogue.load(BenchmarkRequest(name, data=str(data_dir / "benchmarks")))
     first = {problem.row["language"]: problem for problem in reversed(benchmark.problems)}
-    pairs, told = [], []
+    pairs, expected = [], []
     for language, problem in first.items():
         try:
             toolchains.toolchain(problem.task["language"])
@@ -263,8 +263,8 @@ def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, n
         code = row["prompt"] + "\n" + row["canonical_solution"] if name == "mceval" else row["canonical_solution"]
         for text, passed in ((code, True), (row.get("buggy_code") or row["prompt"], False)):
             pairs.append((problem.task, benchmark.assemble(problem, f"```{language.lower()}\n{text}\n```")))
-            told.append((language, passed))
+            expected.append((language, passed))
     with Grader(limits=Limits().at_least(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30)) as grader:
         verdicts = grader.grade_many(pairs)
-    found = [(language, verdict.status == "passed") for (language, _), verdict in zip(told, verdicts, strict=True)]
-    assert found == told
+    passes = [(language, verdict.status == "passed") for (language, _), verdict in zip(expected, verdicts, strict=True)]
+    assert passes == expected

@@ -1,4 +1,4 @@
-"""From answers as models really give them to the code that they mean."""
+"""Extraction of code from answers of many forms."""
 
 import ast
 import textwrap
@@ -27,7 +27,7 @@ def test_one_fenced_block_between_prose():
 
 
 @pytest.mark.parametrize("tag", ["python", "Python", "py", "python3", ""])
-def test_every_way_to_tag_python(tag):
+def test_all_tags_of_python(tag):
     assert run(extract_code(f"```{tag}\ndef f():\n    return 7\n```", entry_point="f"), "f") == 7
 
 
@@ -39,7 +39,7 @@ def test_the_block_that_defines_the_entry_point_wins_over_a_longer_usage_example
     assert "print" not in code
 
 
-def test_helpers_in_an_earlier_block_come_along():
+def test_helpers_in_an_earlier_block_are_included():
     first = "First:\n```python\ndef helper(x):\n    return x + 1\n```\n"
     answer = first + "Then:\n```python\ndef f(x):\n    return helper(x)\n```"
     assert run(extract_code(answer, entry_point="f"), "f", 1) == 2
@@ -83,7 +83,7 @@ def test_a_whole_answer_that_is_indented():
     assert run(extract_code(answer, entry_point="f"), "f", 5) == 5
 
 
-def test_missing_imports_are_put_in():
+def test_missing_imports_are_added():
     code = extract_code("```python\ndef f(x: List[int]) -> float:\n    return math.sqrt(sum(x))\n```", entry_point="f")
     assert run(code, "f", [4, 5]) == 3.0
 
@@ -97,7 +97,7 @@ def test_missing_imports_are_put_in():
         "for string in []:\n    print(string)",
     ],
 )
-def test_names_that_are_bound_get_no_import(code):
+def test_defined_names_get_no_import(code):
     assert add_imports(code) == code
 
 
@@ -116,7 +116,7 @@ def test_a_new_tagged_fence_ends_one_that_was_never_closed():
     assert [tag for tag, _ in fenced_blocks("```python\na = 1\n```java\nclass A {}\n```")] == ["python", "java"]
 
 
-def test_other_languages_keep_their_text():
+def test_code_in_other_languages_is_unchanged():
     answer = "Here:\n```java\nclass A {}\n```\n"
     assert extract_code(answer, language="java") == "class A {}\n"
 
@@ -144,7 +144,7 @@ def test_a_continuation_is_cut_where_it_stops_parsing():
 
 
 RIGHT = "def f(x):\n    if x > 1:\n        return x + 1\n    return 2"
-UGLY = {
+MALFORMED = {
     "prints and input behind the function": f"```python\n{RIGHT}\n\nprint(f(3))\nx = int(input())\nprint(f(x))\n```",
     "a guard that runs tests": f"```python\n{RIGHT}\n\nif __name__ == '__main__':\n    input()\n```",
     "unittest ends the process": f"```python\n{RIGHT}\n\nimport unittest\nunittest.main()\n```",
@@ -163,7 +163,7 @@ UGLY = {
     "Windows line ends": f"Here:\n```python\n{RIGHT}\n```".replace("\n", "\r\n"),
     "terminal colours": f"\x1b[32m```python\n{RIGHT}\n```\x1b[0m",
     "a special token at the end": f"```python\n{RIGHT}\n```<|im_end|>",
-    "blanks that are none": f"```python\n{RIGHT}\n```".replace("    ", "\u00a0" * 4),
+    "non-breaking blanks": f"```python\n{RIGHT}\n```".replace("    ", "\u00a0" * 4),
     "a byte-order mark": f"\ufeff```python\n{RIGHT}\n```",
     "HTML around it": f"<code>\n{RIGHT}\n</code>",
     "an open block with prose behind it": f"```python\n{RIGHT}\n\nThis function's right, isn't it?",
@@ -171,13 +171,13 @@ UGLY = {
 }
 
 
-@pytest.mark.parametrize("answer", UGLY.values(), ids=UGLY.keys())
-def test_ugly_answers_give_their_function(answer):
+@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_answers_give_their_function(answer):
     code = extract_code(answer, entry_point="f")
     assert [run(code, "f", 0), run(code, "f", 3)] == [2, 4]
 
 
-def test_settings_and_tables_beside_the_function_stay():
+def test_settings_and_tables_outside_the_function_stay():
     code = without_scripts(
         "import sys\nsys.setrecursionlimit(99)\nT = {}\nT.update(a=1)\ndef f(): return T\nf()\n", "f"
     )
@@ -203,6 +203,6 @@ PROMPT = {"task_id": "HumanEval/0", "entry_point": "f", "prompt": 'import math\n
         "The function is easy.\n\ndef f(x):\n    return math.floor(x)\n\nDone, isn't it?",
     ],
 )
-def test_evalplus_answers_begin_in_the_opened_block_or_anew(answer):
+def test_evalplus_answers_continue_the_opened_block_or_open_their_own(answer):
     program = evalplus.chat_program(Problem("HumanEval/0", TextPrompt(""), row=PROMPT), answer)
     assert run(program, "f", 2.5) == 2

@@ -1,4 +1,4 @@
-"""What the model is asked, to the byte: as the published completions begin, and as the official strings have it."""
+"""Prompts, byte for byte: those of the published completions, and the official strings."""
 
 import json
 
@@ -15,33 +15,37 @@ PUBLISHED = "published/qwen2.5-coder-1.5b"
 
 
 @pytest.mark.parametrize(("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")])
-def test_base_prompts_are_how_the_published_completions_begin(data_dir, file, rows):
-    told = {row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")}
+def test_published_completions_begin_with_the_base_prompts(data_dir, file, rows):
+    published = {
+        row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")
+    }
     problems = read_rows(data_dir / "benchmarks" / rows)
-    assert len(problems) == len(told)
+    assert len(problems) == len(published)
     for row in problems:
         prompt = evalplus.base_prompt(row).content
         assert prompt.endswith("\n") and not prompt.endswith("\n\n")
-        assert told[row["task_id"]].startswith(prompt)
+        assert published[row["task_id"]].startswith(prompt)
 
 
 @pytest.mark.parametrize(("file", "rows"), [("humaneval", "HumanEvalPlus.jsonl.gz"), ("mbpp", "MbppPlus-v0.1.0.jsonl")])
 def test_assembled_programs_are_the_published_ones(data_dir, file, rows):
-    told = {row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")}
+    published = {
+        row["task_id"]: row["completion"] for row in read_rows(data_dir / PUBLISHED / f"{file}.completions.jsonl")
+    }
     for row in read_rows(data_dir / "benchmarks" / rows):
         prompt = evalplus.base_prompt(row)
-        completion = told[row["task_id"]].removeprefix(prompt.content)
-        assert evalplus.base_program(Problem("x", prompt, row=row), completion) == told[row["task_id"]]
+        completion = published[row["task_id"]].removeprefix(prompt.content)
+        assert evalplus.base_program(Problem("x", prompt, row=row), completion) == published[row["task_id"]]
 
 
 @pytest.mark.parametrize("short", ["java", "cpp", "js", "cs", "php", "sh", "ts"])
-def test_multipl_e_programs_hold_the_published_ones(data_dir, short):
-    """From prompt, completion and tests the very program comes out that was graded with the published verdict."""
-    told = json.loads((data_dir / PUBLISHED / "multipl_e" / f"{short}.json").read_text())
+def test_multipl_e_programs_equal_the_published_ones(data_dir, short):
+    """Prompt, completion and tests give exactly the program that was graded for the published verdict."""
+    published = json.loads((data_dir / PUBLISHED / "multipl_e" / f"{short}.json").read_text())
     rows = read_rows(data_dir / "benchmarks/multipl_e" / f"humaneval-{short}.jsonl")
     cuts = tuple(rows[0]["stop_tokens"])
     for row in rows:
-        code = told[row["name"]][0][1]["code"]
+        code = published[row["name"]][0][1]["code"]
         marker = row["prompt"] + "\n"
         tests = row["tests"] + ("?>" if short == "php" else "")
         assert code.endswith("\n" + tests), row["name"]
@@ -106,7 +110,7 @@ def test_text_that_spells_a_special_token_stays_text_in_fim(real_tokenizer):
     assert ids.count(real_tokenizer.convert_tokens_to_ids(formats.FIM_MIDDLE)) == 1
 
 
-def test_cruxeval_prompts_hold_the_row_and_leave_its_braces_alone():
+def test_cruxeval_prompts_contain_the_row_with_its_braces():
     row = {"code": "def f(d):\n    return {'{input}': d}", "input": "{1}", "output": "{'{input}': {1}}"}
     for (kind, _), template in PROMPTS.items():
         text = cruxeval.prompt_of(row, template)
@@ -134,7 +138,7 @@ def test_cruxeval_answers(completion, kind, cot, expected):
         ("multipl-e-sh", "chat", 4096),
     ],
 )  # fmt: skip
-def test_decoding_is_greedy_with_the_harness_own_limits(data_dir, monkeypatch, name, mode, tokens):
+def test_decoding_is_greedy_with_the_limits_of_the_harness(data_dir, monkeypatch, name, mode, tokens):
     from alignment.evaluation import catalogue
 
     monkeypatch.setattr(evalplus, "evalplus_tasks", lambda rows, *_, **__: {row["task_id"]: {} for row in rows})

@@ -1,1 +1,1 @@
-"""One small module per benchmark family; each function takes a `Request` and returns a `Benchmark`."""
+"""The built-in benchmarks, one module per family: functions that take a `BenchmarkRequest` and return a `Benchmark`."""

@@ -1,4 +1,7 @@
-"""LiveCodeBench (windows by date) and BigCodeBench (full and hard), in the prompts of `qwencoder-eval/instruct`."""
+"""LiveCodeBench (windows by contest date) and BigCodeBench (full and hard).
+
+Prompts: `qwencoder-eval/instruct` of QwenLM/Qwen2.5-Coder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt, task_row
 from alignment.evaluation.python_code import add_imports
 
 LIVECODEBENCH = PublicFile(
@@ -42,7 +45,10 @@ ENTRY = "\n\ndef __entry__(*arguments):\n    return Solution().{name}(*arguments
 
 
 def livecodebench(request: BenchmarkRequest) -> Benchmark:
-    """`livecodebench` is all problems, `livecodebench:2024-07..2024-11` a window of contest dates (months, both in)."""
+    """LiveCodeBench; `livecodebench@2024-07..2024-11` is restricted to contests of these months, first and last included.
+
+    Published with 10 samples at temperature 0.2.
+    """
     window = request.benchmark.partition("@")[2]
     rows = [row for row in read_rows(locate(request, LIVECODEBENCH)) if in_window(row["contest_date"], window)]
     problems = [
@@ -68,26 +74,34 @@ def livecodebench(request: BenchmarkRequest) -> Benchmark:
 
 
 def in_window(date: str, window: str) -> bool:
-    """Whether a date lies in `first..last`, both by month and both inclusive; everything lies in an empty window."""
+    """Whether a date lies in a window of months.
+
+    Args:
+        date: an ISO date.
+        window: `YYYY-MM..YYYY-MM`, both months included; empty for no restriction.
+    """
     if not window:
         return True
     first, dots, last = window.partition("..")
     if not dots or not all(re.fullmatch(r"\d{4}-\d{2}", month) for month in (first, last)):
-        raise ValueError(f"livecodebench@{window}: a window is two months, as in livecodebench@2024-07..2024-11")
+        raise ValueError(f"livecodebench@{window}: a window must be two months, as in livecodebench@2024-07..2024-11")
     return first <= date[:7] <= last
 
 
 def livecodebench_prompt(row: Row) -> ChatPrompt:
+    """The prompt of one problem, with its starter code if it has any."""
     form = WITH_STARTER.format(starter=row["starter_code"]) if row["starter_code"] else WITHOUT_STARTER
     question = TASK.format(question=row["question_content"]) + form
     return ChatPrompt(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
 
 
 def _function(row: Row) -> str:
+    """The method of `Solution` that a problem asks for; empty if the program reads stdin and writes stdout."""
     return str(json.loads(row.get("metadata") or "{}").get("func_name") or "")
 
 
 def livecodebench_task(row: Row) -> Row:
+    """The public and private test cases of a row as a task."""
     cases = [*json.loads(row["public_test_cases"]), *private_cases(row["private_test_cases"])]
     tests: Row
     if _function(row):
@@ -102,26 +116,31 @@ def livecodebench_task(row: Row) -> Row:
         }
     else:
         tests = {"cases": [{"stdin": case["input"], "stdout": case["output"]} for case in cases]}
-    return {
-        "id": row["question_id"],
-        "prompt": row["question_content"],
-        "language": "python",
-        "kind": "calls" if _function(row) else "stdio",
-        "tests": json.dumps(tests),
-        "entry_point": "__entry__" if _function(row) else None,
-        "source": "livecodebench",
-        "split": "test",
-    }
+    return task_row(
+        row["question_id"],
+        "calls" if _function(row) else "stdio",
+        tests,
+        source="livecodebench",
+        entry_point="__entry__" if _function(row) else None,
+        prompt=row["question_content"],
+    )
 
 
 class _TextOnly(pickle.Unpickler):
-    """LiveCodeBench packs a JSON text with pickle; nothing else is taken from there, as a pickle can run code."""
+    """Unpickles text only. LiveCodeBench packs its test cases as pickled JSON text, and other pickles can run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"a test file asks for {module}.{name}: refused")
+        raise pickle.UnpicklingError(
+            f"a file of test cases refers to {module}.{name}: refused, because loading it could run code"
+        )
 
 
 def private_cases(packed: str) -> list[Row]:
+    """Private test cases: JSON, or base64 of zlib of pickled JSON text.
+
+    Raises:
+        pickle.UnpicklingError: the pickle holds anything but text.
+    """
     try:
         return list(json.loads(packed))
     except ValueError:
@@ -163,7 +182,10 @@ RUN_TESTS = (
 
 
 def bigcodebench(request: BenchmarkRequest) -> Benchmark:
-    """Complete split in base mode, instruct split in chat mode; the sandbox's Python needs its tasks' libraries."""
+    """BigCodeBench: the complete split in base mode, the instruct split in chat mode.
+
+    The sandbox's Python needs the libraries that the tasks use.
+    """
     chat = request.mode == "chat"
     rows = read_rows(locate(request, BIGCODEBENCH[request.benchmark]))[: request.limit]
 
@@ -184,16 +206,7 @@ def bigcodebench(request: BenchmarkRequest) -> Benchmark:
         Problem(
             id=row["task_id"],
             prompt=prompt(row),
-            task={
-                "id": row["task_id"],
-                "prompt": "",
-                "language": "python",
-                "kind": "program",
-                "tests": json.dumps({"marker": True}),
-                "entry_point": None,
-                "source": "bigcodebench",
-                "split": "test",
-            },
+            task=task_row(row["task_id"], "program", {"marker": True}, source="bigcodebench"),
             row=row,
         )
         for row in rows

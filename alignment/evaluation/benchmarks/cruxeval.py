@@ -1,18 +1,16 @@
-"""CRUXEval: predict a Python function's output, or an input for a given output; direct and with chain of thought.
+"""CRUXEval: predict the output of a Python function, or an input for a given output; with or without chain of thought.
 
-Prompts, stop and answer rules: `qwencoder-eval/base/benchmarks/cruxeval` of QwenLM/Qwen2.5-Coder, which has them from
-CRUXEval (arXiv 2401.03065). Answers are checked by running the function in the sandbox.
+Prompts, stop strings and answer rules: `qwencoder-eval/base/benchmarks/cruxeval` of QwenLM/Qwen2.5-Coder, which took them
+from CRUXEval (Gu et al., 2024, arXiv 2401.03065). Answers are checked by running the function in the sandbox.
 """
 
 from __future__ import annotations
-
-import json
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
-from alignment.evaluation.problem import Benchmark, Problem, Row, TextPrompt
+from alignment.evaluation.problem import Benchmark, Problem, Row, TextPrompt, task_row
 
 CRUXEVAL = PublicFile(
     file="cruxeval.jsonl",
@@ -20,19 +18,25 @@ CRUXEVAL = PublicFile(
     sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",
 )
 FAILS = "raise SystemExit(1)\n"
+"""The program of a wrong answer that need not run."""
 
 
 def cruxeval(request: BenchmarkRequest) -> Benchmark:
+    """CRUXEval-I or CRUXEval-O, by the name of the benchmark."""
     kind = "input" if "input" in request.benchmark else "output"
     cot = request.benchmark.endswith("-cot")
     template = PROMPTS[kind, cot]
 
     def problem(row: Row) -> Problem:
-        return Problem(id=row["id"], prompt=TextPrompt(prompt_of(row, template)), task=_task(row), row=row)
+        return Problem(
+            id=row["id"],
+            prompt=TextPrompt(prompt_of(row, template)),
+            task=task_row(row["id"], "program", {"marker": True}, source="cruxeval"),
+            row=row,
+        )
 
     def assemble(problem: Problem, completion: str) -> str:
-        given = answer(completion, kind, cot)
-        return program(problem.row, given, kind)
+        return program(problem.row, answer(completion, kind, cot), kind)
 
     return Benchmark(
         name=request.benchmark,
@@ -44,7 +48,7 @@ def cruxeval(request: BenchmarkRequest) -> Benchmark:
 
 
 def prompt_of(row: Row, template: str) -> str:
-    """Only the row's own fields are put in: its code may well contain braces."""
+    """Fill a template with the fields of a row; braces in the row's code stay."""
     for field in ("code", "input", "output"):
         template = template.replace("{" + field + "}", "\x00" + field + "\x00")
     for field in ("code", "input", "output"):
@@ -53,7 +57,13 @@ def prompt_of(row: Row, template: str) -> str:
 
 
 def answer(completion: str, kind: str, cot: bool) -> str:
-    """The part of the assertion that was asked for."""
+    """The predicted part of the assertion in a completion.
+
+    Args:
+        completion: the model's completion.
+        kind: `input` or `output`.
+        cot: whether the completion has a chain of thought before its answer.
+    """
     if cot and "[ANSWER]" in completion:
         completion = completion.split("[ANSWER]")[1].strip()
     if "==" in completion:
@@ -63,21 +73,8 @@ def answer(completion: str, kind: str, cot: bool) -> str:
     return completion.strip()
 
 
-def program(row: Row, given: str, kind: str) -> str:
-    """A program that ends well when the answer is right; an answer that merely repeats the question never is."""
-    if (kind == "input" and "f(" not in given) or (kind == "output" and f"f({row['input']})" in given):
+def program(row: Row, answer: str, kind: str) -> str:
+    """A program that succeeds if the answer is right. An answer that repeats the call of the question is wrong."""
+    if (kind == "input" and "f(" not in answer) or (kind == "output" and f"f({row['input']})" in answer):
         return FAILS
-    return f"{row['code']}\nassert {row['output']} == {given}\n"
-
-
-def _task(row: Row) -> Row:
-    return {
-        "id": row["id"],
-        "prompt": "",
-        "language": "python",
-        "kind": "program",
-        "tests": json.dumps({"marker": True}),
-        "entry_point": None,
-        "source": "cruxeval",
-        "split": "test",
-    }
+    return f"{row['code']}\nassert {row['output']} == {answer}\n"

@@ -1,7 +1,7 @@
-"""HumanEval, HumanEval+, MBPP and MBPP+ as EvalPlus has them, asked as Qwen2.5-Coder's evaluation asks.
+"""HumanEval, HumanEval+, MBPP and MBPP+ with the rows of EvalPlus and the prompts of Qwen2.5-Coder's evaluation.
 
 Prompts, limits and stops: `qwencoder-eval/base/benchmarks/evalplus` and `qwencoder-eval/instruct/eval_plus` of
-QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), kept by `alignment.grading`.
+QwenLM/Qwen2.5-Coder. Comparison rules: EvalPlus (`evalplus/eval`), implemented in `alignment.grading`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from alignment.evaluation.benchmarks.mbpp_types import restore_types
 from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import defined_names, longest_valid
+from alignment.grading import benchmark_tasks
 
 HUMANEVAL = PublicFile(
     file="HumanEvalPlus.jsonl.gz",
@@ -30,9 +31,10 @@ MBPP = PublicFile(
 )
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
-"""EvalPlus gives a task up to 60 seconds and 4 GB; one of its tasks answers with 80 MB."""
+"""EvalPlus allows up to 60 seconds and 4 GB per task; one of its tasks returns 80 MB."""
 BASE_TOKENS, CHAT_TOKENS = 768, 512
-"""New tokens. The chat script's class for ChatML asks for 2048 of a window of 1536; its harness's own figure is 512."""
+"""New tokens. Qwen's chat script requests 2048 for ChatML models, in a context of 1536 tokens; the default of its harness
+is 512."""
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 FENCE_STOPS = ("\n```\n", "```")
 BASE_STOPS = {
@@ -46,27 +48,28 @@ CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{pro
 
 
 def base_prompt(row: Row) -> TextPrompt:
+    """The row's prompt without surrounding white space, and a newline."""
     return TextPrompt(row["prompt"].strip() + "\n")
 
 
 def chat_prompt(row: Row) -> ChatPrompt:
-    """The answer is opened with a Python block, so that code is all that can follow."""
+    """The instruction, and the beginning of a Python code block as the beginning of the answer."""
     question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
     system = {"role": "system", "content": SYSTEM_PROMPT}
     return ChatPrompt((system, {"role": "user", "content": question}), prefill=PREFILL)
 
 
 def base_program(problem: Problem, completion: str) -> str:
-    """Prompt and completion; a tab counts four spaces, as the harness writes it."""
+    """Prompt and completion, with tabs replaced by four spaces as in the harness."""
     assert isinstance(problem.prompt, TextPrompt)
     return problem.prompt.content + completion.replace("\t", "    ")
 
 
 def chat_program(problem: Problem, completion: str) -> str:
-    """The code of an answer; behind the prompt where the answer only went on with the body.
+    """The code of an answer; after the prompt if the answer has only the function's body.
 
-    The prompt has opened the block already, so the completion begins inside of it; answers of models that were asked
-    without that opening, as in files of completions, begin with prose or with a block of their own.
+    The completion continues the code block that the prompt has opened. Answers that were generated elsewhere without
+    that opening begin with prose or with a block of their own.
     """
     row, text = problem.row, completion.replace("\t", "    ")
     name = row["entry_point"]
@@ -79,71 +82,74 @@ def chat_program(problem: Problem, completion: str) -> str:
 
 
 def _body(prompt: str, text: str, name: str) -> str:
-    """What comes behind the prompt: the first block's lines, indented where the answer has lost that."""
-    opened = [content for _, content in fenced_blocks(cleaned(PREFILL + text))] + [text]
-    indented = [textwrap.indent(textwrap.dedent(body), "    ") for body in opened]
-    for body in (*opened, *indented):
+    """The function's body in an answer: a block or the text itself, indented if it has lost its indentation."""
+    bodies = [content for _, content in fenced_blocks(cleaned(PREFILL + text))] + [text]
+    indented = [textwrap.indent(textwrap.dedent(body), "    ") for body in bodies]
+    for body in (*bodies, *indented):
         code = longest_valid(prompt + body)
         if name in defined_names(code) and not is_stub(code, name):
             return code[len(prompt) :]
-    return opened[0]
+    return bodies[0]
 
 
 def _imports_of(prompt: str) -> str:
-    """What a HumanEval prompt sets up before its last function: imports and helper functions."""
+    """What a HumanEval prompt defines before its last function: imports and helper functions."""
     head, mark, _ = prompt.rpartition("\ndef ")
     return f"{head}\n\n" if mark else ""
 
 
 def humaneval(request: BenchmarkRequest) -> Benchmark:
+    """HumanEval with its original inputs."""
     return _benchmark(request, HUMANEVAL, "humaneval", plus=False)
 
 
 def humaneval_plus(request: BenchmarkRequest) -> Benchmark:
+    """HumanEval with the additional inputs of EvalPlus."""
     return _benchmark(request, HUMANEVAL, "humaneval", plus=True)
 
 
 def mbpp(request: BenchmarkRequest) -> Benchmark:
+    """MBPP with its original inputs."""
     return _benchmark(request, MBPP, "mbpp", plus=False)
 
 
 def mbpp_plus(request: BenchmarkRequest) -> Benchmark:
+    """MBPP with the additional inputs of EvalPlus."""
     return _benchmark(request, MBPP, "mbpp", plus=True)
 
 
 def with_types(row: Row) -> Row:
-    """The row with inputs as Python has them; MBPP's JSON lost its tuples."""
+    """The row with the Python types of its inputs; JSON has no tuples, sets and complex numbers."""
     if not row["task_id"].startswith("Mbpp/"):
         return row
     number = int(row["task_id"].split("/")[1])
     return row | {name: restore_types(number, row[name]) for name in ("base_input", "plus_input")}
 
 
-def spelled(row: Row) -> str:
-    """The id of a row; MBPP's own file has bare numbers."""
+def row_id(row: Row) -> str:
+    """The task id of a row; the rows of the original MBPP have bare numbers."""
     return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
 
 
-def _benchmark(request: BenchmarkRequest, home: PublicFile, dataset: str, *, plus: bool) -> Benchmark:
-    from alignment.grading import benchmark_tasks as graded
-
-    rows = read_rows(locate(request, home))
+def _benchmark(request: BenchmarkRequest, source: PublicFile, dataset: str, *, plus: bool) -> Benchmark:
+    """Rows of EvalPlus, or, without the additional inputs, those of the original benchmark."""
+    rows = read_rows(locate(request, source))
     size = len(rows)
-    if request.only is not None:  # a file of a few completions needs the reference values of a few tasks
-        known = {spelled(row) for row in rows}
+    if request.only is not None:  # computing expected values of all tasks takes minutes
+        known = {row_id(row) for row in rows}
         wanted = {resolve_task_id(task_id, known) for task_id in request.only}
         if None in wanted:
             unknown = sorted(task_id for task_id in request.only if resolve_task_id(task_id, known) is None)
             raise ValueError(f"{request.name} has no task {unknown[0]!r} ({len(unknown)} of the ids are unknown)")
-        rows = [row for row in rows if spelled(row) in wanted]
+        rows = [row for row in rows if row_id(row) in wanted]
     if rows and "plus_input" in rows[0]:
         rows = [with_types(row) for row in rows[: request.limit]]
         tasks = evalplus_tasks(rows, dataset, plus=plus, sandbox=request.sandbox)
     elif plus:
-        raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {home.file}")
+        raise ValueError(f"{request.name} needs EvalPlus's rows (with `plus_input`), as in {source.file}")
     else:
-        own = graded.humaneval if dataset == "humaneval" else graded.mbpp
-        rows = [own(row) | {"task_id": own(row)["id"]} for row in rows[: request.limit]]
+        as_task = benchmark_tasks.humaneval if dataset == "humaneval" else benchmark_tasks.mbpp
+        rows = [as_task(row) | {"task_id": as_task(row)["id"]} for row in rows[: request.limit]]
         tasks = {row["task_id"]: row for row in rows}
     chat = request.mode == "chat"
 

@@ -1,14 +1,13 @@
-"""EvalPlus's rows as tasks, with the expected values that its reference solutions return.
+"""EvalPlus rows as tasks, with expected values computed by the reference solutions.
 
-EvalPlus publishes inputs and reference solutions; the outputs are computed here, once, in the sandbox, and kept in the
-cache (`expected/` beside the benchmarks). How values are compared is `alignment.grading`'s business.
+EvalPlus publishes inputs and reference solutions. The expected values are computed in the sandbox, once, and cached in
+the folder `expected` of the benchmark cache. `alignment.grading` defines how values are compared.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import logging
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -20,78 +19,89 @@ from alignment.evaluation.store import digest
 from alignment.grading import Grader, Limits, SandboxSettings
 from alignment.grading.benchmark_tasks import plus_task
 from alignment.grading.python import CallOutput
+from alignment.logs import get_logger
 
-logger = logging.getLogger(__name__)
-REFERENCES = 2
-"""Raised when reference solutions may return other values than before: 2 came with one hash seed for all programs."""
-FINAL = ("memory", "output_limit")
-"""Why an input has no expected value, whatever machine it is computed on."""
+logger = get_logger(__name__)
+EXPECTED_VERSION = 2
+"""Part of the cache key. Increase it when the same reference solutions may return other values: 2 came with a fixed hash
+seed for all programs."""
+FINAL_REASONS = ("memory", "output_limit")
+"""Reasons for a missing expected value that hold on every machine."""
 
 
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:
-    """Tasks by id; `plus` adds the extended inputs to those of the original benchmark.
+    """Tasks by id.
 
-    An input for which the reference solution gives no value is left out, with a warning. Two of MBPP+ are, both of Mbpp/255:
-    their answers have 128 and 6 million items, more than the 64 MB that one value may take.
+    Inputs for which the reference solution returns no value are left out with a warning. In MBPP+ these are two inputs of
+    Mbpp/255: their values have 128 and 6 million items, more than the 64 MB that one value may take.
+
+    Args:
+        rows: rows of EvalPlus.
+        dataset: `humaneval` or `mbpp`.
+        plus: use the additional inputs besides those of the original benchmark.
+        sandbox: how the reference solutions run.
+
+    Raises:
+        ValueError: a reference solution returns no value for any input.
     """
     keys = ("base_input", "plus_input") if plus else ("base_input",)
     expected = {key: _expected(rows, key, sandbox) for key in keys}
     tasks: dict[str, Row] = {}
     for row in rows:
         inputs = [case for key in keys for case in row[key]]
-        values = [value for key in keys for value in expected[key][row["task_id"]]]
-        told = [(case, value["value"]) for case, value in zip(inputs, values, strict=True) if "value" in value]
-        if len(told) < len(inputs):
-            problem = next(value for value in values if "value" not in value)
+        outputs = [output for key in keys for output in expected[key][row["task_id"]]]
+        cases = [(case, output["value"]) for case, output in zip(inputs, outputs, strict=True) if "value" in output]
+        if len(cases) < len(inputs):
+            problem = next(output for output in outputs if "value" not in output)
             logger.warning(
-                "%s: its reference solution gives no value for %d of %d inputs (%s): they are left out",
-                row["task_id"], len(inputs) - len(told), len(inputs), str(problem)[:200],
+                "%s: its reference solution returns no value for %d of %d inputs (%s): they are left out",
+                row["task_id"], len(inputs) - len(cases), len(inputs), str(problem)[:200],
             )  # fmt: skip
-        if not told:
-            raise ValueError(f"{row['task_id']}: its own reference solution gives no value for any input")
-        cases, results = [case for case, _ in told], [value for _, value in told]
-        tasks[row["task_id"]] = plus_task(row, cases, results, dataset + "+")
+        if not cases:
+            raise ValueError(f"{row['task_id']}: its reference solution returns no value for any input")
+        values = [value for _, value in cases]
+        tasks[row["task_id"]] = plus_task(row, [case for case, _ in cases], values, dataset + "+")
     return tasks
 
 
 def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, list[CallOutput]]:
-    """What the reference solutions return for the inputs under `key`, in the grader's wire form.
+    """Outputs of the reference solutions by task id, for the inputs in the column `key`, in the grader's wire format.
 
-    Kept by a hash of program and inputs, outside of what a program in the sandbox can see.
+    The cache key is a hash of program and inputs. Programs in the sandbox cannot see the cache.
     """
     folder = cache_folder() / "expected"
-    found: dict[str, list[CallOutput]] = {}
+    outputs: dict[str, list[CallOutput]] = {}
     missing: list[tuple[Row, Path]] = []
     for row in rows:
         program = row["prompt"] + row["canonical_solution"]
-        path = folder / f"{digest(REFERENCES, program, row['entry_point'], repr(row[key]))}.json.gz"
-        known = _kept(path)
-        if known is not None and len(known) == len(row[key]):
-            found[row["task_id"]] = known
+        path = folder / f"{digest(EXPECTED_VERSION, program, row['entry_point'], repr(row[key]))}.json.gz"
+        cached = _read_cached(path)
+        if cached is not None and len(cached) == len(row[key]):
+            outputs[row["task_id"]] = cached
         else:
             missing.append((row, path))
     if missing:
-        logger.info("computing what the reference solutions of %d tasks return, once", len(missing))
+        logger.info("computing the expected values of %d tasks with their reference solutions", len(missing))
         folder.mkdir(parents=True, exist_ok=True)
         limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, reply_bytes=512 << 20)
-        local = Grader(limits=limits, allow_weaker=sandbox.allow_weaker)  # a service gives verdicts, not values
+        local = Grader(limits=limits, allow_weaker=sandbox.allow_weaker)  # a grading service returns no values
         with local as grader, ThreadPoolExecutor(grader.workers) as threads:
 
             def compute(item: tuple[Row, Path]) -> None:
                 row, path = item
                 program = row["prompt"] + row["canonical_solution"]
                 values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in row[key]])
-                found[row["task_id"]] = values
-                # What ran out of time is not kept, the next start tries again; what is too large will be so again.
-                if all("value" in value or value["reason"] in FINAL for value in values):
-                    _keep(path, values)
+                outputs[row["task_id"]] = values
+                # After a timeout nothing is cached and the next start tries again; a value that is too large stays so.
+                if all("value" in value or value["reason"] in FINAL_REASONS for value in values):
+                    _write_cached(path, values)
 
             list(threads.map(compute, missing))
-    return found
+    return outputs
 
 
-def _kept(path: Path) -> list[CallOutput] | None:
-    """Values from the cache; None where there are none, or where the file is damaged."""
+def _read_cached(path: Path) -> list[CallOutput] | None:
+    """Outputs from the cache; None if the file is missing or damaged."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             values = json.load(file)
@@ -100,7 +110,7 @@ def _kept(path: Path) -> list[CallOutput] | None:
     return values if isinstance(values, list) else None
 
 
-def _keep(path: Path, values: list[CallOutput]) -> None:
+def _write_cached(path: Path, values: list[CallOutput]) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     with gzip.open(partial, "wt", compresslevel=1, encoding="ascii") as file:
         file.write(json.dumps(values))

@@ -1,17 +1,18 @@
 """HumanEval-Infilling (single-line, multi-line, random-span; OpenAI) and HumanEval-FIM (first-line exact match).
 
-The first three run the program; HumanEval-FIM is what Qwen2.5-Coder's report tables: 64 new tokens, greedy, the first
-line against the missing one (`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`), in Python, Java and JavaScript.
+HumanEval-Infilling runs the completed program. HumanEval-FIM is the benchmark of the FIM table in Qwen2.5-Coder's report:
+64 new tokens, greedy decoding, the first line compared with the missing one, in Python, Java and JavaScript
+(`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`).
 """
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
-from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
+from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, task_row
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio, infilling_scores
 from alignment.models import formats
 
@@ -38,6 +39,7 @@ HUMANEVAL_FIM = PublicFile(
 
 
 def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
+    """One of the three parts of HumanEval-Infilling (Bavarian et al., 2022, arXiv 2207.14255)."""
     file, sha256 = FILES[request.benchmark]
     rows = read_rows(locate(request, PublicFile(file=file, url=OPENAI + file, sha256=sha256)))
     problems = [
@@ -45,16 +47,13 @@ def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
             id=row["task_id"],
             prompt=FimPrompt(row["prompt"], row["suffix"]),
             reference=row["canonical_solution"],
-            task={
-                "id": row["task_id"],
-                "prompt": "",
-                "language": "python",
-                "kind": "asserts",
-                "tests": json.dumps({"code": row["test"]}),
-                "entry_point": row["entry_point"],
-                "source": request.benchmark,
-                "split": "test",
-            },
+            task=task_row(
+                row["task_id"],
+                "asserts",
+                {"code": row["test"]},
+                source=request.benchmark,
+                entry_point=row["entry_point"],
+            ),
             row=row,
         )
         for row in rows
@@ -70,6 +69,7 @@ def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
 
 
 def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
+    """First-line exact match."""
     rows = read_rows(locate(request, HUMANEVAL_FIM))
     problems = [
         Problem(
@@ -91,7 +91,7 @@ def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
 
 
 def first_line(text: str) -> str:
-    """The first line; the second where the first is empty or one blank."""
+    """The first line without surrounding white space; the second if the first is empty or a single blank."""
     lines = text.split("\n")
     return (lines[1] if len(lines) > 1 and lines[0] in ("", " ") else lines[0]).strip()
 
@@ -107,12 +107,10 @@ def _first_line_scores(problem: Problem, answer: str) -> dict[str, float]:
 
 
 def _numbered(problems: list[Problem]) -> list[Problem]:
-    """The rows repeat a task once per masked line: give each its own id."""
-    from dataclasses import replace
-
-    seen: dict[str, int] = {}
-    result = []
+    """Problems with unique ids; the rows repeat a task id once per masked line."""
+    counts: dict[str, int] = {}
+    numbered = []
     for problem in problems:
-        count = seen[problem.id] = seen.get(problem.id, -1) + 1
-        result.append(replace(problem, id=f"{problem.id}/{count}"))
-    return result
+        count = counts[problem.id] = counts.get(problem.id, -1) + 1
+        numbered.append(replace(problem, id=f"{problem.id}/{count}"))
+    return numbered

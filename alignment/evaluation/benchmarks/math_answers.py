@@ -1,11 +1,13 @@
-"""GSM8K (4-shot) and MATH (4-shot): answers, not programs; checked by math-verify where it is installed.
+"""GSM8K and MATH, both 4-shot: final answers of mathematical problems.
 
-GSM8K's own numbers need no more than arithmetic, MATH needs `pip install 'code-alignment[math]'`.
+Answers of GSM8K are compared as numbers; those of MATH by math-verify, which `pip install 'code-alignment[math]'`
+installs.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
@@ -36,10 +38,12 @@ SHOTS = (
     ("Mia has three times as many pens as Tom. Together they have 28. How many pens has Tom?",
      "Tom has x pens and Mia 3x, so 4x = 28 and x = 28 / 4 = 7.", "7"),
 )  # fmt: skip
-"""Four worked examples, written for this toolkit: the report does not publish its own."""
+"""Four worked examples (question, solution, answer), written for this toolkit: Qwen's report does not publish its own."""
 
 
 def gsm8k(request: BenchmarkRequest) -> Benchmark:
+    """GSM8K (Cobbe et al., 2021, arXiv 2110.14168); the score is `accuracy`."""
+
     def reference(row: Row) -> str:
         return str(row["answer"].rsplit("####", 1)[1]).strip().replace(",", "")
 
@@ -47,33 +51,44 @@ def gsm8k(request: BenchmarkRequest) -> Benchmark:
 
 
 def math(request: BenchmarkRequest) -> Benchmark:
+    """MATH (Hendrycks et al., 2021, arXiv 2103.03874); the score is `accuracy`."""
     try:
         import math_verify  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"{request.name} checks answers with math-verify: pip install 'code-alignment[math]'"
+            f"{request.name} needs math-verify to compare answers: pip install 'code-alignment[math]'"
         ) from error
 
     def reference(row: Row) -> str:
-        found = boxed(row["solution"])
-        if found is None:
-            raise ValueError(f"{request.name}: a row's `solution` has no \\boxed answer: {row['solution'][:80]!r}")
-        return found
+        answer = boxed(row["solution"])
+        if answer is None:
+            raise ValueError(f"{request.name}: the `solution` of a row has no \\boxed answer: {row['solution'][:80]!r}")
+        return answer
 
     return _benchmark(request, MATH, "problem", reference, "The answer is ", ("\nQuestion:",), numbers=False)
 
 
 def _benchmark(
     request: BenchmarkRequest,
-    home: PublicFile,
+    source: PublicFile,
     column: str,
-    reference: object,
+    reference: Callable[[Row], str],
     mark: str,
     stop: tuple[str, ...],
     *,
     numbers: bool,
 ) -> Benchmark:
-    assert callable(reference)
+    """A benchmark of final answers.
+
+    Args:
+        request: the request.
+        source: the file of its rows.
+        column: the column with the question.
+        reference: row -> the correct answer.
+        mark: what precedes the answer in the worked examples.
+        stop: stop strings of base prompts.
+        numbers: compare as numbers, not as mathematical expressions.
+    """
     chat = request.mode == "chat"
     shots = "".join(f"Question: {question}\nAnswer: {work}\n{mark}{answer}\n\n" for question, work, answer in SHOTS)
 
@@ -92,7 +107,7 @@ def _benchmark(
         equal = same_number(answer, problem.reference) if numbers else same_expression(answer, problem.reference)
         return {"accuracy": float(equal)}
 
-    rows = read_rows(locate(request, home))
+    rows = read_rows(locate(request, source))
     problems = [
         Problem(id=str(row.get("id", number)), prompt=prompt(row), reference=reference(row), row=row)
         for number, row in enumerate(rows)
@@ -109,7 +124,7 @@ def _benchmark(
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}`, braces balanced."""
+    """The content of the last `\\boxed{...}` with balanced braces; None if there is none."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -122,10 +137,13 @@ def boxed(text: str) -> str | None:
 
 
 def final_answer(completion: str, mark: str, *, numbers: bool) -> str:
-    """What is boxed, else what follows the mark, else, for numbers, the last number."""
-    found = boxed(completion)
-    if found is not None:
-        return found.strip()
+    """The final answer in a completion: what is boxed, or else the rest of the line after the mark.
+
+    Without both it is the last number if `numbers`, or else the last line.
+    """
+    in_box = boxed(completion)
+    if in_box is not None:
+        return in_box.strip()
     if mark.strip() in completion:
         tail = completion.split(mark.strip(), 1)[1].strip()
         return tail.split("\n")[0].strip().rstrip(".")
@@ -136,13 +154,13 @@ def final_answer(completion: str, mark: str, *, numbers: bool) -> str:
 
 
 def same_number(answer: str, reference: str) -> bool:
-    """Equal as numbers: `$1,234.00` is `1234`."""
-    found = re.search(r"-?\d[\d,]*(?:\.\d+)?", answer.replace("\\!", ""))
-    return found is not None and float(found.group().replace(",", "")) == float(reference)
+    """Whether the first number in an answer equals the reference: `$1,234.00` equals `1234`."""
+    number = re.search(r"-?\d[\d,]*(?:\.\d+)?", answer.replace("\\!", ""))
+    return number is not None and float(number.group().replace(",", "")) == float(reference)
 
 
 def same_expression(answer: str, reference: str) -> bool:
-    """Equal as mathematics, by math-verify."""
+    """Whether two expressions are mathematically equal, by math-verify."""
     from math_verify import parse, verify
 
     return bool(verify(parse(f"${reference}$"), parse(f"${answer}$")))

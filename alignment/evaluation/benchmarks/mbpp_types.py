@@ -1,6 +1,6 @@
-"""MBPP's inputs with the types that JSON lost: tuples, sets and complex numbers.
+"""Python types of MBPP's inputs that JSON cannot represent: tuples, sets and complex numbers.
 
-Which task passes what is a fact of EvalPlus (`evalplus/data/mbpp.py`, `mbpp_deserialize_inputs`).
+The conversion of each task is that of EvalPlus (`evalplus/data/mbpp.py`, `mbpp_deserialize_inputs`).
 """
 
 from __future__ import annotations
@@ -75,7 +75,12 @@ _RESTORE: list[tuple[tuple[int, ...], Callable[[Any], Any]]] = [
 
 
 def restore_types(number: int, inputs: list[Any]) -> list[Any]:
-    """MBPP's inputs with the tuples, sets and complex numbers that JSON can't hold."""
+    """Inputs of one task with their Python types.
+
+    Args:
+        number: the number of the task.
+        inputs: lists of arguments, as read from JSON.
+    """
     for numbers, restore in _RESTORE:
         if number in numbers:
             return [list(restore(arguments)) for arguments in inputs]

@@ -1,29 +1,29 @@
-"""MultiPL-E: HumanEval in thirteen languages, as `qwencoder-eval` asks and assembles it (QwenLM/Qwen2.5-Coder).
+"""MultiPL-E: HumanEval in thirteen languages, with prompts and assembly of `qwencoder-eval` (QwenLM/Qwen2.5-Coder).
 
-`multipl-e:java` and so on name one language; `data` is the folder of `humaneval-LANG.jsonl` files or one of them.
+`multipl-e-java` and so on are one language each; `data` is the folder of `humaneval-LANG.jsonl` files or one of them.
+Source: Cassano et al., 2022, arXiv 2208.08227.
 """
 
 from __future__ import annotations
 
-import json
 import re
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
-from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, TextPrompt
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, TextPrompt, task_row
 from alignment.grading.benchmark_tasks import multipl_e_tests
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
     "go": "go", "lua": "lua", "pl": "perl", "r": "r", "rb": "ruby", "rs": "rust",
 }  # fmt: skip
-"""The benchmark's short names, those of Qwen2.5-Coder's table first -> the grader's names."""
+"""Short name in the benchmark -> language of the grader; those of Qwen2.5-Coder's table first."""
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
 HIDDEN = ("/usr/bin/bc",)
-"""Not in the image that the published verdicts were made in, as their messages show."""
+"""Missing in the image that the published verdicts were made with, as their error messages show."""
 STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>")
 TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nexport default", "\nimport default", "\nconsole.log")
 CHAT_REQUEST = (
@@ -40,28 +40,29 @@ CSHARP_USINGS = (
 
 
 UNMARKED = ("go", "lua", "rb")
-"""Their test frameworks end the process themselves: nothing can come behind the tests, and the exit code has to do."""
+"""Languages whose test frameworks end the process: no marker can follow the tests, so the exit code decides."""
 NEEDS = {
     "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
     "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
     "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
 }
-"""Short name -> a program that must run, and what brings what it asks for."""
+"""Short name -> a program that must run in the sandbox, and what to install if it does not."""
 
 
 def multipl_e(request: BenchmarkRequest) -> Benchmark:
+    """MultiPL-E in the language of the benchmark's name."""
     short = request.benchmark.partition("-e-")[2]
     if short == "r":
-        raise ValueError(f"{request.name}: R is not graded here: the sandbox has no R")
-    home = PublicFile(
+        raise ValueError(f"{request.name}: R is not supported: the sandbox has no R")
+    source = PublicFile(
         file=f"humaneval-{short}.jsonl",
         url=f"https://huggingface.co/datasets/nuprl/MultiPL-E (configuration humaneval-{short})",
         by_hand=True,
         note="It is also in qwencoder-eval/base/benchmarks/multiple-eval/data of QwenLM/Qwen2.5-Coder.",
     )
-    rows = read_rows(locate(request, home))[: request.limit]
+    rows = read_rows(locate(request, source))[: request.limit]
     chat = request.mode == "chat"
-    cuts = tuple(rows[0]["stop_tokens"]) if rows else ()  # the harness takes the first row's for all
+    cuts = tuple(rows[0]["stop_tokens"]) if rows else ()  # the harness uses those of the first row for all
 
     def assemble(problem: Problem, completion: str) -> str:
         code = chat_code(completion, problem.row, short) if chat else base_code(completion, problem.row, short, cuts)
@@ -90,37 +91,33 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
 
 
 def task_of(name: str, short: str, *, published: bool = True) -> Row:
-    """Programs come with their tests; the tests must run to their end.
+    """A task for programs that include their tests, which must run to their end.
 
-    `published`: by the rules of qwencoder-eval, which made the published verdicts; else by MultiPL-E's own, exit code 0.
+    Args:
+        name: the name of the problem.
+        short: the language.
+        published: grade by the rules of qwencoder-eval, which made the published verdicts, not by those of MultiPL-E's
+            own harness (exit code 0).
     """
-    own = {"marker": short not in UNMARKED}
-    return {
-        "id": name,
-        "prompt": "",
-        "language": LANGUAGES[short],
-        "kind": "program",
-        "tests": multipl_e_tests(short) if published and short not in UNMARKED else json.dumps(own),
-        "entry_point": None,
-        "source": "multipl-e",
-        "split": "test",
-    }
+    tests = multipl_e_tests(short) if published and short not in UNMARKED else {"marker": short not in UNMARKED}
+    return task_row(name, "program", tests, source="multipl-e", language=LANGUAGES[short])
 
 
 def chat_prompt(row: Row, short: str) -> ChatPrompt:
+    """The instruction to complete the row's function."""
     content = CHAT_REQUEST.format(language=short, prompt=row["prompt"].strip())
     return ChatPrompt(({"role": "user", "content": content},))
 
 
 def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> str:
-    """The prompt and the completion up to the function's end."""
+    """Prompt and completion, cut before the first of the stop strings `cuts`."""
     stops = (*cuts, *TYPESCRIPT_STOPS) if short == "ts" else cuts
     ends = [index for index in (completion.find(stop) for stop in stops) if index >= 0]
     return f"{row['prompt']}\n{completion[: min(ends, default=len(completion))]}"
 
 
 def join_tests(code: str, row: Row, short: str) -> str:
-    """The whole program: imports that every solution may use, the code, and the tests behind it."""
+    """The complete program: imports that every solution may use, the code, and the tests."""
     if short == "cpp":
         head = "".join(f"#include<{name}>\n" for name in CPP_INCLUDES if f"#include<{name}>" not in row["prompt"])
         code = f"{head}\n{code}"
@@ -134,7 +131,7 @@ def join_tests(code: str, row: Row, short: str) -> str:
 
 
 def go_main(program: str) -> str:
-    """A test file of Go as a program of its own: MultiPL-E runs it with `go test`, which wants a module around it."""
+    """A Go test file as a program with a `main` that runs the tests; `go test` would need a module around it."""
     tests = re.findall(r"^func (Test\w+)\(\w+ \*testing\.T\)", program, re.MULTILINE)
     if not tests or re.search(r"^func main\(\)", program, re.MULTILINE):
         return program

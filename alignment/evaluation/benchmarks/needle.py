@@ -1,7 +1,8 @@
-"""Needle in a haystack, for code: a constant that one function returns, hidden at eleven depths of a long file, asked at its end.
+"""Needle in a haystack for code: a constant that a function returns, hidden in a long file and asked for at its end.
 
-`needle-32k` fills 32,768 tokens with Python's own library (or with the `text` of your rows). Retrieval is necessary for using
-a long context and not sufficient: a model may find a needle and still fail at tasks that need the whole file.
+`needle-32k` fills 32,768 tokens with modules of Python's standard library, or with the `text` of the user's rows, and hides
+the needle at eleven depths. Retrieval is necessary for using a long context and not sufficient: a model may find the
+needle and still fail at tasks that need the whole file.
 """
 
 from __future__ import annotations
@@ -19,68 +20,88 @@ from alignment.evaluation.problem import Benchmark, Problem
 from alignment.models import formats
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
+"""Tokens of prompt and answer together, by the name of the benchmark."""
 DEPTHS = tuple(step / 10 for step in range(11))
 VARIANTS = 3
 ANSWER_TOKENS = 16
 _WORDS = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper", "kelp")
-_MARGIN = 24  # tokens that the seams may add
+_MARGIN = 24
+"""Tokens that tokenizing the joined text may add."""
+
+
+class Filler:
+    """The text around the needles. All problems share it, so that it is tokenized once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._tokenizer: Any = None
+        self._ids: list[int] = []
+
+    def ids(self, tokenizer: Any) -> list[int]:
+        """Token ids of the whole text."""
+        if self._tokenizer is not tokenizer:
+            self._tokenizer, self._ids = tokenizer, _encode(tokenizer, self.text)
+        return self._ids
 
 
 @dataclass(frozen=True)
-class Haystack:
-    """A file of `length` tokens with the needle at `depth` (0 is its beginning), and the question at its end."""
+class HaystackPrompt:
+    """A file with the needle at a depth and the question at its end; with the answer it has `length` tokens."""
 
-    filler: str
+    filler: Filler
     needle: str
     question: str
     depth: float
+    """0 is the beginning of the file, 1 its end."""
     length: int
     start: float
-    """Where in the filler the file begins, as a share: variants read other code."""
+    """Where in the filler the file begins, from 0 to 1: each variant uses other code."""
     chat: bool
 
     def text(self, tokenizer: Any) -> str:
-        ids = _ids(tokenizer, self.filler)
-        empty = self._asked(f"\n\n\n{self.needle}\n\n\n")
-        room = self.length - len(_encode(tokenizer, empty)) - ANSWER_TOKENS - _MARGIN
-        if room < 1:
-            raise ValueError(f"{self.length} tokens leave no room for a haystack")
+        ids = self.filler.ids(tokenizer)
+        without_filler = self._with_question(f"\n\n\n{self.needle}\n\n\n")
+        filler_tokens = self.length - len(_encode(tokenizer, without_filler)) - ANSWER_TOKENS - _MARGIN
+        if filler_tokens < 1:
+            raise ValueError(f"{self.length} tokens are too few for needle, question and answer")
         first = int(self.start * len(ids))
-        taken = [ids[(first + offset) % len(ids)] for offset in range(room)]
-        lines = tokenizer.decode(taken).splitlines(keepends=True)
-        at = round(self.depth * len(lines))
-        before, after = "".join(lines[:at]), "".join(lines[at:])
-        return self._asked(f"{before.rstrip()}\n\n\n{self.needle}\n\n{after.rstrip()}\n")
+        filler_ids = [ids[(first + offset) % len(ids)] for offset in range(filler_tokens)]
+        lines = tokenizer.decode(filler_ids).splitlines(keepends=True)
+        line = round(self.depth * len(lines))
+        before, after = "".join(lines[:line]), "".join(lines[line:])
+        return self._with_question(f"{before.rstrip()}\n\n\n{self.needle}\n\n{after.rstrip()}\n")
 
-    def _asked(self, file: str) -> str:
+    def _with_question(self, file: str) -> str:
         if not self.chat:
             return file + self.question
-        asked = f"{file}\n\nComplete the last line; answer with the number alone:\n\n{self.question.strip()}"
-        return formats.chat([{"role": "user", "content": formats.escape_special_text(asked)}], True)
+        message = f"{file}\n\nComplete the last line; answer with the number alone:\n\n{self.question.strip()}"
+        return formats.chat([{"role": "user", "content": formats.escape_special_text(message)}], True)
 
     def encode(self, tokenizer: Any) -> list[int]:
         return _encode(tokenizer, self.text(tokenizer))
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return found
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def needle(request: BenchmarkRequest) -> Benchmark:
-    """Eleven depths, three variants each; `retrieved` is the share found, `retrieved@50%` that at one depth."""
+    """Three variants at each of eleven depths.
+
+    Scores: `retrieved`, and `retrieved@50%` and so on for each depth.
+    """
     length = LENGTHS[request.benchmark]
-    filler = _rows_text(request.data) if request.data is not None else _library()
-    draw = random.Random(length)
+    filler = Filler(_rows_text(request.data) if request.data is not None else _library())
+    generator = random.Random(length)
     problems = []
     for variant in range(VARIANTS):
         for depth in DEPTHS:
-            word, value = draw.choice(_WORDS), str(draw.randrange(100_000, 1_000_000))
-            name = f"{word}_{draw.randrange(100, 1000)}"
-            hidden = f"def code_of_{name}():\n    return {value}\n"
-            prompt = Haystack(
+            word, value = generator.choice(_WORDS), str(generator.randrange(100_000, 1_000_000))
+            name = f"{word}_{generator.randrange(100, 1000)}"
+            prompt = HaystackPrompt(
                 filler,
-                hidden,
+                f"def code_of_{name}():\n    return {value}\n",
                 f"\n\nassert code_of_{name}() == ",
                 depth,
                 length,
@@ -93,49 +114,30 @@ def needle(request: BenchmarkRequest) -> Benchmark:
         problems=problems,
         max_new_tokens=ANSWER_TOKENS,
         stop=("\n\n",),
-        score=_found,
+        score=_retrieval_scores,
         mode="chat" if request.mode == "chat" else "base",
     )
 
 
-def _found(problem: Problem, answer: str) -> dict[str, float]:
-    digits = "".join(character if character.isdigit() else " " for character in answer).split()
-    right = float(bool(digits) and digits[0] == problem.reference)
-    return {"retrieved": right, f"retrieved@{problem.row['depth']:.0%}": right}
+def _retrieval_scores(problem: Problem, answer: str) -> dict[str, float]:
+    """Whether the first number of an answer is the needle's."""
+    numbers = "".join(character if character.isdigit() else " " for character in answer).split()
+    retrieved = float(bool(numbers) and numbers[0] == problem.reference)
+    return {"retrieved": retrieved, f"retrieved@{problem.row['depth']:.0%}": retrieved}
 
 
 def _rows_text(data: str) -> str:
     text = "\n".join(str(row["text"]) for row in read_rows(data) if row.get("text"))
     if not text:
-        raise ValueError(f"{data}: no row has `text` to make a haystack of")
+        raise ValueError(f"{data}: no row has the column `text`, which becomes the file around the needle")
     return text
 
 
 @functools.cache
 def _library() -> str:
-    """A few large modules of this Python's own library, in a fixed order."""
+    """Large modules of Python's standard library, in a fixed order."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     names = (
-        "argparse",
-        "ast",
-        "calendar",
-        "configparser",
-        "datetime",
-        "difflib",
-        "doctest",
-        "fractions",
-        "inspect",
-        "tarfile",
-    )
+        "argparse", "ast", "calendar", "configparser", "datetime", "difflib", "doctest", "fractions", "inspect", "tarfile",
+    )  # fmt: skip
     return "\n".join(path.read_text(encoding="utf-8") for name in names if (path := folder / f"{name}.py").is_file())
-
-
-_KNOWN: dict[tuple[int, int], tuple[Any, list[int]]] = {}
-
-
-def _ids(tokenizer: Any, filler: str) -> list[int]:
-    """The filler's ids, tokenized once: all problems share it."""
-    key = (id(tokenizer), hash(filler))
-    if key not in _KNOWN or _KNOWN[key][0] is not tokenizer:
-        _KNOWN[key] = (tokenizer, _encode(tokenizer, filler))
-    return _KNOWN[key][1]

@@ -1,27 +1,32 @@
-"""Your own regression prompts as YAML, and Aider-style editing with two tries.
+"""The user's own regression prompts (YAML), and editing of files with two tries as in Aider's benchmark.
 
 A regression file is a list of entries with `prompt` and one of `expected` (text that the answer must equal), `contains`
-(text or texts that it must contain) or `tests` (Python asserts, run with the answer's code); `id`, `entry_point` and
-`system` are optional.
+(text or texts that it must contain) and `tests` (Python asserts that run after the answer's code). `id`, `entry_point`,
+`language` and `system` are optional.
 """
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
+
+import yaml
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code, fenced_blocks
-from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, task_row
 from alignment.wording import did_you_mean
 
 KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point", "language")
 
 
 def regression(request: BenchmarkRequest) -> Benchmark:
-    import yaml
+    """The prompts of a regression file. The score is `pass`.
 
+    Raises:
+        ValueError: the file is missing or wrong; the message names the entry.
+    """
     assert request.data is not None
     path = Path(request.data)
     if not path.is_file():
@@ -29,9 +34,11 @@ def regression(request: BenchmarkRequest) -> Benchmark:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path}: expected a list of entries with `prompt` and `tests`, `expected` or `contains`")
+        raise ValueError(
+            f"{path} must be a list of entries with `prompt` and one of `tests`, `expected` and `contains`"
+        )
     return Benchmark(
         name=request.benchmark,
         problems=[_regression_problem(path, number, entry) for number, entry in enumerate(entries, 1)],
@@ -48,23 +55,29 @@ def _regression_problem(path: Path, number: int, entry: Row) -> Problem:
     where = f"{path}, entry {number}"
     for key in entry:
         if key not in KEYS:
-            raise ValueError(f"{where}: no key {key!r} is known.{did_you_mean(key, KEYS)}")
+            raise ValueError(f"{where}: unknown key {key!r}.{did_you_mean(key, KEYS)}")
     if not entry.get("prompt"):
         raise ValueError(f"{where}: no `prompt`")
-    ways = [key for key in ("expected", "contains", "tests") if entry.get(key)]
-    if len(ways) != 1:
-        raise ValueError(f"{where}: give one of `expected`, `contains` and `tests`, not {' and '.join(ways) or 'none'}")
+    criteria = [key for key in ("expected", "contains", "tests") if entry.get(key)]
+    if len(criteria) != 1:
+        raise ValueError(
+            f"{where}: give one of `expected`, `contains` and `tests`, not {' and '.join(criteria) or 'none'}"
+        )
     system = [{"role": "system", "content": entry["system"]}] if entry.get("system") else []
-    identity = str(entry.get("id") or number)
+    task_id = str(entry.get("id") or number)
     task = None
     if entry.get("tests"):
-        task = {
-            "id": identity, "prompt": entry["prompt"], "language": entry.get("language", "python"), "kind": "asserts",
-            "tests": json.dumps({"code": entry["tests"]}), "entry_point": entry.get("entry_point"),
-            "source": "regression", "split": "test",
-        }  # fmt: skip
+        task = task_row(
+            task_id,
+            "asserts",
+            {"code": entry["tests"]},
+            source="regression",
+            language=entry.get("language", "python"),
+            entry_point=entry.get("entry_point"),
+            prompt=entry["prompt"],
+        )
     return Problem(
-        id=identity,
+        id=task_id,
         prompt=ChatPrompt((*system, {"role": "user", "content": entry["prompt"]})),
         task=task,
         row=entry,
@@ -72,13 +85,14 @@ def _regression_problem(path: Path, number: int, entry: Row) -> Problem:
 
 
 def _text_score(problem: Problem, answer: str) -> dict[str, float]:
+    """The score of entries without tests."""
     row = problem.row
     if row.get("tests"):
         return {}
     if row.get("expected"):
         return {"pass": float(answer.strip() == str(row["expected"]).strip())}
-    wanted = row["contains"] if isinstance(row["contains"], list) else [row["contains"]]
-    return {"pass": float(all(str(text) in answer for text in wanted))}
+    texts = row["contains"] if isinstance(row["contains"], list) else [row["contains"]]
+    return {"pass": float(all(str(text) in answer for text in texts))}
 
 
 EDIT_REQUEST = (
@@ -94,19 +108,19 @@ SECOND_TRY = (
 
 
 def editing(request: BenchmarkRequest) -> Benchmark:
-    """Edit a file; a failed try sees its failures once.
+    """Edit a whole file; after a failure the model sees the failed tests and tries once more.
 
-    Rows: `id, instructions, file, content, kind, tests, entry_point`.
-
-    The pass rates after one and two tries follow Aider's benchmark (whole-file edits); its Exercism files come from
-    https://github.com/Aider-AI/aider and are put into these rows by you.
+    The scores `pass_rate_1` and `pass_rate_2` are those of Aider's benchmark. Its Exercism files are at
+    https://github.com/Aider-AI/aider; convert them to rows `id, instructions, file, content, kind, tests, entry_point`.
     """
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
         for column in ("id", "instructions", "file", "content", "kind", "tests"):
             if column not in row:
-                raise ValueError(f"{request.data}, row {number}: no `{column}`; {request.benchmark!r} needs it")
+                raise ValueError(
+                    f"{request.data}, row {number}: no column `{column}`, which {request.benchmark!r} needs"
+                )
     return Benchmark(
         name=request.benchmark,
         problems=[
@@ -126,15 +140,13 @@ def editing(request: BenchmarkRequest) -> Benchmark:
 
 
 def whole_file(problem: Problem, completion: str) -> str:
-    """The last fenced block: the file as it is to be; an answer without one changed nothing."""
+    """The new content of the file: the last code block of an answer, or the old content if there is none."""
     blocks = [content for _, content in fenced_blocks(completion)]
     return blocks[-1] if blocks else str(problem.row["content"])
 
 
 def _second_try(problem: Problem, completion: str, failures: str) -> Problem:
-    from dataclasses import replace
-
     assert isinstance(problem.prompt, ChatPrompt)
-    again = SECOND_TRY.format(failures=failures, file=problem.row["file"])
-    turns = ({"role": "assistant", "content": completion}, {"role": "user", "content": again})
+    request = SECOND_TRY.format(failures=failures, file=problem.row["file"])
+    turns = ({"role": "assistant", "content": completion}, {"role": "user", "content": request})
     return replace(problem, prompt=ChatPrompt((*problem.prompt.messages, *turns)))

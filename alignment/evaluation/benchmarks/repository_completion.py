@@ -1,9 +1,12 @@
-"""Completion inside repositories: CrossCodeEval, CrossCodeLongEval, RepoEval, and SAFIM's syntax-aware infilling.
+"""Completion inside repositories (CrossCodeEval, CrossCodeLongEval, RepoEval), and syntax-aware infilling (SAFIM).
 
-Prompt as `qwencoder-eval/base/benchmarks/fim-bench`: 8192 tokens in all, 2048 to the right, 2048 of cross-file text
-at the end of the suffix, the rest to the left. Scores: exact match of code tokens and edit similarity, over as many
-non-blank lines as the reference has (the harness cuts whole functions by their syntax tree instead; here lines count
-for them too). SAFIM: PSM prompt, program from `eval_prompt`, input and output cases; without its truncation by syntax.
+Repository completion: prompts as in `qwencoder-eval/base/benchmarks/fim-bench`, 8192 tokens in all, of which 2048 after
+the hole, 2048 of cross-file text at the end of the suffix, and the rest before the hole. Scores: exact match of code
+tokens and edit similarity, of as many non-blank lines as the reference has. (The harness cuts whole functions by their
+syntax tree; here lines are counted for them too.)
+
+SAFIM (Gong et al., 2024, arXiv 2403.04814): PSM prompts, programs from `eval_prompt`, input and output cases; without its
+truncation by syntax.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.benchmark_rows import read_rows
-from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, Prompt, Row
+from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, Prompt, Row, task_row
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio
 from alignment.models import formats
 
@@ -25,7 +28,7 @@ _NOTE = (
     "Prepare it as qwencoder-eval/base/benchmarks/fim-bench/{folder}/prepare_data.sh does: rows with prompt, "
     "groundtruth, right_context, crossfile_context and metadata.task_id."
 )
-HOMES = {
+FILES = {
     "crosscodeeval": PublicFile(
         file="line_completion_oracle_bm25.jsonl",
         url="https://github.com/amazon-science/cceval",
@@ -52,20 +55,25 @@ FUNCTION_TOKENS, LINE_TOKENS = 256, 50
 
 
 @dataclass(frozen=True)
-class CrossFile:
-    """Left context, right context, and text of other files behind it, each cut to its share of the window."""
+class CrossFilePrompt:
+    """FIM prompt with text of other files at the end of the suffix; each part is cut to its share of the tokens."""
 
     left: str
+    """Text before the hole."""
     right: str
+    """Text after the hole."""
     cross_file: str
+    """Text of other files."""
     new_tokens: int
 
     def parts(self, tokenizer: Any) -> tuple[str, str]:
+        """Prefix and suffix."""
+
         def ids(text: str) -> list[int]:
             return formats.encode_text(tokenizer, text)
 
-        room = MAX_TOKENS - self.new_tokens - RIGHT_TOKENS - CROSS_FILE_TOKENS
-        left = tokenizer.decode(ids(self.left)[-room:])
+        left_tokens = MAX_TOKENS - self.new_tokens - RIGHT_TOKENS - CROSS_FILE_TOKENS
+        left = tokenizer.decode(ids(self.left)[-left_tokens:])
         right = tokenizer.decode(ids(self.right)[:RIGHT_TOKENS])
         cross_file = tokenizer.decode(ids("\n\n" + self.cross_file)[:CROSS_FILE_TOKENS])
         return left, right + cross_file
@@ -79,14 +87,17 @@ class CrossFile:
 
 
 def repository_completion(request: BenchmarkRequest) -> Benchmark:
-    path = locate(request, HOMES[request.benchmark])
+    """CrossCodeEval, CrossCodeLongEval or RepoEval, by the name of the benchmark."""
+    path = locate(request, FILES[request.benchmark])
     function = "function_completion" in path.name
     new_tokens = FUNCTION_TOKENS if function else LINE_TOKENS
 
     def prompt(row: Row) -> Prompt:
-        other = row.get("crossfile_context") or ""
+        cross_file = row.get("crossfile_context") or ""
         right = row["right_context"] if "right_context" in row else row["full_right_context"]
-        return CrossFile(row["prompt"], right, other if isinstance(other, str) else other["text"], new_tokens)
+        return CrossFilePrompt(
+            row["prompt"], right, cross_file if isinstance(cross_file, str) else cross_file["text"], new_tokens
+        )
 
     return Benchmark(
         name=request.benchmark,
@@ -96,19 +107,19 @@ def repository_completion(request: BenchmarkRequest) -> Benchmark:
         ],
         max_new_tokens=new_tokens,
         stop_tokens=formats.FIM_STOP_TOKENS,
-        assemble=lambda problem, text: as_many_lines(text, problem.reference or ""),
+        assemble=lambda problem, text: first_lines(text, problem.reference or ""),
         score=_scores,
     )
 
 
-def as_many_lines(completion: str, reference: str) -> str:
-    """Non-blank lines, as many as the reference has."""
+def first_lines(completion: str, reference: str) -> str:
+    """The first non-blank lines of a completion, as many as the reference has."""
     count = sum(bool(line.strip()) for line in reference.split("\n"))
     return "\n".join([line for line in completion.split("\n") if line.strip()][:count])
 
 
 def code_tokens(code: str) -> list[str]:
-    """Words and signs; white space and the kind of quotes count for nothing."""
+    """Words and signs of code. White space is ignored, and all quotes are equal."""
     code = re.sub(r"([^A-Za-z0-9_])", r" \1 ", code)
     code = re.sub(r"([a-z])([A-Z])", r"\1 \2", code)
     return code.replace('"', "`").replace("'", "`").split()
@@ -133,8 +144,9 @@ HOLE = "{{completion}}"
 
 
 def safim(request: BenchmarkRequest) -> Benchmark:
+    """One of the three parts of SAFIM."""
     file = SAFIM_FILES[request.benchmark]
-    home = PublicFile(
+    source = PublicFile(
         file=file,
         aliases=(file.replace(".jsonl.gz", "_v2.jsonl.gz"), file.replace(".jsonl.gz", "_fixed.jsonl.gz")),
         url=f"https://huggingface.co/datasets/gonglinyuan/safim/resolve/main/{file}",
@@ -150,7 +162,7 @@ def safim(request: BenchmarkRequest) -> Benchmark:
             row=row,
         )
 
-    problems = [problem(row) for row in read_rows(locate(request, home))[: request.limit]]
+    problems = [problem(row) for row in read_rows(locate(request, source))[: request.limit]]
     executable = all(item.task is not None for item in problems)
     return Benchmark(
         name=request.benchmark,
@@ -163,18 +175,16 @@ def safim(request: BenchmarkRequest) -> Benchmark:
 
 
 def _safim_task(row: Row) -> Row | None:
+    """The test cases of a row as a task; None for API calls, which have none."""
     cases = row.get("unit_tests")
     cases = json.loads(cases) if isinstance(cases, str) else cases
     if not cases:
         return None
     tests = {"cases": [{"stdin": case["input"], "stdout": case["output"][0]} for case in cases]}
-    return {
-        "id": row["task_id"], "prompt": "", "language": SAFIM_LANGUAGES[row["lang"]], "kind": "stdio",
-        "tests": json.dumps(tests), "entry_point": None, "source": "safim", "split": "test",
-    }  # fmt: skip
+    return task_row(row["task_id"], "stdio", tests, source="safim", language=SAFIM_LANGUAGES[row["lang"]])
 
 
 def _same_call(problem: Problem, answer: str) -> dict[str, float]:
-    """API calls have no tests: equal but for white space."""
-    found, expected = ("".join(text.split()) for text in (answer, problem.reference or ""))
-    return {"exact_match": float(found == expected)}
+    """Exact match of API calls, ignoring white space."""
+    call, expected = ("".join(text.split()) for text in (answer, problem.reference or ""))
+    return {"exact_match": float(call == expected)}

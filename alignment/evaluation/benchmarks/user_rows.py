@@ -1,7 +1,7 @@
-"""Your own rows: executable tasks, fill-in-the-middle tasks and left-to-right completion, as JSONL.
+"""Benchmarks on the user's own rows: executable tasks, fill in the middle, and left-to-right completion.
 
-Rows are the toolkit's task rows (`id, prompt, language, kind, tests, entry_point, source, split`); fill-in-the-middle
-rows carry `prefix, suffix, middle` too, and their program is prefix + completion + suffix.
+Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, split`). Fill-in-the-middle rows have `prefix`,
+`suffix` and `middle` too, and their program is prefix + completion + suffix.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", 
 
 
 def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
+    """The rows of a request, all of which must have the columns."""
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
         missing = [column for column in columns if row.get(column) is None]
         if missing:
-            raise ValueError(f"{request.data}, row {number}: no `{missing[0]}`; `{request.benchmark}` needs it")
+            raise ValueError(
+                f"{request.data}, row {number}: no column `{missing[0]}`, which {request.benchmark!r} needs"
+            )
     return rows
 
 
 def tasks(request: BenchmarkRequest) -> Benchmark:
-    """The task's prompt as the user's message (chat, the default) or as plain text (base)."""
+    """Executable tasks; the prompt is a user's message (chat, the default) or plain text (base)."""
     chat = request.mode != "base"
 
     def prompt(row: Row) -> Prompt:
@@ -54,7 +57,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
 
 
 def fim(request: BenchmarkRequest) -> Benchmark:
-    """Prefix and suffix in PSM order; the program is prefix + completion + suffix."""
+    """Fill in the middle, with PSM prompts."""
     _base_only(request)
     rows = _rows(request, "id", "prefix", "suffix", "middle")
     return Benchmark(
@@ -72,7 +75,7 @@ def _filled_in(problem: Problem, text: str) -> str:
 
 
 def completion(request: BenchmarkRequest) -> Benchmark:
-    """The prefix alone, continued; where the row has a suffix, it follows the completion in the program."""
+    """Left-to-right completion of the prefix; in the program the suffix of the row, if any, follows the completion."""
     _base_only(request)
 
     def assemble(problem: Problem, text: str) -> str:
@@ -99,6 +102,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
 
 
 def _infilling(row: Row, prompt: Prompt) -> Problem:
+    """A problem with the row's tests, if any, and its middle as the reference."""
     executable = row.get("tests") and row.get("kind")
     return Problem(
         id=str(row["id"]), prompt=prompt, task=row if executable else None, reference=row.get("middle"), row=row
@@ -107,4 +111,4 @@ def _infilling(row: Row, prompt: Prompt) -> Problem:
 
 def _base_only(request: BenchmarkRequest) -> None:
     if request.mode == "chat":
-        raise ValueError(f"{request.name}: `{request.benchmark}` has no chat form: leave `mode` out")
+        raise ValueError(f"{request.name}: {request.benchmark!r} has base prompts only: leave `mode` out")
