@@ -10,6 +10,7 @@ from alignment.grading import Grader, Limits
 from alignment.grading.value_comparison import stdout_equal, values_equal
 from alignment.sandbox.inside import wire
 from alignment.sandbox.toolchains import LANGUAGES
+from benchmarks.verdict_agreement import LANGUAGES as MULTIPL_E_LANGUAGES
 from benchmarks.verdict_agreement import PUBLISHED, multipl_e
 
 CALLS = {"kind": "calls", "tests": json.dumps({"cases": [{"args": [2], "expected": 4}]}), "entry_point": "f"}
@@ -104,5 +105,7 @@ def test_a_program_in_every_language(language: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("short", ["js", "php", "sh"])
 def test_published_verdicts_of_whole_programs(data_dir: Path, short: str) -> None:
+    if shutil.which(LANGUAGES[MULTIPL_E_LANGUAGES[short]].tool) is None:
+        pytest.skip(f"no {MULTIPL_E_LANGUAGES[short]} on this machine")
     with Grader(limits=Limits(cpu_seconds=30, wall_seconds=30), hidden=("/usr/bin/bc",)) as grader:
         assert multipl_e(data_dir / PUBLISHED / f"multipl_e/{short}.json", grader, short, 30).percent >= 96
