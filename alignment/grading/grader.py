@@ -80,7 +80,8 @@ class Grader:
     def _reset(self) -> None:
         self._owner = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
-        self._slots: list[Slot | repository.OpenSuites] = []
+        self.slots: list[Slot | repository.OpenSuites] = []
+        """Started launchers, of all threads."""
         self._local = threading.local()
 
     def __enter__(self) -> Grader:
@@ -94,7 +95,7 @@ class Grader:
     def close(self) -> None:
         """End all programs and launchers. The grader can be used again afterwards."""
         with self._lock:
-            pool, slots = self._pool, self._slots
+            pool, slots = self._pool, self.slots
             is_owner = self._owner == os.getpid()
             self._reset()
         if pool is not None and is_owner:
@@ -169,7 +170,7 @@ class Grader:
             extra = () if name == "python" else toolchains.shown_folders()
             slot = Slot(launcher_settings(self.allow_weaker, extra, self.hidden))
             setattr(self._local, name, slot)
-            self._slots.append(slot)
+            self.slots.append(slot)
         return slot
 
     def _suites(self) -> repository.OpenSuites:
@@ -177,7 +178,7 @@ class Grader:
         suites: repository.OpenSuites | None = getattr(self._local, "suites", None)
         if suites is None:
             suites = self._local.suites = repository.OpenSuites(self.allow_weaker)
-            self._slots.append(suites)
+            self.slots.append(suites)
         return suites
 
     def _grade(self, row: TaskRow, program: str, limits: Limits) -> Verdict:

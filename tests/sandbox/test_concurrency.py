@@ -60,7 +60,7 @@ def test_a_program_whose_launcher_is_killed_is_graded_again(inner: bool) -> None
         assert fresh.grade_many([(TASK, RIGHT)])[0].status == "passed"
         future = fresh.submit(TASK, "import time\ndef f(x): time.sleep(1); return x * x")
         time.sleep(0.3)
-        process = psutil.Process(fresh._slots[0].process.pid)  # type: ignore[union-attr]
+        process = psutil.Process(fresh.slots[0].process.pid)  # type: ignore[union-attr]
         os.kill(process.children()[0].pid if inner else process.pid, signal.SIGKILL)
         assert future.result(60).status == "passed"
 

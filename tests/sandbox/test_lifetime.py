@@ -28,7 +28,7 @@ assert grader.grade_many([(task, "print(1)")] * 4)[0].status == "passed"
 for _ in range(2):
     grader.submit(task, "import os, time\\nfor _ in range(5): os.fork()\\ntime.sleep(1000)")
 import time; time.sleep(1)
-print(*[slot.process.pid for slot in grader._slots], flush=True)
+print(*[slot.process.pid for slot in grader.slots], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -60,7 +60,7 @@ def test_closing_leaves_no_process_and_no_descriptor(grader: Grader) -> None:
     before = process.num_fds()
     with Grader(workers=2) as fresh:
         assert [verdict.status for verdict in fresh.grade_many([(TASK, "print(1)")] * 10)] == ["passed"] * 10
-        launchers = [slot.process.pid for slot in fresh._slots if slot.process is not None]
+        launchers = [slot.process.pid for slot in fresh.slots if slot.process is not None]
         assert launchers
     gc.collect()
     assert process.num_fds() == before
@@ -88,7 +88,7 @@ def test_many_runs_leave_nothing_in_the_launcher() -> None:
 def test_a_launcher_that_dies_is_replaced(grader: Grader) -> None:
     with Grader(workers=1) as fresh:
         assert fresh.grade_many([(TASK, "print(1)")])[0].status == "passed"
-        process = fresh._slots[0].process
+        process = fresh.slots[0].process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
