@@ -18,8 +18,8 @@ from alignment.recipe import DpoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rows.kinds import kind_of, messages_of
 from alignment.stages.training import load_stage_tokenizer, train
-from alignment.tokenization.prepare import leave_probes, once
-from alignment.tokenization.screen import Screen
+from alignment.tokenization.prepare import prepare_once, write_probes
+from alignment.tokenization.screen import ContaminationScreen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     """Train on the stage's preference rows; see `alignment.recipe.DpoStage` for the settings."""
     tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = once(request, lambda folder: prepare_pairs(request, tokenizer, folder))
+    folder, counts = prepare_once(request, lambda folder: prepare_pairs(request, tokenizer, folder))
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
         from datasets import load_from_disk
@@ -56,23 +56,23 @@ def prepare_pairs(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
     stage = request.stage
     assert isinstance(stage, DpoStage)
     counted: Counter[str] = Counter()
-    screen = Screen.of(request.decontaminate, folder)
+    screen = ContaminationScreen.for_targets(request.decontaminate, folder)
     pairs = list(_pairs(stage, tokenizer, counted, screen))
     if not pairs:
         raise ValueError(f"no preference pair is left to train on: {dict(counted)}")
-    leave_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], folder)
+    write_probes([formats.chat(pair["prompt"], add_generation_prompt=True) for pair in pairs[:4]], folder)
     random.Random(request.seed).shuffle(pairs)
     Dataset.from_list(pairs).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
 
 
 def _pairs(
-    stage: DpoStage, tokenizer: PreTrainedTokenizerBase, counted: Counter[str], screen: Screen
+    stage: DpoStage, tokenizer: PreTrainedTokenizerBase, counted: Counter[str], screen: ContaminationScreen
 ) -> Iterator[Pair]:
     """Preference rows as conversations. Special strings in them are escaped; overlong rows are dropped and counted."""
     max_length = stage.train.get("max_length", 1024)
     for source in stage.data:
-        for number, row in screen.rows(source, counted):
+        for number, row in screen.clean_rows(source, counted):
             where = f"{source.data}, row {number}"
             if kind_of(row, where) != "preference":
                 raise ValueError(f"{where}: DPO needs `prompt`, `chosen` and `rejected`")

@@ -4,7 +4,7 @@ Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at off
 model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if
 rows were removed.
 
-All rewards of a batch run at once, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
+All rewards of a batch run at prepare_once, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
 in turn, on the weights of the step. Its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, but
 from weights that are some steps old and only from a vLLM server; it is not used here.
 """
@@ -26,8 +26,8 @@ from alignment.rewards import build_rewards
 from alignment.rows.kinds import Row, kind_of
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.stages.vllm_check import check_vllm
-from alignment.tokenization.prepare import leave_probes, once
-from alignment.tokenization.screen import Screen
+from alignment.tokenization.prepare import prepare_once, write_probes
+from alignment.tokenization.screen import ContaminationScreen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     watch = RolloutWatch()
     tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = once(request, lambda folder: prepare_tasks(request, tokenizer, folder))
+    folder, counts = prepare_once(request, lambda folder: prepare_tasks(request, tokenizer, folder))
 
     with open_grader(request.sandbox) as grader:
 
@@ -121,9 +121,9 @@ def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
     assert isinstance(stage, GrpoStage)
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
-    screen = Screen.of(request.decontaminate, folder)
+    screen = ContaminationScreen.for_targets(request.decontaminate, folder)
     for source in stage.data:
-        for number, row in screen.rows(source, counted):
+        for number, row in screen.clean_rows(source, counted):
             where = f"{source.data}, row {number}"
             if kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
@@ -138,7 +138,7 @@ def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    leave_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
+    write_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from alignment.recipe import PretrainStage, SftStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages.training import load_stage_tokenizer, train
-from alignment.tokenization.prepare import once, training_rows
-from alignment.tokenization.segments import Rules
+from alignment.tokenization.prepare import prepare_once, write_training_rows
+from alignment.tokenization.segments import TokenizationRules
 
 
 def run(request: StageRequest) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def train_on_tokens(
         What `train` returns.
     """
     tokenizer = load_stage_tokenizer(request)
-    rules = Rules(
+    rules = TokenizationRules(
         max_length=stage.train.get("max_length", 1024),
         overlong=overlong,
         fim_rate=stage.fim.rate,
@@ -56,9 +56,9 @@ def train_on_tokens(
     )
     order = stage.train.get("train_sampling_strategy", "group_by_length")
     by_length = rules.packing is None and order == "group_by_length"
-    folder, counts = once(
+    folder, counts = prepare_once(
         request,
-        lambda folder: training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
+        lambda folder: write_training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
     )
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:

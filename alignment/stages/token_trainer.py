@@ -10,8 +10,8 @@ from transformers.utils import is_triton_available
 from trl import SFTTrainer
 
 from alignment.stages import loss, sample_attention
-from alignment.tokenization.length_order import ByLength
-from alignment.tokenization.packed_collator import PackedRows, takes_variable_lengths
+from alignment.tokenization.length_order import LengthSampler
+from alignment.tokenization.packed_collator import PackedRowCollator, takes_variable_lengths
 
 
 class TokenTrainer(SFTTrainer):
@@ -21,7 +21,7 @@ class TokenTrainer(SFTTrainer):
 
     Args:
         packed: whether rows hold several samples, whose lengths are in `seq_lengths`.
-        by_length: whether rows come in the order of `ByLength`.
+        by_length: whether rows come in the order of `LengthSampler`.
         settings: arguments of SFTTrainer.
     """
 
@@ -31,7 +31,7 @@ class TokenTrainer(SFTTrainer):
         model: Any = self.model
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         if packed and not takes_variable_lengths(base):
-            self.data_collator = PackedRows(settings["processing_class"].pad_token_id)
+            self.data_collator = PackedRowCollator(settings["processing_class"].pad_token_id)
         parallel = self.accelerator.parallelism_config
         shares_rows = parallel is not None and (parallel.sp_enabled or parallel.cp_enabled)
         if not shares_rows:  # sequence and context parallelism replace sdpa with their own attention
@@ -82,4 +82,4 @@ class TokenTrainer(SFTTrainer):
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return ByLength(lengths, step, self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        return LengthSampler(lengths, step, self.args.seed if self.args.data_seed is None else self.args.data_seed)

@@ -1,1 +1,1 @@
-"""From rows to packed token ids: text segments, tokenization, mixing, packing and batch order."""
+"""From rows to token ids: screening against benchmarks, segments, tokenization, packing and batches."""

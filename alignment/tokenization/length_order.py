@@ -1,4 +1,4 @@
-"""The order of rows that are not packed: neighbours in length share a step, so that little of a batch is padding."""
+"""Order of rows that are not packed: rows of similar length share an optimizer step, so that batches have little padding."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-POOL = 50  # steps whose rows are sorted together: enough to find neighbours, few enough to stay a random draw
+POOL = 50
+"""Steps whose rows are sorted together: enough to find rows of similar length, few enough to stay a random order."""
 
 
-class ByLength(Sampler[int]):
-    """Indices in a random order in which each step's rows are of about one length.
+class LengthSampler(Sampler[int]):
+    """Row indices in a random order in which the rows of each optimizer step have about the same length.
 
-    As transformers' `LengthGroupedSampler`, with two differences: the steps of a pool are shuffled, so that long and short
-    ones alternate, and the order is drawn from seed and epoch alone, so that a resumed run goes on with the order that it
-    had.
+    Like transformers' `LengthGroupedSampler`, with two differences: the steps of a pool are shuffled, so that long and short
+    ones alternate, and the order depends only on seed and epoch, so that a resumed run continues in the same order.
 
     Args:
         lengths: tokens of each row.
         step: rows of one optimizer step, on all devices together.
-        seed: of the order.
+        seed: seed of the order.
     """
 
     def __init__(self, lengths: Sequence[int], step: int, seed: int) -> None:
@@ -28,7 +28,7 @@ class ByLength(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Accelerate calls this before each epoch."""
+        """Set the epoch that the next order is drawn for; Accelerate calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -36,13 +36,13 @@ class ByLength(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         draw = torch.Generator().manual_seed(self.seed + self.epoch)
-        drawn = torch.randperm(len(self.lengths), generator=draw).tolist()
-        for start in range(0, len(drawn), POOL * self.step):
-            pool = sorted(drawn[start : start + POOL * self.step], key=lambda row: self.lengths[row])
+        order = torch.randperm(len(self.lengths), generator=draw).tolist()
+        for start in range(0, len(order), POOL * self.step):
+            pool = sorted(order[start : start + POOL * self.step], key=lambda row: self.lengths[row])
             steps = [pool[at : at + self.step] for at in range(0, len(pool), self.step)]
-            # A step that is not full ends the epoch, or rows of two lengths would meet in all that follow.
+            # An incomplete step goes to the end of the epoch: in its place, all later steps would mix two lengths.
             last = [steps.pop()] if len(steps[-1]) < self.step else []
-            for at in torch.randperm(len(steps), generator=draw).tolist():
-                yield from steps[at]
+            for number in torch.randperm(len(steps), generator=draw).tolist():
+                yield from steps[number]
             for rows in last:
                 yield from rows

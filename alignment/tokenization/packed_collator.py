@@ -1,4 +1,7 @@
-"""Packed rows for attention kernels that take no variable lengths."""
+"""Batches of packed rows, for attention kernels that take no sample lengths.
+
+Shapes: B = rows of the batch, T = tokens of its longest row.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,19 @@ from alignment.models.formats import IGNORED
 
 
 @dataclass
-class PackedRows:
-    """Batches of packed rows, each kept a row: `input_ids`, `labels`, `position_ids` of shape [batch, length].
+class PackedRowCollator:
+    """Collate packed rows without merging them: `input_ids`, `labels` and `position_ids`, each of shape [B, T].
 
-    Position ids restart at every sample, padding counting as one, and there is no attention mask: from them
-    `sample_attention` cuts the rows, or transformers builds the block-diagonal causal mask, so that no sample sees
-    another. TRL's own collator flattens the batch into one row, which suits flash attention; sdpa would build a mask
-    quadratic in the whole batch.
+    Position ids restart at 0 with every sample; the padding at the end of a row counts as one more sample. There is no
+    attention mask: `sample_attention` cuts the rows at these restarts, or transformers builds the block-diagonal causal mask
+    from them, so that no sample attends to another. TRL's own collator flattens the batch into a single row, which suits
+    flash attention; for sdpa that would need a mask of [B * T, B * T].
     """
 
     pad_token_id: int
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collate rows with `input_ids`, `labels` and, if they are packed, `seq_lengths`, the lengths of their samples."""
         length = max(len(example["input_ids"]) for example in examples)
         shape = (len(examples), length)
         batch = {
@@ -34,7 +38,7 @@ class PackedRows:
             size = len(example["input_ids"])
             positions = torch.cat([torch.arange(part) for part in example.get("seq_lengths") or [size]])
             labels = torch.tensor(example["labels"])
-            labels[positions == 0] = IGNORED  # nothing before a sample predicts its first token
+            labels[positions == 0] = IGNORED  # the first token of a sample has no token before it to predict it
             batch["input_ids"][row, :size] = torch.tensor(example["input_ids"])
             batch["labels"][row, :size] = labels
             batch["position_ids"][row] = torch.cat([positions, torch.arange(length - size)])
@@ -42,5 +46,5 @@ class PackedRows:
 
 
 def takes_variable_lengths(model: Any) -> bool:
-    """Whether the model's attention kernel reads sample boundaries from a flattened batch."""
+    """Whether the model's attention kernel reads sample lengths from a flattened batch (flash attention does)."""
     return "flash" in str(getattr(model.config, "_attn_implementation", ""))

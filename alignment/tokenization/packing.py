@@ -1,8 +1,9 @@
-"""Packing that fills its rows: of two ways to do it, the one that needs fewer.
+"""Packing of samples into rows: best-fit decreasing or subset sum, whichever needs fewer rows.
 
-Best-fit decreasing is right where short samples can fill what long ones leave. Where none is short it leaves what is less than
-the shortest: with lengths of 65 to 137 tokens in rows of 512 about 4%. There a row is a subset of a few dozen samples, drawn
-at random, that adds up to it (subset sum, Bellman 1957; the sums that can be reached are the bits of one integer).
+Best-fit decreasing works well if short samples can fill the rest of rows with long ones. Without short samples it wastes what
+is less than the shortest: about 4% for lengths of 65 to 137 tokens in rows of 512. There, a row is a subset, of a few dozen
+samples drawn at random, whose lengths add up to the row's length (subset sum, Bellman 1957; the reachable sums are the bits of
+one integer).
 """
 
 from __future__ import annotations
@@ -12,21 +13,31 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-DRAWN = 40  # samples of which a row's subset is sought: 2**40 sums, far more than a row has lengths
-TRIES = 4  # draws for one row, while its sum is not exact
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CANDIDATES = 40
+"""Samples among which the subset for a row is searched: 2**40 subsets, far more than a row has different lengths."""
+TRIES = 4
+"""Draws of candidates for one row, as long as their best sum is not exact."""
 PACKED = "packed.arrow"
-_ROWS = 256  # packed rows that are in memory at a time
+_ROWS_IN_MEMORY = 256
 
 
-def fill(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
-    """Rows of samples: each a list of indices into `lengths`, in a random order, as the rows are.
+def fill_rows(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
+    """Pack samples into rows.
 
     Args:
         lengths: tokens of each sample, none above `size`.
         size: tokens that a row holds.
-        seed: of the draws; the same rows come of the same lengths and seed.
+        seed: seed of the draws; the same lengths and seed give the same rows.
+
+    Returns:
+        The rows in a random order, each a list of indices into `lengths` in a random order.
 
     Raises:
         ValueError: a sample is longer than a row.
@@ -35,8 +46,8 @@ def fill(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
         raise ValueError(f"a sample of {max(lengths)} tokens does not fit into a row of {size}")
     draw = random.Random(seed)
     rows = best_fit(lengths, size)
-    if (len(rows) - 1) * size >= sum(lengths):  # fewer would do, if they could be filled
-        rows = min(rows, exact_sums(lengths, size, draw), key=len)
+    if (len(rows) - 1) * size >= sum(lengths):  # fewer rows would suffice if they could be filled
+        rows = min(rows, subset_sums(lengths, size, draw), key=len)
     for row in rows:
         draw.shuffle(row)
     draw.shuffle(rows)
@@ -44,156 +55,178 @@ def fill(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
 
 
 def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Best-fit decreasing: each sample, the longest first, into the fullest row that has room for it."""
+    """Best-fit decreasing: put each sample, the longest first, into the fullest row that still has space for it.
+
+    Args:
+        lengths: tokens of each sample, none above `size`.
+        size: tokens that a row holds.
+
+    Returns:
+        Rows of indices into `lengths`.
+    """
     rows: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(size + 1)]
-    rooms = 0  # bit n: some row has room for n tokens
+    rows_by_space: list[list[int]] = [[] for _ in range(size + 1)]
+    spaces = 0  # bit n: some row has space for n more tokens
     for sample in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         length = lengths[sample]
-        if fitting := rooms >> length:
-            room = length + (fitting & -fitting).bit_length() - 1
-            row = by_room[room].pop()
-            if not by_room[room]:
-                rooms ^= 1 << room
+        if fitting := spaces >> length:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = rows_by_space[space].pop()
+            if not rows_by_space[space]:
+                spaces ^= 1 << space
         else:
-            room, row = size, len(rows)
+            space, row = size, len(rows)
             rows.append([])
         rows[row].append(sample)
-        if room > length:
-            by_room[room - length].append(row)
-            rooms |= 1 << (room - length)
+        if space > length:
+            rows_by_space[space - length].append(row)
+            spaces |= 1 << (space - length)
     return rows
 
 
-def exact_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
-    """Each row one sample and, of samples drawn at random, a subset that comes nearest to what is missing.
+def subset_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
+    """Fill each row with one sample and the subset of random candidates whose sum comes closest to the remaining space.
 
-    Samples longer than half a row come first: no two of them share one, and short ones must be left to go with them.
+    Samples longer than half a row are placed first: no two of them share a row, and they need short ones to go with them.
+
+    Args:
+        lengths: tokens of each sample, none above `size`.
+        size: tokens that a row holds.
+        draw: source of all draws.
+
+    Returns:
+        Rows of indices into `lengths`.
     """
-    left = _Left(lengths, draw)
+    remaining = _RemainingSamples(lengths, draw)
     rows = []
-    while left.count:
-        longest = left.longest()
-        row = left.take([longest if left.sorted[longest] > size / 2 else left.any()])
-        missing = size - lengths[row[0]]
-        places = left.drawn(missing)
-        while len(places) == DRAWN and (total := sum(left.sorted[at] for at in places)) < missing:
-            row += left.take(places)  # short samples: a subset is for the end of the row
-            missing -= total
-            places = left.drawn(missing)
+    while remaining.count:
+        longest = remaining.longest()
+        first = longest if remaining.sorted_lengths[longest] > size / 2 else remaining.random_place()
+        row = remaining.remove([first])
+        space = size - lengths[row[0]]
+        places = remaining.candidates(space)
+        while len(places) == CANDIDATES and (total := sum(remaining.sorted_lengths[at] for at in places)) < space:
+            row += remaining.remove(places)  # all of these short samples fit: search a subset for the end of the row
+            space -= total
+            places = remaining.candidates(space)
         best: list[int] = []
-        most = 0
+        best_total = 0
         for _ in range(TRIES):
-            chosen, total = nearest([left.sorted[at] for at in places], missing)
-            if total > most:
-                best, most = [places[at] for at in chosen], total
-            if most == missing or len(places) < DRAWN:
+            chosen, total = closest_subset([remaining.sorted_lengths[at] for at in places], space)
+            if total > best_total:
+                best, best_total = [places[at] for at in chosen], total
+            if best_total == space or len(places) < CANDIDATES:
                 break
-            places = left.drawn(missing)
-        rows.append(row + left.take(best))
+            places = remaining.candidates(space)
+        rows.append(row + remaining.remove(best))
     return rows
 
 
-class _Left:
-    """Samples that are in no row yet, sorted by length."""
+class _RemainingSamples:
+    """Samples that are in no row yet, sorted by length. A place is an index into that order."""
 
     def __init__(self, lengths: Sequence[int], draw: random.Random) -> None:
         self.order = list(range(len(lengths)))
         draw.shuffle(self.order)
         self.order.sort(key=lengths.__getitem__)
         self.draw, self.count = draw, len(self.order)
-        self.sorted = [lengths[sample] for sample in self.order]
-        self.taken = bytearray(self.count)
+        self.sorted_lengths = [lengths[sample] for sample in self.order]
+        self.removed = bytearray(self.count)
         self.end = self.count - 1
 
     def longest(self) -> int:
         """The place of the longest sample."""
-        while self.taken[self.end]:
+        while self.removed[self.end]:
             self.end -= 1
         return self.end
 
-    def any(self) -> int:
+    def random_place(self) -> int:
         """The place of a random sample."""
-        while self.taken[at := self.draw.randrange(len(self.order))]:
+        while self.removed[at := self.draw.randrange(len(self.order))]:
             pass
         return at
 
-    def take(self, places: Sequence[int]) -> list[int]:
-        """The samples at these places, which are left no longer; places that were drawn before it are void after it."""
+    def remove(self, places: Sequence[int]) -> list[int]:
+        """Remove the samples at these places and return them. Places that were drawn before are invalid afterwards."""
         samples = [self.order[at] for at in places]
         for at in places:
-            self.taken[at] = 1
+            self.removed[at] = 1
         self.count -= len(places)
-        if self.count < len(self.order) // 2:  # draws would meet more that is taken than is left
-            kept = [at for at in range(len(self.order)) if not self.taken[at]]
-            self.order = [self.order[at] for at in kept]
-            self.sorted = [self.sorted[at] for at in kept]
-            self.taken = bytearray(len(kept))
-            self.end = len(kept) - 1
+        if self.count < len(self.order) // 2:  # most draws would hit removed samples: close the gaps
+            present = [at for at in range(len(self.order)) if not self.removed[at]]
+            self.order = [self.order[at] for at in present]
+            self.sorted_lengths = [self.sorted_lengths[at] for at in present]
+            self.removed = bytearray(len(present))
+            self.end = len(present) - 1
         return samples
 
-    def drawn(self, longest: int) -> list[int]:
-        """Places of up to `DRAWN` samples of at most `longest` tokens, in a random order."""
-        end = bisect_right(self.sorted, longest)
-        if end <= 4 * DRAWN:
-            places = [at for at in range(end) if not self.taken[at]]
-            return self.draw.sample(places, min(DRAWN, len(places)))
-        found = dict.fromkeys(self.draw.randrange(end) for _ in range(3 * DRAWN))
-        return [at for at in found if not self.taken[at]][:DRAWN]
+    def candidates(self, longest: int) -> list[int]:
+        """Places of up to `CANDIDATES` samples of at most `longest` tokens, in a random order."""
+        end = bisect_right(self.sorted_lengths, longest)
+        if end <= 4 * CANDIDATES:
+            places = [at for at in range(end) if not self.removed[at]]
+            return self.draw.sample(places, min(CANDIDATES, len(places)))
+        drawn = dict.fromkeys(self.draw.randrange(end) for _ in range(3 * CANDIDATES))
+        return [at for at in drawn if not self.removed[at]][:CANDIDATES]
 
 
-def nearest(lengths: Sequence[int], wanted: int) -> tuple[list[int], int]:
-    """The subset whose sum comes nearest to `wanted` from below: its indices and its sum."""
-    below = (1 << (wanted + 1)) - 1
-    reached = [1]  # bit n: the first samples have a subset of sum n
+def closest_subset(lengths: Sequence[int], limit: int) -> tuple[list[int], int]:
+    """The subset with the largest sum that is at most `limit`.
+
+    Args:
+        lengths: tokens of each sample.
+        limit: the sum to reach.
+
+    Returns:
+        Indices into `lengths`, and their sum.
+    """
+    mask = (1 << (limit + 1)) - 1
+    reachable = [1]  # item k, bit n: the first k samples have a subset with sum n
     for length in lengths:
-        reached.append((reached[-1] | reached[-1] << length) & below)
-        if reached[-1] >> wanted:
+        reachable.append((reachable[-1] | reachable[-1] << length) & mask)
+        if reachable[-1] >> limit:
             break
-    total = at = reached[-1].bit_length() - 1
+    total = at = reachable[-1].bit_length() - 1
     chosen = []
-    for index in range(len(reached) - 2, -1, -1):
-        if not reached[index] >> at & 1:
+    for index in range(len(reachable) - 2, -1, -1):
+        if not reachable[index] >> at & 1:
             chosen.append(index)
             at -= lengths[index]
     return chosen, total
 
 
-def pack(data: Any, size: int, seed: int, folder: Path) -> Any:
-    """The samples of a dataset in rows that `fill` found, written to `folder` row by row.
+def pack(data: Dataset, size: int, seed: int, folder: Path) -> Dataset:
+    """Pack the samples of a dataset with `fill_rows` and write the rows to disk, a few at a time.
 
     Args:
-        data: a dataset with `input_ids`, `labels` and `length`; rows are read from where it lies on the disk.
+        data: samples with `input_ids`, `labels` and `length`, read from their file on disk.
         size: tokens that a row holds.
-        seed: of the rows and their order.
-        folder: gets `packed.arrow`, which the returned dataset reads.
+        seed: seed of the rows and their order.
+        folder: gets `packed.arrow`, the file that the returned dataset reads.
 
     Returns:
-        A dataset with `input_ids`, `labels`, and `seq_lengths`, the lengths of a row's samples.
+        Rows with `input_ids`, `labels`, and `seq_lengths`, the lengths of their samples.
     """
-    import pyarrow as pa
     from datasets import Dataset
 
     lengths: list[int] = data["length"][:]
-    rows = fill(lengths, size, seed)
+    rows = fill_rows(lengths, size, seed)
     data = data.with_format("arrow")
     columns = ("input_ids", "labels")
     schema = pa.schema([pa.field(name, pa.list_(pa.int32())) for name in (*columns, "seq_lengths")])
     path = folder / PACKED
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for start in range(0, len(rows), _ROWS):
-            batch = rows[start : start + _ROWS]
-            table = data[[sample for row in batch for sample in row]]
+        for start in range(0, len(rows), _ROWS_IN_MEMORY):
+            batch = rows[start : start + _ROWS_IN_MEMORY]
+            table: Any = data[[sample for row in batch for sample in row]]
             sizes = [[lengths[sample] for sample in row] for row in batch]
             ends = list(accumulate(map(sum, sizes), initial=0))
-            arrays = [_joined(table[name], ends) for name in columns] + [pa.array(sizes, pa.list_(pa.int32()))]
+            arrays = [_concatenated(table[name], ends) for name in columns] + [pa.array(sizes, pa.list_(pa.int32()))]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
     return Dataset.from_file(str(path))
 
 
-def _joined(column: Any, ends: list[int]) -> Any:
-    """The lists of an Arrow column one after the other, as longer lists that end at these places."""
-    import pyarrow as pa
-
+def _concatenated(column: pa.ChunkedArray, ends: list[int]) -> pa.ListArray:
+    """Join the lists of a column, and cut the result into lists that end at the positions `ends` (which starts with 0)."""
     values = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)

@@ -1,44 +1,59 @@
-"""From rows to token ids, once: tokenized, mixed, shuffled and packed on rank 0, then read by all ranks from disk.
+"""Preparing a stage's rows once: rank 0 tokenizes, mixes, shuffles and packs them; all ranks read the result from disk.
 
-No collective is open while rank 0 works, so nothing times out however long it takes; the other ranks watch its
-heartbeat. What is dropped, split or masked is counted and reported.
+No collective is open while rank 0 works, so nothing times out, however long it takes; the other ranks watch its heartbeat. Rows
+that are dropped, split or masked are counted and reported.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from alignment.files import write_json
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.models.formats import IGNORED
 from alignment.processes import heartbeat, wait_for
+from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_request import NO_TARGETS, ScreenTargets, StageRequest
 from alignment.tokenization.packing import PACKED, pack
-from alignment.tokenization.screen import REPORT, Screen
-from alignment.tokenization.segments import Rules, segments_of
+from alignment.tokenization.screen import REPORT, ContaminationScreen
+from alignment.tokenization.segments import PROBES, Segment, TokenizationRules, row_segments
 from data_builders.storage.parallel import batched
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 logger = get_logger(__name__)
 
-PROBES = "probes.json"  # read by alignment.models.contract
-_BATCH = 512
+PROBES_FILE = "probes.json"  # read by alignment.models.contract
+_ROWS_PER_CALL = 512
+"""Rows that are tokenized with one call of the tokenizer."""
 
 Sample = tuple[list[int], list[int]]
+"""Token ids and labels, of the same length."""
 
 
-def once(request: StageRequest, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """Run `make(folder)` on rank 0 alone, unless an earlier run did with the same rows and rules; returns the folder and
-    what it counted, on every rank.
+def prepare_once(request: StageRequest, prepare: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Run `prepare` on rank 0, unless an earlier run did so with the same rows and rules.
 
-    What `make` leaves for the artifact (prompts of the stop probe, the contamination report) is copied there.
+    The prompts for the stop check and the contamination report, if `prepare` writes them, are copied to the artifact.
+
+    Args:
+        request: the stage.
+        prepare: writes the training set to the folder it is given, and returns counts for the artifact.
+
+    Returns:
+        On every rank: the folder, and the counts.
     """
-    import json
-
     folder = request.prepared or request.out / "prepared"
     done = folder / "counts.json"
     pulse = request.out / "preparing"
@@ -46,57 +61,68 @@ def once(request: StageRequest, make: Callable[[Path], dict[str, Any]]) -> tuple
         wait_for(done.is_file, pulse, "prepare the data")
         return folder, json.loads(done.read_text())
     if done.is_file():
-        logger.info("      rows were prepared before: taken from there")
+        logger.info("      using the rows that an earlier run prepared")
     else:
-        from alignment.files import write_json
-
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.mkdir(parents=True)
         with heartbeat(pulse):
-            counts = make(temporary)
+            counts = prepare(temporary)
             write_json(temporary / "counts.json", counts)
             temporary.replace(folder)
-    for name in (PROBES, REPORT):
+    for name in (PROBES_FILE, REPORT):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, request.out / name)
     return folder, json.loads(done.read_text())
 
 
-def training_rows(
-    sources: Sequence[Any],
-    tokenizer: Any,
-    rules: Rules,
+def write_training_rows(
+    sources: Sequence[DataSource],
+    tokenizer: PreTrainedTokenizerBase,
+    rules: TokenizationRules,
     seed: int,
     folder: Path,
     targets: ScreenTargets = NO_TARGETS,
 ) -> dict[str, Any]:
-    """Write the packed training set of documents and conversations to `folder/train`; returns counts.
+    """Write the training set of documents and conversations to `folder/train`.
 
-    `sources` are the stage's `data:` entries with absolute paths. `folder` also gets a few prompts for the stop probe.
-    `targets` are what rows must share no text with.
+    Args:
+        sources: the stage's `data:` entries, with absolute paths.
+        tokenizer: the stage's tokenizer.
+        rules: how rows become samples.
+        seed: seed of FIM cuts, shares, order and packing.
+        folder: also gets a few prompts for the stop check, and the contamination report.
+        targets: texts that rows must not share.
+
+    Returns:
+        Counts by source, samples, tokens, packed rows, and removed rows, for the artifact.
+
+    Raises:
+        ValueError: a row is malformed, or no row is left.
     """
-    from datasets import Dataset, concatenate_datasets
+    from datasets import concatenate_datasets
     from trl.data_utils import pack_dataset
 
-    counts: dict[str, Any] = {}
+    by_source: dict[str, dict[str, int]] = {}
     parts = []
     probes: list[str] = []
-    screen = Screen.of(targets, folder)
+    screen = ContaminationScreen.for_targets(targets, folder)
     for number, source in enumerate(sources):
         rng = random.Random(f"{seed}:{number}")
-        part, counted = _tokenize(source, tokenizer, rules, rng, folder, number, probes, screen)
+        counts: Counter[str] = Counter()
+        segments = row_segments(source, rules, rng, counts, probes, screen)
+        part = _tokenized(segments, source, tokenizer, rules, counts, folder / f"source-{number}.arrow")
         name = Path(source.data).name
-        counts[f"{name} ({number + 1})" if name in counts else name] = counted
+        by_source[f"{name} ({number + 1})" if name in by_source else name] = dict(counts)
         parts.append(part)
     if sources[0].share is not None:
-        parts = _by_share(parts, [source.share for source in sources], seed, counts)
-    data: Dataset = concatenate_datasets(parts)
+        parts = _by_share(parts, [source.share or 0.0 for source in sources], seed, by_source)
+    data = concatenate_datasets(parts)
     if not len(data):
-        raise ValueError(f"no row is left to train on: {counts}")
+        raise ValueError(f"no row is left to train on: {by_source}")
     tokens = sum(data["length"][:])
-    totals = {"samples": len(data), "tokens": tokens}
+    totals: dict[str, float] = {"samples": len(data), "tokens": tokens}
     if rules.packing == "fill":
         data = pack(data, rules.max_length, seed, folder)
     else:
@@ -105,119 +131,126 @@ def training_rows(
             data = pack_dataset(data, rules.max_length, rules.packing).shuffle(seed=seed).flatten_indices()
     if rules.packing:
         totals["packed"] = len(data)
-        # Share of each pack that holds real tokens; padding-free batches then carry no padding at all.
-        totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)
+        totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)  # share that is not padding
     data.save_to_disk(folder / "train")
     for number in range(len(sources)):
         (folder / f"source-{number}.arrow").unlink()
     (folder / PACKED).unlink(missing_ok=True)
     if probes:
-        leave_probes(probes, folder)
-    return {"sources": counts, **totals, **screen.counts()}
+        write_probes(probes, folder)
+    return {"sources": by_source, **totals, **screen.counts()}
 
 
-def leave_probes(prompts: Sequence[str], folder: Path) -> None:
-    """A few prompts of the stage's own data, after which the trained model must stop by itself."""
-    from alignment.files import write_json
-
-    write_json(folder / PROBES, prompts[:4])
+def write_probes(prompts: Sequence[str], folder: Path) -> None:
+    """Write prompts of the stage's own rows for the check that the trained model's answers end."""
+    write_json(folder / PROBES_FILE, prompts[:PROBES])
 
 
-def _tokenize(
-    source: Any,
-    tokenizer: Any,
-    rules: Rules,
-    rng: random.Random,
-    folder: Path,
-    number: int,
-    probes: list[str],
-    screen: Screen,
-) -> tuple[Any, dict[str, int]]:
-    """Tokenize one source into an Arrow file on disk, in batches: memory stays bounded."""
-    import pyarrow as pa
+def _tokenized(
+    segments: Iterator[list[Segment]],
+    source: DataSource,
+    tokenizer: PreTrainedTokenizerBase,
+    rules: TokenizationRules,
+    counts: Counter[str],
+    path: Path,
+) -> Dataset:
+    """Tokenize the rows of one source into the Arrow file `path`, in batches, so that memory stays bounded."""
     from datasets import Dataset
 
     schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("length", pa.int64())])
-    counted: Counter[str] = Counter()
-    path = folder / f"source-{number}.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in batched(segments_of(source, rules, rng, counted, probes, screen), _BATCH):
+        for batch in batched(segments, _ROWS_PER_CALL):
             samples = [
-                piece for sample in _encode(tokenizer, batch) for piece in _fit(sample, rules, source.data, counted)
+                piece
+                for sample in _encode(tokenizer, batch)
+                for piece in _within_length(sample, rules, source.data, counts)
             ]
             if samples:
-                columns = [
+                columns: list[list[Any]] = [
                     [ids for ids, _ in samples],
                     [labels for _, labels in samples],
                     [len(ids) for ids, _ in samples],
                 ]
                 arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
-    return Dataset.from_file(str(path)), dict(counted)
+    return Dataset.from_file(str(path))
 
 
-def _encode(tokenizer: Any, batch: list[list[tuple[str, bool, bool]]]) -> Iterator[Sample]:
-    """Encode many segmented rows with one call of the tokenizer."""
+def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment]]) -> Iterator[Sample]:
+    """Encode the segments of many rows with one call of the tokenizer."""
     plain = {
         text for row in batch for text, special, _ in row if not special and not formats.contains_special_text(text)
     }
     texts = sorted(plain - {""})
-    known: dict[str, list[int]] = {"": []}
-    specials: dict[str, list[int]] = {}
+    ids_of_text: dict[str, list[int]] = {"": []}
+    ids_of_special: dict[str, list[int]] = {}
     if texts:
         encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        known |= dict(zip(texts, encoded, strict=True))
+        ids_of_text |= dict(zip(texts, encoded, strict=True))
     for row in batch:
         ids: list[int] = []
         labels: list[int] = []
         for text, special, learned in row:
             if special:
-                if text not in specials:
-                    specials[text] = [formats.token_id(tokenizer, text)]
-                part = specials[text]
+                if text not in ids_of_special:
+                    ids_of_special[text] = [formats.token_id(tokenizer, text)]
+                part = ids_of_special[text]
             else:
-                found = known.get(text)
-                part = formats.encode_text(tokenizer, text) if found is None else found
+                known = ids_of_text.get(text)
+                part = formats.encode_text(tokenizer, text) if known is None else known
             ids += part
             labels += part if learned else [IGNORED] * len(part)
         yield ids, labels
 
 
-def _fit(sample: Sample, rules: Rules, where: str, counted: Counter[str]) -> list[Sample]:
-    """Apply the rule for rows longer than `max_length`; nothing is cut in silence."""
+def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[Sample]:
+    """Apply `overlong` to a sample, and count it; returns the samples that remain."""
     ids, labels = sample
     if len(ids) <= rules.max_length:
-        counted["tokens"] += len(ids)
+        counts["tokens"] += len(ids)
         return [sample]
-    counted["overlong"] += 1
+    counts["overlong"] += 1
     if rules.overlong == "error":
         raise ValueError(f"{where}: a row has {len(ids)} tokens, max_length is {rules.max_length}")
     if rules.overlong == "drop":
-        counted["dropped"] += 1
+        counts["dropped"] += 1
         return []
     size = rules.max_length
     pieces = [(ids[at : at + size], labels[at : at + size]) for at in range(0, len(ids), size)]
     pieces = [piece for piece in pieces if any(label != IGNORED for label in piece[1])]
-    counted["tokens"] += sum(len(piece) for piece, _ in pieces)
+    counts["tokens"] += sum(len(piece) for piece, _ in pieces)
     return pieces
 
 
-def _by_share(parts: list[Any], shares: Sequence[float], seed: int, counts: dict[str, Any]) -> list[Any]:
-    """Take rows, in a seeded order, so that the token shares come out: as much as the scarcest source allows."""
-    totals = [sum(part["length"][:]) for part in parts]
-    whole = min(total / share for total, share in zip(totals, shares, strict=True) if share > 0)
-    taken = []
-    for part, share, name in zip(parts, shares, counts, strict=True):
-        order = part.shuffle(seed=seed)
-        wanted, kept, tokens = share * whole, 0, 0
-        for length in order["length"][:]:
-            if tokens + length / 2 > wanted:
+def _by_share(
+    parts: Sequence[Dataset], shares: Sequence[float], seed: int, by_source: Mapping[str, dict[str, int]]
+) -> list[Dataset]:
+    """Select rows of each source, in a seeded order, so that its share of all tokens comes out.
+
+    The total is the largest for which every source has enough tokens.
+
+    Args:
+        parts: tokenized rows of each source.
+        shares: share of each source; they add up to 1.
+        seed: seed of the order.
+        by_source: counts of each source, in the same order; gets `used_tokens`.
+    """
+    available = [sum(part["length"][:]) for part in parts]
+    total = min(tokens / share for tokens, share in zip(available, shares, strict=True) if share > 0)
+    selected = []
+    for part, share, counts in zip(parts, shares, by_source.values(), strict=True):
+        shuffled = part.shuffle(seed=seed)
+        target, rows, tokens = share * total, 0, 0
+        for length in shuffled["length"][:]:
+            if tokens + length / 2 > target:
                 break
             tokens += length
-            kept += 1
-        counts[name]["used_tokens"] = tokens
-        taken.append(order.select(range(kept)))
-    used = sum(counts[name]["used_tokens"] for name in counts)
-    shown = ", ".join(f"{name} {counts[name]['used_tokens'] / max(used, 1):.1%}" for name in counts)
-    logger.info(f"      token shares: {shown}")
-    return taken
+            rows += 1
+        counts["used_tokens"] = tokens
+        selected.append(shuffled.select(range(rows)))
+    used = max(sum(counts["used_tokens"] for counts in by_source.values()), 1)
+    logger.info(
+        "      token shares: %s",
+        ", ".join(f"{name} {counts['used_tokens'] / used:.1%}" for name, counts in by_source.items()),
+    )
+    return selected

@@ -1,7 +1,7 @@
-"""No benchmark in training data: every row that a model is to be trained on is held against the recipe's benchmarks.
+"""Removal of benchmark texts from training data: every training row is compared with the recipe's benchmarks.
 
-Targets are all benchmarks of `evaluate:` and of evaluate stages, and what the recipe names under `decontaminate:`. The
-rules are those of `data_builders.cleaning.decontamination`: word 10-grams, and an exact match for what is shorter.
+The benchmarks are those of `evaluate:` and of evaluate stages, and the files that the recipe names under `decontaminate:`. The
+rules are those of `data_builders.cleaning.decontamination`: shared runs of 10 words, and exact matches of shorter texts.
 """
 
 from __future__ import annotations
@@ -13,92 +13,116 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignment.evaluation import catalogue
+from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.logs import get_logger
+from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.rows import reading as row_files
+from alignment.rows.kinds import Row
+from data_builders.cleaning.decontamination import Decontaminator, Match
 
 logger = get_logger(__name__)
 
 REPORT = "contamination.jsonl"
+"""File in the artifact with one line per removed row."""
 
 
 @dataclass
-class Screen:
-    """Takes rows out of a stage's training data, counts them, and writes down why."""
+class ContaminationScreen:
+    """Removes rows from a stage's training data if they share text with a benchmark; counts and reports them."""
 
-    index: Any
-    """A `Decontaminator`, or None where there is nothing to hold rows against."""
+    index: Decontaminator | None
+    """The texts of the benchmarks; None if there are none to compare with."""
     allowed: dict[str, str]
-    """Benchmarks that rows may share text with, and the recipe's reason."""
+    """Benchmarks that rows may share text with, and the reason that the recipe gives."""
     report: Path
+    """File that gets a line per removed row."""
     removed: Counter[str] = field(default_factory=Counter)
+    """Removed rows by benchmark."""
     read: int = 0
+    """Rows that were compared."""
 
-    @staticmethod
-    def of(targets: ScreenTargets, out: Path) -> Screen:
-        """The screen of a stage; `targets` are the plan's. `out` gets the report."""
+    @classmethod
+    def for_targets(cls, targets: ScreenTargets, out: Path) -> ContaminationScreen:
+        """Index the texts of a stage's targets.
+
+        Args:
+            targets: benchmarks and files that training rows must share no text with.
+            out: folder for the report; an older one is removed.
+
+        Raises:
+            ValueError: the rows of a benchmark are missing.
+        """
         report = out / REPORT
         report.unlink(missing_ok=True)
         allowed = dict(targets.allowed)
         for name, reason in allowed.items():
-            logger.info(f"      training data may share text with {name!r}: {reason}")
+            logger.info("      training data may share text with %r: %s", name, reason)
         if not targets.benchmarks and not targets.paths:
-            return Screen(None, allowed, report)
-        from data_builders.cleaning.decontamination import Decontaminator
-
+            return cls(None, allowed, report)
         index = Decontaminator()
         for benchmark in targets.benchmarks:
             index.add(benchmark.name, _benchmark_rows(benchmark, targets.sandbox))
         for path in targets.paths:
             index.add_path(path)
         index.seal()
-        return Screen(index, allowed, report)
+        return cls(index, allowed, report)
 
-    def rows(self, source: Any, counted: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The clean rows of one `data:` entry with their numbers from 1."""
+    def clean_rows(self, source: DataSource, counts: Counter[str]) -> Iterator[tuple[int, Row]]:
+        """Read one `data:` entry and yield the rows that share no text with a benchmark, with their numbers from 1.
+
+        Args:
+            source: the entry; its path is absolute.
+            counts: `contaminated` is increased for each removed row.
+        """
         for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
             self.read += 1
             match = self.index.check_row(row) if self.index is not None else None
             if match is None:
                 yield number, row
                 continue
-            counted["contaminated"] += 1
+            counts["contaminated"] += 1
             self.removed[match.benchmark] += 1
-            name = {key: row[key] for key in ("id", "repository", "path", "source") if isinstance(row.get(key), str)}
-            line = {"data": Path(source.data).name, "row": number, **name, **vars(match)}
-            with self.report.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=True) + "\n")
+            self._write_line(Path(source.data).name, number, row, match)
+
+    def _write_line(self, data: str, number: int, row: Row, match: Match) -> None:
+        names = {key: row[key] for key in ("id", "repository", "path", "source") if isinstance(row.get(key), str)}
+        line = {"data": data, "row": number, **names, **vars(match)}
+        with self.report.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def counts(self) -> dict[str, Any]:
-        """What happened, for the artifact."""
+        """The counts for the artifact, under `decontamination`; logs how many rows were removed."""
         if self.index is None:
             return {"decontamination": {"benchmarks": {}, "allowed": self.allowed}} if self.allowed else {}
         total = sum(self.removed.values())
         if total:
-            why = ", ".join(f"{name} {count}" for name, count in sorted(self.removed.items()))
+            by_name = ", ".join(f"{name} {count}" for name, count in sorted(self.removed.items()))
             logger.info(
-                f"      {total} of {self.read} rows share text with a benchmark and were removed ({why}): {REPORT}"
+                "      removed %d of %d rows that share text with a benchmark (%s): %s",
+                total,
+                self.read,
+                by_name,
+                REPORT,
             )
-        found = {
+        figures = {
             "rows": self.read, "removed": total, "by_benchmark": dict(sorted(self.removed.items())),
             "benchmarks": dict(sorted(self.index.sizes.items())), "allowed": self.allowed,
         }  # fmt: skip
-        return {"decontamination": found}
+        return {"decontamination": figures}
 
 
-def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[dict[str, Any]]:
-    """All rows of a benchmark as they are, whatever the recipe's `limit`."""
-    from alignment.evaluation import catalogue
-    from alignment.evaluation.benchmark_request import BenchmarkRequest
-
+def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[Row]:
+    """All rows of a benchmark, whatever the recipe's `limit`."""
     request = BenchmarkRequest(benchmark=entry.benchmark, name=entry.name, data=entry.data, sandbox=sandbox)
     try:
         problems = catalogue.load(request).problems
     except ValueError as error:
         raise ValueError(
-            f"{error}\n  Training data is held against this benchmark. Get its rows, or give its entry `allow_overlap` "
-            "with the reason why that is not needed."
+            f"{error}\n  Training rows are compared with this benchmark. Get its rows, or give its entry `allow_overlap` "
+            "with the reason why the comparison is not needed."
         ) from None
     for problem in problems:
         yield problem.row

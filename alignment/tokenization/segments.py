@@ -1,7 +1,7 @@
-"""What rows become: pieces of text, each with what it is, before any tokenizer sees them.
+"""From rows to segments: pieces of text and special tokens, before tokenization.
 
-A document is text, fill-in-the-middle or a repository's files; a conversation is ChatML. Text is never parsed for special
-tokens: those are pieces of their own.
+A document is plain text, fill-in-the-middle (FIM) or the files of a repository; a conversation is ChatML. Texts are never
+parsed for special tokens: each special token is a segment of its own, so that text can't turn into one.
 """
 
 from __future__ import annotations
@@ -10,57 +10,106 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, NamedTuple
 
 from alignment.models import formats
+from alignment.recipe.schema import DataSource
 from alignment.rows.kinds import Row, kind_of, messages_of
-from alignment.tokenization.screen import Screen
+from alignment.tokenization.screen import ContaminationScreen
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import random_span, syntax_span
 
-Segments = list[tuple[str, bool]]
-"""Texts, and whether each is one special token."""
+FimSpans = Literal["lines", "characters", "syntax"]
+PROBES = 4
+"""Prompts of a stage's rows that are kept for the check that answers end."""
+
+
+class Segment(NamedTuple):
+    """A piece of a row."""
+
+    text: str
+    special: bool
+    """Whether `text` is one special token."""
+    learned: bool
+    """Whether the loss covers it."""
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How rows become samples."""
+class TokenizationRules:
+    """How rows become samples; part of what a stage's token ids are cached by."""
 
     max_length: int
-    overlong: str
-    """drop, error or split."""
+    """Tokens of a sample."""
+    overlong: Literal["drop", "error", "split"]
+    """What happens to a longer one."""
     fim_rate: float
+    """Share of documents that become FIM documents."""
     spm_rate: float
-    fim_spans: str
+    """Share of FIM documents in suffix-prefix-middle order."""
+    fim_spans: FimSpans
+    """Where the middle may start and end; see `choose_span`."""
     packing: str | None
-    """`fill`, a packing strategy of TRL's, or None."""
+    """`fill` (alignment.tokenization.packing), a packing strategy of TRL, or None."""
 
 
-def segments_of(
-    source: Any, rules: Rules, rng: random.Random, counted: Counter[str], probes: list[str], screen: Screen
-) -> Iterator[list[tuple[str, bool, bool]]]:
-    """Each row as `(text, special, learned)` segments."""
-    for number, row in screen.rows(source, counted):
+def row_segments(
+    source: DataSource,
+    rules: TokenizationRules,
+    rng: random.Random,
+    counts: Counter[str],
+    probes: list[str],
+    screen: ContaminationScreen,
+) -> Iterator[list[Segment]]:
+    """Yield the segments of each row of a `data:` entry.
+
+    Args:
+        source: the entry; its path is absolute.
+        rules: FIM rates and spans.
+        rng: source of the FIM draws.
+        counts: counts of rows by what happened to them.
+        probes: gets prompts of conversations, up to `PROBES`.
+        screen: removes rows that share text with a benchmark.
+
+    Raises:
+        ValueError: a row is no document or conversation, or malformed; the message names file and row.
+    """
+    for number, row in screen.clean_rows(source, counts):
         where = f"{source.data}, row {number}"
         kind = kind_of(row, where)
-        counted["rows"] += 1
+        counts["rows"] += 1
         if kind == "document":
-            document = document_segments(row, rules, rng, counted, where)
+            document = document_pieces(row, rules, rng, counts, where)
             if document:
-                yield [(text, special, True) for text, special in document]
+                yield [Segment(text, special, True) for text, special in document]
         elif kind == "conversation":
             messages = messages_of(row["messages"], where)
-            if len(probes) < 4 and len(messages) > 1 and messages[-1]["role"] == "assistant":
-                asked = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
-                probes.append(formats.chat(asked, add_generation_prompt=True))
+            if len(probes) < PROBES and len(messages) > 1 and messages[-1]["role"] == "assistant":
+                prompt = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
+                probes.append(formats.chat(prompt, add_generation_prompt=True))
             yield list(chat_segments(messages, where))
         else:
-            raise ValueError(f"{where}: a {kind} can't be trained on here; documents and conversations can")
+            raise ValueError(f"{where}: a {kind} can't be trained on here; use documents and conversations")
 
 
-def document_segments(row: Row, rules: Rules, rng: random.Random, counted: Counter[str], where: str) -> Segments:
-    """A document, a FIM document at the given rate, or a repo-level document with FIM in its last file."""
-    before: Segments = []
+def document_pieces(
+    row: Row, rules: TokenizationRules, rng: random.Random, counts: Counter[str], where: str
+) -> list[tuple[str, bool]]:
+    """A document as (text, special) pieces: plain, FIM at the rate of the rules, or repo-level with FIM in its last file.
+
+    Args:
+        row: a row with `text`, or with `repository` and `files`.
+        rules: FIM rates and spans.
+        rng: source of the draws.
+        counts: `repo_level`, `empty` and `fim` are increased.
+        where: file and row number, for errors.
+
+    Returns:
+        The pieces; none for an empty text.
+
+    Raises:
+        ValueError: the text is no string, or has FIM tokens in it already.
+    """
+    before: list[tuple[str, bool]] = []
     language = str(row.get("language") or "")
     if row.get("files"):
         files = [(file["path"], file["text"]) for file in row["files"]]
@@ -69,31 +118,39 @@ def document_segments(row: Row, rules: Rules, rng: random.Random, counted: Count
             language = detect(path, text)
         before = formats.repo_segments(row.get("repository") or "repository", files[:-1])
         before += [(formats.FILE_SEP, True), (f"{path}\n", False)]
-        counted["repo_level"] += 1
+        counts["repo_level"] += 1
     else:
         text = row["text"]
     if not isinstance(text, str):
         raise ValueError(f"{where}: `text` must be text, not {type(text).__name__}")
     if not text:
-        counted["empty"] += 1
+        counts["empty"] += 1
         return []
     if str(row.get("format") or "plain") != "plain":
         raise ValueError(
-            f"{where}: the row is a {row['format']} document for another trainer: its special tokens stand in its text, "
-            "and would be read as text. Name the corpus itself; the stage's `fim:` cuts it."
+            f"{where}: the row is a {row['format']} document for another trainer: special tokens are written out in its "
+            "text, and would be tokenized as text. Name the corpus instead; the stage's `fim:` cuts its documents."
         )
     if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans, language)):
         start, end = span
         mode: formats.FimMode = "spm" if rng.random() < rules.spm_rate else "psm"
-        counted["fim"] += 1
+        counts["fim"] += 1
         return before + formats.fim_segments(text[:start], text[start:end], text[end:], mode)
     return [*before, (text, False), (formats.ENDOFTEXT, True)]
 
 
-def choose_span(text: str, rng: random.Random, spans: str, language: str = "") -> tuple[int, int] | None:
-    """Where the middle starts and ends: two uniform cuts (arXiv 2207.14255, section 3) by character or by line.
+def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = "") -> tuple[int, int] | None:
+    """Choose the middle of a FIM document.
 
-    `syntax`: for half of the documents a node of the syntax tree, where the language is known and has one.
+    Args:
+        text: the document.
+        rng: source of the draws.
+        spans: `characters` and `lines` draw two cuts uniformly (arXiv 2207.14255, section 3), between characters or at line
+            ends. `syntax` takes a node of the syntax tree for half of the documents, and characters for the others.
+        language: of the text, for `syntax`.
+
+    Returns:
+        Start and end of the middle, or None if the text is too short.
     """
     if spans == "syntax":
         if rng.random() < 0.5 and (node := syntax_span(text, language, rng)):
@@ -110,23 +167,28 @@ def choose_span(text: str, rng: random.Random, spans: str, language: str = "") -
     return edges[first], edges[last]
 
 
-def chat_segments(messages: Sequence[dict[str, str]], where: str) -> Iterator[tuple[str, bool, bool]]:
-    """ChatML as segments; learned are the assistant's words and the `<|im_end|>` that ends them.
+def chat_segments(messages: Sequence[dict[str, str]], where: str) -> Iterator[Segment]:
+    """Yield a conversation as ChatML; the assistant's text and the `<|im_end|>` after it are learned.
 
-    Text is never parsed for special tokens, so a message that quotes `<|im_end|>` can't end itself.
+    Args:
+        messages: `{role, content}`; Qwen2.5's system prompt is put in front if there is none.
+        where: file and row number, for errors.
+
+    Raises:
+        ValueError: the conversation has no message of the assistant.
     """
     if messages[0]["role"] != "system":
         messages = [{"role": "system", "content": formats.DEFAULT_SYSTEM_PROMPT}, *messages]
     if not any(message["role"] == "assistant" for message in messages):
-        raise ValueError(f"{where}: no message of the assistant to learn from")
+        raise ValueError(f"{where}: the conversation has no message of the assistant to learn from")
     for message in messages:
         answer = message["role"] == "assistant"
-        yield formats.IM_START, True, False
+        yield Segment(formats.IM_START, True, False)
         if answer:
-            # Cut where generation starts, so that training and inference see the same tokens.
-            yield "assistant\n", False, False
-            yield message["content"], False, True
+            # Split where generation starts, so that training has the same tokens as inference.
+            yield Segment("assistant\n", False, False)
+            yield Segment(message["content"], False, True)
         else:
-            yield f"{message['role']}\n{message['content']}", False, False
-        yield formats.IM_END, True, answer
-        yield "\n", False, False
+            yield Segment(f"{message['role']}\n{message['content']}", False, False)
+        yield Segment(formats.IM_END, True, answer)
+        yield Segment("\n", False, False)

@@ -189,17 +189,17 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
 ) -> None:
     from types import SimpleNamespace
 
-    from alignment.tokenization.prepare import training_rows
-    from alignment.tokenization.segments import Rules
+    from alignment.tokenization.prepare import write_training_rows
+    from alignment.tokenization.segments import TokenizationRules
 
     folder = repository({f"m{number}.py": code(f"one{number}") for number in range(4)})
     run_builder("corpus", tmp_path / "corpus", sources=[folder])
     run_builder("fim", tmp_path / "fim", inputs=[tmp_path / "corpus"], fim={"rate": 1.0})
     assert all(row["format"].startswith("fim") for row in row_files.read(tmp_path / "fim"))
-    rules = Rules(512, "split", 0.5, 0.0, "characters", None)
+    rules = TokenizationRules(512, "split", 0.5, 0.0, "characters", None)
     source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
     with pytest.raises(ValueError, match="for another trainer"):
-        training_rows([source], tiny_tokenizer, rules, 0, tmp_path)
+        write_training_rows([source], tiny_tokenizer, rules, 0, tmp_path)
 
 
 @pytest.mark.parametrize("name", BUILDERS)

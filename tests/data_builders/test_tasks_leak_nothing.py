@@ -14,7 +14,7 @@ from corpus_helpers import commit, git, run_builder
 from test_no_leaks import SOLUTION, TASK, contents
 
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
-from alignment.tokenization.screen import Screen
+from alignment.tokenization.screen import ContaminationScreen
 from data_builders.repositories.sources import Source
 from data_builders.tasks.validation import TaskSettings
 
@@ -178,9 +178,9 @@ def test_what_is_held_out_and_a_benchmarks_task_are_screened_from_rl_tasks_too(
     made = {row["entry_point"] for row in rows_of(built.raw)}
     assert made == {"discount", "allowed", "quagmire_total", "overdue"}
     own = BenchmarkRows(name="own", benchmark="fim", data=str(built.own / "fim.jsonl"))
-    screen = Screen.of(ScreenTargets(benchmarks=(own,), paths=(built.benchmark,)), tmp_path)
+    screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(own,), paths=(built.benchmark,)), tmp_path)
     data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
-    assert [row["entry_point"] for _, row in screen.rows(data, Counter())] == ["discount", "allowed"]
+    assert [row["entry_point"] for _, row in screen.clean_rows(data, Counter())] == ["discount", "allowed"]
 
 
 def test_the_card_says_sources_commits_languages_reasons_settings_and_hash(built: SimpleNamespace) -> None:

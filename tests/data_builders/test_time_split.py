@@ -12,7 +12,7 @@ import pytest
 from corpus_helpers import MakeRepository, commit, git, run_builder
 
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
-from alignment.tokenization.screen import Screen
+from alignment.tokenization.screen import ContaminationScreen
 from data_builders.builder_registry import find_builder
 from data_builders.cleaning.held_out import Bodies
 from data_builders.repositories.sources import Source, resolve
@@ -185,12 +185,12 @@ PLANTS = {
 }
 
 
-def screened(benchmark: Path, rows: list[dict[str, Any]], tmp_path: Path) -> tuple[list[int], Screen]:
+def screened(benchmark: Path, rows: list[dict[str, Any]], tmp_path: Path) -> tuple[list[int], ContaminationScreen]:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
-    screen = Screen.of(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
-    return [number for number, _ in screen.rows(SimpleNamespace(data=str(data), rows=None), Counter())], screen
+    screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
+    return [number for number, _ in screen.clean_rows(SimpleNamespace(data=str(data), rows=None), Counter())], screen
 
 
 @pytest.mark.parametrize("plant", PLANTS)
@@ -204,8 +204,8 @@ def test_the_corpus_before_the_split_keeps_every_row_though_the_benchmark_shows_
 ) -> None:
     run_builder("corpus", tmp_path / "corpus", sources=[source(shop, held_out=0.2, license="owned")], workers=1)
     rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
-    screen = Screen.of(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
-    kept = [row for _, row in screen.rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
+    screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
+    kept = [row for _, row in screen.clean_rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
     assert any("def total" in row["text"] for row in kept) and not screen.removed
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment.tokenization.packing import best_fit, exact_sums, fill, nearest
+from alignment.tokenization.packing import best_fit, closest_subset, fill_rows, subset_sums
 
 
 def _efficiency(lengths, size, rows):
@@ -17,18 +17,18 @@ def _efficiency(lengths, size, rows):
 
 @given(st.lists(st.integers(1, 60), max_size=200), st.integers(60, 130), st.integers(0, 3))
 def test_every_sample_is_in_one_row_and_no_row_overflows(lengths, size, seed):
-    ways = best_fit(lengths, size), exact_sums(lengths, size, random.Random(seed))
-    for rows in (*ways, fill(lengths, size, seed)):
+    ways = best_fit(lengths, size), subset_sums(lengths, size, random.Random(seed))
+    for rows in (*ways, fill_rows(lengths, size, seed)):
         if lengths:
             _efficiency(lengths, size, rows)
         else:
             assert rows == []
-    assert len(fill(lengths, size, seed)) <= min(map(len, ways))
+    assert len(fill_rows(lengths, size, seed)) <= min(map(len, ways))
 
 
 @given(st.lists(st.integers(1, 30), max_size=9), st.integers(0, 90))
 def test_the_nearest_sum_is_the_nearest(lengths, wanted):
-    chosen, total = nearest(lengths, wanted)
+    chosen, total = closest_subset(lengths, wanted)
     assert len(set(chosen)) == len(chosen) and sum(lengths[at] for at in chosen) == total
     sums = {0}
     for length in lengths:
@@ -52,7 +52,7 @@ def test_padding_is_below_a_hundredth(name):
     draw = random.Random(0)
     one, size = LENGTHS[name]
     lengths = [one(draw) for _ in range(6000)]
-    assert _efficiency(lengths, size, fill(lengths, size, 0)) > 0.99
+    assert _efficiency(lengths, size, fill_rows(lengths, size, 0)) > 0.99
 
 
 def test_best_fit_alone_would_leave_more_where_none_is_short():
@@ -63,9 +63,9 @@ def test_best_fit_alone_would_leave_more_where_none_is_short():
 
 def test_the_seed_makes_the_rows():
     lengths = [3, 2, 5, 1, 4] * 40
-    assert fill(lengths, 7, 1) == fill(lengths, 7, 1) != fill(lengths, 7, 2)
+    assert fill_rows(lengths, 7, 1) == fill_rows(lengths, 7, 1) != fill_rows(lengths, 7, 2)
 
 
 def test_a_sample_that_no_row_holds_is_refused():
     with pytest.raises(ValueError, match="9 tokens does not fit into a row of 8"):
-        fill([3, 9], 8, 0)
+        fill_rows([3, 9], 8, 0)

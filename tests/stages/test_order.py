@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from alignment.tokenization.length_order import ByLength
+from alignment.tokenization.length_order import LengthSampler
 
 STEP = 8
 
@@ -23,32 +23,32 @@ def padding(order, lengths):
 
 
 def test_an_epoch_has_every_row_once(lengths):
-    assert sorted(ByLength(lengths, STEP, 0)) == list(range(len(lengths)))
+    assert sorted(LengthSampler(lengths, STEP, 0)) == list(range(len(lengths)))
 
 
 def test_little_of_a_batch_is_padding(lengths):
-    order = list(ByLength(lengths, STEP, 0))
+    order = list(LengthSampler(lengths, STEP, 0))
     assert padding(order, lengths) < 0.05 < 0.3 < padding(list(range(len(lengths))), lengths)
 
 
 def test_long_and_short_steps_alternate(lengths):
-    order = list(ByLength(lengths, STEP, 0))[: 50 * STEP]
+    order = list(LengthSampler(lengths, STEP, 0))[: 50 * STEP]
     steps = [lengths[order[at]] for at in range(0, len(order), STEP)]
     rises = sum(later > earlier for earlier, later in itertools.pairwise(steps))
     assert 15 < rises < 35
 
 
 def test_the_order_is_that_of_seed_and_epoch_whatever_came_before(lengths):
-    run = ByLength(lengths, STEP, 3)
+    run = LengthSampler(lengths, STEP, 3)
     first = list(run)
     run.set_epoch(1)
     second = list(run)
-    resumed = ByLength(lengths, STEP, 3)
+    resumed = LengthSampler(lengths, STEP, 3)
     resumed.set_epoch(1)
     assert list(resumed) == second != first
-    assert list(ByLength(lengths, STEP, 4)) != first
+    assert list(LengthSampler(lengths, STEP, 4)) != first
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9])
 def test_few_rows_are_enough(rows):
-    assert sorted(ByLength([5] * rows, STEP, 0)) == list(range(rows))
+    assert sorted(LengthSampler([5] * rows, STEP, 0)) == list(range(rows))

@@ -8,10 +8,10 @@ from datasets import Dataset, load_from_disk
 from trl.data_utils import pack_dataset
 
 from alignment.models.formats import IGNORED
-from alignment.tokenization.packed_collator import PackedRows
+from alignment.tokenization.packed_collator import PackedRowCollator
 from alignment.tokenization.packing import pack
-from alignment.tokenization.prepare import training_rows
-from alignment.tokenization.segments import Rules
+from alignment.tokenization.prepare import write_training_rows
+from alignment.tokenization.segments import TokenizationRules
 
 
 def _samples(count, generator, least=2):
@@ -37,7 +37,7 @@ def test_logits_of_packed_samples_equal_those_of_each_alone(attention, model):
     model.set_attn_implementation(attention)
     samples = _samples(12, random.Random(0))
     packed = pack_dataset(Dataset.from_list(samples), 64, "bfd")
-    batch = PackedRows(0)(list(packed))
+    batch = PackedRowCollator(0)(list(packed))
     logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits
     compared = 0
     for row, example in enumerate(packed):
@@ -56,7 +56,7 @@ def test_a_token_of_another_sample_changes_no_logit(model):
     with torch.no_grad():
         first, second = (
             model(input_ids=batch["input_ids"], position_ids=batch["position_ids"]).logits[0]
-            for batch in (PackedRows(0)([example]), PackedRows(0)([other]))
+            for batch in (PackedRowCollator(0)([example]), PackedRowCollator(0)([other]))
         )
     assert torch.equal(first[3:], second[3:])
     assert not torch.equal(first[:3], second[:3])
@@ -72,7 +72,7 @@ def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(model):
                 ids, labels = (torch.tensor([sample[key]]) for key in ("input_ids", "labels"))
                 total += model(input_ids=ids, labels=labels).loss.item() * targets
                 count += targets
-        batch = PackedRows(0)(list(pack_dataset(Dataset.from_list(samples), 64, "bfd")))
+        batch = PackedRowCollator(0)(list(pack_dataset(Dataset.from_list(samples), 64, "bfd")))
         assert int((batch["labels"][:, 1:] != IGNORED).sum()) == count
         assert model(**batch).loss.item() == pytest.approx(total / count, rel=1e-4)
 
@@ -98,15 +98,15 @@ def test_padding_is_neither_learned_nor_mistaken_for_a_sample():
         {"input_ids": [5, 6, 7], "labels": [5, 6, 7], "seq_lengths": [3]},
         {"input_ids": [8], "labels": [8], "seq_lengths": [1]},
     ]
-    batch = PackedRows(99)(rows)
+    batch = PackedRowCollator(99)(rows)
     assert batch["input_ids"][1].tolist() == [8, 99, 99]
     assert batch["labels"].tolist() == [[IGNORED, 6, 7], [IGNORED] * 3]
 
 
 def test_prepared_and_packed_rows_fill_their_length(tiny_tokenizer, tmp_path, source):
     rows = source([{"text": "x = 1\n" * number} for number in range(1, 40)])
-    rules = Rules(128, "split", 0.0, 0.0, "lines", "bfd_split")
-    counts = training_rows([rows], tiny_tokenizer, rules, 0, tmp_path)
+    rules = TokenizationRules(128, "split", 0.0, 0.0, "lines", "bfd_split")
+    counts = write_training_rows([rows], tiny_tokenizer, rules, 0, tmp_path)
     packed = load_from_disk(str(tmp_path / "train"))
     assert counts["packed"] == len(packed) < counts["samples"]
     assert counts["packing_efficiency"] > 0.9

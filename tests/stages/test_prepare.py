@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from alignment.models import formats
 from alignment.models.formats import IGNORED
-from alignment.tokenization.prepare import training_rows
-from alignment.tokenization.segments import Rules, choose_span
+from alignment.tokenization.prepare import write_training_rows
+from alignment.tokenization.segments import TokenizationRules, choose_span
 
 CONVERSATIONS = {
     "one turn": [{"role": "user", "content": "Add 1 and 2."}, {"role": "assistant", "content": "print(1 + 2)\n"}],
@@ -31,12 +31,12 @@ CONVERSATIONS = {
 
 def rules(**changes):
     settings = {"max_length": 4096, "overlong": "drop", "fim_rate": 0.0, "spm_rate": 0.0, "fim_spans": "lines"}
-    return Rules(**{**settings, "packing": None, **changes})
+    return TokenizationRules(**{**settings, "packing": None, **changes})
 
 
 def prepare(sources, tokenizer, folder, **changes):
     folder.mkdir(exist_ok=True)
-    counts = training_rows(sources, tokenizer, rules(**changes), 0, folder)
+    counts = write_training_rows(sources, tokenizer, rules(**changes), 0, folder)
     return list(load_from_disk(str(folder / "train"))), counts
 
 

@@ -9,7 +9,7 @@ from datasets import load_from_disk
 from alignment.models.source import ModelSource
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages import sft
-from alignment.tokenization.prepare import once
+from alignment.tokenization.prepare import prepare_once
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch)
     def never(*_, **__):
         raise AssertionError("the rows were tokenized again")
 
-    monkeypatch.setattr("alignment.stages.sft.training_rows", never)
+    monkeypatch.setattr("alignment.stages.sft.write_training_rows", never)
     assert prepare(second) == counts and counts["tokens"] > 0
     assert (second.out / "probes.json").read_text() == (first.out / "probes.json").read_text()
 
@@ -58,9 +58,9 @@ def test_half_prepared_rows_are_never_taken_for_whole(request_for):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        once(request, dies)
+        prepare_once(request, dies)
     assert not request.prepared.exists()
-    folder, counts = once(request, lambda folder: {"tokens": 7})
+    folder, counts = prepare_once(request, lambda folder: {"tokens": 7})
     assert counts == {"tokens": 7} and not (folder / "train").exists()
 
 
@@ -68,5 +68,5 @@ def test_other_ranks_read_what_the_first_prepared(request_for, prepare, monkeypa
     request = request_for("out")
     prepare(request)
     monkeypatch.setenv("RANK", "1")
-    folder, _ = once(request, SimpleNamespace())
+    folder, _ = prepare_once(request, SimpleNamespace())
     assert len(load_from_disk(str(folder / "train"))) == 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alignment.stages import sample_attention
-from alignment.tokenization.packed_collator import PackedRows
+from alignment.tokenization.packed_collator import PackedRowCollator
 
 
 def _batch(*rows):
@@ -13,7 +13,7 @@ def _batch(*rows):
     for sizes in rows:
         ids = torch.randint(0, 256, (sum(sizes),), generator=draw).tolist()
         examples.append({"input_ids": ids, "labels": ids, "seq_lengths": list(sizes)})
-    return PackedRows(0)(examples)
+    return PackedRowCollator(0)(examples)
 
 
 def _both(model, run):

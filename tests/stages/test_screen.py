@@ -8,9 +8,9 @@ from datasets import load_from_disk
 from alignment.models import formats
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets, StageRequest
 from alignment.stages import dpo, grpo
-from alignment.tokenization.prepare import training_rows
+from alignment.tokenization.prepare import write_training_rows
 from alignment.tokenization.screen import REPORT
-from alignment.tokenization.segments import Rules
+from alignment.tokenization.segments import TokenizationRules
 
 SOLUTION = (
     "def merge_intervals(intervals):\n"
@@ -23,7 +23,7 @@ TASK = {
     "entry_point": "merge_intervals", "source": "t", "split": "test",
 }  # fmt: skip
 CLEAN = "def greet(name):\n    return f'Hello, {name}'\n"
-RULES = Rules(512, "drop", 0.5, 0.0, "lines", None)
+RULES = TokenizationRules(512, "drop", 0.5, 0.0, "lines", None)
 
 
 def said(question, answer):
@@ -55,7 +55,7 @@ def prepared(kind, source, tokenizer, targets, out):
         stage = {"name": trained, "kind": trained, "data": [{"data": entry.data}]}
         counts = prepare(StageRequest.for_stage(stage, out, decontaminate=targets), tokenizer, out)
         return [json.dumps(row) for row in load_from_disk(str(out / "train"))], counts
-    counts = training_rows([entry], tokenizer, RULES, 0, out, targets)
+    counts = write_training_rows([entry], tokenizer, RULES, 0, out, targets)
     return [tokenizer.decode(row["input_ids"]) for row in load_from_disk(str(out / "train"))], counts
 
 
@@ -113,8 +113,8 @@ def test_the_frame_that_all_tasks_of_a_benchmark_share_is_no_evidence(source, ti
     )
     _, counts = prepared("document", source, tiny_tokenizer, targets, tmp_path)
     entry = source([{"text": f"{frame} Ours is another one: greet everybody by name."}, {"text": CLEAN}])
-    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
+    counts = write_training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
     assert counts["decontamination"]["removed"] == 0
     entry = source([{"text": f"{frame} sort every sortish thing 0"}, {"text": CLEAN}])
-    counts = training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
+    counts = write_training_rows([entry], tiny_tokenizer, RULES, 0, tmp_path, targets)
     assert counts["decontamination"]["removed"] == 1
