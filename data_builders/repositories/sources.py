@@ -123,12 +123,12 @@ class File:
     """Why it must not be read (`symlink`, `too_large`, ...), or ""."""
 
 
-def resolve(sources: Iterable[Source | str | Path], clone_dir: Path | None = None) -> list[Repository]:
+def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = None) -> list[Repository]:
     """Expand globs, clone URLs and resolve commits.
 
     Args:
         sources: sources, or the paths and URLs of some.
-        clone_dir: folder for clones of URLs; without one, a URL is an error.
+        clone_folder: folder for clones of URLs; without one, a URL is an error.
 
     Returns:
         The repositories in the order given, matches of a glob sorted, without duplicates.
@@ -138,7 +138,7 @@ def resolve(sources: Iterable[Source | str | Path], clone_dir: Path | None = Non
     """
     repositories: dict[tuple[Path, str], Repository] = {}
     for source in map(Source.model_validate, sources):
-        for path, name in _expand(source.path.absolute(), clone_dir):
+        for path, name in _expand(source.path.absolute(), clone_folder):
             repository = _open(path, source.name or name, source)
             repositories.setdefault((repository.path, repository.commit), repository)
     if not repositories:
@@ -153,11 +153,11 @@ def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) ->
         yield resolve(sources, clone_folder or Path(temporary))
 
 
-def _expand(location: str, clone_dir: Path | None) -> list[tuple[Path, str]]:
+def _expand(location: str, clone_folder: Path | None) -> list[tuple[Path, str]]:
     if is_url(location):
-        if clone_dir is None:
-            raise ValueError(f"{strip_credentials(location)} is remote: give a folder for clones (`clone_dir`)")
-        return [(clone(location, clone_dir), repository_name(location))]
+        if clone_folder is None:
+            raise ValueError(f"{strip_credentials(location)} is remote: give a folder for clones (`clone_folder`)")
+        return [(clone(location, clone_folder), repository_name(location))]
     path = Path(location).expanduser()
     if not path.exists() and any(char in location for char in "*?["):
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))

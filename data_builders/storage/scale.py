@@ -1,7 +1,9 @@
 """Run the parallel steps of builders on several machines, as tasks of a datatrove executor.
 
     with scale.engine("ray", Path("/shared/work"), tasks=64, workers=16):
-        build_corpus(["/shared/git/*.git"], Path("/shared/corpus"), clone_dir=Path("/shared/clones"))
+        corpus = find_builder("corpus")
+        context = BuildContext(Path("/shared/corpus"), workers=16, clone_folder=Path("/shared/clones"))
+        corpus.run(corpus.validate({"sources": ["/shared/git/*.git"]}), context)
 
     align build corpus /shared/git/*.git --out /shared/corpus --engine ray --tasks 64
 

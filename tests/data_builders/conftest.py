@@ -1,4 +1,4 @@
-"""Fixtures: a cache of the tests' own, and git repositories."""
+"""Fixtures: a separate cache folder, and git repositories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from corpus_helpers import MakeRepository, commit, git
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's own cache stays as it is."""
+    """A cache folder for the tests, so that the user's cache stays as it is."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_CACHE", str(folder))

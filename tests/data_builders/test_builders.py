@@ -1,4 +1,4 @@
-"""Every builder by name: from a recipe's settings, and as `align build` and `align show`."""
+"""Builders by name: in a recipe, and with `align build` and `align show`."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def test_paths_of_sources_parts_and_inputs_are_relative_to_the_recipe(
 def test_a_wrong_setting_is_refused_at_its_place_before_anything_runs(
     recipe: Path, old: str, new: str, expected: str
 ) -> None:
-    assert any(expected in found for found in mistakes(recipe, old, new))
+    assert any(expected in message for message in mistakes(recipe, old, new))
 
 
-def test_a_commit_that_is_not_there_is_a_mistake_of_the_recipe(recipe: Path) -> None:
-    (found,) = mistakes(recipe, "[project,", "[{path: project, commit: v9},")
-    assert "stages.corpus.settings.sources.0: " in found and "has no commit 'v9'" in found
+def test_a_missing_commit_is_a_mistake_of_the_recipe(recipe: Path) -> None:
+    (message,) = mistakes(recipe, "[project,", "[{path: project, commit: v9},")
+    assert "stages.corpus.settings.sources.0: " in message and "has no commit 'v9'" in message
 
 
 def fingerprints(recipe: Path) -> dict[str, str]:
@@ -116,25 +116,25 @@ def test_a_changed_file_of_a_plain_folder_makes_the_corpus_stale(recipe: Path, t
     assert fingerprints(recipe)["corpus"] != before["corpus"]
 
 
-def test_a_commit_of_a_url_is_pinned_and_a_moving_one_is_asked_for(recipe: Path, tmp_path: Path) -> None:
+def test_a_url_is_stale_after_a_new_commit_unless_its_commit_is_pinned(recipe: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     first = git(other, "rev-parse", "HEAD")
     text = recipe.read_text()
     moving = text.replace("[project,", f"['file://{other}',")
     pinned = text.replace("[project,", f"[{{path: 'file://{other}', commit: {first}}},")
-    found = []
+    unchanged = []
     for version in (moving, pinned):
         recipe.write_text(version)
         before = fingerprints(recipe)["corpus"]
-        commit(other, "Change something in the other one", {"b.py": code("beta", 15 + len(found))})
-        found.append(fingerprints(recipe)["corpus"] == before)
-    assert found == [False, True]
+        commit(other, "Change something in the other one", {"b.py": code("beta", 15 + len(unchanged))})
+        unchanged.append(fingerprints(recipe)["corpus"] == before)
+    assert unchanged == [False, True]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
     status = cli.main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
 
 
 def test_align_build_and_show_work_on_paths(
@@ -142,14 +142,14 @@ def test_align_build_and_show_work_on_paths(
 ) -> None:
     folder = repository({"a.py": code("alpha"), "b.go": 'package main\n\nfunc main() { println("beta") }\n'})
     out = tmp_path / "out"
-    status, said, error = run(capsys, "build", "corpus", folder, "--out", out, "--set", "languages=[python, go]", "--workers", 1)  # fmt: skip
-    assert status == 0 and "rows: 2" in said, error
-    status, said, _ = run(capsys, "show", out, "-n", 1, "--language", "go")
-    assert "path: b.go" in said and "func main" in said and "a.py" not in said
+    status, output, error = run(capsys, "build", "corpus", folder, "--out", out, "--set", "languages=[python, go]", "--workers", 1)  # fmt: skip
+    assert status == 0 and "rows: 2" in output, error
+    status, output, _ = run(capsys, "show", out, "-n", 1, "--language", "go")
+    assert "path: b.go" in output and "func main" in output and "a.py" not in output
     status, _, error = run(capsys, "show", out, "--kind", "notebook")
     assert status == 1 and "no row of kind 'notebook'; it has code" in error
-    status, said, _ = run(capsys, "build", "math", out, "--out", tmp_path / "math", "--json", "--workers", 1)
-    assert status == 0 and json.loads(said)["title"] == "Mathematics"
+    status, output, _ = run(capsys, "build", "math", out, "--out", tmp_path / "math", "--json", "--workers", 1)
+    assert status == 0 and json.loads(output)["title"] == "Mathematics"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_align_build_and_show_work_on_paths(
         ((), "--list"),
     ],
 )
-def test_a_wrong_command_line_is_explained_without_a_traceback(
+def test_a_wrong_command_line_is_an_error_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Any, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,7 +210,7 @@ def test_help_has_a_line_for_every_setting(name, capsys):
     assert [setting for setting in settings_class.model_fields if f"\n  {setting}: " not in shown] == []
 
 
-def test_help_goes_into_what_settings_are_made_of(capsys):
+def test_help_lists_the_fields_of_nested_settings(capsys):
     cli.main(["build", "corpus", "--settings"])
     lines = capsys.readouterr().out.splitlines()
     assert "      max_bytes: int, default 1048576. Larger files are not read." in lines

@@ -115,7 +115,7 @@ def test_a_plain_folder_has_no_commits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("licenses", "rows"), [({"deny": ["GPL-3.0"]}, 0), ({"allow": ["MIT"]}, 0), ({"allow": ["GPL-3.0"]}, 1), ({}, 1)]
 )
-def test_commits_obey_the_licence_policy(
+def test_commits_obey_the_license_policy(
     licenses: dict[str, list[str]], rows: int, history: Path, tmp_path: Path
 ) -> None:
     commit(history, "License", {"LICENSE": "GNU General Public License\nVersion 3, 29 June 2007\n"})

@@ -1,4 +1,4 @@
-"""From repositories to document rows: what is kept, what is dropped and counted, and that nothing leaks or breaks."""
+"""The builder `corpus`: which files become rows, which are dropped and counted, and that no secret leaks."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_a_notebook_of_megabytes_of_pictures_and_long_paragraphs_is_kept_without
         ("templates/jquery.html", ""),
     ],
 )
-def test_a_library_is_vendored_and_what_is_named_after_it_is_not(path: str, reason: str) -> None:
+def test_a_library_is_vendored_and_a_file_with_a_similar_name_is_not(path: str, reason: str) -> None:
     assert drop_by_path(path, FilterSettings()) == reason
 
 

@@ -83,7 +83,7 @@ def test_the_rate_is_per_document() -> None:
     assert abs(cut_share - 0.5) < 0.05 and abs(spm_share - 0.25) < 0.05
 
 
-def test_a_file_is_cut_the_same_way_in_any_company_and_another_seed_cuts_otherwise() -> None:
+def test_the_cut_of_a_file_depends_on_the_seed_and_not_on_other_files() -> None:
     settings = FimSettings(rate=1.0)
     assert fim_row(document("a"), settings, 1) == fim_row(document("a"), settings, 1)
     assert fim_row(document("a"), settings, 1) != fim_row(document("a"), settings, 2)

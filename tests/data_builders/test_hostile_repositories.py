@@ -1,4 +1,4 @@
-"""A repository under scan runs nothing, leads nowhere, and one that is odd or damaged is read or clearly refused."""
+"""Hostile repositories run no program and lead to no other path; damaged ones are read or refused with an error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FLAGS = {"log.showSignature": "true", "protocol.ext.allow": "always", "protocol.
 
 
 def mined(folder: Path, canaries: Path) -> None:
-    """Plant a program behind every door that we know in the configuration of a repository."""
+    """Plant programs in all places of a repository's configuration that are known to run one."""
     canaries.mkdir()
 
     def bomb(name: str) -> str:
@@ -76,7 +76,7 @@ def mined(folder: Path, canaries: Path) -> None:
 
 @pytest.fixture
 def hostile(repository: MakeRepository, tmp_path: Path) -> tuple[Path, Path]:
-    """A repository with every door mined, an object missing that a promisor would bring; and where canaries land."""
+    """A repository with all planted programs and a missing object, and the folder where a program that runs leaves a file."""
     folder = repository({"a.py": code("alpha"), "gone.py": code("gone")}, name="hostile")
     for number in range(3):
         commit(folder, f"Make the first module take {number} more steps", {"a.py": code("alpha", 14 + number)})
@@ -88,7 +88,7 @@ def hostile(repository: MakeRepository, tmp_path: Path) -> tuple[Path, Path]:
     return folder, tmp_path / "canaries"
 
 
-def test_the_planted_programs_do_run_where_git_is_used_carelessly(hostile: tuple[Path, Path]) -> None:
+def test_the_planted_programs_run_with_plain_git(hostile: tuple[Path, Path]) -> None:
     folder, canaries = hostile
     for careless in (
         ["status"],
@@ -102,7 +102,7 @@ def test_the_planted_programs_do_run_where_git_is_used_carelessly(hostile: tuple
     assert "ext" in ran or "remote.origin.uploadpack" in ran
 
 
-def test_no_door_of_a_repository_under_scan_opens(
+def test_scanning_a_hostile_repository_runs_no_planted_program(
     hostile: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, canaries = hostile
@@ -118,13 +118,15 @@ def test_no_door_of_a_repository_under_scan_opens(
     assert corpus.input_state is not None
     corpus.input_state(corpus.validate({"sources": [str(folder), f"file://{folder}"]}))
     with pytest.raises(ValueError, match="could not clone"):
-        clone(f"file://{folder}", tmp_path / "clones")  # an object is missing, and nobody is asked for it
+        clone(f"file://{folder}", tmp_path / "clones")  # an object is missing, and no remote is asked for it
     with pytest.raises(ValueError, match="could not clone ssh://localhost:9"):
-        clone("ssh://localhost:9/tool.git", tmp_path / "clones")  # though we stand where ssh is another program
+        clone(
+            "ssh://localhost:9/tool.git", tmp_path / "clones"
+        )  # the working directory holds another program called ssh
     assert list(canaries.iterdir()) == []
 
 
-def test_variables_of_the_environment_point_git_nowhere_else(
+def test_environment_variables_do_not_redirect_git(
     repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, other = repository({"a.py": code("alpha")}), repository({"b.py": code("beta")}, name="other")

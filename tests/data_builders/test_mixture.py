@@ -63,7 +63,7 @@ def test_the_seed_decides_choice_and_order(parts: dict[str, dict[str, object]], 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_an_interrupted_build_goes_on_from_its_counts(
+def test_an_interrupted_build_reuses_its_token_counts(
     parts: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_builder("mixture", tmp_path / "out", parts=parts, tokens=50_000)
@@ -81,7 +81,7 @@ def test_too_many_tokens_name_the_scarce_part(parts: dict[str, dict[str, object]
         )
 
 
-def test_rows_too_coarse_for_a_share_are_an_error(tmp_path: Path) -> None:
+def test_rows_too_long_for_a_share_are_an_error(tmp_path: Path) -> None:
     coarse = {
         name: {"path": str(dataset(tmp_path / name, 2, seed)), "share": share}
         for seed, (name, share) in enumerate({"a": 0.6, "b": 0.4}.items())

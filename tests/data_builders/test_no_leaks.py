@@ -1,4 +1,4 @@
-"""One firm's whole repository through every builder: no secret comes out, and any number of workers writes the same."""
+"""One repository through every builder: no secret is in any file, and the number of workers does not matter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRETS = {
     "web page": "np" + "m_" + _RANDOM[:36],
     "person": "grace.hopper@navy.mil",
 }
-# A task of a benchmark, and its solution in every place from which rows are made.
+# A benchmark task whose solution is planted in every place from which rows are made.
 SOLUTION = """def quagmire_total(rows, limit):
     total = 0
     for row in sorted(rows, key=lambda item: item.weight):
@@ -66,7 +66,7 @@ def notebook(*more: dict[str, Any]) -> str:
 
 
 def make_firm(folder: Path) -> Path:
-    """A repository with a secret in every place that people put them, and enough modules for several batches."""
+    """A repository with a secret in every common place, and enough modules for several batches."""
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
     modules = {f"shop/module_{number}.py": code(f"part{number}", 6 + number % 5) for number in range(300)}
@@ -102,7 +102,7 @@ def make_firm(folder: Path) -> Path:
 
 
 def build_all(base: Path, firm: Path, workers: int) -> Iterator[Path]:
-    """Every builder of the table that needs no model, one from the other's result."""
+    """Run all built-in builders that need no model, some on the datasets of others; yields their folders."""
     exports = base.parent / "export.json"
     remarks = [{"author": {"login": "grace"}, "body": f"Try it with password = {SECRETS['pull request']} please."}]
     record = {"title": "Orders are slow", "number": 7, "body": PROSE * 2, "comments": remarks}
@@ -146,21 +146,21 @@ def built(firm: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return list(build_all(tmp_path_factory.mktemp("built") / "1", firm, 1))
 
 
-def test_every_builder_of_the_table_is_in_this_test(built: list[Path]) -> None:
+def test_every_built_in_builder_is_in_this_test(built: list[Path]) -> None:
     made = {path.name for path in built}
     assert made - {"commit-documents"} == set(BUILDERS) - ELSEWHERE
 
 
-# Made without a user's code, from a model, or (tasks) in `test_tasks_leak_nothing`.
+# Reads no user code, needs a model, or is tested in `test_tasks_leak_nothing`.
 ELSEWHERE = {"synthetic", "preferences", "tasks"}
 
 
 ACCOUNTED = {"instructions", "private_benchmark"}
-"""Datasets that say in `account.json` what they are made of."""
+"""Builders whose counts are in `account.json` instead of `report.json`."""
 
 
 def contents(folder: Path) -> str:
-    """All that a dataset's files say, rows decompressed."""
+    """The text of all files of a dataset, with its rows decompressed."""
     from alignment.rows import reading as row_files
 
     texts = [json.dumps(row, ensure_ascii=False) for row in row_files.read(folder)]
@@ -204,7 +204,7 @@ def test_reports_say_how_many_rows_held_a_benchmark_task(built: list[Path]) -> N
         ("pull_requests", "password = REDACTED_PASSWORD_1 please"),
     ],
 )
-def test_what_stood_around_a_secret_is_still_there(built: list[Path], dataset: str, expected: str) -> None:
+def test_the_text_around_a_secret_is_kept(built: list[Path], dataset: str, expected: str) -> None:
     (folder,) = [folder for folder in built if folder.name == dataset]
     assert expected in contents(folder)
 

@@ -1,4 +1,4 @@
-"""A remote that asks for a password is cloned with what the user's own git knows, which is stored nowhere."""
+"""A remote that needs a password is cloned with the user's own git credentials, which are stored in no file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def header(_: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("access", [askpass, helper, header])
-def test_the_users_own_access_opens_a_remote_and_stays_out_of_every_file(
+def test_the_users_credentials_clone_a_remote_and_are_stored_in_no_file(
     access: object, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert callable(access)
@@ -108,7 +108,7 @@ def test_the_users_own_access_opens_a_remote_and_stays_out_of_every_file(
     assert not [path for path in written if any(secret in path.read_bytes() for secret in secrets)]
 
 
-def test_a_remote_that_lets_nobody_in_is_an_error_without_a_prompt(
+def test_a_remote_without_access_is_an_error_without_a_prompt(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)

@@ -1,4 +1,4 @@
-"""A repository split by time: what is new is measured, and nothing of it trains."""
+"""A repository split by time: new code is in the benchmark, and in no training row."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_share_reads_the_last_commit_before_the_newest_ones(shop: Path) -> Non
 
 
 def test_a_date_reads_the_last_commit_before_it(repository: MakeRepository) -> None:
-    folder = repository({"a.py": "x = 1\n"})  # committed on 2024-01-01, as all that the helpers commit
+    folder = repository({"a.py": "x = 1\n"})  # all commits of the helpers are dated 2024-01-01
     assert resolve([source(folder, before="2024-01-02")])[0].head == ""
     with pytest.raises(ValueError, match="no commit before 2023-12-31: choose a later date"):
         resolve([source(folder, before="2023-12-31")])
@@ -111,7 +111,7 @@ def test_a_date_reads_the_last_commit_before_it(repository: MakeRepository) -> N
         ({"held_out": 1.0}, r"held_out\n.*less than 1"),
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused(shop: Path, settings: dict[str, Any], expected: str) -> None:
+def test_contradicting_or_wrong_split_settings_are_refused(shop: Path, settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         source(shop, **settings)
 
@@ -144,7 +144,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_what_is_new_is_asked_for_and_what_was_moved_is_not(benchmark: Path) -> None:
+def test_new_code_is_in_the_benchmark_and_moved_code_is_not(benchmark: Path) -> None:
     rows = rows_of(benchmark / "fim.jsonl")
     assert [row["id"] for row in rows] == ["shop/shop/orders.py:13:overdue", "shop/web/app.js:1:"]
     assert rows[0]["middle"] == BODY and rows[0]["prefix"] + BODY + rows[0]["suffix"] == OLD + NEW
@@ -209,7 +209,7 @@ def test_the_corpus_before_the_split_keeps_every_row_though_the_benchmark_shows_
     assert any("def total" in row["text"] for row in kept) and not screen.removed
 
 
-def test_words_scattered_over_a_long_file_are_no_body() -> None:
+def test_words_scattered_over_a_long_file_do_not_match_a_body() -> None:
     words = BODY.split("\n")
     scattered = ("\n" + "x = compute(y, z, w)\n" * 40).join(words)
     assert Bodies([BODY]).check(scattered) is None and Bodies([BODY]).check(f"a\n{BODY}\nb") == 0

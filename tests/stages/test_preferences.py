@@ -1,4 +1,4 @@
-"""Which answers become a pair."""
+"""The builder `preferences`: which answers become a pair."""
 
 import json
 import random
@@ -16,7 +16,7 @@ from data_builders.preferences import GradedAnswers, SampledAnswer, choose_pairs
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no failure
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is slow
 @given(ANSWERS, ANSWERS, st.integers(0, 5), st.integers(0, 2**32))
 def test_pairs_are_of_a_passing_and_a_failing_answer_and_use_no_answer_twice(passing, failing, most, seed):
     pairs = list(choose_pairs(passing, failing, most, random.Random(seed)))
@@ -42,7 +42,7 @@ def test_the_order_of_the_answers_does_not_matter_and_the_seed_does():
 
 
 class Judge:
-    """Scores an answer by its length, and says nothing of one that holds a question mark."""
+    """Scores an answer by its length; gives no score to one with a question mark."""
 
     def answers(self, prompts, n, *, temperature, seed):
         from data_builders.models.judge import CHECKLIST
@@ -52,7 +52,7 @@ class Judge:
 
 
 def build(tmp_path, monkeypatch, answers, graded=None, **settings):
-    """The builder with sampled answers and their grades given; the pairs that it writes."""
+    """Run the builder with these answers and grades; returns its counts and the pairs it writes."""
     sampled = [[SampledAnswer(*answer) for answer in own] for own in answers]
     monkeypatch.setattr(preferences, "sample_answers", lambda *_: sampled)
     monkeypatch.setattr(
@@ -72,7 +72,7 @@ QUESTIONS = [{"messages": [{"role": "user", "content": "Why?"}, {"role": "assist
 SETTINGS = TextModel(url="http://localhost/v1", model="judge")
 
 
-def test_where_no_answer_passes_the_reference_stands_in_and_says_so(tmp_path, monkeypatch):
+def test_the_reference_is_the_chosen_answer_if_no_answer_passes(tmp_path, monkeypatch):
     counts, pairs = build(
         tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True, references=True, pairs_per_prompt=2
     )
@@ -80,21 +80,21 @@ def test_where_no_answer_passes_the_reference_stands_in_and_says_so(tmp_path, mo
     assert pairs[0]["source"] == "reference:t" and counts["pairs_with_reference"] == 1
 
 
-def test_without_references_a_set_without_pairs_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+def test_without_any_pair_the_error_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"no pair of a better and a worse answer was found \(failed 1\): train longer"
     ):
         build(tmp_path, monkeypatch, [[("bad", True)]], [([], ["bad"])], tasks=True)
 
 
-def test_a_judge_pairs_the_best_answer_with_the_worst_and_its_silence_counts_for_nothing(tmp_path, monkeypatch):
+def test_a_judge_pairs_the_best_answer_with_the_worst_and_unscored_answers_are_left_out(tmp_path, monkeypatch):
     answers = [("12345678", True), ("12", True), ("1234", True), ("unsure?", True), ("123456789 cut off", False)]
     counts, pairs = build(tmp_path, monkeypatch, [answers], questions=True, judge=SETTINGS)
     ((chosen, rejected),) = [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs]
     assert (chosen, rejected) == ("12345678", "12") and counts["judged_pairs"] == 1 and counts["judged_answers"] == 4
 
 
-def test_answers_that_the_judge_finds_about_equal_are_no_pair(tmp_path, monkeypatch):
+def test_answers_with_similar_scores_are_no_pair(tmp_path, monkeypatch):
     answers = [[("12345678", True), ("1234567", True)]]
     with pytest.raises(ValueError, match="no pair"):
         build(tmp_path, monkeypatch, answers, questions=True, judge=SETTINGS, min_gap=0.3)
