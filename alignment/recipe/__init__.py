@@ -27,7 +27,7 @@ from alignment.recipe.schema import (
     Stage,
     TrainingStage,
 )
-from alignment.recipe.stage_parts import BaseModelSettings, Benchmark, Tracking
+from alignment.recipe.stage_parts import BaseModelSettings, BenchmarkSettings, Tracking
 from alignment.settings import Reference
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "MODEL_KINDS",
     "AnyStage",
     "BaseModelSettings",
-    "Benchmark",
+    "BenchmarkSettings",
     "BuildStage",
     "CustomStage",
     "DpoStage",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from alignment.evaluation.statistics.figures import REPORTED_K
 from alignment.recipe.problems import Mistake, Place
-from alignment.recipe.schema import AnyStage, Benchmark, EvaluateStage, Gate, Recipe, TrainingStage
+from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Gate, Recipe, TrainingStage
 from alignment.recipe.stage_graph import StageGraph
 from alignment.wording import closest, shown
 
@@ -34,14 +34,14 @@ def _benchmark_of(gate: Gate) -> str:
     return gate.metric.partition(".")[0]
 
 
-def _measured_after(recipe: Recipe, stage: AnyStage) -> list[Benchmark]:
+def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
     """The benchmarks whose figures decide the gates of a stage."""
     if isinstance(stage, EvaluateStage):
         return stage.benchmarks
     return recipe.evaluate if isinstance(stage, TrainingStage) and stage.evaluate else []
 
 
-def _metrics(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
+def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
     """The pass@k that each benchmark reports, by its name. Some benchmarks report other metrics in addition."""
     return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
 

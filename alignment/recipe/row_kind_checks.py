@@ -13,7 +13,7 @@ from alignment.recipe import builders
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import (
     AnyStage,
-    Benchmark,
+    BenchmarkSettings,
     BuildStage,
     DpoStage,
     EvaluateStage,
@@ -87,7 +87,7 @@ def _readers(stage: AnyStage) -> Iterator[_Reader]:
                 yield _Reader(place, reference, (kind,), f"{stage.builder} are made from")
 
 
-def _benchmark_readers(benchmarks: Sequence[Benchmark], place: Place) -> Iterator[_Reader]:
+def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[_Reader]:
     for number, benchmark in enumerate(benchmarks):
         if benchmark.data is not None and benchmark.benchmark in BENCHMARK_KINDS:
             accepted = BENCHMARK_KINDS[benchmark.benchmark]

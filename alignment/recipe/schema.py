@@ -14,7 +14,16 @@ from alignment.export.export_settings import Calibration, Comparison, Push, Quan
 from alignment.extensions import ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.models.source import Context
-from alignment.recipe.stage_parts import BaseModelSettings, Benchmark, Contract, DataSource, Fim, Gate, Reward, Tracking
+from alignment.recipe.stage_parts import (
+    BaseModelSettings,
+    BenchmarkSettings,
+    Contract,
+    DataSource,
+    Fim,
+    Gate,
+    Reward,
+    Tracking,
+)
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings
 
 
@@ -130,7 +139,7 @@ class EvaluateStage(Stage):
     model: str | None = None
     """The model to measure: `base` or an earlier stage. Default: the last stage before this one that makes a model, or
     `base`."""
-    benchmarks: list[Benchmark] = Field(min_length=1)
+    benchmarks: list[BenchmarkSettings] = Field(min_length=1)
     """The benchmarks."""
 
 
@@ -152,7 +161,7 @@ class ExportStage(Stage):
     max_perplexity_change: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Allowed increase of perplexity by format, in percent. Short for
     `compare.thresholds.FORMAT.max_perplexity_increase`."""
-    benchmark: Benchmark | None = None
+    benchmark: BenchmarkSettings | None = None
     """Also measure pass@1 of the original and of every export on this benchmark."""
     calibration: Calibration | None = None
     """Rows for GPTQ, AWQ and importance matrices. Required for those."""
@@ -234,7 +243,7 @@ class Recipe(Settings):
     """Repositories for all build stages whose builder reads repositories and whose settings name none."""
     stages: list[AnyStage] = Field(min_length=1)
     """The stages, in the order in which they run."""
-    evaluate: list[Benchmark] = Field(default_factory=list)
+    evaluate: list[BenchmarkSettings] = Field(default_factory=list)
     """Benchmarks to measure the base model on, and the model of every training stage. The figures make up the ladder."""
     decontaminate: list[Ref] = Field(default_factory=list)
     """Files and folders whose texts must not be in training data, in addition to the recipe's benchmarks. Training rows

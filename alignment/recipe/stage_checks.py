@@ -10,7 +10,7 @@ from alignment.recipe import builders, export_checks
 from alignment.recipe.code_checks import check_code
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import (
-    Benchmark,
+    BenchmarkSettings,
     BuildStage,
     CustomStage,
     DpoStage,
@@ -120,7 +120,7 @@ def _check_reward(reward: Reward) -> Iterator[Mistake]:
         yield ("timeout_seconds",), "needs `isolated: true`: only an isolated reward can be stopped"
 
 
-def check_benchmarks(benchmarks: Sequence[Benchmark], place: Place) -> Iterator[Mistake]:
+def check_benchmarks(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[Mistake]:
     """Yield the mistakes of a list of benchmarks, which stands at `place`."""
     for index, benchmark in enumerate(benchmarks):
         here: Place = (*place, index)

@@ -13,7 +13,7 @@ from alignment.recipe.problems import Place
 from alignment.recipe.schema import (
     MODEL_KINDS,
     AnyStage,
-    Benchmark,
+    BenchmarkSettings,
     BuildStage,
     CustomStage,
     EvaluateStage,
@@ -66,7 +66,7 @@ class StageGraph:
     """Index in `recipe.stages` of the first stage that uses the base model, also by an inserted evaluation."""
     base_reads: tuple[Read, ...]
     """What the base model itself reads: its tokenizer may come from a build stage."""
-    benchmarks: tuple[tuple[Benchmark, Read | None], ...]
+    benchmarks: tuple[tuple[BenchmarkSettings, Read | None], ...]
     """All benchmarks of the recipe, of `evaluate:` and of evaluate stages, each with the rows it reads, if it names any."""
     decontaminate: tuple[Read, ...]
     """The texts of the recipe's `decontaminate:`."""
@@ -159,8 +159,8 @@ def _base_reads(recipe: Recipe, earlier: Sequence[str]) -> tuple[Read, ...]:
     )
 
 
-def _benchmarks(recipe: Recipe, earlier: Sequence[str]) -> Iterator[tuple[Benchmark, Read | None]]:
-    groups: list[tuple[Place, list[Benchmark]]] = [(("evaluate",), recipe.evaluate)]
+def _benchmarks(recipe: Recipe, earlier: Sequence[str]) -> Iterator[tuple[BenchmarkSettings, Read | None]]:
+    groups: list[tuple[Place, list[BenchmarkSettings]]] = [(("evaluate",), recipe.evaluate)]
     for position, stage in enumerate(recipe.stages):
         if isinstance(stage, EvaluateStage):
             groups.append((("stages", position, "benchmarks"), stage.benchmarks))

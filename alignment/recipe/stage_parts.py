@@ -65,7 +65,7 @@ class Gate(Settings):
     """Smallest allowed value, in percent."""
 
 
-class Benchmark(Settings):
+class BenchmarkSettings(Settings):
     """One benchmark to measure a model on. What is left out of the sampling settings is greedy, one sample per task."""
 
     name: Name
