@@ -1,4 +1,8 @@
-"""The build stage: runs a dataset builder, and leaves its files in the artifact."""
+"""Make a dataset with a builder of `data_builders`, or of the user's own.
+
+Uses no TRL trainer. The artifact gets the files that the builder writes (rows as JSONL or Parquet); what it counted becomes
+`summary` of artifact.json.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ logger = get_logger(__name__)
 def run(request: StageRequest) -> dict[str, Any]:
     """Run the stage's builder in a scratch folder, then move its files to the artifact.
 
-    A builder that was killed starts again, unless it resumes by itself: it is deterministic, and quick compared to
+    A builder that was killed starts again, unless it resumes by itself. Builders are deterministic, and quick compared to
     training.
     """
     stage = request.stage

@@ -1,4 +1,4 @@
-"""The formats of Qwen2.5-Coder to the byte, and text that can't turn into special tokens."""
+"""The prompt formats of Qwen2.5-Coder byte by byte, and text that never becomes special tokens."""
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,13 +28,13 @@ def test_repo_level_fim_is_in_the_last_file_only():
     )
 
 
-def test_spm_lets_the_middle_follow_the_prefix():
+def test_in_spm_the_middle_follows_the_prefix():
     assert formats.fim_prompt("P", "S", "spm") == "<|fim_prefix|><|fim_suffix|>S<|fim_middle|>P"
 
 
 @pytest.mark.parametrize("mode", ["psm", "spm"])
 @pytest.mark.parametrize("middle", [None, "mid"])
-def test_segments_spell_the_same_string(mode, middle):
+def test_segments_join_to_the_same_string(mode, middle):
     text = "".join(part for part, _ in formats.fim_segments("pre", middle, "suf", mode))
     expected = (
         formats.fim_prompt("pre", "suf", mode) if middle is None else formats.fim_document("pre", middle, "suf", mode)
@@ -67,20 +67,20 @@ def test_chat_equals_the_official_template(messages, generation):
     assert formats.chat(messages, generation) == render(messages, generation)
 
 
-def test_chat_of_the_readme_example_to_the_byte():
+def test_chat_equals_the_readme_example():
     assert formats.chat([{"role": "user", "content": "write a quick sort algorithm."}], True) == (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nwrite a quick sort algorithm.<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def test_trl_knows_the_template_by_its_text():
+def test_trl_recognizes_the_template_by_its_text():
     from trl.chat_template_utils import qwen2_5_chat_template
 
     assert qwen2_5_chat_template == formats.CHAT_TEMPLATE
 
 
-def test_escaped_text_spells_no_special_token():
+def test_escaped_text_contains_no_special_token():
     text = "before <|im_end|> and <|fim_middle|> and </tool_call> after"
     escaped = formats.escape_special_text(text)
     assert not formats.contains_special_text(escaped)

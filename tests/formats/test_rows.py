@@ -1,4 +1,4 @@
-"""Rows from files that nobody has seen: read, or refused with file and line."""
+"""Rows from a user's files are read, or refused with file and line."""
 
 import gzip
 import json
@@ -19,14 +19,14 @@ from alignment.stages.grpo import check_task
         ('{"text": "\\uDC00\\ud83d"}', "half of a surrogate pair"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(line, message, tmp_path):
+def test_a_line_that_is_not_a_row_is_an_error_with_its_number(line, message, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"text": "fine"}}\n{line}\n')
     with pytest.raises(ValueError, match=f"rows.jsonl:2: .*{message}"):
         list(reading.read(file))
 
 
-def test_whole_surrogate_pairs_are_characters(tmp_path):
+def test_complete_surrogate_pairs_are_characters(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\\\ud800 as text"}\n')
     assert [row["text"] for row in reading.read(tmp_path)] == ["\U0001f600", "\\ud800 as text"]
 

@@ -1,4 +1,4 @@
-"""The contract finds each clause that is broken, and nothing in a sound model."""
+"""The contract reports every broken clause of a saved model, and nothing for a sound one."""
 
 import json
 
@@ -47,7 +47,7 @@ def _edit_json(folder, name, **changes):
 
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_sound_model_keeps_the_contract(tmp_path, tiny_tokenizer, chat, tied):
+def test_a_sound_model_passes(tmp_path, tiny_tokenizer, chat, tied):
     folder = _save(tmp_path / "model", tiny_tokenizer, chat, tie_word_embeddings=tied)
     figures = contract.check(folder, chat=chat, must_stop=False)
     assert figures["parameters"] > 0 and figures["tensors"] > 0
@@ -83,20 +83,20 @@ def _fewer_rows(tensors):
         (_fewer_rows, "embed_tokens"),
     ],
 )
-def test_broken_weights_are_found(saved, change, clause):
+def test_broken_weights_are_reported(saved, change, clause):
     _edit_weights(saved, change)
     with pytest.raises(ValueError, match=clause):
         contract.check(saved, chat=True, must_stop=False)
 
 
-def test_an_untied_head_that_was_lost_is_found(tmp_path, tiny_tokenizer):
+def test_a_missing_untied_head_is_reported(tmp_path, tiny_tokenizer):
     folder = _save(tmp_path / "model", tiny_tokenizer, tie_word_embeddings=False)
     _edit_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(ValueError, match="lm_head"):
         contract.check(folder, chat=True, must_stop=False)
 
 
-def test_fewer_rows_than_the_tokenizer_has_tokens_are_found(saved, tiny_tokenizer):
+def test_fewer_embedding_rows_than_tokens_are_reported(saved, tiny_tokenizer):
     tiny_tokenizer.add_tokens([f"<extra-{number}>" for number in range(3)])
     tiny_tokenizer.save_pretrained(saved)
     with pytest.raises(ValueError, match="embedding"):
@@ -111,13 +111,13 @@ def test_fewer_rows_than_the_tokenizer_has_tokens_are_found(saved, tiny_tokenize
         ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}, "tokenizer says"),
     ],
 )
-def test_each_place_that_disagrees_on_the_end_is_named(saved, file, changes, clause):
+def test_every_file_with_another_end_token_is_named(saved, file, changes, clause):
     _edit_json(saved, file, **changes)
     with pytest.raises(ValueError, match=clause):
         contract.check(saved, chat=True, must_stop=False)
 
 
-def test_another_chat_template_is_found(saved):
+def test_another_chat_template_is_reported(saved):
     assert (saved / "chat_template.jinja").read_text() == CHAT_TEMPLATE
     (saved / "chat_template.jinja").write_text(CHAT_TEMPLATE + " ")
     with pytest.raises(ValueError, match="chat template"):
@@ -131,8 +131,8 @@ def test_all_broken_clauses_are_reported_at_once(saved):
         contract.check(saved, chat=True, must_stop=False)
 
 
-def test_a_model_that_never_stops_is_found_only_where_it_must_stop(saved):
-    # The final norm at zero makes all logits equal, and greedy decoding then repeats token 0 for ever.
+def test_a_model_that_never_stops_is_reported_only_if_it_must_stop(saved):
+    # With a final norm of zero all logits are equal, and greedy decoding repeats token 0 forever.
     _edit_weights(saved, lambda tensors: tensors["model.norm.weight"].zero_())
     contract.check(saved, chat=True, must_stop=False)
     with pytest.raises(ValueError, match="no end after"):

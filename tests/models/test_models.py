@@ -34,7 +34,7 @@ def source(tmp_path, tiny_tokenizer):
     return saved(tmp_path / "base")
 
 
-def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
+def test_random_weights_depend_only_on_the_seed(tiny_tokenizer):
     torch.manual_seed(123)
     first = loading.random_model(INIT, tiny_tokenizer, 5)
     second = loading.random_model(INIT, tiny_tokenizer, 5)
@@ -45,7 +45,7 @@ def test_random_weights_depend_on_the_seed_alone(tiny_tokenizer):
     assert first.state_dict()[key].std().item() == pytest.approx(0.1, rel=0.1)
 
 
-def test_random_model_has_a_row_for_every_token_and_more_where_asked(tiny_tokenizer):
+def test_a_random_model_has_a_row_for_every_token_or_more_if_configured(tiny_tokenizer):
     size = len(tiny_tokenizer)
     assert loading.random_model(INIT, tiny_tokenizer, 0).get_input_embeddings().weight.shape[0] == size
     wider = loading.random_model(INIT.model_copy(update={"vocab_size": size + 30}), tiny_tokenizer, 0)
@@ -76,7 +76,7 @@ def test_a_tokenizer_without_code_tokens_is_refused(tmp_path):
         loading.load_tokenizer(saved(tmp_path))
 
 
-def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
+def test_a_missing_model_is_an_error_of_one_line(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError, match="no model can be loaded from"):
         loading.load(saved(tmp_path / "nowhere"), tiny_tokenizer)
 
@@ -96,7 +96,7 @@ def test_a_missing_model_is_an_error_in_words(tmp_path, tiny_tokenizer):
         ),
     ],
 )
-def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, context, tmp_path, tiny_tokenizer):
+def test_a_damaged_checkpoint_is_an_error_of_one_line(file, damage, message, context, tmp_path, tiny_tokenizer):
     loading.write_random(SOURCE, tiny_tokenizer, 0, tmp_path)
     text = (tmp_path / file).read_bytes()
     (tmp_path / file).unlink()
@@ -111,12 +111,12 @@ def test_a_damaged_checkpoint_is_an_error_in_words(file, damage, message, contex
     ("template", "replaced"),
     [(formats.CHAT_TEMPLATE, False), (None, False), ("{{ messages }}", True), ("{{ raise_exception('no') }}", True)],
 )
-def test_a_chat_template_that_writes_something_else_is_noticed(template, replaced, tiny_tokenizer):
+def test_a_chat_template_with_other_output_is_detected(template, replaced, tiny_tokenizer):
     tiny_tokenizer.chat_template = template
     assert loading.replaces_template(tiny_tokenizer) == replaced
 
 
-def test_rope_base_may_be_raised_but_never_lowered():
+def test_the_rope_base_can_be_raised_but_not_lowered():
     config = Qwen2Config(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
     assert loading.apply_context(config, Context(rope_theta=1_000_000.0)) == ["RoPE base 10000 -> 1e+06"]
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
@@ -139,7 +139,7 @@ def test_yarn_is_written_to_config_json_and_shapes_the_loaded_model(tmp_path, ti
     assert torch.equal(again.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
 
 
-def test_yarn_again_stretches_the_original_length_not_the_stretched_one():
+def test_yarn_applied_twice_stretches_the_original_length():
     config = Qwen2Config(max_position_embeddings=512)
     loading.apply_context(config, Context(yarn_factor=2.0))
     loading.apply_context(config, Context(yarn_factor=4.0))
@@ -161,22 +161,22 @@ def _adapter(source, tokenizer, folder, **settings):
 
 def test_merged_model_has_the_logits_of_model_and_adapter(tmp_path, tiny_tokenizer, source):
     probe, expected = _adapter(source, tiny_tokenizer, tmp_path / "adapter")
-    merged, proof = loading.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
+    merged, figures = loading.merge_adapter(source, tmp_path / "adapter", tiny_tokenizer, None)
     with torch.no_grad():
         torch.testing.assert_close(merged(input_ids=probe).logits, expected, rtol=1e-4, atol=1e-4)
         plain = loading.load(source, tiny_tokenizer)(input_ids=probe).logits
-    assert (plain - expected).abs().max() > 0.01, "the adapter must matter"
-    assert 0 <= proof["merge_logit_difference"] <= loading.MERGE_TOLERANCE
-    assert proof["merge_rounding"] == 0
+    assert (plain - expected).abs().max() > 0.01, "the adapter must change the logits"
+    assert 0 <= figures["merge_logit_difference"] <= loading.MERGE_TOLERANCE
+    assert figures["merge_rounding"] == 0
 
 
-def test_a_merge_into_bfloat16_says_how_much_of_the_adapter_rounding_takes(tmp_path, tiny_tokenizer, source):
+def test_a_merge_into_bfloat16_reports_the_share_lost_to_rounding(tmp_path, tiny_tokenizer, source):
     _adapter(source, tiny_tokenizer, tmp_path / "adapter")
     rounded = source.model_copy(update={"dtype": "bfloat16"})
-    merged, proof = loading.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
+    merged, figures = loading.merge_adapter(rounded, tmp_path / "adapter", tiny_tokenizer, None)
     assert merged.dtype == torch.bfloat16
-    assert 0 < proof["merge_rounding"] < 0.5
-    assert proof["merge_logit_difference"] <= loading.MERGE_TOLERANCE
+    assert 0 < figures["merge_rounding"] < 0.5
+    assert figures["merge_logit_difference"] <= loading.MERGE_TOLERANCE
 
 
 def test_a_merge_that_changes_the_model_is_refused(tmp_path, tiny_tokenizer, source, monkeypatch):
@@ -190,7 +190,7 @@ def test_a_merge_that_changes_the_model_is_refused(tmp_path, tiny_tokenizer, sou
 
 
 @pytest.mark.parametrize(("chat", "name"), [(False, formats.ENDOFTEXT), (True, formats.IM_END)])
-def test_stop_tokens_agree_in_tokenizer_config_and_generation_config(tiny_tokenizer, chat, name):
+def test_tokenizer_config_and_generation_config_have_the_same_stop_tokens(tiny_tokenizer, chat, name):
     model = loading.random_model(INIT, tiny_tokenizer, 0)
     loading.set_stop_tokens(model, tiny_tokenizer, chat)
     stop = formats.token_id(tiny_tokenizer, name)

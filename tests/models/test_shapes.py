@@ -1,4 +1,4 @@
-"""The six Qwen2.5-Coder models on the meta device: exact shapes, no memory."""
+"""The shapes of the six Qwen2.5-Coder models, built on the meta device, which takes no memory."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from alignment.models import shapes
 
-# Parameters in all and without embeddings, in billions, as the models' own pages state them.
+# Parameters with and without embeddings, in billions, as stated on the pages of the models.
 STATED = {
     "0.5b": (0.49, 0.36),
     "1.5b": (1.54, 1.31),
@@ -24,10 +24,10 @@ def test_meta_model_has_the_stated_number_of_parameters(size):
         model = AutoModelForCausalLM.from_config(shapes.config(size))
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert counted == shape.parameters
-    whole, without = STATED[size]
+    total, without_embeddings = STATED[size]
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    assert counted / 1e9 == pytest.approx(whole, rel=0.01)
-    assert (counted - embeddings) / 1e9 == pytest.approx(without, rel=0.01)
+    assert counted / 1e9 == pytest.approx(total, rel=0.01)
+    assert (counted - embeddings) / 1e9 == pytest.approx(without_embeddings, rel=0.01)
     head = shape.hidden_size // shape.num_attention_heads
     layer = model.model.layers[0]
     assert tuple(layer.self_attn.k_proj.weight.shape) == (head * shape.num_key_value_heads, shape.hidden_size)
@@ -35,6 +35,6 @@ def test_meta_model_has_the_stated_number_of_parameters(size):
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == shape.tie_word_embeddings
 
 
-def test_an_unknown_size_is_refused_with_the_known_ones():
+def test_an_unknown_size_is_an_error_that_names_the_known_ones():
     with pytest.raises(ValueError, match=r"0\.5b, 1\.5b, 3b, 7b, 14b, 32b"):
         shapes.config("8b")

@@ -1,4 +1,4 @@
-"""What hangs into TRL's trainers: which checkpoint counts, the local log after a resume, where GRPO may save."""
+"""Callbacks of TRL's trainers: which checkpoint is resumed, the local log after it, and when GRPO may save."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def checkpoint(folder, step, ranks, world_size):
     return path
 
 
-def test_the_newest_checkpoint_that_every_rank_finished_counts_by_number_not_by_name(tmp_path):
+def test_the_checkpoint_with_the_largest_step_that_every_rank_finished_is_resumed(tmp_path):
     checkpoint(tmp_path, 2, (0, 1), 2)
     newest = checkpoint(tmp_path, 10, (0, 1), 2)
     checkpoint(tmp_path, 12, (0,), 2)
@@ -30,22 +30,22 @@ def test_the_newest_checkpoint_that_every_rank_finished_counts_by_number_not_by_
     assert last_whole_checkpoint(tmp_path, 2, rank=1) == newest
 
 
-def test_a_half_written_checkpoint_is_removed_by_rank_0_alone(tmp_path):
+def test_only_rank_0_removes_a_half_written_checkpoint(tmp_path):
     half = checkpoint(tmp_path, 4, (), 1)
     assert last_whole_checkpoint(tmp_path, 2, rank=1) is None and half.exists()
     assert last_whole_checkpoint(tmp_path, 1, rank=0) is None and not half.exists()
 
 
-@pytest.mark.parametrize("torn", ["", "{", "[]"])
-def test_a_torn_mark_is_no_mark(tmp_path, torn):
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_truncated_mark_is_ignored(tmp_path, content):
     whole, path = checkpoint(tmp_path, 2, (0,), 1), checkpoint(tmp_path, 4, (0,), 1)
-    (path / "whole-0.json").write_text(torn)
+    (path / "whole-0.json").write_text(content)
     assert last_whole_checkpoint(tmp_path, 1) == whole
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
 @pytest.mark.parametrize("left", [0, 7, 60, -1])
-def test_a_checkpoint_whose_files_are_cut_short_is_passed_over_and_kept(tmp_path, file, left):
+def test_a_checkpoint_with_truncated_files_is_skipped_and_kept(tmp_path, file, left):
     whole, path = checkpoint(tmp_path, 2, (0,), 1), checkpoint(tmp_path, 4, (0,), 1)
     assert last_whole_checkpoint(tmp_path, 1) == path
     size = (path / file).stat().st_size
@@ -64,7 +64,7 @@ def state(step, most=10):
     return SimpleNamespace(global_step=step, max_steps=most, epoch=0.0)
 
 
-def test_a_resumed_log_drops_the_steps_after_its_checkpoint_and_a_torn_line(tmp_path):
+def test_a_resumed_log_drops_steps_after_the_checkpoint_and_a_truncated_line(tmp_path):
     recorder = Recorder(tmp_path, 0, 1)
     for step in (1, 2, 3):
         recorder.on_log(None, state(step), None, logs={"loss": float(step), "words": "left out"})
@@ -95,7 +95,7 @@ def test_a_run_that_resumes_from_its_last_step_trains_no_further():
         recorder.on_step_begin(None, state(10), None)
 
 
-def test_the_order_of_an_epoch_depends_on_its_number_and_the_seed_alone():
+def test_the_order_of_an_epoch_depends_only_on_its_number_and_the_seed():
     generator = torch.Generator()
     loader = SimpleNamespace(batch_sampler=SimpleNamespace(sampler=SimpleNamespace(generator=generator)))
 
@@ -129,11 +129,11 @@ def grpo(save_steps, per_generation=4, iterations=1, accumulation=1, strategy="s
         (grpo(3, strategy="no"), 3),
     ],
 )
-def test_saves_fall_where_completions_are_generated_anew(args, expected):
+def test_checkpoints_are_saved_before_completions_are_generated_anew(args, expected):
     align_saves(args)
     assert args.save_steps == expected
 
 
-def test_a_share_of_the_steps_can_not_be_aligned_and_is_refused():
+def test_save_steps_as_a_share_of_the_steps_is_refused():
     with pytest.raises(ValueError, match="whole number of steps"):
         align_saves(grpo(0.1))

@@ -26,7 +26,7 @@ def request(tmp_path, stage=None, **sandbox):
 
 
 @pytest.mark.parametrize("weaker", [False, True])
-def test_consent_to_less_containment_reaches_rewards_and_evaluation(tmp_path, monkeypatch, weaker):
+def test_sandbox_settings_reach_rewards_and_evaluation(tmp_path, monkeypatch, weaker):
     given = {}
     monkeypatch.setattr(evaluate, "evaluate", lambda *_, **settings: given.update(settings) or [])
     settings = {"allow_weaker": weaker, "workers": 3, "cpu_seconds": 4, "wall_seconds": 6.0, "memory_mb": 300}
@@ -71,14 +71,14 @@ def test_consent_reaches_the_graders_that_builders_open(tmp_path, monkeypatch, w
         build.run(request(tmp_path, stage, allow_weaker=weaker))
 
 
-def test_the_stages_seed_is_the_evaluations(tmp_path, monkeypatch):
+def test_the_seed_of_the_stage_reaches_the_evaluation(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(evaluate, "evaluate", lambda *_, **settings: given.update(settings) or [])
     evaluate.run(request(tmp_path))
     assert given["seed"] == 5
 
 
-def test_processes_that_train_side_by_side_share_the_cores(monkeypatch):
+def test_training_processes_of_one_machine_share_its_cores_for_grading(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)))
     for here, workers in (("8", 12), ("1", 96), ("128", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", here)

@@ -1,4 +1,4 @@
-"""The tiled loss: the numbers and gradients of the full logits, and TRL's metrics, from what is learned alone."""
+"""The tiled loss has the values and gradients of the full logits, computed from learned positions only."""
 
 import pytest
 import torch
@@ -30,65 +30,65 @@ def _full(states, head, labels):
 def test_sums_and_gradients_are_those_of_the_full_logits(shape):
     states, head, labels = _case(*shape)
     labels[:, -1] = 7
-    found, (value, entropy, correct) = loss.tiled_loss(states, head, labels), _full(states, head, labels)
-    torch.testing.assert_close(found.loss, value)
-    torch.testing.assert_close(found.entropy, entropy)
-    assert found.correct == correct
-    assert found.learned == (labels[:, 1:] != loss.IGNORED).sum()
-    ours = torch.autograd.grad(found.loss * 0.25, (states, head))
+    sums, (value, entropy, correct) = loss.tiled_loss(states, head, labels), _full(states, head, labels)
+    torch.testing.assert_close(sums.loss, value)
+    torch.testing.assert_close(sums.entropy, entropy)
+    assert sums.correct == correct
+    assert sums.learned == (labels[:, 1:] != loss.IGNORED).sum()
+    ours = torch.autograd.grad(sums.loss * 0.25, (states, head))
     full = torch.autograd.grad(value * 0.25, (states, head))
-    for mine, whole in zip(ours, full, strict=True):
-        torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
+    for gradient, reference in zip(ours, full, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_in_sixteen_bits_it_is_as_near_as_they_are(dtype):
+def test_in_16_bits_it_is_as_close_to_float32_as_they_allow(dtype):
     states, head, labels = _case(4, 100, 32, 3000, dtype)
-    found = loss.tiled_loss(states, head, labels)
+    sums = loss.tiled_loss(states, head, labels)
     exact = [tensor.detach().float().requires_grad_() for tensor in (states, head)]
     value, _, _ = _full(*exact, labels)
-    assert found.loss.item() == pytest.approx(value.item(), rel=5e-3)
-    ours, full = torch.autograd.grad(found.loss, (states, head)), torch.autograd.grad(value, exact)
-    for mine, whole in zip(ours, full, strict=True):
-        assert mine.dtype == dtype
-        assert (mine.float() - whole).norm() < 0.02 * whole.norm()
+    assert sums.loss.item() == pytest.approx(value.item(), rel=5e-3)
+    ours, full = torch.autograd.grad(sums.loss, (states, head)), torch.autograd.grad(value, exact)
+    for gradient, reference in zip(ours, full, strict=True):
+        assert gradient.dtype == dtype
+        assert (gradient.float() - reference).norm() < 0.02 * reference.norm()
 
 
-def test_under_autocast_the_products_are_in_its_type_and_the_gradients_in_the_weights():
+def test_with_autocast_gradients_have_the_type_of_the_weights():
     states, head, labels = _case(2, 60, 32, 500)
     with torch.autocast("cpu", torch.bfloat16):
-        found = loss.tiled_loss(states, head, labels)
+        sums = loss.tiled_loss(states, head, labels)
     value, _, _ = _full(states, head, labels)
-    assert found.loss.item() == pytest.approx(value.item(), rel=5e-3)
-    assert [grad.dtype for grad in torch.autograd.grad(found.loss, (states, head))] == [torch.float32] * 2
+    assert sums.loss.item() == pytest.approx(value.item(), rel=5e-3)
+    assert [grad.dtype for grad in torch.autograd.grad(sums.loss, (states, head))] == [torch.float32] * 2
 
 
-def test_nothing_learned_is_a_zero_with_gradients():
+def test_without_learned_tokens_loss_and_gradients_are_0():
     states, head, labels = _case(2, 10, 8, 30)
-    found = loss.tiled_loss(states, head, torch.full_like(labels, loss.IGNORED))
-    assert found.loss == 0 and found.learned == 0
-    assert all(not grad.any() for grad in torch.autograd.grad(found.loss, (states, head)))
+    sums = loss.tiled_loss(states, head, torch.full_like(labels, loss.IGNORED))
+    assert sums.loss == 0 and sums.learned == 0
+    assert all(not grad.any() for grad in torch.autograd.grad(sums.loss, (states, head)))
 
 
-def test_a_frozen_head_costs_no_gradient_of_its_own():
+def test_a_frozen_head_gets_no_gradient():
     states, head, labels = _case(2, 30, 8, 40)
-    found = loss.tiled_loss(states, head.detach(), labels)
+    sums = loss.tiled_loss(states, head.detach(), labels)
     value, _, _ = _full(states, head, labels)
-    torch.testing.assert_close(torch.autograd.grad(found.loss, states), torch.autograd.grad(value, states))
+    torch.testing.assert_close(torch.autograd.grad(sums.loss, states), torch.autograd.grad(value, states))
 
 
-def test_without_gradients_none_is_made(monkeypatch):
+def test_without_gradients_none_is_computed(monkeypatch):
     states, head, labels = _case(2, 30, 8, 40)
-    made = []
-    monkeypatch.setattr(torch, "zeros_like", lambda *_, **__: made.append(1))
+    created = []
+    monkeypatch.setattr(torch, "zeros_like", lambda *_, **__: created.append(1))
     with torch.no_grad():
-        found = loss.tiled_loss(states, head, labels)
-    assert not made and not found.loss.requires_grad
+        sums = loss.tiled_loss(states, head, labels)
+    assert not created and not sums.loss.requires_grad
 
 
-def test_a_second_backward_is_refused_and_not_wrong():
+def test_a_second_backward_pass_is_an_error():
     states, head, labels = _case(1, 20, 8, 40)
-    found = loss.tiled_loss(states, head, labels)
-    found.loss.backward(retain_graph=True)
+    sums = loss.tiled_loss(states, head, labels)
+    sums.loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="one backward pass"):
-        found.loss.backward()
+        sums.loss.backward()

@@ -1,4 +1,4 @@
-"""Rows are tokenized once: a second stage with the same rows and rules reads the token ids of the first."""
+"""Rows are tokenized once: a second run with the same rows and settings reads the token ids of the first."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def request_for(tmp_path, tiny_tokenizer_dir):
 
 @pytest.fixture
 def prepare(monkeypatch):
-    """Only the preparation of the stage; what would be trained is its result."""
+    """Run an SFT stage without the training; returns what was counted while its rows were prepared."""
 
     def trained(request, tokenizer, make_trainer, *, chat, counts):
         return counts
@@ -50,7 +50,7 @@ def test_a_second_run_does_not_tokenize_again(request_for, prepare, monkeypatch)
     assert (second.out / "probes.json").read_text() == (first.out / "probes.json").read_text()
 
 
-def test_half_prepared_rows_are_never_taken_for_whole(request_for):
+def test_half_prepared_rows_are_prepared_again(request_for):
     request = request_for("out")
 
     def dies(folder):

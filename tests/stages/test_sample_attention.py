@@ -1,4 +1,4 @@
-"""Attention sample by sample: what the block-diagonal mask gives, without it."""
+"""Attention sample by sample gives the results of the block-diagonal mask."""
 
 import pytest
 import torch
@@ -27,38 +27,38 @@ ROWS = [((1, 1, 20, 18), (30,)), ((40,), (40,)), ((5, 5, 5), (1, 1, 1)), ((13,),
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_logits_and_gradients_are_those_of_the_mask(model, rows):
+def test_logits_and_gradients_equal_those_with_the_mask(model, rows):
     batch = _batch(*rows)
     weights = list(model.parameters())
 
     def run(model):
-        found = model(**batch)
-        return found.logits[batch["labels"] != -100], torch.autograd.grad(found.loss, weights)
+        output = model(**batch)
+        return output.logits[batch["labels"] != -100], torch.autograd.grad(output.loss, weights)
 
     (logits, gradients), (ours, mine) = _both(model, run)
     torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-4)
-    for whole, own in zip(gradients, mine, strict=True):
-        torch.testing.assert_close(whole, own, rtol=1e-3, atol=1e-5)
+    for expected, actual in zip(gradients, mine, strict=True):
+        torch.testing.assert_close(expected, actual, rtol=1e-3, atol=1e-5)
 
 
-def test_gradient_checkpointing_sees_the_same_samples(model):
+def test_gradients_are_the_same_with_gradient_checkpointing(model):
     batch = _batch((9, 21, 4), (34,))
     sample_attention.enable(model)
     weights = list(model.parameters())
     plain = torch.autograd.grad(model(**batch).loss, weights)
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    for whole, own in zip(plain, torch.autograd.grad(model(**batch).loss, weights), strict=True):
-        torch.testing.assert_close(whole, own)
+    for expected, actual in zip(plain, torch.autograd.grad(model(**batch).loss, weights), strict=True):
+        torch.testing.assert_close(expected, actual)
 
 
-def test_batches_of_one_shape_but_other_samples_are_told_apart(model):
+def test_sample_sizes_are_those_of_each_batch(model):
     sample_attention.enable(model)
     for rows in (((3, 7),), ((7, 3),), ((10,),)):
         assert sample_attention.sample_sizes(_batch(*rows)["position_ids"]) == list(rows[0])
 
 
-def test_padding_to_the_left_and_generation_are_as_before(model):
+def test_padding_to_the_left_and_generation_are_unchanged(model):
     ids = torch.tensor([[0, 0, 7, 8], [5, 6, 7, 8]])
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
 
@@ -76,23 +76,23 @@ def test_padding_to_the_right_needs_no_mask_and_changes_nothing_before_it(model)
     weights = list(model.parameters())
 
     def run(model):
-        found = model(input_ids=ids, attention_mask=mask, labels=labels)
-        return found.logits[mask.bool()], torch.autograd.grad(found.loss, weights)
+        output = model(input_ids=ids, attention_mask=mask, labels=labels)
+        return output.logits[mask.bool()], torch.autograd.grad(output.loss, weights)
 
     (logits, gradients), (ours, mine) = _both(model, run)
     torch.testing.assert_close(logits, ours, rtol=1e-4, atol=1e-4)
-    for whole, own in zip(gradients, mine, strict=True):
-        torch.testing.assert_close(whole, own, rtol=1e-3, atol=1e-5)
+    for expected, actual in zip(gradients, mine, strict=True):
+        torch.testing.assert_close(expected, actual, rtol=1e-3, atol=1e-5)
 
 
-def test_positions_that_are_said_once_hold_for_every_row(model):
+def test_one_row_of_positions_applies_to_all_rows(model):
     ids = torch.randint(0, 256, (3, 12), generator=torch.Generator().manual_seed(1))
     positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3]])
     masked, ours = _both(model, lambda model: model(input_ids=ids, position_ids=positions).logits)
     torch.testing.assert_close(masked, ours, rtol=1e-4, atol=1e-4)
 
 
-def test_more_tokens_after_a_cache_see_all_that_is_before_them(model):
+def test_tokens_after_a_cache_attend_to_all_tokens_in_it(model):
     ids = torch.randint(0, 256, (1, 14), generator=torch.Generator().manual_seed(2))
 
     def run(model):
@@ -119,7 +119,7 @@ def test_other_kernels_windows_and_compiled_models_keep_their_attention(model):
     assert model.config._attn_implementation == "eager"
 
 
-def test_a_saved_model_knows_nothing_of_it(model, tmp_path):
+def test_the_attention_is_not_saved_with_the_model(model, tmp_path):
     sample_attention.enable(model)
     model.save_pretrained(tmp_path)
     assert sample_attention.NAME not in (tmp_path / "config.json").read_text()

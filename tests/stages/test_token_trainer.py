@@ -1,4 +1,4 @@
-"""Our trainer against TRL's own on the same rows: the same losses, metrics and weights, whichever way the loss is computed."""
+"""TokenTrainer has the losses, metrics and weights of TRL's SFTTrainer on the same rows, whichever loss it uses."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def rows():
 
 @pytest.fixture
 def trained(rows, tiny_tokenizer, tmp_path):
-    """Train three steps; the logs and the weights."""
+    """A function that trains three steps and returns the trainer and its log."""
 
     def run(trainer, packed, peft=None, ours=None, **settings):
         data = pack(rows, 64, 0, tmp_path) if packed else rows.remove_columns("length")
@@ -73,14 +73,14 @@ OURS = {"packed": False, "by_length": False}
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_training_is_that_of_trl(trained, packed):
+def test_training_equals_that_of_trl(trained, packed):
     ours = trained(TokenTrainer, packed, ours={**OURS, "packed": packed})
     assert ours[0].tiles_loss
     assert ours[0].model.config._attn_implementation == sample_attention.NAME
     _same(trained(SFTTrainer, packed), ours)
 
 
-def test_an_adapter_trains_as_with_trl(trained):
+def test_training_an_adapter_equals_that_of_trl(trained):
     from peft import LoraConfig
 
     def lora():
@@ -93,13 +93,13 @@ def test_an_adapter_trains_as_with_trl(trained):
 
 
 @pytest.mark.parametrize("settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
-def test_other_losses_are_left_to_trl(trained, settings):
+def test_other_losses_are_computed_by_trl(trained, settings):
     ours = trained(TokenTrainer, False, ours=OURS, **settings)
     assert not ours[0].tiles_loss
     _same(trained(SFTTrainer, False, **settings), ours)
 
 
-def test_in_bfloat16_it_is_as_near_as_that_is(trained):
+def test_in_bfloat16_loss_and_entropy_are_close_to_those_of_trl(trained):
     (_, expected), (ours, found) = (
         trained(SFTTrainer, True, bf16=True),
         trained(TokenTrainer, True, ours={**OURS, "packed": True}, bf16=True),
@@ -109,7 +109,7 @@ def test_in_bfloat16_it_is_as_near_as_that_is(trained):
         assert [log[key] for log in found] == pytest.approx([log[key] for log in expected], rel=2e-2), key
 
 
-def test_evaluation_gives_trls_figures_and_leaves_no_gradient(trained, rows):
+def test_evaluation_gives_the_figures_of_trl_and_leaves_no_gradient(trained, rows):
     held_out = rows.select(range(9)).remove_columns("length")
     (theirs, _), (ours, _) = trained(SFTTrainer, False), trained(TokenTrainer, False, ours=OURS)
     expected, found = theirs.evaluate(held_out), ours.evaluate(held_out)
@@ -118,7 +118,7 @@ def test_evaluation_gives_trls_figures_and_leaves_no_gradient(trained, rows):
     assert all(weight.grad is None for weight in ours.model.parameters())
 
 
-def test_tokens_are_counted_as_they_are(trained):
+def test_padding_is_not_counted_as_tokens(trained):
     _, logs = trained(TokenTrainer, True, ours={**OURS, "packed": True})
     counted = logs[-1]["num_tokens"]
     assert counted == pytest.approx(3 * 4 * 64, rel=0.1)
