@@ -47,7 +47,7 @@ def commit(folder: Path, message: str, files: dict[str, str | bytes], author: st
 
 
 def code(name: str, lines: int = 12) -> str:
-    """A Python module of its own words, so that no two of them are near-duplicates."""
+    """A Python module with words that contain `name`, so that no two modules are near-duplicates."""
     body = "\n".join(
         f"    {name}_{number} = {name}_step_{number}({name}_{number - 1 if number else 'input'}, {number})"
         for number in range(lines)

@@ -1,4 +1,4 @@
-"""The weak classifier of code, on code that its seeds do not hold: the standard library, as it is and spoiled by machine."""
+"""The classifier of code quality on modules of the standard library: unchanged, and degraded by programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODULES = [
 
 
 class _Renamed(ast.NodeTransformer):
-    """All names become `a`, `b`, ..., `a1`; documentation and annotations go."""
+    """Renames everything to `a`, `b`, ..., `a1`, and removes docstrings and annotations."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -69,44 +69,44 @@ def renamed(text: str, rng: random.Random) -> str:
 
 
 def repeated(text: str, rng: random.Random) -> str:
-    """Half of all stretches of 4 to 12 lines stand there two to four times."""
-    lines, made = text.split("\n"), []
+    """Repeats half of all blocks of 4 to 12 lines two to four times."""
+    lines, result = text.split("\n"), []
     while lines:
         length = rng.randint(4, 12)
-        made += lines[:length] * (rng.randint(2, 4) if rng.random() < 0.5 else 1)
+        result += lines[:length] * (rng.randint(2, 4) if rng.random() < 0.5 else 1)
         lines = lines[length:]
-    return "\n".join(made)
+    return "\n".join(result)
 
 
 def commented_out(text: str, rng: random.Random) -> str:
-    """Half of all stretches of 3 to 10 lines are comments."""
-    lines, made = text.split("\n"), []
+    """Comments out half of all blocks of 3 to 10 lines."""
+    lines, result = text.split("\n"), []
     while lines:
         length = rng.randint(3, 10)
         mark = "#" if rng.random() < 0.5 else ""
-        made += [f"{mark}{line}" if line.strip() else line for line in lines[:length]]
+        result += [f"{mark}{line}" if line.strip() else line for line in lines[:length]]
         lines = lines[length:]
-    return "\n".join(made)
+    return "\n".join(result)
 
 
 def joined(text: str, rng: random.Random) -> str:
-    """No comments and blanks, and most simple statements share a line with their neighbour."""
-    made: list[str] = []
+    """Removes comments and blank lines, and joins most simple statements with the line before."""
+    result: list[str] = []
     for line in text.split("\n"):
         if not line.strip() or line.strip().startswith("#"):
             continue
-        before = made[-1] if made else ":"
+        before = result[-1] if result else ":"
         depth = [len(text) - len(text.lstrip()) for text in (line, before)]
         simple = not re.match(r"\s*(?:def|class|if|for|while|with|try|else|elif|except|finally|@|return|\"\"\")", line)
         if simple and depth[0] == depth[1] and before[-1] not in ':,([{\\"' and rng.random() < 0.6:
-            made[-1] += f";{line.strip()}"
+            result[-1] += f";{line.strip()}"
         else:
-            made.append(line)
-    return "\n".join(line.replace(", ", ",").replace(" = ", "=").replace(" == ", "==") for line in made)
+            result.append(line)
+    return "\n".join(line.replace(", ", ",").replace(" = ", "=").replace(" == ", "==") for line in result)
 
 
 def table(text: str, rng: random.Random) -> str:
-    """No code at all: what a program has written."""
+    """A generated table of literals instead of code."""
     word = "".join(rng.choices(string.ascii_lowercase, k=6))
     rows = [
         f"    ({rng.randint(0, 9999)}, '{word}{rng.randint(0, 9)}', {rng.random():.4f}, {rng.randint(0, 1)}),"
@@ -127,29 +127,28 @@ def modules() -> list[str]:
     return [text for text in texts if len(text) <= 5 * MAX_CHARACTERS]
 
 
-def test_well_kept_modules_are_kept(model: Classifier, modules: list[str]) -> None:
+def test_unchanged_modules_are_kept(model: Classifier, modules: list[str]) -> None:
     scores = [model.score(text) for text in modules]
     assert len(scores) > 40
     assert np.mean(np.array(scores) >= 0.5) >= 0.98
 
 
-# Of 54 modules each: what the classifier reached when it was made was AUC 0.99 or more for each; its threshold drops
-# 71% (joined) to 100% (tables).
+# Measured on 54 modules: AUC of at least 0.99 for each kind; the threshold of 0.5 drops 71% (joined) to 100% (tables).
 @pytest.mark.parametrize(
-    ("spoil", "dropped"), [(renamed, 0.9), (repeated, 0.6), (commented_out, 0.8), (joined, 0.5), (table, 0.95)]
+    ("degrade", "dropped"), [(renamed, 0.9), (repeated, 0.6), (commented_out, 0.8), (joined, 0.5), (table, 0.95)]
 )
-def test_spoiled_modules_are_told_from_well_kept_ones(
-    spoil: Callable[[str, random.Random], str], dropped: float, model: Classifier, modules: list[str]
+def test_degraded_modules_score_below_unchanged_ones(
+    degrade: Callable[[str, random.Random], str], dropped: float, model: Classifier, modules: list[str]
 ) -> None:
-    kept = np.array([model.score(text) for text in modules])
-    spoiled = np.array([model.score(spoil(text, random.Random(number))) for number, text in enumerate(modules)])
-    area = (kept[:, None] > spoiled[None]).mean()
-    print(f"{spoil.__name__}: AUC {area:.3f}, dropped {np.mean(spoiled < 0.5):.2f}")
+    unchanged = np.array([model.score(text) for text in modules])
+    degraded = np.array([model.score(degrade(text, random.Random(number))) for number, text in enumerate(modules)])
+    area = (unchanged[:, None] > degraded[None]).mean()
+    print(f"{degrade.__name__}: AUC {area:.3f}, dropped {np.mean(degraded < 0.5):.2f}")
     assert area >= 0.97
-    assert np.mean(spoiled < 0.5) >= dropped
+    assert np.mean(degraded < 0.5) >= dropped
 
 
-def test_the_classifier_is_right_about_seeds_that_it_was_not_trained_on() -> None:
+def test_the_classifier_is_right_about_held_out_seeds() -> None:
     positive, negative = read_seeds(SEEDS / "code_quality.jsonl")
     assert len(positive) >= 40 and len(negative) >= 40
     right = 0
@@ -190,7 +189,7 @@ def test_the_classifier_is_right_about_seeds_that_it_was_not_trained_on() -> Non
         ("documentation", '"""What this is for."""\n\n\ndef f():\n    """And this."""\n    return 1\n'),
     ],
 )
-def test_a_measure_shows_what_it_is_named_after(measure: str, text: str) -> None:
+def test_a_measure_is_higher_for_code_with_its_property(measure: str, text: str) -> None:
     plain = "def total(orders):\n    prices = [order.price for order in orders]\n    return sum(prices)\n"
     place = MEASURES.index(measure)
     assert code_form(text)[place] > code_form(plain)[place] + 0.15
@@ -199,13 +198,13 @@ def test_a_measure_shows_what_it_is_named_after(measure: str, text: str) -> None
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "/*", '"""', "\ud800 = 1", "#" * 20_000, "/*" * 10_000, "catch " + " " * 20_000]
 )
-def test_measures_of_any_text_are_shares(text: str) -> None:
+def test_measures_of_any_text_are_between_0_and_1(text: str) -> None:
     measures = code_form(text)
     assert measures.shape == (len(MEASURES),)
     assert (measures >= 0).all() and (measures <= 1).all()
 
 
-def test_a_licence_at_the_head_says_nothing_about_a_file() -> None:
+def test_a_license_header_does_not_change_the_measures() -> None:
     code = "class Order {\n    private final int number;\n}\n"
     assert (code_form(f"/*\n * Copyright of nobody.\n * Licensed as you like.\n */\n{code}") == code_form(code)).all()
 

@@ -22,7 +22,7 @@ def build(sources: list[Any], out: Path, **settings: Any) -> tuple[dict[str, Any
     return report, {row["path"]: row for row in row_files.read(out)}
 
 
-def test_rows_carry_text_repository_path_commit_language_license_and_kind(
+def test_rows_have_text_repository_path_commit_language_license_and_kind(
     repository: MakeRepository, tmp_path: Path
 ) -> None:
     folder = repository({"pkg/core.py": code("core")})
@@ -62,7 +62,7 @@ def test_a_plain_folder_and_a_glob_are_sources(tmp_path: Path) -> None:
     assert report["sources"] == ["one folder", "two folder"]
 
 
-def test_a_url_is_cloned_and_its_credentials_are_stored_nowhere(repository: MakeRepository, tmp_path: Path) -> None:
+def test_a_url_is_cloned_and_not_stored_in_the_clone(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     clones = tmp_path / "clones"
     _, rows = build([f"file://{folder}"], tmp_path / "out", clone_folder=clones)
@@ -120,7 +120,7 @@ def test_every_removed_file_is_listed_with_its_reason(repository: MakeRepository
     ]
 
 
-def test_declared_and_marked_encodings_are_read(repository: MakeRepository, tmp_path: Path) -> None:
+def test_declared_encodings_and_byte_order_marks_are_read(repository: MakeRepository, tmp_path: Path) -> None:
     latin = "# -*- coding: latin-1 -*-\n" + code("latin") + "# Grüße\n"
     folder = repository(
         {
@@ -139,7 +139,7 @@ def test_declared_and_marked_encodings_are_read(repository: MakeRepository, tmp_
     }
 
 
-def test_links_submodules_and_huge_files_are_counted_skips(repository: MakeRepository, tmp_path: Path) -> None:
+def test_links_submodules_and_huge_files_are_skipped_and_counted(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha"), "huge.py": code("huge") + "# padding\n" * 200_000})
     (folder / "loop").symlink_to(folder)
     (folder / "escape.py").symlink_to("/etc/passwd")
@@ -171,7 +171,7 @@ def test_a_sparse_file_of_a_gigabyte_is_skipped_without_being_read(tmp_path: Pat
     assert report["bytes_read"] < 10_000
 
 
-def test_file_names_with_newlines_and_odd_bytes_survive(repository: MakeRepository, tmp_path: Path) -> None:
+def test_file_names_with_newlines_and_invalid_bytes_are_kept(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"two\nlines.py": code("newline"), "naïve.py": code("accent")})
     (folder / os.fsdecode(b"b\xffd.py")).write_text(code("bytes"))
     git(folder, "add", "-A")
@@ -194,7 +194,7 @@ def test_file_names_with_newlines_and_odd_bytes_survive(repository: MakeReposito
         (lambda path: "https://user:hunter22@localhost:9/x.git", "could not clone https://localhost:9/x.git"),
     ],
 )
-def test_a_bad_source_is_an_error_that_says_what_is_wrong(tmp_path: Path, prepare: Any, message: str) -> None:
+def test_a_bad_source_is_an_error_that_names_the_problem(tmp_path: Path, prepare: Any, message: str) -> None:
     (tmp_path / "file.txt").write_text("x")
     for name in ("empty", "full"):
         (tmp_path / name).mkdir()
@@ -205,7 +205,7 @@ def test_a_bad_source_is_an_error_that_says_what_is_wrong(tmp_path: Path, prepar
     assert "hunter22" not in str(caught.value)
 
 
-def test_a_shallow_clone_is_read_and_says_so_when_a_commit_is_missing(
+def test_a_shallow_clone_is_read_and_named_in_the_error_for_a_missing_commit(
     repository: MakeRepository, tmp_path: Path
 ) -> None:
     folder = repository({"a.py": code("alpha")})
@@ -235,7 +235,9 @@ def test_special_tokens_in_a_file_cannot_become_special_tokens(repository: MakeR
     assert report["escaped_special_text"] == 1
 
 
-def test_licences_come_from_files_and_headers_and_obey_the_policy(repository: MakeRepository, tmp_path: Path) -> None:
+def test_licenses_come_from_files_and_headers_and_the_policy_applies(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
     mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\n"
     folder = repository(
         {
@@ -274,9 +276,7 @@ def test_a_notebook_becomes_a_script_and_structured_text(repository: MakeReposit
     assert f"```python\n%matplotlib inline\n{code}\n```\n\n```output\n42\n```" in rows["notebook"]["text"]
 
 
-def test_a_notebook_of_megabytes_of_pictures_and_long_paragraphs_is_kept_without_its_pictures(
-    repository: MakeRepository, tmp_path: Path
-) -> None:
+def test_a_notebook_with_large_pictures_is_kept_without_them(repository: MakeRepository, tmp_path: Path) -> None:
     picture = "iVBORw0KGgo" * 300_000
     paragraph = " ".join(f"word{number}" for number in range(400))
     output = {"output_type": "display_data", "data": {"image/png": picture, "text/plain": "<Figure size 600x400>"}}

@@ -1,4 +1,4 @@
-"""No benchmark task gets into training data, in any kind of row."""
+"""Benchmark tasks are found in training rows of any kind."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_a_short_body_counts_only_as_a_whole_answer(index: Decontaminator) -> No
     assert not index.check(f"def other(values, count):\n    log(values)\n{body}    # and more of our own words here\n")
 
 
-def test_clean_code_and_common_lines_are_kept(index: Decontaminator) -> None:
+def test_clean_code_and_common_lines_do_not_match(index: Decontaminator) -> None:
     assert not index.check(CLEAN)
     assert not index.check("values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]")
 
 
-def test_runs_of_numbers_and_of_letters_and_imports_are_no_evidence() -> None:
+def test_sequences_of_numbers_or_single_letters_and_imports_do_not_match() -> None:
     index = Decontaminator()
     index.add(
         "b",
@@ -99,7 +99,7 @@ def test_gzipped_files_and_folders_of_benchmarks_are_read(tmp_path: Path) -> Non
     assert Decontaminator.from_paths([tmp_path]).check(TASK["prompt"])
 
 
-def test_build_clean_removes_tasks_secrets_and_duplicates_and_says_so(tmp_path: Path, benchmark: Path) -> None:
+def test_build_clean_removes_and_counts_tasks_secrets_and_duplicates(tmp_path: Path, benchmark: Path) -> None:
     writer = DatasetWriter(tmp_path / "in", "conversation")
     for answer in (CLEAN, CLEAN, TASK["prompt"], 'password = "tr0ub4dor&3"  # the way into our database'):
         writer.write(
@@ -116,7 +116,7 @@ def test_build_clean_removes_tasks_secrets_and_duplicates_and_says_so(tmp_path: 
     assert texts == [CLEAN, 'password = "REDACTED_PASSWORD_1"  # the way into our database']
 
 
-def test_every_task_of_the_real_benchmarks_is_caught_by_its_solution() -> None:
+def test_every_task_of_the_real_benchmarks_is_found_by_its_solution() -> None:
     folder = Path(os.environ.get("ALIGN_DATA_DIR", "../shared/data")) / "benchmarks"
     if not folder.is_dir():
         pytest.skip(f"no benchmarks at {folder}; set ALIGN_DATA_DIR")

@@ -38,12 +38,12 @@ FLAGS = {"log.showSignature": "true", "protocol.ext.allow": "always", "protocol.
          "filter.evil.required": "true", "core.untrackedCache": "true", "uploadpack.allowFilter": "true"}  # fmt: skip
 
 
-def mined(folder: Path, canaries: Path) -> None:
-    """Plant programs in all places of a repository's configuration that are known to run one."""
+def plant_programs(folder: Path, canaries: Path) -> None:
+    """Configure a program for every known setting by which git runs one. Each leaves a file in `canaries`."""
     canaries.mkdir()
 
-    def bomb(name: str) -> str:
-        script = canaries.parent / "bombs" / name
+    def program(name: str) -> str:
+        script = canaries.parent / "programs" / name
         script.parent.mkdir(exist_ok=True)
         script.write_text(f"#!/bin/sh\ntouch '{canaries}/{name}'\nexit 1\n")
         script.chmod(0o755)
@@ -51,10 +51,10 @@ def mined(folder: Path, canaries: Path) -> None:
 
     common = folder / ".git"
     for key in PROGRAMS:
-        git(folder, "config", key, bomb(key))
+        git(folder, "config", key, program(key))
     for key in SHELL:
-        git(folder, "config", key, f"!{bomb(key)}")
-    address = f"ext::{bomb('ext')} %S"
+        git(folder, "config", key, f"!{program(key)}")
+    address = f"ext::{program('ext')} %S"
     git(folder, "config", "remote.origin.url", address)
     git(folder, "config", f"url.{address}.insteadOf", "https://")
     git(folder, "config", "submodule.evil.url", address)
@@ -62,7 +62,7 @@ def mined(folder: Path, canaries: Path) -> None:
     (folder / ".gitattributes").write_text("* diff=evil filter=evil merge=evil export-subst ident\n")
     (common / "info" / "attributes").write_text("* diff=evil filter=evil merge=evil\n")
     included = canaries.parent / "included"
-    included.write_text(f"[core]\n\tfsmonitor = {bomb('included')}\n[diff]\n\texternal = {bomb('included')}\n")
+    included.write_text(f"[core]\n\tfsmonitor = {program('included')}\n[diff]\n\texternal = {program('included')}\n")
     git(folder, "config", "include.path", str(included))
     for place in (common / "hooks", canaries.parent / "hooks"):
         place.mkdir(exist_ok=True)
@@ -84,19 +84,19 @@ def hostile(repository: MakeRepository, tmp_path: Path) -> tuple[Path, Path]:
     commit(folder, "Count what lies in the shelves", {"b.go": f"package shop\n\nfunc Stock() {{\n{body}\n}}\n"})
     missing = git(folder, "rev-parse", "HEAD:gone.py")
     (folder / ".git" / "objects" / missing[:2] / missing[2:]).unlink()
-    mined(folder, tmp_path / "canaries")
+    plant_programs(folder, tmp_path / "canaries")
     return folder, tmp_path / "canaries"
 
 
 def test_the_planted_programs_run_with_plain_git(hostile: tuple[Path, Path]) -> None:
     folder, canaries = hostile
-    for careless in (
+    for arguments in (
         ["status"],
         ["log", "-p", "--ext-diff"],
         ["cat-file", "-p", "HEAD:gone.py"],
         ["checkout", "-q", "HEAD~1"],
     ):
-        subprocess.run(["git", "-C", str(folder), *careless], capture_output=True)
+        subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True)
     ran = {path.name for path in canaries.iterdir()}
     assert "included" in ran or "core.fsmonitor" in ran
     assert "ext" in ran or "remote.origin.uploadpack" in ran
@@ -185,16 +185,14 @@ def test_a_repository_with_sha256_ids_is_read_and_cloned(tmp_path: Path) -> None
     assert run_builder("commits", tmp_path / "commits", sources=[folder], seed=0)["rows"] == 1
 
 
-def test_a_remote_whose_head_is_no_branch_is_cloned_at_that_commit(repository: MakeRepository, tmp_path: Path) -> None:
+def test_a_remote_with_a_detached_head_is_cloned_at_that_commit(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     git(folder, "checkout", "-q", "--detach")
     commit(folder, "Add another module to no branch", {"b.py": code("beta")})
     assert rows(f"file://{folder}", tmp_path / "out") == {"a.py", "b.py"}
 
 
-def test_a_head_that_names_no_commit_is_an_error_that_names_the_branches(
-    repository: MakeRepository, tmp_path: Path
-) -> None:
+def test_a_head_without_a_commit_is_an_error_that_lists_branches(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     bare = tmp_path / "bare.git"
     subprocess.run(["git", "clone", "-q", "--bare", str(folder), str(bare)], check=True)
@@ -209,14 +207,14 @@ def test_a_head_that_names_no_commit_is_an_error_that_names_the_branches(
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", b"gitdir:\n", b"gitdir: a\0b\n", b"gitdir: " + b"x" * 5000, b"gitdir: no"]
 )
-def test_a_git_file_that_leads_nowhere_is_an_error(content: bytes, tmp_path: Path) -> None:
+def test_a_git_file_without_a_valid_git_directory_is_an_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / ".git").write_bytes(content)
     with pytest.raises(ValueError, match=r"\.git (?:does not name a git directory|points to)"):
         run_builder("corpus", tmp_path / "out", sources=[tmp_path / "odd"])
 
 
-def test_a_damaged_object_costs_one_file_and_not_its_neighbours(repository: MakeRepository, tmp_path: Path) -> None:
+def test_a_damaged_object_makes_only_its_file_unreadable(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({f"m{number}.py": code(f"module{number}") for number in range(8)})
     damaged = git(folder, "rev-parse", "HEAD:m3.py")
     path = folder / ".git" / "objects" / damaged[:2] / damaged[2:]
@@ -227,7 +225,7 @@ def test_a_damaged_object_costs_one_file_and_not_its_neighbours(repository: Make
 
 
 def hand_made_tree(folder: Path, names: list[bytes], content: str) -> str:
-    """A commit of a tree that git itself would not make."""
+    """A commit of a tree that git itself would not create."""
     blob = git_bytes(folder, ["hash-object", "-w", "--stdin"], content.encode())
     entries = b"".join(b"100644 " + name + b"\0" + bytes.fromhex(blob) for name in names)
     tree = git_bytes(folder, ["hash-object", "-w", "-t", "tree", "--literally", "--stdin"], entries)
@@ -239,7 +237,7 @@ def git_bytes(folder: Path, arguments: list[str], content: bytes) -> str:
     return done.stdout.decode().strip()
 
 
-def test_paths_that_lead_out_of_the_tree_are_counted_skips(repository: MakeRepository, tmp_path: Path) -> None:
+def test_paths_that_lead_out_of_the_tree_are_skipped_and_counted(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": code("alpha")})
     odd = hand_made_tree(folder, [b"..", b"../x.py", b"/etc/x.py", b"a//b.py", b"ok.py"], code("alpha"))
     report = run_builder("corpus", tmp_path / "out", sources=[{"path": str(folder), "commit": odd}])
@@ -247,7 +245,7 @@ def test_paths_that_lead_out_of_the_tree_are_counted_skips(repository: MakeRepos
     assert report["removed"] == {"unsafe_path": 4}
 
 
-def test_paths_of_thousands_of_characters_are_read_from_git_and_counted_in_a_folder(
+def test_paths_of_thousands_of_characters_are_read_from_git_and_unreadable_in_a_folder(
     repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = repository({"a.py": code("alpha")})
@@ -280,13 +278,15 @@ def test_a_folder_is_listed_in_the_order_of_a_repository(repository: MakeReposit
     assert listed == sorted(names, key=os.fsencode)
 
 
-def test_git_lfs_pointers_are_counted_skips(repository: MakeRepository, tmp_path: Path) -> None:
+def test_git_lfs_pointers_are_skipped_and_counted(repository: MakeRepository, tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
     folder = repository({"a.py": code("alpha"), "model.py": pointer})
     assert run_builder("corpus", tmp_path / "out", sources=[folder])["removed"] == {"lfs_pointer": 1}
 
 
-def test_an_encoding_that_no_file_is_written_in_is_not_tried(repository: MakeRepository, tmp_path: Path) -> None:
+def test_declared_codecs_that_are_not_encodings_of_files_are_not_used(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
     text = b"# coding: %s\n# \xff\xfe caf\n" + code("alpha").encode()
     names = (b"punycode", b"idna", b"unicode_escape", b"zip", b"undefined", b"nonsense")
     folder = repository({f"{name.decode()}.py": text % name for name in names})

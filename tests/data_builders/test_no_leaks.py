@@ -181,12 +181,15 @@ def test_a_planted_benchmark_task_is_in_no_row(built: list[Path]) -> None:
         assert rows and not any("quagmire" in json.dumps(row) for row in rows), folder.name
 
 
-def test_reports_say_how_many_rows_held_a_benchmark_task(built: list[Path]) -> None:
+def test_reports_count_rows_with_a_benchmark_task(built: list[Path]) -> None:
     reports = {folder.name: folder / "report.json" for folder in built if folder.name not in ACCOUNTED}
     removed = {name: json.loads(path.read_text()).get("removed", {}) for name, path in reports.items()}
-    found = {name: sum(n for reason, n in what.items() if "contaminated" in reason) for name, what in removed.items()}
-    assert found["corpus"] == 5  # two modules, a page, and both forms of a notebook
-    assert (found["commits"], found["commit-documents"], found["pull_requests"]) == (2, 2, 1)
+    counts = {
+        name: sum(count for reason, count in reasons.items() if "contaminated" in reason)
+        for name, reasons in removed.items()
+    }
+    assert counts["corpus"] == 5  # two modules, a page, and both forms of a notebook
+    assert (counts["commits"], counts["commit-documents"], counts["pull_requests"]) == (2, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_remote_without_access_is_an_error_without_a_prompt(
         run_builder("corpus", tmp_path / "out", sources=[remote])
 
 
-def test_branches_and_tags_are_cloned_and_not_the_refs_of_pull_requests(
+def test_branches_and_tags_are_cloned_and_refs_of_pull_requests_are_not(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in askpass(tmp_path).items():

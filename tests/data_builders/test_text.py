@@ -1,4 +1,4 @@
-"""Grounding, mathematics, general text, pull requests and the classifier under them."""
+"""The builders of grounding, mathematics, general text and pull requests, and the text classifier."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_general_text_loses_its_code(tmp_path: Path) -> None:
     assert "```" not in row["text"] and row["kind"] == "general" and report["left_out"] == {"too_short": 1}
 
 
-def test_math_joins_questions_and_answers_and_drops_the_rest(tmp_path: Path) -> None:
+def test_math_joins_questions_and_answers_and_drops_other_text(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"question": "How many are 3 + 4?", "answer": "7"}, {"text": RECIPE}])
     report = run_builder("math", tmp_path / "out", inputs=[path])
     assert [row["text"] for row in row_files.read(tmp_path / "out")] == ["How many are 3 + 4?\n\n7\n"]
@@ -106,7 +106,7 @@ def test_pull_requests_are_anonymous_and_without_bots_and_secrets(tmp_path: Path
     assert "assigned" not in second and report["left_out"] == {"bot": 1}
 
 
-def test_odd_entries_of_an_export_do_no_harm(tmp_path: Path) -> None:
+def test_malformed_entries_of_an_export_are_ignored(tmp_path: Path) -> None:
     body = "The report counts one order twice when two people place it. " * 3
     odd = {"title": "Count once", "author": None, "body": None, "description": body, "comments": 3,
            "reviews": [None, "x", {"author": None, "body": None}], "discussions": [{"notes": [{"body": "Agreed."}]}]}  # fmt: skip
@@ -117,7 +117,7 @@ def test_odd_entries_of_an_export_do_no_harm(tmp_path: Path) -> None:
     assert row["text"].endswith("Agreed.\n") and "once" in row["text"]
 
 
-def test_samples_are_drawn_from_the_dataset_and_shown_readably(tmp_path: Path) -> None:
+def test_samples_depend_on_the_seed_and_long_columns_are_cut(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path / "in.jsonl", [{"text": f"line {number}\n" * 900, "path": str(number)} for number in range(20)]
     )
@@ -133,7 +133,7 @@ def test_the_benchmark_prints_every_step(tmp_path: Path, capsys: pytest.CaptureF
     assert builder_speed.main([str(tmp_path / "nowhere")]) == 2
 
 
-def test_text_is_taken_from_documents_and_not_from_code(tmp_path: Path) -> None:
+def test_general_text_is_taken_from_prose_and_not_from_code(tmp_path: Path) -> None:
     prose = "The service reads every order once, and looks up the price that was agreed with the customer. " * 3
     source = tmp_path / "rows.jsonl"
     rows = [{"text": f"{prose}{language}", "language": language} for language in ("markdown", "python", "text", "c")]
@@ -168,6 +168,6 @@ EXPLAINS_NOTHING = [
 
 
 @pytest.mark.parametrize("text", [*EXPLAINS_CODE, *EXPLAINS_NOTHING], ids=range(9))
-def test_grounding_keeps_what_explains_code_and_drops_the_rest(text: str, tmp_path: Path) -> None:
+def test_grounding_keeps_texts_that_explain_code_and_drops_others(text: str, tmp_path: Path) -> None:
     run_builder("grounding", tmp_path / "out", inputs=[jsonl(tmp_path / "in.jsonl", [{"text": text}])])
     assert bool(list(row_files.read(tmp_path / "out"))) == (text in EXPLAINS_CODE)

@@ -116,9 +116,7 @@ def test_contradicting_or_wrong_split_settings_are_refused(shop: Path, settings:
         source(shop, **settings)
 
 
-def test_a_folder_without_history_and_one_with_too_few_commits_say_so(
-    repository: MakeRepository, tmp_path: Path
-) -> None:
+def test_a_folder_without_history_and_too_few_commits_are_errors(repository: MakeRepository, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(ValueError, match="no history to split by time"):
         resolve([source(tmp_path / "plain", held_out=0.1)])
@@ -126,7 +124,7 @@ def test_a_folder_without_history_and_one_with_too_few_commits_say_so(
         resolve([source(repository({"a.py": ""}), held_out=0.1)])
 
 
-def test_a_new_commit_after_a_date_leaves_training_data_fresh_and_makes_the_benchmark_stale(shop: Path) -> None:
+def test_a_new_commit_after_the_split_changes_the_state_of_the_benchmark_only(shop: Path) -> None:
     sources = [source(shop, before="2024-01-02", commit="HEAD~1"), source(shop, held_out=0.4)]
     before = states("corpus", sources), states("private_benchmark", sources)
     assert before[0] == [state[:2] for state in before[1]]
@@ -156,7 +154,7 @@ def test_a_source_that_is_not_split_is_refused(shop: Path, tmp_path: Path) -> No
         run_builder("private_benchmark", tmp_path / "out", sources=[source(shop)])
 
 
-def test_a_split_with_nothing_new_says_what_to_do(repository: MakeRepository, tmp_path: Path) -> None:
+def test_a_split_without_new_code_is_an_error_with_advice(repository: MakeRepository, tmp_path: Path) -> None:
     folder = repository({"a.py": OLD})
     commit(folder, "Write a few words down", {"NOTES.md": "words\n"})
     with pytest.raises(ValueError, match="choose an earlier date, or a larger share"):
@@ -199,7 +197,7 @@ def test_a_planted_held_out_body_is_removed_from_training_rows(benchmark: Path, 
     assert kept == [1, 3] and screen.counts()["decontamination"]["by_benchmark"] == {"own": 1}
 
 
-def test_the_corpus_before_the_split_keeps_every_row_though_the_benchmark_shows_the_same_files(
+def test_the_corpus_before_the_split_keeps_every_row_although_the_benchmark_has_the_same_files(
     shop: Path, benchmark: Path, tmp_path: Path
 ) -> None:
     run_builder("corpus", tmp_path / "corpus", sources=[source(shop, held_out=0.2, license="owned")], workers=1)
