@@ -53,7 +53,7 @@ class TokenCounter:
         return [self._length(text) for text in texts]
 
     def _length(self, text: str) -> int:
-        if self.split is None or any(token in text for token in self._added):
+        if self.split is None or any(token in text for token in self._added) or _has_unassigned(text):
             return len(self._encode(text))
         if len(self._lengths) > MAX_PIECES:
             self._lengths.clear()
@@ -71,6 +71,14 @@ class TokenCounter:
         (encoded,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoded.ids
         return ids
+
+
+def _has_unassigned(text: str) -> bool:
+    """Whether a text has characters that Python's version of Unicode does not assign.
+
+    `regex` and the tokenizer may know other versions, and so split at such characters differently.
+    """
+    return not text.isascii() and any(unicodedata.category(char) == "Cn" for char in set(text))
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ needs_tokenizer = pytest.mark.skipif(not FOLDER.is_dir(), reason="the real token
 EDGE_CASES = [
     "", " ", "\n\n\n", "a\r\n\tb", "it's we'LL I'd", "x" * 3000, "naïve nai\u0308ve Ⅷ½ 12345", "日本語のコメント", "🧑‍💻 emoji",
     "    \n   x = 1  \n", "<|fim_middle|>", "a<|endoftext|>b <|not one|>", "\x00\x1f\u200b", "<|im_start|>user\nhi<|im_end|>",
+    "\U00018d09/A",
 ]  # fmt: skip
 
 
