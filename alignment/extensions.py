@@ -169,7 +169,7 @@ class ExtensionReference(Reference):
 def name_or_extension(value: Any) -> str:
     """A built-in part's name as plain text, or an ExtensionReference for `file.py:name` and `package.module:name`."""
     if not isinstance(value, str):
-        raise ValueError("names a built-in part, or code of your own as path/to/file.py:name or package.module:name")
+        raise ValueError("must be a built-in name, or code of your own as path/to/file.py:name or package.module:name")
     return ExtensionReference.of(value) if Extension.is_reference(value) else str(value)
 
 

@@ -31,12 +31,12 @@ class Reference(str):
         if isinstance(value, Path):
             value = str(value)
         if not isinstance(value, str):
-            raise ValueError("names a file, a folder or an earlier stage")
+            raise ValueError("must be a file, a folder or an earlier stage")
         if not value.strip():
-            raise ValueError("names a file, a folder or an earlier stage; this is empty")
+            raise ValueError("is empty: name a file, a folder or an earlier stage")
         too_long = len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/"))
         if "\0" in value or too_long:
-            raise ValueError("names a file, a folder or an earlier stage; no path is like this")
+            raise ValueError("must be a file, a folder or an earlier stage, and cannot be a path")
         try:
             Path(value).expanduser()
         except RuntimeError:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from collections.abc import Iterator
@@ -27,18 +28,28 @@ _BOUNDS = (
 
 
 def describe_settings(settings: type[BaseModel], indent: str = "  ") -> Iterator[str]:
-    """One line for each field, required ones first; fields of nested settings follow with more indentation.
+    """One line for each field; fields of nested settings follow with more indentation.
+
+    Required fields come first, and fields that are inherited from a base class last.
 
     Args:
         settings: the settings class.
         indent: spaces before each line.
     """
-    for name, field in sorted(settings.model_fields.items(), key=lambda item: not item[1].is_required()):
+    fields = settings.model_fields.items()
+    for name, field in sorted(
+        fields, key=lambda item: (not item[1].is_required(), item[0] not in _own_fields(settings))
+    ):
         default = "required" if field.is_required() else f"default {_default(field)}"
         text = " ".join((field.description or "").split())
         yield f"{indent}{name}: {type_name(field.annotation, field.metadata)}, {default}. {text}".rstrip()
         for nested in _nested_classes(field.annotation):
             yield from describe_settings(nested, f"{indent}    ")
+
+
+def _own_fields(settings: type[BaseModel]) -> set[str]:
+    """Names of the fields that the class itself declares."""
+    return set(inspect.get_annotations(settings))
 
 
 def _default(field: FieldInfo) -> str:
@@ -65,16 +76,22 @@ def type_name(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Reference):
         return annotation.described_as
     name = getattr(annotation, "__name__", str(annotation))
-    bounds = " and ".join(_bounds(metadata, skip_zero=annotation is int))
-    return f"{name} {bounds}".rstrip()
+    return f"{name} {_bounds(metadata, count=annotation is int)}".rstrip()
 
 
-def _bounds(metadata: typing.Sequence[Any], skip_zero: bool) -> Iterator[str]:
-    for item in metadata:
-        for kind, attribute, words in _BOUNDS:
-            bound = getattr(item, attribute) if isinstance(item, kind) else None
-            if bound is not None and not (skip_zero and kind is annotated_types.Ge and bound == 0):
-                yield f"{words} {bound}"
+def _bounds(metadata: typing.Sequence[Any], count: bool) -> str:
+    """`from 0 to 1`, `above 0 and at most 1`; a whole number from 0 on (a count) has no bounds worth a word."""
+    values = {
+        words: getattr(item, attribute)
+        for item in metadata
+        for kind, attribute, words in _BOUNDS
+        if isinstance(item, kind)
+    }
+    if values.keys() == {"at least", "at most"}:
+        return f"from {values['at least']} to {values['at most']}"
+    if count and values == {"at least": 0}:
+        return ""
+    return " and ".join(f"{words} {value}" for words, value in values.items())
 
 
 def _nested_classes(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -52,8 +52,11 @@ class CommitLimits(Settings):
     """Which commits become rows, and how their change is shown; lengths in characters."""
 
     max_file_characters: Count = 50_000
+    """Length of a changed file, before and after."""
     min_subject_characters: Count = 11
+    """Length of the message's first line, without prefixes and issue numbers."""
     min_subject_words: Count = 5
+    """Words of the message's first line."""
     imperative: bool = True
     """Drop commits whose subject does not begin with a verb in the imperative."""
     max_files: Positive = 1
@@ -63,6 +66,7 @@ class CommitLimits(Settings):
     window_lines: Count = 31
     """Lines of the window around a change of one line."""
     max_changed_lines: Count = 200
+    """Lines from the first to the last changed one."""
 
 
 class CommitsSettings(Decontaminated):

@@ -28,7 +28,7 @@ def build(arguments: argparse.Namespace) -> int:
     """Run `align build`; returns the exit code."""
     if arguments.list:
         for name in BUILDERS:
-            print(f"{name:16} {_first_paragraph(find_builder(name).function)}")
+            print(f"{name:18} {_first_paragraph(find_builder(name).function)}")
         return 0
     if arguments.builder is None:
         raise ValueError("name a builder; `align build --list` shows them")

@@ -31,16 +31,25 @@ class FilterSettings(Settings):
     max_notebook_bytes: Count = 33_554_432
     """The same limit for notebooks, which consist mostly of pictures. The other limits apply to their text."""
     min_characters: Count = 16
+    """Characters of a file without the white space around it."""
     max_lines: Count = 100_000
+    """Lines of a file."""
     max_line_length: Count = 1000
+    """Length of the longest line; not for prose and markup."""
     max_mean_line_length: Count = 100
+    """Mean length of the lines; not for prose and markup."""
     min_alphanumeric_share: Share = 0.25
+    """Share of letters and digits in a file, by bytes."""
     min_alphabetic_share: Share = 0.25
+    """Share of letters in a file, by bytes."""
     min_comment_share: Share = 0.0
+    """Share of characters in whole-line comments."""
     max_comment_share: Share = 0.8
+    """Share of characters in whole-line comments."""
     max_data_lines: Count = 512
     """Lines of a file in JSON, YAML or another data language."""
     min_visible_html_share: Share = 0.2
+    """Share of an HTML file that is text outside of tags, scripts and styles."""
     max_encoded_run: Count = 1024
     """Length of one run of base64 or hexadecimal data."""
     max_encoded_share: Share = 0.5

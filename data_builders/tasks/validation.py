@@ -41,6 +41,7 @@ class TaskSettings(Settings):
     hidden_share: Share = 0.5
     """Share of the tests that are hidden from the prompt; at least one is."""
     max_body_characters: Count = 4000
+    """Length of the function's body, at most."""
     forgeable_share: Share = 0.3
     """Rows of tier B, at most: their tests run in the same process as the candidate, which could forge the result."""
 
