@@ -1,1 +1,1 @@
-"""Reading rows (JSONL, gzipped or not, JSON, Parquet) for builders, training and evaluation."""
+"""Rows of datasets: reading files, kinds of rows, and their texts; for builders, training and evaluation."""
