@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.grading import Grader, Limits, benchmark_tasks
+from alignment.rows.reading import read_rows
 
 Pair = tuple[dict[str, Any], str]
 """A task and a program for it."""

@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.evalplus import with_types
 from alignment.grading import Grader, Limits, TaskRow, Verdict, benchmark_tasks
+from alignment.rows.reading import read_rows
 
 LANGUAGES = {
     "cpp": "cpp",

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation.benchmark_rows import read_rows
+from alignment.rows.reading import read_rows
 
 _CHUNK = 1024
 """Tokens whose logits [C, V] are in memory at the same time."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignment.evaluation import catalogue
-from alignment.evaluation.benchmark_rows import read_rows
+from alignment.rows.reading import read_rows
 
 Form = Literal["completion", "program", "tested", "function", "raw"]
 MULTIPL_E = "multipl-e-"
@@ -111,8 +111,6 @@ def _file_samples(path: Path, benchmark: str | None) -> Iterator[Sample]:
     if not name.endswith((".jsonl", ".parquet")):
         raise ValueError(f"{path}: completions must be .jsonl, .json (gzipped or not) or .parquet, or a folder of them")
     for number, row in enumerate(read_rows(path), 1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: a row must be a JSON object, not {type(row).__name__}")
         yield from _row_samples(path, f"{path}, row {number}", row, benchmark)
 
 

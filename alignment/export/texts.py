@@ -54,7 +54,7 @@ def read_rows(source: str | Path | Sequence[Row] | None, limit: int | None = Non
         return []
     if not isinstance(source, (str, Path)):
         return list(source)[:limit]
-    return list(row_files.read(Path(source), limit))
+    return row_files.read_rows(source, limit)
 
 
 def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> list[ModelText]:

@@ -1,4 +1,4 @@
-"""Reading rows from JSONL (gzipped or not), JSON and Parquet files."""
+"""Reading rows from JSONL and JSON files, gzipped or not, and from Parquet files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ NAMES = ".jsonl, .jsonl.gz or .parquet"
 # Start of an escaped surrogate. A lone one is valid JSON, but no text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+_JSON_SUFFIXES = (".json", ".json.gz")
+"""Read if they are named; in a folder such files are mostly reports."""
 _PARQUET_ROWS = 1024
 
 
@@ -34,7 +36,7 @@ def files(path: Path) -> list[Path]:
         ValueError: there is no such path, no data file in the folder, or the file is of another kind.
     """
     if path.is_file():
-        if not path.name.endswith((*_SUFFIXES, ".json")):
+        if not path.name.endswith((*_SUFFIXES, *_JSON_SUFFIXES)):
             raise ValueError(f"{path}: rows must be in {NAMES} files, not {path.suffix or 'a file without suffix'}")
         return [path]
     if not path.exists():
@@ -51,11 +53,16 @@ def folder_of(dataset: Path) -> Path:
     return dataset / "data" if (dataset / "data").is_dir() else dataset
 
 
+def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
+    """The rows of a file or folder as a list; see `read`."""
+    return list(read(Path(path), limit))
+
+
 def read(path: Path, limit: int | None = None) -> Iterator[Row]:
     """Stream the rows of a file or folder.
 
     Args:
-        path: see `files`.
+        path: see `files`. A JSON file holds a list of rows, one row, or one row per line.
         limit: stop after this many rows.
 
     Raises:
@@ -63,16 +70,22 @@ def read(path: Path, limit: int | None = None) -> Iterator[Row]:
     """
     count = 0
     for file in files(path):
-        for row in _read_parquet(file) if file.suffix == ".parquet" else _read_json(file):
+        for row in _rows_of(file):
             if limit is not None and count >= limit:
                 return
             count += 1
             yield row
 
 
-def _read_json(file: Path) -> Iterator[Row]:
+def _rows_of(file: Path) -> Iterator[Row]:
+    if file.suffix == ".parquet":
+        return _read_parquet(file)
+    return _read_json(file) if file.name.endswith(_JSON_SUFFIXES) else _read_lines(file)
+
+
+def _read_lines(file: Path) -> Iterator[Row]:
     open_text: Any = gzip.open if file.suffix == ".gz" else open
-    with open_text(file, "rt", encoding="utf-8", errors="strict") as lines:
+    with open_text(file, "rt", encoding="utf-8-sig", errors="strict") as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
@@ -83,16 +96,34 @@ def _read_json(file: Path) -> Iterator[Row]:
             raise ValueError(f"{file}: not gzip, or cut off: {error}") from None
 
 
+def _read_json(file: Path) -> Iterator[Row]:
+    """The rows of a JSON file; one that is no single JSON value is read line by line, with errors that name the line."""
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        content = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile):
+        yield from _read_lines(file)
+        return
+    for number, row in enumerate(content if isinstance(content, list) else [content], 1):
+        yield _checked(row, json.dumps(row), f"{file}, row {number}")
+
+
 def _parsed(line: str, where: str) -> Row:
     """One row from a line of JSON; `where` is its file and line number."""
     try:
         row = json.loads(line)
-        if _SURROGATE.search(line):
-            json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{where}: half of a surrogate pair, which is no character") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON: {error}") from None
+    return _checked(row, line, where)
+
+
+def _checked(row: Any, text: str, where: str) -> Row:
+    """The row, if it is a JSON object without lone surrogates; `text` is its JSON."""
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{where}: half of a surrogate pair, which is no character") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a row is a JSON object, not a {type(row).__name__}")
     return row

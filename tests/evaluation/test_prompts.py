@@ -5,11 +5,11 @@ import json
 import pytest
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks import contests, cruxeval, evalplus, infilling, multipl_e
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
 from alignment.evaluation.problem import Problem, TextPrompt
 from alignment.models import formats
+from alignment.rows.reading import read_rows
 
 PUBLISHED = "published/qwen2.5-coder-1.5b"
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from export_models import GATE, training_text
 
-from alignment.evaluation.benchmark_rows import read_rows as read_benchmark_rows
 from alignment.export import CalibrationRows, ExportOptions, export
 from alignment.export.export_settings import Comparison
 from alignment.export.imatrix import read_imatrix
 from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
 from alignment.models import formats
+from alignment.rows import reading
 
 
 def test_rows_become_texts_in_the_formats_of_training():
@@ -48,7 +48,7 @@ def test_a_datasets_list_of_removed_files_is_not_read_as_rows(tmp_path):
     (tmp_path / "data" / "part.jsonl").write_text('{"text": "x = 1"}\n')
     (tmp_path / "removed.jsonl").write_text('{"path": "y.py", "reason": "generated"}\n')
     assert read_rows(tmp_path) == [{"text": "x = 1"}]
-    assert read_benchmark_rows(tmp_path) == [{"text": "x = 1"}]
+    assert reading.read_rows(tmp_path) == [{"text": "x = 1"}]
 
 
 def test_the_hard_corpus_is_in_normal_form():

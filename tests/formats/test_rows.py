@@ -52,7 +52,7 @@ TASK = {
         ({"entry_point": None}, "needs `entry_point`"),
     ],
 )
-def test_a_task_that_could_never_be_graded_is_refused_before_the_first_step(change, message):
+def test_a_task_that_can_not_be_graded_is_refused_before_training(change, message):
     check_task(TASK, "tasks.jsonl, row 1")
     with pytest.raises(ValueError, match=f"tasks.jsonl, row 1: .*{message}"):
         check_task({**TASK, **change}, "tasks.jsonl, row 1")
@@ -73,8 +73,30 @@ def test_gzipped_rows_are_read_alone_and_in_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"text": "one"}\n' * 999)[:-20]])
-def test_a_damaged_gzip_file_is_named(tmp_path, content):
+def test_a_damaged_gzip_file_is_refused_by_name(tmp_path, content):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.jsonl\.gz: not gzip, or cut off"):
         list(reading.read(path))
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('[{"text": "one"},\n {"text": "two"}]', ["one", "two"]),
+        ('{\n"text": "one"}', ["one"]),
+        ('{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
+        ('\ufeff[{"text": "one"}]', ["one"]),
+    ],
+)
+def test_a_json_file_holds_a_list_a_row_or_a_row_per_line(name, text, rows, tmp_path):
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert [row["text"] for row in reading.read_rows(tmp_path / name)] == rows
+
+
+def test_a_list_entry_that_is_no_row_is_refused_with_its_number(tmp_path):
+    (tmp_path / "rows.json").write_text('[{"text": "one"}, 2]')
+    with pytest.raises(ValueError, match=r"rows\.json, row 2: a row is a JSON object, not a int"):
+        reading.read_rows(tmp_path / "rows.json")

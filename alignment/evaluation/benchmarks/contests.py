@@ -15,10 +15,10 @@ from typing import Any
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt, task_row
 from alignment.evaluation.python_code import add_imports
+from alignment.rows.reading import read_rows
 
 LIVECODEBENCH = PublicFile(
     file="livecodebench.jsonl",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.cruxeval_prompts import PROMPTS
 from alignment.evaluation.problem import Benchmark, Problem, Row, TextPrompt, task_row
+from alignment.rows.reading import read_rows
 
 CRUXEVAL = PublicFile(
     file="cruxeval.jsonl",

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, task_row
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio, infilling_scores
 from alignment.models import formats
+from alignment.rows.reading import read_rows
 
 OPENAI = "https://github.com/openai/human-eval-infilling/raw/master/data/"
 FILES = {

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
+from alignment.rows.reading import read_rows
 
 GSM8K = PublicFile(
     file="gsm8k_test.jsonl",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from alignment.evaluation.benchmark_files import PublicFile
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, task_row
 from alignment.logs import get_logger
+from alignment.rows.reading import read_rows
 
 logger = get_logger(__name__)
 

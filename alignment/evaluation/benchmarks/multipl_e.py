@@ -10,10 +10,10 @@ import re
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.benchmarks.multipl_e_chat import chat_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, TextPrompt, task_row
 from alignment.grading.benchmark_tasks import multipl_e_tests
+from alignment.rows.reading import read_rows
 
 LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",

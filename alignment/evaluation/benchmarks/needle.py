@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, Problem
 from alignment.models import formats
+from alignment.rows.reading import read_rows
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
 """Tokens of prompt and answer together, by the name of the benchmark."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code, fenced_blocks
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, task_row
+from alignment.rows.reading import read_rows
 from alignment.wording import did_you_mean
 
 KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point", "language")

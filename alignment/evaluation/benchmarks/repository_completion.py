@@ -18,10 +18,10 @@ from typing import Any
 
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem, Prompt, Row, task_row
 from alignment.evaluation.statistics.text_scores import edit_similarity, fuzz_ratio
 from alignment.models import formats
+from alignment.rows.reading import read_rows
 
 MAX_TOKENS, RIGHT_TOKENS, CROSS_FILE_TOKENS = 8192, 2048, 2048
 _NOTE = (

@@ -7,12 +7,12 @@ Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, spl
 from __future__ import annotations
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.benchmark_rows import read_rows
 from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import trim_continuation
 from alignment.evaluation.statistics.text_scores import infilling_scores
 from alignment.models import formats
+from alignment.rows.reading import read_rows
 
 PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", "\nfrom ", "\n@", "\nassert ")
 
