@@ -35,7 +35,7 @@ Counts = dict[str, Counter[str]]
 
 
 def column_types(row: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Arrow types of the columns of a row, except columns whose type is unknown because they are null or empty."""
+    """Arrow types of the columns of a row, except columns that are null."""
     return {field.name: field.type for field in pa.Table.from_pylist([row]).schema if field.type != pa.null()}
 
 
