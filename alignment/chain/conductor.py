@@ -24,16 +24,18 @@ from typing import Any
 
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
-from alignment.chain.plan import Step, plan
+from alignment.chain.plan import Step, is_gguf, plan
 from alignment.export.engine_environment import engine_python
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.logs import format_duration, get_logger
 from alignment.models.contract import ContractRequest
+from alignment.models.gguf_import import import_gguf
 from alignment.planning import disk
 from alignment.processes import StageFailed, World, heartbeat, wait_for
 from alignment.recipe import ExportStage, Recipe, launch_file
 from alignment.recipe.export_checks import engines_needed
+from alignment.recipe.stage_graph import BASE
 from alignment.stages.configs import ConfigsRequest
 
 logger = get_logger(__name__)
@@ -74,6 +76,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
             disk.check_space(recipe, layout, [step.name for step in steps if step.artifact() is not None])
             chain.check_configs()
             chain.prepare_engines()
+        chain.import_base()
         for number, step in enumerate(steps):
             chain.run_step(number)
             if step.name == until:
@@ -126,6 +129,25 @@ class _Chain:
                     engine_python(engine)
                 except ValueError as error:
                     raise ChainStopped(f"{step.name}: {error}") from None
+
+    def import_base(self) -> None:
+        """Import the base model if it is a GGUF file; other ranks wait for rank 0. Raises ChainStopped."""
+        reference = self.recipe.model.path
+        waiting = [step for step in self.steps if step.model == BASE and step.artifact() is None]
+        if reference is None or not is_gguf(str(reference)) or not waiting:
+            return
+        assert waiting[0].request.model is not None
+        folder = Path(waiting[0].request.model.checkpoint)
+        pulse = self.recipe.folder / "importing"
+        if self.world.rank != 0:
+            wait_for(folder.is_dir, pulse, f"import {reference}")
+        elif not folder.is_dir():
+            logger.info("importing %s ...", reference)
+            try:
+                with heartbeat(pulse):
+                    logger.info("      %s", import_gguf(reference.path(), folder).sentence())
+            except ValueError as error:
+                raise ChainStopped(str(error)) from None
 
     def run_step(self, number: int) -> None:
         """Run one step if it is not done, then check the gates that it decides. Raises ChainStopped."""

@@ -178,6 +178,8 @@ class _StepBuilder:
         for read in self.graph.base_reads:
             key = str(read.place[-1])
             settings[key], content[key] = self.resolve(read)
+            if key == "path" and is_gguf(settings[key]):
+                settings[key] = str(import_folder(self.recipe.folder, Path(settings[key]), content[key]))
         return ModelSource.model_validate(settings), content
 
     def trained_model(self, stage: str) -> ModelSource:
@@ -252,6 +254,22 @@ class _StepBuilder:
         reads = [[self.recipe.model.revision, *tokenizer], targets]
         key = fingerprint([VERSIONS[stage.kind], settings, train, reads, versions])
         return self.recipe.folder / PREPARED / f"{self.node.name}-{key[:12]}"
+
+
+def is_gguf(path: str) -> bool:
+    """Whether a model is a GGUF file, which is imported before the first step that reads it."""
+    return path.endswith(".gguf")
+
+
+def import_folder(folder: Path, file: Path, digest: str) -> Path:
+    """Where the chain keeps the model folder that it imports from a GGUF file.
+
+    Args:
+        folder: the recipe's folder.
+        file: the GGUF file.
+        digest: digest of its content.
+    """
+    return folder / "imported" / f"{file.stem}-{digest[:12]}"
 
 
 def _without(settings: Mapping[str, Any], key: str) -> dict[str, Any]:

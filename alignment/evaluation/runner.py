@@ -27,7 +27,7 @@ from alignment.evaluation.statistics.figures import Figure, figures
 from alignment.evaluation.store import Store, digest, model_fingerprint
 from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
-from alignment.models.precision import DtypeSetting
+from alignment.models.source import DType
 
 logger = get_logger(__name__)
 
@@ -45,7 +45,7 @@ def evaluate(
     seed: int = 0,
     engine: EngineName | Engine = "auto",
     batch_size: int | None = None,
-    dtype: DtypeSetting = "auto",
+    dtype: DType = "auto",
     sandbox: SandboxSettings | None = None,
     rank: int | None = None,
     world_size: int | None = None,
@@ -113,7 +113,7 @@ class _EvaluationRun:
     seed: int
     engine_name: EngineName
     batch_size: int | None
-    dtype: DtypeSetting
+    dtype: DType
     sandbox: SandboxSettings
     rank: int
     world_size: int

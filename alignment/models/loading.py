@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from alignment.models import formats
+from alignment.models.precision import resolve_dtype
 from alignment.models.source import Context, ModelSource, RandomInit
 
 # Largest allowed difference of any logit between the model with its adapter and the merged model, both in float32, as a
@@ -51,13 +52,22 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _torch_dtype(source: ModelSource) -> torch.dtype:
+    """The torch type of a source's weights. Random weights are drawn in float32 where the recipe says `auto`."""
+    if source.dtype == "auto" and source.init is not None:
+        return torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype: torch.dtype = getattr(torch, resolve_dtype(source.dtype, device).dtype)
+    return dtype
+
+
 def write_random(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
     """Write a checkpoint with the random weights of `source.init`.
 
     Every process that starts from it, sharded or not, then loads the same weights.
     """
     assert source.init is not None
-    model = random_model(source.init, tokenizer, seed, getattr(torch, source.dtype))
+    model = random_model(source.init, tokenizer, seed, _torch_dtype(source))
     set_stop_tokens(model, tokenizer, chat=False)
     save(model, tokenizer, folder)
 
@@ -85,7 +95,7 @@ def load(source: ModelSource, tokenizer: PreTrainedTokenizerBase, **kwargs: Any)
         model = AutoModelForCausalLM.from_pretrained(
             source.checkpoint,
             revision=source.revision,
-            dtype=getattr(torch, source.dtype),
+            dtype=_torch_dtype(source),
             attn_implementation=source.attn_implementation,
             **kwargs,
         )

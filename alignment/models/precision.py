@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from alignment.models.source import DType
+
 NumberFormat = Literal["float32", "bfloat16", "float16"]
-DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 
 _FEATURES = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("bf16", "BF16 of Armv8.6"))
 """Flags of /proc/cpuinfo, best first, and what they are called."""
@@ -30,7 +31,7 @@ class Precision:
         return f"{self.dtype} ({self.reason})"
 
 
-def resolve_dtype(setting: DtypeSetting, device: str) -> Precision:
+def resolve_dtype(setting: DType, device: str) -> Precision:
     """The format to compute in.
 
     Args:
@@ -45,6 +46,36 @@ def resolve_dtype(setting: DtypeSetting, device: str) -> Precision:
     if feature is None:
         return Precision("float32", "this CPU has no bfloat16 instructions")
     return Precision("bfloat16", f"this CPU has {feature}")
+
+
+@dataclass(frozen=True)
+class TrainingPrecision:
+    """How a stage trains."""
+
+    weights: NumberFormat
+    """The type of the weights, adapters excepted: PEFT keeps those in float32."""
+    autocast: bool
+    """Whether matrix products are computed in bfloat16 although the weights are in float32, unless `train:` says so."""
+    reason: str
+
+
+def resolve_training(setting: DType, device: str, *, adapter: bool, master_weights: bool) -> TrainingPrecision:
+    """What `dtype` means for training.
+
+    Args:
+        setting: the recipe's `model.dtype`.
+        device: a torch device type, such as `cpu` or `cuda`.
+        adapter: whether an adapter is trained and the other weights are frozen.
+        master_weights: whether the launcher keeps float32 copies of the weights (DeepSpeed, FSDP2).
+    """
+    precision = resolve_dtype(setting, device)
+    if setting != "auto" or precision.dtype == "float32":
+        return TrainingPrecision(precision.dtype, device != "cpu", precision.reason)
+    if adapter:
+        return TrainingPrecision(precision.dtype, device != "cpu", f"{precision.reason}; the adapter is in float32")
+    if master_weights:
+        return TrainingPrecision(precision.dtype, True, f"{precision.reason}; the launcher keeps float32 copies")
+    return TrainingPrecision("float32", True, f"all weights are trained; products are in bfloat16: {precision.reason}")
 
 
 @functools.cache

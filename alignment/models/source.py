@@ -11,7 +11,7 @@ from pydantic import Field
 
 from alignment.settings import Positive, Settings
 
-DType = Literal["float32", "bfloat16", "float16"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 AttentionKernel = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 
@@ -57,7 +57,7 @@ class ModelSource(Settings):
     tokenizer: str | None = None
     """Where the tokenizer is; by default with the checkpoint."""
     dtype: DType = "bfloat16"
-    """The type the weights are loaded and saved in."""
+    """The type the weights are loaded and saved in; `auto` is resolved by `alignment.models.precision`."""
     attn_implementation: AttentionKernel | None = None
     """Attention kernel, as transformers names it; None leaves the choice to `alignment.models.kernels`."""
     use_kernels: bool = False

@@ -69,8 +69,8 @@ def checkpoint_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout:
 
 def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> tuple[float, float]:
     """Bytes of a training stage: of its artifact (with the adapter, if it has one), and of its checkpoints."""
-    width = 4 if recipe.model.dtype == "float32" else 2
     micro = micro_batch_of(stage, recipe.model, layout)
+    width = 4 if micro.dtype == "float32" else 2
     adapter = memory.adapter_parameters(shape, micro.lora) * 4 if micro.lora else 0
     count = 0 if stage.train.get("save_strategy") == "no" else int(stage.train.get("save_total_limit") or 2) + 1
     return shape.parameters * width + adapter, count * checkpoint_bytes(shape, stage, recipe, layout)

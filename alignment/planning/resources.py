@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
+from alignment.models.precision import resolve_training
 from alignment.models.shapes import SHAPES, Shape
+from alignment.models.stored_config import stored_config
 from alignment.planning import memory
 from alignment.planning.memory import Lora, MicroBatch
 from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, Recipe, TrainingStage
@@ -66,9 +68,8 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
             model.init.rms_norm_eps,
         )
     assert model.path is not None, "a model has a path or is made from random weights"
-    file = model.path.path() / "config.json"
-    if file.is_file():
-        config = json.loads(file.read_text())
+    config = stored_config(model.path.path())
+    if config is not None:
         fields = [field.name for field in dataclasses.fields(Shape)]
         if all(key in config for key in fields):
             return Shape(**{key: config[key] for key in fields})
@@ -107,13 +108,16 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
         length = completion + (stage.max_prompt_length or _DEFAULT_PROMPT)
         rollouts = rows * int(train.get("steps_per_generation", accumulate))
     vllm = bool(train.get("use_vllm")) and train.get("vllm_mode", "colocate") == "colocate" and cuda
+    precision = resolve_training(
+        model.dtype, layout.device, adapter=stage.peft is not None, master_weights=layout.master_weights
+    )
     eight_bit = "8bit" in str(train.get("optim", ""))
     return MicroBatch(
         rows=rows,
         length=length,
         kind=kind,
-        dtype=model.dtype,
-        autocast=bool(train.get("bf16", True)) if cuda else bool(train.get("bf16", False)),
+        dtype=precision.weights,
+        autocast=bool(train.get("bf16", precision.autocast)),
         accumulate=accumulate,
         checkpointing=bool(train.get("gradient_checkpointing", True)),
         attention=attention,

@@ -91,8 +91,13 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
 def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistake]:
     """Files that are missing from the folder of the base model."""
     place: Place = ("model", "path")
+    if folder.suffix == ".gguf" and folder.is_file():
+        with folder.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                yield place, f"{display(folder)} is not a GGUF file: it does not start with GGUF"
+        return
     if not folder.is_dir():
-        yield place, f"{display(folder)} is a file: name the folder of a checkpoint"
+        yield place, f"{display(folder)} is a file: name the folder of a checkpoint, or a .gguf file"
         return
     if not (folder / "config.json").is_file():
         yield place, f"{display(folder)} is not a checkpoint: it has no config.json"

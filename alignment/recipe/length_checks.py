@@ -6,11 +6,11 @@ They run before the first stage if the model's length is known then, and when a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
+from alignment.models.stored_config import stored_config
 from alignment.recipe import launch_file
 from alignment.recipe.problems import Mistake
 from alignment.recipe.schema import DpoStage, GrpoStage, PretrainStage, Recipe, TrainingStage
@@ -27,12 +27,9 @@ def positions_of(recipe: Recipe) -> int | None:
         return model.init.max_position_embeddings
     if model.path is None:
         return None
-    file = model.path.path() / "config.json"
-    if file.is_file():
-        try:
-            positions = json.loads(file.read_text()).get("max_position_embeddings")
-        except (OSError, ValueError, AttributeError):
-            return None
+    config = stored_config(model.path.path())
+    if config is not None:
+        positions = config.get("max_position_embeddings")
         return positions if isinstance(positions, int) else None
     return MAX_POSITION_EMBEDDINGS if "qwen2.5-coder-" in str(model.path).lower() else None
 

@@ -23,7 +23,9 @@ class BaseModelSettings(Settings):
     tokenizer: Ref | None = None
     """Folder or hub name of the tokenizer; may be an output of a build stage. Default: the one in `path`."""
     dtype: DType = "bfloat16"
-    """Type in which weights are loaded and saved. Use float32 for models that train on the CPU."""
+    """Type in which weights are loaded and saved. `auto` takes what the hardware computes fastest: bfloat16 on
+    accelerators and on CPUs with AMX or AVX512-BF16, float32 on others. A stage that trains all weights then keeps them in
+    float32, so that small updates are not rounded away, and computes in bfloat16."""
     attn_implementation: AttentionKernel | None = None
     """Attention kernel, by its name in transformers. Default: the fastest that is installed and supported by the GPU."""
     use_kernels: bool = False

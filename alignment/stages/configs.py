@@ -39,7 +39,9 @@ class ConfigsRequest(ProcessRequest):
     """Processes on this machine."""
 
 
-def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str) -> TrainerConfig:
+def training_config(
+    stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str, autocast: bool = False
+) -> TrainerConfig:
     """Build the stage's SFTConfig, DPOConfig or GRPOConfig.
 
     Defaults that differ from TRL's: no bfloat16 and no CUDA without an accelerator; two checkpoints are kept, since the
@@ -51,6 +53,7 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         out: the artifact's folder; checkpoints go to `checkpoints/` in it.
         wandb: whether to report to Weights & Biases.
         run_name: name of the run there.
+        autocast: whether to compute in bfloat16 on a CPU, unless `train:` sets `bf16` or `fp16`.
 
     Raises:
         ValueError: TRL refuses a setting; the message is TRL's.
@@ -71,7 +74,7 @@ def training_config(stage: TrainingStage, seed: int, out: Path, *, wandb: bool, 
         **stage.train,
     }
     if not torch.accelerator.is_available():
-        settings.setdefault("bf16", False)
+        settings.setdefault("bf16", autocast and not settings.get("fp16"))
         settings["use_cpu"] = True
     if kind == "pretrain":
         settings.setdefault("packing", True)

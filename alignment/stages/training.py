@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment.logs import get_logger
 from alignment.models import kernels, loading
+from alignment.models.precision import resolve_training
 from alignment.models.source import ModelSource
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
@@ -80,7 +81,9 @@ def train(
     wandb = request.tracking.wandb != "disabled"
     # Before any training settings exist: with them, ZeRO-3 would shard every new weight before it is drawn.
     source = _write_random_weights(request, tokenizer)
-    args = training_config(stage, request.seed, request.out, wandb=wandb, run_name=f"{request.recipe}/{request.name}")
+    source, autocast = _resolve_precision(request, stage, source)
+    run_name = f"{request.recipe}/{request.name}"
+    args = training_config(stage, request.seed, request.out, wandb=wandb, run_name=run_name, autocast=autocast)
     _check_world_size(request, args)
     lora = lora_config(stage)
     model, changes = _load_model(request, stage, source, tokenizer, chat)
@@ -126,6 +129,23 @@ def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
             loading.write_random(source, tokenizer, request.seed, temporary)
             temporary.replace(folder)
     return source.model_copy(update={"init": None, "path": str(folder)})
+
+
+def _resolve_precision(request: StageRequest, stage: TrainingStage, source: ModelSource) -> tuple[ModelSource, bool]:
+    """The source with a definite `dtype`, and whether to compute in bfloat16 on a CPU."""
+    if source.dtype != "auto":
+        return source, False
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("DEEPSPEED", "FSDP"))
+    device = accelerator.type if accelerator is not None else "cpu"
+    precision = resolve_training(
+        source.dtype, device, adapter=stage.peft is not None, master_weights=sharded and device != "cpu"
+    )
+    if request.rank == 0:
+        logger.info("      weights in %s (%s)", precision.weights, precision.reason)
+    return source.model_copy(update={"dtype": precision.weights}), precision.autocast
 
 
 def _load_model(

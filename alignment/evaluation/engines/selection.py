@@ -11,7 +11,7 @@ from typing import Literal
 from alignment.evaluation.engines.protocol import Engine
 from alignment.evaluation.engines.transformers_engine import TransformersEngine
 from alignment.logs import get_logger
-from alignment.models.precision import DtypeSetting
+from alignment.models.source import DType
 
 logger = get_logger(__name__)
 
@@ -19,7 +19,7 @@ EngineName = Literal["auto", "transformers", "vllm"]
 
 
 def open_engine(
-    model_path: str, name: EngineName = "auto", batch_size: int | None = None, dtype: DtypeSetting = "auto"
+    model_path: str, name: EngineName = "auto", batch_size: int | None = None, dtype: DType = "auto"
 ) -> Engine:
     """Load a checkpoint into an engine.
 
@@ -43,7 +43,7 @@ def open_engine(
     return _transformers_engine(model_path, batch_size, dtype)
 
 
-def _transformers_engine(model_path: str, batch_size: int | None, dtype: DtypeSetting) -> Engine:
+def _transformers_engine(model_path: str, batch_size: int | None, dtype: DType) -> Engine:
     engine = TransformersEngine(model_path, batch_size=batch_size, dtype=dtype)
     logger.info("%s computes in %s", model_path, engine.precision)
     if engine.device.type != "cpu" or engine.precision.dtype != "bfloat16":

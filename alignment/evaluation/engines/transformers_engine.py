@@ -18,7 +18,8 @@ from alignment.evaluation.engines.protocol import (
     refuse_unsupported,
 )
 from alignment.logs import get_logger
-from alignment.models.precision import DtypeSetting, resolve_dtype
+from alignment.models.precision import resolve_dtype
+from alignment.models.source import DType
 
 logger = get_logger(__name__)
 
@@ -35,7 +36,7 @@ class TransformersEngine:
         *,
         batch_size: int | None = None,
         device: str | None = None,
-        dtype: DtypeSetting = "auto",
+        dtype: DType = "auto",
     ) -> None:
         """Load the model.
 

@@ -1,0 +1,49 @@
+"""The config of a model on disk, read without torch: of a model folder or of a GGUF file."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+_GGUF_KEYS = {
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+}
+
+
+def stored_config(path: Path) -> dict[str, Any] | None:
+    """The config as config.json has it; None if there is none, or it cannot be read.
+
+    Args:
+        path: a model folder with config.json, or a GGUF file of a Qwen2 model.
+    """
+    if path.suffix == ".gguf" and path.is_file():
+        return _gguf_config(path, path.stat().st_mtime_ns)
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
+    """The config of a GGUF file. `changed` is its time of change: an edited file is read anew."""
+    try:
+        from gguf import GGUFReader
+
+        reader = GGUFReader(file)
+        values = {key: reader.fields[f"qwen2.{name}"].contents() for key, name in _GGUF_KEYS.items()}
+        rows = next(tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight")
+    except (ImportError, ValueError, IndexError, KeyError, OverflowError, OSError, StopIteration):
+        return None
+    # Sizes up to 3B tie the embedding (Qwen2.5-Coder report, table 1); only the import compares the two matrices.
+    tied = values["hidden_size"] <= 2048
+    return {**values, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": "qwen2"}
