@@ -8,6 +8,7 @@ align report RECIPE           write the report of a recipe again
 align launch RECIPE --slurm   write files that start a recipe on a cluster
 align schema                  print the recipe's JSON schema
 align evaluate MODEL          measure a model on benchmarks, grade completions, compare two evaluations
+align import FILE.gguf OUT    write a GGUF file as a model folder
 align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
 align show DATASET            show rows of a dataset
@@ -34,6 +35,7 @@ from alignment.cli import (
     doctor,
     evaluation_commands,
     export_command,
+    import_command,
     launch_command,
     recipe_commands,
     sandbox_commands,
@@ -64,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         recipe_commands,
         launch_command,
         evaluation_commands,
+        import_command,
         export_command,
         data_commands,
         sandbox_commands,

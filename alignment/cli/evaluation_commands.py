@@ -57,6 +57,10 @@ def add(commands: Commands) -> None:
     evaluate.add_argument("--max-new-tokens", type=int, help="tokens per sample (default: as published)")
     evaluate.add_argument("--batch-size", type=int, help="sequences per batch (default: as many as fit)")
     evaluate.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+        help="number format of the weights (default: bfloat16 on GPUs and on CPUs that multiply it in hardware)",
+    )  # fmt: skip
+    evaluate.add_argument(
         "--engine", choices=("auto", "transformers", "vllm"), default="auto",
         help="generation engine (default: vllm if it is installed and there is a GPU)",
     )  # fmt: skip
@@ -160,6 +164,7 @@ def _measure(arguments: argparse.Namespace) -> list[Document] | None:
         arguments.out,
         seed=arguments.seed,
         engine=arguments.engine,
+        dtype=arguments.dtype,
         sandbox=_sandbox(arguments),
     )
     return read_documents(arguments.out) if figures else None

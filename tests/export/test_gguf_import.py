@@ -8,10 +8,12 @@ import torch
 from export_models import make_model, training_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from alignment.cli import main
 from alignment.export.checkpoint import open_checkpoint
 from alignment.export.gguf_file import write_gguf
 from alignment.export.levels import LEVELS, get_level
 from alignment.models.gguf_import import GgufImport, import_gguf, read_import
+from alignment.models.stored_config import stored_config
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
@@ -118,3 +120,22 @@ def test_a_folder_that_was_not_imported_has_no_summary(folder, tmp_path):
     (tmp_path / "quantization.json").write_text("{}")
     assert read_import(tmp_path) is None
     assert isinstance(GgufImport("f", 1, "qwen2", 1, True, {}).sentence(), str)
+
+
+def test_the_command_writes_the_folder_and_says_what_quantization_cost(folder, tmp_path, capsys):
+    file = write_gguf(open_checkpoint(folder), get_level("q8_0"), tmp_path / "model.gguf").files[0]
+    assert main(["import", str(file), str(tmp_path / "out"), "--dtype", "float32"]) == 0
+    assert "dequantized from model.gguf: q8_0" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert main(["import", str(tmp_path / "none.gguf"), str(tmp_path / "other")]) == 1
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_the_config_of_a_file_is_read_without_its_weights(folder, tmp_path):
+    file = write_gguf(open_checkpoint(folder), get_level("q8_0"), tmp_path / "model.gguf").files[0]
+    config, expected = stored_config(file), stored_config(folder)
+    for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size", "max_position_embeddings"):
+        assert config[key] == expected[key]
+    assert stored_config(tmp_path / "none.gguf") is None
+    (tmp_path / "text.gguf").write_text("not a model")
+    assert stored_config(tmp_path / "text.gguf") is None

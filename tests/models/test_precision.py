@@ -32,3 +32,16 @@ def test_auto_takes_the_fastest_format_and_says_why(monkeypatch):
     assert str(resolve_dtype("auto", "cpu")) == "float32 (this CPU has no bfloat16 instructions)"
     monkeypatch.setattr(precision, "bfloat16_feature", lambda: "AMX")
     assert str(resolve_dtype("auto", "cpu")) == "bfloat16 (this CPU has AMX)"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "master_weights", "expected"),
+    [(True, False, ("bfloat16", False)), (False, False, ("float32", True)), (False, True, ("bfloat16", True))],
+)
+def test_auto_keeps_float32_weights_where_all_of_them_are_trained(monkeypatch, adapter, master_weights, expected):
+    monkeypatch.setattr(precision, "bfloat16_feature", lambda: "AMX")
+    chosen = precision.resolve_training("auto", "cpu", adapter=adapter, master_weights=master_weights)
+    assert (chosen.weights, chosen.autocast) == expected
+    monkeypatch.setattr(precision, "bfloat16_feature", lambda: None)
+    chosen = precision.resolve_training("auto", "cpu", adapter=adapter, master_weights=master_weights)
+    assert (chosen.weights, chosen.autocast) == ("float32", False)

@@ -37,7 +37,7 @@ def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
         ("kind: sft", "kind: stf", "stages.sft: kind must be one of"),
         ("kind: sft", "kind: [sft]", "stages.sft: kind must be one of"),
         ("    kind: dpo\n", "", "stages.dpo: kind is missing: one of build,"),
-        ("dtype: float32", "dtype: fp32", "model.dtype: must be one of float32, bfloat16, float16, not 'fp32'"),
+        ("dtype: float32", "dtype: fp32", "model.dtype: must be one of auto, float32, bfloat16, float16, not 'fp32'"),
         ("seed: 3", "seed: -3", "recipe.yaml:2: seed: must be greater than or equal to 0"),
         ("seed: 3", "seed: 3.5", "seed: must be a whole number, not 3.5"),
         ("seed: 3", "seed: '3'", "seed: must be a whole number, not '3'"),
