@@ -97,8 +97,8 @@ def _export(arguments: argparse.Namespace) -> int:
 def export_stage(arguments: argparse.Namespace) -> ExportStage:
     """The command line as the export stage of a recipe, checked as one. Raises RecipeError."""
     from alignment.evaluation.benchmark_request import parse_request
-    from alignment.recipe.loading import validate_export
     from alignment.recipe.overlays import override
+    from alignment.recipe.recipe_file import validate_export
     from alignment.recipe.yaml_source import YamlSource
 
     settings: dict[str, Any] = {"name": "export", "kind": "export", "formats": arguments.to}

@@ -8,8 +8,8 @@ LoraConfig (see `alignment.recipe.trainer_fields`). Nothing here imports torch.
 
 from __future__ import annotations
 
-from alignment.recipe.loading import json_schema, load, validate
 from alignment.recipe.problems import RecipeError
+from alignment.recipe.recipe_file import json_schema, load, validate
 from alignment.recipe.schema import (
     CONFIGS,
     MODEL_KINDS,

@@ -11,7 +11,7 @@ import pytest
 
 from alignment import recipe
 from alignment.recipe import RecipeError, load, mistakes
-from alignment.recipe.loading import load_source
+from alignment.recipe.recipe_file import load_source
 from alignment.recipe.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,8 +3,8 @@
 import pytest
 
 from alignment.recipe import RecipeError
-from alignment.recipe.loading import load_source
 from alignment.recipe.overlays import override
+from alignment.recipe.recipe_file import load_source
 from alignment.recipe.yaml_source import parse
 
 
