@@ -57,10 +57,19 @@ def code(name: str, lines: int = 12) -> str:
     )
 
 
-def run_builder(name: str, out: Path, *, seed: int = 0, workers: int = 1, clone_folder: Path | None = None,
-                sandbox: SandboxSettings | None = None, **settings: Any) -> dict[str, Any]:  # fmt: skip
+def run_builder(
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    model: Path | None = None,
+    sandbox: SandboxSettings | None = None,
+    clone_folder: Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
     """Run a built-in builder into a folder, with settings as a recipe has them (paths may be Path objects)."""
     builder = find_builder(name)
     out.mkdir(parents=True, exist_ok=True)
-    context = BuildContext(out, seed, workers, sandbox=sandbox or SandboxSettings(), clone_folder=clone_folder)
+    context = BuildContext(out, seed, workers, model, sandbox or SandboxSettings(), clone_folder=clone_folder)
     return builder.run(builder.validate(settings), context)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from corpus_helpers import run_builder, write_files
 
+from alignment.grading import SandboxSettings
 from data_builders.instructions.refine import Refinement
 from data_builders.models.writers import TextModel, open_model
 
@@ -78,3 +79,21 @@ def test_what_it_writes_replaces_prose_that_rules_made_and_code_only_where_it_pa
     answers = {row["source"].partition(":")[0]: row["messages"][1]["content"] for row in rows}
     assert answers["explain"] == ANSWER and "total += number" in answers["implement"]
     assert (account["answered_by_the_writer"], account["does_not_parse"]) == (1, 1)
+
+
+def test_preferences_samples_a_model_runs_its_answers_and_pairs_them_with_the_reference(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    task = {
+        "id": "t", "prompt": "Write f, which adds one.", "language": "python", "kind": "calls", "entry_point": "f",
+        "tests": json.dumps({"cases": [{"args": [2], "expected": 3}], "tolerance": None}),
+        "reference": "def f(x):\n    return x + 1\n",
+    }  # fmt: skip
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    counts = run_builder("preferences", tmp_path / "out", seed=1, model=checkpoint, n=3, references=True,
+                         sandbox=SandboxSettings(workers=1, allow_weaker=True), tasks=tmp_path / "tasks.jsonl",
+                         max_new_tokens=8)  # fmt: skip
+    assert counts == {"tasks": 1, "sampled": 3, "failed": 1, "pairs_with_reference": 1, "pairs": 1}
+    (pair,) = [json.loads(line) for line in (tmp_path / "out" / "preferences.jsonl").read_text().splitlines()]
+    assert pair["chosen"][0]["content"] == f"```python\n{task['reference']}\n```"
+    assert (pair["rejected"][0]["content"], pair["source"]) == (ANSWER, "reference:t")
