@@ -1,4 +1,4 @@
-"""Every recipe that is shipped, found by itself: it checks out, fits its hardware, and suits its model's exact shape."""
+"""Every shipped recipe: it passes all checks, fits its hardware, and suits its model's exact shape."""
 
 import re
 import warnings
@@ -28,12 +28,12 @@ def size_of(path: Path) -> str:
     return path.stem.split("-")[0]
 
 
-def test_every_size_has_a_recipe_of_full_weights():
+def test_every_size_has_a_recipe_for_full_weights():
     assert {path.stem for path in SIZED} >= set(shapes.SHAPES)
 
 
 @pytest.mark.parametrize("path", SHIPPED, **names)
-def test_the_recipe_checks_out_also_with_what_trl_and_peft_say(path):
+def test_the_recipe_passes_our_checks_and_those_of_trl_and_peft(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         recipe = load(path)
@@ -41,7 +41,7 @@ def test_the_recipe_checks_out_also_with_what_trl_and_peft_say(path):
 
 
 @pytest.mark.parametrize("path", SIZED, **names)
-def test_the_header_says_how_to_start_it_what_it_needs_and_what_is_allowed(path):
+def test_the_header_names_the_command_the_hardware_and_the_licence(path):
     header = re.match(r"(#.*\n)+", path.read_text())[0]
     recipe = load(path)
     assert f"recipes/qwen2.5-coder/{path.name}" in header
@@ -55,9 +55,9 @@ def test_the_header_says_how_to_start_it_what_it_needs_and_what_is_allowed(path)
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_every_stage_fits_the_hardware_that_the_header_names(path):
     card = int(re.search(r"# Hardware: (\d+) x (\d+) GB", path.read_text())[2])
-    found = presentation.recipe_needs(load(path), card * 1e9 / 2**30)
-    assert [stage["stage"] for stage in found["needs"] if not stage["fits"]] == []
-    assert len(found["needs"]) == 5
+    plan = presentation.recipe_needs(load(path), card * 1e9 / 2**30)
+    assert [stage["stage"] for stage in plan["needs"] if not stage["fits"]] == []
+    assert len(plan["needs"]) == 5
 
 
 @pytest.mark.parametrize("path", SHIPPED, **names)
@@ -77,7 +77,7 @@ def test_no_stage_trains_all_weights_in_sixteen_bits_without_copies(path):
 
 @pytest.mark.parametrize("path", SIZED, **names)
 def test_the_settings_suit_the_exact_shape(path):
-    """Length within the model's positions, YaRN as the report has it, adapters on layers that exist."""
+    """Lengths are within the model's positions, and adapters are on layers that exist."""
     recipe, size = load(path), size_of(path)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(shapes.config(size))
@@ -111,14 +111,14 @@ def test_batches_are_the_same_for_every_size_and_variant(path):
     assert steps == {"pretrain": 128, "sft": 256, "sft-long": 32, "dpo": 128, "grpo": 256}
 
 
-def test_packed_stages_are_packed_without_contact():
+def test_packed_stages_keep_samples_separate():
     for path in SHIPPED:
         for stage in load(path).stages:
             if isinstance(stage, SftStage) and stage.train.get("packing"):
                 assert stage.train.get("packing_strategy", "bfd") != "wrapped"
 
 
-def test_the_long_recipe_stretches_the_exact_shape_to_its_length_and_fits():
+def test_the_long_recipe_extends_the_model_to_its_length_and_fits():
     path = ROOT / "recipes" / "qwen2.5-coder" / "long-7b.yaml"
     recipe = load(path)
     card = int(re.search(r"# Hardware: 8 x (\d+) GB", path.read_text())[1])

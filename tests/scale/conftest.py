@@ -1,4 +1,4 @@
-"""A recipe without data of its own: launch files and plans need none."""
+"""A recipe with one SFT stage, for tests of launch files and plans."""
 
 import textwrap
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def recipe_with(tmp_path):
-    """Call with the name of an Accelerate file and further YAML of the recipe's top level."""
+    """Write and load the recipe; call it with the name of an Accelerate file and more YAML for the recipe's top level."""
 
     def make(
         config: str | None = "zero3", train: str = "{max_steps: 2}", more: str = "", path="Qwen/Qwen2.5-Coder-1.5B"

@@ -1,4 +1,4 @@
-"""Settings that would drop context in silence, or let packed samples see each other, are mistakes of the recipe."""
+"""Checks of lengths, attention and kernels: settings that would drop context silently or mix packed samples are errors."""
 
 import pytest
 import yaml
@@ -29,12 +29,12 @@ def mistakes(folder, stages, launch=None, model=MODEL):
     return []
 
 
-def test_a_length_beyond_the_models_positions_is_refused_with_the_factor_that_would_do(tmp_path):
-    (found,) = mistakes(tmp_path, [{"train": {"max_length": 131072}}])
-    assert "max_length" in found and "32768 positions" in found and "yarn_factor: 4.0" in found
+def test_a_length_beyond_the_models_positions_is_refused_with_the_yarn_factor_it_needs(tmp_path):
+    (mistake,) = mistakes(tmp_path, [{"train": {"max_length": 131072}}])
+    assert "max_length" in mistake and "32768 positions" in mistake and "yarn_factor: 4.0" in mistake
 
 
-def test_yarn_makes_room_and_keeps_it_for_the_stages_that_follow(tmp_path):
+def test_yarn_extends_the_positions_of_its_stage_and_of_later_ones(tmp_path):
     stretched = {"train": {"max_length": 131072}, "context": {"yarn_factor": 4.0}}
     assert not mistakes(tmp_path, [stretched, {"train": {"max_length": 100_000}}])
     assert mistakes(tmp_path, [stretched, {"model": "base", "train": {"max_length": 100_000}}])
@@ -48,7 +48,7 @@ def test_prompt_and_completion_together_must_fit_the_model_and_vllm(tmp_path):
     assert "set it to 3072" in mistakes(tmp_path, [stage])[0]
 
 
-def test_vllm_and_a_context_that_only_the_trainer_would_know_are_refused(tmp_path):
+def test_vllm_with_a_context_that_only_the_trainer_has_is_refused(tmp_path):
     stage = {"kind": "grpo", "context": {"yarn_factor": 2.0}, "train": {"use_vllm": True}}
     assert "would sample from a different model" in mistakes(tmp_path, [stage])[0]
     assert not mistakes(tmp_path, [{**stage, "train": {}}])
@@ -61,7 +61,7 @@ def ulysses(attention):
     }  # fmt: skip
 
 
-def test_packing_under_sequence_parallelism_needs_attention_that_knows_samples(tmp_path):
+def test_packing_under_sequence_parallelism_needs_flash_attention(tmp_path):
     packed = [{"train": {"packing": True}}]
     assert "would attend to each other" in mistakes(tmp_path, packed, ulysses("sdpa"))[0]
     assert not mistakes(tmp_path, packed, ulysses("flash_attention_2"))
@@ -69,11 +69,11 @@ def test_packing_under_sequence_parallelism_needs_attention_that_knows_samples(t
 
 
 @pytest.mark.parametrize("kind", ["dpo", "grpo"])
-def test_preferences_and_rewards_are_refused_under_sequence_parallelism(tmp_path, kind):
+def test_dpo_and_grpo_are_refused_under_sequence_parallelism(tmp_path, kind):
     assert "sequence parallelism works for" in mistakes(tmp_path, [{"kind": kind}], ulysses("flash_attention_2"))[0]
 
 
-def test_a_model_whose_length_shows_only_when_loaded_is_checked_then():
+def test_the_length_of_a_model_is_checked_when_it_is_loaded():
     from transformers import Qwen2Config
 
     with pytest.raises(ValueError, match="max_length is 2048 and the model has 1024"):
@@ -81,7 +81,7 @@ def test_a_model_whose_length_shows_only_when_loaded_is_checked_then():
     check_loaded(Qwen2Config(max_position_embeddings=2048), {"max_length": 2048})
 
 
-def test_attention_is_what_the_recipe_says_else_what_is_installed(monkeypatch):
+def test_the_attention_kernel_is_the_recipes_or_the_installed_one(monkeypatch):
     monkeypatch.setattr(kernels, "installed_attention", lambda: "flash_attention_2")
 
     def chosen(train, **settings):
@@ -102,14 +102,14 @@ def test_attention_is_what_the_recipe_says_else_what_is_installed(monkeypatch):
         ((9, 0), set(), None),
     ],
 )
-def test_the_best_kernel_that_the_card_runs_is_taken(monkeypatch, capability, packages, expected):
+def test_the_best_kernel_that_the_gpu_supports_is_chosen(monkeypatch, capability, packages, expected):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in packages else None)
     assert kernels.installed_attention() == expected
 
 
-def test_fused_kernels_are_refused_where_they_can_not_run(monkeypatch):
+def test_fused_kernels_are_refused_if_they_can_not_run(monkeypatch):
     source = ModelSource(path="model", use_kernels=True)
     assert kernels.fused_kernels(ModelSource(path="model")) == {}
     with pytest.raises(ValueError, match="there is none here"):

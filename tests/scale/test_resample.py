@@ -1,4 +1,4 @@
-"""GRPO's dynamic sampling: groups that teach nothing give their places to other prompts, and to nothing else."""
+"""GRPO's dynamic sampling: groups with equal rewards are replaced by groups of other prompts; all others stay."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ PAD = 9
 
 
 def rollouts(groups, prompt, completion, base):
-    """Rollouts of `groups` groups of two; every row is told apart by its number."""
+    """Rollouts of `groups` groups of two; every row holds a number of its own."""
     rows = torch.arange(base, base + 2 * groups)
     return {
         "prompt_ids": rows[:, None].expand(-1, prompt).clone(), "prompt_mask": torch.ones(2 * groups, prompt),
@@ -19,14 +19,14 @@ def rollouts(groups, prompt, completion, base):
     }  # fmt: skip
 
 
-def test_a_group_without_spread_is_one_whose_advantages_are_all_zero():
+def test_groups_without_spread_are_those_with_zero_advantages():
     advantages = torch.tensor([0.0, 0.0, -1.0, 1.0, 1e-3, -1e-3])
     assert groups_without_spread(advantages, 2) == [0, 2]
 
 
-def test_whole_groups_are_replaced_in_every_tensor_and_the_others_stay():
-    found, new = rollouts(3, 2, 3, base=10), rollouts(2, 4, 1, base=50)
-    mixed = replace_groups(found, new, [(1, 0)], 2, PAD)
+def test_groups_are_replaced_in_every_tensor_and_the_others_stay():
+    old, new = rollouts(3, 2, 3, base=10), rollouts(2, 4, 1, base=50)
+    mixed = replace_groups(old, new, [(1, 0)], 2, PAD)
     assert mixed["advantages"].tolist() == [10, 11, 50, 51, 14, 15]
     assert mixed["prompt_ids"][0].tolist() == [PAD, PAD, 10, 10] and mixed["prompt_mask"][0].tolist() == [0, 0, 1, 1]
     assert mixed["completion_ids"][2].tolist() == [50, PAD, PAD] and mixed["completion_mask"][2].tolist() == [1, 0, 0]
@@ -74,16 +74,16 @@ def trainer(tiny_tokenizer, tmp_path):
     return make
 
 
-def test_a_batch_is_filled_with_groups_that_teach(trainer):
-    made = trainer()
-    made.train()
-    logged = made.state.log_history[0]
+def test_a_batch_is_filled_with_groups_with_spread(trainer):
+    grpo = trainer()
+    grpo.train()
+    logged = grpo.state.log_history[0]
     assert logged["resampled_groups"] >= 0.5 and logged["frac_reward_zero_std"] >= 0.5
-    batch = {key: value for inputs in made._buffered_inputs for key, value in inputs.items()}
+    batch = {key: value for inputs in grpo._buffered_inputs for key, value in inputs.items()}
     assert groups_without_spread(batch["advantages"], 1) == [], "every answer that is trained on has an advantage"
 
 
-def test_groups_that_processes_share_are_refused():
+def test_groups_split_over_processes_are_refused():
     check_whole_groups(16, 8)
     with pytest.raises(ValueError, match="whole groups in every process"):
         check_whole_groups(12, 8)

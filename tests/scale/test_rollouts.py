@@ -1,4 +1,4 @@
-"""GRPO's rollouts: what is counted over a run, and that a sampler with other weights stops it."""
+"""GRPO's rollouts: their counts over a run, and a stop if the sampler has other weights than the trainer."""
 
 from types import SimpleNamespace
 
@@ -22,34 +22,34 @@ def test_shares_are_means_over_the_logged_steps():
 
 
 @pytest.mark.parametrize("difference", [0.6, float("nan"), float("inf")])
-def test_a_sampler_with_other_weights_stops_the_run(difference):
+def test_a_sampler_with_other_weights_is_an_error(difference):
     with pytest.raises(ValueError, match=r"step 7: .* other weights"):
         log(RolloutWatch(), sampling__sampling_logp_difference__mean=difference)
 
 
-def test_a_sampler_in_step_is_reported_with_its_worst():
+def test_the_mean_and_largest_difference_of_a_good_sampler_are_reported():
     watch = RolloutWatch()
     for value in (0.01, 0.03):
         log(watch, sampling__sampling_logp_difference__mean=value)
     assert watch.metrics() == {"sampling_logp_difference": 0.02, "largest_sampling_logp_difference": 0.03}
 
 
-def test_vllm_that_is_not_installed_is_said_before_anything_loads(monkeypatch):
+def test_missing_vllm_is_an_error_before_anything_loads(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="use_vllm=false"):
         check_vllm({"use_vllm": True})
     check_vllm({"use_vllm": False})
 
 
-def test_a_weight_sync_that_nothing_could_check_is_refused(monkeypatch):
+def test_settings_that_hide_a_failed_weight_sync_are_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     check_vllm({"use_vllm": True})
     with pytest.raises(ValueError, match="hides whether vLLM samples"):
         check_vllm({"use_vllm": True, "vllm_importance_sampling_correction": False})
 
 
-def test_the_figures_are_called_as_trl_logs_them():
-    """The names are TRL's: a version that renames them must fail here, not count nothing."""
+def test_the_names_of_the_figures_are_those_that_trl_logs():
+    """A version of TRL that renames them must fail here instead of counting nothing."""
     import inspect
 
     from trl import GRPOTrainer

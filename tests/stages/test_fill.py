@@ -1,4 +1,4 @@
-"""Packing that fills its rows: nothing is lost, no row overflows, and padding is below a hundredth where lengths allow."""
+"""Packing with `fill_rows`: no sample is lost, no row is too long, and padding is below 1% if the lengths allow it."""
 
 import random
 
@@ -16,7 +16,7 @@ def _efficiency(lengths, size, rows):
 
 
 @given(st.lists(st.integers(1, 60), max_size=200), st.integers(60, 130), st.integers(0, 3))
-def test_every_sample_is_in_one_row_and_no_row_overflows(lengths, size, seed):
+def test_every_sample_is_in_exactly_one_row_and_no_row_is_too_long(lengths, size, seed):
     ways = best_fit(lengths, size), subset_sums(lengths, size, random.Random(seed))
     for rows in (*ways, fill_rows(lengths, size, seed)):
         if lengths:
@@ -27,7 +27,7 @@ def test_every_sample_is_in_one_row_and_no_row_overflows(lengths, size, seed):
 
 
 @given(st.lists(st.integers(1, 30), max_size=9), st.integers(0, 90))
-def test_the_nearest_sum_is_the_nearest(lengths, wanted):
+def test_the_closest_subset_has_the_largest_sum_within_the_limit(lengths, wanted):
     chosen, total = closest_subset(lengths, wanted)
     assert len(set(chosen)) == len(chosen) and sum(lengths[at] for at in chosen) == total
     sums = {0}
@@ -48,24 +48,24 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-def test_padding_is_below_a_hundredth(name):
+def test_padding_is_below_one_percent(name):
     draw = random.Random(0)
-    one, size = LENGTHS[name]
-    lengths = [one(draw) for _ in range(6000)]
+    draw_length, size = LENGTHS[name]
+    lengths = [draw_length(draw) for _ in range(6000)]
     assert _efficiency(lengths, size, fill_rows(lengths, size, 0)) > 0.99
 
 
-def test_best_fit_alone_would_leave_more_where_none_is_short():
+def test_best_fit_alone_leaves_more_padding_without_short_samples():
     draw = random.Random(1)
     lengths = [draw.randint(65, 137) for _ in range(6000)]
     assert _efficiency(lengths, 512, best_fit(lengths, 512)) < 0.97
 
 
-def test_the_seed_makes_the_rows():
+def test_the_same_seed_gives_the_same_rows():
     lengths = [3, 2, 5, 1, 4] * 40
     assert fill_rows(lengths, 7, 1) == fill_rows(lengths, 7, 1) != fill_rows(lengths, 7, 2)
 
 
-def test_a_sample_that_no_row_holds_is_refused():
+def test_a_sample_longer_than_a_row_is_refused():
     with pytest.raises(ValueError, match="9 tokens does not fit into a row of 8"):
         fill_rows([3, 9], 8, 0)

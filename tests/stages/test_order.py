@@ -1,4 +1,4 @@
-"""Rows that are not packed: each once an epoch, in steps of one length, in an order that a resumed run finds again."""
+"""Order of rows that are not packed: each once per epoch, similar lengths in a step, the same order in a resumed run."""
 
 import itertools
 import random
@@ -38,7 +38,7 @@ def test_long_and_short_steps_alternate(lengths):
     assert 15 < rises < 35
 
 
-def test_the_order_is_that_of_seed_and_epoch_whatever_came_before(lengths):
+def test_the_order_depends_only_on_seed_and_epoch(lengths):
     run = LengthSampler(lengths, STEP, 3)
     first = list(run)
     run.set_epoch(1)
@@ -50,5 +50,5 @@ def test_the_order_is_that_of_seed_and_epoch_whatever_came_before(lengths):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9])
-def test_few_rows_are_enough(rows):
+def test_any_number_of_rows_is_ordered(rows):
     assert sorted(LengthSampler([5] * rows, STEP, 0)) == list(range(rows))

@@ -1,4 +1,4 @@
-"""Packing: no sample sees another, and labels stay with their tokens."""
+"""Packing: samples do not attend to each other, and labels stay with their tokens."""
 
 import random
 
@@ -33,7 +33,7 @@ def _pieces(packed):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_logits_of_packed_samples_equal_those_of_each_alone(attention, model):
+def test_logits_of_packed_samples_equal_those_of_single_samples(attention, model):
     model.set_attn_implementation(attention)
     samples = _samples(12, random.Random(0))
     packed = pack_dataset(Dataset.from_list(samples), 64, "bfd")
@@ -50,7 +50,7 @@ def test_logits_of_packed_samples_equal_those_of_each_alone(attention, model):
     assert compared == len(samples) > len(packed)
 
 
-def test_a_token_of_another_sample_changes_no_logit(model):
+def test_tokens_of_another_sample_change_no_logit(model):
     example = {"input_ids": [5, 6, 7, 8, 9, 10], "labels": [5, 6, 7, 8, 9, 10], "seq_lengths": [3, 3]}
     other = {**example, "input_ids": [50, 60, 70, 8, 9, 10]}
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_a_token_of_another_sample_changes_no_logit(model):
     assert not torch.equal(first[:3], second[:3])
 
 
-def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(model):
+def test_loss_of_packed_rows_covers_the_same_tokens_as_that_of_single_samples(model):
     samples = _samples(10, random.Random(1))
     with torch.no_grad():
         total, count = 0.0, 0
@@ -78,14 +78,14 @@ def test_loss_of_packed_rows_counts_the_same_tokens_as_the_samples_alone(model):
 
 
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split"])
-def test_packing_keeps_labels_with_their_tokens_and_loses_nothing(strategy):
+def test_trls_packing_keeps_labels_with_their_tokens_and_loses_no_sample(strategy):
     samples = _samples(60, random.Random(2))
     packed = pack_dataset(Dataset.from_list(samples), 64, strategy)
     assert sorted(_pieces(packed)) == sorted((sample["input_ids"], sample["labels"]) for sample in samples)
     assert max(len(row["input_ids"]) for row in packed) <= 64
 
 
-def test_rows_that_are_filled_keep_labels_with_their_tokens_and_lose_nothing(tmp_path):
+def test_our_packing_keeps_labels_with_their_tokens_and_loses_no_sample(tmp_path):
     samples = _samples(700, random.Random(3), least=1)
     data = Dataset.from_list([{**sample, "length": len(sample["input_ids"])} for sample in samples])
     packed = pack(data, 64, 0, tmp_path)
@@ -93,7 +93,7 @@ def test_rows_that_are_filled_keep_labels_with_their_tokens_and_lose_nothing(tmp
     assert max(len(row["input_ids"]) for row in packed) <= 64
 
 
-def test_padding_is_neither_learned_nor_mistaken_for_a_sample():
+def test_padding_has_no_labels_and_starts_new_positions():
     rows = [
         {"input_ids": [5, 6, 7], "labels": [5, 6, 7], "seq_lengths": [3]},
         {"input_ids": [8], "labels": [8], "seq_lengths": [1]},
@@ -113,8 +113,8 @@ def test_prepared_and_packed_rows_fill_their_length(tiny_tokenizer, tmp_path, so
     assert sum(len(row["input_ids"]) for row in packed) == counts["tokens"]
 
 
-def test_unpacked_batches_of_trl_keep_our_labels(tiny_tokenizer):
-    """Without packing TRL's own collator makes the batches: it must not learn what we masked."""
+def test_trls_collator_keeps_our_labels_without_packing(tiny_tokenizer):
+    """Without packing TRL's collator makes the batches; it must keep the labels that we masked."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8, 9], "labels": [IGNORED, 9]}]

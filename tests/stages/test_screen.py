@@ -1,4 +1,4 @@
-"""A benchmark's task is in no training set, whatever kind of rows it hides in."""
+"""Removal of benchmark tasks from training rows of every kind."""
 
 import json
 
@@ -26,7 +26,7 @@ CLEAN = "def greet(name):\n    return f'Hello, {name}'\n"
 RULES = TokenizationRules(512, "drop", 0.5, 0.0, "lines", None)
 
 
-def said(question, answer):
+def conversation(question, answer):
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
@@ -34,7 +34,7 @@ def rows_of(kind, text):
     return {
         "document": {"text": text, "path": "a.py"},
         "repository": {"repository": "r", "files": [{"path": "a.py", "text": CLEAN}, {"path": "b.py", "text": text}]},
-        "conversation": {"messages": said("Help me, please.", text), "source": "s"},
+        "conversation": {"messages": conversation("Help me, please.", text), "source": "s"},
         "preference": {"prompt": "Help me, please.", "chosen": CLEAN + "1", "rejected": text, "source": "s"},
         "task": {**TASK, "id": f"t-{len(text)}", "prompt": f"Do this:\n{text}", "tests": '{"code": "assert greet"}'},
     }[kind]
@@ -48,7 +48,7 @@ def targets(tmp_path):
 
 
 def prepared(kind, source, tokenizer, targets, out):
-    """Texts of what is left to train on, and the counts."""
+    """The texts of the rows that remain, and the counts."""
     entry = source([rows_of(kind, CLEAN), rows_of(kind, SOLUTION), rows_of(kind, CLEAN + "x = 1\n")])
     if kind in ("task", "preference"):
         trained, prepare = ("grpo", grpo.prepare_tasks) if kind == "task" else ("dpo", dpo.prepare_pairs)
@@ -60,20 +60,18 @@ def prepared(kind, source, tokenizer, targets, out):
 
 
 @pytest.mark.parametrize("kind", ["document", "repository", "conversation", "preference", "task"])
-def test_a_planted_task_is_removed_from_every_kind_of_row_and_the_report_says_why(
-    kind, source, tiny_tokenizer, targets, tmp_path
-):
+def test_a_planted_task_is_removed_from_every_kind_of_row_and_reported(kind, source, tiny_tokenizer, targets, tmp_path):
     tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE
     texts, counts = prepared(kind, source, tiny_tokenizer, targets, tmp_path)
     assert len(texts) == 2 and not any("Join all overlapping" in text for text in texts)
-    found = counts["decontamination"]
-    assert (found["rows"], found["removed"], found["by_benchmark"]) == (3, 1, {"instruct": 1})
+    figures = counts["decontamination"]
+    assert (figures["rows"], figures["removed"], figures["by_benchmark"]) == (3, 1, {"instruct": 1})
     (line,) = map(json.loads, (tmp_path / REPORT).read_text().splitlines())
     assert (line["row"], line["benchmark"], line["rule"]) == (2, "instruct", "10-gram")
     assert "intervals" in line["words"]
 
 
-def test_a_folder_that_the_recipe_names_counts_like_a_benchmark(source, tiny_tokenizer, tmp_path):
+def test_a_folder_of_the_recipe_counts_as_a_benchmark(source, tiny_tokenizer, tmp_path):
     folder = tmp_path / "more"
     folder.mkdir()
     (folder / "own.jsonl").write_text(json.dumps({"anything": SOLUTION}) + "\n")
@@ -81,7 +79,7 @@ def test_a_folder_that_the_recipe_names_counts_like_a_benchmark(source, tiny_tok
     assert counts["decontamination"]["by_benchmark"] == {"own.jsonl": 1}
 
 
-def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_kept_and_said(
+def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_logged(
     source, tiny_tokenizer, tmp_path, caplog
 ):
     allowed = {"instruct": "the grammar is shared by design"}
@@ -91,15 +89,13 @@ def test_a_benchmark_that_may_overlap_removes_nothing_and_its_reason_is_kept_and
     assert "the grammar is shared by design" in caplog.text
 
 
-def test_a_benchmark_whose_rows_are_missing_stops_the_stage_and_says_what_to_do(
-    source, tiny_tokenizer, targets, tmp_path
-):
+def test_missing_benchmark_rows_are_an_error_that_suggests_allow_overlap(source, tiny_tokenizer, targets, tmp_path):
     (tmp_path / "held.jsonl").unlink()
     with pytest.raises(ValueError, match="allow_overlap"):
         prepared("document", source, tiny_tokenizer, targets, tmp_path)
 
 
-def test_the_frame_that_all_tasks_of_a_benchmark_share_is_no_evidence(source, tiny_tokenizer, targets, tmp_path):
+def test_text_that_all_tasks_of_a_benchmark_share_removes_no_row(source, tiny_tokenizer, targets, tmp_path):
     frame = (
         "You work in the repository of our web shop. Write the body of the function that the tests of this file call."
     )
