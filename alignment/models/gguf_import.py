@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +22,13 @@ from typing import Any, Literal
 import numpy as np
 
 from alignment.files import write_json
-from alignment.models.formats import ADDED_TOKENS, ENDOFTEXT, IM_END
+from alignment.models.gguf_tokenizer import field_value, write_tokenizer
 
 QUANTIZATION_FILE = "quantization.json"
 SHARD_BYTES = 4 * 2**30
 # Cosine of the angle between embedding and output layer: two quantizations of one tied matrix are above 0.98 down to
 # 3 bits; the two matrices of an untied Qwen2.5-Coder (7B and larger) are below 0.3.
 _TIED_COSINE = 0.9
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
-"""Token types of llama.cpp (`llama_token_type`)."""
 _TOP_LEVEL = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
@@ -119,7 +117,7 @@ def import_gguf(
     config.dtype = dtype
     config.architectures = ["Qwen2ForCausalLM"]
     config.save_pretrained(partial)
-    _write_tokenizer(file, reader, partial)
+    write_tokenizer(file, reader, partial)
     summary = GgufImport(
         file=file.name,
         bytes=file.stat().st_size,
@@ -156,27 +154,22 @@ def _open(file: Path) -> Any:
         raise ValueError(f"{file} is no GGUF file, or is cut off: {error}") from None
 
 
-def _value(reader: Any, name: str, default: Any = None) -> Any:
-    field = reader.fields.get(name)
-    return default if field is None else field.contents()
-
-
 def _config(file: Path, reader: Any) -> Any:
     """The Qwen2Config that the metadata describes."""
     from transformers import Qwen2Config
 
-    architecture = _value(reader, "general.architecture")
+    architecture = field_value(reader, "general.architecture")
     if architecture != "qwen2":
         raise ValueError(f"{file}: architecture {architecture!r} is not supported: only qwen2 (Qwen2, Qwen2.5) is")
 
     def value(key: str, default: Any = None) -> Any:
-        found = _value(reader, f"qwen2.{key}", default)
-        if found is None:
+        number = field_value(reader, f"qwen2.{key}", default)
+        if number is None:
             raise ValueError(f"{file}: metadata has no qwen2.{key}")
-        return found
+        return number
 
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(value("rope.freq_base", 10_000.0))}
-    if _value(reader, "qwen2.rope.scaling.type") == "yarn":
+    if field_value(reader, "qwen2.rope.scaling.type") == "yarn":
         original = int(value("rope.scaling.original_context_length"))
         rope |= {"rope_type": "yarn", "factor": float(value("rope.scaling.factor"))}
         rope["original_max_position_embeddings"] = original
@@ -194,8 +187,8 @@ def _config(file: Path, reader: Any) -> Any:
         rms_norm_eps=float(f"{value('attention.layer_norm_rms_epsilon'):.6g}"),
         rope_parameters=rope,
         vocab_size=int(rows),
-        bos_token_id=_value(reader, "tokenizer.ggml.bos_token_id"),
-        eos_token_id=_value(reader, "tokenizer.ggml.eos_token_id"),
+        bos_token_id=field_value(reader, "tokenizer.ggml.bos_token_id"),
+        eos_token_id=field_value(reader, "tokenizer.ggml.eos_token_id"),
         pad_token_id=None,
     )
 
@@ -336,70 +329,3 @@ def _summary(entries: list[tuple[int, float, float, float]]) -> TypeRounding:
         bits_per_weight=round(8 * size / weights, 2),
         relative_rounding=round(float(np.sqrt(error / power)) if power else 0.0, 4),
     )
-
-
-def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
-    """(id, token, type) of the vocabulary."""
-    tokens, types = _value(reader, "tokenizer.ggml.tokens"), _value(reader, "tokenizer.ggml.token_type")
-    if not tokens or not types or len(tokens) != len(types):
-        raise ValueError(f"{file}: metadata has no complete vocabulary (tokenizer.ggml.tokens and token_type)")
-    yield from ((number, token, int(kind)) for number, (token, kind) in enumerate(zip(tokens, types, strict=True)))
-
-
-def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[tuple[str, str]]) -> None:
-    """Give tokens that only merges name their ids back.
-
-    Some converters (this toolkit's too) store texts such as `</s>` as unused, since llama.cpp takes them for control
-    tokens. Ids of merged tokens follow the order of the merges.
-    """
-    missing = [left + right for left, right in merges if left + right not in vocabulary]
-    vocabulary.update(zip(missing, holes, strict=False))
-
-
-def _write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
-    """Write the tokenizer, its chat template, and a generation config that stops where the tokenizer does."""
-    from tokenizers import AddedToken
-    from transformers import GenerationConfig, Qwen2Tokenizer
-
-    model, split = _value(reader, "tokenizer.ggml.model"), _value(reader, "tokenizer.ggml.pre")
-    if (model, split) != ("gpt2", "qwen2"):
-        raise ValueError(f"{file}: tokenizer {model!r} with pre-tokenizer {split!r} is not Qwen2's (gpt2, qwen2)")
-    vocabulary: dict[str, int] = {}
-    added: list[AddedToken] = []
-    is_special = dict(ADDED_TOKENS)
-    holes: list[int] = []
-    for number, token, kind in _tokens(file, reader):
-        if kind == _UNUSED:
-            holes.append(number)
-            continue
-        vocabulary[token] = number
-        if kind in (_CONTROL, _USER_DEFINED):
-            # llama.cpp marks every added token as control; the published tokenizer keeps some of them in decoded text.
-            added.append(AddedToken(token, special=is_special.get(token, kind == _CONTROL), normalized=False))
-    merges: list[tuple[str, str]] = [
-        (left, right)
-        for left, _, right in (merge.partition(" ") for merge in _value(reader, "tokenizer.ggml.merges", []))
-    ]
-    _restore_unused(vocabulary, holes, merges)
-    names = {number: token for number, token, _ in _tokens(file, reader)}
-    eos = names.get(_value(reader, "tokenizer.ggml.eos_token_id", -1), ENDOFTEXT)
-    pad = names.get(_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
-    make_tokenizer: Any = Qwen2Tokenizer
-    tokenizer = make_tokenizer(
-        vocab=vocabulary,  # added tokens included: they keep their ids
-        merges=merges,
-        eos_token=eos,
-        pad_token=pad,
-        model_max_length=int(_value(reader, "qwen2.context_length", 32768)),
-    )
-    tokenizer.unk_token = None
-    tokenizer.add_tokens(added)
-    tokenizer.chat_template = _value(reader, "tokenizer.chat_template")
-    tokenizer.save_pretrained(folder)
-    ends = [
-        tokenizer.convert_tokens_to_ids(token)
-        for token in dict.fromkeys([eos, *([ENDOFTEXT] if eos == IM_END else [])])
-    ]
-    end = tokenizer.convert_tokens_to_ids(ENDOFTEXT)
-    generation = GenerationConfig(bos_token_id=end, pad_token_id=end, eos_token_id=ends if len(ends) > 1 else ends[0])
-    generation.save_pretrained(folder)

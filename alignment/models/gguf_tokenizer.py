@@ -1,0 +1,85 @@
+"""The tokenizer of a GGUF file, written as a Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alignment.models.formats import ADDED_TOKENS, ENDOFTEXT, IM_END
+
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
+"""Token types of llama.cpp (`llama_token_type`)."""
+
+
+def field_value(reader: Any, name: str, default: Any = None) -> Any:
+    """The value of a metadata field of a GGUFReader."""
+    field = reader.fields.get(name)
+    return default if field is None else field.contents()
+
+
+def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
+    """(id, token, type) of the vocabulary."""
+    tokens, types = field_value(reader, "tokenizer.ggml.tokens"), field_value(reader, "tokenizer.ggml.token_type")
+    if not tokens or not types or len(tokens) != len(types):
+        raise ValueError(f"{file}: metadata has no complete vocabulary (tokenizer.ggml.tokens and token_type)")
+    yield from ((number, token, int(kind)) for number, (token, kind) in enumerate(zip(tokens, types, strict=True)))
+
+
+def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[tuple[str, str]]) -> None:
+    """Give tokens that only merges name their ids back.
+
+    Some converters (this toolkit's too) store texts such as `</s>` as unused, since llama.cpp takes them for control
+    tokens. Ids of merged tokens follow the order of the merges.
+    """
+    missing = [left + right for left, right in merges if left + right not in vocabulary]
+    vocabulary.update(zip(missing, holes, strict=False))
+
+
+def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
+    """Write the tokenizer, its chat template, and a generation config that stops where the tokenizer does."""
+    from tokenizers import AddedToken
+    from transformers import GenerationConfig, Qwen2Tokenizer
+
+    model, split = field_value(reader, "tokenizer.ggml.model"), field_value(reader, "tokenizer.ggml.pre")
+    if (model, split) != ("gpt2", "qwen2"):
+        raise ValueError(f"{file}: tokenizer {model!r} with pre-tokenizer {split!r} is not Qwen2's (gpt2, qwen2)")
+    vocabulary: dict[str, int] = {}
+    added: list[AddedToken] = []
+    is_special = dict(ADDED_TOKENS)
+    holes: list[int] = []
+    for number, token, kind in _tokens(file, reader):
+        if kind == _UNUSED:
+            holes.append(number)
+            continue
+        vocabulary[token] = number
+        if kind in (_CONTROL, _USER_DEFINED):
+            # llama.cpp marks every added token as control; the published tokenizer keeps some of them in decoded text.
+            added.append(AddedToken(token, special=is_special.get(token, kind == _CONTROL), normalized=False))
+    merges: list[tuple[str, str]] = [
+        (left, right)
+        for left, _, right in (merge.partition(" ") for merge in field_value(reader, "tokenizer.ggml.merges", []))
+    ]
+    _restore_unused(vocabulary, holes, merges)
+    names = {number: token for number, token, _ in _tokens(file, reader)}
+    eos = names.get(field_value(reader, "tokenizer.ggml.eos_token_id", -1), ENDOFTEXT)
+    pad = names.get(field_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
+    make_tokenizer: Any = Qwen2Tokenizer
+    tokenizer = make_tokenizer(
+        vocab=vocabulary,  # added tokens included: they keep their ids
+        merges=merges,
+        eos_token=eos,
+        pad_token=pad,
+        model_max_length=int(field_value(reader, "qwen2.context_length", 32768)),
+    )
+    tokenizer.unk_token = None
+    tokenizer.add_tokens(added)
+    tokenizer.chat_template = field_value(reader, "tokenizer.chat_template")
+    tokenizer.save_pretrained(folder)
+    ends = [
+        tokenizer.convert_tokens_to_ids(token)
+        for token in dict.fromkeys([eos, *([ENDOFTEXT] if eos == IM_END else [])])
+    ]
+    end = tokenizer.convert_tokens_to_ids(ENDOFTEXT)
+    generation = GenerationConfig(bos_token_id=end, pad_token_id=end, eos_token_id=ends if len(ends) > 1 else ends[0])
+    generation.save_pretrained(folder)
