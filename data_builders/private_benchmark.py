@@ -28,15 +28,15 @@ from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.build_tasks import (
     FIM_AFTER,
     FIM_BEFORE,
-    Found,
+    PythonTasks,
     SuiteSettings,
-    by_language,
-    explain,
+    failure_reasons,
     suite_card,
+    tasks_by_language,
     write_rows,
 )
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
-from data_builders.tasks.python.python_suite import is_prose, is_test_file
+from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 from data_builders.tasks.python.task_context import window
 from data_builders.tasks.validation import TaskSettings, without_secrets
 
@@ -121,7 +121,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
         )
     if settings.executable and not rows.tasks:
         raise ValueError(
-            f"no new function became a task: {explain(report)}. Choose an earlier date or a larger share, or set "
+            f"no new function became a task: {failure_reasons(report)}. Choose an earlier date or a larger share, or set "
             "`executable: false` and measure `fim` alone"
         )
     counts = {name: len(file_rows) for name, file_rows in rows.by_file().items()}
@@ -189,9 +189,9 @@ def _add_tasks(
         return (function.file, function.start, function.end) in wanted
 
     head = replace(repository, commit=repository.head)
-    for name, found in by_language(head, settings.tests, settings.settings, context, is_new):
+    for name, found in tasks_by_language(head, settings.tests, settings.settings, context, is_new):
         rows.tasks += found.rows("heldout", settings.context_characters)
-        if isinstance(found, Found):
+        if isinstance(found, PythonTasks):
             rows.fim_tasks += found.rows("heldout", settings.context_characters, fim=True)
         language_report = found.report()
         account["advice"] += language_report.pop("advice")
@@ -212,7 +212,7 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
         if earlier.get(path) == text:
             continue
         language = detect(path, text)
-        if is_test_file(path) or is_prose(path) or language in TEXTS or "\r" in text:
+        if is_test_file(path) or is_documentation(path) or language in TEXTS or "\r" in text:
             continue
         if language == "python":
             pieces += [_function_piece(function) for function in functions(path, text) if function.end > function.start]

@@ -29,7 +29,7 @@ from data_builders.parsing.python_functions import functions, parse
 from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
-from data_builders.tasks.python.python_suite import is_prose, is_test_file
+from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 from data_builders.tasks.python.task_context import definition_of
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
@@ -145,7 +145,7 @@ def _drafts(
 ) -> Iterator[Draft]:
     texts = read_texts(repository)
     for path, text in sorted(texts.items()):
-        if not path.endswith(".py") or is_test_file(path) or is_prose(path) or "\r" in text:
+        if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
             continue
         if parse(text) is None:
             dropped["file_does_not_parse"] += 1

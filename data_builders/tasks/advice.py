@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterable
 
 from data_builders.cleaning.secrets import redact
 from data_builders.tasks.python.python_coverage import CoverageMap
-from data_builders.tasks.python.python_suite import Prepared
+from data_builders.tasks.python.python_suite import PreparedSuite
 
 BUILD = " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
 
 
-def public(lines: Iterable[str]) -> list[str]:
+def redacted_lines(lines: Iterable[str]) -> list[str]:
     """Lines as an account may say them: what a test printed when it failed can hold a password."""
     return [redact(line).text for line in lines]
 
 
-def advice(prepared: Prepared, coverage: CoverageMap) -> list[str]:
+def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:
     """What stands in the way, in a user's words, and what would help."""
     data, outcomes = prepared.snapshot.data, Counter(coverage.outcomes.values())
     own = {posixpath.basename(posixpath.dirname(path)) for path in prepared.texts if path.endswith("/__init__.py")}
@@ -54,7 +54,7 @@ def advice(prepared: Prepared, coverage: CoverageMap) -> list[str]:
     ):  # fmt: skip
         if outcomes[key]:
             said.append(f"{outcomes[key]} {text}")
-    return public(said)
+    return redacted_lines(said)
 
 
 def _hint(why: str, own: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,16 +22,17 @@ from data_builders.repositories.sources import Repository, Sources, cloned, list
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.advice import advice
+from data_builders.tasks.javascript.javascript_mutants import JsFunction
 from data_builders.tasks.javascript.javascript_suite import has_javascript
-from data_builders.tasks.javascript.javascript_tasks import JsFound, js_repository_tasks
+from data_builders.tasks.javascript.javascript_tasks import JsTasks, js_repository_tasks
 from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
-from data_builders.tasks.python.python_suite import MAX_FILE, Prepared, is_test_file, prepare
+from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, is_test_file, prepare_suite
 from data_builders.tasks.python.task_context import prompt, window
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
-    Trial,
+    TaskValidator,
     account,
     candidate,
     flat,
@@ -87,17 +88,17 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
     with cloned(settings.sources, context.clone_folder) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            for name, found in by_language(repository, settings.tests, settings.settings, context):
+            for name, found in tasks_by_language(repository, settings.tests, settings.settings, context):
                 task_rows = found.rows("train", settings.context_characters)
                 clean = uncontaminated(task_rows, benchmarks, found.left_out)
-                made = capped(clean, settings.settings.forgeable_share)
+                made = cap_forgeable(clean, settings.settings.forgeable_share)
                 found.left_out["above_forgeable_share"] += len(clean) - len(made)
                 rows += made
                 report[name] = found.report() | {"rows": len(made)}
     write_rows(context.out / "tasks.jsonl", rows)
     (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
-        raise ValueError(f"no function became a task: {explain(report)}")
+        raise ValueError(f"no function became a task: {failure_reasons(report)}")
     used = {
         "tests": suite_card(settings.tests), "settings": settings.settings.model_dump(),
         "context_characters": settings.context_characters, "decontaminate": settings.benchmark_names(), "seed": context.seed,
@@ -114,13 +115,13 @@ def suite_card(tests: SuiteSettings) -> dict[str, Any]:
     }
 
 
-def by_language(
+def tasks_by_language(
     repository: Repository,
     tests: SuiteSettings,
     settings: TaskSettings,
     context: BuildContext,
-    only: Any = None,
-) -> Iterator[tuple[str, Found | JsFound]]:
+    only: Callable[[Function | JsFunction, str], bool] | None = None,
+) -> Iterator[tuple[str, PythonTasks | JsTasks]]:
     """Tasks of each language that the repository has tests in; of Python also if it has none at all."""
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
@@ -154,7 +155,7 @@ def uncontaminated(
     return clean
 
 
-def explain(report: Mapping[str, Any]) -> str:
+def failure_reasons(report: Mapping[str, Any]) -> str:
     """One line per repository: what can't be done, and why."""
     lines = []
     for name, found in report.items():
@@ -172,11 +173,11 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @dataclass
-class Found:
+class PythonTasks:
     """A repository's functions after validation."""
 
     repository: Repository
-    prepared: Prepared
+    prepared: PreparedSuite
     coverage: CoverageMap
     candidates: list[Candidate[Function]]
     hidden_share: float
@@ -230,10 +231,10 @@ def repository_tasks(
     sandbox: SandboxSettings,
     *,
     workers: int = 1,
-    only: Any = None,
-) -> Found:
+    only: Callable[[Function, str], bool] | None = None,
+) -> PythonTasks:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
-    prepared = prepare(
+    prepared = prepare_suite(
         repository,
         interpreter=repository.interpreter or tests.interpreter,
         tests=tests.paths,
@@ -248,13 +249,13 @@ def repository_tasks(
         for item in prepared.functions if only is None or only(item, texts[item.file])
     ]  # fmt: skip
     try:
-        trial(prepared).validate(candidates, settings, workers, sandbox)
+        task_validator(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
-    return Found(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
+    return PythonTasks(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
 
 
-def trial(prepared: Prepared) -> Trial[Function]:
+def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
     """How functions of Python stand before pytest's tests."""
 
     def original(function: Function) -> str:
@@ -265,10 +266,10 @@ def trial(prepared: Prepared) -> Trial[Function]:
     def wrong(function: Function, most: int) -> list[str]:
         return [*mutants(function, most), *trivial_bodies(function)]
 
-    return Trial(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
+    return TaskValidator(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
 
 
-def capped(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
     """The rows with at most this share of forgeable ones: those with the best tests stay."""
     safe = [row for row in rows if not row["forgeable"]]
     forgeable = [row for row in rows if row["forgeable"]]

@@ -1,7 +1,7 @@
 """Which functions make good tasks: the original passes, three times; the masked body fails; most mutants are noticed.
 
 One procedure for every language: a language gives its functions, the tests that call them, and what is graded in a
-function's place (`Trial`).
+function's place (`TaskValidator`).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def flat(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Trial(Generic[F]):
+class TaskValidator(Generic[F]):
     """How functions of one language stand before the tests of one repository."""
 
     suite: str

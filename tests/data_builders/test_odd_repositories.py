@@ -13,7 +13,7 @@ from alignment.sandbox.inside import collect
 from data_builders.repositories.sources import resolve
 from data_builders.tasks.advice import advice
 from data_builders.tasks.python.python_coverage import coverage_map
-from data_builders.tasks.python.python_suite import import_mode, prepare, roots
+from data_builders.tasks.python.python_suite import import_mode, prepare_suite, roots
 
 MODULE = '''def discount(price, percent):
     """The price less a share of it, never below nothing."""
@@ -73,7 +73,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callab
     def see(files: dict[str, str | bytes]) -> tuple[Any, Any]:
         write_files(tmp_path / "shop", files)
         (repository,) = resolve([tmp_path / "shop"])
-        prepared = prepare(repository)
+        prepared = prepare_suite(repository)
         return prepared, coverage_map(prepared)
 
     return see

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from corpus_helpers import run_builder, write_files
 
-from data_builders.tasks.build_tasks import capped
+from data_builders.tasks.build_tasks import cap_forgeable
 from data_builders.tasks.validation import TaskSettings
 
 MODULE = '''"""Prices."""
@@ -211,5 +211,5 @@ def test_a_secret_beside_a_function_is_replaced_in_what_its_task_shows(
 
 def test_forgeable_tasks_are_capped_and_the_best_tested_stay() -> None:
     rows = [{"id": str(n), "forgeable": n % 2 == 1, "mutation_score": n / 10} for n in range(10)]
-    kept = capped(rows, 0.3)
+    kept = cap_forgeable(rows, 0.3)
     assert [row["id"] for row in kept if row["forgeable"]] == ["7", "9"] and len(kept) == 7

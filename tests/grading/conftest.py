@@ -83,7 +83,7 @@ def test_bags_are_equal():
 def prepared(tmp_path_factory, grader):
     """The snapshot of the repository; the fixture `grader` skips tests if the machine refuses the sandbox."""
     from data_builders.repositories.sources import resolve
-    from data_builders.tasks.python.python_suite import prepare
+    from data_builders.tasks.python.python_suite import prepare_suite
 
     os.environ["ALIGN_SUITES"] = str(tmp_path_factory.mktemp("suites"))
     folder = tmp_path_factory.mktemp("work") / "words"
@@ -93,7 +93,7 @@ def prepared(tmp_path_factory, grader):
     (folder / "copied.py").write_text(MODULE)
     (folder / "docs" / "words.md").write_text(MODULE)
     (folder / "tests" / "test_words.py").write_text(TESTS)
-    return prepare(resolve([str(folder)])[0])
+    return prepare_suite(resolve([str(folder)])[0])
 
 
 @pytest.fixture

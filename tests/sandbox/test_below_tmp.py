@@ -90,7 +90,7 @@ def test_a_programs_tmp_is_not_shared(slot: Slot, folder: Path) -> None:
 
 def test_a_repository_is_graded_with_an_environment_below_tmp(grader: Grader, folder: Path, tmp_path: Path) -> None:
     from data_builders.repositories.sources import resolve
-    from data_builders.tasks.python.python_suite import prepare
+    from data_builders.tasks.python.python_suite import prepare_suite
 
     environment = folder.parent / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
@@ -104,7 +104,7 @@ def test_a_repository_is_graded_with_an_environment_below_tmp(grader: Grader, fo
     (repository / "test_tiny.py").write_text("from tiny import four\n\n\ndef test_four():\n    assert four(2) == 8\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
-        prepared = prepare(resolve([str(repository)])[0], interpreter=environment / "bin" / "python")
+        prepared = prepare_suite(resolve([str(repository)])[0], interpreter=environment / "bin" / "python")
         (function,) = prepared.functions
         tests = {
             "suite": prepared.id,

@@ -12,7 +12,7 @@ from alignment.grading.nodejs import NodeSuite, messages
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, Slot
 from data_builders.tasks.javascript.javascript_runners import FOREIGN, OURS
-from data_builders.tasks.javascript.javascript_suite import Prepared
+from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite
 from data_builders.tasks.python.python_coverage import FAST_SECONDS
 
 LIMITS = Limits(cpu_seconds=60, wall_seconds=60)
@@ -40,7 +40,7 @@ class JsCoverage:
     seconds: float
 
 
-def js_coverage(prepared: Prepared, budget_seconds: float, *, allow_weaker: bool = False) -> JsCoverage:
+def js_coverage(prepared: JsPreparedSuite, budget_seconds: float, *, allow_weaker: bool = False) -> JsCoverage:
     """Run every test file; those that `budget_seconds` of wall time do not reach are counted as ``over_budget``."""
     found = JsCoverage({}, Counter(), list(prepared.problems), set(), 0.0)
     suite = NodeSuite(prepared.snapshot, allow_weaker)
@@ -130,7 +130,7 @@ def _hint(detail: str) -> str:
     return " (install what it needs beside the repository: npm install)" if missing else ""
 
 
-def js_advice(prepared: Prepared, found: JsCoverage) -> list[str]:
+def js_advice(prepared: JsPreparedSuite, found: JsCoverage) -> list[str]:
     """What stands in the way, in a user's words, and what would help."""
     said = list(dict.fromkeys(found.problems))[:5]
     snapshot, known = prepared.snapshot, prepared.packages

@@ -37,7 +37,7 @@ from data_builders.tasks.javascript.javascript_runners import (
     reached,
     setup_files,
 )
-from data_builders.tasks.python.python_suite import is_prose, write_files
+from data_builders.tasks.python.python_suite import is_documentation, write_files
 from data_builders.tasks.validation import flat
 
 VERSION = 3
@@ -60,7 +60,7 @@ MARK = "globalThis.__align_hit?.({number});"
 
 
 @dataclass
-class Prepared:
+class JsPreparedSuite:
     """A snapshot with what was found while it was made."""
 
     snapshot: NodeSnapshot
@@ -89,13 +89,13 @@ def has_javascript(paths: Mapping[str, Any] | set[str]) -> bool:
     return "package.json" in paths
 
 
-def prepare(
+def prepare_js_suite(
     repository: Repository,
     paths: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     *,
     allow_weaker: bool = False,
-) -> Prepared:
+) -> JsPreparedSuite:
     """Make (or find) the snapshot of a repository's JavaScript and TypeScript at its commit.
 
     Args:
@@ -130,7 +130,7 @@ def prepare(
     folder = store() / digest.hexdigest()[:32]
     own = {
         path: text for path, text in texts.items()
-        if path.endswith(SOURCE) and not path.endswith(NOT_SOURCE) and not is_js_test(path) and not is_prose(path)
+        if path.endswith(SOURCE) and not path.endswith(NOT_SOURCE) and not is_js_test(path) and not is_documentation(path)
         and "\r" not in text
     }  # fmt: skip
     functions = [item for path in sorted(own) for item in js_functions(path, own[path])]
@@ -145,7 +145,7 @@ def prepare(
         (folder / "suite.json").write_text(json.dumps(data), encoding="utf-8")
     snapshot = NodeSnapshot.open(folder)
     source = {path: text for path, text in texts.items() if path.endswith(SOURCE) and path not in snapshot.tests}
-    return Prepared(snapshot, known, own, functions, source, list(snapshot.data["problems"]), unparsed)
+    return JsPreparedSuite(snapshot, known, own, functions, source, list(snapshot.data["problems"]), unparsed)
 
 
 def _is_broken(path: str, text: str) -> bool:
@@ -239,7 +239,7 @@ def _make(
 
 def _is_hidden(path: str) -> bool:
     """Whether a candidate may not read a file: tests, what lies with them, and documentation."""
-    return is_js_test(path) or is_js_test(f"{posixpath.dirname(path)}/x.js") or is_prose(path)
+    return is_js_test(path) or is_js_test(f"{posixpath.dirname(path)}/x.js") or is_documentation(path)
 
 
 def _typescript() -> str:

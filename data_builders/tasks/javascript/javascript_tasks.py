@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +14,14 @@ from alignment.sandbox.slot import SandboxUnavailable
 from alignment.sandbox.toolchains import NoToolchain
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.repositories.sources import Repository
-from data_builders.tasks.advice import public
+from data_builders.tasks.advice import redacted_lines
 from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants
-from data_builders.tasks.javascript.javascript_suite import Prepared, prepare
+from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite, prepare_js_suite
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
-    Trial,
+    TaskValidator,
     account,
     candidate,
     split_names,
@@ -34,11 +34,11 @@ MASK = ' throw new Error("not implemented"); '
 
 
 @dataclass
-class JsFound:
+class JsTasks:
     """A repository's functions after validation."""
 
     repository: Repository
-    prepared: Prepared | None
+    prepared: JsPreparedSuite | None
     candidates: list[Candidate[JsFunction]]
     coverage: JsCoverage
     advice: list[str]
@@ -51,7 +51,7 @@ class JsFound:
         return {
             **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
             "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
-            "redacted_contexts": self.redacted, "advice": public(self.advice),
+            "redacted_contexts": self.redacted, "advice": redacted_lines(self.advice),
         }  # fmt: skip
 
     def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
@@ -92,30 +92,30 @@ def js_repository_tasks(
     sandbox: SandboxSettings,
     *,
     workers: int = 1,
-    only: Any = None,
+    only: Callable[[JsFunction, str], bool] | None = None,
     paths: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     budget_seconds: float = 600.0,
-) -> JsFound:
+) -> JsTasks:
     """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
     empty = JsCoverage({}, Counter(), [], set(), 0.0)
     try:
-        prepared = prepare(repository, paths, environment, allow_weaker=sandbox.allow_weaker)
+        prepared = prepare_js_suite(repository, paths, environment, allow_weaker=sandbox.allow_weaker)
     except NoToolchain as error:
-        return JsFound(repository, None, [], empty, [f"JavaScript: {error}"], settings.hidden_share)
+        return JsTasks(repository, None, [], empty, [f"JavaScript: {error}"], settings.hidden_share)
     try:
         coverage = js_coverage(prepared, budget_seconds, allow_weaker=sandbox.allow_weaker)
         candidates = [
             _candidate(prepared, coverage, number, item, settings) for number, item in enumerate(prepared.functions)
             if only is None or only(item, prepared.texts[item.file])
         ]  # fmt: skip
-        trial(prepared).validate(candidates, settings, workers, sandbox)
+        task_validator(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
-    return JsFound(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)
+    return JsTasks(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)
 
 
-def trial(prepared: Prepared) -> Trial[JsFunction]:
+def task_validator(prepared: JsPreparedSuite) -> TaskValidator[JsFunction]:
     """How functions of JavaScript and TypeScript stand before their repository's tests."""
     texts = prepared.texts
 
@@ -125,11 +125,13 @@ def trial(prepared: Prepared) -> Trial[JsFunction]:
     def wrong(function: JsFunction, most: int) -> list[str]:
         return js_mutants(texts[function.file], function, most)
 
-    return Trial(prepared.id, "node", "javascript", given, lambda function: given(function, MASK), wrong, LIMITS)
+    return TaskValidator(
+        prepared.id, "node", "javascript", given, lambda function: given(function, MASK), wrong, LIMITS
+    )
 
 
 def _candidate(
-    prepared: Prepared, coverage: JsCoverage, number: int, function: JsFunction, settings: TaskSettings
+    prepared: JsPreparedSuite, coverage: JsCoverage, number: int, function: JsFunction, settings: TaskSettings
 ) -> Candidate[JsFunction]:
     covering = coverage.covering.get(number, [])
     problem = "runs_at_import_only" if not covering and number in coverage.loaded else ""

@@ -19,7 +19,7 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program
 from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function
-from data_builders.tasks.python.python_suite import Prepared
+from data_builders.tasks.python.python_suite import PreparedSuite
 
 BATCH = 25
 TEST_SECONDS = 20.0
@@ -49,7 +49,7 @@ class CoverageMap:
         return self.covering.get((function.file, function.line), [])
 
 
-def coverage_map(prepared: Prepared, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
+def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
     """Run the suite once; the result is kept with the snapshot.
 
     budget_seconds: wall time after which the tests that are left are counted as ``over_budget``, for suites that run
@@ -91,7 +91,7 @@ def _outcome(result: dict[str, Any]) -> str:
     return "failed"
 
 
-def _run(prepared: Prepared, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
+def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
     results: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     suite = Suite(prepared.snapshot, allow_weaker)

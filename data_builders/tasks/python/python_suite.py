@@ -42,7 +42,7 @@ LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30, reply_b
 
 
 @dataclass
-class Prepared:
+class PreparedSuite:
     """A snapshot with what was found while it was made."""
 
     snapshot: Snapshot
@@ -62,14 +62,14 @@ class Prepared:
         return [name for name, _ in self.snapshot.data["tests"]]
 
 
-def prepare(
+def prepare_suite(
     repository: Repository,
     *,
     interpreter: str | Path | None = None,
     tests: Sequence[str] = (),
     environment: dict[str, str] | None = None,
     allow_weaker: bool = False,
-) -> Prepared:
+) -> PreparedSuite:
     """Make (or find) the snapshot of a repository at its commit.
 
     Args:
@@ -104,7 +104,7 @@ def prepare(
     own = {path: text for path, text in texts.items() if path in set(data["files"])}
     shown = {path: text for path, text in texts.items() if path in set(data["test_files"])}
     found_functions = [item for path in sorted(own) for item in functions(path, own[path])]
-    return Prepared(Snapshot(folder, data), found_functions, own, shown)
+    return PreparedSuite(Snapshot(folder, data), found_functions, own, shown)
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -139,7 +139,7 @@ def is_test_file(path: str) -> bool:
     )
 
 
-def is_prose(path: str) -> bool:
+def is_documentation(path: str) -> bool:
     """Whether a path is documentation, an example or something generated: no place for what a candidate may read."""
     *folders, name = path.split("/")
     return any(folder in PROSE_FOLDERS for folder in folders) or any(
@@ -154,7 +154,7 @@ def _make(
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", files)
     generated = _generated(folder / "tree", files, found)
-    sources = [path for path in texts if not is_test_file(path) and not is_prose(path)]
+    sources = [path for path in texts if not is_test_file(path) and not is_documentation(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
     paths = roots(files)
     mode = import_mode(files)
@@ -192,7 +192,7 @@ def _make(
     data["tests"] = [[name, file] for name, file in told["tests"]]
     data["problems"], data["threads"] = told["problems"], told["threads"]
     data["test_files"] = sorted(path for path in files if path.endswith(".py") and (path in own or is_test_file(path)))
-    hidden = {path for path in files if path in own or is_test_file(path) or is_prose(path)}
+    hidden = {path for path in files if path in own or is_test_file(path) or is_documentation(path)}
     data["files"] = sorted(path for path in sources if path not in hidden)
     write_files(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
     for path in generated:
@@ -229,7 +229,7 @@ def roots(files: Iterable[str]) -> list[str]:
     """
     projects = {""} | {
         posixpath.dirname(path) for path in files
-        if posixpath.basename(path) in PROJECT_FILES and not is_test_file(path) and not is_prose(path)
+        if posixpath.basename(path) in PROJECT_FILES and not is_test_file(path) and not is_documentation(path)
     }  # fmt: skip
     modules = {posixpath.dirname(path) for path in files if path.endswith(".py")}
     bases = [posixpath.join(project, name) for project in sorted(projects) for name in ("", *SOURCE_FOLDERS)]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from data_builders.parsing.imports import Resolver
 from data_builders.parsing.python_functions import Function, indentation, masked, parse
-from data_builders.tasks.python.python_suite import Prepared
+from data_builders.tasks.python.python_suite import PreparedSuite
 
 SIGNATURES = 20  # names of other files that a prompt shows at most
 
@@ -34,7 +34,7 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
     return opening, closing
 
 
-def prompt(prepared: Prepared, function: Function, visible: Sequence[str], characters: int) -> str:
+def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], characters: int) -> str:
     """The user's message of a task: asks for one function's body."""
     text = prepared.texts[function.file]
     opening, closing = window(text, function, characters * 2 // 3, characters // 3)
@@ -76,7 +76,7 @@ def imports_of(text: str, before: int) -> str:
     return "\n".join([*found, "", "# ...", ""]) if found else "# ...\n"
 
 
-def signatures(prepared: Prepared, function: Function) -> str:
+def signatures(prepared: PreparedSuite, function: Function) -> str:
     """What the function's file imports from other files of the repository: signatures, and the first line of their
     documentation."""
     tree = parse(prepared.texts[function.file])
@@ -123,7 +123,7 @@ def _signature(text: str, name: str) -> str:
     return ""
 
 
-def test_sources(prepared: Prepared, names: Sequence[str], characters: int) -> str:
+def test_sources(prepared: PreparedSuite, names: Sequence[str], characters: int) -> str:
     """The code of visible tests, as far as there is room."""
     parts: list[str] = []
     for name in dict.fromkeys(item.partition("[")[0] for item in names):
