@@ -1,5 +1,5 @@
-# Two commands do everything: `make quickstart` and `make test`. Both set up a virtual environment in this folder first,
-# with exact versions (constraints.txt), and touch nothing outside of it.
+# `make quickstart` runs the quickstart recipe, `make test` the tests. Both first set up a virtual environment in this folder
+# with the exact versions of constraints.txt; nothing outside of the folder is changed.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +14,7 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# What CI runs: also the tests that take minutes (`pytest -m nightly` has those that take longer).
+# Also runs the tests that take minutes, as CI does; `pytest -m nightly` runs those that take longer.
 test-all: setup
 	$(BIN)/python -m pytest -m "not nightly" $(PYTEST_ARGS)
 
@@ -25,7 +25,7 @@ lint: setup
 
 setup: $(READY)
 
-# torch comes first: packages that build against it must find this version and no other.
+# torch comes first, so that packages that build against it find this version.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel

@@ -1,12 +1,12 @@
-"""The launch target: `accelerate launch --config_file accelerate_configs/cpu.yaml recipes/run.py RECIPE [options]`.
+"""Run a recipe: `accelerate launch --config_file accelerate_configs/cpu.yaml recipes/run.py RECIPE [options]`.
 
-The same as `align run RECIPE`, for people who start their jobs with Accelerate.
+Does the same as `align run RECIPE`, for jobs that are started with Accelerate.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout needs no installation
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout without installation
 
 from alignment.cli import main
 
