@@ -1,4 +1,4 @@
-"""What an export stage asks for that can't be had, or that nothing would use: found before anything runs."""
+"""Checks of an export stage: missing packages, limits for unknown formats, contradictory or unused settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alignment.wording import did_you_mean
 
 
 def engines_needed(stage: ExportStage) -> list[str]:
-    """The engines whose environments an export stage needs."""
+    """The quantization engines that an export stage needs; each has a virtual environment of its own."""
     calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
     return [(stage.quantize or Quantize()).engine] if calibrated else []
 
@@ -25,16 +25,16 @@ def missing_engines(recipe: Recipe) -> list[str]:
 
 
 def check_stage(stage: ExportStage) -> Iterator[Mistake]:
-    """Every mistake in the stage's own settings, with its place."""
-    known: list[str] = []
+    """Yield the mistakes in the stage's own settings; places are relative to the stage."""
+    valid: list[str] = []
     for index, name in enumerate(stage.formats):
         try:
-            parse_targets([*known, name])
+            parse_targets([*valid, name])
         except ValueError as error:
             yield ("formats", index), str(error)
         else:
-            known.append(name)
-    targets = parse_targets(known) if known else []
+            valid.append(name)
+    targets = parse_targets(valid) if valid else []
     if message := missing_packages(targets):
         yield ("formats",), message
     yield from _check_limits(stage, targets)
@@ -42,68 +42,70 @@ def check_stage(stage: ExportStage) -> Iterator[Mistake]:
 
 
 def limit_names(target: Target) -> set[str]:
-    """The names under which a stage may give the limits of a target."""
+    """The names that `thresholds` and `max_perplexity_change` may use for a target."""
     return {target.text, target.gate, f"gguf:{target.gate}"}
 
 
 def comparison(stage: ExportStage) -> Comparison:
-    """The stage's comparison, its thresholds under the names that the gate has for them."""
-    made: dict[str, LevelLimits] = {}
+    """The stage's comparison with all limits in `thresholds`, by the names that the export uses for them."""
+    limits: dict[str, LevelLimits] = {}
     for target in parse_targets(stage.formats):
         for name in limit_names(target):
             if name in stage.compare.thresholds:
-                made[target.gate] = stage.compare.thresholds[name]
+                limits[target.gate] = stage.compare.thresholds[name]
             if name in stage.max_perplexity_change:
                 change = {"max_perplexity_increase": stage.max_perplexity_change[name]}
-                made[target.gate] = made.get(target.gate, LevelLimits()).model_copy(update=change)
-    return stage.compare.model_copy(update={"thresholds": made})
+                limits[target.gate] = limits.get(target.gate, LevelLimits()).model_copy(update=change)
+    return stage.compare.model_copy(update={"thresholds": limits})
 
 
 def _check_limits(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mistake]:
-    names = {name: target.gate for target in targets for name in limit_names(target)}
-    given: dict[str, str] = {}
+    gates = {name: target.gate for target in targets for name in limit_names(target)}
+    threshold_names: dict[str, str] = {}  # gate -> the name that `thresholds` uses for it
     for name, limits in stage.compare.thresholds.items():
-        here: Place = ("compare", "thresholds", name)
-        if name not in names:
-            yield here, f"{name!r} is not among this stage's formats.{did_you_mean(name, names)}"
+        place: Place = ("compare", "thresholds", name)
+        if name not in gates:
+            yield place, f"{name!r} is not among this stage's formats.{did_you_mean(name, gates)}"
             continue
-        if names[name] in given:
-            yield here, f"{names[name]!r} has its thresholds under {given[names[name]]!r} already"
-        given[names[name]] = name
+        if gates[name] in threshold_names:
+            yield place, f"{threshold_names[gates[name]]!r} is the same format: give its thresholds once"
+        threshold_names[gates[name]] = name
         if limits.max_pass_at_1_drop is not None and stage.benchmark is None:
-            yield (*here, "max_pass_at_1_drop"), "nothing measures pass@1: give a `benchmark`"
+            yield (*place, "max_pass_at_1_drop"), "nothing measures pass@1: set `benchmark`"
     for name in stage.max_perplexity_change:
-        here = ("max_perplexity_change", name)
-        if name not in names:
-            yield here, f"{name!r} is not among this stage's formats.{did_you_mean(name, names)}"
-        elif (other := given.get(names[name])) and stage.compare.thresholds[other].max_perplexity_increase is not None:
-            yield here, f"compare.thresholds.{other} says the same thing: give one of them"
+        place = ("max_perplexity_change", name)
+        if name not in gates:
+            yield place, f"{name!r} is not among this stage's formats.{did_you_mean(name, gates)}"
+            continue
+        other = threshold_names.get(gates[name])
+        if other is not None and stage.compare.thresholds[other].max_perplexity_increase is not None:
+            yield place, f"compare.thresholds.{other}.max_perplexity_increase sets the same limit: remove one of them"
 
 
 def _check_unused(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mistake]:
     calibrated = [target for target in targets if target.is_calibrated]
     quantized = [target for target in targets if target.level is not None and not target.level.is_float]
     if stage.imatrix and stage.imatrix_file is not None:
-        yield ("imatrix_file",), "`imatrix: true` makes one anew: give one of them"
+        yield ("imatrix_file",), "`imatrix: true` computes a matrix instead: remove one of them"
     if (stage.imatrix or stage.imatrix_file is not None) and not quantized:
         key = "imatrix" if stage.imatrix else "imatrix_file"
-        yield (key,), "is used only by quantized GGUF levels, such as q4_K_M"
+        yield (key,), "is used only by quantized GGUF levels, such as q4_K_M: remove it"
     if calibrated and stage.calibration is None:
         yield ("formats",), f"{calibrated[0].text} needs rows to calibrate on: set `calibration`"
     if stage.imatrix and stage.calibration is None:
         yield ("imatrix",), "an importance matrix needs rows: set `calibration`"
     if stage.calibration is not None and not calibrated and not stage.imatrix:
-        yield ("calibration",), "is used only by GPTQ, AWQ and `imatrix: true`"
+        yield ("calibration",), "is used only by GPTQ, AWQ and `imatrix: true`: remove it"
     if stage.quantize is not None:
         if not calibrated:
-            yield ("quantize",), "is used only by GPTQ and AWQ"
+            yield ("quantize",), "is used only by GPTQ and AWQ: remove it"
         elif "act_order" in stage.quantize.model_fields_set and all(target.kind == "awq" for target in calibrated):
-            yield ("quantize", "act_order"), "is used only by GPTQ"
+            yield ("quantize", "act_order"), "is used only by GPTQ: remove it"
         elif message := stage.quantize.contradiction():
             yield ("quantize", "act_order"), message
     if stage.split_bytes is not None:
         if not any(target.is_gguf for target in targets):
-            yield ("split_bytes",), "is used only by GGUF formats"
+            yield ("split_bytes",), "is used only by GGUF formats: remove it"
         for target in targets:
             if target.kind == "ollama":
-                yield ("split_bytes",), f"Ollama takes one GGUF file: leave it out, or the format {target.text}"
+                yield ("split_bytes",), f"Ollama reads a single GGUF file: remove this, or the format {target.text}"

@@ -1,9 +1,8 @@
-"""The settings that TRL's and PEFT's own dataclasses take, read from their source without importing them.
+"""Check `train:` and `peft:` of a recipe against the config classes of TRL and PEFT, without importing them.
 
-`train:` and `peft:` of a recipe pass straight through to `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of
-the versions that are installed. Importing TRL costs about eight seconds, reading its syntax tree a tenth of one, so
-`align check` and the chain's own start stay quick. What only the dataclass itself can judge (settings that exclude
-each other) is checked by `alignment.stages.configs`, which builds it for real.
+Both are passed on to `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions. Importing TRL
+takes about eight seconds, parsing the source of its config classes a tenth of a second. What only the class itself can
+judge, such as settings that exclude each other, is checked by `alignment.stages.configs`, which creates the objects.
 """
 
 from __future__ import annotations
@@ -12,76 +11,79 @@ import ast
 import functools
 import importlib.util
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from alignment.recipe.problems import Mistake
 from alignment.wording import did_you_mean, shown
 
-# dataclass -> the files that hold it and its bases, nearest first (relative to the installed packages)
-SOURCES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "SFTConfig": (("trl", "trainer/sft_config.py", "SFTConfig"),),
-    "DPOConfig": (("trl", "trainer/dpo_config.py", "DPOConfig"),),
-    "GRPOConfig": (("trl", "trainer/grpo_config.py", "GRPOConfig"),),
-    "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
+# class -> (package, file in it)
+SOURCES: Mapping[str, tuple[str, str]] = {
+    "SFTConfig": ("trl", "trainer/sft_config.py"),
+    "DPOConfig": ("trl", "trainer/dpo_config.py"),
+    "GRPOConfig": ("trl", "trainer/grpo_config.py"),
+    "LoraConfig": ("peft", "tuners/lora/config.py"),
 }
-_BASES = {
+# The same for their base classes.
+_BASES: Mapping[str, tuple[str, str]] = {
     "_BaseConfig": ("trl", "trainer/base_config.py"),
     "TrainingArguments": ("transformers", "training_args.py"),
     "PeftConfig": ("peft", "config.py"),
     "PeftConfigMixin": ("peft", "config.py"),
 }
 
-# Settings that the chain itself decides, and what to use instead.
+# Settings that a recipe may not set -> what to use instead.
 OWNED = {
-    "output_dir": "the chain chooses the folder: see `output` of the recipe",
-    "overwrite_output_dir": "the chain never overwrites an artifact",
-    "resume_from_checkpoint": "the chain resumes by itself",
+    "output_dir": "use `output` of the recipe",
+    "overwrite_output_dir": "artifacts are never overwritten",
+    "resume_from_checkpoint": "an interrupted stage resumes automatically",
     "seed": "use `seed` of the stage or of the recipe",
     "data_seed": "use `seed` of the stage or of the recipe",
     "report_to": "use `tracking` of the recipe",
-    "run_name": "the chain names its runs: see `tracking` of the recipe",
+    "run_name": "runs are named RECIPE/STAGE; see `tracking` of the recipe",
     "project": "use `tracking.project` of the recipe",
     "trackio_space_id": "use `tracking` of the recipe",
-    "push_to_hub": "a model leaves the machine only through an export stage",
-    "hub_model_id": "a model leaves the machine only through an export stage",
-    "hub_strategy": "a model leaves the machine only through an export stage",
-    "hub_token": "a model leaves the machine only through an export stage",
-    "hub_private_repo": "a model leaves the machine only through an export stage",
-    "hub_always_push": "a model leaves the machine only through an export stage",
-    "hub_revision": "a model leaves the machine only through an export stage",
+    "push_to_hub": "use `push` of an export stage",
+    "hub_model_id": "use `push` of an export stage",
+    "hub_strategy": "use `push` of an export stage",
+    "hub_token": "use `push` of an export stage",
+    "hub_private_repo": "use `push` of an export stage",
+    "hub_always_push": "use `push` of an export stage",
+    "hub_revision": "use `push` of an export stage",
     "deepspeed": "use `launch` of the recipe: an Accelerate file with DeepSpeed settings",
     "fsdp": "use `launch` of the recipe: an Accelerate file with FSDP settings",
     "fsdp_config": "use `launch` of the recipe: an Accelerate file with FSDP settings",
-    "local_rank": "set by the launcher",
-    "do_train": "every training stage trains",
+    "local_rank": "the launcher sets it",
+    "do_train": "training stages always train",
     "do_eval": "use `evaluate` of the recipe",
     "do_predict": "use `evaluate` of the recipe",
-    "chat_template_path": "conversations are trained in Qwen2.5-Coder's ChatML",
-    "load_best_model_at_end": "use `gate` of the stage: a stage ends with its last step",
-    "task_type": "always CAUSAL_LM",
-    "inference_mode": "adapters are made to be trained",
+    "chat_template_path": "conversations always use Qwen2.5-Coder's ChatML template",
+    "load_best_model_at_end": "a stage keeps its last step; use `gate` to stop the chain after a bad one",
+    "task_type": "it is always CAUSAL_LM",
+    "inference_mode": "adapters are always trained",
     "base_model_name_or_path": "use `model` of the stage",
-    "peft_type": "always LORA",
+    "peft_type": "it is always LORA",
 }
 
 
-# Choices that the dataclasses declare as plain strings and check only once training starts, or never (TRL 1.16).
+# Allowed words of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is this
+# toolkit's own packing (`alignment.tokenization.packing`).
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "packing_strategy": ("fill", "bfd", "bfd_split", "wrapped"),
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
-# The same, where transformers has an enumeration of the choices.
+# Settings whose allowed words are an enumeration in transformers: setting -> (file, class).
 _ENUMERATIONS: Mapping[str, tuple[str, str]] = {
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
     "optim": ("training_args.py", "OptimizerNames"),
 }
-# Least values, for settings whose dataclass takes any number and fails or misbehaves later. What is not listed is at
-# least 0: of all these settings only max_steps has a meaning below (-1: by epochs).
+# Smallest values of settings for which the class accepts any number and training fails or misbehaves later. The others
+# must be at least 0: of all settings only max_steps has a meaning below it (-1: train by epochs).
 LEAST: Mapping[str, float] = {
     "max_steps": -1,
     "per_device_train_batch_size": 1,
@@ -99,7 +101,7 @@ LEAST: Mapping[str, float] = {
     "num_iterations": 1,
     "repetition_penalty": 0,
 }
-# Settings that 0 makes senseless: nothing would be trained, or a division by it.
+# Settings that must be above 0: otherwise nothing would be trained, or it would be divided by 0.
 ABOVE_ZERO = (
     "learning_rate",
     "num_train_epochs",
@@ -109,7 +111,7 @@ ABOVE_ZERO = (
     "eval_steps",
     "repetition_penalty",
 )
-# Greatest values: shares and probabilities.
+# Largest values: shares and probabilities.
 MOST: Mapping[str, float] = {
     "lora_dropout": 1,
     "top_p": 1,
@@ -124,62 +126,73 @@ MOST: Mapping[str, float] = {
 
 
 @dataclass(frozen=True)
-class Field:
-    """One setting: its name, the annotation as written, and a validator of its values."""
+class ConfigField:
+    """One setting of a config class."""
 
     name: str
     annotation: str
+    """Its type, as the source has it."""
     adapter: TypeAdapter[Any]
+    """Validates values of that type."""
 
 
 @functools.cache
-def fields(config: str) -> dict[str, Field]:
-    """All settings of one dataclass of `SOURCES`, inherited ones included."""
-    found: dict[str, Field] = {}
-    for package, file, name in SOURCES[config]:
-        _collect(package, file, name, found)
-    return found
+def fields(config: str) -> dict[str, ConfigField]:
+    """All settings of one class of `SOURCES` by name, inherited ones included."""
+    collected: dict[str, ConfigField] = {}
+    _collect(*SOURCES[config], config, collected)
+    return collected
 
 
-def check(config: str, values: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], str]]:
-    """Yield (key path, message) for every value that `config` would not take."""
+def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield (place, message) for every setting that is unknown, reserved, or of a wrong value.
+
+    Args:
+        config: a class of `SOURCES`.
+        values: the settings.
+    """
     known = fields(config)
     for name, value in values.items():
         if name in OWNED:
-            yield (name,), f"not to be set here: {OWNED[name]}"
+            message = f"can't be set here: {OWNED[name]}"
         elif name not in known:
-            yield (name,), f"{config} has no such setting.{did_you_mean(name, set(known) - set(OWNED))}"
+            message = f"{config} has no such setting.{did_you_mean(name, set(known) - set(OWNED))}"
         else:
-            choices = _choices(name)
-            if choices and value is not None and value not in choices:
-                hint = did_you_mean(str(value), choices)
-                yield (name,), f"{name} is one of {', '.join(choices)}, not {shown(value)}.{hint}".rstrip(".")
-                continue
-            try:
-                known[name].adapter.validate_python(value, strict=True)
-            except ValidationError:
-                expected = readable(known[name].annotation)
-                hint = " Take the quotes away." if isinstance(value, str) and _is_number(value) else ""
-                yield (name,), f"{config}.{name} takes {expected}, not {shown(value)}.{hint}".rstrip(".")
-                continue
-            if isinstance(value, int | float) and not isinstance(value, bool) and (limit := _limit(name, value)):
-                yield (name,), f"{name} is {limit}, not {value!r}"
+            message = _wrong_value(config, known[name], value)
+        if message:
+            yield (name,), message
+
+
+def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
+    """What is wrong with a value; empty if nothing is."""
+    choices = _choices(field.name)
+    if choices and value is not None and value not in choices:
+        hint = did_you_mean(str(value), choices)
+        return f"{field.name} must be one of {', '.join(choices)}, not {shown(value)}.{hint}".rstrip(".")
+    try:
+        field.adapter.validate_python(value, strict=True)
+    except ValidationError:
+        hint = " Remove the quotes." if isinstance(value, str) and _is_number(value) else ""
+        return f"{config}.{field.name} must be {_readable(field.annotation)}, not {shown(value)}.{hint}".rstrip(".")
+    if isinstance(value, int | float) and not isinstance(value, bool) and (limit := _limit(field.name, value)):
+        return f"{field.name} must be {limit}, not {value!r}"
+    return ""
 
 
 @functools.cache
 def _choices(name: str) -> tuple[str, ...]:
-    """The words that a setting may be, as far as they are known without importing anything."""
+    """The allowed words of a setting; empty if they are not known."""
     if name not in _ENUMERATIONS:
         return CHOICES.get(name, ())
     file, enumeration = _ENUMERATIONS[name]
-    found = [node for node in _tree("transformers", file).body if isinstance(node, ast.ClassDef)]
-    body = next((node.body for node in found if node.name == enumeration), [])
+    classes = [node for node in _tree("transformers", file).body if isinstance(node, ast.ClassDef)]
+    body = next((node.body for node in classes if node.name == enumeration), [])
     values = [item.value for item in body if isinstance(item, ast.Assign)]
     return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
 
 
 def _limit(name: str, value: float) -> str:
-    """The limit that a number breaks, in words; empty where it breaks none."""
+    """The limit that a number breaks, for example `at least 1`; empty if it breaks none."""
     if name in ABOVE_ZERO and value <= 0:
         return "above 0"
     if value < LEAST.get(name, 0):
@@ -194,32 +207,41 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def readable(annotation: str) -> str:
-    """`float | None` as a person would say it."""
-    return annotation.replace("Optional[", "").replace("]", "") if annotation.startswith("Optional[") else annotation
+_WORDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text", "dict": "a mapping"}
+
+
+def _readable(annotation: str) -> str:
+    """A type in words, without None, since an empty value has an error of its own: `a whole number or text`."""
+    text = annotation.removeprefix("Optional[").removesuffix("]") if annotation.startswith("Optional[") else annotation
+    parts = [part for part in text.split(" | ") if part != "None"]
+    return " | ".join(parts) if "[" in text else " or ".join(_WORDS.get(part, part) for part in parts)
 
 
 def _tree(package: str, file: str) -> ast.Module:
+    """The syntax tree of a file in an installed package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"the package {package!r} is not installed: run `make setup`")
     return ast.parse((Path(next(iter(spec.submodule_search_locations))) / file).read_text(encoding="utf-8"))
 
 
-def _collect(package: str, file: str, name: str, found: dict[str, Field]) -> None:
+def _collect(package: str, file: str, name: str, collected: dict[str, ConfigField]) -> None:
+    """Add the fields of a class and of its bases; a field of the class wins over one of a base."""
     for node in _tree(package, file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for item in node.body:
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                     annotation = ast.unparse(item.annotation)
                     if not annotation.startswith("ClassVar") and not item.target.id.startswith("_"):
-                        field = Field(item.target.id, annotation, _adapter(item.annotation))
-                        found.setdefault(item.target.id, field)
+                        field = ConfigField(item.target.id, annotation, _adapter(item.annotation))
+                        collected.setdefault(item.target.id, field)
             for base in node.bases:
                 if isinstance(base, ast.Name) and base.id in _BASES:
-                    _collect(*_BASES[base.id], base.id, found)
+                    _collect(*_BASES[base.id], base.id, collected)
             return
-    raise ValueError(f"{package} has no {name} in {file}: this toolkit does not know the installed version")
+    raise ValueError(
+        f"{package} has no class {name} in {file}: the installed version is not supported, see constraints.txt"
+    )
 
 
 _NAMES: dict[str, Any] = {
@@ -240,11 +262,12 @@ _NAMES: dict[str, Any] = {
 
 
 def _adapter(annotation: ast.expr) -> TypeAdapter[Any]:
-    # A number given for an enum (SchedulerType, IntervalStrategy...) or a live object is for the dataclass to judge.
+    # Enumerations and classes of objects become `str` or `Any` here; the class itself checks their values.
     return TypeAdapter(_type(annotation), config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
 def _type(node: ast.expr) -> Any:
+    """The type that an annotation stands for; `str` for names that are not in `_NAMES`."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             return _type(ast.parse(node.value, mode="eval").body)

@@ -27,7 +27,7 @@ def stage(**settings) -> ExportStage:
         ({"formats": ["q9"]}, "formats.0", "there is no export target 'q9'"),
         ({"imatrix": True}, "imatrix", "needs rows: set `calibration`"),
         ({"imatrix": True, "calibration": CALIBRATION, "formats": ["f16"]}, "imatrix", "used only by quantized GGUF"),
-        ({"imatrix": True, "calibration": CALIBRATION, "imatrix_file": "a.gguf"}, "imatrix_file", "give one of them"),
+        ({"imatrix": True, "calibration": CALIBRATION, "imatrix_file": "a.gguf"}, "imatrix_file", "remove one of them"),
         ({"calibration": CALIBRATION}, "calibration", "used only by GPTQ, AWQ and `imatrix: true`"),
         ({"quantize": {"group_size": 64}}, "quantize", "used only by GPTQ and AWQ"),
         (
@@ -41,7 +41,7 @@ def stage(**settings) -> ExportStage:
             "for `group`, set `engine: gptqmodel`",
         ),
         ({"formats": ["vllm"], "split_bytes": 2_000_000}, "split_bytes", "used only by GGUF"),
-        ({"formats": ["ollama:q8_0"], "split_bytes": 2_000_000}, "split_bytes", "Ollama takes one GGUF file"),
+        ({"formats": ["ollama:q8_0"], "split_bytes": 2_000_000}, "split_bytes", "Ollama reads a single GGUF file"),
         ({"compare": {"thresholds": {"q4_0": {}}}}, "compare.thresholds.q4_0", "not among this stage's formats"),
         (
             {"compare": {"thresholds": {"q8_0": {"max_pass_at_1_drop": 1.0}}}},
@@ -54,7 +54,7 @@ def stage(**settings) -> ExportStage:
                 "max_perplexity_change": {"gguf:q8_0": 2.0},
             },
             "max_perplexity_change.gguf:q8_0",
-            "compare.thresholds.q8_0 says the same thing",
+            "compare.thresholds.q8_0.max_perplexity_increase sets the same limit",
         ),
     ],
 )
