@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+_EXPECTED = "must be a file, a folder, or `stage/file` of an earlier stage"
+
 
 class Reference(str):
     """Something a stage reads: `stage/file` of an earlier stage, or a path relative to the file that names it.
@@ -31,12 +33,12 @@ class Reference(str):
         if isinstance(value, Path):
             value = str(value)
         if not isinstance(value, str):
-            raise ValueError("must be a file, a folder or an earlier stage")
+            raise ValueError(_EXPECTED)
         if not value.strip():
-            raise ValueError("is empty: name a file, a folder or an earlier stage")
+            raise ValueError(f"{_EXPECTED}; this is empty")
         too_long = len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/"))
         if "\0" in value or too_long:
-            raise ValueError("must be a file, a folder or an earlier stage, and cannot be a path")
+            raise ValueError(f"{_EXPECTED}; no path looks like this")
         try:
             Path(value).expanduser()
         except RuntimeError:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from alignment.extensions import Extension, ExtensionError
+from alignment.extensions import ExtensionError
 from alignment.recipe import CustomStage
 from alignment.recipe.stage_request import StageRequest
 
+RESERVED = ("checkpoints", "prepared", "start")
+"""Folders of training stages, which the chain removes when a stage is done."""
+
 
 def run(request: StageRequest) -> dict[str, Any]:
-    """Call the function with the request. A stage that was interrupted is called again, with the files it has written.
+    """Call the function with the request. After an interruption it is called again, with the files it had written.
 
     Returns:
         `result`: the mapping that the function returned.
 
     Raises:
-        ExtensionError: the function raised, or returned something else than a mapping of JSON values, or the folder
-            `model` of the artifact does not agree with `makes_model`. The message names file, line and function.
+        ExtensionError: the function raised, or returned something other than a mapping of JSON values, or left files that
+            do not agree with `makes_model` or have reserved names. The message names file, line and function.
     """
     stage = request.stage
     assert isinstance(stage, CustomStage)
@@ -32,9 +35,9 @@ def run(request: StageRequest) -> dict[str, Any]:
         if error.__cause__ is not None:  # for the log of the stage; the terminal shows the message
             traceback.print_exception(error.__cause__)
         raise
-    counts = extension.json_mapping(function, result)
-    _check_model(extension, function, stage, request)
-    return {"result": counts, "device": "cpu"}
+    mapping = extension.json_mapping(function, result)
+    _check_files(extension.place(function), stage, request)
+    return {"result": mapping, "device": "cpu"}
 
 
 def _with_weights(request: StageRequest) -> StageRequest:
@@ -47,8 +50,12 @@ def _with_weights(request: StageRequest) -> StageRequest:
     return request.model_copy(update={"model": request.model.model_copy(update={"init": None, "path": path})})
 
 
-def _check_model(extension: Extension, function: Any, stage: CustomStage, request: StageRequest) -> None:
-    model, place = request.out / "model", extension.place(function)
+def _check_files(place: str, stage: CustomStage, request: StageRequest) -> None:
+    """Check the names that have a meaning in an artifact; `place` is that of the function, for messages."""
+    for name in RESERVED:
+        if (request.out / name).exists():
+            raise ExtensionError(f"{place} left {request.out / name}, which the chain would delete: rename it")
+    model = request.out / "model"
     if stage.makes_model and not (model / "config.json").is_file():
         raise ExtensionError(
             f"{place} left no model: `makes_model: true` needs a checkpoint (config.json, weights, tokenizer) "

@@ -73,6 +73,10 @@ def test_the_stage_runs_again_only_when_its_code_or_settings_change(folder):
         ("def f(request): return {'loss': float('nan')}", r"f returned a value that JSON cannot hold"),
         ("def f(request): return {'out': request.out}", r"f returned a value that JSON cannot hold"),
         (
+            "def f(request):\n    (request.out / 'start').mkdir()\n    return {}",
+            r"start, which the chain would delete: rename",
+        ),
+        (
             "def f(request):\n    (request.out / 'model').mkdir()\n    return {}",
             r"set `makes_model: true` if later stages",
         ),
