@@ -1,4 +1,4 @@
-"""A small recipe with a stage of every kind, to be broken in every way."""
+"""Fixtures: a small recipe with a stage of every kind, and the mistakes of changed versions of it."""
 
 import pytest
 
@@ -83,7 +83,7 @@ def write(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mistakes(write, small):
-    """The mistakes of the small recipe after replacements, as text; an empty list when it is fine."""
+    """The mistakes of the small recipe after replacements, as text; an empty list if there are none."""
     from alignment.recipe import RecipeError, load
 
     def check(*replacements, overrides=(), text=None):

@@ -1,4 +1,4 @@
-"""Code of the user's that a recipe names: found, read and judged without being executed."""
+"""Checks of the user's own code that a recipe names. The code is parsed, not executed."""
 
 import pytest
 
@@ -47,13 +47,13 @@ def test_a_function_or_class_that_takes_the_request_is_accepted(mistakes, code, 
         ("broken.py:count", "broken.py:2: not valid Python: "),
     ],
 )
-def test_code_that_can_not_be_used_is_a_mistake_with_the_line_of_the_recipe(mistakes, code, reference, expected):
+def test_unusable_code_is_a_mistake_with_the_line_of_the_recipe(mistakes, code, reference, expected):
     (code / "broken.py").write_text("x = 1\ndef count(:\n")
-    (found,) = mistakes(("json:dumps", reference))
-    assert found.startswith("recipe.yaml:48: stages.count.run: ") and expected.format(folder=code) in found
+    (problem,) = mistakes(("json:dumps", reference))
+    assert problem.startswith("recipe.yaml:48: stages.count.run: ") and expected.format(folder=code) in problem
 
 
-def test_a_name_of_a_starred_import_can_not_be_known(mistakes, code):
+def test_any_name_is_accepted_from_a_file_with_a_star_import(mistakes, code):
     (code / "my_code.py").write_text("from json import *\n")
     assert mistakes(("json:dumps", "my_code.py:whatever")) == []
 
@@ -75,8 +75,8 @@ def test_a_name_of_a_starred_import_can_not_be_known(mistakes, code):
     ],
 )
 def test_a_reward_is_either_built_in_or_the_users_own(mistakes, code, rewards, expected):
-    found = mistakes(("{name: tests_passed, weight: 1.0}", rewards))
-    assert len(found) == bool(expected) and all(expected in problem for problem in found), found
+    problems = mistakes(("{name: tests_passed, weight: 1.0}", rewards))
+    assert len(problems) == bool(expected) and all(expected in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_reward_is_either_built_in_or_the_users_own(mistakes, code, rewards, e
     [("my_code.py:Tasks", ""), ("my_code.py:Task", "evaluate.instruct.benchmark: my_code.py defines no 'Task'")],
 )
 def test_a_benchmark_may_be_the_users_own(mistakes, code, benchmark, expected):
-    found = mistakes(("benchmark: tasks, data: data/heldout-short.jsonl", f"benchmark: '{benchmark}'"))
-    assert len(found) == bool(expected) and all(expected in problem for problem in found), found
+    problems = mistakes(("benchmark: tasks, data: data/heldout-short.jsonl", f"benchmark: '{benchmark}'"))
+    assert len(problems) == bool(expected) and all(expected in problem for problem in problems), problems
 
 
 def test_code_is_relative_to_the_recipe_that_names_it(mistakes, code, tmp_path, monkeypatch, small):
@@ -113,8 +113,8 @@ def test_code_is_relative_to_the_recipe_that_names_it(mistakes, code, tmp_path, 
     ],
 )
 def test_what_a_custom_stage_reads_and_makes_is_checked(mistakes, old, new, expected):
-    found = mistakes((old, new))
-    assert len(found) == bool(expected) and all(expected in problem for problem in found), found
+    problems = mistakes((old, new))
+    assert len(problems) == bool(expected) and all(expected in problem for problem in problems), problems
 
 
 def test_later_stages_start_from_the_model_of_a_custom_stage_that_makes_one(write, small):

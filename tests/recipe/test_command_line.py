@@ -1,4 +1,4 @@
-"""`align check, plan, status, schema`: exit codes, one JSON document, no traceback, nothing heavy imported."""
+"""Commands on a recipe: exit codes, one JSON document, no traceback, no heavy imports."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ def recipe(write, small):
     return str(write(recipe=small))
 
 
-def test_check_plan_and_status_of_a_fine_recipe_end_with_zero(recipe, capsys):
+def test_check_plan_and_status_of_a_valid_recipe_exit_with_0(recipe, capsys):
     assert main(["check", "--fast", recipe]) == 0
     assert "no mistakes found; 9 stages" in capsys.readouterr().out
     assert main(["plan", recipe]) == 0
@@ -28,7 +28,7 @@ def test_check_plan_and_status_of_a_fine_recipe_end_with_zero(recipe, capsys):
 
 
 @pytest.mark.parametrize("command", [["check", "--fast"], ["plan"], ["status"]])
-def test_json_is_one_document_whatever_happens(recipe, capsys, command):
+def test_json_is_one_document_for_valid_and_invalid_recipes(recipe, capsys, command):
     for arguments, code in ([recipe], 0), ([recipe, "--set", "sede=1"], 1), (["none.yaml"], 1):
         assert main([*command, "--json", *arguments]) == code
         printed = capsys.readouterr()
@@ -51,7 +51,7 @@ def test_json_is_one_document_when_an_artifact_is_damaged(recipe, capsys):
     assert document["ok"] is False and "delete the folder" in document["problems"][0]["message"]
 
 
-def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recipe, capsys, monkeypatch):
+def test_run_of_a_finished_recipe_starts_no_launcher_and_reports_each_step(recipe, capsys, monkeypatch):
     figure = {"benchmark": "instruct", "metric": "pass@1", "value": 5.0, "n": 9, "low": 0.0, "high": 9.0, "seed": 3}
     monkeypatch.setattr("alignment.chain.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
     assert main(["run", recipe]) == 0
@@ -59,32 +59,32 @@ def test_run_of_a_finished_recipe_starts_no_launcher_and_says_what_is_done(recip
     assert printed.err.count("already done") == 9 + 5 and printed.out.splitlines()[-1].startswith("report: ")
 
 
-def test_run_of_a_recipe_that_is_not_done_needs_a_launch_file(recipe, capsys):
+def test_run_of_an_unfinished_recipe_needs_a_launch_file(recipe, capsys):
     assert main(["run", recipe]) == 1
     assert "names no `launch:` file" in capsys.readouterr().err
 
 
-def test_mistakes_go_to_the_error_stream_and_end_with_one(recipe, capsys):
+def test_mistakes_go_to_stderr_with_exit_code_1(recipe, capsys):
     assert main(["check", "--fast", recipe, "--set", "stages.dpo.train.betta=1"]) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "Did you mean 'beta'?" in printed.err and "Traceback" not in printed.err
 
 
-def test_a_wrong_command_line_ends_with_two(capsys):
+def test_a_wrong_command_line_exits_with_2(capsys):
     for arguments in (["chekc"], [], ["check"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
 
 
-def test_the_schema_knows_every_kind_of_stage(capsys):
+def test_the_schema_has_every_kind_of_stage(capsys):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     kinds = schema["properties"]["stages"]["items"]["discriminator"]["mapping"]
     assert set(kinds) == {"build", "pretrain", "sft", "dpo", "grpo", "evaluate", "export", "custom"}
 
 
-def test_loading_and_planning_a_recipe_import_nothing_heavy(recipe):
+def test_check_and_plan_import_no_torch_and_no_trainers(recipe):
     code = (
         "import sys\nfrom alignment.cli import main\n"
         f"assert main(['check', '--fast', {recipe!r}]) == 0 and main(['plan', {recipe!r}]) == 0\n"
@@ -94,7 +94,7 @@ def test_loading_and_planning_a_recipe_import_nothing_heavy(recipe):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_building_the_parser_imports_nothing_but_the_standard_library():
+def test_the_parser_needs_only_the_standard_library():
     code = (
         "import sys\nfrom alignment.cli import parser\nparser()\n"
         "print([name for name in ('pydantic', 'yaml', 'numpy', 'torch') if name in sys.modules])"
@@ -121,7 +121,7 @@ def test_the_full_check_prints_one_json_document_too(recipe):
 
 
 @pytest.mark.slow
-def test_the_full_check_reports_what_only_the_dataclass_refuses(recipe):
+def test_the_full_check_reports_what_only_the_config_class_refuses(recipe):
     command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
     command += ["--set", "stages.sft.train.eval_strategy=sometimes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

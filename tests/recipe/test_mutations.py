@@ -1,4 +1,4 @@
-"""A thousand recipes with a mistake in them: each is refused with file and line, and nothing else ever comes up."""
+"""A thousand recipes with one mistake each: every one is refused with file and line, and no other exception is raised."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from alignment.recipe.recipe_file import load_source
 from alignment.recipe.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-FREE = ("lr_scheduler_kwargs",)  # keys below are the scheduler's own business
+FREE = ("lr_scheduler_kwargs",)  # its keys are not checked
 NUMBERS_BELOW_ZERO = ("weight", "min_value")
 REQUIRED = {"name", "kind", "model", "stages", "builder", "formats", "benchmarks", "benchmark", "metric", "tasks"}
 REQUIRED |= {"hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "intermediate_size"}
@@ -95,7 +95,7 @@ def at(value, path):
 
 
 class Mutator:
-    """Breaks a recipe; every method returns the broken value, or text where the mistake is in the YAML itself."""
+    """Breaks a recipe: each method returns the broken values, or text if the mistake is in the YAML itself."""
 
     def __init__(self, value, generator):
         self.value, self.random = copy.deepcopy(value), generator
@@ -145,7 +145,7 @@ class Mutator:
         return self.value
 
     def wrong_rows(self):
-        """Every reader of rows once, given rows that it does not take."""
+        """Give a stage rows of a kind that it does not read."""
         kinds = {"pretrain": "rl", "sft": "rl", "dpo": "rl", "grpo": "documents", "export": "rl"}
         stages = [stage for stage in self.value["stages"] if stage["kind"] in kinds]
         stage = self.random.choice(stages)
@@ -227,7 +227,7 @@ KINDS = [name for name in vars(Mutator) if not name.startswith("_") and name not
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory, small):
-    """(folder, plain values) of the small recipe and of every shipped one, what it extends merged in."""
+    """(folder, plain values) of the small recipe and of every shipped one, with what it extends."""
     root = tmp_path_factory.mktemp("mutations")
     shutil.copytree(ROOT / "accelerate_configs", root / "accelerate_configs")
     (root / "recipes").mkdir()
@@ -236,14 +236,14 @@ def bases(tmp_path_factory, small):
         subprocess.run(["git", "-C", str(root), *arguments], check=True)
     path = root / "recipes" / "small.yaml"
     path.write_text(small)
-    found = [(root / "recipes", load_source(path).value)]
+    recipes = [(root / "recipes", load_source(path).value)]
     for path in sorted((ROOT / "recipes").rglob("*.yaml")):
         folder = root / path.parent.relative_to(ROOT)
         folder.mkdir(exist_ok=True)
-        found.append((folder, load_source(path).value))
-    for folder, _ in found:
+        recipes.append((folder, load_source(path).value))
+    for folder, _ in recipes:
         (folder / "round.yaml").write_text("extends: mutated.yaml\n")
-    return [(folder, json.loads(json.dumps(value))) for folder, value in found]
+    return [(folder, json.loads(json.dumps(value))) for folder, value in recipes]
 
 
 def refusal(path: Path, text: str) -> RecipeError | None:
@@ -256,12 +256,12 @@ def refusal(path: Path, text: str) -> RecipeError | None:
 
 
 def as_yaml(value) -> str:
-    """JSON is YAML, but for the names of what is no number."""
+    """Values as JSON, which is YAML except for the spelling of NaN and infinity."""
     text = value if isinstance(value, str) else json.dumps(value, indent=1)
     return text.replace("NaN", ".nan").replace("-Infinity", "-.inf").replace("Infinity", ".inf")
 
 
-def test_unmutated_recipes_are_fine(bases):
+def test_unchanged_recipes_have_no_mistakes(bases):
     for folder, value in bases:
         assert refusal(folder / "mutated.yaml", as_yaml(value)) is None
 
@@ -270,7 +270,7 @@ def test_unmutated_recipes_are_fine(bases):
 def test_a_broken_recipe_is_refused_with_file_and_line(bases, kind):
     generator = random.Random(kind)
     for number in range(1000 // len(KINDS) + 1):
-        # Most of them the small recipe, which has everything and reads fastest; the others in turn.
+        # Most are the small recipe, which has every kind of stage and loads fastest; the others take turns.
         folder, value = bases[0] if number % 4 else bases[number // 4 % len(bases)]
         text = as_yaml(getattr(Mutator(value, generator), kind)())
         error = refusal(folder / "mutated.yaml", text)
@@ -281,7 +281,7 @@ def test_a_broken_recipe_is_refused_with_file_and_line(bases, kind):
 
 
 def settings_below(model, path=()):
-    """Every setting of a class of the recipe with its place, nested ones too, whether or not a recipe has it."""
+    """The place of every setting of a settings class, nested ones included."""
     for name, field in model.model_fields.items():
         yield (*path, name)
         inner = mistakes.settings_class(field.annotation)
@@ -291,7 +291,7 @@ def settings_below(model, path=()):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_setting_of_every_kind_of_stage_refuses_what_it_does_not_take(bases, stage):
+def test_every_setting_of_every_kind_of_stage_refuses_wrong_values(bases, stage):
     folder, value = bases[0]
     index = next(at for at, other in enumerate(value["stages"]) if other["kind"] == stage)
     free = {"settings", "inputs"} if stage == "custom" else set()  # their keys are the user's own
@@ -299,7 +299,7 @@ def test_every_setting_of_every_kind_of_stage_refuses_what_it_does_not_take(base
     _refuses_everywhere(folder, value, places)
 
 
-def test_every_setting_of_a_recipe_refuses_what_it_does_not_take(bases):
+def test_every_setting_of_a_recipe_refuses_wrong_values(bases):
     folder, value = bases[0]
     places = [place for place in settings_below(recipe.Recipe) if place[:2] != ("stages", 0)]
     _refuses_everywhere(folder, value, [*places, ("zzz",)])
@@ -313,7 +313,7 @@ def _refuses_everywhere(folder, value, places):
 
 
 def put(value, place, new):
-    """A copy with `new` at `place`, with mappings and lists made on the way where the recipe has none."""
+    """A copy with `new` at `place`; missing mappings and lists on the way are created."""
     if not place:
         return new
     key, rest = place[0], place[1:]
@@ -324,14 +324,14 @@ def put(value, place, new):
     return {**mapping, key: put(mapping.get(key), rest, new)}
 
 
-def test_a_damaged_text_is_fine_or_refused_and_nothing_else(bases):
+def test_damaged_text_is_accepted_or_refused_without_other_exceptions(bases):
     generator = random.Random(0)
     folder, value = bases[0]
-    whole = as_yaml(value)
+    text = as_yaml(value)
     accepted = 0
     for _ in range(150):
-        start = generator.randrange(len(whole))
+        start = generator.randrange(len(text))
         cut = generator.randrange(1, 4)
         new = "".join(generator.choice("{}[]:,\"'#&*!|>%@`\\ \n\tx0-") for _ in range(generator.randrange(3)))
-        accepted += refusal(folder / "mutated.yaml", whole[:start] + new + whole[start + cut :]) is None
-    assert accepted < 75  # digits and free words may change and leave a recipe that is fine
+        accepted += refusal(folder / "mutated.yaml", text[:start] + new + text[start + cut :]) is None
+    assert accepted < 75  # changed digits and free text may leave a valid recipe

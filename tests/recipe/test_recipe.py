@@ -1,4 +1,4 @@
-"""The recipe as a whole: all mistakes at once, each where it was written, in words that help."""
+"""Recipes: all mistakes are reported at once, each with its line and what to do."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ def test_a_shipped_recipe_has_no_mistakes(path):
     assert load(path).stages
 
 
-def test_the_small_recipe_is_fine(mistakes):
+def test_the_small_recipe_has_no_mistakes(mistakes):
     assert mistakes() == []
 
 
-def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
-    found = mistakes(("seed: 3", "sede: 3"), ("lora_alpha", "lora_alfa"), ("beta: 0.1", "beta: high"))
-    lines = [text.split(": ")[0] for text in found]
+def test_all_mistakes_are_reported_at_once_each_with_its_line(mistakes):
+    problems = mistakes(("seed: 3", "sede: 3"), ("lora_alpha", "lora_alfa"), ("beta: 0.1", "beta: high"))
+    lines = [text.split(": ")[0] for text in problems]
     assert lines == ["recipe.yaml:2", "recipe.yaml:24", "recipe.yaml:35"]
-    assert all("Did you mean" in text for text in found[:2])
+    assert all("Did you mean" in text for text in problems[:2])
 
 
 @pytest.mark.parametrize(
@@ -52,46 +52,48 @@ def test_all_mistakes_come_at_once_each_with_its_line(mistakes):
         ("builder: synthetic", "builder: synthetics", "Did you mean 'synthetic'?"),
     ],
 )
-def test_a_wrong_value_says_what_is_wanted(mistakes, old, new, expected):
-    (found,) = mistakes((old, new))
-    assert expected in found and found.startswith("recipe.yaml:") and len(found) < 400
+def test_the_message_for_a_wrong_value_says_what_is_expected(mistakes, old, new, expected):
+    (problem,) = mistakes((old, new))
+    assert expected in problem and problem.startswith("recipe.yaml:") and len(problem) < 400
 
 
 def test_a_model_given_as_a_word_shows_how_to_write_it(mistakes):
-    found = mistakes(text="name: x\nmodel: Qwen/Q\nstages: [{name: a, kind: build, builder: synthetic}]\n")
-    assert found == [
+    problems = mistakes(text="name: x\nmodel: Qwen/Q\nstages: [{name: a, kind: build, builder: synthetic}]\n")
+    assert problems == [
         "recipe.yaml:2: model: must be a mapping (`key: value`), not 'Qwen/Q'. "
         "For a checkpoint write `model: {path: Qwen/Q}`"
     ]
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "expected"),
     [
         ("config.json", "no config.json"),
         ("model.safetensors", "no weights (*.safetensors)"),
         ("tokenizer.json", "no tokenizer.json: copy it there, or name another folder as `tokenizer`"),
     ],
 )
-def test_a_base_folder_that_is_no_checkpoint_says_what_is_missing(mistakes, checkpoint_folder, missing, told):
+def test_a_base_folder_that_is_not_a_checkpoint_is_refused_with_what_is_missing(
+    mistakes, checkpoint_folder, missing, expected
+):
     text = f"name: x\nmodel: {{path: {checkpoint_folder}}}\nstages: [{{name: e, kind: export, formats: [f16]}}]\n"
     assert mistakes(text=text) == []
     (checkpoint_folder / missing).unlink()
-    (found,) = mistakes(text=text)
-    assert found.startswith("recipe.yaml:2: model.path: ") and told in found
+    (problem,) = mistakes(text=text)
+    assert problem.startswith("recipe.yaml:2: model.path: ") and expected in problem
 
 
-def test_an_earlier_stages_model_may_write_what_a_builder_builds(mistakes):
-    told = (
-        "  - {name: told, kind: build, builder: instructions, settings: {sources: [.], refinement: {writer: {path: %s}}}}\n"
+def test_a_builder_may_sample_from_the_model_of_an_earlier_stage(mistakes):
+    stage = (
+        "  - {name: written, kind: build, builder: instructions, settings: {sources: [.], refinement: {writer: {path: %s}}}}\n"
         "  - name: pairs"
     )
-    assert mistakes(("  - name: pairs", told % "sft/model")) == []
-    (found,) = mistakes(("  - name: pairs", told % "sft"))
-    assert "told.settings.refinement.writer.path: stage 'sft' has its model in sft/model: name that" in found
+    assert mistakes(("  - name: pairs", stage % "sft/model")) == []
+    (problem,) = mistakes(("  - name: pairs", stage % "sft"))
+    assert "written.settings.refinement.writer.path: stage 'sft' has its model in sft/model: name that" in problem
 
 
-def test_an_override_is_checked_like_a_file(mistakes):
+def test_an_override_is_checked_like_the_recipe(mistakes):
     assert mistakes(overrides=["stages.dpo.train.beta=0.2", "evaluate.instruct.limit=3"]) == []
     assert mistakes(overrides=["stages.dpo.train.betta=0.2"]) == [
         "--set: stages.dpo.train.betta: DPOConfig has no such setting. Did you mean 'beta'?"
@@ -163,9 +165,9 @@ def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp
         ("output: runs", "launch: cpu.yaml", "launch: there is no file cpu.yaml"),
     ],
 )  # fmt: skip
-def test_what_can_not_run_is_refused_before_anything_runs(mistakes, old, new, expected):
-    found = mistakes((old, new))
-    assert len(found) == 1 and expected in found[0] and found[0].startswith("recipe.yaml:"), found
+def test_a_recipe_that_cannot_run_is_refused(mistakes, old, new, expected):
+    problems = mistakes((old, new))
+    assert len(problems) == 1 and expected in problems[0] and problems[0].startswith("recipe.yaml:"), problems
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,9 @@ def test_what_can_not_run_is_refused_before_anything_runs(mistakes, old, new, ex
         ("data/heldout-long.jsonl", "data/long.jsonl", "stages.more.benchmarks.instruct.data: benchmark 'tasks'"),
     ],
 )
-def test_rows_that_their_reader_does_not_take_are_refused(mistakes, old, new, expected):
-    found = mistakes((old, new))
-    assert len(found) == 1 and expected in found[0] and found[0].startswith("recipe.yaml:"), found
+def test_rows_of_the_wrong_kind_are_refused(mistakes, old, new, expected):
+    problems = mistakes((old, new))
+    assert len(problems) == 1 and expected in problems[0] and problems[0].startswith("recipe.yaml:"), problems
 
 
 @pytest.mark.parametrize(
@@ -196,10 +198,10 @@ def test_rows_that_their_reader_does_not_take_are_refused(mistakes, old, new, ex
         ('{"messages": []}\n{', ""),  # only the first row is read
     ],
 )
-def test_of_a_file_that_is_there_the_first_row_tells(mistakes, tmp_path, text, expected):
+def test_the_first_row_of_an_existing_file_is_checked(mistakes, tmp_path, text, expected):
     (tmp_path / "own.jsonl").write_text(text)
-    found = mistakes(("data/conversations.jsonl", "./own.jsonl"))
-    assert len(found) == bool(expected) and all(expected in problem for problem in found), found
+    problems = mistakes(("data/conversations.jsonl", "./own.jsonl"))
+    assert len(problems) == bool(expected) and all(expected in problem for problem in problems), problems
 
 
 def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
@@ -212,12 +214,12 @@ def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
     ]
 
 
-def test_a_recipe_error_survives_being_shown():
+def test_a_missing_recipe_is_reported():
     with pytest.raises(RecipeError, match="this recipe does not exist"):
         load(Path("no-such-recipe.yaml"))
 
 
-def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
+def test_the_synthetic_builder_makes_the_files_that_its_entry_lists(tmp_path):
     counts = dict(modules=4, repositories=2, standard_library=0, history=0, conversations=4, file_conversations=2)
     counts |= dict(long_conversations=2, rl_tasks=2, heldout_tasks=2, vocab_size=400)
     builder = find_builder("synthetic")
@@ -225,7 +227,7 @@ def test_the_files_that_builders_are_said_to_make_are_those_they_make(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(builder.outputs)
 
 
-def test_output_is_beside_the_recipe_where_it_does_not_say(tmp_path, monkeypatch):
+def test_the_default_output_folder_is_beside_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
@@ -251,6 +253,6 @@ def test_a_recipe_may_name_a_sandbox_service_alone_or_with_limits(write, small):
         ("sandbox={address: http://host:8711, allow_weaker: true}", "remove one of them"),
     ],
 )
-def test_a_sandbox_that_is_no_service_is_said(write, small, setting, expected):
+def test_a_wrong_sandbox_address_is_refused(write, small, setting, expected):
     with pytest.raises(RecipeError, match=expected):
         load(write(recipe=small), [setting])

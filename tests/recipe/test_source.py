@@ -23,8 +23,8 @@ def message(call):
     ],
 )  # fmt: skip
 def test_scalars_follow_yaml_1_2(text, value):
-    found = parse(f"a: {text}", "f").value["a"]
-    assert found == value and isinstance(found, type(value))
+    result = parse(f"a: {text}", "f").value["a"]
+    assert result == value and isinstance(result, type(value))
 
 
 def test_a_key_written_twice_is_refused_with_its_line():
@@ -35,7 +35,7 @@ def test_an_alias_repeats_its_value():
     assert parse("a: &x {b: 1}\nc: *x", "f").value == {"a": {"b": 1}, "c": {"b": 1}}
 
 
-def test_a_merge_key_gives_way_to_the_mappings_own_keys():
+def test_the_keys_of_a_mapping_win_over_merged_ones():
     assert parse("a: &x {b: 1, c: 2}\nd: {b: 3, <<: *x}", "f").value["d"] == {"b": 3, "c": 2}
 
 
@@ -74,12 +74,12 @@ def test_an_alias_bomb_is_refused(form):
         ("a: {", "f:1: not valid YAML"),
     ],
 )
-def test_text_that_is_no_recipe_gets_one_line_that_says_why(text, expected):
-    found = message(lambda: parse(text, "f"))
-    assert expected in found and len(found.splitlines()) == 2 and len(found) < 300
+def test_invalid_text_is_refused_with_one_line_that_says_why(text, expected):
+    result = message(lambda: parse(text, "f"))
+    assert expected in result and len(result.splitlines()) == 2 and len(result) < 300
 
 
-def test_a_byte_order_mark_and_windows_newlines_are_taken(write):
+def test_a_byte_order_mark_and_windows_newlines_are_accepted(write):
     source = load_source(write(a="\ufeffa: 1\r\nb:\r\n  c: 2\r\n"))
     assert source.value == {"a": 1, "b": {"c": 2}} and source.positions["b", "c"] == ("a.yaml", 3)
 
@@ -89,12 +89,12 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line(write):
     assert "a.yaml:2: not UTF-8" in message(lambda: load_source(path))
 
 
-def test_a_missing_recipe_hints_at_its_neighbour(write):
+def test_a_missing_recipe_suggests_a_similar_name(write):
     path = write(quickstart="a: 1")
     assert "Did you mean 'quickstart.yaml'?" in message(lambda: load_source(path.with_name("quikstart.yaml")))
 
 
-def test_a_folder_is_no_recipe(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     assert "cannot be read: Is a directory" in message(lambda: load_source(tmp_path))
 
 
@@ -108,18 +108,18 @@ def test_extends_merges_mappings_by_key_and_lists_by_name(write):
     }
 
 
-def test_of_several_parents_the_last_one_wins_and_the_file_itself_wins_over_all(write):
+def test_the_last_of_several_parents_wins_and_the_file_itself_wins_over_all(write):
     write(one="a: 1\nb: 1\nc: 1", two="a: 2\nb: 2")
     assert load_source(write(top="extends: [one.yaml, two.yaml]\na: 3")).value == {"a": 3, "b": 2, "c": 1}
 
 
-def test_every_value_knows_the_file_it_came_from(write):
+def test_every_value_has_the_file_and_line_it_was_written_in(write):
     write(base="list:\n  - name: x\n    v: 1\n    w: 1")
     positions = load_source(write(top="extends: base.yaml\nlist:\n  - name: x\n\n    w: 2")).positions
     assert positions["list", 0, "v"] == ("base.yaml", 3) and positions["list", 0, "w"] == ("top.yaml", 5)
 
 
-def test_a_circle_of_extends_is_refused_with_the_whole_circle(write):
+def test_a_circle_of_extends_is_refused_and_shown(write):
     path = write(a="x: 1\nextends: b.yaml", b="extends: c.yaml", c="extends: a.yaml")
     assert "c.yaml:1: extends: recipes extend each other in a circle: a.yaml -> b.yaml -> c.yaml -> a.yaml" in message(
         lambda: load_source(path.with_name("a.yaml"))
@@ -131,13 +131,13 @@ def test_a_recipe_that_extends_itself_is_a_circle(write):
 
 
 @pytest.mark.parametrize("named", ["3", "[]", "[1]", "''", "{a: b}", "~"])
-def test_extends_takes_file_names_only(write, named):
+def test_extends_accepts_file_names_only(write, named):
     assert "a.yaml:2: extends: must be the path of another recipe" in message(
         lambda: load_source(write(a=f"x: 1\nextends: {named}"))
     )
 
 
-def test_a_missing_parent_is_refused_where_it_is_named(write):
+def test_a_missing_parent_is_refused_with_the_line_that_names_it(write):
     write(base="a: 1")
     assert "a.yaml:2: extends: there is no file bse.yaml. Did you mean 'base.yaml'?" in message(
         lambda: load_source(write(a="x: 1\nextends: bse.yaml"))
@@ -145,7 +145,7 @@ def test_a_missing_parent_is_refused_where_it_is_named(write):
     assert "there is no file" in message(lambda: load_source(write(a="extends: " + "y" * 3000)))
 
 
-def test_override_reaches_list_items_by_name_by_number_and_by_a_name_with_dots(write):
+def test_override_finds_list_items_by_name_by_number_and_by_a_name_with_dots(write):
     source = load_source(write(a="list: [{name: x}, {name: v2.5, t: {b: 1}}]"))
     assert override(source, "list.x.a=1e-3").value["list"][0] == {"name": "x", "a": 1e-3}
     assert override(source, "list.0.a.b=[1]").value["list"][0] == {"name": "x", "a": {"b": [1]}}
@@ -174,12 +174,12 @@ def test_a_bare_key_may_have_hyphens_and_colons(write):
     assert override(source, "t.ollama:q4_K_M.x = 1").value == {"t": {"ollama:q4_K_M": {"x": 1}}}
 
 
-def test_a_quoted_name_of_a_list_item_is_taken_as_it_is(write):
+def test_a_quoted_name_of_a_list_item_may_have_dots(write):
     source = load_source(write(a="list: [{name: v2.5}, {name: x}]"))
     assert override(source, 'list."v2.5".a=1').value["list"][0] == {"name": "v2.5", "a": 1}
 
 
-def test_an_error_names_a_key_as_set_takes_it(write):
+def test_errors_write_keys_as_set_does(write):
     source = load_source(write(a="t: {llama.cpp:q8_0: {x: 1}}\nlist: [{name: v2.5, x: 1}]"))
     assert source.problem(("t", "llama.cpp:q8_0", "x"), "wrong").key == 't."llama.cpp:q8_0".x'
     assert source.problem(("list", 0, "x"), "wrong").key == "list.v2.5.x"

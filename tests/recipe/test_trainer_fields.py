@@ -1,4 +1,4 @@
-"""The settings of `train:` and `peft:`: read from source, and the same as the real dataclasses'."""
+"""Settings of `train:` and `peft:`: read from the source of TRL and PEFT, and equal to those of the imported classes."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from alignment.recipe import trainer_fields
 
 
 @pytest.mark.parametrize("config", ["SFTConfig", "DPOConfig", "GRPOConfig", "LoraConfig"])
-def test_the_names_read_from_source_are_the_dataclasses_own(config):
+def test_the_names_read_from_source_are_those_of_the_class(config):
     module = pytest.importorskip("peft" if config == "LoraConfig" else "trl")
     real = {field.name for field in dataclasses.fields(getattr(module, config)) if not field.name.startswith("_")}
     assert set(trainer_fields.fields(config)) == real
@@ -42,7 +42,7 @@ def test_a_wrong_value_is_refused_in_one_line(config, values, expected):
     assert path == tuple(values) and expected in message and "\n" not in message
 
 
-def test_right_values_pass():
+def test_valid_values_are_accepted():
     values = {"learning_rate": 1, "max_steps": -1, "lr_scheduler_type": "cosine", "bf16": None, "warmup_steps": 0.1}
     assert not list(trainer_fields.check("SFTConfig", values))
     assert not list(trainer_fields.check("LoraConfig", {"r": 8, "target_modules": ["q_proj"], "use_dora": True}))
