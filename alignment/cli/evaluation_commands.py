@@ -18,6 +18,7 @@ from alignment.cli.shared_options import add_command, add_consent, add_json
 
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
+    from alignment.evaluation.engines.protocol import Engine
     from alignment.evaluation.results import Document
     from alignment.grading import SandboxSettings
 
@@ -64,6 +65,12 @@ def add(commands: Commands) -> None:
         "--engine", choices=("auto", "transformers", "vllm"), default="auto",
         help="generation engine (default: vllm if it is installed and there is a GPU)",
     )  # fmt: skip
+    evaluate.add_argument(
+        "--server", metavar="URL",
+        help="generate with this OpenAI-compatible server, for example http://127.0.0.1:8000 (vLLM, llama.cpp); MODEL is "
+        "then the folder of its tokenizer. A token is read from the environment variable ALIGN_SERVER_TOKEN",
+    )  # fmt: skip
+    evaluate.add_argument("--served-model", metavar="NAME", help="with --server: the model's name there")
     evaluate.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
     evaluate.add_argument(
         "--sandbox", metavar="URL", help="a grading service, for example http://host:8711 (default: this machine)"
@@ -163,11 +170,30 @@ def _measure(arguments: argparse.Namespace) -> list[Document] | None:
         requests,
         arguments.out,
         seed=arguments.seed,
-        engine=arguments.engine,
+        engine=_server_engine(arguments) if arguments.server else arguments.engine,
         dtype=arguments.dtype,
         sandbox=_sandbox(arguments),
     )
     return read_documents(arguments.out) if figures else None
+
+
+def _server_engine(arguments: argparse.Namespace) -> Engine:
+    """The engine of `--server`."""
+    from transformers import AutoTokenizer
+
+    from alignment.evaluation.engines.decoding import end_token_ids
+    from alignment.evaluation.engines.http_engine import HttpEngine
+
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    return HttpEngine(
+        arguments.server,
+        tokenizer,
+        model=arguments.served_model,
+        token=os.environ.get("ALIGN_SERVER_TOKEN"),
+        stop_ids=end_token_ids(tokenizer, None),
+        max_length=int(tokenizer.model_max_length),
+        batch_size=arguments.batch_size,
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -61,6 +61,7 @@ def evaluate(
         seed: of sampling and of bootstrap intervals.
         engine: name of an engine, or an engine with a loaded model.
         batch_size: sequences that are generated at the same time; by default as many as fit.
+        dtype: number format of the weights; see `alignment.models.precision`.
         sandbox: how programs run; by default on this machine.
         rank: number of this process; by default the environment variable RANK, as Accelerate and torchrun set it.
         world_size: number of processes; by default the environment variable WORLD_SIZE.
