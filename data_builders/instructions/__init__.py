@@ -1,1 +1,1 @@
-"""Instruction rows made from the code of a repository."""
+"""Builder `instructions`: conversations made from the code of repositories."""

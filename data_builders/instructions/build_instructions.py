@@ -1,7 +1,7 @@
-"""Instructions from a repository's own code: made by rules, proven by its tests, and rewritten where a model is named.
+"""Builder `instructions`: conversations made by rules from the code of repositories, and optionally improved by models.
 
-What is kept parses; where a task of the same function is there (`tasks:`), what is claimed of the code was executed: the
-original passes the function's tests, the bug that is to be fixed fails them, and an answer that a model wrote passes them.
+All code in the rows parses. If executable tasks of the same functions are given (`tasks:`), it was executed too: the
+original code passes the function's tests, the bug of a `fix` fails them, and a writer model's answer passes them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from data_builders.repositories.sources import Repository, Sources, cloned, read
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
-from data_builders.tasks.python.task_context import definition_of
+from data_builders.tasks.python.task_context import test_sources
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
+MAX_TEST_CHARACTERS = 2999
+"""Characters of visible tests that a conversation shows, at most."""
 InstructionKind = Literal["implement", "document", "tests", "fix", "explain", "refactor", "translate"]
 ALL_KINDS: list[InstructionKind] = list(get_args(InstructionKind))
 
@@ -67,12 +69,12 @@ class InstructionsSettings(Decontaminated):
 
 
 def build_instructions(settings: InstructionsSettings, context: BuildContext) -> dict[str, Any]:
-    """Conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
+    """Build conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
 
     Raises:
         ValueError: a source is wrong, or no conversation could be made; the message has the reasons.
     """
-    known = _tasks(settings.tasks.path()) if settings.tasks is not None else {}
+    tasks = _tasks_by_id(settings.tasks.path()) if settings.tasks is not None else {}
     benchmarks = settings.decontaminator()
     dropped: Counter[str] = Counter()
     drafts: list[Draft] = []
@@ -80,15 +82,15 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
     with cloned(settings.sources, context.clone_folder) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            drafted = _drafts(repository, known, settings.kinds, settings.bounds, dropped)
-            drafts += _within(drafted, settings.bounds, dropped)
+            unchecked = _drafts(repository, tasks, settings.kinds, settings.bounds, dropped)
+            drafts += _without_long_or_secret(unchecked, settings.bounds, dropped)
     if len(drafts) > settings.max_rows:
         chosen = sorted(random.Random(context.seed).sample(range(len(drafts)), settings.max_rows))
         dropped["above_max_rows"] += len(drafts) - settings.max_rows
         drafts = [drafts[place] for place in chosen]
     try:
         with Grader(context.workers, LIMITS, allow_weaker=context.sandbox.allow_weaker) as grader:
-            drafts = _bugs_that_show(drafts, grader, dropped)
+            drafts = _without_unnoticed_bugs(drafts, grader, dropped)
             refinement_counts: dict[str, int] = {}
             if settings.refinement is not None:
                 drafts, refinement_counts = refine(drafts, settings.refinement, grader, context.seed)
@@ -106,7 +108,7 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
     }  # fmt: skip
     (context.out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
     if not rows:
-        raise ValueError(f"no instruction could be made of these repositories (dropped: {dict(dropped)})")
+        raise ValueError(f"no instruction could be made from these repositories (dropped: {dict(dropped)})")
     used = {
         "kinds": list(settings.kinds), "bounds": settings.bounds.model_dump(), "max_rows": settings.max_rows,
         "tasks": settings.tasks is not None, "refined": settings.refinement is not None,
@@ -117,6 +119,7 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
 
 
 def _row(draft: Draft) -> dict[str, Any]:
+    """Return the dataset row of a draft."""
     return {
         "messages": [
             {"role": "user", "content": draft.prompt},
@@ -127,22 +130,26 @@ def _row(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _tasks(path: Path) -> dict[str, dict[str, Any]]:
-    found = {
+def _tasks_by_id(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the Python tasks of repositories in a folder or file; those for fill in the middle are left out."""
+    tasks = {
         row["id"]: row for row in row_files.read(path) if row.get("kind") == "pytest" and not row["id"].endswith(":fim")
     }
-    if not found:
-        raise ValueError(f"{path} holds no executable tasks of repositories: give `tasks` what builder `tasks` made")
-    return found
+    if not tasks:
+        raise ValueError(
+            f"{path} holds no executable tasks of Python repositories: `tasks` must name the output of the builder `tasks`"
+        )
+    return tasks
 
 
 def _drafts(
     repository: Repository,
-    known: dict[str, dict[str, Any]],
+    tasks: dict[str, dict[str, Any]],
     kinds: Sequence[str],
     bounds: ConversationLimits,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
+    """Yield the drafts of one repository, and count functions that are left out."""
     texts = read_texts(repository)
     for path, text in sorted(texts.items()):
         if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
@@ -153,34 +160,30 @@ def _drafts(
         for function in functions(path, text):
             if function.problem == "no_body":
                 continue
-            where = f"{repository.name}/{path}:{function.line}:{function.qualname}"
-            task = known.get(where)
+            task = tasks.get(f"{repository.name}/{path}:{function.line}:{function.qualname}")
             source = f"{repository.name}@{repository.commit[:12]}:{path}:{function.qualname}"
-            code = Code(function, text, source, task, _shown_tests(task, texts) if task else "")
-            if code.whole.count("\n") + 1 < bounds.min_lines:
+            code = Code(function, text, source, task, _visible_tests(task, texts) if task else "")
+            if code.definition.count("\n") + 1 < bounds.min_lines:
                 dropped["function_too_short"] += 1
                 continue
-            made = [draft for kind in kinds if kind in KINDS for draft in KINDS[kind](code)]
-            dropped["above_per_function"] += max(0, len(made) - bounds.per_function)
-            yield from made[: bounds.per_function]
+            drafts = [draft for kind in kinds if kind in KINDS for draft in KINDS[kind](code)]
+            dropped["above_per_function"] += max(0, len(drafts) - bounds.per_function)
+            yield from drafts[: bounds.per_function]
     if "refactor" in kinds:
         yield from rewrites.refactors(repository.name, repository.commit, texts)
     if "translate" in kinds:
         yield from rewrites.translations(repository.name, repository.commit, texts)
 
 
-def _shown_tests(task: dict[str, Any], texts: dict[str, str]) -> str:
-    """The code of a task's visible tests; hidden ones stay hidden."""
-    parts: list[str] = []
-    for name in dict.fromkeys(item.partition("[")[0] for item in json.loads(task["tests"])["visible"]):
-        file, *path = name.split("::")
-        code = definition_of(texts.get(file, ""), path)
-        if code and sum(map(len, parts)) + len(code) < 3000:
-            parts.append(code)
-    return "\n\n".join(parts)
+def _visible_tests(task: dict[str, Any], texts: dict[str, str]) -> str:
+    """Return the code of a task's visible tests."""
+    return test_sources(texts, json.loads(task["tests"])["visible"], MAX_TEST_CHARACTERS)
 
 
-def _within(drafts: Iterable[Draft], bounds: ConversationLimits, dropped: Counter[str]) -> Iterator[Draft]:
+def _without_long_or_secret(
+    drafts: Iterable[Draft], bounds: ConversationLimits, dropped: Counter[str]
+) -> Iterator[Draft]:
+    """Yield the drafts that are short enough and hold no secret or personal datum."""
     for draft in drafts:
         if len(draft.prompt) + len(draft.answer) > bounds.max_characters:
             dropped["too_long"] += 1
@@ -190,29 +193,31 @@ def _within(drafts: Iterable[Draft], bounds: ConversationLimits, dropped: Counte
             yield draft
 
 
-def _bugs_that_show(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
-    """Without bugs that no test of the function notices: what is shown may then be right."""
-    asked = [draft for draft in drafts if draft.broken]
-    verdicts = grader.grade_many([(draft.task, draft.broken) for draft in asked if draft.task is not None])
-    shown = {id(draft) for draft, verdict in zip(asked, verdicts, strict=True) if verdict.status == "failed"}
-    dropped["bug_that_no_test_notices"] += len(asked) - len(shown)
-    return [draft for draft in drafts if not draft.broken or id(draft) in shown]
+def _without_unnoticed_bugs(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
+    """Drop drafts whose bug passes all tests of the function: the code that they show may be correct."""
+    with_bug = [draft for draft in drafts if draft.broken]
+    verdicts = grader.grade_many([(draft.task, draft.broken) for draft in with_bug if draft.task is not None])
+    noticed = {id(draft) for draft, verdict in zip(with_bug, verdicts, strict=True) if verdict.status == "failed"}
+    dropped["bug_that_no_test_notices"] += len(with_bug) - len(noticed)
+    return [draft for draft in drafts if not draft.broken or id(draft) in noticed]
 
 
 def _uncontaminated(drafts: list[Draft], benchmarks: Decontaminator | None, dropped: Counter[str]) -> list[Draft]:
+    """Return the drafts that contain no text of a benchmark."""
     clean = [draft for draft in drafts if benchmarks is None or benchmarks.check_row(_row(draft)) is None]
     dropped["contaminated"] += len(drafts) - len(clean)
     return clean
 
 
 def _distinct(drafts: Iterable[Draft], dropped: Counter[str]) -> list[Draft]:
+    """Return the drafts without repetitions of the same question and answer."""
     seen: set[tuple[str, str]] = set()
-    kept = []
+    distinct = []
     for draft in drafts:
         key = (draft.prompt, draft.answer)
         if key in seen:
             dropped["duplicate"] += 1
         else:
             seen.add(key)
-            kept.append(draft)
-    return kept
+            distinct.append(draft)
+    return distinct

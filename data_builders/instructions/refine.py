@@ -1,14 +1,14 @@
-"""What a model adds to instructions that rules made: other words, better answers, translations; best of N, judged.
+"""Improve rule-made instructions with models: reworded questions, better answers (best of N), translations, scores.
 
-An answer that a model wrote replaces the rule's only if its code parses, passes the function's tests where a task has
-some, and, where a judge is configured, scores at least `min_score`. Otherwise the rule's own stays.
+A writer's answer replaces the rule's answer only if its code parses, passes the tests of the function where there is a
+task, and, where a judge is configured, scores at least `min_score`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -16,11 +16,12 @@ from pydantic import Field, model_validator
 from alignment.evaluation.extraction import extract_code
 from alignment.grading import Grader
 from alignment.settings import Positive, Settings, Share
-from data_builders.instructions.instruction_kinds import Draft, block
+from data_builders.instructions.instruction_kinds import Draft
 from data_builders.models import judge as judging
 from data_builders.models.writers import Author, TextModel, open_model
 from data_builders.parsing.python_functions import parse
 from data_builders.parsing.syntax_spans import parser
+from data_builders.tasks.python.task_context import code_block
 
 CODE_KINDS = ("implement", "tests", "fix")
 PROSE_KINDS = ("explain", "document")
@@ -54,61 +55,83 @@ class Refinement(Settings):
         return self
 
 
+@dataclass
+class _Writer:
+    """A writer model with the settings of one build."""
+
+    author: Author
+    temperature: float
+    seed: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def answers(self, questions: Sequence[str], n: int, seed_offset: int = 0) -> list[list[str]]:
+        """Return up to `n` answers per question; each use of the writer has another seed offset."""
+        conversations = [[{"role": "user", "content": text}] for text in questions]
+        return self.author.answers(conversations, n, temperature=self.temperature, seed=self.seed + seed_offset)
+
+
 def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int) -> tuple[list[Draft], dict[str, int]]:
-    """The drafts rewritten and judged, and what was counted."""
-    counted: Counter[str] = Counter()
+    """Rewrite and judge drafts with the configured models.
+
+    Args:
+        drafts: conversations made by rules.
+        settings: the writer, the judge, and what they do.
+        grader: executes answers of drafts that have a task.
+        seed: of the writer's and the judge's samples.
+
+    Returns:
+        The drafts that remain, translations included, and counts for the account.
+    """
+    counts: Counter[str] = Counter()
     judge = open_model(settings.judge) if settings.judge is not None else None
     if settings.writer is not None:
-        writer = open_model(settings.writer)
-        warmth = settings.writer.temperature
-        drafts = drafts + _translated(drafts, settings, writer, warmth, seed, counted)
-        drafts = _best(drafts, settings, writer, warmth, judge, grader, seed, counted)
+        writer = _Writer(open_model(settings.writer), settings.writer.temperature, seed, counts)
+        drafts = drafts + _translated(drafts, settings, writer)
+        drafts = _with_best_answers(drafts, settings, writer, judge, grader)
         if settings.reword:
-            drafts = _reworded(drafts, writer, warmth, seed, counted)
+            drafts = _reworded(drafts, writer)
     if judge is not None:
-        found = judging.scores(judge, [(draft.prompt, draft.answer) for draft in drafts], seed)
-        counted["judge_said_nothing"] = sum(value is None for value in found)
-        kept = [
+        scores = judging.scores(judge, [(draft.prompt, draft.answer) for draft in drafts], seed)
+        counts["judge_said_nothing"] = sum(value is None for value in scores)
+        good = [
             draft
-            for draft, value in zip(drafts, found, strict=True)
+            for draft, value in zip(drafts, scores, strict=True)
             if value is not None and value >= settings.min_score
         ]
-        counted["below_min_score"] = len(drafts) - len(kept) - counted["judge_said_nothing"]
-        drafts = kept
-    return drafts, dict(counted)
+        counts["below_min_score"] = len(drafts) - len(good) - counts["judge_said_nothing"]
+        drafts = good
+    return drafts, dict(counts)
 
 
-def _best(
-    drafts: list[Draft], settings: Refinement, writer: Author, warmth: float, judge: Author | None, grader: Grader,
-    seed: int, counted: Counter[str],
-) -> list[Draft]:  # fmt: skip
-    """Rejection sampling: the writer's best answer, where it has a valid one."""
-    asked = [draft for draft in drafts if draft.kind in (*CODE_KINDS, *PROSE_KINDS)]
-    texts = writer.answers(
-        [_messages(draft.prompt) for draft in asked], settings.best_of, temperature=warmth, seed=seed
-    )
-    valid = _valid(asked, texts, grader, counted)
-    pairs = [(draft.prompt, text) for draft, answers in zip(asked, valid, strict=True) for text in answers]
-    scores = iter(judging.scores(judge, pairs, seed) if judge is not None else [1.0] * len(pairs))
-    chosen: dict[int, str] = {}
-    for draft, answers in zip(asked, valid, strict=True):
+def _with_best_answers(
+    drafts: list[Draft], settings: Refinement, writer: _Writer, judge: Author | None, grader: Grader
+) -> list[Draft]:
+    """Rejection sampling: give each draft the writer's best valid answer, if there is one."""
+    open_drafts = [draft for draft in drafts if draft.kind in (*CODE_KINDS, *PROSE_KINDS)]
+    texts = writer.answers([draft.prompt for draft in open_drafts], settings.best_of)
+    valid = _valid_answers(open_drafts, texts, grader, writer.counts)
+    pairs = [(draft.prompt, text) for draft, answers in zip(open_drafts, valid, strict=True) for text in answers]
+    scores = iter(judging.scores(judge, pairs, writer.seed) if judge is not None else [1.0] * len(pairs))
+    best: dict[int, str] = {}
+    for draft, answers in zip(open_drafts, valid, strict=True):
+        # The first of several answers with the same score wins.
         ranked = [(score, -place) for place in range(len(answers)) if (score := next(scores)) is not None]
         if ranked and max(ranked)[0] >= settings.min_score:
-            chosen[id(draft)] = answers[-max(ranked)[1]]
-    counted["answered_by_the_writer"] = len(chosen)
-    return [replace(draft, answer=chosen.get(id(draft), draft.answer)) for draft in drafts]
+            best[id(draft)] = answers[-max(ranked)[1]]
+    writer.counts["answered_by_the_writer"] = len(best)
+    return [replace(draft, answer=best.get(id(draft), draft.answer)) for draft in drafts]
 
 
-def _valid(
-    asked: Sequence[Draft], texts: Sequence[Sequence[str]], grader: Grader, counted: Counter[str]
+def _valid_answers(
+    drafts: Sequence[Draft], texts: Sequence[Sequence[str]], grader: Grader, counts: Counter[str]
 ) -> list[list[str]]:
-    """Of each question the distinct answers that may stand: code that passes its tests, or parses where it has none."""
+    """Return the valid, distinct answers of each draft: code that passes its task's tests, or parses without a task."""
     jobs: list[tuple[dict[str, Any], str]] = []
     places: list[tuple[int, str]] = []
-    valid: list[list[str]] = [[] for _ in asked]
-    for index, (draft, answers) in enumerate(zip(asked, texts, strict=True)):
+    valid: list[list[str]] = [[] for _ in drafts]
+    for index, (draft, answers) in enumerate(zip(drafts, texts, strict=True)):
         for text in dict.fromkeys(answers):
-            counted["sampled"] += 1
+            counts["sampled"] += 1
             if draft.kind in PROSE_KINDS:
                 if text.strip():
                     valid[index].append(text)
@@ -116,7 +139,7 @@ def _valid(
             entry = draft.task.get("entry_point") if draft.task else None
             program = extract_code(text, language=draft.language, entry_point=entry)
             if parse(program) is None or not program.strip():
-                counted["does_not_parse"] += 1
+                counts["does_not_parse"] += 1
             elif draft.task is None:
                 valid[index].append(text)
             else:
@@ -126,60 +149,49 @@ def _valid(
         if verdict.status == "passed":
             valid[index].append(text)
         else:
-            counted["fails_its_tests" if verdict.status == "failed" else "not_graded"] += 1
+            counts["fails_its_tests" if verdict.status == "failed" else "not_graded"] += 1
     return valid
 
 
-def _reworded(drafts: list[Draft], writer: Author, warmth: float, seed: int, counted: Counter[str]) -> list[Draft]:
-    """What is asked in other words; every name in backticks must still be there."""
-    prompts = [
-        _messages(
-            "Say this request to a programmer in other words, in one or two sentences. Keep every name in backticks as "
-            f"it is, and reply with the request alone.\n\n{draft.ask}"
-        )
+def _reworded(drafts: list[Draft], writer: _Writer) -> list[Draft]:
+    """Reword the requests; a new wording must keep every name in backticks."""
+    questions = [
+        "Say this request to a programmer in other words, in one or two sentences. Keep every name in backticks as "
+        f"it is, and reply with the request alone.\n\n{draft.ask}"
         for draft in drafts
     ]
-    made = []
-    for draft, texts in zip(drafts, writer.answers(prompts, 1, temperature=warmth, seed=seed + 1), strict=True):
+    reworded = []
+    for draft, texts in zip(drafts, writer.answers(questions, 1, seed_offset=1), strict=True):
         ask = texts[0].strip() if texts else ""
         names = draft.ask.split("`")[1::2]
-        good = (
+        is_valid = (
             0 < len(ask) <= 4 * len(draft.ask) + 100 and "```" not in ask and all(f"`{name}`" in ask for name in names)
         )
-        counted["reworded"] += good
-        made.append(replace(draft, ask=ask) if good else draft)
-    return made
+        writer.counts["reworded"] += is_valid
+        reworded.append(replace(draft, ask=ask) if is_valid else draft)
+    return reworded
 
 
-def _translated(
-    drafts: list[Draft], settings: Refinement, writer: Author, warmth: float, seed: int, counted: Counter[str]
-) -> list[Draft]:
-    """Functions in other languages, where the writer's code parses without an error."""
-    made = []
+def _translated(drafts: list[Draft], settings: Refinement, writer: _Writer) -> list[Draft]:
+    """Return new drafts: functions in other languages, where the writer's code parses without an error."""
+    translated = []
+    originals = [draft for draft in drafts if draft.kind == "implement"]
     for language in settings.translate_to:
-        asked = [draft for draft in drafts if draft.kind == "implement"]
-        asks = [f"Translate this function to {language}." for _ in asked]
-        prompts = [_messages(f"{ask}\n\n{draft.answer}") for ask, draft in zip(asks, asked, strict=True)]
-        for draft, ask, texts in zip(
-            asked, asks, writer.answers(prompts, settings.best_of, temperature=warmth, seed=seed + 2), strict=True
-        ):
-            good = next((code for text in texts if (code := _parses(text, language))), "")
-            counted["translated"] += bool(good)
-            counted["translation_does_not_parse"] += not good
-            if good:
-                made.append(
-                    Draft("translate", ask, draft.answer, block(good, language), draft.source, language=language)
-                )
-    return made
+        ask = f"Translate this function to {language}."
+        questions = [f"{ask}\n\n{draft.answer}" for draft in originals]
+        for draft, texts in zip(originals, writer.answers(questions, settings.best_of, seed_offset=2), strict=True):
+            code = next((code for text in texts if (code := _parsed_code(text, language))), "")
+            writer.counts["translated"] += bool(code)
+            writer.counts["translation_does_not_parse"] += not code
+            if code:
+                answer = code_block(code, language)
+                translated.append(Draft("translate", ask, draft.answer, answer, draft.source, language=language))
+    return translated
 
 
-def _parses(text: str, language: str) -> str:
-    """The code of an answer, or "" where its grammar finds an error in it."""
+def _parsed_code(text: str, language: str) -> str:
+    """Return the code of an answer, or "" if there is none or its grammar finds an error."""
     code = extract_code(text, language=language)
     tool = parser(language)
     tree = tool.parse(code.encode("utf-8", "surrogatepass")) if tool is not None and code.strip() else None
     return code if tree is not None and not tree.root_node.has_error and tree.root_node.child_count else ""
-
-
-def _messages(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]

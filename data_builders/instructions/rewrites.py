@@ -1,4 +1,4 @@
-"""Instructions over more than one function: a name changed across files, tests put into another framework's words."""
+"""Instructions about more than one function: rename across files (`refactor`), unittest to pytest (`translate`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from data_builders.instructions.instruction_kinds import Draft, block, listed
+from data_builders.instructions.instruction_kinds import Draft, listed
 from data_builders.parsing.python_functions import functions, parse
 from data_builders.tasks.python.python_suite import is_test_file
+from data_builders.tasks.python.task_context import code_block
 
-MOST_FILES = 5
-MOST_CHARACTERS = 12_000
+MAX_FILES = 5
+"""Files that one rename touches, at most."""
+MAX_CHARACTERS = 12_000
+"""Characters of code that a rename shows, at most."""
+MIN_NAME = 5
+"""Characters of a function's name, at least: shorter ones say too little to be worth a rename."""
 _ASSERTIONS = {
     "assertEqual": "{0} == {1}", "assertNotEqual": "{0} != {1}", "assertIs": "{0} is {1}",
     "assertIsNot": "{0} is not {1}", "assertIn": "{0} in {1}", "assertNotIn": "{0} not in {1}",
@@ -23,63 +28,66 @@ _ASSERTIONS = {
     "assertIsNotNone": "{0} is not None", "assertGreater": "{0} > {1}", "assertLess": "{0} < {1}",
     "assertGreaterEqual": "{0} >= {1}", "assertLessEqual": "{0} <= {1}",
 }  # fmt: skip
+"""Method of `unittest.TestCase` -> the expression of a plain assertion."""
 
 
 def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
-    """Rename a function wherever it is used: asked with a name that says nothing, answered by the code as it is.
+    """Yield renames of functions across files.
 
-    So the answer is what the repository's tests were passed with. Only functions whose name stands for nothing else in
-    the repository, and that other files use.
+    The question shows the code with a meaningless name, the answer is the code as it is; so the answer is the code that
+    the repository's own tests pass with. Only functions that other files use, and whose name means nothing else in the
+    repository.
     """
     python = {path: text for path, text in texts.items() if path.endswith(".py") and parse(text) is not None}
-    where: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    lines_of: dict[str, dict[str, list[int]]] = defaultdict(dict)
     for path, text in python.items():
         for name, lines in _names(text).items():
-            where[name][path] = lines
-    taken = set(where)
+            lines_of[name][path] = lines
+    meaningless = next(name for number in range(1000) if (name := f"helper_{number}") not in lines_of)
     for path, text in sorted(python.items()):
         if is_test_file(path):
             continue
         for function in functions(path, text):
             name = function.qualname
-            used = {file: lines for file, lines in where.get(name, {}).items() if not is_test_file(file)}
-            if "." in name or name.startswith("_") or len(name) < 5 or path not in used:
+            uses = {file: lines for file, lines in lines_of.get(name, {}).items() if not is_test_file(file)}
+            if not _can_be_renamed(name, path, uses, python):
                 continue
-            defined = sum(len(re.findall(rf"\b(?:def|class)\s+{name}\b", python[file])) for file in used)
-            bound = any(
-                re.search(rf"\b{name}\s*(?:=[^=]|:\s)|\bfor {name}\b|\bas {name}\b", python[file]) for file in used
-            )
-            if not 2 <= len(used) <= MOST_FILES or defined != 1 or bound:
+            before, after = [], []
+            for file in sorted(uses, key=lambda item: (item != path, item)):
+                code = _statements(python[file], uses[file])
+                after.append(f"`{file}`:\n\n{code_block(code)}")
+                before.append(f"`{file}`:\n\n{code_block(re.sub(rf'{chr(92)}b{name}{chr(92)}b', meaningless, code))}")
+            if sum(map(len, before)) > MAX_CHARACTERS:
                 continue
-            poor = next(word for number in range(1000) if (word := f"helper_{number}") not in taken)
-            parts_before, parts_after = [], []
-            for file in sorted(used, key=lambda item: (item != path, item)):
-                shown = _statements(python[file], used[file])
-                parts_after.append(f"`{file}`:\n\n{block(shown)}")
-                parts_before.append(f"`{file}`:\n\n{block(re.sub(rf'{chr(92)}b{name}{chr(92)}b', poor, shown))}")
-            if sum(map(len, parts_before)) > MOST_CHARACTERS:
-                continue
-            ask = (
-                f"Rename the function `{poor}` to `{name}` in all of {listed([f'`{file}`' for file in sorted(used)])}."
-            )
+            files = listed([f"`{file}`" for file in sorted(uses)])
+            ask = f"Rename the function `{meaningless}` to `{name}` in all of {files}."
             source = f"{repository}@{commit[:12]}:{path}:{name}"
-            yield Draft("refactor", ask, "\n\n".join(parts_before), "\n\n".join(parts_after), source)
+            yield Draft("refactor", ask, "\n\n".join(before), "\n\n".join(after), source)
+
+
+def _can_be_renamed(name: str, path: str, uses: Mapping[str, list[int]], python: Mapping[str, str]) -> bool:
+    """Whether a name stands for one top-level function of `path` alone, and a few files use it."""
+    if "." in name or name.startswith("_") or len(name) < MIN_NAME or path not in uses:
+        return False
+    definitions = sum(len(re.findall(rf"\b(?:def|class)\s+{name}\b", python[file])) for file in uses)
+    is_bound = any(re.search(rf"\b{name}\s*(?:=[^=]|:\s)|\bfor {name}\b|\bas {name}\b", python[file]) for file in uses)
+    return 2 <= len(uses) <= MAX_FILES and definitions == 1 and not is_bound
 
 
 def _names(text: str) -> dict[str, list[int]]:
-    """Identifiers of a file, and the lines they stand in."""
-    found: dict[str, list[int]] = defaultdict(list)
+    """Return the identifiers of a file, each with its lines."""
+    lines_of: dict[str, list[int]] = defaultdict(list)
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.NAME:
-                found[token.string].append(token.start[0])
+                lines_of[token.string].append(token.start[0])
     except (tokenize.TokenError, SyntaxError):
         pass
-    return found
+    return lines_of
 
 
 def _statements(text: str, lines: list[int]) -> str:
-    """The top-level statements that hold any of the lines; what lies between is left out with a mark."""
+    """Return the top-level statements that contain any of the lines, with `# ...` for the code between them."""
     tree = parse(text)
     assert tree is not None
     rows = text.split("\n")
@@ -93,7 +101,7 @@ def _statements(text: str, lines: list[int]) -> str:
 
 
 def translations(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
-    """Test methods of `unittest` as plain functions for pytest, where every assertion has a plain form."""
+    """Yield test methods of `unittest` rewritten as functions for pytest, where the method needs nothing of its class."""
     for path, text in sorted(texts.items()):
         tree = parse(text) if path.endswith(".py") and is_test_file(path) else None
         for owner in tree.body if tree else []:
@@ -102,14 +110,17 @@ def translations(repository: str, commit: str, texts: Mapping[str, str]) -> Iter
             for node in owner.body:
                 if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
                     before = ast.get_source_segment(text, node, padded=True)
-                    after = _plain(node)
+                    after = _as_function(node)
                     if before is not None and after is not None:
                         ask = f"Translate the test `{node.name}` from unittest to a plain function for pytest."
                         source = f"{repository}@{commit[:12]}:{path}:{owner.name}.{node.name}"
-                        yield Draft("translate", ask, block(textwrap.dedent(before)), block(after), source)
+                        material, answer = code_block(textwrap.dedent(before)), code_block(after)
+                        yield Draft("translate", ask, material, answer, source)
 
 
 class _Assertions(ast.NodeTransformer):
+    """Replaces calls of `self.assert...` by assertions, and `self.assertRaises` by `pytest.raises`."""
+
     def __init__(self) -> None:
         self.changed = 0
 
@@ -136,16 +147,16 @@ class _Assertions(ast.NodeTransformer):
         return node
 
 
-def _plain(node: ast.FunctionDef) -> str | None:
-    """The test without its class, or None where it needs one."""
-    if node.decorator_list or len(node.args.args) != 1:
+def _as_function(method: ast.FunctionDef) -> str | None:
+    """Return the code of a test method as a function; None if it still needs `self`, or has nothing to translate."""
+    if method.decorator_list or len(method.args.args) != 1:
         return None
-    transformer = _Assertions()
-    made = transformer.visit(ast.parse(textwrap.dedent(ast.unparse(node))).body[0])
-    made.args.args = []
-    if not transformer.changed or any(_is_self(item) for item in ast.walk(made)):
+    assertions = _Assertions()
+    function = assertions.visit(ast.parse(textwrap.dedent(ast.unparse(method))).body[0])
+    function.args.args = []
+    if not assertions.changed or any(_is_self(item) for item in ast.walk(function)):
         return None
-    return ast.unparse(ast.fix_missing_locations(made))
+    return ast.unparse(ast.fix_missing_locations(function))
 
 
 def _is_self(node: ast.AST) -> bool:

@@ -1,28 +1,36 @@
 """Models that write or judge while data is built: an OpenAI-compatible endpoint, or a local checkpoint.
 
-Nothing is sent anywhere unless settings name a URL. What a model writes is data that nobody trusts: code in it runs in the
-sandbox or not at all.
+Nothing is sent over the network unless the settings name a URL. Model output is untrusted: code in it runs in the sandbox
+or not at all.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
 from alignment.settings import Positive, Reference, Settings
 
+if TYPE_CHECKING:
+    import httpx
+
+    from alignment.evaluation.engines.protocol import Engine
+
 Messages = list[dict[str, str]]
 RETRIES = 4
+"""Attempts per request, the first included."""
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses after which the request is sent again: timeouts, rate limits and errors of the server."""
 REPLY_BYTES = 16 << 20
+"""A longer reply is cut here, which makes it invalid JSON."""
+ERROR_BYTES = 500
+"""Bytes of an error reply that are quoted in the error message."""
 
 
 class TextModel(Settings):
@@ -37,9 +45,7 @@ class TextModel(Settings):
     path: Reference | None = None
     """Folder of a checkpoint, or the model of an earlier stage: `sft/model`."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
-    """Sampling temperature of a writer; a judge is always greedy."""
     max_new_tokens: Positive = 1024
-    """Length of an answer; one that does not end by itself is not used."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Time limit of one request to the endpoint."""
     parallel: Positive = 8
@@ -61,78 +67,134 @@ class TextModel(Settings):
 
 
 class Author(Protocol):
-    """Something that answers conversations."""
+    """A model that answers conversations."""
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """`n` answers to each conversation; fewer where one was cut off or not given."""
+        """Return up to `n` answers per conversation, in order; answers cut off at `max_new_tokens` are left out."""
         ...
 
 
 def open_model(settings: TextModel) -> Author:
-    """The author that the settings name."""
+    """Return the endpoint or checkpoint that the settings name; a checkpoint is loaded at its first use."""
     return Endpoint(settings) if settings.url is not None else Checkpoint(settings)
 
 
 class Endpoint:
-    """Chat completions over HTTP."""
+    """Chat completions of an OpenAI-compatible server, over HTTP."""
 
     def __init__(self, settings: TextModel) -> None:
+        assert settings.url is not None
         self.settings = settings
+        self.address = f"{settings.url.rstrip('/')}/chat/completions"
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """ValueError where the endpoint can't be reached or refuses, with what it said."""
-        asked = [
-            {"model": self.settings.model, "messages": prompt, "temperature": temperature, "seed": seed + place,
-             "max_tokens": self.settings.max_new_tokens}
-            for prompt in prompts for place in range(n)
-        ]  # fmt: skip
-        with ThreadPoolExecutor(max(1, self.settings.parallel), thread_name_prefix="endpoint") as pool:
-            texts = list(pool.map(self._ask, asked))
-        return [[text for text in texts[at : at + n] if text is not None] for at in range(0, len(texts), n)]
+        """See `Author.answers`.
 
-    def _ask(self, body: dict[str, Any]) -> str | None:
-        assert self.settings.url is not None
-        headers = {"Content-Type": "application/json"}
+        Raises:
+            ValueError: the endpoint cannot be reached, refuses the request, or sends an unknown form of reply.
+        """
+        import httpx
+
+        bodies = [
+            {"model": self.settings.model, "messages": prompt, "temperature": temperature, "seed": seed + sample,
+             "max_tokens": self.settings.max_new_tokens}
+            for prompt in prompts for sample in range(n)
+        ]  # fmt: skip
+        with (
+            # `parallel` threads bound the number of connections.
+            httpx.Client(
+                headers=self._headers(),
+                timeout=self.settings.timeout_seconds,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            ) as client,
+            ThreadPoolExecutor(max(1, self.settings.parallel), thread_name_prefix="endpoint") as pool,
+        ):
+            texts = list(pool.map(lambda body: self._answer(client, body), bodies))
+        return [[text for text in texts[first : first + n] if text is not None] for first in range(0, len(texts), n)]
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self.settings.key_variable:
             headers["Authorization"] = f"Bearer {os.environ[self.settings.key_variable]}"
-        address = f"{self.settings.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        return headers
+
+    def _answer(self, client: httpx.Client, body: dict[str, Any]) -> str | None:
+        """Send one request, again after errors that may pass."""
+        import httpx
+
         for attempt in range(RETRIES):
+            is_last = attempt == RETRIES - 1
             try:
-                with urllib.request.urlopen(request, timeout=self.settings.timeout_seconds) as reply:
-                    return self._text(reply.read(REPLY_BYTES))
-            except urllib.error.HTTPError as error:
-                said = error.read(500).decode("utf-8", "replace").strip()
-                if attempt == RETRIES - 1 or error.code not in (408, 429, 500, 502, 503, 504):
-                    raise ValueError(f"{address} refused with {error.code}: {said}") from None
-            except (OSError, http.client.HTTPException) as error:
-                if attempt == RETRIES - 1:
-                    raise ValueError(f"{address} can't be reached: {error}") from None
+                with client.stream("POST", self.address, content=json.dumps(body).encode()) as reply:
+                    if reply.is_success:
+                        return self._text(_read(reply, REPLY_BYTES))
+                    if is_last or reply.status_code not in RETRIED_STATUSES:
+                        message = _read(reply, ERROR_BYTES).decode("utf-8", "replace").strip()
+                        raise ValueError(f"{self.address} refused with {reply.status_code}: {message}")
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                if is_last:
+                    raise ValueError(f"{self.address} can't be reached: {error}") from None
             time.sleep(0.5 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
     def _text(self, reply: bytes) -> str | None:
+        """Return the text of a completion; None if it was cut off."""
         try:
             choice = json.loads(reply)["choices"][0]
             text = choice["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
             raise ValueError(
-                f"{self.settings.url} answers in no form of OpenAI's chat completions: {reply[:200]!r}"
+                f"{self.settings.url} does not reply in the format of OpenAI's chat completions: {reply[:200]!r}"
             ) from None
         return text if isinstance(text, str) and choice.get("finish_reason") != "length" else None
 
 
+def _read(reply: httpx.Response, limit: int) -> bytes:
+    """Return the body of a reply up to `limit` bytes; the rest is not read."""
+    content = bytearray()
+    for chunk in reply.iter_bytes():
+        content += chunk
+        if len(content) >= limit:
+            break
+    return bytes(content[:limit])
+
+
 class Checkpoint:
-    """A model on this machine."""
+    """A model on this machine, loaded into the evaluation engine at its first use."""
 
     def __init__(self, settings: TextModel) -> None:
         self.settings = settings
-        self._engine: Any = None
+        self._engine: Engine | None = None
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
+        """See `Author.answers`.
+
+        Raises:
+            ValueError: the folder holds no checkpoint that can be loaded.
+        """
         from alignment.evaluation.engines.protocol import GenerationJob
-        from alignment.evaluation.engines.selection import open_engine
         from alignment.models import formats
+
+        engine = self._load()
+        jobs = []
+        for index, prompt in enumerate(prompts):
+            # Special tokens in the content would end the message.
+            safe = [{**message, "content": formats.escape_special_text(message["content"])} for message in prompt]
+            text = formats.chat(safe, add_generation_prompt=True)
+            ids = engine.tokenizer.encode(text, add_special_tokens=False)
+            for sample in range(n):
+                draw = (seed * 1_000_003 + index * 1009 + sample) & (2**63 - 1)
+                jobs.append(GenerationJob(key=f"{index}:{sample}", ids=ids, max_new_tokens=self.settings.max_new_tokens,
+                                temperature=temperature, top_p=1.0, seed=draw))  # fmt: skip
+        finished: list[dict[int, str]] = [{} for _ in prompts]
+        for job, completion in engine.generate(jobs):
+            index, sample = map(int, job.key.split(":"))
+            if completion.finish == "stop":
+                finished[index][sample] = completion.text
+        return [[texts[sample] for sample in sorted(texts)] for texts in finished]
+
+    def _load(self) -> Engine:
+        from alignment.evaluation.engines.selection import open_engine
 
         if self._engine is None:
             assert self.settings.path is not None
@@ -140,20 +202,6 @@ class Checkpoint:
             try:
                 self._engine = open_engine(str(path))
             except (OSError, ValueError, KeyError) as error:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{path} is no checkpoint that can be loaded: {first}") from None
-        jobs = []
-        for index, prompt in enumerate(prompts):
-            safe = [{**message, "content": formats.escape_special_text(message["content"])} for message in prompt]
-            text = formats.chat(safe, add_generation_prompt=True)
-            ids = self._engine.tokenizer.encode(text, add_special_tokens=False)
-            for sample in range(n):
-                draw = (seed * 1_000_003 + index * 1009 + sample) & (2**63 - 1)
-                jobs.append(GenerationJob(key=f"{index}:{sample}", ids=ids, max_new_tokens=self.settings.max_new_tokens,
-                                temperature=temperature, top_p=1.0, seed=draw))  # fmt: skip
-        found: list[dict[int, str]] = [{} for _ in prompts]
-        for job, completion in self._engine.generate(jobs):
-            index, sample = map(int, job.key.split(":"))
-            if completion.finish == "stop":
-                found[index][sample] = completion.text
-        return [[texts[sample] for sample in sorted(texts)] for texts in found]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ValueError(f"{path} holds no checkpoint that can be loaded: {reason}") from None
+        return self._engine

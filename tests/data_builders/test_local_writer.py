@@ -1,4 +1,4 @@
-"""A checkpoint on this machine writes instructions: a tiny model that answers every question with the same two words."""
+"""A local checkpoint as writer: a tiny model that answers every question with the same two words."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUESTIONS = [[{"role": "user", "content": "What does it do?"}], [{"role": "user"
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
-    """One layer that adds nothing: a token's logits depend on the token before it alone, so what it says is known."""
+    """A model whose only layer adds nothing: each token depends on the previous token alone, so its answer is known."""
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
     (before,) = tokenizer.encode("\n")
-    said = [before, *tokenizer.encode(ANSWER), tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    assert len(set(said)) == len(said)
+    sequence = [before, *tokenizer.encode(ANSWER), tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert len(set(sequence)) == len(sequence)
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Pat
             layer.mlp.down_proj.weight.zero_()
         known = torch.nn.functional.normalize(model.model.embed_tokens.weight, dim=1)
         model.lm_head.weight.zero_()
-        for token, following in itertools.pairwise(said):
+        for token, following in itertools.pairwise(sequence):
             model.lm_head.weight[following] = 10 * known[token]
     folder = tmp_path_factory.mktemp("writer")
     model.save_pretrained(folder)
@@ -49,22 +49,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Pat
     return folder
 
 
-def test_every_question_gets_its_answers_and_one_that_was_cut_off_is_none(checkpoint: Path) -> None:
+def test_every_question_gets_its_answers_and_cut_off_answers_are_left_out(checkpoint: Path) -> None:
     author = open_model(TextModel(path=checkpoint))
     assert author.answers(QUESTIONS, 2, temperature=0.8, seed=3) == [[ANSWER] * 2] * 2
     cut = open_model(TextModel(path=checkpoint, max_new_tokens=1))
     assert cut.answers(QUESTIONS, 2, temperature=0.0, seed=3) == [[], []]
 
 
-def test_a_folder_that_holds_no_model_is_a_mistake_that_names_it(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"{tmp_path} is no checkpoint that can be loaded"):
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no checkpoint that can be loaded"):
         open_model(TextModel(path=tmp_path)).answers(QUESTIONS, 1, temperature=0.0, seed=0)
 
 
-def test_what_it_writes_replaces_prose_that_rules_made_and_code_only_where_it_parses(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_the_writers_answer_replaces_prose_always_and_code_only_if_it_parses(checkpoint: Path, tmp_path: Path) -> None:
     code = '"""Sums."""\n\n\ndef add_all(numbers):\n    """The sum of all numbers."""\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n'
     write_files(tmp_path / "shop", {"shop.py": code})
     refinement = Refinement(writer=TextModel(path=checkpoint, max_new_tokens=16), best_of=2)

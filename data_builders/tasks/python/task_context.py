@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from data_builders.parsing.imports import Resolver
@@ -49,16 +49,17 @@ def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], 
         "Keep its signature. Answer with the whole function in one Python block."
     ]
     if needed := signatures(prepared, function):
-        parts.append(f"Other files of the repository have:\n\n{_block(needed)}")
+        parts.append(f"Other files of the repository have:\n\n{code_block(needed)}")
     head = imports_of(text, opening) if opening else ""
-    parts.append(f"`{function.file}`:\n\n{_block(head + part)}")
-    if tests := test_sources(prepared, visible, characters // 3):
-        parts.append(f"Among its tests are:\n\n{_block(tests)}")
+    parts.append(f"`{function.file}`:\n\n{code_block(head + part)}")
+    if tests := test_sources(prepared.tests_texts, visible, characters // 3):
+        parts.append(f"Among its tests are:\n\n{code_block(tests)}")
     return "\n\n".join(parts)
 
 
-def _block(code: str) -> str:
-    return f"```python\n{code.strip(chr(10))}\n```"
+def code_block(code: str, language: str = "python") -> str:
+    """Return code as a fenced block of Markdown, without empty lines at its ends."""
+    return f"```{language}\n{code.strip(chr(10))}\n```"
 
 
 def imports_of(text: str, before: int) -> str:
@@ -123,12 +124,12 @@ def _signature(text: str, name: str) -> str:
     return ""
 
 
-def test_sources(prepared: PreparedSuite, names: Sequence[str], characters: int) -> str:
+def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
     """The code of visible tests, as far as there is room."""
     parts: list[str] = []
     for name in dict.fromkeys(item.partition("[")[0] for item in names):
         file, *path = name.split("::")
-        source = prepared.tests_texts.get(file, "")
+        source = texts.get(file, "")
         code = definition_of(source, path)
         if code and sum(map(len, parts)) + len(code) <= characters:
             parts.append(code)
