@@ -7,7 +7,7 @@
 Run it from the root of a checkout. A machine with torch, transformers, accelerate and peft needs these packages as well, for
 its version of Python (here 3.12):
 
-    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets pydantic pydantic-core \\
+    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets platformdirs pydantic pydantic-core \\
         typing-inspection annotated-types pyarrow pandas python-dateutil tzdata multiprocess dill xxhash psutil
 
 Weights are random and the tokenizer is trained on the spot, so nothing is downloaded. Every case runs in a process of its

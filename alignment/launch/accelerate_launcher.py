@@ -23,7 +23,7 @@ _LAUNCHER = "ALIGN_LAUNCHER"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `accelerate launch` without its traceback; returns an exit code that stands for the script's."""
+    """Run `accelerate launch` without its traceback; returns the script's exit code, or 128 plus a signal's number."""
     os.environ[_LAUNCHER] = "1"
     os.environ.setdefault("LOGLEVEL", "CRITICAL")  # or torch's agent logs six lines about the same failure
     from accelerate.commands.launch import launch_command, launch_command_parser

@@ -1,4 +1,4 @@
-"""Kinds of training rows (document, conversation, preference, task), told from a row's columns."""
+"""Kinds of training rows (document, conversation, preference, task), recognised by their columns."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenizationRules:
-    """How rows become samples; part of what a stage's token ids are cached by."""
+    """How rows become samples; cached token ids are used again only under the same rules."""
 
     max_length: int
     """Tokens of a sample."""
