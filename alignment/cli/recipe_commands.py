@@ -28,7 +28,11 @@ def add(commands: Commands) -> None:
     run.set_defaults(handler=_run)
     check = add_command(commands, "check", "Check a recipe: report all mistakes at once, with file and line.")
     add_recipe(check)
-    check.add_argument("--fast", action="store_true", help="do not build TRL's and PEFT's config objects (about 8 s)")
+    check.add_argument(
+        "--fast",
+        action="store_true",
+        help="do not build TRL's and PEFT's config objects, which takes seconds after a change of `train:` or `peft:`",
+    )
     add_json(check)
     check.set_defaults(handler=_check)
     plan = add_command(commands, "plan", "Show the steps of a recipe, which of them would run, and what they need.")
@@ -119,11 +123,11 @@ def _check(arguments: argparse.Namespace) -> int:
 def _config_refusals(recipe: Recipe) -> list[str]:
     """What TRL's and PEFT's own config classes refuse of the training stages."""
     from alignment.recipe import TrainingStage
-    from alignment.stages.configs import refusals
+    from alignment.stages.configs import new_refusals
 
     # DeepSpeed logs to stdout when it is imported, and stdout is for the command's result.
     with contextlib.redirect_stdout(sys.stderr):
-        return refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+        return new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:

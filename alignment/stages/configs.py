@@ -6,16 +6,21 @@ before the first stage runs.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import os
+import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment import logs
+from alignment.cache import cache_root
+from alignment.fingerprints import fingerprint, package_versions
 from alignment.processes import ProcessRequest
 from alignment.recipe import CONFIGS, AnyStage, TrainingStage
 from alignment.stages.vllm_check import check_vllm
@@ -116,6 +121,35 @@ def refusals(stages: Sequence[TrainingStage]) -> list[str]:
                 lora_config(stage)
             except ValueError as error:
                 messages.append(str(error))
+    return messages
+
+
+def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tuple[TrainingStage, Path]]:
+    """The stages whose settings TRL and PEFT have not accepted before, each with the file that marks them as accepted.
+
+    Args:
+        stages: the stages.
+        accepted: folder of the marks. Their names cover the settings, package versions, this module and the machine.
+    """
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    machine = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES")]
+    for stage in stages:
+        settings = stage.model_dump(mode="json", include={"kind", "train", "peft"})
+        mark = accepted / fingerprint([settings, package_versions(), code, machine])
+        if not mark.exists():
+            yield stage, mark
+
+
+def new_refusals(stages: Sequence[TrainingStage]) -> list[str]:
+    """The same as `refusals`, but settings that were accepted before are not checked again: importing TRL takes seconds."""
+    messages = []
+    for stage, mark in _unchecked(stages, cache_root() / "accepted-settings"):
+        refused = refusals([stage])
+        messages += refused
+        if not refused:
+            with contextlib.suppress(OSError):  # a cache that can't be written costs only time
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
     return messages
 
 

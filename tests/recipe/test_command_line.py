@@ -114,14 +114,32 @@ def test_the_version_names_the_commit_of_a_checkout_only(capsys, monkeypatch, tm
 
 
 @pytest.mark.slow
-def test_the_full_check_prints_one_json_document_too(recipe):
+def test_the_full_check_prints_one_json_document_too(recipe, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and json.loads(done.stdout)["ok"] is True
 
 
+def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypatch, tmp_path, capsys):
+    from alignment.stages import configs
+
+    built = []
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(configs, "refusals", lambda stages: built.extend(stage.name for stage in stages) or [])
+    assert main(["check", recipe]) == main(["check", recipe]) == 0
+    assert built == ["pretrain", "sft", "dpo", "grpo"]
+    assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.3"]) == 0
+    assert built[4:] == ["dpo"]
+    monkeypatch.setattr(configs, "refusals", lambda stages: ["refused"])
+    for _ in range(2):  # what is refused is checked again
+        assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.4"]) == 1
+        assert "refused" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_the_full_check_reports_what_only_the_config_class_refuses(recipe):
+def test_the_full_check_reports_what_only_the_config_class_refuses(recipe, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
     command += ["--set", "stages.sft.train.eval_strategy=sometimes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
