@@ -1,4 +1,4 @@
-"""A tiny random Qwen2 with a byte-level tokenizer, and rows to measure it on."""
+"""Fixtures: a tiny random Qwen2 with a byte-level tokenizer, and a writer of benchmark rows."""
 
 import copy
 import json
@@ -59,7 +59,7 @@ def chat_tokenizer(real_tokenizer):
 
 @pytest.fixture
 def write_rows(tmp_path):
-    """Write rows as JSONL and give the path."""
+    """A function that writes rows as JSONL and returns the path."""
 
     def write(rows, name="rows.jsonl"):
         path = tmp_path / name
