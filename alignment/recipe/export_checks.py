@@ -60,12 +60,13 @@ def comparison(stage: ExportStage) -> Comparison:
 
 
 def _check_limits(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mistake]:
+    formats = ", ".join(stage.formats)
     gates = {name: target.gate for target in targets for name in limit_names(target)}
     threshold_names: dict[str, str] = {}  # gate -> the name that `thresholds` uses for it
     for name, limits in stage.compare.thresholds.items():
         place: Place = ("compare", "thresholds", name)
         if name not in gates:
-            yield place, f"{name!r} is not among this stage's formats.{did_you_mean(name, gates)}"
+            yield place, f"{name!r} is not among this stage's formats ({formats}).{did_you_mean(name, gates)}"
             continue
         if gates[name] in threshold_names:
             yield place, f"{threshold_names[gates[name]]!r} is the same format: give its thresholds once"
@@ -75,7 +76,7 @@ def _check_limits(stage: ExportStage, targets: Sequence[Target]) -> Iterator[Mis
     for name in stage.max_perplexity_change:
         place = ("max_perplexity_change", name)
         if name not in gates:
-            yield place, f"{name!r} is not among this stage's formats.{did_you_mean(name, gates)}"
+            yield place, f"{name!r} is not among this stage's formats ({formats}).{did_you_mean(name, gates)}"
             continue
         other = threshold_names.get(gates[name])
         if other is not None and stage.compare.thresholds[other].max_perplexity_increase is not None:

@@ -59,7 +59,7 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
         return f"{error['loc'][-1]} is missing"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _kind_message(value)
-    if given is None:
+    if given is None or (kind == "string_too_short" and not given):
         return "is empty: give it a value, or remove it"
     if kind in _EXPECTED:
         is_name = place == ("model",) and isinstance(given, str)
@@ -76,7 +76,13 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
         )
     if kind == "too_short" and not given:
         return "is empty: give at least one"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = error["msg"].removeprefix("Value error, ")
+    for theirs, ours in (
+        ("Input should be", "must be"),
+        ("String should have", "must have"),
+        ("List should have", "must have"),
+    ):
+        message = message.replace(theirs, ours)
     if kind == "value_error" and (isinstance(given, dict | list) or shown(given) in message):
         return message  # a check of several settings together, or a message that quotes the value itself
     return f"{message}, not {shown(given)}"

@@ -74,7 +74,7 @@ def _readers(stage: AnyStage) -> Iterator[_Reader]:
     """The settings of one stage that read rows; places are relative to the stage."""
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         for number, source in enumerate(stage.data):
-            description = f"a {stage.kind} stage trains on"
+            description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
             yield _Reader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description)
     elif isinstance(stage, EvaluateStage):
         yield from _benchmark_readers(stage.benchmarks, ("benchmarks",))
@@ -105,9 +105,10 @@ def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader,
         yield place, str(error)
         return
     if kind is not None and kind not in reader.kinds:
-        accepted = " or ".join(f"{name} rows" for name in reader.kinds)
+        *others, last = reader.kinds
+        accepted = f"{', '.join(others)} or {last}" if others else last
         source = display(reference.path()) if origin is None else str(reference)
-        yield place, f"{reader.description} {accepted}; {source} has {kind} rows"
+        yield place, f"{reader.description} {accepted} rows; {source} has {kind} rows"
 
 
 def _output_kind(stage: AnyStage, reference: Reference) -> str | None:

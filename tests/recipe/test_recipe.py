@@ -178,7 +178,7 @@ def test_a_recipe_that_cannot_run_is_refused(mistakes, old, new, expected):
         ("data: pairs/preferences", "data: data/conversations", "a dpo stage trains on preference rows; data/conv"),
         ("[{data: data/rl.jsonl}]", "[{data: data/documents.jsonl}]", "a grpo stage trains on task rows"),
         ("tasks: data/rl.jsonl", "tasks: data/documents.jsonl", "preferences are made from task rows"),
-        ("data/heldout-short.jsonl", "data/long.jsonl", "benchmark 'tasks' measures task rows or infilling rows"),
+        ("data/heldout-short.jsonl", "data/long.jsonl", "benchmark 'tasks' measures task or infilling rows"),
         ("data/heldout-long.jsonl", "data/long.jsonl", "stages.more.benchmarks.instruct.data: benchmark 'tasks'"),
     ],
 )
