@@ -19,15 +19,25 @@ class RandomInit(Settings):
     """The shape of a Qwen2 model with random weights; the vocabulary comes from the tokenizer."""
 
     hidden_size: Positive
+    """Model width; a multiple of 2 x num_attention_heads."""
     intermediate_size: Positive
+    """Width of the MLP."""
     num_hidden_layers: Positive
+    """Number of layers."""
     num_attention_heads: Positive
+    """Number of query heads."""
     num_key_value_heads: Positive
+    """Number of key and value heads; divides num_attention_heads."""
     tie_word_embeddings: bool = True
+    """Use the embedding as output layer too, as Qwen2.5-Coder's models up to 3B do."""
     max_position_embeddings: Positive = 32768
+    """Longest sequence, in tokens."""
     rope_theta: Annotated[float, Field(gt=0)] = 1_000_000.0
+    """RoPE base."""
     rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    """Epsilon of RMSNorm."""
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the random weights."""
     vocab_size: Positive | None = None
     """Rows of the embedding; by default, and at least, one per token of the tokenizer."""
 

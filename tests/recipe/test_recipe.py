@@ -1,10 +1,13 @@
 """Recipes: all mistakes are reported at once, each with its line and what to do."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
-from alignment.recipe import RecipeError, load
+from alignment.recipe import Recipe, RecipeError, load
+from alignment.recipe.schema import STAGES
 from data_builders.builder import BuildContext
 from data_builders.builder_registry import find_builder
 
@@ -256,3 +259,25 @@ def test_a_recipe_may_name_a_sandbox_service_alone_or_with_limits(write, small):
 def test_a_wrong_sandbox_address_is_refused(write, small, setting, expected):
     with pytest.raises(RecipeError, match=expected):
         load(write(recipe=small), [setting])
+
+
+def settings_classes(annotation):
+    """All settings classes in an annotation, and in the fields of those."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from settings_classes(field.annotation)
+    for argument in get_args(annotation):
+        yield from settings_classes(argument)
+
+
+def test_every_setting_is_documented():
+    classes = set(settings_classes(Recipe))
+    assert set(STAGES.values()) < classes
+    undocumented = {
+        f"{settings.__name__}.{name}"
+        for settings in classes
+        for name, field in settings.model_fields.items()
+        if name != "kind" and not field.description
+    }
+    assert undocumented == set()
