@@ -40,7 +40,7 @@ class Extension:
     """A reference to one object of the user's code. Exactly one of `path` and `module` is set."""
 
     reference: str
-    """As the recipe writes it."""
+    """The text in the recipe."""
     name: str
     path: Path | None = None
     module: str | None = None
@@ -105,7 +105,7 @@ class Extension:
         return f"{file}:{line}: {getattr(definition, '__qualname__', self.name)}"
 
     def json_mapping(self, function: Any, result: Any) -> dict[str, Any]:
-        """What a function of the user's code returned, as a dict.
+        """Return the result of a function of the user's code as a dict.
 
         Raises:
             ExtensionError: it is not a mapping from strings to JSON values; the message has the function's place.
@@ -161,7 +161,7 @@ class ExtensionReference(Reference):
         return Extension.parse(str(self), self.folder)
 
     def resolved(self) -> str:
-        """The same reference with an absolute path; a module stays as it is."""
+        """Return the same reference with an absolute path. A reference to a module is returned unchanged."""
         extension = self.extension()
         return f"{extension.path}:{extension.name}" if extension.path is not None else str(self)
 

@@ -175,7 +175,7 @@ def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
     Args:
         log: the file.
         lines: at most this many lines.
-        since: only what was written after this many bytes.
+        since: skip this many bytes at the start of the file.
     """
     try:
         with log.open("rb") as file:

@@ -59,12 +59,12 @@ class Reference(str):
         return {"type": "string"}
 
     def stage(self, names: Sequence[str]) -> str | None:
-        """The earlier stage this names, if it names one."""
+        """Return the earlier stage that the reference names, or None."""
         first = self.split("/", 1)[0]
         return first if first in names else None
 
     def inside(self) -> str:
-        """The path inside the stage's artifact, empty for the artifact itself."""
+        """Return the path inside the stage's artifact. An empty string means the artifact itself."""
         return self.partition("/")[2]
 
     def path(self) -> Path:
@@ -96,7 +96,7 @@ class Settings(BaseModel):
 
 
 def nested_values(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """The place and value of everything inside settings, mappings and lists, the value itself included."""
+    """Yield the place and value of everything inside settings, mappings and lists, starting with the value itself."""
     yield place, value
     if isinstance(value, Settings):
         for name in type(value).model_fields:

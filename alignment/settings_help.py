@@ -80,7 +80,7 @@ def type_name(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
 
 
 def _bounds(metadata: typing.Sequence[Any], count: bool) -> str:
-    """`from 0 to 1`, `above 0 and at most 1`; a whole number from 0 on (a count) has no bounds worth a word."""
+    """Describe the bounds of a number: `from 0 to 1`, `above 0 and at most 1`. Empty for whole numbers from 0 on (counts)."""
     values = {
         words: getattr(item, attribute)
         for item in metadata

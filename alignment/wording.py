@@ -15,13 +15,13 @@ class Text(str):
 
 
 def short(text: str, length: int = 60) -> str:
-    """Text for one line of a message: unprintable characters escaped, and cut to `length` characters."""
+    """Shorten text to one line of a message: escape unprintable characters and cut to `length` characters."""
     plain = text if text.isprintable() else repr(text)[1:-1]
     return plain if len(plain) <= length else f"{plain[: length - 3]}..."
 
 
 def shown(value: Any) -> str:
-    """A value as messages quote it."""
+    """Format a value for a message."""
     return short(repr(str(value) if isinstance(value, Text) else value))
 
 

@@ -1,1 +1,1 @@
-"""From a recipe to finished artifacts: which steps are stale, one fresh set of processes per step, gates, the ladder."""
+"""Run a recipe: find the steps that are stale, run each in fresh processes, check gates, and keep the ladder of figures."""

@@ -35,7 +35,8 @@ Artifact = dict[str, Any]
 
 
 class Digests:
-    """Content hashes of files and folders. Those of unchanged files (by size and time of change) come from a JSON file."""
+    """Compute content hashes of files and folders. A JSON file caches the hashes; a file with the same size and time of change is
+    not read again."""
 
     def __init__(self, cache: Path):
         self.cache = cache
@@ -103,7 +104,8 @@ def link(folder: Path, name: str, target: Path) -> None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the checkout that holds `folder`, followed by `+` if files are changed; None outside of a checkout."""
+    """Return the commit of the checkout that holds `folder`, with a `+` appended if files are changed. Returns None outside of a
+    checkout."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

@@ -247,7 +247,7 @@ class _Chain:
 
     @contextmanager
     def _contract(self, step: Step) -> Iterator[processes.Child | None]:
-        """The process that checks the saved model: started with the stage, so that its imports overlap with training."""
+        """Start the process that checks the saved model together with the stage, so that its imports overlap with training."""
         if not step.trains:
             yield None
             return

@@ -23,7 +23,8 @@ VARIABLE = "TORCH_EXTENSIONS_DIR"
 
 
 def build_folder(environment: Mapping[str, str]) -> Path:
-    """The folder that the environment names, or one per machine, Python, torch and DeepSpeed in the user's cache.
+    """Return the build folder: the one that the environment names, else a folder of the user's cache, with one subfolder per
+    machine and per version of Python, torch and DeepSpeed.
 
     Extensions are compiled for the processor of one machine, and several machines may share a home folder.
     """
@@ -69,7 +70,7 @@ def prepare(environment: dict[str, str]) -> None:
 
 
 def _without_holder(files: Sequence[Path]) -> list[Path]:
-    """Those of the files that exist and that no process of this machine has open. Works on Linux only."""
+    """Return the files that exist and that no process of this machine holds open. Works on Linux only."""
     remaining: dict[tuple[int, int], Path] = {}
     for file in files:
         with contextlib.suppress(OSError):

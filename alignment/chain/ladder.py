@@ -15,7 +15,7 @@ from alignment.recipe.schema import Gate
 
 
 class Rung(TypedDict):
-    """One figure of one stage."""
+    """One entry of the ladder: the value of one metric, measured after one stage."""
 
     stage: str
     """The stage whose model was measured, or `base`."""
@@ -30,7 +30,7 @@ class Rung(TypedDict):
 
 
 def rungs(steps: Iterable[Step]) -> list[Rung]:
-    """All figures of the finished evaluations among `steps`, in their order."""
+    """Return the ladder's entries of all finished evaluations, in the order of `steps`."""
     entries: list[Rung] = []
     for step in steps:
         if step.rung is None:
@@ -105,7 +105,7 @@ def broken_gates(recipe: Recipe, step: Step, steps: Sequence[Step]) -> list[str]
 
 
 def _check_gate(gate: Gate, stage: str, measured: Mapping[str, Rung], before: Mapping[str, Rung]) -> Iterator[str]:
-    """Yield what is wrong with one gate; `before` has the figures of the model that the stage started from."""
+    """Yield a message if a gate is broken. `before` has the figures of the model that the stage started from."""
     entry = measured.get(gate.metric)
     if entry is None:
         known = ", ".join(measured) or "none"

@@ -1,4 +1,5 @@
-"""The plan: a recipe's steps, each with a request for its process and the fingerprint of what could change its result."""
+"""The plan: the steps of a recipe. Each step has a request for its process, and a fingerprint of everything that can change
+its result."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ class Step:
         return self.kind in MODEL_KINDS
 
     def artifact(self) -> Artifact | None:
-        """What is in its artifact.json; None if the step is not done."""
+        """Read the step's artifact.json. Returns None if the step is not done."""
         return artifacts.read(self.folder)
 
 
@@ -147,7 +148,7 @@ class _StepBuilder:
         return Step(node.stage, request, node.rung, self.inputs)
 
     def resolve(self, read: Read) -> tuple[str, Any]:
-        """The absolute path of a reference, and what stands for its content in the fingerprint."""
+        """Return the absolute path of a reference, and the value that represents its content in the fingerprint."""
         reference, origin = read.reference, read.origin
         if isinstance(reference, ExtensionReference):
             extension = reference.extension()
@@ -163,7 +164,7 @@ class _StepBuilder:
         return str(reference.path()), self.digests.of(reference.path())
 
     def stage_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The stage's settings, once with absolute paths and once with the content of what they name."""
+        """Return the stage's settings twice: with absolute paths, and with content digests in place of the paths."""
         settings = content = self.node.stage.model_dump(mode="json")
         for read in self.node.reads:
             path, digest = self.resolve(read)
@@ -172,7 +173,7 @@ class _StepBuilder:
         return settings, content
 
     def base_model(self) -> tuple[ModelSource, dict[str, Any]]:
-        """The recipe's own model, and what of it is in the fingerprint."""
+        """Return the source of the recipe's base model, and its part of the fingerprint."""
         settings = self.recipe.model.model_dump(mode="json")
         content = {**_without(settings, "use_kernels"), "attn_implementation": None}
         for read in self.graph.base_reads:
@@ -194,7 +195,7 @@ class _StepBuilder:
         )
 
     def screen_targets(self) -> tuple[ScreenTargets, list[Any]]:
-        """What training rows are compared with, and its content for the fingerprint."""
+        """Return the texts that training rows must not contain, and their part of the fingerprint."""
         rows: list[BenchmarkRows] = []
         paths: list[Path] = []
         contents: list[Any] = []
@@ -240,7 +241,7 @@ class _StepBuilder:
         )
 
     def prepared_folder(self, content: Mapping[str, Any], seed: int, targets: list[Any] | None) -> Path | None:
-        """Where the stage's token ids are kept: named by the fingerprint of all that tokenizing and packing depend on.
+        """Return the folder of the stage's token ids. Its name is a fingerprint of everything that tokenizing and packing depend on.
 
         All models of a chain have the tokenizer of its base, so earlier training does not count.
         """
@@ -262,7 +263,7 @@ def is_gguf(path: str) -> bool:
 
 
 def import_folder(folder: Path, file: Path, digest: str) -> Path:
-    """Where the chain keeps the model folder that it imports from a GGUF file.
+    """Return the folder to which the chain imports a GGUF file.
 
     Args:
         folder: the recipe's folder.

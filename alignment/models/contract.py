@@ -27,7 +27,7 @@ class ContractRequest(ProcessRequest):
     model: Path
     """Folder of the model."""
     chat: bool
-    """Whether it ends its answers with `<|im_end|>`; base models end with `<|endoftext|>`."""
+    """Whether the model ends its answers with `<|im_end|>`. Base models end with `<|endoftext|>`."""
     must_stop: bool
     """Whether greedy answers of a chat model must end by themselves."""
     out: Path
@@ -79,7 +79,7 @@ def check(folder: Path, chat: bool, must_stop: bool = True) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path) -> tuple[int, list[str]]:
-    """The number of saved tensors, and what is wrong with them."""
+    """Return the number of saved tensors, and a message per error in them."""
     import torch
     from safetensors import safe_open
 
@@ -102,7 +102,7 @@ def _check_weights(folder: Path) -> tuple[int, list[str]]:
 
 
 def _check_embedding(model: Any, tokenizer: Any, folder: Path) -> Iterator[str]:
-    """The embedding has a row for every token, and is tied to the output layer if config.json says so."""
+    """Check that the embedding has a row for every token, and is tied to the output layer if config.json says so."""
     rows = model.get_input_embeddings().weight.shape[0]
     size = model.config.vocab_size
     if rows < len(tokenizer) or rows != size:
@@ -115,7 +115,8 @@ def _check_embedding(model: Any, tokenizer: Any, folder: Path) -> Iterator[str]:
 
 
 def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
-    """Tokenizer, config and generation config have the same end token, and the template is the one of training."""
+    """Check that tokenizer, config and generation config have the same end token, and that the chat template is the one of
+    training."""
     if tokenizer.chat_template != formats.CHAT_TEMPLATE:
         yield "chat template: not the one the model was trained with"
     config, generation = model.config, model.generation_config
@@ -138,7 +139,7 @@ def _probes(file: Path) -> list[str]:
 
 
 def _count_stopped(model: Any, tokenizer: Any, prompts: list[str]) -> int:
-    """How many greedy answers end by themselves, with `<|im_end|>`."""
+    """Count the greedy answers that end by themselves, with `<|im_end|>`."""
     import torch
 
     end = formats.token_id(tokenizer, formats.IM_END)

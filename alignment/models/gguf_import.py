@@ -51,7 +51,7 @@ StoredType = Literal["bfloat16", "float16", "float32"]
 
 @dataclass(frozen=True)
 class TypeRounding:
-    """What one tensor type of the file cost."""
+    """The tensors of one type in the file, and their estimated rounding error."""
 
     tensors: int
     weights: int
@@ -92,7 +92,7 @@ def import_gguf(
     """Write a GGUF file as a Hugging Face model folder.
 
     Args:
-        file: The GGUF file; for a model in parts, the first part's siblings are not read.
+        file: The GGUF file; a model that is split into several files is not supported.
         folder: The folder to write. It appears when everything is written.
         dtype: The type of the weights in the folder.
         progress: Called with the number of tensors that are written, and of all tensors.
@@ -204,10 +204,10 @@ def _tensor_name(file: Path, name: str) -> str:
 
 
 def _tied_embedding(tensors: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether the output layer is the embedding, and whether the file has a copy of it of its own.
+    """Return whether the output layer is tied to the embedding, and whether the file stores the tied matrix twice.
 
     llama.cpp stores the output layer of a tied model a second time where it quantizes it better. The better one of the
-    two then becomes the tied matrix.
+    two copies becomes the tied matrix.
     """
     output, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
     if output is None or embedding is None:
@@ -297,7 +297,7 @@ def _finish_shards(folder: Path, names: Mapping[str, int], count: int) -> None:
 
 
 def _rounding(values: np.ndarray, tensor: Any) -> tuple[float, float]:
-    """Estimated sum of squared rounding errors of a tensor, and the sum of its squared weights.
+    """Estimate the sum of squared rounding errors of a tensor; also return the sum of its squared weights.
 
     Each block of a quantized tensor holds multiples of a step. The smallest distance of two different weights of a block
     estimates the step; uniform rounding to multiples of it has an error of step / sqrt(12).

@@ -27,7 +27,7 @@ def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
 
 
 def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[tuple[str, str]]) -> None:
-    """Give tokens that only merges name their ids back.
+    """Restore the ids of tokens that occur in merges but not in the vocabulary.
 
     Some converters (this toolkit's too) store texts such as `</s>` as unused, since llama.cpp takes them for control
     tokens. Ids of merged tokens follow the order of the merges.

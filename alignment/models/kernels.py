@@ -1,4 +1,4 @@
-"""Attention and fused kernels of a training stage: those that the recipe names, else the best that are installed."""
+"""Choose the attention kernel and fused kernels of a training stage: the recipe's choice, else the fastest that are installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLASH_2, _FLASH_3 = (8, 0), (9, 0)
 
 
 def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSource:
-    """The model source with `attn_implementation` filled in; None leaves the choice to transformers (sdpa).
+    """Return the model source with `attn_implementation` filled in. None leaves the choice to transformers (sdpa).
 
     Args:
         source: the model; an attention kernel that it names is kept.

@@ -1,4 +1,4 @@
-"""The number format that a CPU computes fastest in, and what `dtype: auto` becomes.
+"""Choose the number format of weights and computation for `dtype: auto`.
 
 bfloat16 is chosen where the processor multiplies it in hardware (Intel AMX, AVX512-BF16 of Intel and AMD, the BF16
 extension of Arm): its matrix products take a half to a fifth of the time of float32 there. Elsewhere bfloat16 is emulated
@@ -17,7 +17,7 @@ from alignment.models.source import DType
 NumberFormat = Literal["float32", "bfloat16", "float16"]
 
 _FEATURES = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("bf16", "BF16 of Armv8.6"))
-"""Flags of /proc/cpuinfo, best first, and what they are called."""
+"""Flags of /proc/cpuinfo with the names of the instruction sets, fastest first."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Precision:
 
 
 def resolve_dtype(setting: DType, device: str) -> Precision:
-    """The format to compute in.
+    """Return the format to compute in, with the reason.
 
     Args:
         setting: the recipe's or the command line's; anything but `auto` is taken as it is.
@@ -53,14 +53,14 @@ class TrainingPrecision:
     """How a stage trains."""
 
     weights: NumberFormat
-    """The type of the weights, adapters excepted: PEFT keeps those in float32."""
+    """The type of the weights. PEFT keeps adapter weights in float32."""
     autocast: bool
     """Whether matrix products are computed in bfloat16 although the weights are in float32, unless `train:` says so."""
     reason: str
 
 
 def resolve_training(setting: DType, device: str, *, adapter: bool, master_weights: bool) -> TrainingPrecision:
-    """What `dtype` means for training.
+    """Return how a stage trains with a setting of `dtype`.
 
     Args:
         setting: the recipe's `model.dtype`.
@@ -80,7 +80,7 @@ def resolve_training(setting: DType, device: str, *, adapter: bool, master_weigh
 
 @functools.cache
 def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The instruction set that multiplies bfloat16 on this CPU; None without one, and where the system does not say."""
+    """Return the instruction set that multiplies bfloat16 on this CPU. Returns None if there is none, or if it cannot be detected."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

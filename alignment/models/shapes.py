@@ -31,7 +31,7 @@ class Shape:
 
     @property
     def key_value_size(self) -> int:
-        """Width of the keys of one token, which is also that of the values."""
+        """Width of the keys of one token. The values have the same width."""
         return self.hidden_size // self.num_attention_heads * self.num_key_value_heads
 
     def linear_sizes(self) -> dict[str, tuple[int, int]]:

@@ -39,7 +39,7 @@ class RandomInit(Settings):
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
     """Standard deviation of the random weights."""
     vocab_size: Positive | None = None
-    """Rows of the embedding; by default, and at least, one per token of the tokenizer."""
+    """Number of rows of the embedding matrix. Default and minimum: the number of tokens of the tokenizer."""
 
 
 class Context(Settings):
@@ -75,6 +75,6 @@ class ModelSource(Settings):
 
     @property
     def checkpoint(self) -> str:
-        """`path`, for a source that has one."""
+        """Return `path`; the source must have one."""
         assert self.path is not None, "random weights are written to disk before they are loaded"
         return self.path

@@ -19,7 +19,7 @@ _GGUF_KEYS = {
 
 
 def stored_config(path: Path) -> dict[str, Any] | None:
-    """The config as config.json has it; None if there is none, or it cannot be read.
+    """Return the config with the keys of config.json. Returns None if there is no config, or if it cannot be read.
 
     Args:
         path: a model folder with config.json, or a GGUF file of a Qwen2 model.
@@ -35,7 +35,7 @@ def stored_config(path: Path) -> dict[str, Any] | None:
 
 @functools.lru_cache(maxsize=8)
 def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
-    """The config of a GGUF file. `changed` is its time of change: an edited file is read anew."""
+    """Read the config of a GGUF file. `changed` is the file's time of change, so that an edited file is read again."""
     try:
         from gguf import GGUFReader
 

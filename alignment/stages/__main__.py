@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def out_of_memory(error: RuntimeError, request: StageRequest) -> str | None:
-    """What to do about a device that ran out of memory; None for any other error."""
+    """Describe what to do if the device ran out of memory. Returns None for any other error."""
     import torch
 
     if not isinstance(error, torch.OutOfMemoryError):

@@ -54,7 +54,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _checkpoint(request: StageRequest) -> Path | None:
-    """The folder of the stage's model, or its name on the hub; random weights are written to the artifact first."""
+    """Return the folder of the stage's model, or its name on the hub. Random weights are first written to the artifact."""
     if request.model is None:
         return None
     if request.model.init is None:

@@ -27,7 +27,7 @@ _SECONDS_BETWEEN_MESSAGES = 5
 
 
 def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
-    """The newest checkpoint that every rank finished and whose files are whole.
+    """Return the newest checkpoint that every rank finished and whose files are complete.
 
     Rank 0 removes checkpoints that some rank did not finish.
 
@@ -61,7 +61,7 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
 
 
 def _truncated_file(checkpoint: Path) -> Path | None:
-    """A file of weights or states that ends too early, as after a power failure; None if there is none."""
+    """Return a weight or state file that ends too early, as after a power failure. Returns None if all files are complete."""
     for file in sorted(checkpoint.rglob("*")):
         if file.suffix == ".safetensors":
             with file.open("rb") as stream:
@@ -189,7 +189,7 @@ class OrderOfEpoch(TrainerCallback):
 
 
 def _step_of(line: str) -> int:
-    """The step of a line of metrics.jsonl; larger than any step for a truncated line, so that it is dropped."""
+    """Return the step of a line of metrics.jsonl. A truncated line gets a step larger than any other, so that it is dropped."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

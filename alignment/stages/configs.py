@@ -141,7 +141,7 @@ def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tupl
 
 
 def new_refusals(stages: Sequence[TrainingStage]) -> list[str]:
-    """The same as `refusals`, but settings that were accepted before are not checked again: importing TRL takes seconds."""
+    """Do the same as `refusals`, but skip settings that were accepted before: importing TRL takes seconds."""
     messages = []
     for stage, mark in _unchecked(stages, cache_root() / "accepted-settings"):
         refused = refusals([stage])

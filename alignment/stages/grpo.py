@@ -4,7 +4,7 @@ Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at off
 model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if
 rows were removed.
 
-All rewards of a batch run at prepare_once, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
+All rewards of a batch run at the same time, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
 in turn, on the weights of the step. Its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, but
 from weights that are some steps old and only from a vLLM server; it is not used here.
 """

@@ -1,7 +1,7 @@
 """Cross-entropy in tiles for pretraining and SFT on devices without Triton, with gradients computed in the forward pass.
 
 TRL's tiled loss needs Triton; its plain torch version scores every position, also those whose label is not learned, and
-projects each of them twice. This one scores learned positions only, and computes the gradients of a tile while its logits
+projects each position twice. This loss scores learned positions only, and computes the gradients of a tile while its logits
 are in memory, as Liger's fused linear cross-entropy does (arXiv 2410.10989, section 3.2). Values and gradients are those of
 the full logits.
 
@@ -54,7 +54,7 @@ def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor)
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
-        """Sums over [N, D] hidden states and their [N] targets; products in the type of autocast, if it is on."""
+        """Compute the sums over [N, D] hidden states and [N] targets. Products use autocast's type if autocast is on."""
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         with torch.autocast(device, enabled=False):

@@ -64,7 +64,7 @@ class ResamplingTrainer(GRPOTrainer):
         return rollouts
 
     def _generate_unlogged(self, inputs: list[dict[str, Any]]) -> Rollouts:
-        """Rollouts that are not in the logged metrics, which describe the prompts as the dataset gives them."""
+        """Generate rollouts without logging their metrics: the logged metrics describe the prompts in the dataset's own order."""
         metrics = self._metrics["train"]
         before = {key: len(values) for key, values in metrics.items()}
         rollouts: Rollouts = super()._generate_and_score_completions(inputs)

@@ -98,7 +98,8 @@ def sample_sizes(position_ids: torch.Tensor) -> list[int]:
 
 
 def _mask(**settings: Any) -> torch.Tensor | None:
-    """No mask if positions are enough, or if padding is to the right, where no token before it attends to it."""
+    """Return None if no mask is needed: positions separate the samples, or padding is on the right, where no earlier token can
+    attend to it."""
     padding = settings.get("attention_mask")
     full = settings["q_length"] == settings["kv_length"] and settings.get("local_size") is None
     if full and (padding is None or bool((padding[:, 1:] <= padding[:, :-1]).all())):

@@ -151,7 +151,7 @@ def _resolve_precision(request: StageRequest, stage: TrainingStage, source: Mode
 def _load_model(
     request: StageRequest, stage: TrainingStage, source: ModelSource, tokenizer: Any, chat: bool
 ) -> tuple[Any, list[str]]:
-    """The model to train, and what the stage's `context:` changed in it."""
+    """Return the model to train, and descriptions of what the stage's `context:` changed in it."""
     import torch
 
     arguments: dict[str, Any] = kernels.fused_kernels(source)
@@ -181,7 +181,7 @@ class _Run:
 
 
 def _run(request: StageRequest, trainer: Any) -> _Run:
-    """Train, from the newest whole checkpoint on if there is one."""
+    """Train; resume from the newest complete checkpoint if there is one."""
     checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir), request.world_size, request.rank)
     if checkpoint and request.rank == 0:
         logger.info("      resumes from %s", checkpoint.name)
@@ -231,8 +231,8 @@ def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> Non
 def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, float]:
     """Tokens per second over all ranks, padding not counted; empty for a run that was resumed.
 
-    The count is the stage's own where it prepared the tokens: TRL 1.16 takes the length of one row for the tokens of a
-    whole batch if the batch has no attention mask.
+    If the stage prepared the tokens itself, its own count is used: TRL 1.16 counts one row instead of the whole batch if
+    the batch has no attention mask.
     """
     logged = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
     tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else logged

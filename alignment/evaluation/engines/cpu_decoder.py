@@ -22,7 +22,7 @@ from torch.nn import functional
 
 
 def unsupported_reason(model: Any) -> str | None:
-    """Why `CpuDecoder` does not compute what this transformers model computes; None if it does."""
+    """Return why `CpuDecoder` cannot compute this transformers model. Returns None if it can."""
     config = model.config
     if config.model_type != "qwen2":
         return f"model type {config.model_type}"
@@ -52,7 +52,7 @@ class PackedLinear:
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:
-    """The weight in oneDNN's own layout; None where this torch build or CPU has none."""
+    """Return the weight in oneDNN's layout. Returns None if this torch build or CPU has no such layout."""
     try:
         return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)
     except (AttributeError, RuntimeError, NotImplementedError):

@@ -148,7 +148,7 @@ class CpuEngine:
     def _choose(
         self, logits: torch.Tensor, groups: Sequence[_Group]
     ) -> tuple[torch.Tensor, list[tuple[GenerationJob, Completion]]]:
-        """Choose a token of every row of logits (G, R, V); also returns the completions that ended with it."""
+        """Choose the next token of every row of logits (G, R, V). Also return the completions that ended with this token."""
         sequences = [sequence for group in groups for sequence in group.sequences]
         chosen = choose_tokens(logits.reshape(len(sequences), -1), sequences)
         ended: list[tuple[GenerationJob, Completion]] = []
@@ -163,7 +163,7 @@ class CpuEngine:
     def _drop_ended(
         running: list[_Group], cache: GroupCache | None, tokens: torch.Tensor
     ) -> tuple[GroupCache | None, torch.Tensor]:
-        """Release ended groups once they are a quarter of the batch, and samples that have ended in all groups."""
+        """Drop finished groups once they make up a quarter of the batch, and drop the rows that no group needs any more."""
         alive = [group.alive for group in running]
         left = [number for number, indices in enumerate(alive) if indices]
         if cache is None or not running:
@@ -186,11 +186,11 @@ class CpuEngine:
 
 
 def _cached_tokens(group: _Group) -> int:
-    """Tokens of a group that the cache must hold."""
+    """Return the number of tokens that the cache must hold for a group."""
     return len(group.prompt) + sum(sequence.limit for sequence in group.sequences)
 
 
 def _padded(alive: list[int], size: int, samples: int) -> list[int]:
-    """`size` indices below `samples`: the living ones first."""
+    """Return `size` sample indices: first those of running samples, then those of finished ones."""
     ended = [index for index in range(samples) if index not in alive]
     return [*alive, *ended][:size]
