@@ -121,7 +121,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _config_refusals(recipe: Recipe) -> list[str]:
-    """What TRL's and PEFT's own config classes refuse of the training stages."""
+    """Messages about settings of the training stages that the config classes of TRL and PEFT refuse."""
     from alignment.recipe import TrainingStage
     from alignment.stages.configs import new_refusals
 

@@ -81,7 +81,7 @@ def check_settings(stage: BuildStage) -> Iterator[Mistake]:
         yield ("builder",), str(error)
         return
     if stage.model is not None and not needs_model(stage):
-        yield ("model",), f"builder {stage.builder!r} reads no model: leave it out"
+        yield ("model",), f"builder {stage.builder!r} reads no model: remove it"
     try:
         settings = builder.validate(stage.settings)
     except ValidationError as error:

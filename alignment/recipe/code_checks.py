@@ -93,6 +93,6 @@ def _not_callable(name: str, node: ast.AST, parameters: int | None) -> str:
         if default is None
     ]
     if required > parameters or named or (len(positional) < parameters and node.args.vararg is None):
-        given = "1 argument" if parameters == 1 else f"{parameters} arguments"
-        return f"{name}({ast.unparse(node.args)}) can't be called with {given}"
+        count = "1 argument" if parameters == 1 else f"{parameters} arguments"
+        return f"{name}({ast.unparse(node.args)}) can't be called with {count}"
     return ""

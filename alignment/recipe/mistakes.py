@@ -50,7 +50,7 @@ def describe_error(values: Any, error: ErrorDetails, root: type[BaseModel]) -> M
 
 
 def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Place, value: Any) -> str:
-    kind, given = error["type"], error.get("input")
+    kind, actual = error["type"], error.get("input")
     if kind == "extra_forbidden":
         names = _fields_at(values, place[:-1], root)
         hint = did_you_mean(str(place[-1]), names) or f" Known here: {', '.join(sorted(names))}."
@@ -59,22 +59,22 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
         return f"{error['loc'][-1]} is missing"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _kind_message(value)
-    if given is None or (kind == "string_too_short" and not given):
+    if actual is None or (kind == "string_too_short" and not actual):
         return "is empty: give it a value, or remove it"
     if kind in _EXPECTED:
-        is_name = place == ("model",) and isinstance(given, str)
-        hint = f" For a checkpoint write `model: {{path: {short(given)}}}`." if is_name else ""
-        return f"must be {_EXPECTED[kind]}, not {shown(given)}.{hint}".rstrip(".")
+        is_name = place == ("model",) and isinstance(actual, str)
+        hint = f" For a checkpoint write `model: {{path: {short(actual)}}}`." if is_name else ""
+        return f"must be {_EXPECTED[kind]}, not {shown(actual)}.{hint}".rstrip(".")
     if kind == "literal_error":
         expected = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        hint = did_you_mean(given, expected) if isinstance(given, str) else ""
-        return f"must be one of {', '.join(expected)}, not {shown(given)}.{hint}".rstrip(".")
+        hint = did_you_mean(actual, expected) if isinstance(actual, str) else ""
+        return f"must be one of {', '.join(expected)}, not {shown(actual)}.{hint}".rstrip(".")
     if kind == "string_pattern_mismatch" and place[-1:] == ("name",):
         return (
             "must be 1 to 64 characters of a-z, 0-9, dot, dash and underscore, and begin with a letter or digit, "
-            f"not {shown(given)}"
+            f"not {shown(actual)}"
         )
-    if kind == "too_short" and not given:
+    if kind == "too_short" and not actual:
         return "is empty: give at least one"
     message = error["msg"].removeprefix("Value error, ")
     for theirs, ours in (
@@ -83,9 +83,9 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
         ("List should have", "must have"),
     ):
         message = message.replace(theirs, ours)
-    if kind == "value_error" and (isinstance(given, dict | list) or shown(given) in message):
+    if kind == "value_error" and (isinstance(actual, dict | list) or shown(actual) in message):
         return message  # a check of several settings together, or a message that quotes the value itself
-    return f"{message}, not {shown(given)}"
+    return f"{message}, not {shown(actual)}"
 
 
 def _kind_message(stage: Any) -> str:

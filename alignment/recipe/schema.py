@@ -42,7 +42,7 @@ class Stage(Settings):
         default_factory=list
     )
     """One gate or a list of gates. On a training stage they judge its model by the recipe's `evaluate:`, on an evaluate
-    stage by its own benchmarks. Default: none, the chain goes on whatever is measured."""
+    stage by its own benchmarks. Default: no gate."""
 
     @property
     def gates(self) -> list[Gate]:

@@ -87,7 +87,7 @@ class BenchmarkSettings(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: sample from the most probable tokens with this total probability."""
     max_new_tokens: Positive | None = None
-    """Most tokens of one sample. Default: the benchmark's own limit."""
+    """Largest number of tokens in one sample. Default: the benchmark's own limit."""
     limit: Positive | None = None
     """Measure only this many tasks, the first ones. For quick trials: figures of fewer tasks have wider intervals."""
     batch_size: Positive | None = None

@@ -157,9 +157,9 @@ def test_override_finds_list_items_by_name_by_number_and_by_a_name_with_dots(wri
 def test_a_key_with_dots_or_equals_signs_is_quoted(write, quote):
     source = load_source(write(a="t: {}"))
     for key in ("llama.cpp:q8_0", "gptq-int4", "a=b", "a b", "x"):
-        made = override(source, f"t.{quote}{key}{quote}.max_kl_divergence=1e-3")
-        assert made.value == {"t": {key: {"max_kl_divergence": 1e-3}}}
-        assert made.positions["t", key, "max_kl_divergence"] == ("--set", 0)
+        changed = override(source, f"t.{quote}{key}{quote}.max_kl_divergence=1e-3")
+        assert changed.value == {"t": {key: {"max_kl_divergence": 1e-3}}}
+        assert changed.positions["t", key, "max_kl_divergence"] == ("--set", 0)
 
 
 def test_a_mapping_that_an_override_creates_has_a_position(write):
