@@ -80,7 +80,7 @@ def _devices() -> list[str]:
 
 
 def describe(findings: dict[str, Any]) -> list[str]:
-    """The findings as text: one line each, with what to install for what is missing."""
+    """Format the findings as text, one line each. A missing package is listed with the command that installs it."""
     lines = [
         f"Python {findings['python']} on {findings['system']}",
         f"{findings['cores']} cores, {findings['memory_gb']} GB of memory, {findings['disk_free_gb']} GB of free disk here",

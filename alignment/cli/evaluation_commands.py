@@ -147,7 +147,7 @@ def _grade(arguments: argparse.Namespace) -> list[Document]:
 
 
 def _measure(arguments: argparse.Namespace) -> list[Document] | None:
-    """The figures; None on ranks other than 0."""
+    """Measure the model. Returns None on ranks other than 0."""
     from alignment.evaluation import evaluate, read_documents
     from alignment.evaluation.benchmark_request import parse_request
 

@@ -131,7 +131,7 @@ def _config_refusals(recipe: Recipe) -> list[str]:
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """What `--json` prints of each step."""
+    """Return the values that `--json` prints for each step."""
     artifacts = [step.artifact() for step in steps]
     return [
         {

@@ -7,7 +7,7 @@ TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's (align
 This module does not import torch.
 
 Sizes in the formulas: D = hidden size, K = width of the keys of a token, F = feed-forward width, V = vocabulary,
-R = LoRA rank; `*_bytes` of a function's name is its unit, and `width` is the size of one number in bytes.
+R = LoRA rank; a function whose name ends in `_bytes` returns bytes, and `width` is the size of one number in bytes.
 
 Not covered: fragmentation, NCCL's buffers, `torch.compile`, and kernels that replace layers (they need less).
 """
@@ -147,7 +147,8 @@ def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
 def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, device: str) -> float:
     """Bytes that the adapters of a layer keep for each token.
 
-    LoRA computes in float32 copies of its inputs, or in 16 bits under autocast. Dropout keeps its output and its mask.
+    LoRA copies its inputs to float32 and computes with the copies; under autocast it computes in 16 bits. Dropout keeps its
+    output and its mask.
     """
     hidden, feed_forward = shape.hidden_size, shape.intermediate_size
     of_hidden = [name for name in lora.targets if name != "down_proj"]

@@ -135,7 +135,8 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
 
 
 def _lora_of(stage: TrainingStage) -> Lora | None:
-    """The adapter of a stage; targets that are not linear layers of Qwen2 count as all of them."""
+    """Return the adapter of a stage. If a target is not the name of a linear layer of Qwen2, all linear layers are assumed to
+    have an adapter."""
     if stage.peft is None:
         return None
     targets = stage.peft.get("target_modules", "all-linear")

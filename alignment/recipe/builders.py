@@ -25,7 +25,7 @@ ROW_KINDS = ("document", "conversation", "preference", "task", "infilling")
 
 
 def builder_of(stage: BuildStage) -> LoadedBuilder:
-    """The builder of a stage.
+    """Return the builder of a stage.
 
     Raises:
         ValueError: there is no such builder, or the user's own code can't be loaded.
@@ -47,16 +47,17 @@ def reads_sources(name: Any) -> bool:
 
 
 def needs_model(stage: BuildStage) -> bool:
-    """Whether a stage reads a model: its builder samples from one, or is the user's own and the stage names one."""
+    """Whether a stage reads a model: its builder samples from a model, or the builder is the user's own and the stage names a
+    model."""
     if isinstance(stage.builder, ExtensionReference):
         return stage.model is not None
     return stage.builder in BUILDERS and BUILDERS[stage.builder].samples
 
 
 def outputs(stage: BuildStage) -> dict[str, str]:
-    """The files and folders that a stage makes with the kind of their rows; "" for a kind that is not known yet.
+    """Return the files and folders that a stage writes, each with the kind of its rows ("" if the kind is not known yet).
 
-    Empty for a user's builder, whose files are not known before it runs.
+    The result is empty for a user's builder, whose files are not known before it runs.
     """
     if stage.builder not in BUILDERS:
         return {}
@@ -105,7 +106,7 @@ def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
 
 
 def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
-    """The references in the settings of a stage with their places; none if the settings are wrong."""
+    """Return all references in a stage's settings with their places. The result is empty if the settings are invalid."""
     try:
         settings = builder_of(stage).validate(stage.settings)
     except ValueError:  # `check_settings` reports it
@@ -116,7 +117,7 @@ def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
 
 
 def inputs(stage: BuildStage) -> Any:
-    """What a stage's result depends on besides its settings and references, as JSON values for its fingerprint."""
+    """Return what a stage's result depends on besides its settings and references, as JSON values for the fingerprint."""
     builder = builder_of(stage)
     return builder.input_state(builder.validate(stage.settings)) if builder.input_state is not None else None
 

@@ -89,7 +89,7 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
 
 
 def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistake]:
-    """Files that are missing from the folder of the base model."""
+    """Yield a mistake for each file that is missing from the folder of the base model."""
     place: Place = ("model", "path")
     if folder.suffix == ".gguf" and folder.is_file():
         with folder.open("rb") as file:
@@ -123,7 +123,7 @@ def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> 
 
 
 def _check_decontamination(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
-    """Rows that training data is compared with must exist before the first training stage."""
+    """Check that the rows which training data is compared with exist before the first training stage."""
     first = graph.first_training
     if recipe.decontaminate and first == len(names):
         yield ("decontaminate",), "is for training data, and no stage trains: remove it"

@@ -1,7 +1,7 @@
 """Checks of the user's own code that a recipe names: the file exists, and defines a function or class of that name.
 
-The file is parsed, not executed, so that `align check` stays quick and free of side effects. What a name that is
-assigned or imported stands for is therefore not known before the stage runs.
+The file is parsed, not executed, so that `align check` is quick and has no side effects. A name that is assigned or
+imported can therefore not be checked before the stage runs.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _names(target: ast.expr) -> Iterator[ast.Name]:
 
 
 def _not_callable(name: str, node: ast.AST, parameters: int | None) -> str:
-    """Why a definition can't be called with this many positional arguments; empty if it can, or if that is not known."""
+    """Describe why a definition can't be called with this many positional arguments. Empty if it can be called, or if that is
+    not known."""
     if isinstance(node, _LITERALS):
         return f"{name} is a value, not a function"
     if isinstance(node, ast.AsyncFunctionDef):

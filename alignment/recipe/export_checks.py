@@ -47,7 +47,7 @@ def limit_names(target: Target) -> set[str]:
 
 
 def comparison(stage: ExportStage) -> Comparison:
-    """The stage's comparison with all limits in `thresholds`, by the names that the export uses for them."""
+    """Return the stage's comparison settings with all limits in `thresholds`, under the names that the export uses."""
     limits: dict[str, LevelLimits] = {}
     for target in parse_targets(stage.formats):
         for name in limit_names(target):

@@ -42,12 +42,12 @@ def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
 
 
 def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
-    """The pass@k that each benchmark reports, by its name. Some benchmarks report other metrics in addition."""
+    """Return the pass@k metrics of each benchmark, keyed by the benchmark's name. Some benchmarks report other metrics too."""
     return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
 
 
 def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str) -> str:
-    """What is wrong with the metric of a gate; empty if nothing is."""
+    """Describe the error in the metric of a gate. Empty if the metric is valid."""
     benchmark, _, metric = gate.metric.partition(".")
     if benchmark not in metrics:
         near = closest(benchmark, metrics)
@@ -61,7 +61,7 @@ def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str
 
 
 def _measured_before(graph: StageGraph, index: int) -> set[str]:
-    """Names of the benchmarks on which the model is measured that the gates of a stage compare with.
+    """Return the names of the benchmarks that were run on the earlier model, with which the gates of a stage compare.
 
     Gates of a training stage compare with the model that it starts from; those of an evaluation with the model that the
     measured one was trained from.

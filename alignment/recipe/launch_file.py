@@ -16,7 +16,7 @@ class Layout:
     devices: int = 1
     """Number of processes, one per device."""
     zero: int = 0
-    """What is sharded: 0 nothing (DDP, or one device), 1 optimizer states, 2 also gradients, 3 also weights. FSDP2
+    """ZeRO stage: 0 shards nothing (DDP, or one device), 1 optimizer states, 2 also gradients, 3 also weights. FSDP2
     counts as 3."""
     offload_optimizer: bool = False
     """Optimizer states are in the host's memory."""
@@ -49,7 +49,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def layout_of(file: Path | None) -> Layout:
-    """The layout of an Accelerate config file; without a file, a single device."""
+    """Return the layout of an Accelerate config file. Without a file the layout is a single device."""
     if file is None:
         return Layout()
     config = read(file)

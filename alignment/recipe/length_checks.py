@@ -21,7 +21,7 @@ _MAX_COMPLETION_LENGTH = 256
 
 
 def positions_of(recipe: Recipe) -> int | None:
-    """The number of positions of the recipe's base model; None if only a download could tell."""
+    """Return the number of positions of the recipe's base model. None if the model would have to be downloaded first."""
     model = recipe.model
     if model.init is not None:
         return model.init.max_position_embeddings
@@ -100,7 +100,7 @@ def _context_without_effect(stage: TrainingStage) -> Iterator[Mistake]:
 
 
 def _sequence_parallelism(recipe: Recipe) -> Mapping[str, Any]:
-    """The launch file's `parallelism_config` if it splits sequences between devices; else empty."""
+    """Return the launch file's `parallelism_config` if it splits sequences between devices, else an empty mapping."""
     if recipe.launch is None or not recipe.launch.path().is_file():
         return {}
     try:
@@ -111,7 +111,7 @@ def _sequence_parallelism(recipe: Recipe) -> Mapping[str, Any]:
 
 
 def _check_parallel(stage: TrainingStage, parallel: Mapping[str, Any]) -> Iterator[Mistake]:
-    """What a stage does not support under sequence parallelism; places are relative to the stage."""
+    """Yield the settings that a stage does not support under sequence parallelism. Places are relative to the stage."""
     if isinstance(stage, DpoStage | GrpoStage):
         # TRL 1.16: GRPO builds its inputs after generation; DPO's loss is not reduced over the parts of a sequence.
         yield (

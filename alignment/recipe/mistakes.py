@@ -89,7 +89,7 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
 
 
 def _kind_message(stage: Any) -> str:
-    """What is wrong with a stage whose `kind` is missing or unknown."""
+    """Describe the error of a stage whose `kind` is missing or unknown."""
     kinds = list(STAGES)
     if not isinstance(stage, dict):
         return f"a stage is a mapping with `name` and `kind`, not {shown(stage)}"
@@ -101,7 +101,7 @@ def _kind_message(stage: Any) -> str:
 
 
 def known_place(value: Any, location: Sequence[Key]) -> tuple[Place, Any]:
-    """A location of pydantic's without the parts that are no keys of the file (names of union members).
+    """Remove the parts of a pydantic location that are not keys of the file (names of union members).
 
     Returns:
         The place, and the value there; the last key of the place may be one that the file lacks.
@@ -150,7 +150,7 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def settings_class(annotation: Any) -> type[BaseModel] | None:
-    """The settings class in a field's annotation, also inside a union, a list or a mapping; None if there is none."""
+    """Return the settings class in a field's annotation, also inside a union, a list or a mapping. None if there is no such class."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     parts = getattr(annotation, "__args__", ())

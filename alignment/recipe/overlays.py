@@ -27,7 +27,7 @@ class _Merging:
         self.positions: Positions = {}
 
     def value(self, below: Any, above: Any, below_at: Place, above_at: Place, at: Place) -> Any:
-        """Merge two values, which stand at `below_at` and `above_at`; the result goes to `at`."""
+        """Merge the values at `below_at` and `above_at`; the result is placed at `at`."""
         self.positions[at] = self.above.get(above_at) or self.below.get(below_at) or ("recipe", 0)
         if isinstance(below, dict) and isinstance(above, dict):
             return self._mapping(below, above, below_at, above_at, at)

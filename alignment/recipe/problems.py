@@ -19,9 +19,9 @@ class RecipeProblem:
     file: str
     """The file, or the option of the command line (`--set`)."""
     line: int
-    """Line in the file; 0 if it belongs to no line."""
+    """Line in the file. 0 if the problem has no line."""
     key: str
-    """The setting, for example `stages.sft.train.beta`; empty if it belongs to none."""
+    """The setting, for example `stages.sft.train.beta`. Empty if the problem concerns no single setting."""
     message: str
 
     def __str__(self) -> str:

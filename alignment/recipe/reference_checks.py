@@ -58,7 +58,7 @@ def check_reference(
 
 
 def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: str) -> str:
-    """What is wrong with a reference to the earlier stage `origin`; empty if nothing is."""
+    """Describe the error in a reference to the earlier stage `origin`. Empty if the reference is valid."""
     stage = recipe.stage(origin)
     reader = recipe.stages[place[1]] if place[0] == "stages" and isinstance(place[1], int) else None
     if isinstance(stage, CustomStage) or isinstance(reader, CustomStage):  # any file of an artifact
@@ -72,14 +72,14 @@ def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: st
 
 
 def _leads_out(stage: str, reference: Reference) -> str:
-    """A message if a reference leaves the folder of the stage that it names, else nothing."""
+    """Describe the error if a reference leads out of the folder of the stage that it names. Empty otherwise."""
     if ".." in Path(reference.inside()).parts:
         return f"leads out of stage {stage!r}: write ./{reference} for a path"
     return ""
 
 
 def _missing_output(stage: BuildStage, reference: Reference) -> str:
-    """What is wrong with a reference to a build stage; empty if it names one of its files."""
+    """Describe the error in a reference to a build stage. Empty if the reference names a file that the stage writes."""
     outputs = builders.outputs(stage)
     inside = reference.inside()
     parts = Path(inside).parts

@@ -53,7 +53,7 @@ class _Reader:
     place: Place
     reference: Reference
     kinds: Sequence[str]
-    """Kinds of rows that it accepts."""
+    """Kinds of rows that the setting accepts."""
     description: str
     """For the message, for example `a dpo stage trains on`."""
 
@@ -112,7 +112,7 @@ def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader,
 
 
 def _output_kind(stage: AnyStage, reference: Reference) -> str | None:
-    """The kind of rows in a file of an earlier stage; None if it is not known before the stage runs."""
+    """Return the kind of rows in a file of an earlier stage. None if the kind is not known before the stage runs."""
     if not isinstance(stage, BuildStage):
         return None
     outputs = builders.outputs(stage)
@@ -123,7 +123,7 @@ def _output_kind(stage: AnyStage, reference: Reference) -> str | None:
 
 
 def _first_kind(reference: Reference) -> str | None:
-    """The kind of the first row of a file or folder; None if it does not exist, which another check reports.
+    """Return the kind of the first row of a file or folder. None if the path does not exist, which another check reports.
 
     Raises:
         ValueError: it has no rows, or rows that no stage reads.

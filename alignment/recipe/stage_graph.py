@@ -34,7 +34,7 @@ class Read:
     """The keys that lead to it, from the stage (or the recipe) down."""
     reference: Reference
     origin: str | None
-    """The earlier stage that makes it; None for a path or a name on the hub."""
+    """The earlier stage that writes the file. None for a path or a name on the hub."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class StageGraph:
     first_training: int
     """Index in `recipe.stages` of the first training stage; the number of stages if none trains."""
     first_use_of_base: int
-    """Index in `recipe.stages` of the first stage that uses the base model, also by an inserted evaluation."""
+    """Index in `recipe.stages` of the first stage that uses the base model; an inserted evaluation counts as a use."""
     base_reads: tuple[Read, ...]
-    """What the base model itself reads: its tokenizer may come from a build stage."""
+    """What the base model reads: a build stage may have made its tokenizer."""
     benchmarks: tuple[tuple[BenchmarkSettings, Read | None], ...]
     """All benchmarks of the recipe, of `evaluate:` and of evaluate stages, each with the rows it reads, if it names any."""
     decontaminate: tuple[Read, ...]

@@ -131,7 +131,7 @@ class ConfigField:
 
     name: str
     annotation: str
-    """Its type, as the source has it."""
+    """The type as written in the source."""
     adapter: TypeAdapter[Any]
     """Validates values of that type."""
 
@@ -164,7 +164,7 @@ def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
-    """What is wrong with a value; empty if nothing is."""
+    """Describe the error in a value. Empty if the value is valid."""
     choices = _choices(field.name)
     if choices and value is not None and value not in choices:
         hint = did_you_mean(str(value), choices)
@@ -192,7 +192,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 def _limit(name: str, value: float) -> str:
-    """The limit that a number breaks, for example `at least 1`; empty if it breaks none."""
+    """Return the limit that a number breaks, for example `at least 1`. Empty if the number breaks no limit."""
     if name in ABOVE_ZERO and value <= 0:
         return "above 0"
     if value < LEAST.get(name, 0):

@@ -26,7 +26,7 @@ Positions = dict[Place, tuple[str, int]]
 
 @dataclass
 class YamlSource:
-    """Plain values, and where each was written."""
+    """Plain values, with the file and line of each."""
 
     value: Any
     positions: Positions = field(default_factory=dict)
@@ -181,7 +181,7 @@ class _Conversion:
         return {**merged, **direct}
 
     def _merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
-        """What `<<: *alias` or `<<: [*first, *second]` brings; of several mappings, the first wins."""
+        """Return the keys that `<<: *alias` or `<<: [*first, *second]` adds. Of several mappings, the first one wins."""
         merged: dict[str, Any] = {}
         for mapping in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
             if isinstance(mapping, yaml.MappingNode):

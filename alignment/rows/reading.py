@@ -19,7 +19,7 @@ NAMES = ".jsonl, .jsonl.gz or .parquet"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _JSON_SUFFIXES = (".json", ".json.gz")
-"""Read if they are named; in a folder such files are mostly reports."""
+"""Files with these suffixes are read if they are named, but not when a folder is searched: there they are mostly reports."""
 _PARQUET_ROWS = 1024
 
 
@@ -49,7 +49,7 @@ def files(path: Path) -> list[Path]:
 
 
 def folder_of(dataset: Path) -> Path:
-    """The folder of a dataset's rows: its `data`, if it has one; card, reports and removed rows are next to that."""
+    """Return the folder of a dataset's rows: its subfolder `data` if there is one. Card, reports and removed rows are next to it."""
     return dataset / "data" if (dataset / "data").is_dir() else dataset
 
 
@@ -97,7 +97,7 @@ def _read_lines(file: Path) -> Iterator[Row]:
 
 
 def _read_json(file: Path) -> Iterator[Row]:
-    """The rows of a JSON file; one that is no single JSON value is read line by line, with errors that name the line."""
+    """Yield the rows of a JSON file. A file that is not a single JSON value is read line by line, with errors that name the line."""
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         content = json.loads(data.decode("utf-8-sig"))

@@ -1,7 +1,7 @@
 """Packing of samples into rows: best-fit decreasing or subset sum, whichever needs fewer rows.
 
 Best-fit decreasing works well if short samples can fill the rest of rows with long ones. Without short samples it wastes what
-is less than the shortest: about 4% for lengths of 65 to 137 tokens in rows of 512. There, a row is a subset, of a few dozen
+is less than the shortest sample: about 4% for lengths of 65 to 137 tokens in rows of 512. There, a row is a subset, of a few dozen
 samples drawn at random, whose lengths add up to the row's length (subset sum, Bellman 1957; the reachable sums are the bits of
 one integer).
 """
@@ -227,6 +227,6 @@ def pack(data: Dataset, size: int, seed: int, folder: Path) -> Dataset:
 
 
 def _concatenated(column: pa.ChunkedArray, ends: list[int]) -> pa.ListArray:
-    """Join the lists of a column, and cut the result into lists that end at the positions `ends` (which starts with 0)."""
+    """Concatenate the lists of a column and split the result at the boundaries `ends`: list i is `[ends[i]:ends[i + 1]]`."""
     values = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)

@@ -41,7 +41,7 @@ class TokenizationRules:
     max_length: int
     """Tokens of a sample."""
     overlong: Literal["drop", "error", "split"]
-    """What happens to a longer one."""
+    """What happens to a longer sample."""
     fim_rate: float
     """Share of documents that become FIM documents."""
     spm_rate: float
