@@ -45,7 +45,9 @@ class TextModel(Settings):
     path: Reference | None = None
     """Folder of a checkpoint, or the model of an earlier stage: `sft/model`."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
+    """Sampling temperature of a writer; a judge is always greedy."""
     max_new_tokens: Positive = 1024
+    """Length of an answer in tokens; longer answers are cut off and not used."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Time limit of one request to the endpoint."""
     parallel: Positive = 8

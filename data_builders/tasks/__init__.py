@@ -1,1 +1,1 @@
-"""Executable tasks made from the tests of a repository."""
+"""Builder `tasks`: executable tasks made from the tests of repositories."""

@@ -1,4 +1,4 @@
-"""What stands in the way of tasks from a repository's tests, in a user's words, and what would help."""
+"""Advice for users: why a repository's tests give few or no tasks, and how to change that."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from data_builders.cleaning.secrets import redact
 from data_builders.tasks.python.python_coverage import CoverageMap
 from data_builders.tasks.python.python_suite import PreparedSuite
 
-BUILD = " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
+BUILD_HINT = " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
+REASONS = (
+    ("failed", "tests fail in the repository as it is"),
+    ("needs_async_plugin", "tests are coroutines: install pytest-asyncio or anyio into the environment that `tests.interpreter` names"),
+    ("needs_network_or_database", "tests need the network or a database: the sandbox has neither"),
+    ("slow", "tests are too slow for grading"), ("ends_the_process_or_hangs", "tests end their process or hang"),
+    ("over_budget", "tests were not reached within `tests.budget_seconds`"),
+    ("writes_into_the_repository", "tests write into the repository, which is read-only in the sandbox"),
+)  # fmt: skip
+"""(outcome of `CoverageMap.outcomes`, how it is explained)."""
 
 
 def redacted_lines(lines: Iterable[str]) -> list[str]:
-    """Lines as an account may say them: what a test printed when it failed can hold a password."""
+    """Redact secrets in lines for an account: the output of a failing test may contain a password."""
     return [redact(line).text for line in lines]
 
 
 def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:
-    """What stands in the way, in a user's words, and what would help."""
+    """Return one line per obstacle to tasks from a pytest suite, most with a remedy."""
     data, outcomes = prepared.snapshot.data, Counter(coverage.outcomes.values())
-    own = {posixpath.basename(posixpath.dirname(path)) for path in prepared.texts if path.endswith("/__init__.py")}
-    said = []
-    for problem in data["problems"][:5]:
-        said.append(f"{problem['where']}: {problem['why']}{_hint(problem['why'], own)}")
+    packages = {posixpath.basename(posixpath.dirname(path)) for path in prepared.texts if path.endswith("/__init__.py")}
+    lines = [
+        f"{problem['where']}: {problem['why']}{_hint(problem['why'], packages)}" for problem in data["problems"][:5]
+    ]
     if not data["tests"]:
-        said.append(
-            "no tests were collected: name their folders with `tests.paths`, or leave this repository to the corpus"
+        lines.append(
+            "no tests were collected: name their folders with `tests.paths`, or use this repository for the corpus only"
         )
     if data["threads"]:
-        said.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
+        lines.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
     missing = sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_package"))
-    if foreign := [name for name in missing if name.partition(".")[0] not in own]:
-        said.append(
-            f"tests need packages that the environment lacks: {', '.join(foreign)}; name one that has them with `tests.interpreter`"
+    if foreign := [name for name in missing if name.partition(".")[0] not in packages]:
+        lines.append(
+            f"tests need packages that the environment lacks: {', '.join(foreign)}; name an interpreter that has them with `tests.interpreter`"
         )
-    if unbuilt := [name for name in missing if name.partition(".")[0] in own]:
-        said.append(f"tests need modules of the repository that are not there: {', '.join(unbuilt)}{BUILD}")
+    if unbuilt := [name for name in missing if name.partition(".")[0] in packages]:
+        lines.append(f"tests need modules of the repository that do not exist: {', '.join(unbuilt)}{BUILD_HINT}")
     if fixtures := sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_fixture")):
-        said.append(
-            f"tests need fixtures that nothing here gives: {', '.join(fixtures)} (install the plugin of pytest that has them "
+        lines.append(
+            f"tests need fixtures that do not exist: {', '.join(fixtures)} (install the pytest plugin that defines them "
             "into the environment that `tests.interpreter` names)"
         )
-    for key, text in (
-        ("failed", "tests fail as the repository is"),
-        ("needs_async_plugin", "tests are coroutines: install pytest-asyncio or anyio into the environment that `tests.interpreter` names"),
-        ("needs_network_or_database", "tests need the network or a database: there is none in the sandbox"),
-        ("slow", "tests are too slow to grade by"), ("ends_the_process_or_hangs", "tests end their process or hang"),
-        ("over_budget", "tests were not reached within `tests.budget_seconds`"),
-        ("writes_into_the_repository", "tests write into the repository, which is read-only here"),
-    ):  # fmt: skip
-        if outcomes[key]:
-            said.append(f"{outcomes[key]} {text}")
-    return redacted_lines(said)
+    lines += [f"{outcomes[key]} {text}" for key, text in REASONS if outcomes[key]]
+    return redacted_lines(lines)
 
 
-def _hint(why: str, own: Collection[str]) -> str:
-    """What would help; `own` are the names of the repository's packages."""
-    missing = re.search(r"No module named ['\"]?(\w+)", why)
-    if missing and missing.group(1) not in own:
+def _hint(error: str, packages: Collection[str]) -> str:
+    """Return a remedy for an error of collection, or ""; `packages` are the repository's own."""
+    missing = re.search(r"No module named ['\"]?(\w+)", error)
+    if missing and missing.group(1) not in packages:
         return " (install it into the environment that `tests.interpreter` names)"
-    if missing or "version" in why.lower() or "undefined symbol" in why or "cannot import name" in why:
-        return BUILD
+    if missing or "version" in error.lower() or "undefined symbol" in error or "cannot import name" in error:
+        return BUILD_HINT
     return ""

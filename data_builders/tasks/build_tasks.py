@@ -1,4 +1,9 @@
-"""Executable tasks from repositories' own tests: map, mask, validate, split, ask."""
+"""Builder `tasks`: executable tasks from repositories' own tests.
+
+Steps per repository: run the suite once to see which tests call which functions; mask the bodies of covered functions;
+keep functions whose tests tell the original from masked and mutated bodies; split the tests into visible and hidden; write
+the prompts.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +39,15 @@ from data_builders.tasks.validation import (
     TaskSettings,
     TaskValidator,
     account,
-    candidate,
     flat,
+    make_candidate,
     split_names,
     tests_of,
     without_secrets,
 )
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
+"""Characters of a fill-in-the-middle task around the body, about."""
 LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 
 
@@ -52,8 +58,8 @@ class SuiteSettings(Settings):
     """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`; by default the one
     that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
     paths: list[str] = Field(default_factory=list)
-    """Files and folders of the tests. By default pytest's own configuration decides, and for JavaScript every file that
-    looks like a test; so it does for JavaScript if none of these paths holds JavaScript tests."""
+    """Files and folders of the tests. By default pytest's own configuration decides for Python, and every file that looks
+    like a test is used for JavaScript; JavaScript also uses its default if none of these paths holds JavaScript tests."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables that the tests need."""
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -74,7 +80,7 @@ class TaskBuilderSettings(Decontaminated):
 
 
 def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[str, Any]:
-    """Executable tasks from repositories' own tests: the body of one function is masked, and its tests grade the answer.
+    """Build executable tasks from repositories' own tests: a function's body is masked, and its tests grade the answer.
 
     Test frameworks: pytest; for JavaScript and TypeScript node:test, mocha, jest, vitest, tape, tap and uvu.
 
@@ -88,13 +94,13 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
     with cloned(settings.sources, context.clone_folder) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            for name, found in tasks_by_language(repository, settings.tests, settings.settings, context):
-                task_rows = found.rows("train", settings.context_characters)
-                clean = uncontaminated(task_rows, benchmarks, found.left_out)
-                made = cap_forgeable(clean, settings.settings.forgeable_share)
-                found.left_out["above_forgeable_share"] += len(clean) - len(made)
-                rows += made
-                report[name] = found.report() | {"rows": len(made)}
+            for name, tasks in tasks_by_language(repository, settings.tests, settings.settings, context):
+                task_rows = tasks.rows("train", settings.context_characters)
+                clean = uncontaminated(task_rows, benchmarks, tasks.left_out)
+                final = cap_forgeable(clean, settings.settings.forgeable_share)
+                tasks.left_out["above_forgeable_share"] += len(clean) - len(final)
+                rows += final
+                report[name] = tasks.report() | {"rows": len(final)}
     write_rows(context.out / "tasks.jsonl", rows)
     (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
@@ -108,7 +114,7 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
 
 
 def suite_card(tests: SuiteSettings) -> dict[str, Any]:
-    """The settings as a dataset card shows them: of the environment only the names, of the interpreter only whether."""
+    """Return the settings for a dataset card, without the values of variables and the path of the interpreter."""
     return tests.model_dump() | {
         "environment": sorted(tests.environment),
         "interpreter": tests.interpreter is not None,
@@ -122,24 +128,33 @@ def tasks_by_language(
     context: BuildContext,
     only: Callable[[Function | JsFunction, str], bool] | None = None,
 ) -> Iterator[tuple[str, PythonTasks | JsTasks]]:
-    """Tasks of each language that the repository has tests in; of Python also if it has none at all."""
+    """Yield (name for the report, tasks) per language in which the repository has tests; Python too if it has none.
+
+    Args:
+        repository: where functions and tests are taken from.
+        tests: how the tests are run.
+        settings: what a function needs to become a task.
+        context: processes and consent to a weaker sandbox.
+        only: called with a function and the text of its file; False leaves the function out.
+    """
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
     workers, sandbox = context.workers, context.sandbox
     if not javascript or any(path.endswith(".py") and is_test_file(path) for path in paths):
         yield repository.name, repository_tasks(repository, tests, settings, sandbox, workers=workers, only=only)
     if javascript:
-        found = js_repository_tasks(
+        js_tasks = js_repository_tasks(
             repository, settings, sandbox, workers=workers, only=only, paths=tests.paths, environment=tests.environment,
             budget_seconds=tests.budget_seconds,
         )  # fmt: skip
-        yield f"{repository.name} (javascript)", found
+        yield f"{repository.name} (javascript)", js_tasks
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a finished build: rows, languages, and functions left out by reason."""
     removed = Counter[str]()
-    for found in report.values():
-        removed.update({**found["dropped"], **found["left_out"]})
+    for language_report in report.values():
+        removed.update({**language_report["dropped"], **language_report["left_out"]})
     return {
         "tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows),
         "languages": sorted_counts(Counter(row["language"] for row in rows)), "removed": sorted_counts(removed), "repositories": report,
@@ -149,24 +164,26 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
 def uncontaminated(
     rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
-    """The rows that hold no text of a benchmark; the others are counted."""
+    """Return the rows that contain no text of a benchmark; the others are counted in `left_out`."""
     clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
     left_out["contaminated"] += len(rows) - len(clean)
     return clean
 
 
 def failure_reasons(report: Mapping[str, Any]) -> str:
-    """One line per repository: what can't be done, and why."""
+    """Return why each repository gave no task: its advice, or else the reasons counted for its functions."""
     lines = []
-    for name, found in report.items():
-        said = "; ".join(found["advice"]) or ", ".join(
-            f"{reason} {count}" for reason, count in (found["dropped"] | found.get("left_out", {})).items()
+    for name, language_report in report.items():
+        counts = language_report["dropped"] | language_report.get("left_out", {})
+        reasons = "; ".join(language_report["advice"]) or ", ".join(
+            f"{reason} {count}" for reason, count in counts.items()
         )
-        lines.append(f"{name}: {said}")
+        lines.append(f"{name}: {reasons}")
     return " | ".join(lines)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -174,7 +191,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class PythonTasks:
-    """A repository's functions after validation."""
+    """The Python functions of a repository after validation; those with a tier become rows."""
 
     repository: Repository
     prepared: PreparedSuite
@@ -182,10 +199,12 @@ class PythonTasks:
     candidates: list[Candidate[Function]]
     hidden_share: float
     left_out: Counter[str]
+    """Valid functions that gave no row, by reason."""
     redacted: int = 0
-    """Rows whose context held a secret or a personal datum, which was replaced."""
+    """Rows in whose context a secret or a personal datum was replaced."""
 
     def report(self) -> dict[str, Any]:
+        """Return counts, outcomes of the tests and advice, for the account."""
         return {
             **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
             "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
@@ -193,19 +212,25 @@ class PythonTasks:
         }  # fmt: skip
 
     def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
-        """Task rows, asked in chat or (fim) with `prefix`, `suffix` and `middle`."""
-        made = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
-        kept, replaced = without_secrets(made, self.left_out)
-        self.redacted += replaced
-        return kept
+        """Make the task rows.
+
+        Args:
+            part: `train`, or `heldout` for a benchmark.
+            characters: of the file around the masked body in a prompt, about.
+            fim: ask by fill in the middle (`prefix`, `suffix` and `middle`) instead of a chat prompt.
+        """
+        rows = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
+        clean, redacted = without_secrets(rows, self.left_out)
+        self.redacted += redacted
+        return clean
 
     def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:
         function = item.function
         visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
         tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
-        where = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
+        place = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
         row: dict[str, Any] = {
-            "id": where, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
+            "id": place, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
             "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
             "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
         }  # fmt: skip
@@ -218,7 +243,7 @@ class PythonTasks:
             opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
             tests["cut"] = [opening, function.start, function.end, closing]
             row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
-                    "suffix": text[function.end : closing], "id": f"{where}:fim"}  # fmt: skip
+                    "suffix": text[function.end : closing], "id": f"{place}:fim"}  # fmt: skip
         else:
             row["prompt"] = prompt(self.prepared, function, visible, characters)
         return row | {"tests": json.dumps(tests)}
@@ -233,7 +258,19 @@ def repository_tasks(
     workers: int = 1,
     only: Callable[[Function, str], bool] | None = None,
 ) -> PythonTasks:
-    """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
+    """Run the suite of a repository, and validate its Python functions as tasks.
+
+    Args:
+        repository: where functions and tests are taken from.
+        tests: how the tests are run.
+        settings: what a function needs to become a task.
+        sandbox: consent to a weaker sandbox.
+        workers: processes that grade.
+        only: called with a function and the text of its file; False leaves the function out.
+
+    Raises:
+        ValueError: the interpreter or the tests' paths are wrong, or there is no sandbox.
+    """
     prepared = prepare_suite(
         repository,
         interpreter=repository.interpreter or tests.interpreter,
@@ -245,7 +282,9 @@ def repository_tasks(
     texts = prepared.texts
     flat_texts = {path: flat(text) for path, text in texts.items()}
     candidates = [
-        candidate(item, coverage.of(item), flat_texts, texts[item.file][item.start : item.end], settings, item.problem)
+        make_candidate(
+            item, coverage.tests_calling(item), flat_texts, texts[item.file][item.start : item.end], settings, item.problem
+        )
         for item in prepared.functions if only is None or only(item, texts[item.file])
     ]  # fmt: skip
     try:
@@ -256,23 +295,23 @@ def repository_tasks(
 
 
 def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
-    """How functions of Python stand before pytest's tests."""
+    """Return the validator of Python functions against a pytest suite."""
 
     def original(function: Function) -> str:
-        """The body as the file has it; one on the line of its ``def`` moves to a line of its own."""
+        """The body as the file has it; a body on the line of its `def` moves to its own line."""
         text = prepared.texts[function.file][function.start : function.end]
         return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
 
-    def wrong(function: Function, most: int) -> list[str]:
-        return [*mutants(function, most), *trivial_bodies(function)]
+    def wrong(function: Function, max_mutants: int) -> list[str]:
+        return [*mutants(function, max_mutants), *trivial_bodies(function)]
 
     return TaskValidator(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
 
 
 def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """The rows with at most this share of forgeable ones: those with the best tests stay."""
+    """Return the rows with at most this share of forgeable ones; those with the best mutation scores stay."""
     safe = [row for row in rows if not row["forgeable"]]
     forgeable = [row for row in rows if row["forgeable"]]
-    room = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
-    kept = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:room]}
-    return [row for row in rows if not row["forgeable"] or row["id"] in kept]
+    limit = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
+    best = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:limit]}
+    return [row for row in rows if not row["forgeable"] or row["id"] in best]

@@ -1,7 +1,7 @@
-"""Which functions make good tasks: the original passes, three times; the masked body fails; most mutants are noticed.
+"""Validation of functions as tasks: the original passes its tests, the masked body and most mutants fail them.
 
-One procedure for every language: a language gives its functions, the tests that call them, and what is graded in a
-function's place (`TaskValidator`).
+The procedure is the same for every language. A language supplies its functions, the tests that call each, and the
+programs that are graded in a function's place (`TaskValidator`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 REPEATS = 3
+"""Times that the original must pass, so that functions with unstable tests are left out."""
 
 
 class TaskSettings(Settings):
@@ -32,10 +33,10 @@ class TaskSettings(Settings):
     max_tests: Positive = 40
     """Use at most this many covering tests per function, drawn at random."""
     max_messages: Positive = 5000
-    """Calls from the tests to the function (which runs in a process of its own) in one grading, at most. A test with more
-    calls is left out; if all tests together have more, the busiest are left out as long as `min_tests` remain."""
+    """Calls from the tests to the function (which runs in another process) in one grading, at most. A test with more calls
+    is left out; if all tests together have more, those with the most calls are left out as long as `min_tests` remain."""
     mutants: Count = 6
-    """Mutants of the function that its tests are tried on."""
+    """Mutants of the function that its tests must tell from the original."""
     min_mutation_score: Share = 0.5
     """Share of the mutants and of trivial bodies that the tests must fail."""
     hidden_share: Share = 0.5
@@ -53,19 +54,30 @@ class TaskSettings(Settings):
 
 
 class Maskable(Protocol):
-    """A function of any language, as far as validation looks at it."""
+    """A function of any language, as far as validation uses it."""
 
     @property
     def file(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property
-    def start(self) -> int: ...
+    def start(self) -> int:
+        """Offset of the body's first character."""
+        ...
+
     @property
-    def end(self) -> int: ...
+    def end(self) -> int:
+        """Offset after the body's last character."""
+        ...
+
     @property
-    def plain(self) -> bool: ...
-    def target(self) -> dict[str, Any]: ...
+    def plain(self) -> bool:
+        """Whether it can run in another process than its tests (tier A)."""
+        ...
+
+    def target(self) -> dict[str, Any]:
+        """Return the place of the function, for the grader."""
+        ...
 
 
 F = TypeVar("F", bound=Maskable)
@@ -73,33 +85,42 @@ F = TypeVar("F", bound=Maskable)
 
 @dataclass
 class Candidate(Generic[F]):
-    """A function on its way to become a task."""
+    """A function that may become a task."""
 
     function: F
     covering: list[str]
+    """Names of the tests that call it."""
     copies: list[str] = field(default_factory=list)
+    """Other files that contain its body; they are hidden while it is graded."""
     tier: str = ""
+    """`A`: graded in another process than its tests; `B`: in the same one, which a program can forge; "": not valid."""
     tests: list[str] = field(default_factory=list)
-    """Those that pass with the original and fail without it."""
+    """Tests that pass with the original body and fail with the masked one."""
     score: float = 0.0
+    """Mutation score: the share of wrong bodies that the tests fail."""
     cpu: list[float] = field(default_factory=list)
+    """CPU seconds of each grading of the original after the first."""
     dropped: str = ""
+    """Why it is no task, or ""."""
     busy: int = 0
-    """Tests that were left out for what they cost (`TaskSettings.max_messages`)."""
+    """Tests that were left out for their number of calls (`TaskSettings.max_messages`)."""
 
 
-def candidate(
+def make_candidate(
     function: F, covering: Sequence[str], flat_texts: Mapping[str, str], body: str, settings: TaskSettings,
     problem: str = "",
 ) -> Candidate[F]:  # fmt: skip
-    """A function with the tests that call it; `dropped` where it can't become a task, for `problem` or what is missing.
+    """Make a candidate, with the reason in `dropped` if the function cannot become a task.
 
     Args:
+        function: a function of any language.
+        covering: names of the tests that call it.
         flat_texts: `flat` of all files that may hold a copy of its body, by path.
-        body: of the function, as its file has it.
-        problem: why its language says that it can't be one, or "".
+        body: its body, as its file has it.
+        settings: what a function needs to become a task.
+        problem: why it cannot become a task in its language, or "".
     """
-    item = Candidate(function, [name for name in dict.fromkeys(covering) if not _names_secret(name)])
+    item = Candidate(function, [name for name in dict.fromkeys(covering) if not _contains_secret(name)])
     if problem:
         item.dropped = problem
     elif not item.covering:
@@ -118,69 +139,85 @@ def candidate(
 
 
 @lru_cache(maxsize=65536)
-def _names_secret(test: str) -> bool:
-    """Whether a test's name holds a key or a password: a row must name its tests as they are."""
+def _contains_secret(test: str) -> bool:
+    """Whether a test's name contains a key or a password. Such tests are not used: rows list test names unchanged."""
     return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:
-    """Other files that hold the same body: they are hidden with it."""
-    sought = flat(body)
-    if sought.count("\n") < 2:
+    """Return the other files that contain a body; none for a body of less than three lines.
+
+    Args:
+        flat_texts: `flat` of all files, by path.
+        file: the body's own file.
+        body: the code to look for.
+    """
+    flat_body = flat(body)
+    if flat_body.count("\n") < 2:
         return []
-    return [path for path, text in flat_texts.items() if path != file and sought in text]
+    return [path for path, text in flat_texts.items() if path != file and flat_body in text]
 
 
 def flat(text: str) -> str:
-    """Lines without indentation, comments of their own and blank lines: what two copies of code share."""
+    """Remove indentation, comment lines and blank lines, so that copies of code compare equal."""
     lines = (line.strip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 @dataclass(frozen=True)
 class TaskValidator(Generic[F]):
-    """How functions of one language stand before the tests of one repository."""
+    """Validates functions of one language against the tests of one repository."""
 
     suite: str
     """The snapshot's id."""
     kind: str
+    """Kind of the task rows, which selects the grader: `pytest` or `node`."""
     language: str
     original: Callable[[F], str]
-    """What is graded in a function's place: its own code, ..."""
+    """Returns the function's own code, as an answer would give it."""
     masked: Callable[[F], str]
-    """... code that does nothing, ..."""
+    """Returns code that does nothing in the function's place."""
     wrong: Callable[[F, int], list[str]]
-    """... and at most so many mutants of it, with answers that need no thought."""
+    """Returns at most that many mutants of the function, and trivial bodies."""
     limits: Limits
 
     def validate(
         self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int, sandbox: SandboxSettings
     ) -> None:
-        """Give each a tier, A where it can have it; those with `dropped` can't become tasks, and it says why."""
+        """Set each candidate's `tier`, A if possible and else B; or `dropped`, with the reason.
+
+        Args:
+            candidates: functions; those with `dropped` set already are skipped.
+            settings: what a function needs to become a task.
+            workers: processes that grade.
+            sandbox: consent to a weaker sandbox.
+        """
         waiting = [item for item in candidates if not item.dropped]
         with Grader(workers, self.limits, allow_weaker=sandbox.allow_weaker) as grader:
             for tier in ("A", "B"):
-                self._try([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
+                self._try_tier([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
                 waiting = [item for item in waiting if not item.tier]
 
-    def _try(self, tried: Sequence[Candidate[F]], tier: str, settings: TaskSettings, grader: Grader) -> None:
-        most = settings.max_messages
-        restored = self._grade(tried, [item.covering for item in tried], tier, grader, self.original, most)
-        green = [with_result(item.covering, verdict, True) for item, verdict in zip(tried, restored, strict=True)]
-        masked = self._grade(tried, green, tier, grader, self.masked)
+    def _try_tier(self, items: Sequence[Candidate[F]], tier: str, settings: TaskSettings, grader: Grader) -> None:
+        first = self._grade(
+            items, [item.covering for item in items], tier, grader, self.original, settings.max_messages
+        )
+        passing = [tests_with_result(item.covering, verdict, True) for item, verdict in zip(items, first, strict=True)]
+        masked = self._grade(items, passing, tier, grader, self.masked)
         left: list[tuple[Candidate[F], list[str]]] = []
-        for item, first, passing, verdict in zip(tried, restored, green, masked, strict=True):
-            failing = _affordable(item, first, with_result(passing, verdict, False), settings)
-            if first.status == "error":
-                item.dropped = f"not_graded: {first.reason}"
-            elif not passing:
-                item.dropped = f"original_fails: {first.reason}"
-            elif verdict.status == "error":
-                item.dropped = f"not_graded: {verdict.reason}"
-            elif not failing:
+        for item, original_verdict, names, masked_verdict in zip(items, first, passing, masked, strict=True):
+            failing = tests_with_result(names, masked_verdict, False)
+            tests = _affordable(item, original_verdict, failing, settings)
+            if original_verdict.status == "error":
+                item.dropped = f"not_graded: {original_verdict.reason}"
+            elif not names:
+                item.dropped = f"original_fails: {original_verdict.reason}"
+            elif masked_verdict.status == "error":
+                item.dropped = f"not_graded: {masked_verdict.reason}"
+            elif not tests:
                 item.dropped = "passes_when_masked"
             else:
-                left.append((item, failing))
+                left.append((item, tests))
         for _ in range(REPEATS - 1):
             again = self._grade([item for item, _ in left], [names for _, names in left], tier, grader, self.original)
             for (item, _), verdict in zip(left, again, strict=True):
@@ -188,19 +225,22 @@ class TaskValidator(Generic[F]):
                 if verdict.status != "passed":
                     item.dropped = "unstable"
             left = [pair for pair, verdict in zip(left, again, strict=True) if verdict.status == "passed"]
-        self._score(left, tier, settings, grader)
+        self._set_scores(left, tier, settings, grader)
 
-    def _score(
-        self, left: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
+    def _set_scores(
+        self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in left]
+        """Grade wrong bodies, and set the tier of candidates whose tests fail enough of them."""
+        wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in pairs]
         jobs = [
-            (self._row(item, names, tier), text) for (item, names), own in zip(left, wrong, strict=True) for text in own
+            (self._row(item, names, tier), program)
+            for (item, names), programs in zip(pairs, wrong, strict=True)
+            for program in programs
         ]
         verdicts = iter(grader.grade_many(jobs))
-        for (item, names), own in zip(left, wrong, strict=True):
-            noticed = [next(verdicts).status == "failed" for _ in own]
-            item.score = statistics.mean(noticed) if noticed else 1.0
+        for (item, names), programs in zip(pairs, wrong, strict=True):
+            failed = [next(verdicts).status == "failed" for _ in programs]
+            item.score = statistics.mean(failed) if failed else 1.0
             if item.score < settings.min_mutation_score:
                 item.dropped = "weak_tests"
             else:
@@ -208,57 +248,71 @@ class TaskValidator(Generic[F]):
 
     def _grade(
         self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
-        program: Callable[[F], str], most_messages: int | None = None,
+        program: Callable[[F], str], max_messages: int | None = None,
     ) -> list[Verdict]:  # fmt: skip
-        """One verdict per candidate; without tests a failed one."""
+        """Return one verdict per candidate; `failed` for a candidate without tests."""
         jobs = [
-            (self._row(item, tests, tier, most_messages), program(item.function))
+            (self._row(item, tests, tier, max_messages), program(item.function))
             for item, tests in zip(items, names, strict=True) if tests
         ]  # fmt: skip
         verdicts = iter(grader.grade_many(jobs))
         return [next(verdicts) if tests else Verdict("failed", "no_tests") for tests in names]
 
     def _row(
-        self, item: Candidate[F], names: Sequence[str], tier: str, most_messages: int | None = None
+        self, item: Candidate[F], names: Sequence[str], tier: str, max_messages: int | None = None
     ) -> dict[str, Any]:
-        """A task to grade with, all tests hidden."""
-        tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": most_messages}
+        """Return a task row for grading, in which all tests are hidden."""
+        tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": max_messages}
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
 
 def tests_of(
     suite: str, item: Candidate[Any], tier: str, visible: Sequence[str], hidden: Sequence[str]
 ) -> dict[str, Any]:
-    """What a task says of its tests."""
+    """Return the column `tests` of a task row (`alignment.grading.task.RepositoryTests`)."""
     return {"suite": suite, "tier": tier, "target": item.function.target(), "visible": list(visible), "hidden": list(hidden),
             "copies": item.copies}  # fmt: skip
 
 
 def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], settings: TaskSettings) -> list[str]:
-    """Tests without the busiest, where all together send too many messages; `verdict` is of all that cover it, each ended
-    at as many."""
-    sent = {name: result.messages for name, result in zip(item.covering, verdict.tests, strict=False)}
-    ended = {name for name, count in sent.items() if count >= settings.max_messages}
-    busiest = sorted((name for name in names if name not in ended), key=lambda name: -sent[name])
-    total = sum(sent[name] for name in busiest)
+    """Leave out the tests with the most calls until the rest sends at most `max_messages`, or `min_tests` remain.
+
+    Args:
+        item: its `busy` is set to the number of tests left out.
+        verdict: of all covering tests; each was ended at `max_messages`, and tests that reached it are always left out.
+        names: the tests to choose from.
+        settings: `max_messages` and `min_tests`.
+    """
+    messages = {name: result.messages for name, result in zip(item.covering, verdict.tests, strict=False)}
+    ended = {name for name, count in messages.items() if count >= settings.max_messages}
+    busiest = sorted((name for name in names if name not in ended), key=lambda name: -messages[name])
+    total = sum(messages[name] for name in busiest)
     item.busy = len(ended)
     while total > settings.max_messages and len(busiest) > settings.min_tests:
-        total -= sent[busiest.pop(0)]
+        total -= messages[busiest.pop(0)]
         item.busy += 1
-    left = set(busiest)
-    return [name for name in names if name in left]
+    affordable = set(busiest)
+    return [name for name in names if name in affordable]
 
 
-def with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
-    """Those of a verdict's tests that passed, or that did not; none where it has no word on each."""
+def tests_with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
+    """Return the tests of a verdict that passed, or that failed; none if the verdict lacks results of single tests."""
     if len(verdict.tests) != len(names):
         return []
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
 
 
 def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
-    """(visible, hidden) tests of the function that `key` names; the parameters of one test stay together where there are
-    several tests."""
+    """Split tests into visible and hidden ones.
+
+    Args:
+        key: names the function; the split depends on it and the names alone.
+        names: of the tests. The cases of a parametrized test stay together, unless there is no other test.
+        hidden_share: share of the tests to hide; at least one is hidden.
+
+    Returns:
+        (visible, hidden), each in the order of `names`.
+    """
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition("[")[0], []).append(name)
@@ -271,28 +325,36 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
-CODE, CONTEXT = ("middle", "reference", HELD_OUT_COLUMN), ("prompt", "prefix", "suffix")
+CODE_COLUMNS = ("middle", "reference", HELD_OUT_COLUMN)
+CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
 
 
 def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
-    """Rows whose context shows no secret and no personal datum, and in how many of them one was replaced.
+    """Redact secrets and personal data in the context of task rows.
 
-    Those whose code itself holds one, which no answer could then equal, are left out and counted. The names of tests are
-    shown to nobody.
+    A row whose code itself contains one is left out, because no answer could equal the redacted code. The column `tests`
+    stays as it is: no model sees it.
+
+    Args:
+        rows: task rows.
+        left_out: counts the rows that are left out, as `secret_in_body`.
+
+    Returns:
+        (rows, number of rows in which something was replaced).
     """
-    kept, replaced = [], 0
+    clean, redacted = [], 0
     for row in rows:
-        if any(redact(row.get(key) or "", row["language"]).counts for key in CODE):
+        if any(redact(row.get(key) or "", row["language"]).counts for key in CODE_COLUMNS):
             left_out["secret_in_body"] += 1
             continue
-        shown = {key: redact(row[key], row["language"]) for key in CONTEXT if row.get(key)}
-        replaced += any(found.counts for found in shown.values())
-        kept.append(row | {key: found.text for key, found in shown.items()})
-    return kept, replaced
+        contexts = {key: redact(row[key], row["language"]) for key in CONTEXT_COLUMNS if row.get(key)}
+        redacted += any(context.counts for context in contexts.values())
+        clean.append(row | {key: context.text for key, context in contexts.items()})
+    return clean, redacted
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """What became of the functions."""
+    """Return the counts of a repository's functions: covered, valid by tier, and dropped by reason."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]
@@ -301,10 +363,10 @@ def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
         "functions": len(items), "covered_by_two": len(covered), "valid": len(valid),
         "tier_a": sum(item.tier == "A" for item in valid), "tier_b": sum(item.tier == "B" for item in valid),
         "median_cpu_ms": round(1000 * statistics.median(cpu), 1) if cpu else 0.0,
-        "dropped": _counted(items), "dropped_of_covered": _counted(covered),
+        "dropped": _dropped_counts(items), "dropped_of_covered": _dropped_counts(covered),
         "busy_tests_left_out": sum(item.busy for item in valid),
     }  # fmt: skip
 
 
-def _counted(items: Iterable[Candidate[Any]]) -> dict[str, int]:
+def _dropped_counts(items: Iterable[Candidate[Any]]) -> dict[str, int]:
     return dict(sorted(Counter(item.dropped for item in items if item.dropped).items()))

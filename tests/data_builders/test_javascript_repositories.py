@@ -1,4 +1,4 @@
-"""Tasks from JavaScript and TypeScript repositories as they are: many runners, workspaces, methods, what can't judge."""
+"""Tasks from JavaScript and TypeScript repositories: many runners, workspaces, methods, unusable tests."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ MODULES = "ALIGN_NODE_MODULES"
 
 
 @contextlib.contextmanager
-def kept(factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A place of its own for snapshots: nothing made before is found."""
+def empty_snapshot_store(factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty store of snapshots, so that everything is made again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(factory.mktemp("suites")))
         yield
 
 
-def made_of(folder: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(rows by place, account) of a repository."""
+def build_tasks(folder: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (rows by place, account) of a repository."""
     run_builder("tasks", out, sources=[folder], settings=TaskSettings(forgeable_share=1.0, mutants=2))
     rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
     account = json.loads((out / "account.json").read_text())
     return {row["id"].partition("/")[2]: row for row in rows}, account[f"{folder.name} (javascript)"]
 
 
-def built_of(folder: Path, factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same, from nothing."""
-    with kept(factory):
-        return made_of(folder, factory.mktemp("tasks"))
+def build_tasks_afresh(folder: Path, factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`build_tasks`, with an empty store of snapshots."""
+    with empty_snapshot_store(factory):
+        return build_tasks(folder, factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ def shop(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(shop: Path, tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
-    with kept(tmp_path_factory):
-        yield made_of(shop, tmp_path_factory.mktemp("tasks"))
+    with empty_snapshot_store(tmp_path_factory):
+        yield build_tasks(shop, tmp_path_factory.mktemp("tasks"))
 
 
-def test_functions_of_every_shape_become_tasks_in_the_tier_that_they_can_have(built: Any) -> None:
-    found = {row["entry_point"]: "B" if row["forgeable"] else "A" for row in built[0].values()}
-    assert found == {
+def test_functions_of_every_form_become_tasks_of_the_best_possible_tier(built: Any) -> None:
+    tiers = {row["entry_point"]: "B" if row["forgeable"] else "A" for row in built[0].values()}
+    assert tiers == {
         "constructor": "B",
         "add": "B",
         "total": "B",
@@ -80,13 +80,13 @@ def test_functions_of_every_shape_become_tasks_in_the_tier_that_they_can_have(bu
     }
 
 
-def test_what_two_tests_cover_becomes_a_task_or_is_dropped_for_a_counted_reason(built: Any) -> None:
+def test_functions_covered_by_two_tests_become_tasks_or_are_counted_by_reason(built: Any) -> None:
     account = built[1]
     assert account["covered_by_two"] == account["valid"] + sum(account["dropped_of_covered"].values())
     assert account["valid"] == account["tier_a"] + account["tier_b"] == len(built[0])
 
 
-def test_every_test_that_can_not_judge_is_counted_by_its_reason(built: Any) -> None:
+def test_unusable_tests_are_counted_by_reason(built: Any) -> None:
     outcomes = built[1]["outcomes"]
     assert {key: count for key, count in outcomes.items() if key != "passed"} == {
         "ends_the_process_or_hangs": 1, "failed": 1, "needs_a_browser": 1, "needs_network_or_database": 1, "skipped": 1,
@@ -94,10 +94,10 @@ def test_every_test_that_can_not_judge_is_counted_by_its_reason(built: Any) -> N
     }  # fmt: skip
 
 
-def test_the_advice_names_what_is_missing_and_what_is_broken(built: Any) -> None:
-    said = "\n".join(built[1]["advice"])
-    assert "Cannot find module 'not-there'" in said and "npm install" in said
-    assert "web.spec.js" in said and "1 tests need the network" in said
+def test_the_advice_names_missing_packages_and_broken_files(built: Any) -> None:
+    lines = "\n".join(built[1]["advice"])
+    assert "Cannot find module 'not-there'" in lines and "npm install" in lines
+    assert "web.spec.js" in lines and "1 tests need the network" in lines
 
 
 def test_references_pass_and_masked_functions_fail(built: Any, grader: Any) -> None:
@@ -107,10 +107,10 @@ def test_references_pass_and_masked_functions_fail(built: Any, grader: Any) -> N
         assert [verdict.status for verdict in verdicts] == ["passed", "failed"], (row["id"], verdicts)
 
 
-def test_a_rerun_from_nothing_gives_the_same_tasks(
+def test_a_second_build_gives_the_same_tasks(
     built: Any, shop: Path, tmp_path_factory: pytest.TempPathFactory, grader: Any
 ) -> None:
-    assert built_of(shop, tmp_path_factory)[0] == built[0]
+    assert build_tasks_afresh(shop, tmp_path_factory)[0] == built[0]
 
 
 def row_of(built: Any, name: str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def row_of(built: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", METHOD_HACKS)
-def test_no_known_hack_passes_where_they_share_a_process(built: Any, grader: Any, name: str) -> None:
+def test_no_known_hack_passes_in_tier_b(built: Any, grader: Any, name: str) -> None:
     (verdict,) = grader.grade_many([(row_of(built, "total"), f"total() {{\n{METHOD_HACKS[name]}\n}}")])
     assert verdict.status == "failed", verdict
 
@@ -141,14 +141,14 @@ MATCHERS = "{ %s: () => true }"
 
 
 @pytest.mark.parametrize("key", ["asymmetricMatch", "valueOf", "equals", "isEqualNode", "then"])
-def test_no_object_crosses_that_decides_how_it_compares(built: Any, grader: Any, key: str) -> None:
+def test_no_returned_object_controls_its_comparison(built: Any, grader: Any, key: str) -> None:
     program = f"function totals(baskets, each) {{ return {MATCHERS % key}; }}"
     (verdict,) = grader.grade_many([(row_of(built, "totals"), program)])
     assert verdict.status == "failed", verdict
 
 
-def test_the_files_of_the_tests_are_empty_when_a_candidate_runs_beside_them(built: Any, grader: Any) -> None:
-    """Even where no word is refused."""
+def test_the_test_files_are_empty_when_a_candidate_runs_in_their_process(built: Any, grader: Any) -> None:
+    """Even if the guard of restricted words is switched off."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(node_guard, "restricted_words", lambda *_: set())
         seen = (
@@ -174,16 +174,14 @@ TYPED: dict[str, str | bytes] = {
 }  # fmt: skip
 
 
-def test_typescript_is_transformed_and_its_tests_judge(
-    node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any
-) -> None:
+def test_typescript_is_transformed_and_graded(node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any) -> None:
     try:
         toolchain("typescript")
     except NoToolchain as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("sources") / "typed"
     write_files(folder, TYPED)
-    rows, account = built_of(folder, tmp_path_factory)
+    rows, account = build_tasks_afresh(folder, tmp_path_factory)
     assert {(row["entry_point"], row["language"], row["forgeable"]) for row in rows.values()} == {
         ("area", "typescript", False), ("isFlat", "typescript", True),
     }, account  # fmt: skip
@@ -204,7 +202,7 @@ test('snapshot', () => { expect(sum([], each)).toMatchSnapshot(); });
 
 @pytest.mark.parametrize("language", ["javascript", "typescript"])
 @pytest.mark.parametrize("library", ["jest", "vitest"])
-def test_the_installed_assertions_of_jest_and_vitest_judge(
+def test_the_installed_assertions_of_jest_and_vitest_are_used(
     node: str, tmp_path_factory: pytest.TempPathFactory, grader: Any, library: str, language: str
 ) -> None:
     modules = Path(os.environ.get(MODULES, "/")) / "node_modules"
@@ -214,18 +212,18 @@ def test_the_installed_assertions_of_jest_and_vitest_judge(
     package = json.dumps({"name": "x", "devDependencies": {library: "*"}})
     body = "function (values, each) {\n  let total = 0;\n  for (const value of values) total += each(value);\n  return total;\n}"
     source = f"exports.sum = {body};\n" if library == "jest" else f"export const sum = {body};\n"
-    spelled = EXPECT[library] + SUITE.replace("LIBRARY", "jest" if library == "jest" else "vi")
-    files: dict[str, str | bytes] = {"package.json": package, "sum.js": source, "test/sum.test.js": spelled}
+    suite = EXPECT[library] + SUITE.replace("LIBRARY", "jest" if library == "jest" else "vi")
+    files: dict[str, str | bytes] = {"package.json": package, "sum.js": source, "test/sum.test.js": suite}
     if language == "typescript":
         typed = body.replace("(values, each)", "(values: readonly number[], each: (value: number) => number): number")
-        spelled = spelled.replace("const { sum } = require('../sum')", "import { sum } from '../sum'")
-        spelled = spelled.replace("(n) =>", "(n: number): number =>").replace(
+        suite = suite.replace("const { sum } = require('../sum')", "import { sum } from '../sum'")
+        suite = suite.replace("(n) =>", "(n: number): number =>").replace(
             "(values, expected)", "(values: number[], expected: number)"
         )
-        files = {"package.json": package, "sum.ts": f"export const sum = {typed};\n", "test/sum.test.ts": spelled}
+        files = {"package.json": package, "sum.ts": f"export const sum = {typed};\n", "test/sum.test.ts": suite}
     write_files(folder, files)
     (folder / "node_modules").symlink_to(modules)
-    rows, account = built_of(folder, tmp_path_factory)
+    rows, account = build_tasks_afresh(folder, tmp_path_factory)
     assert account["outcomes"]["passed"] == 4, account
     assert [(row["entry_point"], row["language"]) for row in rows.values()] == [("sum", language)]
     assert any("useFakeTimers of their runner" in text for text in account["advice"])

@@ -1,4 +1,4 @@
-"""Tasks from a JavaScript repository's own tests: what becomes one, and who can't cheat."""
+"""Tasks from the tests of a JavaScript repository: which functions become tasks, and that reward hacks fail."""
 
 from __future__ import annotations
 
@@ -119,19 +119,19 @@ const short = (n) => n + 1;
 """
 
 
-def test_functions_are_found_with_their_bodies_whether_declared_assigned_or_exported() -> None:
-    found = {item.name: item for item in (*js_functions("a.js", PRICES), *js_functions("b.mjs", MODULE))}
-    assert set(found) == {"discount", "groupByDay", "later", "mapAll", "untested", "clamp", "sum"}
-    assert found["discount"].header == "function discount(price, percent = 0)" and found["later"].header.startswith(
-        "async "
-    )
-    assert found["discount"].doc.startswith("/** The price") and found["groupByDay"].kind == "expression"
-    assert PRICES[found["untested"].start : found["untested"].end] == "\n  return a + 1;\n"
+def test_declared_assigned_and_exported_functions_are_found_with_their_bodies() -> None:
+    functions = {item.name: item for item in (*js_functions("a.js", PRICES), *js_functions("b.mjs", MODULE))}
+    assert set(functions) == {"discount", "groupByDay", "later", "mapAll", "untested", "clamp", "sum"}
+    assert functions["discount"].header == "function discount(price, percent = 0)" and functions[
+        "later"
+    ].header.startswith("async ")
+    assert functions["discount"].doc.startswith("/** The price") and functions["groupByDay"].kind == "expression"
+    assert PRICES[functions["untested"].start : functions["untested"].end] == "\n  return a + 1;\n"
 
 
-def test_methods_and_functions_inside_calls_objects_and_wrappers_are_found_by_name() -> None:
-    found = {item.name: (item.kind, item.plain) for item in js_functions("shapes.js", SHAPES)}
-    assert found == {
+def test_methods_and_functions_in_calls_objects_and_wrappers_are_found() -> None:
+    kinds = {item.name: (item.kind, item.plain) for item in js_functions("shapes.js", SHAPES)}
+    assert kinds == {
         "Basket.of": ("method", False), "Basket.each": ("method", False), "Basket.size": ("method", False),
         "Basket.onClick": ("expression", False), "double": ("expression", True), "Basket.clear": ("expression", False),
         "tools.half": ("method", False), "tools.third": ("expression", True), "add": ("expression", True),
@@ -139,30 +139,30 @@ def test_methods_and_functions_inside_calls_objects_and_wrappers_are_found_by_na
     }  # fmt: skip
 
 
-def test_functions_of_typescript_are_found_with_types_in_their_headers() -> None:
+def test_headers_of_typescript_functions_have_types() -> None:
     text = (
         "export function over(a: string): void;\nexport function over<T>(a: T, b?: number): T[] {\n  return [a];\n}\n"
     )
-    (found,) = js_functions("a.ts", text)
-    assert found.header == "function over<T>(a: T, b?: number): T[]" and found.parameters == ("a", "b")
+    (function,) = js_functions("a.ts", text)
+    assert function.header == "function over<T>(a: T, b?: number): T[]" and function.parameters == ("a", "b")
 
 
-def test_offsets_are_right_behind_characters_of_several_bytes() -> None:
-    (found,) = js_functions("a.js", "// größe\nfunction f(ä) {\n  return ä;\n}\n")
-    assert (found.first, found.header) == (9, "function f(ä)")
+def test_offsets_are_correct_after_characters_of_several_bytes() -> None:
+    (function,) = js_functions("a.js", "// größe\nfunction f(ä) {\n  return ä;\n}\n")
+    assert (function.first, function.header) == (9, "function f(ä)")
 
 
 @pytest.mark.parametrize(
     "name", ["Basket.of", "Basket.each", "Basket.size", "Basket.onClick", "double", "tools.third", "add", "wrapped"]
 )
-def test_a_definition_is_read_back_as_its_parameters_and_its_body(name: str) -> None:
+def test_an_answer_is_split_into_parameters_and_body(name: str) -> None:
     function = next(item for item in js_functions("shapes.js", SHAPES) if item.name == name)
     answer = read_answer(definition(SHAPES, function), function.target())
     assert answer is not None and answer.parameters == SHAPES[function.opening : function.closing]
     assert answer.body == SHAPES[function.start : function.end]
 
 
-def test_helpers_of_an_answer_go_into_the_body_and_its_exports_do_not() -> None:
+def test_helpers_of_an_answer_become_part_of_the_body_and_exports_do_not() -> None:
     target = js_functions("a.js", "function f(a) { return a; }")[0].target()
     answer = read_answer(
         "import y from 'y';\nconst one = 1;\nexport const f = (b) => b + one;\nmodule.exports = { f };", target
@@ -174,26 +174,26 @@ def test_helpers_of_an_answer_go_into_the_body_and_its_exports_do_not() -> None:
     "program",
     ["return 1; } run(); {", "return 1; }\nfunction g() { return 2;", "return (;", "}"],
 )
-def test_an_answer_that_would_leave_the_function_is_none(program: str) -> None:
+def test_an_answer_that_closes_the_function_is_refused(program: str) -> None:
     assert read_answer(program, js_functions("a.js", "function f(a) { return a; }")[0].target()) is None
 
 
-def test_only_an_import_of_the_runner_is_redirected_and_not_a_text_that_names_it() -> None:
+def test_imports_of_the_runner_are_redirected_and_strings_with_its_name_are_not() -> None:
     text = "import { test } from \"node:test\" // runner\nconst x = f('node:test');\n"
     shown = "import { test } from \"file:///tmp/shims/node-test.cjs\" // runner\nconst x = f('node:test');\n"
     assert with_shims(text) == shown
 
 
-def test_a_body_of_plain_code_needs_no_permission() -> None:
+def test_plain_code_has_no_restricted_words() -> None:
     body = "const { a, b: [c] } = x; for (const key in x) y[key + 1] = `${a}`; return all.map((item) => item.value);"
     assert node_guard.restricted_words(body, "a.js") == set()
 
 
 def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:
-    found = js_functions("b.mjs", MODULE)[0]
-    first = js_mutants(MODULE, found, 5)
-    assert first == js_mutants(MODULE, found, 5) and len(set(first)) == 6
-    assert definition(MODULE, found) not in first
+    function = js_functions("b.mjs", MODULE)[0]
+    first = js_mutants(MODULE, function, 5)
+    assert first == js_mutants(MODULE, function, 5) and len(set(first)) == 6
+    assert definition(MODULE, function) not in first
 
 
 @pytest.fixture(scope="module")
@@ -217,11 +217,11 @@ slow = pytest.mark.slow
 
 
 @slow
-def test_functions_of_plain_data_become_tasks_and_the_others_are_counted(built: Any) -> None:
+def test_functions_with_plain_data_become_tasks_and_others_are_counted(built: Any) -> None:
     rows, account = built
     assert set(rows) == {"discount", "groupByDay", "later", "mapAll", "clamp", "sum"}
-    told = account["prices (javascript)"]
-    assert told["dropped"] == {"not_covered": 1} and told["outcomes"] == {"failed": 1, "passed": 14, "skipped": 1}
+    counts = account["prices (javascript)"]
+    assert counts["dropped"] == {"not_covered": 1} and counts["outcomes"] == {"failed": 1, "passed": 14, "skipped": 1}
     assert not any(row["forgeable"] for row in rows.values())
 
 
@@ -243,7 +243,7 @@ def test_the_reference_passes_and_a_masked_function_fails(built: Any, grader: An
         "  if (typeof price !== 'number') throw new TypeError('no');\n  return Math.max(0, round(price - price * percent / 100));\n}",
     ],
 )
-def test_a_body_alone_or_a_function_with_helpers_is_taken(built: Any, grader: Any, program: str) -> None:
+def test_a_body_alone_and_a_function_with_helpers_are_graded(built: Any, grader: Any, program: str) -> None:
     row = built[0]["discount"]
     (verdict,) = grader.grade_many([(row, program)])
     assert verdict.reason in ("passed", "wrong_answer") and (verdict.status == "passed") == ("TypeError" in program)
@@ -277,7 +277,7 @@ def test_no_hack_passes(built: Any, grader: Any, name: str) -> None:
 
 
 @slow
-def test_the_candidate_sees_no_test(built: Any, grader: Any) -> None:
+def test_the_candidate_cannot_read_the_tests(built: Any, grader: Any) -> None:
     program = (
         "const fs = process.getBuiltinModule('fs');\nfunction sum(values) {\n"
         "  if (fs.existsSync('test') || fs.readFileSync('src/numbers.mjs', 'utf8').includes('let to' + 'tal')) throw new Error('seen');\n"
@@ -287,7 +287,9 @@ def test_the_candidate_sees_no_test(built: Any, grader: Any) -> None:
 
 
 @slow
-def test_a_repository_of_another_runner_says_so(tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_runner_is_an_error_that_names_it(
+    tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))

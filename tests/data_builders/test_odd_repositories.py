@@ -1,4 +1,4 @@
-"""Strangers' repositories: settings for plugins that are not here, packages in odd places, modules that don't import."""
+"""Unusual repositories: settings of missing plugins, packages in many folders, modules that cannot be imported."""
 
 from __future__ import annotations
 
@@ -66,43 +66,45 @@ def test_folder():
 
 
 @pytest.fixture
-def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callable[..., tuple[Any, Any]]:
-    """`seen(files)`: what is prepared of a repository, and the map of its suite."""
+def run_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callable[..., tuple[Any, Any]]:
+    """`run_suite(files)` prepares a repository and runs its tests; returns (prepared suite, coverage map)."""
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
 
-    def see(files: dict[str, str | bytes]) -> tuple[Any, Any]:
+    def run(files: dict[str, str | bytes]) -> tuple[Any, Any]:
         write_files(tmp_path / "shop", files)
         (repository,) = resolve([tmp_path / "shop"])
         prepared = prepare_suite(repository)
         return prepared, coverage_map(prepared)
 
-    return see
+    return run
 
 
 @pytest.mark.slow
-def test_settings_for_plugins_that_are_not_here_leave_the_plain_tests_and_the_others_say_what_they_need(
-    seen: Callable[..., Any],
+def test_with_settings_of_missing_plugins_plain_tests_run_and_others_name_their_plugin(
+    run_suite: Callable[..., Any],
 ) -> None:
     ends = {"tests/test_ends.py": "import sys\n\nsys.exit(3)\n"}
-    prepared, found = seen({**SHOP, **ends, "tests/test_odd.py": ODD, "pytest.ini": PLUGINS})
-    assert found.account() == {"needs_async_plugin": 1, "needs_fixture: mocker": 1, "passed": 5}
-    said = "\n".join(advice(prepared, found))
+    prepared, coverage = run_suite({**SHOP, **ends, "tests/test_odd.py": ODD, "pytest.ini": PLUGINS})
+    assert coverage.account() == {"needs_async_plugin": 1, "needs_fixture: mocker": 1, "passed": 5}
+    lines = "\n".join(advice(prepared, coverage))
     for words in (
-        "tests/test_ends.py: SystemExit: 3", "fixtures that nothing here gives: mocker (install the plugin",
+        "tests/test_ends.py: SystemExit: 3", "fixtures that do not exist: mocker (install the pytest plugin",
         "1 tests are coroutines: install pytest-asyncio or anyio",
     ):  # fmt: skip
-        assert words in said
+        assert words in lines
 
 
 @pytest.mark.slow
-def test_every_package_of_a_monorepo_is_found_though_their_tests_have_the_same_names(seen: Callable[..., Any]) -> None:
-    prepared, found = seen({
+def test_packages_of_a_monorepo_are_found_although_their_test_files_have_the_same_names(
+    run_suite: Callable[..., Any],
+) -> None:
+    prepared, coverage = run_suite({
         "packages/one/pyproject.toml": "", "packages/one/one/__init__.py": "", "packages/one/one/prices.py": MODULE,
         "packages/one/tests/test_prices.py": TESTS.format(module="one.prices"),
         "packages/two/pyproject.toml": "", "packages/two/src/two/__init__.py": "", "packages/two/src/two/prices.py": MODULE,
         "packages/two/tests/test_prices.py": TESTS.format(module="two.prices"),
     })  # fmt: skip
-    assert [len(found.of(function)) for function in prepared.functions] == [2, 2]
+    assert [len(coverage.tests_calling(function)) for function in prepared.functions] == [2, 2]
 
 
 @pytest.mark.slow
@@ -116,27 +118,27 @@ def test_every_package_of_a_monorepo_is_found_though_their_tests_have_the_same_n
         ({"pytest.ini": "[pytest]\nminversion = 99.0\n"}, "requires pytest-99.0"),
     ],
 )  # fmt: skip
-def test_a_suite_that_can_not_be_collected_says_where_and_why(
-    more: dict[str, str | bytes], expected: str, seen: Callable[..., Any]
+def test_the_advice_names_file_and_error_of_a_failed_collection(
+    more: dict[str, str | bytes], expected: str, run_suite: Callable[..., Any]
 ) -> None:
-    prepared, found = seen({**SHOP, **more})
-    assert not prepared.tests and expected in "\n".join(advice(prepared, found))
+    prepared, coverage = run_suite({**SHOP, **more})
+    assert not prepared.tests and expected in "\n".join(advice(prepared, coverage))
 
 
-def test_modules_are_imported_from_every_project_of_a_repository_but_not_from_those_that_are_test_data() -> None:
+def test_import_roots_are_all_projects_of_a_repository_except_test_data() -> None:
     files = ["src/shop/a.py", "one/pyproject.toml", "one/one/a.py", "two/setup.py", "two/lib/two/a.py",
              "tests/data/three/pyproject.toml", "tests/data/three/three.py", "four/pyproject.toml", "four/readme.md"]  # fmt: skip
     assert roots(files) == ["", "src", "one", "two", "two/lib"]
 
 
-def test_the_way_in_which_a_repository_has_its_tests_imported_is_kept() -> None:
+def test_the_configured_import_mode_is_used() -> None:
     settings = b'[tool.pytest.ini_options]\naddopts = ["-ra", "--import-mode=importlib"]\n'
     assert import_mode({"pyproject.toml": settings}) == ["--import-mode=importlib"]
     assert import_mode({"docs/pyproject.toml": settings, "pytest.ini": b"[pytest]\n"}) == []
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         ("ERROR: pytest.ini:1: unexpected line: 'x'\n\n", "ERROR: pytest.ini:1: unexpected line: 'x'"),
         ("ERROR: usage: pytest [options]\npytest: error: unrecognized arguments: --x\n  inifile: a\n  rootdir: b\n",
@@ -144,5 +146,5 @@ def test_the_way_in_which_a_repository_has_its_tests_imported_is_kept() -> None:
         ("", "ended with code 4 before any test"),
     ],
 )  # fmt: skip
-def test_why_pytest_did_not_start_is_one_line_of_what_it_printed(said: str, expected: str) -> None:
-    assert collect.refusal(said, 4, "/repository") == {"where": "pytest", "why": expected}
+def test_the_reason_why_pytest_did_not_start_is_one_line_of_its_output(output: str, expected: str) -> None:
+    assert collect.refusal(output, 4, "/repository") == {"where": "pytest", "why": expected}

@@ -1,4 +1,4 @@
-"""Tasks from repositories as they are: with tests that fail, hang, want the network, or are not there at all."""
+"""Tasks from Python repositories, including tests that fail, hang, need the network, or do not exist."""
 
 from __future__ import annotations
 
@@ -96,22 +96,22 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(shop: Path, tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Any:
-    """(rows, account) of the shop, twice from nothing."""
-    made = []
+    """(rows, account) of two independent builds of the shop."""
+    builds = []
     with pytest.MonkeyPatch.context() as patch:
         for number in range(2):
             patch.setenv("ALIGN_SUITES", str(tmp_path_factory.mktemp("suites")))
             out = tmp_path_factory.mktemp(f"tasks{number}")
             run_builder("tasks", out, sources=[shop], settings=TaskSettings(forgeable_share=1.0))
             rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
-            made.append((rows, json.loads((out / "account.json").read_text())["shop"]))
-        yield made
+            builds.append((rows, json.loads((out / "account.json").read_text())["shop"]))
+        yield builds
 
 
 pytestmark = pytest.mark.slow
 
 
-def test_what_two_tests_cover_becomes_a_task_or_is_dropped_for_a_counted_reason(built: Any) -> None:
+def test_functions_covered_by_two_tests_become_tasks_or_are_counted_by_reason(built: Any) -> None:
     rows, account = built[0]
     assert {row["entry_point"]: row["forgeable"] for row in rows} == {
         "discount": False, "__init__": True, "add": True, "total": True,
@@ -119,7 +119,7 @@ def test_what_two_tests_cover_becomes_a_task_or_is_dropped_for_a_counted_reason(
     assert account["covered_by_two"] == account["valid"] + sum(account["dropped_of_covered"].values())
 
 
-def test_every_test_that_can_not_judge_is_counted_by_its_reason(built: Any) -> None:
+def test_unusable_tests_are_counted_by_reason(built: Any) -> None:
     outcomes = built[0][1]["outcomes"]
     assert outcomes == {
         "ends_the_process_or_hangs": 1, "failed": 1, "needs_network_or_database": 1,
@@ -128,20 +128,20 @@ def test_every_test_that_can_not_judge_is_counted_by_its_reason(built: Any) -> N
     }  # fmt: skip
 
 
-def test_the_advice_says_what_would_help(built: Any) -> None:
-    said = "\n".join(built[0][1]["advice"])
+def test_the_advice_names_remedies(built: Any) -> None:
+    lines = "\n".join(built[0][1]["advice"])
     for words in (
         "No module named 'package_that_nobody_has' (install it into the environment that `tests.interpreter` names)",
         "tests need packages that the environment lacks: numbers_of_the_firm", "1 tests need the network",
     ):  # fmt: skip
-        assert words in said
+        assert words in lines
 
 
-def test_a_rerun_from_nothing_gives_the_same_tasks(built: Any) -> None:
+def test_a_second_build_gives_the_same_tasks(built: Any) -> None:
     assert built[0][0] == built[1][0]
 
 
-def test_neither_the_body_nor_a_hidden_test_is_in_the_prompt(built: Any) -> None:
+def test_the_prompt_contains_neither_the_body_nor_a_hidden_test(built: Any) -> None:
     for row in built[0][0]:
         tests = json.loads(row["tests"])
         assert tests["hidden"] and not set(tests["hidden"]) & set(tests["visible"])
@@ -168,7 +168,7 @@ def test_the_reference_passes(built: Any, grader: Any, monkeypatch: pytest.Monke
          "too_few_tests 1"),
     ],
 )  # fmt: skip
-def test_a_repository_that_gives_no_task_says_why(
+def test_a_repository_without_tasks_is_an_error_with_the_reason(
     files: dict[str, str | bytes], expected: str, tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
@@ -178,7 +178,7 @@ def test_a_repository_that_gives_no_task_says_why(
     assert expected in str(caught.value) and (tmp_path / "out" / "account.json").is_file()
 
 
-def test_a_suite_longer_than_its_budget_is_cut_and_the_rest_goes_on(
+def test_tests_beyond_the_time_budget_are_counted_and_left_out(
     tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
@@ -187,29 +187,29 @@ def test_a_suite_longer_than_its_budget_is_cut_and_the_rest_goes_on(
         tmp_path / "shop",
         {"shop/__init__.py": "", "shop/prices.py": MODULE, "tests/test_a.py": GOOD, "tests/test_b.py": slow},
     )
-    found = run_builder("tasks", tmp_path / "out", sources=[tmp_path / "shop"], tests={"budget_seconds": 15}, settings=TaskSettings(forgeable_share=1.0))  # fmt: skip
-    account = found["repositories"]["shop"]
-    assert found["tasks"] == 4 and account["outcomes"]["over_budget"] > 50
+    summary = run_builder("tasks", tmp_path / "out", sources=[tmp_path / "shop"], tests={"budget_seconds": 15}, settings=TaskSettings(forgeable_share=1.0))  # fmt: skip
+    account = summary["repositories"]["shop"]
+    assert summary["tasks"] == 4 and account["outcomes"]["over_budget"] > 50
     assert any("not reached within `tests.budget_seconds`" in item for item in account["advice"])
 
 
-def test_a_secret_beside_a_function_is_replaced_in_what_its_task_shows(
+def test_a_secret_near_a_function_is_redacted_in_the_prompt(
     tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
     key = "AK" + "IA" + "QX7ZK2M9PLW4RT8V"
     module = "# Written by grace@" + "shop-of-grace.com\n" + MODULE.replace("{secret}", key)
     write_files(tmp_path / "shop", {"shop/__init__.py": "", "shop/prices.py": module, "tests/test_a.py": GOOD})
-    found = run_builder(
+    summary = run_builder(
         "tasks", tmp_path / "out", sources=[tmp_path / "shop"], settings=TaskSettings(forgeable_share=1.0)
     )
-    account = found["repositories"]["shop"]
-    assert (found["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)
+    account = summary["repositories"]["shop"]
+    assert (summary["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)
     shown = (tmp_path / "out" / "tasks.jsonl").read_text()
     assert "KEY = " in shown and key not in shown and "shop-of-grace" not in shown
 
 
-def test_forgeable_tasks_are_capped_and_the_best_tested_stay() -> None:
+def test_forgeable_tasks_are_capped_and_the_best_mutation_scores_stay() -> None:
     rows = [{"id": str(n), "forgeable": n % 2 == 1, "mutation_score": n / 10} for n in range(10)]
-    kept = cap_forgeable(rows, 0.3)
-    assert [row["id"] for row in kept if row["forgeable"]] == ["7", "9"] and len(kept) == 7
+    capped = cap_forgeable(rows, 0.3)
+    assert [row["id"] for row in capped if row["forgeable"]] == ["7", "9"] and len(capped) == 7

@@ -1,4 +1,4 @@
-"""What may not be learned is in no executable task, and in nothing that is written beside them."""
+"""Secrets, benchmark texts and held-out code are in no executable task, account or card."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def make(folder: Path, files: dict[str, str | bytes], later: dict[str, str | byt
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamespace:
-    """Tasks of a split repository with all that must not come out, and of one that holds a copy of what is held out."""
+    """Tasks of a split repository with planted secrets and a benchmark solution, and of one with a copy of held-out code."""
     base = tmp_path_factory.mktemp("firm")
     firm = make(base / "shop", {
         "shop/__init__.py": "", "shop/prices.py": PRICES, "shop/base.py": BASE, "shop/solved.py": SOLUTION, "tests/test_prices.py": TESTS,
@@ -140,16 +140,16 @@ def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamesp
     split = firm.model_copy(update={"held_out": 0.5})
     benchmark = base / "hidden.jsonl"
     benchmark.write_text(json.dumps(TASK) + "\n")
-    loose = TaskSettings(forgeable_share=1.0, mutants=2)
+    settings = TaskSettings(forgeable_share=1.0, mutants=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGN_SUITES", str(base / "suites"))
         run_builder("private_benchmark", base / "own", sources=[split], executable=False)
-        run_builder("tasks", base / "raw", sources=[split, copy], settings=loose)
+        run_builder("tasks", base / "raw", sources=[split, copy], settings=settings)
         clean = run_builder(
             "tasks",
             base / "tasks",
             sources=[split, copy],
-            settings=loose,
+            settings=settings,
             decontaminate=[benchmark, base / "own" / "fim.jsonl"],
         )
     return SimpleNamespace(
@@ -162,28 +162,26 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("place", SECRETS)
-def test_a_planted_secret_is_in_no_task_no_account_and_no_card(place: str, built: SimpleNamespace) -> None:
+def test_a_planted_secret_is_in_no_task_account_or_card(place: str, built: SimpleNamespace) -> None:
     assert SECRETS[place] not in contents(built.raw)
 
 
-def test_functions_are_left_out_for_a_counted_reason_and_the_others_stay(built: SimpleNamespace) -> None:
+def test_functions_left_out_are_counted_by_reason_and_the_others_stay(built: SimpleNamespace) -> None:
     assert [row["entry_point"] for row in rows_of(built.out)] == ["discount", "allowed"]
-    left_out = {name: found["left_out"] for name, found in built.summary["repositories"].items()}
+    left_out = {name: account["left_out"] for name, account in built.summary["repositories"].items()}
     assert left_out == {"shop": {"secret_in_body": 1, "contaminated": 1}, "copy": {"contaminated": 1}}
 
 
-def test_what_is_held_out_and_a_benchmarks_task_are_screened_from_rl_tasks_too(
-    built: SimpleNamespace, tmp_path: Path
-) -> None:
-    made = {row["entry_point"] for row in rows_of(built.raw)}
-    assert made == {"discount", "allowed", "quagmire_total", "overdue"}
+def test_held_out_code_and_benchmark_tasks_are_screened_from_rl_tasks(built: SimpleNamespace, tmp_path: Path) -> None:
+    names = {row["entry_point"] for row in rows_of(built.raw)}
+    assert names == {"discount", "allowed", "quagmire_total", "overdue"}
     own = BenchmarkRows(name="own", benchmark="fim", data=str(built.own / "fim.jsonl"))
     screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(own,), paths=(built.benchmark,)), tmp_path)
     data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
     assert [row["entry_point"] for _, row in screen.clean_rows(data, Counter())] == ["discount", "allowed"]
 
 
-def test_the_card_says_sources_commits_languages_reasons_settings_and_hash(built: SimpleNamespace) -> None:
+def test_the_card_has_sources_commits_languages_reasons_settings_and_hash(built: SimpleNamespace) -> None:
     card = (built.out / "README.md").read_text()
     digest = hashlib.sha256(hashlib.sha256((built.out / "tasks.jsonl").read_bytes()).digest()).hexdigest()
     for words in (

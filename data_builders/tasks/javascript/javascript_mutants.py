@@ -1,4 +1,4 @@
-"""Wrong versions of JavaScript functions, and functions as an answer gives them, by tree-sitter."""
+"""Definitions of JavaScript functions with another body: mutants and trivial bodies, by tree-sitter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ _SWAPS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "===": "!==", "!==": "==="
 
 
 def definition(text: str, function: JsFunction, body: str | None = None) -> str:
-    """The function as an answer gives it, with another body where one is given."""
+    """Return the code of a function in the form of an answer.
+
+    Args:
+        text: of the function's file.
+        function: the function.
+        body: replaces its body; by default its own.
+    """
     body = text[function.start : function.end] if body is None else body
     head = text[function.first : function.start - 1].rstrip()
     name = function.name.rpartition(".")[2]
@@ -24,27 +30,33 @@ def definition(text: str, function: JsFunction, body: str | None = None) -> str:
     return f"{lead}{head} {{{body}}}"
 
 
-def js_mutants(text: str, function: JsFunction, most: int) -> list[str]:
-    """At most `most` definitions with one change each, and answers that need no thought; always the same."""
+def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
+    """Return definitions with one change each, then trivial ones: return undefined, or the first parameter.
+
+    Args:
+        text: of the function's file.
+        function: the original; its file and name decide which changes are drawn.
+        count: changed definitions, at most.
+    """
     tree = Tree(text, function.file)
     opening, closing = (len(text[:place].encode("utf-8", "surrogatepass")) for place in (function.start, function.end))
     changes = [change for change in _changes(tree.root) if opening <= change[0] and change[1] <= closing]
     random.Random(f"{function.file}:{function.name}").shuffle(changes)
     bodies = [
         (tree.raw[opening:begin] + new.encode() + tree.raw[end:closing]).decode("utf-8", "surrogatepass")
-        for begin, end, new in changes[:most]
+        for begin, end, new in changes[:count]
     ]
     trivial = [" return undefined; ", *(f" return {name}; " for name in function.parameters[:1])]
     return [definition(text, function, body) for body in [*bodies, *trivial]]
 
 
 def _changes(root: Any) -> Iterator[tuple[int, int, str]]:
-    """(begin, end, text) in bytes."""
+    """Yield (start, end, new text) of every possible change; offsets are in bytes."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
         if node.type.endswith("_type") or node.type == "type_annotation":
-            continue  # types change nothing
+            continue  # a change of a type does not change what the program does
         waiting += node.children
         if node.type in _SWAPS and node.parent is not None and node.parent.type in (
             "binary_expression", "augmented_assignment_expression", "update_expression"

@@ -1,4 +1,4 @@
-"""How a JavaScript repository tests: its runner, its test files, what runs before them, and what its source needs."""
+"""Test setup of a JavaScript repository: its runner, test files, setup files, import aliases, and need for a transform."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TEST_NAMES = ("*.test.*", "*.spec.*", "*-test.*", "*_test.*", "*.tests.*", "*-sp
 TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "spec", "specs", "__test__"})
 FOREIGN = ("ava", "jasmine", "qunit", "qunitjs", "@japa/runner", "lab", "@hapi/lab", "karma", "cypress", "@playwright/test", "@web/test-runner",
            "bun-types", "jasmine-core", "nodeunit", "testem", "intern", "japa", "brittle", "zora", "baretest", "tapzero")  # fmt: skip
-"""Runners that aren't supported."""
-OURS = "node:test, mocha, jest, vitest, tape, tap and uvu"
+"""Runners that are not supported."""
+SUPPORTED = "node:test, mocha, jest, vitest, tape, tap and uvu"
 _CALLS = re.compile(
     r"\b(?:test|it|describe|suite|specify|context)(?:\.\w+)*\s*(?:\(|`)|\bt\.test\(|\b(?:test|suite)\b.*\.run\(\)"
 )
@@ -32,7 +32,7 @@ _TRANSFORMERS = re.compile(r"register|ts-node|tsx|esm$|source-map|dotenv|swc|suc
 
 
 def is_js_test(path: str) -> bool:
-    """Whether a path looks like a test's, by its name or its folder."""
+    """Whether a path looks like a test file, by its name or its folder."""
     *folders, name = path.split("/")
     return name.endswith(SOURCE) and not name.endswith(".d.ts") and (
         any(fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES) or any(folder in TEST_FOLDERS for folder in folders)
@@ -40,110 +40,132 @@ def is_js_test(path: str) -> bool:
 
 
 def has_tests(path: str, text: str) -> bool:
-    """Whether a file has tests, and does not only help others."""
+    """Whether a test file defines tests; others only hold helpers."""
     return is_js_test(path) and bool(_CALLS.search(text))
 
 
 @dataclass(frozen=True)
 class Packages:
-    """What all package.json of a repository say together."""
+    """All package.json files of a repository."""
 
-    found: Mapping[str, Mapping[str, Any]]
-    """By folder."""
+    by_folder: Mapping[str, Mapping[str, Any]]
+    """Folder -> content of its package.json; the root is ""."""
 
     @property
     def root(self) -> Mapping[str, Any]:
-        return self.found.get("", {})
+        """Content of the package.json at the root, or {}."""
+        return self.by_folder.get("", {})
 
-    def wants(self, *names: str) -> list[str]:
-        """Those of these packages that are named as a dependency, or in a script."""
-        wanted = {name for package in self.found.values() for part in ("dependencies", "devDependencies", "peerDependencies")
+    def depends_on(self, *names: str) -> list[str]:
+        """Return those of the given packages that any package.json names as a dependency."""
+        dependencies = {name for package in self.by_folder.values() for part in ("dependencies", "devDependencies", "peerDependencies")
                   if isinstance(package.get(part), dict) for name in package[part]}  # fmt: skip
-        return [name for name in names if name in wanted]
+        return [name for name in names if name in dependencies]
 
-    def module(self, path: str) -> bool:
-        """Whether node takes this file for an ES module."""
+    def is_es_module(self, path: str) -> bool:
+        """Whether node loads a file as an ES module: by its name, or by `type` in the nearest package.json."""
         if path.endswith((".mjs", ".mts")):
             return True
         if path.endswith((".cjs", ".cts")):
             return False
         folder = posixpath.dirname(path)
-        while folder and folder not in self.found:
+        while folder and folder not in self.by_folder:
             folder = posixpath.dirname(folder)
-        return self.found.get(folder, {}).get("type") == "module"
+        return self.by_folder.get(folder, {}).get("type") == "module"
 
 
-def packages(texts: Mapping[str, str]) -> Packages:
-    found = {}
+def read_packages(texts: Mapping[str, str]) -> Packages:
+    """Parse the package.json files of a repository; invalid ones are skipped."""
+    by_folder = {}
     for path, text in texts.items():
         if posixpath.basename(path) == "package.json":
             try:
-                read = json.loads(text)
+                content = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(read, dict):
-                found[posixpath.dirname(path)] = read
-    return Packages(found)
+            if isinstance(content, dict):
+                by_folder[posixpath.dirname(path)] = content
+    return Packages(by_folder)
 
 
-def library_of(known: Packages, tests: Collection[str]) -> str:
-    """Whose `expect` test files find: ``vitest``, ``jest``, or nobody's."""
+def expect_library(known: Packages, tests: Collection[str]) -> str:
+    """Return the library whose `expect` the tests use: `vitest`, `jest`, or "".
+
+    Args:
+        known: the repository's package.json files.
+        tests: texts of the test files.
+    """
     text = "\n".join(tests)
-    if known.wants("vitest") or re.search(r"""from\s*['"]vitest['"]""", text):
+    if known.depends_on("vitest") or re.search(r"""from\s*['"]vitest['"]""", text):
         return "vitest"
-    return "jest" if known.wants("jest", "@jest/globals", "jest-cli", "ts-jest", "expect") else ""
+    return "jest" if known.depends_on("jest", "@jest/globals", "jest-cli", "ts-jest", "expect") else ""
 
 
-def is_module(text: str) -> bool:
+def has_module_syntax(text: str) -> bool:
+    """Whether a file has `import` or `export` statements."""
     return bool(_MODULE.search(text))
 
 
-def reached(texts: Mapping[str, str], tests: Collection[str]) -> set[str]:
-    """The files that tests import, directly or not, as far as relative imports tell; the tests among them."""
-    found, waiting = set(tests), list(tests)
+def reachable_files(texts: Mapping[str, str], tests: Collection[str]) -> set[str]:
+    """Return the tests and all files that they import, directly or not, by relative imports.
+
+    Args:
+        texts: of all source files, by path.
+        tests: paths of the tests.
+    """
+    reached, waiting = set(tests), list(tests)
     while waiting:
         path = waiting.pop()
         for request in _RELATIVE.findall(texts[path]):
             base = posixpath.normpath(posixpath.join(posixpath.dirname(path), request))
             stem = re.sub(r"\.[mc]?jsx?$", "", base)
-            tried = [
+            candidates = [
                 base,
                 *(stem + ending for ending in SOURCE),
                 *(f"{base}/index{ending}" for ending in SOURCE),
                 *(f"index{ending}" for ending in SOURCE if base == "."),
             ]
-            inner = next((item for item in tried if item in texts and item.endswith(SOURCE)), None)
-            if inner is not None and inner not in found:
-                found.add(inner)
+            inner = next((item for item in candidates if item in texts and item.endswith(SOURCE)), None)
+            if inner is not None and inner not in reached:
+                reached.add(inner)
                 waiting.append(inner)
-    return found
+    return reached
 
 
 def needs_transform(known: Packages, texts: Mapping[str, str], library: str, strips_types: bool) -> bool:
-    """Whether node can't load these files, those that tests reach, as they are.
+    """Whether files must be transformed before node can load them.
 
-    strips_types: whether this node can leave types out by itself.
+    Args:
+        known: the repository's package.json files.
+        texts: of the files that tests reach, by path.
+        library: the library of `expect`; vitest's tests are always transformed.
+        strips_types: whether this version of node can strip types.
     """
     if library == "vitest":
         return True
     typed = [text for path, text in texts.items() if path.endswith(TYPED) and not path.endswith(".d.ts")]
     if typed:
         explicit = all(
-            re.search(r"\.(?:[mc]?[jt]s|json)$", found) and found.removesuffix("js") + "ts" not in texts
+            re.search(r"\.(?:[mc]?[jt]s|json)$", request) and request.removesuffix("js") + "ts" not in texts
             for text in typed
-            for found in _RELATIVE.findall(text)
+            for request in _RELATIVE.findall(text)
         )
         if not (strips_types and explicit and not any(path.endswith((".tsx", ".jsx")) for path in texts)):
             return True
-    return any(is_module(text) for path, text in texts.items() if path.endswith(".js") and not known.module(path))
+    return any(
+        has_module_syntax(text) for path, text in texts.items() if path.endswith(".js") and not known.is_es_module(path)
+    )
 
 
 def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
-    """Names that stand for files of the repository: [pattern, [targets]], from tsconfig.json, the settings of jest, vite
-    and vitest, the repository's own packages, and the usual names for ``src``."""
-    found: list[list[Any]] = []
+    """Return import names that stand for files of the repository, as [pattern, [targets]].
+
+    They come from tsconfig.json, the settings of jest, vite and vitest, the names of the repository's own packages, and the
+    conventions `@/` and `~/` for `src`.
+    """
+    pairs: list[list[Any]] = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
-        text = _COMMENT.sub(lambda found: found[1] or "", texts.get(name, ""))
+        text = _COMMENT.sub(lambda match: match[1] or "", texts.get(name, ""))
         try:
             options = json.loads(re.sub(r",(\s*[}\]])", r"\1", text)).get("compilerOptions", {})
         except (ValueError, AttributeError):
@@ -151,24 +173,26 @@ def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
         paths, base = options.get("paths"), options.get("baseUrl", ".")
         for pattern, targets in paths.items() if isinstance(paths, dict) else ():
             if isinstance(targets, list):
-                found.append([pattern, [posixpath.join(str(base), str(target)) for target in targets]])
+                pairs.append([pattern, [posixpath.join(str(base), str(target)) for target in targets]])
     for path, text in texts.items():
         if re.fullmatch(r"package\.json|(?:jest|vite|vitest)\.config\.\w+", path):
-            found += [[f"{name}*", [f"{target}*"]] for name, target in _MAPPED.findall(text)]
-            found += [[name, [target]] for name, target in _ALIAS.findall(text)]
-            found += [[f"{name}/*", [f"{target}/*"]] for name, target in _ALIAS.findall(text)]
-    for folder, package in known.found.items():
-        own = package.get("name")
-        if isinstance(own, str):
+            pairs += [[f"{name}*", [f"{target}*"]] for name, target in _MAPPED.findall(text)]
+            pairs += [[name, [target]] for name, target in _ALIAS.findall(text)]
+            pairs += [[f"{name}/*", [f"{target}/*"]] for name, target in _ALIAS.findall(text)]
+    for folder, package in known.by_folder.items():
+        package_name = package.get("name")
+        if isinstance(package_name, str):
             main = posixpath.normpath(posixpath.join(folder, str(package.get("main") or "index.js")))
             targets = [main] if main in texts else []
-            found.append([own, [*targets, posixpath.join(folder, "src/index"), posixpath.join(folder, "index")]])
-            found.append([f"{own}/*", [posixpath.join(folder, "src/*"), posixpath.join(folder, "*")]])
-    return [*found, ["@/*", ["src/*"]], ["~/*", ["src/*"]]]
+            pairs.append(
+                [package_name, [*targets, posixpath.join(folder, "src/index"), posixpath.join(folder, "index")]]
+            )
+            pairs.append([f"{package_name}/*", [posixpath.join(folder, "src/*"), posixpath.join(folder, "*")]])
+    return [*pairs, ["@/*", ["src/*"]], ["~/*", ["src/*"]]]
 
 
 def setup_files(known: Packages, texts: Mapping[str, str]) -> list[str]:
-    """What runs before the tests: of the repository, or a package."""
+    """Return the files and packages to load before the tests, from the settings of jest, vitest and mocha."""
     named: list[str] = []
     jest, mocha, scripts = (known.root.get(key) for key in ("jest", "mocha", "scripts"))
     for settings, keys in ((jest, ("setupFiles", "setupFilesAfterEnv")), (mocha, ("require", "file"))):
@@ -188,10 +212,11 @@ def setup_files(known: Packages, texts: Mapping[str, str]) -> list[str]:
     for script in scripts.values() if isinstance(scripts, dict) else ():
         if "mocha" in str(script):
             named += re.findall(r"(?:--require|-r|--file)[ =]([@\w./-]+)", str(script))
-    return list(dict.fromkeys(_local(named, texts)))
+    return list(dict.fromkeys(_loadable(named, texts)))
 
 
-def _local(named: list[str], texts: Mapping[str, str]) -> Iterator[str]:
+def _loadable(named: list[str], texts: Mapping[str, str]) -> Iterator[str]:
+    """Yield the files that exist, and the packages that do not only transform code."""
     for name in named:
         path = posixpath.normpath(name.replace("<rootDir>/", "").removeprefix("./"))
         if any(path + ending in texts for ending in ("", *SOURCE)):

@@ -1,6 +1,8 @@
-"""Prepare a JavaScript repository for grading: export it, strip a copy of its tests, transform what node can't load.
+"""Snapshots of JavaScript repositories for grading: export the files, find the tests, transform what node cannot load.
 
-The snapshot is named by its content and prepared once per machine; nothing of the repository runs outside the sandbox.
+A snapshot holds the repository as `tree` for the tests, `bare` for the candidate, without tests and documentation, and
+`marked` for the run that finds out which tests call which functions; `compiled` and `marked-compiled` hold transformed files.
+It is named by a hash of its content and made once per machine. The repository's code runs only in the sandbox.
 """
 
 from __future__ import annotations
@@ -29,22 +31,26 @@ from data_builders.tasks.javascript.javascript_runners import (
     TYPED,
     Packages,
     aliases,
+    expect_library,
     has_tests,
     is_js_test,
-    library_of,
     needs_transform,
-    packages,
-    reached,
+    reachable_files,
+    read_packages,
     setup_files,
 )
 from data_builders.tasks.python.python_suite import is_documentation, write_files
 from data_builders.tasks.validation import flat
 
 VERSION = 3
+"""Of the format of snapshots; raise it to have them made again."""
 MAX_FILE = 4 << 20
+"""Bytes; larger files are not exported."""
 MAX_BYTES = 256 << 20
+"""Bytes of all exported files, at most."""
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30)
-BATCH = 100  # test files that one program transforms
+BATCH = 100
+"""Files that one program transforms."""
 NOT_SOURCE = (
     ".d.ts",
     ".d.mts",
@@ -57,35 +63,38 @@ NOT_SOURCE = (
     ".config.mts",
 )
 MARK = "globalThis.__align_hit?.({number});"
+"""Reports a call of the function with this number, at the start of its body."""
 
 
 @dataclass
 class JsPreparedSuite:
-    """A snapshot with what was found while it was made."""
+    """A snapshot of a JavaScript repository, with the functions that may become tasks."""
 
     snapshot: NodeSnapshot
     packages: Packages
     texts: dict[str, str]
-    """Of the files whose functions may become tasks."""
+    """Text of the files whose functions may become tasks, by path."""
     functions: list[JsFunction]
     source: dict[str, str]
-    """Of all files in these languages but the tests."""
+    """Text of all JavaScript and TypeScript files except tests, by path."""
     problems: list[str]
+    """Errors of the transform, in words."""
     unparsed: int
-    """Files that the grammar can't read."""
+    """Number of files that the grammar cannot parse."""
 
     @cached_property
     def flat(self) -> dict[str, str]:
-        """All source but the tests, without indentation and blank lines: for finding copies of a body."""
+        """`validation.flat` of `source`, to find copies of a body."""
         return {path: flat(text) for path, text in self.source.items()}
 
     @property
     def id(self) -> str:
+        """The snapshot's id, by which task rows name it."""
         return self.snapshot.folder.name
 
 
 def has_javascript(paths: Mapping[str, Any] | set[str]) -> bool:
-    """Whether a repository is one of node's: a package.json at its root."""
+    """Whether a repository is a package of node: it has a package.json at its root."""
     return "package.json" in paths
 
 
@@ -96,19 +105,21 @@ def prepare_js_suite(
     *,
     allow_weaker: bool = False,
 ) -> JsPreparedSuite:
-    """Make (or find) the snapshot of a repository's JavaScript and TypeScript at its commit.
+    """Make the snapshot of a repository's JavaScript and TypeScript at its commit, or reuse a stored one.
 
     Args:
         repository: from `data_builders.repositories.sources.resolve`.
-        paths: files and folders of the tests, where they aren't all that look like some.
-        environment: variables that the tests need.
+        paths: files and folders of the tests; by default all files that look like tests.
+        environment: environment variables that the tests need.
         allow_weaker: consent to a weaker sandbox.
 
-    Raises NoToolchain without node, ValueError where there is too much of it.
+    Raises:
+        NoToolchain: node is not installed.
+        ValueError: the repository has more than `MAX_BYTES` of files.
     """
     files = _read(repository)
     texts = {path: text for path, content in files.items() if (text := _decoded(content)) is not None}
-    known = packages(texts)
+    known = read_packages(texts)
     modules = list(_installed(repository, known))
     digest = hashlib.sha256(
         json.dumps(
@@ -128,31 +139,33 @@ def prepare_js_suite(
     for path in sorted(files):
         digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
     folder = store() / digest.hexdigest()[:32]
-    own = {
+    sources = {
         path: text for path, text in texts.items()
         if path.endswith(SOURCE) and not path.endswith(NOT_SOURCE) and not is_js_test(path) and not is_documentation(path)
         and "\r" not in text
     }  # fmt: skip
-    functions = [item for path in sorted(own) for item in js_functions(path, own[path])]
+    functions = [item for path in sorted(sources) for item in js_functions(path, sources[path])]
     with_functions = {item.file for item in functions}
     unparsed = sum(
-        path not in with_functions and "function" in text and _is_broken(path, text) for path, text in own.items()
+        path not in with_functions and "function" in text and _has_syntax_error(path, text)
+        for path, text in sources.items()
     )
     if not (folder / "suite.json").is_file():
-        data = _make(
+        data = _make_snapshot(
             folder, repository, files, texts, known, modules, functions, paths, environment or {}, allow_weaker
         )
         (folder / "suite.json").write_text(json.dumps(data), encoding="utf-8")
     snapshot = NodeSnapshot.open(folder)
-    source = {path: text for path, text in texts.items() if path.endswith(SOURCE) and path not in snapshot.tests}
-    return JsPreparedSuite(snapshot, known, own, functions, source, list(snapshot.data["problems"]), unparsed)
+    all_source = {path: text for path, text in texts.items() if path.endswith(SOURCE) and path not in snapshot.tests}
+    return JsPreparedSuite(snapshot, known, sources, functions, all_source, list(snapshot.data["problems"]), unparsed)
 
 
-def _is_broken(path: str, text: str) -> bool:
+def _has_syntax_error(path: str, text: str) -> bool:
     return bool(Tree(text, path).root.has_error)
 
 
 def _decoded(content: bytes) -> str | None:
+    """Return the text of a file; None if it is binary or not UTF-8."""
     try:
         return content.decode("utf-8") if b"\0" not in content else None
     except UnicodeDecodeError:
@@ -160,6 +173,7 @@ def _decoded(content: bytes) -> str | None:
 
 
 def _read(repository: Repository) -> dict[str, bytes]:
+    """Return the content of the repository's files, by path."""
     files: dict[str, bytes] = {}
     size = 0
     with Reader(repository) as reader:
@@ -169,7 +183,9 @@ def _read(repository: Repository) -> dict[str, bytes]:
                 continue
             size += file.size
             if size > MAX_BYTES:
-                raise ValueError(f"{repository.name} has more than {MAX_BYTES >> 20} MB of files: name a part of it")
+                raise ValueError(
+                    f"{repository.name} has more than {MAX_BYTES >> 20} MB of files: name a folder inside it as the source"
+                )
             content = reader.read(file)
             if content is not None:
                 files[file.path] = content
@@ -177,24 +193,38 @@ def _read(repository: Repository) -> dict[str, bytes]:
 
 
 def checkout(repository: Repository) -> Path:
-    """The folder where its packages are installed."""
+    """Return the folder of the checkout, where `node_modules` is installed."""
     return repository.path.parent if repository.is_git and repository.path.name == ".git" else repository.path
 
 
 def _installed(repository: Repository, known: Packages) -> Iterator[tuple[str, str]]:
-    """(folder on this machine, place in the repository) of each node_modules."""
+    """Yield (folder on the machine, path in the repository) of each `node_modules`."""
     base = checkout(repository)
-    for folder in sorted(known.found, key=lambda item: (item.count("/"), item)):
+    for folder in sorted(known.by_folder, key=lambda item: (item.count("/"), item)):
         place = posixpath.join(folder, "node_modules")
         if (base / place).is_dir():
             yield str((base / place).resolve()), place
 
 
-def _make(
+def _make_snapshot(
     folder: Path, repository: Repository, files: dict[str, bytes], texts: dict[str, str], known: Packages,
     modules: list[tuple[str, str]], functions: list[JsFunction],
     paths: Sequence[str], environment: Mapping[str, str], allow_weaker: bool,
 ) -> dict[str, Any]:  # fmt: skip
+    """Write a snapshot into a folder, and return the data for its `suite.json`.
+
+    Args:
+        folder: of the snapshot; replaced if it exists.
+        repository: its name and commit go into the data.
+        files: content of all files, by path.
+        texts: of the text files among them.
+        known: the repository's package.json files.
+        modules: (folder on the machine, path in the repository) of each `node_modules`.
+        functions: all functions, in the order of their numbers.
+        paths: files and folders of the tests; by default all files that look like tests.
+        environment: environment variables of the tests.
+        allow_weaker: consent to a weaker sandbox.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     tests = {path: text for path, text in texts.items() if has_tests(path, text)}
     named = {
@@ -202,29 +232,29 @@ def _make(
         for path, text in tests.items()
         if any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for name in paths)
     }
-    left = {path: text for path, text in tests.items() if named and path not in named}
+    unused = {path: text for path, text in tests.items() if named and path not in named}
     tests = named or tests
     code = {path: text for path, text in texts.items() if path.endswith(SOURCE)}
-    library = library_of(known, list(tests.values()))
+    library = expect_library(known, list(tests.values()))
     version = tuple(int(part) for part in toolchain("javascript").version.lstrip("v").split(".")[:2])
-    strips = version >= (22, 6)
-    transform = needs_transform(known, {path: code[path] for path in reached(code, tests)}, library, strips)
-    blank = {path: b"" for path in (*tests, *left)}
-    kept = {path: content for path, content in {**files, **blank}.items() if "__snapshots__" not in path}
+    strips = version >= (22, 6)  # since then node has --experimental-strip-types
+    transform = needs_transform(known, {path: code[path] for path in reachable_files(code, tests)}, library, strips)
+    blank = {path: b"" for path in (*tests, *unused)}
+    tree = {path: content for path, content in {**files, **blank}.items() if "__snapshots__" not in path}
     marked = {path: text.encode() for path, text in _marked(texts, functions).items()}
-    write_files(folder / "tree", kept)
-    write_files(folder / "marked", {**kept, **marked})
+    write_files(folder / "tree", tree)
+    write_files(folder / "marked", {**tree, **marked})
     bare = {path: content for path, content in files.items() if not _is_hidden(path)}
     write_files(folder / "bare", bare)
-    for shown in ("tree", "marked", "bare"):
+    for tree_name in ("tree", "marked", "bare"):
         for _, place in modules:
-            (folder / shown / place).mkdir(parents=True, exist_ok=True)
+            (folder / tree_name / place).mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {
         "name": repository.name, "commit": repository.commit, "tests": tests, "library": library, "transform": transform,
         "aliases": aliases(known, texts), "setup": setup_files(known, texts), "modules": modules, "problems": [], "typescript": _typescript(),
-        "esm": [] if transform else [path for path in tests if known.module(path) or path.endswith(TYPED)],
+        "esm": [] if transform else [path for path in tests if known.is_es_module(path) or path.endswith(TYPED)],
         "environment": dict(environment),
-        "hidden": [f"/repository/{place}/{name}" for source, place in modules for package in known.found.values()
+        "hidden": [f"/repository/{place}/{name}" for source, place in modules for package in known.by_folder.values()
                    if isinstance(name := package.get("name"), str) and (Path(source) / name).is_dir() and not (Path(source) / name).is_symlink()],
         "flags": ["--experimental-strip-types"] if strips and not transform and any(path.endswith((".ts", ".mts")) for path in code) else [],
     }  # fmt: skip
@@ -238,22 +268,22 @@ def _make(
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether a candidate may not read a file: tests, what lies with them, and documentation."""
+    """Whether a file is hidden from candidates: tests, files in their folders, and documentation."""
     return is_js_test(path) or is_js_test(f"{posixpath.dirname(path)}/x.js") or is_documentation(path)
 
 
 def _typescript() -> str:
-    """This machine's own TypeScript compiler, for repositories that have installed nothing that transforms."""
+    """Return the path of the installed TypeScript compiler, for repositories without a transformer; "" if there is none."""
     try:
         tool = Path(toolchain("typescript").tool)
     except NoToolchain:
         return ""
-    found = tool.parents[1] / "lib" / "typescript.js"
-    return str(found) if found.is_file() else ""
+    library = tool.parents[1] / "lib" / "typescript.js"
+    return str(library) if library.is_file() else ""
 
 
 def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, str]:
-    """The files with a mark at the head of every function: it says when the function is called."""
+    """Return the files with `MARK` at the start of every function's body."""
     marked: dict[str, str] = {}
     for number, item in reversed(list(enumerate(functions))):  # from the end, so that offsets stay right
         text = marked.get(item.file, texts[item.file])
@@ -262,32 +292,34 @@ def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, 
 
 
 def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str], allow_weaker: bool) -> None:
-    """Make `compiled` and `marked-compiled`, and the tests' text."""
+    """Write `compiled` and `marked-compiled`, and replace the tests in the snapshot's data by transformed ones."""
     data, folder = snapshot.data, snapshot.folder
     sources = [[path, None] for path in code if path not in tests and not path.endswith((".d.ts", ".d.mts", ".d.cts"))]
-    made: dict[str, str] = {}
+    transformed: dict[str, str] = {}
     problems: Counter[str] = Counter()
     for role, target in (("tester", "compiled"), ("tracer", "marked-compiled")):
         slot = Slot(snapshot.settings(role, allow_weaker))
         suite = NodeSuite(snapshot, allow_weaker)
         suite.tester = slot
-        listed: list[list[str | None]] = [list(item) for item in sources]
+        inputs: list[list[str | None]] = [list(item) for item in sources]
         if role == "tester":
-            listed += [[path, text] for path, text in tests.items()]
+            inputs += [[path, text] for path, text in tests.items()]
         try:
-            for start in range(0, len(listed), BATCH):
+            for start in range(0, len(inputs), BATCH):
                 job = suite.program(
-                    "compile", {"sources": listed[start : start + BATCH], "nonce": "align:"}, {}, LIMITS
+                    "compile", {"sources": inputs[start : start + BATCH], "nonce": "align:"}, {}, LIMITS
                 )
                 (run,) = slot.run([job])
-                told = messages(run, "align:")
-                if not any("done" in item for item in told):
-                    problems[run.stderr.decode(errors="replace").strip()[-300:] or run.stop or "it ended"] += 1
-                for item in told:
+                replies = messages(run, "align:")
+                if not any("done" in item for item in replies):
+                    problems[
+                        run.stderr.decode(errors="replace").strip()[-300:] or run.stop or "the transform ended early"
+                    ] += 1
+                for item in replies:
                     if "problem" in item:
                         problems[f"{item['file']}: {item['problem']}"] += 1
                     elif "text" in item and item["file"] in tests:
-                        made[item["file"]] = item["text"]
+                        transformed[item["file"]] = item["text"]
                     elif "text" in item:
                         path = folder / target / item["file"]
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -297,7 +329,7 @@ def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str,
             problems[f"transforming the source: {error}"] += 1
         finally:
             suite.close()
-    data["tests"] = {**tests, **made}
+    data["tests"] = {**tests, **transformed}
     data["problems"] = [text for text, _ in problems.most_common(5)]
     for path in (folder / "compiled", folder / "marked-compiled"):
-        write_files(path, {})  # readable for everybody
+        write_files(path, {})  # makes the folders readable for all users

@@ -1,4 +1,4 @@
-"""Executable tasks from a JavaScript or TypeScript repository's own tests, through the same steps as for Python."""
+"""Executable tasks from the tests of a JavaScript or TypeScript repository, by the same steps as for Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from data_builders.tasks.validation import (
     TaskSettings,
     TaskValidator,
     account,
-    candidate,
+    make_candidate,
     split_names,
     tests_of,
     without_secrets,
@@ -31,23 +31,27 @@ from data_builders.tasks.validation import (
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
 MASK = ' throw new Error("not implemented"); '
+"""The body of a masked function."""
 
 
 @dataclass
 class JsTasks:
-    """A repository's functions after validation."""
+    """The JavaScript functions of a repository after validation; those with a tier become rows."""
 
     repository: Repository
     prepared: JsPreparedSuite | None
+    """None without node."""
     candidates: list[Candidate[JsFunction]]
     coverage: JsCoverage
     advice: list[str]
     hidden_share: float
     left_out: Counter[str] = field(default_factory=Counter)
+    """Valid functions that gave no row, by reason."""
     redacted: int = 0
-    """Rows whose context held a secret or a personal datum, which was replaced."""
+    """Rows in whose context a secret or a personal datum was replaced."""
 
     def report(self) -> dict[str, Any]:
+        """Return counts, outcomes of the tests and advice, for the account."""
         return {
             **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
             "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
@@ -55,11 +59,16 @@ class JsTasks:
         }  # fmt: skip
 
     def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
-        """Task rows."""
-        made = (self._row(item, part, characters) for item in self.candidates if item.tier)
-        kept, replaced = without_secrets(made, self.left_out)
-        self.redacted += replaced
-        return kept
+        """Make the task rows.
+
+        Args:
+            part: `train`, or `heldout` for a benchmark.
+            characters: of the file around the masked body in a prompt, about.
+        """
+        rows = (self._row(item, part, characters) for item in self.candidates if item.tier)
+        clean, redacted = without_secrets(rows, self.left_out)
+        self.redacted += redacted
+        return clean
 
     def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any]:
         assert self.prepared is not None
@@ -74,9 +83,9 @@ class JsTasks:
             f"Write the body of `{function.name}` in `{function.file}` of the repository `{self.repository.name}`. Keep its "
             f"signature. Answer with the whole function in one {'TypeScript' if language == 'typescript' else 'JavaScript'} block."
         )
-        shown = f"{ask}\n\n`{function.file}`:\n\n```{language}\n{before}\n  // write this body\n{after}\n```"
+        prompt = f"{ask}\n\n`{function.file}`:\n\n```{language}\n{before}\n  // write this body\n{after}\n```"
         row = {
-            "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", "prompt": shown,
+            "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", "prompt": prompt,
             "language": language, "kind": "node", "tests": json.dumps(tests), "entry_point": function.name.rpartition(".")[2],
             "source": f"{self.repository.name}@{self.repository.commit[:12]}", "split": part, "forgeable": item.tier == "B",
             "mutation_score": round(item.score, 3),
@@ -97,7 +106,24 @@ def js_repository_tasks(
     environment: Mapping[str, str] | None = None,
     budget_seconds: float = 600.0,
 ) -> JsTasks:
-    """Map, mask and validate one repository. `only(function, text)` says which functions are of interest."""
+    """Run the tests of a repository, and validate its JavaScript and TypeScript functions as tasks.
+
+    Args:
+        repository: where functions and tests are taken from.
+        settings: what a function needs to become a task.
+        sandbox: consent to a weaker sandbox.
+        workers: processes that grade.
+        only: called with a function and the text of its file; False leaves the function out.
+        paths: files and folders of the tests; by default all files that look like tests.
+        environment: environment variables that the tests need.
+        budget_seconds: wall time for the run of the tests.
+
+    Returns:
+        The tasks; none, with advice, if node is not installed.
+
+    Raises:
+        ValueError: the repository is too large, or there is no sandbox.
+    """
     empty = JsCoverage({}, Counter(), [], set(), 0.0)
     try:
         prepared = prepare_js_suite(repository, paths, environment, allow_weaker=sandbox.allow_weaker)
@@ -116,17 +142,17 @@ def js_repository_tasks(
 
 
 def task_validator(prepared: JsPreparedSuite) -> TaskValidator[JsFunction]:
-    """How functions of JavaScript and TypeScript stand before their repository's tests."""
+    """Return the validator of JavaScript and TypeScript functions against their repository's tests."""
     texts = prepared.texts
 
-    def given(function: JsFunction, body: str | None = None) -> str:
+    def answer(function: JsFunction, body: str | None = None) -> str:
         return definition(texts[function.file], function, body)
 
-    def wrong(function: JsFunction, most: int) -> list[str]:
-        return js_mutants(texts[function.file], function, most)
+    def wrong(function: JsFunction, max_mutants: int) -> list[str]:
+        return js_mutants(texts[function.file], function, max_mutants)
 
     return TaskValidator(
-        prepared.id, "node", "javascript", given, lambda function: given(function, MASK), wrong, LIMITS
+        prepared.id, "node", "javascript", answer, lambda function: answer(function, MASK), wrong, LIMITS
     )
 
 
@@ -136,4 +162,4 @@ def _candidate(
     covering = coverage.covering.get(number, [])
     problem = "runs_at_import_only" if not covering and number in coverage.loaded else ""
     body = prepared.texts[function.file][function.start : function.end]
-    return candidate(function, covering, prepared.flat, body, settings, problem)
+    return make_candidate(function, covering, prepared.flat, body, settings, problem)

@@ -1,7 +1,7 @@
-"""Which tests call which functions: the whole suite runs once, in the sandbox, under a tracer of calls.
+"""Which tests call which functions: one run of a pytest suite, in the sandbox, under a tracer of calls.
 
-A task needs calls, not lines, so the tracer is a few lines of `sys.settrace` inside the sandbox and nothing needs to
-be installed into the user's environment.
+Tasks need calls, not lines, so the tracer is a few lines of `sys.settrace` inside the sandbox, and nothing has to be
+installed into the user's environment.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import PreparedSuite
 
 BATCH = 25
+"""Tests per program."""
 TEST_SECONDS = 20.0
-"""Wall time of one test under the tracer; more is too slow to grade by."""
+"""Wall time of one test under the tracer, at most."""
 FAST_SECONDS = 2.0
-"""Tests that take longer are left out of tasks: thousands of rollouts wait for them."""
+"""Tests that take longer are counted as `slow` and not used, because tasks are graded thousands of times in training."""
 _NETWORK = re.compile(
     r"socket|gaierror|getaddrinfo|ConnectionError|ConnectionRefused|Network is unreachable|Temporary failure in name|"
     r"OperationalError|could not connect|urlopen error|Max retries|redis|psycopg|pymysql|mongo", re.IGNORECASE
@@ -34,32 +35,37 @@ _NETWORK = re.compile(
 
 @dataclass
 class CoverageMap:
-    """What the suite showed."""
+    """Outcomes of a pytest suite's tests, and the functions that they call."""
 
     covering: dict[tuple[str, int], list[str]]
     """(file, line) of a function -> the usable tests that call it, in the suite's order."""
     outcomes: dict[str, str]
-    """Test -> ``passed``, or why it can't be used."""
+    """Test -> `passed`, or why it cannot be used."""
     seconds: float
+    """Wall time of the run."""
 
     def account(self) -> dict[str, int]:
+        """Return the number of tests by outcome."""
         return dict(sorted(Counter(self.outcomes.values()).items()))
 
-    def of(self, function: Function) -> list[str]:
+    def tests_calling(self, function: Function) -> list[str]:
+        """Return the usable tests that call a function, in the suite's order."""
         return self.covering.get((function.file, function.line), [])
 
 
 def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
-    """Run the suite once; the result is kept with the snapshot.
+    """Run a suite once under the tracer; the result is stored with the snapshot and reused.
 
-    budget_seconds: wall time after which the tests that are left are counted as ``over_budget``, for suites that run
-    for many minutes.
+    Args:
+        prepared: the suite.
+        budget_seconds: wall time of the run; tests not reached by then are counted as `over_budget`.
+        allow_weaker: consent to a weaker sandbox.
     """
-    kept = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
-    if not kept.is_file():
+    stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
+    if not stored_map.is_file():
         results, seconds = _run(prepared, budget_seconds, allow_weaker)
-        kept.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
-    stored = json.loads(kept.read_text(encoding="utf-8"))
+        stored_map.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
+    stored = json.loads(stored_map.read_text(encoding="utf-8"))
     covering: dict[tuple[str, int], list[str]] = {}
     outcomes: dict[str, str] = {}
     for name in prepared.tests:
@@ -72,7 +78,7 @@ def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allo
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    """One word for why a test can't be used."""
+    """Return `passed`, or the reason for which a test cannot be used."""
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "passed":
         return "passed" if result["seconds"] <= FAST_SECONDS else "slow"
@@ -92,6 +98,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
+    """Run the tests in batches; return (result by test, wall time)."""
     results: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     suite = Suite(prepared.snapshot, allow_weaker)
@@ -102,10 +109,10 @@ def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> 
             batch = waiting[:size]
             left = budget_seconds - (time.monotonic() - began)
             wall = min(TEST_SECONDS if size == 1 else 3 * TEST_SECONDS, max(left, 1.0))
-            ended, broken = _batch(suite, batch, wall)
+            ended, broken = _run_batch(suite, batch, wall)
             results.update(ended)
             if broken and broken not in ended:
-                if size > 1:  # once more, alone: others may have taken its time
+                if size > 1:  # run it again alone: earlier tests may have used up the time of the batch
                     waiting = waiting[waiting.index(broken) :]
                     size = 1
                     continue
@@ -117,8 +124,8 @@ def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> 
     return results, round(time.monotonic() - began, 1)
 
 
-def _batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
-    """Results by test, and the test during which the program ended, or ""."""
+def _run_batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
+    """Run some tests in one program; return (result by test, the test during which the program ended or "")."""
     limits = Limits(
         cpu_seconds=wall,
         wall_seconds=wall,

@@ -1,4 +1,4 @@
-"""The Python that a repository's tests run with, and what is installed for it."""
+"""The Python interpreter that runs a repository's tests, and its installed packages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python with the packages that the tests need."""
+    """A Python interpreter with the packages that the tests need."""
 
     executable: str
     version: str
+    """`sys.version`, in full."""
     base: tuple[str, ...]
     """Folders of the interpreter outside /usr."""
     packages: tuple[str, ...]
+    """Folders of installed packages."""
     distributions: tuple[str, ...]
-    """Installed packages as ``name==version``."""
+    """Installed packages as `name==version`."""
 
 
-_ASK = """
+_DESCRIBE = """
 import json, os, sys, sysconfig
 from importlib import metadata
 folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
@@ -37,25 +39,30 @@ print(json.dumps({
 
 
 def find_environment(interpreter: str | Path | None = None) -> Environment:
-    """What an interpreter has. By default this one's. Raises ValueError where it can't be asked.
+    """Describe the environment of an interpreter, by default of the running one.
 
-    An environment without pytest borrows ours, where the versions of Python agree.
+    An environment without pytest uses the pytest of the running interpreter if both have the same version of Python.
+
+    Raises:
+        ValueError: the interpreter cannot be started, is no Python, or has no pytest and another version of Python.
     """
     program = str(interpreter) if interpreter else sys.executable
     try:
-        done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        done = subprocess.run(
+            [program, "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=False, cwd="/"
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ValueError(f"the interpreter {program} can't be started: {error}") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise ValueError(f"{program} is no Python that can be asked for its packages: {lines[-1]}")
-    told = json.loads(done.stdout)
-    packages, distributions = list(told["packages"]), list(told["distributions"])
+        raise ValueError(f"{program} is not a Python interpreter, or cannot list its packages: {lines[-1]}")
+    description = json.loads(done.stdout)
+    packages, distributions = list(description["packages"]), list(description["distributions"])
     if not any((Path(folder) / "pytest").is_dir() for folder in packages):
-        if told["version"] != "{}.{}".format(*sys.version_info[:2]):
+        if description["version"] != "{}.{}".format(*sys.version_info[:2]):
             raise ValueError(f"{program} has no pytest: install it there ({program} -m pip install pytest)")
         ours = sysconfig.get_path("purelib")
         packages.append(ours)
         distributions.append(f"pytest of {ours}")
-    base = () if told["base"].startswith("/usr") else (told["base"],)
-    return Environment(told["executable"], told["full"], base, tuple(packages), tuple(distributions))
+    base = () if description["base"].startswith("/usr") else (description["base"],)
+    return Environment(description["executable"], description["full"], base, tuple(packages), tuple(distributions))

@@ -1,4 +1,4 @@
-"""Wrong versions of a function's body: what tests must notice before they may reward anything."""
+"""Wrong versions of a Python function's body: mutants and trivial bodies, which good tests must fail."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
-def mutants(function: Function, most: int, seed: int = 0) -> list[str]:
-    """At most `most` bodies with one change each, spread over the kinds of change; always the same for a function."""
+def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
+    """Return distinct bodies with one change each, spread over the kinds of change.
+
+    Args:
+        function: the original.
+        count: bodies, at most.
+        seed: with the function's file and name it decides which changes are drawn.
+    """
     body = ast.Module(list(function.body), [])
     original = ast.unparse(body)
     by_kind: dict[str, list[str]] = {}
-    for kind, place in _places(body):
-        changed = _changed(body, kind, place)
+    for kind, number in _places(body):
+        changed = _changed(body, kind, number)
         if changed is not None and changed != original:
             by_kind.setdefault(kind, []).append(changed)
     generator = random.Random(f"{seed}:{function.file}:{function.qualname}")
@@ -33,9 +39,9 @@ def mutants(function: Function, most: int, seed: int = 0) -> list[str]:
         generator.shuffle(texts)
     order = sorted(by_kind)
     chosen: list[str] = []
-    while len(chosen) < most and any(by_kind.values()):
+    while len(chosen) < count and any(by_kind.values()):
         for kind in order:
-            if by_kind[kind] and len(chosen) < most:
+            if by_kind[kind] and len(chosen) < count:
                 text = by_kind[kind].pop()
                 if text not in chosen:
                     chosen.append(text)
@@ -43,34 +49,37 @@ def mutants(function: Function, most: int, seed: int = 0) -> list[str]:
 
 
 def trivial_bodies(function: Function) -> list[str]:
-    """Answers that need no thought, and must not pass: nothing, or the argument itself."""
+    """Return bodies that any model can guess and that must fail: return None, or the first argument."""
     parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
-    own = [name for name in parameters if name and name not in ("self", "cls")]
-    answers = ["return None", *([f"return {own[0]}"] if own else [])]
+    names = [name for name in parameters if name and name not in ("self", "cls")]
+    answers = ["return None", *([f"return {names[0]}"] if names else [])]
     original = ast.unparse(ast.Module(list(function.body), []))
     return [indented(answer) for answer in answers if answer != original]
 
 
 def indented(text: str) -> str:
+    """Indent the lines of a body by four spaces; blank lines stay empty."""
     return "\n".join(f"    {line}" if line else line for line in text.split("\n"))
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """(kind of change, number of the node in walking order)."""
-    silent = {
+    """Yield (kind of change, number of the node in the order of `ast.walk`)."""
+    # Changes of error messages and assertions seldom change what a function does.
+    skipped = {
         id(part)
         for node in ast.walk(tree)
         if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
         for part in ast.walk(node)
     }
     for number, node in enumerate(ast.walk(tree)):
-        if id(node) in silent:
+        if id(node) in skipped:
             continue
         for kind in _kinds(node):
             yield kind, number
 
 
 def _kinds(node: ast.AST) -> Sequence[str]:
+    """Return the kinds of change that apply to a node."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARISONS:
         return ("comparison",)
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
@@ -93,6 +102,7 @@ def _kinds(node: ast.AST) -> Sequence[str]:
 
 
 def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
+    """Return the code with one node changed; None if that is not possible."""
     tree = copy.deepcopy(tree)
     node = next(item for index, item in enumerate(ast.walk(tree)) if index == number)
     if kind == "comparison" and isinstance(node, ast.Compare):
@@ -120,6 +130,7 @@ def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
 
 
 def _replace(tree: ast.AST, old: ast.AST, new: ast.stmt) -> bool:
+    """Replace a statement in the block that contains it; False if no block does."""
     for node in ast.walk(tree):
         for _, value in ast.iter_fields(node):
             if isinstance(value, list):

@@ -1,8 +1,9 @@
-"""Prepare a repository and its tests for grading: export it, find its environment, collect its tests, strip a copy.
+"""Snapshots of Python repositories for grading: export the files, find the environment, collect the tests.
 
-The snapshot is named by its content (files, interpreter, installed packages, pytest's arguments) and prepared once
-per machine; see `alignment.grading.repository` for what is done with it. Nothing of the repository runs outside the
-sandbox, and nothing in it reaches the network.
+A snapshot holds the repository twice: `tree` for the process of the tests, and `bare`, without tests and documentation, for
+the process of the candidate. It is named by a hash of its content (files, interpreter, installed packages, arguments of
+pytest) and made once per machine; `alignment.grading.repository` grades with it. The repository's code runs only in the
+sandbox, without a network.
 """
 
 from __future__ import annotations
@@ -29,36 +30,40 @@ from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.tasks.python.python_environment import Environment, find_environment
 
 VERSION = 3
+"""Of the format of snapshots; raise it to have them made again."""
 MAX_FILE = 16 << 20
+"""Bytes; larger files are not exported."""
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})
 SOURCE_FOLDERS = ("src", "lib", "python")
 PROJECT_FILES = frozenset({"pyproject.toml", "setup.py", "setup.cfg"})
 SETTINGS_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 IMPORTLIB = "--import-mode=importlib"
-PROSE_FOLDERS = frozenset({"doc", "docs", "examples", "build", "dist", "node_modules", ".github", "site"})
-PROSE = ("*.md", "*.rst", "*.ipynb", "*.pyc", "*.patch", "*.diff", "*.orig", "*.rej")
+DOCUMENTATION_FOLDERS = frozenset({"doc", "docs", "examples", "build", "dist", "node_modules", ".github", "site"})
+DOCUMENTATION_NAMES = ("*.md", "*.rst", "*.ipynb", "*.pyc", "*.patch", "*.diff", "*.orig", "*.rej")
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30, reply_bytes=256 << 20, files=256)
 
 
 @dataclass
 class PreparedSuite:
-    """A snapshot with what was found while it was made."""
+    """A snapshot of a Python repository, with the functions that may become tasks."""
 
     snapshot: Snapshot
     functions: list[Function]
-    """Of all files that are neither tests nor documentation."""
+    """Functions of all files that are neither tests nor documentation."""
     texts: dict[str, str]
-    """Of the same files."""
+    """Text of the same files, by path."""
     tests_texts: dict[str, str]
-    """Of the tests' files."""
+    """Text of the test files, by path."""
 
     @property
     def id(self) -> str:
+        """The snapshot's id, by which task rows name it."""
         return self.snapshot.folder.name
 
     @property
     def tests(self) -> list[str]:
+        """Pytest's names of the tests, in the suite's order."""
         return [name for name, _ in self.snapshot.data["tests"]]
 
 
@@ -70,69 +75,75 @@ def prepare_suite(
     environment: dict[str, str] | None = None,
     allow_weaker: bool = False,
 ) -> PreparedSuite:
-    """Make (or find) the snapshot of a repository at its commit.
+    """Make the snapshot of a repository at its commit, or reuse a stored one.
 
     Args:
         repository: from `data_builders.repositories.sources.resolve`.
-        interpreter: Python whose packages the tests need, for example a virtual environment's; by default this one.
-        tests: files and folders for pytest, relative to the repository; by default what its own settings say.
-        environment: variables that the tests need.
+        interpreter: Python with the packages that the tests need, for example of a virtual environment; by default the
+            running one.
+        tests: files and folders for pytest, relative to the repository; by default its own configuration decides.
+        environment: environment variables that the tests need.
         allow_weaker: consent to a weaker sandbox.
 
-    Raises ValueError for an environment that can't be used and tests that are not there.
+    Raises:
+        ValueError: the interpreter cannot be used, or `tests` names a file that does not exist.
     """
-    found = find_environment(interpreter)
+    python = find_environment(interpreter)
     files = _read(repository)
     for name in tests:
         if not any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for path in files):
-            raise ValueError(f"{repository.name} has no {name!r} to look for tests in")
-    identity = [VERSION, found.version, found.distributions, list(tests), environment or {}, repository.name]
+            raise ValueError(f"{repository.name} has no file or folder {name!r}, which `tests.paths` names")
+    identity = [VERSION, python.version, python.distributions, list(tests), environment or {}, repository.name]
     digest = hashlib.sha256(json.dumps(identity).encode())
     for path in sorted(files):
         digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
     identifier = digest.hexdigest()[:32]
     texts = {
-        path: content.decode("utf-8") for path, content in files.items() if path.endswith(".py") and _is_utf8(content)
+        path: content.decode("utf-8")
+        for path, content in files.items()
+        if path.endswith(".py") and _is_usable_text(content)
     }
     folder = store() / identifier
     ready = folder / "suite.json"
     if ready.is_file():
         data = json.loads(ready.read_text(encoding="utf-8"))
     else:
-        data = _make(folder, files, texts, found, list(tests), environment or {}, repository, allow_weaker)
+        data = _make_snapshot(folder, files, texts, python, list(tests), environment or {}, repository, allow_weaker)
         ready.write_text(json.dumps(data), encoding="utf-8")
-    own = {path: text for path, text in texts.items() if path in set(data["files"])}
-    shown = {path: text for path, text in texts.items() if path in set(data["test_files"])}
-    found_functions = [item for path in sorted(own) for item in functions(path, own[path])]
-    return PreparedSuite(Snapshot(folder, data), found_functions, own, shown)
+    sources = {path: text for path, text in texts.items() if path in set(data["files"])}
+    tests_texts = {path: text for path, text in texts.items() if path in set(data["test_files"])}
+    source_functions = [item for path in sorted(sources) for item in functions(path, sources[path])]
+    return PreparedSuite(Snapshot(folder, data), source_functions, sources, tests_texts)
 
 
-def _is_utf8(content: bytes) -> bool:
+def _is_usable_text(content: bytes) -> bool:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return b"\r" not in content  # offsets would not agree with what Python reads
+    return b"\r" not in content  # Python translates line ends, so offsets would not agree
 
 
 def _read(repository: Repository) -> dict[str, bytes]:
+    """Return the content of the repository's files, by path."""
     files = {}
     with Reader(repository) as reader:
         for file in list_files(repository, MAX_FILE):
-            if not file.skip and not _is_odd(file.path):
+            if not file.skip and not _is_excluded(file.path):
                 content = reader.read(file)
                 if content is not None:
                     files[file.path] = content
     return files
 
 
-def _is_odd(path: str) -> bool:
+def _is_excluded(path: str) -> bool:
+    """Whether a path is unsafe, belongs to git, or was generated by Python."""
     parts = path.split("/")
     return any(part in (".git", "__pycache__", "..") or part.endswith(".egg-info") for part in parts) or "\0" in path
 
 
 def is_test_file(path: str) -> bool:
-    """Whether a path looks like a test's: by its name, or by a folder ``tests``."""
+    """Whether a path looks like a test file: by its name, or by a folder `tests` or `test`."""
     *folders, name = path.split("/")
     return any(folder in TEST_FOLDERS for folder in folders) or any(
         fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES
@@ -140,20 +151,32 @@ def is_test_file(path: str) -> bool:
 
 
 def is_documentation(path: str) -> bool:
-    """Whether a path is documentation, an example or something generated: no place for what a candidate may read."""
+    """Whether a path is documentation, an example or a generated file: it gives no tasks, and candidates cannot read it."""
     *folders, name = path.split("/")
-    return any(folder in PROSE_FOLDERS for folder in folders) or any(
-        fnmatch.fnmatch(name, pattern) for pattern in PROSE
+    return any(folder in DOCUMENTATION_FOLDERS for folder in folders) or any(
+        fnmatch.fnmatch(name, pattern) for pattern in DOCUMENTATION_NAMES
     )
 
 
-def _make(
-    folder: Path, files: dict[str, bytes], texts: dict[str, str], found: Environment, tests: list[str],
+def _make_snapshot(
+    folder: Path, files: dict[str, bytes], texts: dict[str, str], python: Environment, tests: list[str],
     variables: dict[str, str], repository: Repository, allow_weaker: bool,
 ) -> dict[str, Any]:  # fmt: skip
+    """Write a snapshot into a folder, and return the data for its `suite.json`.
+
+    Args:
+        folder: of the snapshot; replaced if it exists.
+        files: content of all files, by path.
+        texts: of the files of Python among them.
+        python: the environment of the tests.
+        tests: files and folders for pytest.
+        variables: environment variables of the tests.
+        repository: its name and commit go into the data.
+        allow_weaker: consent to a weaker sandbox.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", files)
-    generated = _generated(folder / "tree", files, found)
+    generated = _copy_generated(folder / "tree", files, python)
     sources = [path for path in texts if not is_test_file(path) and not is_documentation(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
     paths = roots(files)
@@ -163,7 +186,7 @@ def _make(
                "paths": [posixpath.join(ROOT, path).rstrip("/") for path in paths], "modules": []}
         for role in ("tester", "candidate")
     }  # fmt: skip
-    tops = sorted(
+    top_names = sorted(
         {
             path.split("/")[0].removesuffix(".py")
             for base in paths
@@ -172,45 +195,49 @@ def _make(
         }
     )
     data: dict[str, Any] = {
-        "name": repository.name, "commit": repository.commit, "interpreter": found.executable,
-        "readable": [*found.base, *(item for item in found.packages if not item.startswith("/usr"))],
-        "packages": list(found.packages),
+        "name": repository.name, "commit": repository.commit, "interpreter": python.executable,
+        "readable": [*python.base, *(item for item in python.packages if not item.startswith("/usr"))],
+        "packages": list(python.packages),
         "hidden": sorted(
-            str(path) for base in found.packages for top in tops
+            str(path) for base in python.packages for top in top_names
             for path in (Path(base) / top, Path(base) / f"{top}.py") if path.exists()
         ),
-        "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": found.version,
+        "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": python.version,
     }  # fmt: skip
-    told = _collected(Snapshot(folder, data), roles["tester"], allow_weaker)
-    if not mode and any("unique basename" in problem["why"] for problem in told["problems"]):
-        alone = _collected(Snapshot(folder, data), {**roles["tester"], "arguments": [IMPORTLIB, *tests]}, allow_weaker)
-        if len(alone["tests"]) > len(told["tests"]):
-            told = alone
+    collection = _collect(Snapshot(folder, data), roles["tester"], allow_weaker)
+    if not mode and any("unique basename" in problem["why"] for problem in collection["problems"]):
+        # Test files of the same name need another import mode. It is used only if it finds more tests.
+        other_role = {**roles["tester"], "arguments": [IMPORTLIB, *tests]}
+        other = _collect(Snapshot(folder, data), other_role, allow_weaker)
+        if len(other["tests"]) > len(collection["tests"]):
+            collection = other
         else:
-            _write(folder, roles["tester"])
-    own = {file for _, file in told["tests"]}
-    data["tests"] = [[name, file] for name, file in told["tests"]]
-    data["problems"], data["threads"] = told["problems"], told["threads"]
-    data["test_files"] = sorted(path for path in files if path.endswith(".py") and (path in own or is_test_file(path)))
-    hidden = {path for path in files if path in own or is_test_file(path) or is_documentation(path)}
+            _write_role(folder, roles["tester"])
+    collected = {file for _, file in collection["tests"]}
+    data["tests"] = [[name, file] for name, file in collection["tests"]]
+    data["problems"], data["threads"] = collection["problems"], collection["threads"]
+    data["test_files"] = sorted(
+        path for path in files if path.endswith(".py") and (path in collected or is_test_file(path))
+    )
+    hidden = {path for path in files if path in collected or is_test_file(path) or is_documentation(path)}
     data["files"] = sorted(path for path in sources if path not in hidden)
     write_files(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
     for path in generated:
         shutil.copy2(folder / "tree" / path, folder / "bare" / path)
     roles["candidate"]["modules"] = [
-        name for name, file in told["modules"] if file not in hidden and name != "conftest"
+        name for name, file in collection["modules"] if file not in hidden and name != "conftest"
     ]
-    _write(folder, roles["candidate"])
+    _write_role(folder, roles["candidate"])
     return data
 
 
-def _write(folder: Path, role: dict[str, Any]) -> None:
+def _write_role(folder: Path, role: dict[str, Any]) -> None:
     (folder / f"{role['role']}.json").write_text(json.dumps(role), encoding="utf-8")
 
 
-def _collected(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> dict[str, Any]:
-    """What pytest finds when it is started as the tester's role says."""
-    _write(snapshot.folder, role)
+def _collect(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> dict[str, Any]:
+    """Collect the tests with pytest in the sandbox, and return its tests, imported modules, problems and threads."""
+    _write_role(snapshot.folder, role)
     suite = Suite(snapshot, allow_weaker)
     try:
         (run,) = suite.tester.run([Program("suite_describe", {}, limits=LIMITS)])
@@ -223,9 +250,10 @@ def _collected(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> 
 
 
 def roots(files: Iterable[str]) -> list[str]:
-    """Folders that modules are imported from: of the repository, and of each project inside it that names itself so.
+    """Return the folders that modules are imported from, the repository's root first.
 
-    A repository that is not installed keeps its packages there, or in ``src``, ``lib`` or ``python`` below.
+    They are the root and each folder with a project file (`PROJECT_FILES`), and `src`, `lib` and `python` below those, as
+    far as they hold Python files. Projects among tests or documentation do not count.
     """
     projects = {""} | {
         posixpath.dirname(path) for path in files
@@ -238,39 +266,43 @@ def roots(files: Iterable[str]) -> list[str]:
 
 
 def import_mode(files: Mapping[str, bytes]) -> list[str]:
-    """The way in which the repository tells pytest to import its tests, the one of ``addopts`` that all tests depend on."""
+    """Return the `--import-mode` that the repository configures for pytest, as an argument; other `addopts` are not used."""
     for name in SETTINGS_FILES:
-        if found := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
-            return [f"--import-mode={found.group(1).decode()}"]
+        if match := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
+            return [f"--import-mode={match.group(1).decode()}"]
     return []
 
 
 def _below(files: dict[str, bytes], base: str) -> list[str]:
+    """Return the paths below a folder, relative to it."""
     return [path[len(base) + 1 :] if base else path for path in files if not base or path.startswith(f"{base}/")]
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Files that everybody may read: programs run as a user of their own."""
+    """Write files that every user may read, because programs in the sandbox run as another user."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         target.chmod(0o644)
-    for made in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
-        made.chmod(made.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+    for directory in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
+        directory.chmod(directory.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
 
 
-def _generated(tree: Path, files: dict[str, bytes], found: Environment) -> list[str]:
-    """Files that a build makes (extension modules, a version file), copied from the installed package of the same
-    name."""
+def _copy_generated(tree: Path, files: dict[str, bytes], python: Environment) -> list[str]:
+    """Copy files that only a build makes (extension modules, version files) from the installed package of the same name.
+
+    Returns:
+        The paths of the copied files in the tree.
+    """
     copied = []
     for base in roots(files):
         packages = {
             path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")
         }
         for name in sorted(packages):
-            for installed in (Path(folder) / name for folder in found.packages):
+            for installed in (Path(folder) / name for folder in python.packages):
                 for source in sorted(installed.rglob("*")) if installed.is_dir() else []:
                     path = posixpath.join(base, name, source.relative_to(installed).as_posix())
                     wanted = source.suffix in (".so", ".pyd") or re.search(r"_?version\w*\.py$", source.name)

@@ -1,4 +1,4 @@
-"""What a task shows: the file around the masked body, what it needs of other files, and the visible tests."""
+"""The prompt of a Python task: the file around the masked body, signatures from other files, and the visible tests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from data_builders.parsing.imports import Resolver
 from data_builders.parsing.python_functions import Function, indentation, masked, parse
 from data_builders.tasks.python.python_suite import PreparedSuite
 
-SIGNATURES = 20  # names of other files that a prompt shows at most
+MAX_SIGNATURES = 20
+"""Names of other files that a prompt shows, at most."""
 
 
 class Span(Protocol):
-    """A run of text: offsets of its begin and end."""
+    """A part of a text, by the offsets of its start and end."""
 
     @property
     def start(self) -> int: ...
@@ -23,7 +24,14 @@ class Span(Protocol):
 
 
 def window(text: str, function: Function | Span, before: int, after: int) -> tuple[int, int]:
-    """Offsets of the part of a file that is shown: whole lines, about so many characters around the body."""
+    """Return the (start, end) offsets of the part of a file to show: whole lines around a body.
+
+    Args:
+        text: of the file.
+        function: the function, whose head is always shown, or any part of the file.
+        before: characters before the body, about.
+        after: characters after the body, about.
+    """
     first = function.first if isinstance(function, Function) else function.start
     opening = max(0, min(first, function.start - before))
     if opening:
@@ -35,15 +43,22 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
 
 
 def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], characters: int) -> str:
-    """The user's message of a task: asks for one function's body."""
+    """Return the user's message of a task, which asks for the body of one function.
+
+    Args:
+        prepared: the repository.
+        function: the function; its body is masked.
+        visible: names of the tests to show.
+        characters: of the file around the body, about; the tests get at most a third as much again.
+    """
     text = prepared.texts[function.file]
     opening, closing = window(text, function, characters * 2 // 3, characters // 3)
     mark = f"{indentation(text, function) or '    '}...  # write this body"
     shown = masked(
         text, function, mark if text[function.start - 1 : function.start] == "\n" else "...  # write this body"
     )
-    moved = len(shown) - len(text)
-    part = shown[opening : closing + moved]
+    shift = len(shown) - len(text)
+    part = shown[opening : closing + shift]
     parts = [
         f"Write the body of `{function.qualname}` in `{function.file}` of the repository `{prepared.snapshot.data['name']}`. "
         "Keep its signature. Answer with the whole function in one Python block."
@@ -63,23 +78,22 @@ def code_block(code: str, language: str = "python") -> str:
 
 
 def imports_of(text: str, before: int) -> str:
-    """The import statements at the top level that a window leaves out."""
+    """Return the top-level imports before an offset, and a mark for the code left out after them."""
     tree = parse(text)
     if tree is None:
         return ""
     lines = text.split("\n")
     limit = text.count("\n", 0, before)
-    found = [
+    imports = [
         "\n".join(lines[node.lineno - 1 : node.end_lineno])
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom) and (node.end_lineno or 0) <= limit
     ]
-    return "\n".join([*found, "", "# ...", ""]) if found else "# ...\n"
+    return "\n".join([*imports, "", "# ...", ""]) if imports else "# ...\n"
 
 
 def signatures(prepared: PreparedSuite, function: Function) -> str:
-    """What the function's file imports from other files of the repository: signatures, and the first line of their
-    documentation."""
+    """Return what the function's file imports from the repository: signatures with the first lines of their docstrings."""
     tree = parse(prepared.texts[function.file])
     if tree is None:
         return ""
@@ -91,31 +105,30 @@ def signatures(prepared: PreparedSuite, function: Function) -> str:
             for path in resolver.dependencies(function.file, "python", [module]):
                 wanted.setdefault(path, []).extend(alias.name for alias in node.names)
     parts: list[str] = []
-    left = SIGNATURES
+    left = MAX_SIGNATURES
     for path in sorted(wanted):
-        found = [item for name in dict.fromkeys(wanted[path]) if (item := _signature(prepared.texts[path], name))][
+        lines = [item for name in dict.fromkeys(wanted[path]) if (item := _signature(prepared.texts[path], name))][
             :left
         ]
-        left -= len(found)
-        if found:
-            parts.append("\n".join([f"# {path}", *found]))
+        left -= len(lines)
+        if lines:
+            parts.append("\n".join([f"# {path}", *lines]))
     return "\n\n".join(parts)
 
 
 def _signature(text: str, name: str) -> str:
+    """Return the signature of a top-level function or class, or the assignment of a constant; "" if there is none."""
     tree = parse(text)
     for node in tree.body if tree else []:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
             doc = (ast.get_docstring(node) or "").split("\n", 1)[0]
-            said = f'\n    """{doc}"""' if doc else ""
+            rest = f'\n    """{doc}"""' if doc else " ..."
             if isinstance(node, ast.ClassDef):
                 bases = ", ".join(ast.unparse(base) for base in node.bases)
-                return (
-                    f"class {node.name}({bases}):{said or ' ...'}" if bases else f"class {node.name}:{said or ' ...'}"
-                )
+                return f"class {node.name}({bases}):{rest}" if bases else f"class {node.name}:{rest}"
             word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
             returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-            return f"{word} {node.name}({ast.unparse(node.args)}){returns}:{said or ' ...'}"
+            return f"{word} {node.name}({ast.unparse(node.args)}){returns}:{rest}"
         if isinstance(node, ast.Assign) and any(
             isinstance(item, ast.Name) and item.id == name for item in node.targets
         ):
@@ -125,7 +138,13 @@ def _signature(text: str, name: str) -> str:
 
 
 def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
-    """The code of visible tests, as far as there is room."""
+    """Return the code of test functions, each once; functions that would exceed the limit are left out.
+
+    Args:
+        texts: of the files of the tests, by path.
+        names: pytest's names of the tests: `file::class::function[parameters]`.
+        characters: of code, at most.
+    """
     parts: list[str] = []
     for name in dict.fromkeys(item.partition("[")[0] for item in names):
         file, *path = name.split("::")
@@ -137,7 +156,7 @@ def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int
 
 
 def definition_of(source: str, path: Sequence[str]) -> str:
-    """The code of a function by its path of names (class, then function), or "" where there is none."""
+    """Return the code of a function by its path of names (class, then function); "" if there is none."""
     tree = parse(source)
     if tree is None or not path:
         return ""
