@@ -91,12 +91,12 @@ def source(folder: Path, **settings: Any) -> Source:
     return Source.model_validate({"path": folder, **settings})
 
 
-def test_a_share_reads_the_last_commit_before_the_newest_ones(shop: Path) -> None:
-    (found,) = resolve([source(shop, held_out=0.2)])
-    assert (found.commit, found.head) == (git(shop, "rev-parse", "HEAD~1"), git(shop, "rev-parse", "HEAD"))
+def test_a_share_splits_before_the_newest_commits(shop: Path) -> None:
+    (split,) = resolve([source(shop, held_out=0.2)])
+    assert (split.commit, split.head) == (git(shop, "rev-parse", "HEAD~1"), git(shop, "rev-parse", "HEAD"))
 
 
-def test_a_date_reads_the_last_commit_before_it(repository: MakeRepository) -> None:
+def test_a_date_splits_after_the_last_commit_before_it(repository: MakeRepository) -> None:
     folder = repository({"a.py": "x = 1\n"})  # all commits of the helpers are dated 2024-01-01
     assert resolve([source(folder, before="2024-01-02")])[0].head == ""
     with pytest.raises(ValueError, match="no commit before 2023-12-31: choose a later date"):
@@ -193,8 +193,8 @@ def screened(benchmark: Path, rows: list[dict[str, Any]], tmp_path: Path) -> tup
 
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_held_out_body_is_removed_from_training_rows(benchmark: Path, plant: str, tmp_path: Path) -> None:
-    kept, screen = screened(benchmark, [{"text": OLD}, PLANTS[plant], {"text": TESTS}], tmp_path)
-    assert kept == [1, 3] and screen.counts()["decontamination"]["by_benchmark"] == {"own": 1}
+    numbers, screen = screened(benchmark, [{"text": OLD}, PLANTS[plant], {"text": TESTS}], tmp_path)
+    assert numbers == [1, 3] and screen.counts()["decontamination"]["by_benchmark"] == {"own": 1}
 
 
 def test_the_corpus_before_the_split_keeps_every_row_although_the_benchmark_has_the_same_files(
@@ -203,8 +203,8 @@ def test_the_corpus_before_the_split_keeps_every_row_although_the_benchmark_has_
     run_builder("corpus", tmp_path / "corpus", sources=[source(shop, held_out=0.2, license="owned")], workers=1)
     rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
     screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
-    kept = [row for _, row in screen.clean_rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
-    assert any("def total" in row["text"] for row in kept) and not screen.removed
+    rows = [row for _, row in screen.clean_rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
+    assert any("def total" in row["text"] for row in rows) and not screen.removed
 
 
 def test_words_scattered_over_a_long_file_do_not_match_a_body() -> None:
@@ -218,10 +218,10 @@ def test_new_functions_with_tests_become_tasks_that_the_original_passes(
     shop: Path, tmp_path: Path, grader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
-    made = run_builder("private_benchmark", tmp_path / "out", sources=[source(shop, held_out=0.2)])
+    summary = run_builder("private_benchmark", tmp_path / "out", sources=[source(shop, held_out=0.2)])
     (task,) = rows_of(tmp_path / "out" / "tasks.jsonl")
     (infilling,) = rows_of(tmp_path / "out" / "fim-tasks.jsonl")
-    assert task["entry_point"] == "overdue" and "sorted(late" not in task["prompt"] and made["tasks"] == 1
+    assert task["entry_point"] == "overdue" and "sorted(late" not in task["prompt"] and summary["tasks"] == 1
     filled = infilling["prefix"] + infilling["middle"] + infilling["suffix"]
     passed, filled_in, masked = grader.grade_many([(task, BODY), (infilling, filled), (task, "    return []")])
     assert (passed.status, filled_in.status, masked.status) == ("passed", "passed", "failed")
