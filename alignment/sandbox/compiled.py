@@ -28,23 +28,23 @@ FINAL = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program that is ready to run, or why it does not compile."""
+    """Result of a compilation: the files to run, or the reason why the program does not compile."""
 
     files: tuple[tuple[str, bytes], ...] = ()
     """Name and content of every file that the program needs."""
     file: str = ""
-    """Name of the source."""
+    """Name of the source file."""
     problem: str = ""
     """The compiler's messages."""
     reason: str = ""
-    """``compile``, or the limit at which the compiler was killed; empty if it compiles."""
+    """``compile``, or the name of the limit at which the compiler was killed. Empty if the program compiles."""
 
 
 def cache_folder() -> Path:
-    """The folder of compiled programs.
+    """Return the folder of compiled programs; create it if it does not exist.
 
     Raises:
-        SandboxError: It cannot be made, or other users can write to it.
+        SandboxError: The folder cannot be created, or other users can write to it.
     """
     folder = cache_root() / "compiled"
     try:
@@ -62,13 +62,15 @@ def cache_folder() -> Path:
 def prepare(
     slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...] = (), cache: Path | None = None
 ) -> Compiled:
-    """Compile a program, or take it from the cache. Without a compiler the result is the source itself.
+    """Compile a program, or read the compiled files from the cache.
+
+    For a language without a compiler, the result contains the source itself.
 
     Args:
-        slot: Where the compiler runs.
+        slot: The sandbox in which the compiler runs.
         tools: The toolchain.
         source: The program.
-        flags: Further arguments of the compiler.
+        flags: Additional arguments of the compiler.
         cache: Folder of compiled programs; None compiles every time.
 
     Raises:
@@ -98,13 +100,13 @@ def prepare(
 
 
 def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> ProgramRun:
-    """Run a compiler in the sandbox; the compiled files are in the `reply` of the result.
+    """Run a compiler in the sandbox. The `reply` of the returned run contains the compiled files.
 
     Args:
-        slot: Where it runs.
-        tools: Its toolchain.
-        command: Its command line.
-        files: Name and content of the files that it reads.
+        slot: The sandbox in which the compiler runs.
+        tools: The toolchain of the compiler.
+        command: The command line of the compiler.
+        files: Name and content of each file that the compiler reads.
     """
     header = {
         "files": [[name, len(data)] for name, data in files], "command": command,
@@ -146,7 +148,7 @@ def _unpack(data: bytes) -> Compiled:
 
 
 def _fetch(entry: Path | None) -> Compiled | None:
-    """Read a cache entry; None if there is none. A damaged entry is removed."""
+    """Read a cache entry. Return None if the entry does not exist. Delete a damaged entry."""
     if entry is None:
         return None
     try:
@@ -165,7 +167,7 @@ def _fetch(entry: Path | None) -> Compiled | None:
 
 
 def _store(entry: Path | None, compiled: Compiled) -> None:
-    """Write a cache entry. On a full or read-only disk there is none, and the program is compiled again next time."""
+    """Write a cache entry. If the disk is full or read-only, write nothing: the next run compiles the program again."""
     if entry is None:
         return
     with contextlib.suppress(OSError):
@@ -189,11 +191,11 @@ def _write(entry: Path, compiled: Compiled) -> None:
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
-    """Delete the least recently used entries until the rest fits, and temporary files of writers that were killed.
+    """Delete temporary files of killed writers, and the least recently used entries until the rest fits `limit`.
 
     Args:
         cache: Folder of compiled programs.
-        limit: Bytes that may stay.
+        limit: Total size of the remaining entries, in bytes.
     """
     entries = []
     for path in cache.glob("??/*"):
@@ -216,7 +218,7 @@ def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
 def _precompiled(
     slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...], cache: Path | None
 ) -> tuple[list[str], list[tuple[str, bytes]]]:
-    """Flags and files of a precompiled ``bits/stdc++.h``, for C++ that includes this header; otherwise nothing."""
+    """Return flags and files of a precompiled ``bits/stdc++.h`` for C++ that includes it; otherwise empty lists."""
     if tools.language.name != "cpp" or b"<bits/stdc++.h>" not in source or cache is None:
         return [], []
     options = [part for part in tools.language.compile if part.startswith("-std")] + list(flags)
@@ -239,7 +241,7 @@ def _precompiled(
 def compiled_program(
     tools: Toolchain, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str]
 ) -> Program:
-    """The job that runs a compiled program."""
+    """Return the `Program` that runs a compiled program."""
     header = {
         "files": [[name, len(data)] for name, data in compiled.files], "command": tools.command(tools.language.run, compiled.file),
         "environment": {**tools.language.environment, **environment}, "collect": [],

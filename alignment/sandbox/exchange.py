@@ -1,4 +1,4 @@
-"""Exchange of data with running programs: send them their input, read their output, enforce the output limits."""
+"""Exchange data with running programs: send their input, read their output, enforce the output limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from alignment.sandbox.limits import WALL_GRACE, Limits
 from alignment.sandbox.program_run import Program, ProgramRun
 
 SPARE_SECONDS = 65.0
-"""Time beyond the longest wall time of a program, after which the launcher itself counts as dead."""
+"""Seconds to wait beyond the longest wall time of a program before the launcher itself is considered dead."""
 
 
 class Connection:
     """The control socket of one launcher.
 
     Args:
-        control: Sequenced-packet socket; the other end belongs to the launcher.
-        readable: Files and folders that programs can read where there are no namespaces.
+        control: Sequenced-packet socket whose other end belongs to the launcher.
+        readable: Files and folders that programs can read if the sandbox has no namespaces.
     """
 
     def __init__(self, control: socket.socket, readable: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class Connection:
         self.count = 0
 
     def start(self, program: Program, descriptors: Sequence[int]) -> int:
-        """Ask the launcher to start `program` with these descriptors as its 0, 1, 2, ...; returns its number."""
+        """Start `program` with `descriptors` as its descriptors 0, 1, 2, ... and return the program's number."""
         self.count += 1
         request = {
             "id": self.count, "entry": program.entry, "limits": asdict(program.limits),
@@ -44,11 +44,11 @@ class Connection:
         return self.count
 
     def kill(self, number: int, reason: str) -> None:
-        """Ask the launcher to kill a program; its result gets `reason` as its `stop`."""
+        """Kill the program with this number. The field `stop` of the program's result becomes `reason`."""
         self.control.send(json.dumps({"kill": number, "reason": reason}).encode())
 
     def receive(self) -> dict[str, Any]:
-        """The launcher's next message. Raises OSError if the launcher has ended."""
+        """Return the launcher's next message. Raises OSError if the launcher has ended."""
         message = self.control.recv(1 << 16)
         if not message:
             raise OSError("it ended")
@@ -56,13 +56,13 @@ class Connection:
 
 
 class Exchange:
-    """Writes to and reads from the descriptors of programs until all of them have ended.
+    """Exchanges data with one or two programs until all of them have ended.
 
-    Two programs are connected to each other by a socket pair, descriptor 4 in both. When the first program ends, the
-    second is killed.
+    Two programs are connected to each other by a socket pair, which is descriptor 4 in both programs. When the first
+    program ends, the second program is killed.
 
     Args:
-        connections: The launcher of each program.
+        connections: The connection to the launcher of each program.
         programs: One or two programs.
     """
 
@@ -76,7 +76,7 @@ class Exchange:
         self.buffers: dict[tuple[int, str], bytearray] = {}
 
     def run(self) -> list[ProgramRun]:
-        """Start the programs and wait for their end. Raises OSError if a launcher fails."""
+        """Start the programs, wait until they end, and return their results. Raises OSError if a launcher fails."""
         try:
             self._start()
             self._exchange()
@@ -93,7 +93,7 @@ class Exchange:
         if len(self.programs) == 2:
             first, second = socket.socketpair()
             peers = [first.detach(), second.detach()]
-        theirs: list[int] = [*peers]  # descriptors of the programs, closed here once they were sent
+        theirs: list[int] = [*peers]  # the programs' ends of the pipes, closed in this process after sending
         try:
             for index, program in enumerate(self.programs):
                 stdin, our_stdin = os.pipe()
@@ -162,7 +162,7 @@ class Exchange:
         self._drain()
 
     def _drain(self) -> None:
-        """Read what is left in the pipes, once every process that could write to them has ended."""
+        """Read the remaining data from the pipes, after every process that could write to them has ended."""
         for descriptor, key in [
             (key.fd, key) for key in self.selector.get_map().values() if not isinstance(key.data, Connection)
         ]:
@@ -171,7 +171,7 @@ class Exchange:
                     break
 
     def _ended(self, connection: Connection) -> int:
-        """Record the end of a program that the launcher reports; returns the program's index."""
+        """Receive the launcher's report about an ended program, record it, and return the program's index."""
         state = connection.receive()
         index = self.numbers[connection, state["id"]]
         if "error" in state:
@@ -187,7 +187,7 @@ class Exchange:
         connection.kill(number, reason)
 
     def _read(self, descriptor: int, index: int, name: str) -> bool:
-        """Read once from a program; False if there was nothing, or the descriptor is done with."""
+        """Read once from a program. Return False if no data was available or the descriptor was closed."""
         try:
             data = os.read(descriptor, 1 << 16)
         except BlockingIOError:

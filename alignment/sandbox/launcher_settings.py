@@ -1,4 +1,4 @@
-"""Settings of a launcher: which files its programs see, and which kernel features contain them."""
+"""Settings of a launcher: which files programs see, and which kernel features contain the programs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class LauncherSettings:
-    """How a launcher is started."""
+    """Settings with which a launcher is started."""
 
     namespaces: bool = True
-    """Contain programs in namespaces; without them, Landlock and seccomp alone contain them."""
+    """Contain programs in namespaces. If False, only Landlock and seccomp contain the programs."""
     allow_weaker: bool = False
-    """Allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if the kernel treats the
-    programs as the machine's root."""
+    """Allow a weaker sandbox: without namespaces if the kernel refuses namespaces, and without a process limit if the
+    kernel treats the programs as the machine's root."""
     readable: tuple[str, ...] = ()
     """Files and folders that programs can read, besides the system folders."""
     packages: tuple[str, ...] = ()
@@ -26,25 +26,27 @@ class LauncherSettings:
     hidden: tuple[str, ...] = ()
     """Files and folders that programs see as empty."""
     interpreter: str = ""
-    """Python executable of the launcher; by default the running one."""
+    """Python executable of the launcher. If empty, the executable of this process."""
     suite: str = ""
-    """JSON file that describes the repository which the launcher loads before it starts programs (`inside.suite`)."""
+    """Path of a JSON file that describes a repository. The launcher loads the repository before it starts programs (see
+    `inside.suite`). If empty, no repository is loaded."""
     start_seconds: float = START_SECONDS
     """Time limit for the launcher to report that it is ready."""
     mounts: tuple[tuple[str, str], ...] = ()
-    """Further read-only folders, as pairs: path on this machine, path inside the sandbox."""
+    """Additional read-only folders, as pairs (path on this machine, path inside the sandbox)."""
 
 
 def launcher_settings(
     allow_weaker: bool = False, extra: Sequence[str] = (), hidden: Sequence[str] = ()
 ) -> LauncherSettings:
-    """Settings under which programs see this interpreter's installation and its packages.
+    """Return settings with which programs see this interpreter's installation and its packages.
 
-    Both are named explicitly, because they may lie in a home folder, which programs otherwise do not see.
+    The installation and the packages are listed explicitly, because they may be in a home folder, and programs do not
+    see home folders.
 
     Args:
         allow_weaker: See `LauncherSettings.allow_weaker`.
-        extra: Further files and folders that programs can read.
+        extra: Additional files and folders that programs can read.
         hidden: Files and folders that programs see as empty.
     """
     packages = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))

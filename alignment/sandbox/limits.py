@@ -6,33 +6,33 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 WALL_GRACE = 6.0
-"""On a busy machine, a program that waits for a core may run for up to this many times its wall limit."""
+"""Maximum wall time of a program, as a multiple of its wall limit, if the program has to wait for a free core."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one run. A program that exceeds one is killed, or its system call fails; either way it has failed."""
+    """Limits of one run. If a program exceeds a limit, the program is killed or a system call of the program fails."""
 
     cpu_seconds: float = 10.0
     """CPU time of one process."""
     wall_seconds: float = 10.0
     """Wall time, without the time in which the program was ready to run but had no free core; see `WALL_GRACE`."""
     memory_bytes: int = 1 << 30
-    """Address space of one process (for node, Java, Go and C#: its data segment), and resident memory of all its
-    processes together."""
+    """Address space of one process (for node, Java, Go and C#: data segment of one process). The same number limits the
+    resident memory of all processes of the program together."""
     processes: int = 32
     files: int = 64
-    """Open descriptors of one process."""
+    """Number of open descriptors of one process."""
     file_bytes: int = 16 << 20
-    """Size of one file."""
+    """Size of one file in bytes."""
     tmp_bytes: int = 32 << 20
-    """Size of the program's /tmp."""
+    """Size of the program's /tmp in bytes."""
     tmp_inodes: int = 2048
     """Number of files in the program's /tmp."""
     output_bytes: int = 1 << 20
-    """Standard output, and as much again of standard error."""
+    """Size of standard output in bytes. The same limit applies separately to standard error."""
     reply_bytes: int = 32 << 20
-    """Values that a Python program returns, all calls together."""
+    """Total size of the values that a Python program returns in all calls, in bytes."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -40,7 +40,7 @@ class Limits:
                 raise ValueError(f"limits.{name} is {value}: it must be greater than 0")
 
     def at_least(self, **values: Any) -> Limits:
-        """These limits, raised to `values` where those are higher."""
+        """Return these limits, with each limit raised to its value in `values` if that value is higher."""
         return replace(self, **{name: max(getattr(self, name), value) for name, value in values.items()})
 
 

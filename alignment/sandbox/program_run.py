@@ -12,7 +12,7 @@ from alignment.sandbox.limits import Limits
 
 @dataclass
 class Program:
-    """One program to start."""
+    """Describes one program to start."""
 
     entry: str
     """``main``, ``calls``, ``candidate`` or ``tester`` (Python code, run by the warm interpreter), ``command`` (an
@@ -20,39 +20,43 @@ class Program:
     header: dict[str, Any]
     """JSON object that the program's driver receives first; its keys depend on `entry`."""
     body: bytes = b""
-    """What follows the header: source code, or the content of files."""
+    """Data that the driver receives after the header: source code, or the content of files."""
     stdin: bytes = b""
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
-    """Limit memory by address space. False limits the data segment, for runtimes that reserve much address space."""
+    """Limit the address space. If False, limit the data segment, for runtimes that reserve much address space."""
     cover: tuple[str, ...] = ()
-    """Files that this program sees as empty, although its launcher can read them."""
+    """Files that this program sees as empty, although the launcher can read them."""
     replace: tuple[str, ...] = ()
-    """Files that this program sees with other content: that of ``/tmp/.replaced/0``, ``1``, ..., which are among the
-    files it is sent."""
+    """Files that this program sees with different content. The new content of file number N is the file
+    ``/tmp/.replaced/N``, which must be one of the files that are sent to the program."""
 
 
 @dataclass
 class ProgramRun:
-    """The result of one program."""
+    """The result of running one program."""
 
     began: bool = False
-    """Whether the program's own code was reached. If not, the sandbox or a toolchain is at fault."""
+    """Whether the program's own code has begun. If not, the sandbox or a toolchain is at fault."""
     code: int = 0
-    """Exit code; negative for a signal."""
+    """Exit code, or the negative number of the signal that ended the program."""
     stop: str | None = None
-    """Limit at which the sandbox killed it: ``timeout``, ``memory`` or ``output_limit``; None if it ended itself."""
+    """Limit at which the sandbox killed the program: ``timeout``, ``memory`` or ``output_limit``. None if the program
+    ended by itself."""
     stdout: bytes = b""
     stderr: bytes = b""
     reply: bytes = b""
-    """What its driver sent back: data from an untrusted process."""
+    """Data that the program's driver sent back. The data comes from an untrusted process."""
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     memory_bytes: int = 0
-    """Largest resident set of one of its processes."""
+    """Largest resident set of any process of the program, in bytes."""
 
     def messages(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """The JSON objects of the reply, one per line, at most `limit`; the first line that is none ends the list."""
+        """Return the JSON objects of the reply, one for each line, at most `limit`.
+
+        The list ends before the first line that is not a JSON object.
+        """
         objects: list[dict[str, Any]] = []
         stream = io.BytesIO(self.reply)
         while limit is None or len(objects) < limit:

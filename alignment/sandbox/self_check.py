@@ -16,31 +16,31 @@ LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 
 
 class LanguageReport(TypedDict):
-    """Whether a language works."""
+    """Reports whether a language works."""
 
     language: str
     works: bool
     version: str
     reason: str
-    """Why it does not work; empty if it does."""
+    """Reason why the language does not work. Empty if the language works."""
     packages: list[str]
-    """Debian packages that provide it."""
+    """Debian packages that provide the toolchain."""
     install: str
-    """Command that installs them."""
+    """Command that installs the packages."""
 
 
 class SandboxReport(TypedDict):
-    """Whether the sandbox works."""
+    """Reports whether the sandbox works."""
 
     works: bool
     reason: str
-    """Why it does not work; empty if it does."""
+    """Reason why the sandbox does not work. Empty if the sandbox works."""
     notes: list[str]
-    """How it is weaker than it could be."""
+    """Sentences that describe how this sandbox is weaker than the full sandbox."""
 
 
 def probe_languages() -> list[LanguageReport]:
-    """Check every language. Takes seconds, because compilers run. If the sandbox is refused, no language works."""
+    """Check every language. Takes seconds, because compilers run. No language works without the sandbox."""
     slot = Slot(launcher_settings(extra=toolchains.shown_folders()))
     try:
         return [_probe(slot, language) for language in toolchains.LANGUAGES.values()]
@@ -68,7 +68,7 @@ def _probe(slot: Slot, language: toolchains.Language) -> LanguageReport:
 
 
 def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
-    """The toolchain's version, and why the language does not work (empty if it does)."""
+    """Return the toolchain's version, and the reason why the language does not work (empty if the language works)."""
     if language.name == "python":
         return _run_python(slot)
     tools = toolchains.toolchain(language.name)
@@ -91,7 +91,7 @@ def _run_python(slot: Slot) -> tuple[str, str]:
 
 
 def probe_sandbox() -> SandboxReport:
-    """Check the sandbox itself."""
+    """Start the sandbox on this machine and report whether it works."""
     slot = Slot(launcher_settings())
     try:
         slot.start()

@@ -1,4 +1,4 @@
-"""The caller's side of one launcher: start it, send it programs, collect their results, replace it if it dies.
+"""The caller's side of one launcher: start the launcher, send programs, collect results, restart after a failure.
 
 A slot belongs to one thread. The launcher is a separate executable with a clean environment and closed descriptors, and
 programs are forked from the launcher: the calling process, which may be a trainer with threads and a GPU, never forks.
@@ -45,20 +45,20 @@ class SandboxError(RuntimeError):
 
 
 class SandboxUnavailable(SandboxError):
-    """This machine does not allow the sandbox that was asked for."""
+    """This machine does not allow the requested sandbox."""
 
 
 class Slot:
-    """One launcher and its programs. Not for use by several threads at once."""
+    """One launcher and its programs. Must not be used by several threads at once."""
 
     def __init__(self, settings: LauncherSettings) -> None:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
         self.notes: list[str] = []
-        """How this sandbox is weaker than it could be, one sentence each."""
+        """Sentences that describe how this sandbox is weaker than the full sandbox."""
         self.suite_state: dict[str, Any] = {}
-        """What the launcher reports about the repository it loaded (`inside.suite`): problems, tests, threads."""
+        """The launcher's report about the loaded repository (see `inside.suite`): problems, tests, threads."""
 
     def start(self) -> None:
         """Start the launcher.
@@ -98,12 +98,12 @@ class Slot:
         self.notes, self.suite_state = state["notes"], state["suite"]
 
     def connected(self) -> Connection:
-        """The connection to the launcher, which must have been started."""
+        """Return the connection to the launcher. The launcher must have been started."""
         assert self.connection is not None
         return self.connection
 
     def _last_line(self) -> str:
-        """Kill the launcher; the last line that it wrote to stderr."""
+        """Kill the launcher and return the last line that the launcher wrote to stderr."""
         assert self.process is not None and self.process.stderr is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
@@ -111,13 +111,13 @@ class Slot:
         return text.splitlines()[-1] if text else "no message"
 
     def close(self) -> None:
-        """End the launcher, and with it every process, mount and file of its programs."""
+        """End the launcher. The kernel then removes every process, mount and file of the launcher's programs."""
         if self.connection is not None:
             self.connection.control.close()
             self.connection = None
         if self.process is not None:
             try:
-                self.process.wait(CLOSE_SECONDS)  # it ends when its socket closes; waiting collects its CPU time
+                self.process.wait(CLOSE_SECONDS)  # it ends when its socket closes; wait() collects its CPU time
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
@@ -126,19 +126,21 @@ class Slot:
             self.process = None
 
     def run(self, programs: Sequence[Program]) -> list[ProgramRun]:
-        """Run one program, or two that are connected by descriptor 4 until the first has ended.
+        """Run one program, or two programs that are connected by descriptor 4 until the first program has ended.
 
         Raises:
-            SandboxError: The launcher failed. The next call starts a new one.
+            SandboxError: The launcher failed. The next call starts a new launcher.
         """
         return run_across([(self, program) for program in programs])
 
 
 def run_across(pairs: Sequence[tuple[Slot, Program]]) -> list[ProgramRun]:
-    """Run one program, or two of different launchers that are connected by descriptor 4 until the first has ended.
+    """Run one program, or two programs of different launchers.
+
+    Two programs are connected by descriptor 4 until the first program has ended.
 
     Raises:
-        SandboxError: A launcher failed. The next call starts new ones.
+        SandboxError: A launcher failed. The next call starts new launchers.
     """
     slots = list(dict.fromkeys(slot for slot, _ in pairs))
     for slot in slots:
@@ -165,7 +167,7 @@ def _start_launcher(settings: LauncherSettings, control: socket.socket) -> subpr
         "mounts": [list(pair) for pair in settings.mounts],
     }  # fmt: skip
     folder = str(Path(__file__).parent)
-    # Not -I, which would ignore PYTHONHASHSEED: the environment is set here, and sys.path[0] is replaced.
+    # The option -I would ignore PYTHONHASHSEED. Instead, the environment is set here and sys.path[0] is replaced.
     text = f"import sys; sys.path[0] = {folder!r}; from inside.launcher import main; main()"
     process = subprocess.Popen(
         [settings.interpreter or os.path.realpath(sys.executable), "-s", "-S", "-c", text],
@@ -180,7 +182,7 @@ def _start_launcher(settings: LauncherSettings, control: socket.socket) -> subpr
 
 
 def _refusal(state: dict[str, Any]) -> str:
-    """Why the launcher refused to start, and what to do."""
+    """Return a message that says why the launcher refused to start and how to fix it."""
     if state.get("state") == "weaker":
         return (
             f"{state['error']}. Start the container as a user other than the machine's root (Docker: --user 1000, or "

@@ -1,7 +1,7 @@
-"""The languages: how each is compiled and run, and where its toolchain is.
+"""The supported languages: how each language is compiled and run, and where its toolchain is installed.
 
-Launch shims (rustup, pyenv, nvm) in a home folder do not work in the sandbox, which shows neither them nor what they
-start. So the toolchain itself is asked for its folder, which programs then see, read-only.
+Launch shims (rustup, pyenv, nvm) in a home folder do not work in the sandbox, because programs do not see home folders.
+Therefore the toolchain is run once to print its real folder, and programs see that folder, read-only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JAVATUPLES = "/usr/share/java/javatuples.jar"
 
 @dataclass(frozen=True)
 class Language:
-    """How a language is compiled and run.
+    """Describes how a language is compiled and run.
 
     Placeholders in commands: ``{tool}`` is the toolchain's path, ``{folder}`` its folder, ``{node}`` the path of node,
     ``{file}`` the source's name, ``{name}`` the source's name without suffix.
@@ -33,24 +33,24 @@ class Language:
     """The program whose path and version identify the toolchain."""
     run: tuple[str, ...]
     packages: tuple[str, ...]
-    """Debian packages that provide it."""
+    """Debian packages that provide the toolchain."""
     probe: str
-    """A program that prints ``42``, to check that the toolchain works in the sandbox."""
+    """Source of a program that prints ``42``, to check that the toolchain works in the sandbox."""
     compile: tuple[str, ...] = ()
     collect: tuple[str, ...] = ()
     """Patterns of the compiled files that the program needs."""
     environment: dict[str, str] = field(default_factory=dict)
     version: tuple[str, ...] = ("--version",)
     home: tuple[str, ...] = ()
-    """Command that prints the toolchain's folder, if `tool` may be a shim."""
+    """Command that prints the toolchain's folder. Set if `tool` may be a shim."""
     home_tool: str = ""
-    """The tool inside that folder."""
+    """Path of the tool, relative to the folder that the command `home` prints."""
     address_space: bool = True
     """See `Program.address_space`."""
     memory_bytes: int = 1 << 30
-    """Its programs' memory limit is at least this."""
+    """Minimum of the memory limit of the language's programs, in bytes."""
     home_levels: int = 1
-    """The toolchain's folder is this many levels above `tool`. Used outside /usr only, since programs always see /usr."""
+    """Number of levels from `tool` up to the toolchain's folder. Used only outside /usr: programs always see /usr."""
 
 
 LANGUAGES: dict[str, Language] = {
@@ -118,7 +118,7 @@ ALIASES = {"js": "javascript", "ts": "typescript", "c++": "cpp", "sh": "bash", "
 
 
 def language_of(name: str) -> Language:
-    """The language of a name, in any of its usual spellings; ValueError if there is none."""
+    """Return the language with this name or alias. Raises ValueError if the name is unknown."""
     key = name.strip().lower()
     language = LANGUAGES.get(ALIASES.get(key, key))
     if language is None:
@@ -132,19 +132,19 @@ class NoToolchain(RuntimeError):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The toolchain of a language on this machine."""
+    """Describes the installed toolchain of a language."""
 
     language: Language
     tool: str
-    """Its path."""
+    """Path of the toolchain's main program."""
     shown: tuple[str, ...]
     """Folders outside /usr that programs must see."""
     version: str
     identity: str
-    """A hash that changes with the toolchain; part of the cache key of compiled programs."""
+    """Hash of the toolchain's path, version and settings. Part of the cache key of compiled programs."""
 
     def command(self, template: tuple[str, ...], file: str) -> list[str]:
-        """A command of the language with its placeholders filled in."""
+        """Return a command of the language with all placeholders filled in."""
         values = {"tool": self.tool, "file": file, "name": Path(file).stem, "folder": str(Path(self.tool).parent)}
         if "{node}" in template:
             values["node"] = toolchain("javascript").tool
@@ -153,7 +153,7 @@ class Toolchain:
 
 @cache
 def toolchain(name: str) -> Toolchain:
-    """Find the toolchain of a language; NoToolchain if it is not installed."""
+    """Return the toolchain of a language. Raises NoToolchain if the toolchain is not installed."""
     language = LANGUAGES[name]
     executable = shutil.which(language.tool)
     if executable is None:
@@ -171,12 +171,12 @@ def toolchain(name: str) -> Toolchain:
 
 
 def install_command(language: Language) -> str:
-    """The command that installs a language's toolchain on Debian and Ubuntu."""
+    """Return the command that installs a language's toolchain on Debian and Ubuntu."""
     return f"apt-get install {' '.join(language.packages)}"
 
 
 def _output_of(command: list[str]) -> str:
-    """What a command prints; empty if it cannot be run."""
+    """Return the output of a command. Empty if the command cannot be run."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -185,7 +185,7 @@ def _output_of(command: list[str]) -> str:
 
 
 def shown_folders() -> tuple[str, ...]:
-    """The folders outside /usr of all toolchains of this machine, which programs must see."""
+    """Return the folders outside /usr that programs must see, for all toolchains of this machine."""
     folders: dict[str, None] = {}
     for name, language in LANGUAGES.items():
         if name != "python" and shutil.which(language.tool):
@@ -194,7 +194,7 @@ def shown_folders() -> tuple[str, ...]:
 
 
 def file_name(language: Language, source: str) -> str:
-    """The name of the source's file. For Java it follows from the class that has the main method."""
+    """Return the name of the source file. For Java, this is the public class, else the class with `main`."""
     if language.name != "java":
         return language.file
     main = re.search(r"\bstatic\s+(?:public\s+)?(?:final\s+)?void\s+main\b", source)

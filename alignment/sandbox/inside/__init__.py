@@ -1,5 +1,5 @@
-"""What runs inside the sandbox: the launcher process and the drivers of the programs that it starts.
+"""Code that runs inside the sandbox: the launcher process and the drivers of the programs that it starts.
 
-This folder's parent is put on the path of a bare interpreter (``python -s -S``), which imports it as the top-level
-package ``inside``. Its modules therefore import only the standard library and, by relative imports, each other.
+A bare interpreter (``python -s -S``) imports this folder as the top-level package ``inside``. The modules of this
+package therefore import only the standard library and, by relative imports, each other.
 """

@@ -7,11 +7,11 @@ import os
 from typing import Any
 
 MAX_FRAME = 64 << 20
-"""Bytes of one message, at most."""
+"""Maximum size of one message, in bytes."""
 
 
 class ChannelError(Exception):
-    """The other side closed the channel, or sent something that is not a message."""
+    """The other side closed the channel, or sent data that is not a valid message."""
 
 
 class Channel:
@@ -25,7 +25,7 @@ class Channel:
         """Send one message.
 
         Raises:
-            ValueError: It is too long; nothing was sent.
+            ValueError: The message is too long. Nothing was sent.
             ChannelError: The other side closed the channel.
         """
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
@@ -39,7 +39,7 @@ class Channel:
             raise ChannelError("the other process closed the channel") from None
 
     def receive(self) -> Any:
-        """The next message."""
+        """Wait for the next message and return it."""
         searched = 0
         while (end := self.buffer.find(b"\n", searched)) < 0:
             searched = len(self.buffer)
@@ -54,7 +54,7 @@ class Channel:
             raise ChannelError("the message is not valid JSON") from None
 
     def read(self, count: int) -> bytes:
-        """Exactly `count` raw bytes."""
+        """Read and return exactly `count` raw bytes."""
         while len(self.buffer) < count:
             self._fill()
         data = bytes(self.buffer[:count])

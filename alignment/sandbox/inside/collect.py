@@ -1,4 +1,4 @@
-"""Runs pytest in a launcher up to its collected tests, and takes over at the point where pytest would run them."""
+"""Runs pytest in a launcher until the tests are collected, and replaces the loop in which pytest would run them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
     """Collect the tests of a repository.
 
     Args:
-        warm: A `suite.Warm`; gets the tests, the plugin and the problems.
-        arguments: Further arguments of pytest.
-        ready: Called once, when the tests are collected or pytest gave up.
+        warm: The `suite.Warm` that receives the tests, the plugin and the problems.
+        arguments: Additional arguments of pytest.
+        ready: Called once, when the tests are collected or pytest has ended early.
     """
     import pytest
 
@@ -47,7 +47,7 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_make_collect_report(self, collector: Any) -> Any:
-            """Turn a SystemExit of a module's import into a failure of this module alone."""
+            """If the import of a module raises SystemExit, report a failure of that module instead of ending pytest."""
             outcome = yield
             if outcome.excinfo is not None and issubclass(outcome.excinfo[0], SystemExit):
                 message = f"SystemExit: {outcome.excinfo[1]}"
@@ -80,11 +80,11 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
 
 
 def refusal(output: str, code: int, root: str) -> dict[str, str]:
-    """Why pytest ended before any test, for example a conftest that cannot be imported or a wrong setting.
+    """Describe why pytest ended before any test, for example because of a conftest that cannot be imported.
 
     Args:
-        output: What pytest wrote to stderr.
-        code: Its exit code.
+        output: The text that pytest wrote to stderr.
+        code: The exit code of pytest.
         root: The repository's folder.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Restricts what a candidate's function body may use when it runs in the same process as the tests that judge it.
+"""Restricts which names a candidate's function body may use when it runs in the same process as the tests.
 
-This does not make forging impossible: in its own process, code can always find a way to influence the tests. The known
-ways start from a few modules, names and attributes. A body that uses one of them which its file did not use before
-fails. Tasks judged this way are marked ``forgeable``.
+This does not make forging impossible: code can always find a way to influence the process in which it runs. The known
+ways start from a few modules, names and attributes, called restricted words here. A body fails if it uses a restricted
+word that its file did not use before. Tasks judged in one process are marked ``forgeable``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MODULES = frozenset(
      "time", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref", "zlib",
      "zoneinfo", "__future__"]
 )  # fmt: skip
-"""Modules that a body may import even if its file does not."""
+"""Modules that a body may import even if its file does not import them."""
 NAMES = frozenset(
     ["exec", "eval", "compile", "globals", "locals", "vars", "__import__", "breakpoint", "exit", "quit",
      "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "__builtins__", "__loader__", "__spec__",
@@ -45,7 +45,7 @@ SYS = frozenset(
     ["argv", "byteorder", "float_info", "getrecursionlimit", "getsizeof", "hash_info", "hexversion", "int_info",
      "intern", "maxsize", "maxunicode", "platform", "setrecursionlimit", "version", "version_info"]
 )  # fmt: skip
-"""Attributes of ``sys`` that a body may use. It may not pass ``sys`` itself on."""
+"""Attributes of ``sys`` that a body may use. A body may not pass the module ``sys`` itself as an argument."""
 DYNAMIC = ("getattr", "attrgetter", "methodcaller", "hasattr")
 """Functions that take the name of an attribute. A body may call them only with a literal name."""
 DUNDERS = frozenset(
@@ -53,24 +53,24 @@ DUNDERS = frozenset(
      "__getitem__", "__setitem__", "__delitem__", "__enter__", "__exit__", "__call__", "__add__", "__repr__",
      "__str__", "__hash__", "__module__", "__qualname__", "__wrapped__"]
 )  # fmt: skip
-"""Special attributes that a body may use; all others are forbidden."""
+"""Special attributes that a body may use. All other special attributes are forbidden."""
 COMPARISONS = frozenset(
     ["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__instancecheck__", "__subclasscheck__",
      "__bool__", "__class__"]
 )  # fmt: skip
-"""Methods that a body may not define, because they decide what the tests' comparisons yield."""
+"""Methods that a body may not define, because they determine the results of comparisons in the tests."""
 
 
 class Forbidden(Exception):
-    """The body uses something by which it could forge its own verdict."""
+    """The body uses a restricted word with which it could forge its own verdict."""
 
 
 def check(body: list[ast.stmt], known: frozenset[str]) -> None:
-    """Check the statements of a body.
+    """Check that a body uses no restricted word, except the words in `known`.
 
     Args:
-        body: The statements.
-        known: Restricted words that the file used before, which are therefore allowed.
+        body: The statements of the body.
+        known: Restricted words that the file used before. They are allowed.
 
     Raises:
         Forbidden: The body uses a restricted word that is not among `known`.
@@ -86,7 +86,7 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
 
 
 def words(node: ast.AST) -> list[str]:
-    """The restricted words that one node uses, its children not included."""
+    """Return the restricted words that one node uses, without the words of its children."""
     if isinstance(node, ast.Import):
         renamed = [alias.name for alias in node.names if alias.name == "sys" and alias.asname]
         return renamed + [
@@ -112,14 +112,18 @@ def words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
         return [node.name]
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_risky(node.value):
-        return [node.value]  # it could be the name in a getattr
+        return [node.value]  # a string can be the name argument of getattr
     if isinstance(node, ast.Global | ast.Nonlocal):
         return list(node.names)
     return []
 
 
 def _call_words(call: ast.Call) -> list[str]:
-    """``sys`` or a function of `DYNAMIC` as an argument, and a function of `DYNAMIC` called with a computed name."""
+    """Return the restricted words of a call.
+
+    Restricted are ``sys`` or a function of `DYNAMIC` as an argument, and a call of a function of `DYNAMIC` with a
+    computed name.
+    """
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     restricted = [item.id for item in arguments if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))

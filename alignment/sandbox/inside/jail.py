@@ -1,6 +1,6 @@
 """The jail: the launcher enters it once and then starts programs in it.
 
-Containment, from the outside in: a new user (if started as root), namespaces, a file tree of its own, resource limits,
+Containment, from the outside in: a new user (if started as root), namespaces, a private file tree, resource limits,
 Landlock, no capabilities, a seccomp filter.
 """
 
@@ -21,8 +21,8 @@ from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000
-"""Started as root, the launcher becomes the user FIRST_USER + its process number, which no other process has: the kernel
-does not apply the process limit (RLIMIT_NPROC) to root."""
+"""A launcher that is started as root becomes the user FIRST_USER + process number of the launcher. No other process has
+this user. The change is necessary because the kernel does not apply the process limit (RLIMIT_NPROC) to root."""
 ALONE_READABLE = (  # without namespaces
     "/usr",
     "/bin",
@@ -36,32 +36,33 @@ ALONE_READABLE = (  # without namespaces
 )
 ALONE_WRITABLE = ("/dev/null",)
 ROOTS_NAME = 1000
-"""The user number inside the namespace of programs that are root outside, so that there is no user 0 to become."""
+"""The user number, inside the namespace, of programs that are root outside. The namespace then has no user 0, so a
+program cannot become root."""
 NO_LIMIT = (
     "the limit on processes does not hold: to this kernel the programs are root, so one of them could start processes "
     "until the machine stops responding"
 )
 HASH_SEED = "0"
 """PYTHONHASHSEED of every Python in the sandbox. With a fixed seed the order of a set is the same in every run, so that
-grading a program again gives the same verdict. Random seeds protect servers against chosen keys; a program in the
-sandbox could only slow down itself."""
+grading a program again gives the same verdict. Random seeds protect servers against keys chosen by an attacker. Here
+they are not needed: with chosen keys, a program in the sandbox can only slow itself down."""
 VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": HASH_SEED}
 
 
 class Weaker(Exception):
-    """Only a weaker sandbox is possible, and the caller does not allow it."""
+    """Only a weaker sandbox is possible, and the caller does not allow a weaker sandbox."""
 
 
 class Jail:
     """Starts programs in the jail that this process has entered.
 
     Args:
-        namespaces: Whether there are namespaces, or Landlock and seccomp alone.
-        pid_namespace: Descriptor of the launcher's own pid namespace.
-        has_proc: Whether programs get a /proc.
-        abi: Landlock's ABI; 0 without Landlock.
-        notes: How this jail is weaker than it could be.
-        root: Whether programs are root to the kernel, which then shows them more of /proc and lets them write there.
+        namespaces: Whether programs run in namespaces. If False, only Landlock and seccomp contain them.
+        pid_namespace: Descriptor of the pid namespace of the launcher.
+        has_proc: Whether a /proc is mounted for programs.
+        abi: Version of Landlock's ABI; 0 if the kernel has no Landlock.
+        notes: Sentences that describe how this jail is weaker than the full sandbox.
+        root: Whether the kernel treats programs as root. The kernel then lets them read and write more of /proc.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Jail:
         self.filter = seccomp.Filter(seccomp.filter_program(allow_processes=namespaces))
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
-        """Fork a program with these descriptors as its 0, 1, 2, 3, ...; returns its process number.
+        """Fork a program with `descriptors` as its descriptors 0, 1, 2, 3, ... and return its process number.
 
         With namespaces the program is process 1 of a new pid namespace: when it ends, the kernel kills its descendants.
         """
@@ -108,13 +109,13 @@ class Jail:
         return pid
 
     def clean(self, pid: int) -> None:
-        """Remove the folder of a program that had no mount namespace of its own."""
+        """Remove the folder of a program that ran without a private mount namespace."""
         folder = self.folders.pop(pid, None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run_restricted(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
-        """In the forked process: apply every restriction, then run the program. Never returns."""
+        """Apply every restriction to the forked process, then run the program. Never returns."""
         try:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             limits = request["limits"]
@@ -133,7 +134,7 @@ class Jail:
             _arrange_descriptors(descriptors)
             _set_limits(limits, request["address_space"])
             if self.has_proc:
-                Path("/proc/self/oom_score_adj").write_text("1000")  # out of memory, the kernel kills this first
+                Path("/proc/self/oom_score_adj").write_text("1000")  # killed first if memory runs out
                 if self.root:
                     tree.make_proc_read_only()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -160,7 +161,7 @@ def _arrange_descriptors(descriptors: list[int]) -> None:
 
 
 def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
-    """Set the resource limits of this process and its descendants, never above the limits that it has."""
+    """Set the resource limits of this process and its descendants. A limit is never raised above its present value."""
     cpu = max(1, int(limits["cpu_seconds"] + 0.999))
     memory = limits["memory_bytes"]
     values = {
@@ -184,8 +185,8 @@ def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
 def limit_on_processes_holds() -> bool:
     """Whether the kernel applies RLIMIT_NPROC to this user, found by forking under a limit of 0.
 
-    It does for every user but the machine's root, whatever number root has in a container. To be called inside a user
-    namespace, where no capability lifts the limit.
+    The kernel applies the limit to every user except the machine's root, whatever user number root has in a container.
+    Call this function inside a user namespace, where no capability lifts the limit.
     """
     limits = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, limits[1]))
@@ -204,14 +205,14 @@ def limit_on_processes_holds() -> bool:
 def enter(configuration: dict[str, Any]) -> Jail | None:
     """Enter the jail.
 
-    With namespaces this forks: the inner process is the first one of a new pid namespace.
+    With namespaces this function forks: the inner process is the first process of a new pid namespace.
 
     Returns:
-        In the inner process, the `Jail`. In the outer process, None, after the inner one has ended.
+        The `Jail` in the inner process. None in the outer process, after the inner process has ended.
 
     Raises:
         OSError: The kernel refuses.
-        Weaker: The process limit does not hold, and the configuration does not allow that.
+        Weaker: The process limit has no effect, and the configuration does not allow a weaker sandbox.
     """
     abi = landlock.version()
     if not configuration["namespaces"]:
@@ -233,7 +234,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         if not _become_user(user):
             user, group = os.getuid(), os.getgid()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # otherwise /proc/self would belong to root
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared this setting
     else:
         group = os.getgid()
     kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | UNSHARED)
@@ -266,7 +267,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
 
 
 def _become_user(user: int) -> bool:
-    """Become another user irrevocably; False if this container's root lacks the right, or the user does not exist."""
+    """Become another user irrevocably. Return False if this root lacks the right, or the user does not exist."""
     try:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -279,12 +280,12 @@ def _become_user(user: int) -> bool:
 
 
 def _without_namespaces(abi: int) -> Jail:
-    """The weaker jail, of Landlock and seccomp alone.
+    """Return the weaker jail, in which only Landlock and seccomp contain programs.
 
-    A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and what the settings
-    name, and write to a folder of its own. Weaker than namespaces: programs share the process table and other kernel
-    resources with the machine, and disk and memory of several programs are not counted together. If started as root,
-    programs cannot read folders that only root can read, because the launcher becomes another user.
+    A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and the files that the
+    settings name, and write to a private folder. This jail is weaker than namespaces: programs share the process table
+    and other kernel resources with the machine, and disk and memory of several programs are not counted together. If
+    the launcher is started as root, it becomes another user, so programs cannot read folders that only root can read.
     """
     if not abi:
         raise OSError(38, "this kernel has neither user namespaces nor Landlock")

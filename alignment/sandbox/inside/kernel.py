@@ -1,6 +1,7 @@
 """Linux system calls that the standard library lacks (namespaces, mounts, capabilities, prctl), with ctypes and libc.
 
-All of them raise OSError. Constants are from the kernel's headers: linux/sched.h, linux/mount.h, linux/prctl.h.
+All functions raise OSError if the system call fails.
+Constants are from the kernel's headers: linux/sched.h, linux/mount.h, linux/prctl.h.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 PR_SET_SECCOMP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 22, 47, 4
 
-# System call numbers by machine. From 424 on they are the same on all machines.
+# System call numbers of each machine type. Numbers from 424 on are the same on all machine types.
 CALLS = {
     "x86_64": {"pivot_root": 155, "capset": 126, "close_range": 436, "mount_setattr": 442},
     "aarch64": {"pivot_root": 41, "capset": 91, "close_range": 436, "mount_setattr": 442},
@@ -35,12 +36,12 @@ CALLS = {
 
 
 def call(name: str, *arguments: object) -> int:
-    """Make a system call of `CALLS`."""
+    """Make the system call that `CALLS` lists under `name`, and return its result."""
     return checked(LIBC.syscall(CALLS[MACHINE][name], *arguments), name)
 
 
 def checked(result: int, action: str) -> int:
-    """The result of a libc function; raises OSError, with `action` in its message, if it is negative."""
+    """Return the result of a libc function. Raises OSError, with `action` in the message, if the result is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{action}: {os.strerror(number)}")
@@ -70,7 +71,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 def make_read_only(path: str) -> None:
     """Make a bind mount and all mounts below it read-only, without set-user-ID programs.
 
-    Kernels without mount_setattr (before 5.12) do it for the mount itself only.
+    On kernels without mount_setattr (before 5.12), only the mount itself becomes read-only, not the mounts below it.
     """
     attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2, 0, 0, 0)  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     try:
@@ -80,7 +81,7 @@ def make_read_only(path: str) -> None:
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root` the root and unmount the old one."""
+    """Make `new_root` the root and unmount the old root."""
     os.chdir(new_root)
     call("pivot_root", b".", b".")
     checked(LIBC.umount2(b".", MNT_DETACH), "umount2")
@@ -88,12 +89,13 @@ def pivot_root(new_root: str) -> None:
 
 
 def map_user(name: int, user: int, group: int) -> None:
-    """In a new user namespace, map one user and one group, and no others.
+    """Map exactly one user and one group in a new user namespace.
 
     Args:
         name: The user's number inside the namespace.
-        user: The user's number outside.
-        group: The group's number outside. Inside it is the same, or `name` if the user's number changes.
+        user: The user's number outside the namespace.
+        group: The group's number outside the namespace. Its number inside is `group` if `name` equals `user`, otherwise
+            `name`.
     """
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{name} {user} 1")
@@ -105,7 +107,7 @@ def drop_bounding_set() -> None:
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # past the last capability of this kernel
+        except OSError:  # the number is above the last capability of this kernel
             return
 
 

@@ -1,6 +1,7 @@
 """Landlock: a process restricts itself to reading some paths and writing others.
 
-Used in addition to namespaces, and instead of them in the weaker sandbox. Constants are from linux/landlock.h.
+Landlock is used in addition to namespaces, and instead of namespaces in the weaker sandbox.
+Constants are from linux/landlock.h.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 EXECUTE, WRITE, READ_FILE, READ_DIR, REFER, TRUNCATE, IOCTL_DEV = 1, 2, 4, 8, 1 << 13, 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 FILE_ONLY = EXECUTE | WRITE | READ_FILE | TRUNCATE | IOCTL_DEV
-"""Rights that apply to files; a rule for a file must not have others."""
+"""Rights that apply to files. A rule for a file must not contain any other right."""
 
 
 def version() -> int:
-    """The kernel's Landlock ABI; 0 if it has no Landlock."""
+    """Return the version of the kernel's Landlock ABI; 0 if the kernel has no Landlock."""
     return max(0, kernel.LIBC.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)))
 
 
 def _handled(abi: int) -> int:
-    """Every right on files that this ABI can restrict."""
+    """Return the bit mask of all file rights that this ABI version can restrict."""
     access = (1 << 13) - 1
     for since, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)):
         access |= right if abi >= since else 0
@@ -33,8 +34,9 @@ def _handled(abi: int) -> int:
 def restrict(readable: list[str], writable: list[str], abi: int) -> None:
     """Restrict this process and its descendants.
 
-    They can read and execute `readable`, do anything with `writable`, and nothing with other paths. From ABI 4 on they
-    cannot use TCP; from ABI 6 on they cannot reach abstract Unix sockets of, or send signals to, processes outside.
+    The processes can read and execute `readable`, have all rights on `writable`, and have no access to other paths.
+    From ABI 4 on they cannot use TCP. From ABI 6 on they cannot connect to abstract Unix sockets of processes outside,
+    or send signals to processes outside.
     """
     handled = _handled(abi)
     network = 3 if abi >= 4 else 0

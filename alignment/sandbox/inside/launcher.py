@@ -27,7 +27,7 @@ from . import jail, kernel, suite
 
 READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
-"""A program that has not reached its own code after this time is killed."""
+"""Seconds after which a program is killed if its own code has not begun."""
 TICK = 0.1
 """Seconds between two checks of a program's time and memory."""
 
@@ -36,7 +36,7 @@ def main() -> None:
     """Enter the jail and serve requests until the control socket is closed."""
     with open(0, "rb") as file:
         configuration = json.load(file)
-    os.open("/dev/null", os.O_RDONLY)  # becomes descriptor 0, which was just closed
+    os.open("/dev/null", os.O_RDONLY)  # the new descriptor is 0, which was just closed
     manifest = configuration.get("suite")
     if manifest:
         with open(manifest, encoding="utf-8") as file:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 class RunningProgram:
-    """A program that was started: its process, its limits, and the reason if it was killed."""
+    """A program that was started: its process, its limits, and, if it was killed, the reason."""
 
     def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
         self.number: int = request["id"]
@@ -94,10 +94,10 @@ class RunningProgram:
 
 
 class Launcher:
-    """Starts programs on request, watches their limits, and reports their ends.
+    """Starts programs on request, enforces their limits, and reports when they have ended.
 
     Args:
-        control: Socket to the parent.
+        control: Socket connected to the parent.
         entered: The jail of this process.
         wall_grace: A program that waits for a free core may run for up to this many times its wall limit.
     """
@@ -134,7 +134,7 @@ class Launcher:
         self.control.send(json.dumps(fields).encode())
 
     def receive(self) -> bool:
-        """Handle one request: start a program or kill one. False if the control socket is closed."""
+        """Handle one request to start or kill a program. Return False if the control socket is closed."""
         descriptors = array.array("i")
         message, ancillary, _, _ = self.control.recvmsg(1 << 16, socket.CMSG_SPACE(8 * descriptors.itemsize))
         for level, kind, data in ancillary:
@@ -164,7 +164,7 @@ class Launcher:
         return True
 
     def finish(self, program: RunningProgram) -> None:
-        """Report a program that has ended."""
+        """Report to the parent that a program has ended."""
         self.poll.unregister(program.descriptor)
         _, status, usage = os.wait4(program.pid, 0)  # by now the kernel has killed its whole pid namespace
         os.close(program.descriptor)
@@ -183,15 +183,15 @@ class Launcher:
         )
 
     def watch(self, program: RunningProgram, now: float) -> None:
-        """Kill a program whose time is up, or whose processes together use too much memory."""
-        if not program.running:  # its time starts with its own code, however long a busy machine took to get there
+        """Kill a program that exceeds its time limit, or whose processes together exceed the memory limit."""
+        if not program.running:  # the time is counted from the beginning of the program's own code
             if select.select([program.began], [], [], 0)[0]:
                 program.running, program.started = True, now
             elif now - program.started > START_SECONDS:
                 program.kill("start")
             return
         if select.select([program.descriptor], [], [], 0)[0]:
-            return  # it ended by itself while this process waited for a core
+            return  # the program ended by itself while this process waited for a core
         wall = program.limits["wall_seconds"]
         passed = now - program.started
         if passed >= wall and (passed >= self.wall_grace * wall or passed - _seconds_queued(program.pid) >= wall):
@@ -201,7 +201,7 @@ class Launcher:
 
 
 def _process_tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Return the numbers of a process and all its descendants."""
     processes, waiting = [], [pid]
     while waiting:
         current = waiting.pop()
@@ -215,9 +215,10 @@ def _process_tree(pid: int) -> list[int]:
 
 
 def _seconds_queued(pid: int) -> float:
-    """Seconds that a program was ready to run but had no free core, so that a busy machine does not fail a program.
+    """Return the seconds in which a program was ready to run but had no free core.
 
-    Of all its threads, the one that waited longest counts (the second number in /proc/PID/task/TID/schedstat).
+    This time does not count towards the wall limit, so that programs do not fail on a busy machine. The result is the
+    longest waiting time of any thread of the program (the second number in /proc/PID/task/TID/schedstat).
     """
     longest = 0
     for process in _process_tree(pid):
@@ -231,7 +232,10 @@ def _seconds_queued(pid: int) -> float:
 
 
 def _resident_bytes(pid: int) -> int:
-    """Memory of a process and all its descendants: anonymous, shared and huge pages, shared ones once per process."""
+    """Return the memory of a process and all its descendants in bytes.
+
+    Anonymous, shared and huge pages are counted. A shared page is counted once for each process that uses it.
+    """
     total = 0
     for process in _process_tree(pid):
         try:

@@ -1,7 +1,7 @@
-"""`proxy` for a repository's functions: iterators are consumed lazily, exceptions and library functions go by name.
+"""Extends `proxy` for a repository's functions: lazy iterators, and exceptions and library functions sent as names.
 
-An object of the tester that is not plain data crosses as a token, which the candidate can only pass back: if the
-candidate could read attributes of the tester's objects, it could walk from them to the tests.
+An object of the tester that is not plain data is sent as a token, which the candidate can only pass back. If the
+candidate could read attributes of the tester's objects, it could reach the tests through these attributes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from . import wire
 from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, NotPlain, RemoteObject, TesterClient
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
-"""Modules whose functions and types cross by name."""
+"""Modules whose functions and types are sent as names instead of handles."""
 _NAMED = (type, types.BuiltinFunctionType)
 
 
 def library_name(value: Any) -> str | None:
-    """``module:name`` of a function or type of `LIBRARY` or of a builtin exception; None for other objects."""
+    """Return ``module:name`` for a function or type of `LIBRARY` or a builtin exception; None for other objects."""
     name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
     if type(name) is not str:
         return None
@@ -33,7 +33,7 @@ def library_name(value: Any) -> str | None:
 
 
 def from_library(content: Any) -> Any:
-    """The object of a ``module:name``. Raises WireError for other content."""
+    """Return the object that ``module:name`` denotes. Raises WireError if `content` denotes no object of `LIBRARY`."""
     module, _, name = str(content).partition(":")
     if module not in LIBRARY or not hasattr(importlib.import_module(module), name):
         raise wire.WireError("malformed data")
@@ -44,7 +44,7 @@ def from_library(content: Any) -> Any:
 
 
 class CallbackIterator:
-    """An iterator of the tester, as the candidate sees it."""
+    """Represents an iterator of the tester in the candidate's process."""
 
     def __init__(self, server: CandidateServer, number: int) -> None:
         self._server = server
@@ -58,7 +58,7 @@ class CallbackIterator:
 
 
 class Token:
-    """Another object of the tester, as the candidate sees it."""
+    """Represents, in the candidate's process, an object of the tester that is neither a function nor an iterator."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -103,7 +103,7 @@ class PeerClient(TesterClient):
         self.named: set[str] = set()
 
     def target_handle(self) -> int:
-        """The handle of the function under test."""
+        """Return the handle of the function under test."""
         target = self.name("target")
         if not isinstance(target, RemoteObject):
             raise CandidateGone("no function")
@@ -126,12 +126,12 @@ class PeerClient(TesterClient):
         return {"token": self._number(value, None)}
 
     def _number(self, owner: Any, function: Any) -> int:
-        """The number of an object, and of the function that the candidate's calls of it run."""
+        """Return the number under which the candidate refers to `owner`; calls of that number run `function`."""
         known = self.numbers.get(id(owner))
         if known is None:
             known = self.numbers[id(owner)] = len(self.functions)
             self.functions.append(function if function is not None else _refuse)
-            self.owners.append(owner)  # kept alive, so that no other object gets its id
+            self.owners.append(owner)  # keeps `owner` alive, so that no other object gets the same id
         return known
 
     def _proxy(self, tag: str, content: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The driver of a started program: reads from descriptor 3 what to run, and runs it.
+"""The driver of a started program: reads the program from descriptor 3 and runs it.
 
 This code runs in the candidate's process, so its reports are not trusted: exit codes, values and reasons are data that
 the parent checks.
@@ -31,8 +31,8 @@ def run(entry: str, announce: int) -> NoReturn:
     """Run a program and end the process.
 
     Args:
-        entry: What to run, see `Program.entry`.
-        announce: Descriptor on which the launcher is told that the program's own code begins.
+        entry: The kind of program, see `Program.entry`.
+        announce: Descriptor to which one byte is written right before the program's own code begins.
     """
     code = CODE_INFRASTRUCTURE
     try:
@@ -70,7 +70,7 @@ def _begin(announce: int) -> None:
 
 
 def _standard_streams() -> None:
-    """Open standard streams on descriptors 0 to 2: those of the launcher are closed or its own."""
+    """Open new standard streams on descriptors 0 to 2, because the launcher's stream objects cannot be used here."""
     sys.stdin = io.TextIOWrapper(
         io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8", errors="surrogateescape"
     )
@@ -93,7 +93,7 @@ def _flush() -> None:
 
 
 def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
-    """Run the program's text in a new module and return its globals; if it fails, report why and return None."""
+    """Run the program's source in a new module and return its globals. If it fails, report the error, return None."""
     module = types.ModuleType(name)
     sys.modules[name] = module
     try:
@@ -124,7 +124,7 @@ def _report(parent: Channel, reason: str, error: BaseException) -> None:
 
 
 def _main(parent: Channel, source: bytes) -> int:
-    """Run a script as the interpreter would; returns its exit code."""
+    """Run a script as the Python interpreter does, and return its exit code."""
     code = 0
     try:
         if _load(parent, source, "__main__") is None:
@@ -146,10 +146,11 @@ class _CallTooLong(BaseException):
 
 
 class _CallClock:
-    """Raises `_CallTooLong` in a call that takes too long, so that one endless loop does not use up the program's time.
+    """Raises `_CallTooLong` in a call that exceeds its CPU time.
 
-    A program that stops this clock, or catches what it raises, is killed at the sandbox's own limit later. The clock
-    raises an exception because the default action of a signal does not end the first process of a pid namespace.
+    Without this clock, one endless loop would use up the time of all calls that follow.
+    A program that stops this clock, or catches the exception, is killed later at the sandbox's limit. The clock raises
+    an exception because the default action of a signal does not end the first process of a pid namespace.
     """
 
     def __init__(self, seconds: float):
@@ -222,7 +223,11 @@ def _candidate(parent: Channel, source: bytes) -> int:
 
 
 def _command(parent: Channel, payload: dict[str, Any], announce: int) -> int:
-    """Write files and run a command. If files are to be collected, send them back; otherwise exec the command."""
+    """Write files and run a command.
+
+    If the payload names files to collect, run the command as a child process and send these files back. Otherwise
+    replace this process with the command.
+    """
     for name, size in payload["files"]:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""The seccomp filter: refuses with EPERM the system calls that programs which print, compute and compile do not need.
+"""The seccomp filter: refuses system calls that are not needed for printing, computing and compiling, with EPERM.
 
-It is a deny list, because fourteen language runtimes have to work under it; the namespaces are the main containment. The
-filter refuses rarely used parts of the kernel (new namespaces, tracing, keys, bpf, io_uring, userfaultfd), memory that
-the limits do not count (memfd, System V and POSIX IPC), and sockets. It is a classic BPF program (linux/filter.h,
-linux/seccomp.h).
+The filter is a deny list, because fourteen language runtimes have to work under it. Namespaces are the main
+containment. The filter refuses rarely used parts of the kernel (new namespaces, tracing, keys, bpf, io_uring,
+userfaultfd), memory that the limits do not count (memfd, System V and POSIX IPC), and sockets. The filter is a classic
+BPF program (linux/filter.h, linux/seccomp.h).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 
 from . import kernel
 
-# Name: number on x86_64, number on aarch64; None if the machine does not have the call.
+# Name: number on x86_64, number on aarch64. None means that the machine type does not have the system call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "perf_event_open": (298, 241), "bpf": (321, 280),
@@ -42,10 +42,10 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* flag of clone(), including CLONE_NEWTIME
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
-# Refused without a pid namespace, which would kill a program's processes with it: fork, vfork (and clone without
-# CLONE_THREAD, below).
+# Refused if there is no pid namespace, because the processes that a program starts could then survive the program:
+# fork and vfork (and clone without CLONE_THREAD, see `filter_program`).
 FORKS = {"fork": (57, None), "vfork": (58, None)}
-# Also refused then: signals and priorities, which would reach other processes of the same user.
+# Also refused if there is no pid namespace: signals and priorities, which could affect other processes of the user.
 SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
            "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434),
            "sched_setaffinity": (203, 122), "setpriority": (141, 140), "sched_setscheduler": (144, 119),
@@ -57,10 +57,11 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def filter_program(*, allow_processes: bool = True) -> bytes:
-    """The BPF program for this machine, as an array of ``struct sock_filter``.
+    """Return the BPF program of the filter for this machine, as the bytes of an array of ``struct sock_filter``.
 
     Args:
-        allow_processes: False also refuses new processes, signals, and limits of other processes.
+        allow_processes: If False, the filter also refuses to start processes, to send signals, and to change the limits
+            of other processes.
     """
     column = {"x86_64": 0, "aarch64": 1}[kernel.MACHINE]
     audit = (0xC000003E, 0xC00000B7)[column]
@@ -76,20 +77,20 @@ def filter_program(*, allow_processes: bool = True) -> bytes:
     add(_RETURN, _KILL)
     add(_LOAD, 0)  # the number of the call
     if column == 0:
-        add(_AT_LEAST, 0x40000000, 0, 1)  # the x32 calls
+        add(_AT_LEAST, 0x40000000, 0, 1)  # system calls of the x32 ABI
         add(_RETURN, _KILL)
     for pair in refused.values():
         number = pair[column]
         if number is not None:
             add(_EQUAL, number, 0, 1)
             add(_RETURN, _ERRNO | errno.EPERM)
-    if not allow_processes:  # prlimit only for the calling process
+    if not allow_processes:  # allow prlimit for the calling process only
         add(_EQUAL, PRLIMIT[column], 0, 4)
         add(_LOAD, 16)
         add(_EQUAL, 0, 1, 0)
         add(_RETURN, _ERRNO | errno.EPERM)
         add(_RETURN, _ALLOW)
-    add(_EQUAL, clone3, 0, 1)  # a filter cannot read its flags, which are behind a pointer; libc falls back to clone
+    add(_EQUAL, clone3, 0, 1)  # its flags are behind a pointer, which a filter cannot read; libc falls back to clone
     add(_RETURN, _ERRNO | errno.ENOSYS)
     add(_EQUAL, clone, 0, 4 if allow_processes else 6)
     add(_LOAD, 16)  # lower half of the first argument
@@ -110,7 +111,7 @@ def filter_program(*, allow_processes: bool = True) -> bytes:
 
 
 class Filter(ctypes.Structure):
-    """``struct sock_fprog``; holds a reference to its program."""
+    """``struct sock_fprog``. Holds a reference to the BPF program, so that the program stays in memory."""
 
     _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
 
@@ -119,5 +120,5 @@ class Filter(ctypes.Structure):
 
 
 def apply(filter_: Filter) -> None:
-    """Install a filter for this process and its descendants; requires no_new_privs."""
+    """Install a filter for this process and its descendants. The process must have set no_new_privs."""
     kernel.checked(kernel.LIBC.prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(filter_), 0, 0), "seccomp")

@@ -1,9 +1,9 @@
-"""Puts a candidate's body into a function of a loaded repository: parse its text, compile it, swap the code object.
+"""Puts a candidate's body into a function of a loaded repository: parse the text, compile it, swap the code object.
 
 The candidate supplies statements only. They are compiled under the original signature and run with the original
-module's globals. The code replaces that of the existing function objects, so everything that refers to the function
-(decorators, other modules, partial applications) runs the new body. This happens in a sandboxed process, before any
-code of the candidate runs.
+module's globals. The new code object replaces the code object of the existing functions, so everything that refers to
+the function (decorators, other modules, partial applications) runs the new body. The replacement happens in a sandboxed
+process, before any code of the candidate runs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ Target = dict[str, Any]
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PRELUDE = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-"""Statements beside a function that may move into it."""
+"""Kinds of statements beside a function that may be moved into the function's body."""
 
 
 class BadBody(Exception):
-    """The candidate's text contains no usable body: it is not Python, or has another signature."""
+    """The candidate's text contains no usable body: the text is not Python, or the signature differs."""
 
 
 def body_of(text: str, target: Target) -> list[ast.stmt]:
-    """The statements of the target's body in a candidate's text.
+    """Return the statements of the target's body in a candidate's text.
 
     Args:
-        text: A body alone, or code that contains the function. Imports and helpers beside the function move into it.
-        target: The function.
+        text: A body alone, or code that contains the function. Imports and helpers beside the function are moved into
+            the body.
+        target: The function to replace.
 
     Raises:
         BadBody: The text is not valid Python, is empty, or changes the signature.
@@ -63,7 +64,7 @@ def _parsed(text: str) -> ast.Module | None:
 
 
 def _inner_body(statements: list[ast.stmt], target: Target) -> list[ast.stmt]:
-    """The body of the target if the statements define it, possibly inside its classes; otherwise the statements."""
+    """Return the target's body if `statements` define the target, possibly inside classes; otherwise `statements`."""
     name = target["qualname"].rpartition(".")[2]
     prelude: list[ast.stmt] = []
     for place, node in enumerate(statements):
@@ -85,14 +86,14 @@ def _defines(statements: list[ast.stmt], target: Target) -> bool:
 
 
 def check_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, target: Target) -> None:
-    """Raise BadBody if a function has other parameters than the target."""
+    """Raise BadBody if the parameters of a function differ from the parameters of the target."""
     header = bare_header(node)
     if header != target["header"]:
         raise BadBody(f"the signature must stay {target['header']!r}, not {header!r}")
 
 
 def bare_header(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """``def name(parameters)`` without defaults and annotations, which the original function object keeps."""
+    """Return ``def name(parameters)`` without defaults and annotations: the original function object keeps these."""
     parameters = node.args
     parts = [item.arg for item in parameters.posonlyargs] + (["/"] if parameters.posonlyargs else [])
     parts += [item.arg for item in parameters.args]
@@ -111,7 +112,7 @@ def compiled(body: list[ast.stmt], target: Target, original: types.CodeType) -> 
     """Compile a body to a code object that can replace `original`.
 
     Raises:
-        BadBody: It does not compile, or needs other variables of the enclosing scope than the original.
+        BadBody: The body does not compile, or uses variables of the enclosing scope that the original does not use.
     """
     code = _compile(body, target, original)
     if code.co_freevars != original.co_freevars and original.co_freevars == ("__class__",):
@@ -160,7 +161,7 @@ def _compile(body: list[ast.stmt], target: Target, original: types.CodeType) -> 
 
 
 def functions_at(places: set[tuple[str, int]]) -> dict[tuple[str, int], list[types.FunctionType]]:
-    """All function objects of this process whose code begins at each (file, line)."""
+    """Return, for each place (file, line), all function objects of this process whose code begins there."""
     functions: dict[tuple[str, int], list[types.FunctionType]] = {place: [] for place in places}
     for item in gc.get_objects():
         if type(item) is types.FunctionType:
@@ -171,10 +172,10 @@ def functions_at(places: set[tuple[str, int]]) -> dict[tuple[str, int], list[typ
 
 
 def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Target) -> None:
-    """Give the functions the candidate's body, and erase the original's code from memory.
+    """Replace the body of the functions with the candidate's body, and erase the original code from memory.
 
     Raises:
-        BadBody: The body cannot replace the original; nothing was changed.
+        BadBody: The body cannot replace the original. Nothing was changed.
     """
     codes = {id(function.__code__): function.__code__ for function in functions}
     replacements = {key: compiled(body, target, code) for key, code in codes.items()}
@@ -182,19 +183,19 @@ def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Targ
         function.__code__ = replacements[id(function.__code__)]
     del function
     for code in codes.values():
-        if sys.getrefcount(code) <= ALONE:  # no generator of it is alive
+        if sys.getrefcount(code) <= ALONE:  # no running generator uses this code object
             wipe(code)
 
 
 ALONE = 3
-"""Reference count of a code object that only its container, a variable and the argument of getrefcount refer to."""
+"""Reference count of a code object to which only a container, a variable and the argument of getrefcount refer."""
 
 
 def wipe(code: types.CodeType) -> None:
-    """Overwrite the instructions of a code object that nothing will run again, and of those inside it.
+    """Overwrite the instructions of a code object that will not run again, and of its nested code objects.
 
-    The original must not be found in the candidate's process, not even in freed memory. Inner functions that are still
-    referred to, for example by a decorator, are kept.
+    The candidate must not find the original code in its process, not even in freed memory. Nested functions to which
+    other objects, for example a decorator, still refer are not overwritten.
     """
     for item in code.co_consts:
         if isinstance(item, types.CodeType) and sys.getrefcount(item) <= ALONE:
@@ -203,15 +204,15 @@ def wipe(code: types.CodeType) -> None:
 
 
 def trampoline(functions: list[types.FunctionType], call: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> None:
-    """Make the functions pass their arguments to `call`. Their signatures look as before."""
+    """Make the functions pass their arguments to `call`. `inspect.signature` still returns the original signatures."""
 
     def stub(*arguments: Any, **keywords: Any) -> Any:
         return call(arguments, keywords)
 
     for function in functions:
-        # Kept for libraries that inspect signatures, such as curry functions.
+        # Keep the signature for libraries that inspect signatures, for example to curry functions.
         function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        # The new code runs with the original module's globals, so the function that it calls is one of its constants.
+        # The new code runs with the original module's globals, so it holds the function that it calls as a constant.
         old, new = function.__code__, _caller.__code__
         consts = tuple(stub if item == "STUB" else item for item in new.co_consts)
         function.__code__ = new.replace(

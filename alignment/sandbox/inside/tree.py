@@ -25,29 +25,30 @@ ETC = (
 )
 TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"
-"""Where the new root is assembled; any existing folder would do."""
+"""Folder in which the new root is assembled. Any existing folder can be used."""
 EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
-"""An empty file and an empty folder, mounted over what programs must not see."""
+"""An empty file and an empty folder, mounted over files and folders that programs must not see."""
 REPLACED = "/tmp/.replaced"
-"""Folder of the files that replace others for one program, see `replace`."""
+"""Folder of the replacement files of one program, see `replace`."""
 SHOWN = "/etc/shown"
-"""Folders and files of the machine's /tmp that programs see; they are mounted here because each program has its own /tmp."""
+"""Mount point for folders and files of the machine's /tmp that programs may see. They cannot stay below /tmp, because
+each program has a private /tmp."""
 
 
 def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] = ()) -> None:
     """Assemble the tree in a tmpfs.
 
-    Needs a mount namespace of its own and the right to mount in it.
+    The calling process must be in a private mount namespace, with the right to mount.
 
     Args:
-        extra: Further files and folders that programs can read.
+        extra: Additional files and folders that programs can read.
         hidden: Files and folders that programs see as empty.
-        mounts: Folders to show at another place: pairs of path on this machine and path in the tree.
+        mounts: Folders to show at a different path: pairs (path on this machine, path in the tree).
     """
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     old = os.open("/", os.O_PATH)
     below = [path for path in extra if Path(STAGE) in Path(path).parents and os.path.exists(path)]
-    # Opened now, because the tmpfs is about to cover everything below STAGE.
+    # Opened before the tmpfs is mounted, because the tmpfs covers everything below STAGE.
     opened = [(os.open(source, os.O_PATH), place) for source, place in (*mounts, *zip(below, below, strict=True))]
     kernel.mount("tree", STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     seen = f"/proc/self/fd/{old}"
@@ -56,7 +57,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
         _show(seen, path, root)
     for descriptor, place in opened:
         target = root / place.lstrip("/")
-        _mount_point(target, f"/proc/self/fd/{descriptor}")  # it may be inside a folder that is shown already
+        _mount_point(target, f"/proc/self/fd/{descriptor}")  # the target may be inside a folder that is already shown
         kernel.mount(f"/proc/self/fd/{descriptor}", str(target), None, kernel.MS_BIND | kernel.MS_REC)
         kernel.make_read_only(str(target))
         os.close(descriptor)
@@ -85,13 +86,13 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
 
 
 def enter() -> None:
-    """Make the assembled tree the root, read-only."""
+    """Make the assembled tree the root file system, mounted read-only."""
     kernel.pivot_root(STAGE)
     kernel.mount("none", "/", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
 
 
 def mount_proc(root: str = "") -> bool:
-    """Mount a /proc of this pid namespace; False if the kernel refuses, as in containers that mask parts of /proc."""
+    """Mount a /proc of this pid namespace. Return False if the kernel refuses, as in containers that mask /proc."""
     try:
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
         kernel.mount("proc", f"{root}/proc", "proc", flags)
@@ -106,7 +107,7 @@ def make_proc_read_only() -> None:
 
 
 def cover_proc() -> None:
-    """Hide the parts of /proc that only root can read, for programs that are root to the kernel."""
+    """Hide the parts of /proc that only root can read. Needed if the kernel treats programs as root."""
     for item in os.scandir("/proc"):
         if item.name in ROOTS_FOLDERS:
             kernel.mount(NOTHING, item.path, None, kernel.MS_BIND)
@@ -121,12 +122,12 @@ ROOTS_KEYS = frozenset({"keys", "key-users"})
 
 
 def cover(path: str) -> None:
-    """Make one file appear empty to the program that is about to start."""
+    """Make the file `path` appear empty to the program that is about to start."""
     kernel.mount(EMPTY, path, None, kernel.MS_BIND)
 
 
 def replace(path: str, number: int) -> None:
-    """Give a file other content: that of file `number` in `REPLACED`, which the driver writes before the program runs."""
+    """Show the content of file `number` in `REPLACED` at `path`. The driver writes the file before the program runs."""
     replacement = Path(REPLACED) / str(number)
     replacement.parent.mkdir(exist_ok=True)
     replacement.touch()
@@ -134,14 +135,14 @@ def replace(path: str, number: int) -> None:
 
 
 def mount_scratch(size: int, inodes: int) -> None:
-    """Mount a new /tmp for one program, with the parts of the machine's /tmp that are shown.
+    """Mount a new /tmp for one program, including the shown parts of the machine's /tmp.
 
-    Each top-level name of these parts is a read-only mount. A program cannot write below it. It cannot rename or remove
-    the folder to put its own in the same place either, because the kernel refuses that for a mount point.
+    Each top-level entry of the shown parts is a read-only mount. A program cannot write below a read-only mount. The
+    program can also not replace the entry, because the kernel refuses to rename or remove a mount point.
 
     Args:
-        size: Bytes that the program can write.
-        inodes: Number of files that it can create.
+        size: Number of bytes that the program can write.
+        inodes: Number of files that the program can create.
     """
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={size},nr_inodes={inodes},mode=700")
@@ -152,7 +153,7 @@ def mount_scratch(size: int, inodes: int) -> None:
 
 
 def _show(seen: str, path: str, root: Path) -> None:
-    """Show a path of the old root, which is open at `seen`, at the same place in the new root."""
+    """Show `path` at the same place in the new root. `seen` is the folder at which the old root is open."""
     source = Path(seen + path)
     target = root / path.lstrip("/")
     if source.is_symlink():
@@ -161,7 +162,7 @@ def _show(seen: str, path: str, root: Path) -> None:
             target.symlink_to(os.readlink(source))
         return
     if not source.exists() or target.exists():
-        return  # not on this machine, or inside a folder that is shown already
+        return  # the path does not exist, or is inside a folder that is already shown
     _mount_point(target, str(source))
     kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
     kernel.make_read_only(str(target))
