@@ -12,6 +12,6 @@ import platformdirs
 
 
 def cache_root() -> Path:
-    """The cache folder; it may not exist yet."""
+    """Return the cache folder; it may not exist yet."""
     root = os.environ.get("ALIGN_CACHE")
     return Path(root) if root else Path(platformdirs.user_cache_dir("code-alignment", appauthor=False))

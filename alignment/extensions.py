@@ -65,7 +65,7 @@ class Extension:
         raise ExtensionError(f"must be path/to/file.py:name or package.module:name, not {reference!r}")
 
     def file(self) -> Path:
-        """The source file. Raises ExtensionError where it does not exist."""
+        """Return the source file. Raises ExtensionError where it does not exist."""
         if self.path is not None:
             if not self.path.is_file():
                 raise ExtensionError(f"{self.reference}: there is no file {self.path}")
@@ -84,7 +84,7 @@ class Extension:
         return hashlib.sha256(self.file().read_bytes()).hexdigest()
 
     def load(self) -> Any:
-        """The object itself. The file is executed once per process and content.
+        """Return the object itself. The file is executed once per process and content.
 
         Raises:
             ExtensionError: the file cannot be imported, or defines no such name; the message has file and line.
@@ -146,7 +146,7 @@ class ExtensionReference(Reference):
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """A reference from a string of a recipe. Raises ValueError for a value of another form."""
+        """Return a reference from a string of a recipe. Raises ValueError for a value of another form."""
         if not isinstance(value, str):
             raise ValueError("must be path/to/file.py:name or package.module:name")
         Extension.parse(value)
@@ -157,7 +157,7 @@ class ExtensionReference(Reference):
         return
 
     def extension(self) -> Extension:
-        """The extension that the text names. Raises ExtensionError for text of another form."""
+        """Return the extension that the text names. Raises ExtensionError for text of another form."""
         return Extension.parse(str(self), self.folder)
 
     def resolved(self) -> str:
@@ -167,7 +167,9 @@ class ExtensionReference(Reference):
 
 
 def name_or_extension(value: Any) -> str:
-    """A built-in part's name as plain text, or an ExtensionReference for `file.py:name` and `package.module:name`."""
+    """Return a built-in part's name as plain text, or an ExtensionReference for `file.py:name` and
+    `package.module:name`.
+    """
     if not isinstance(value, str):
         raise ValueError("must be a built-in name, or code of your own as path/to/file.py:name or package.module:name")
     return ExtensionReference.of(value) if Extension.is_reference(value) else str(value)

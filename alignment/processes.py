@@ -63,7 +63,7 @@ class World:
 
 
 def child_environment(environment: Mapping[str, str], world: World, alone: bool, port_offset: int) -> dict[str, str]:
-    """The environment of a stage's process.
+    """Return the environment of a stage's process.
 
     Args:
         environment: the environment of this process.
@@ -91,7 +91,7 @@ class ProcessRequest(Settings):
     """What a child process is asked to do. It is sent as JSON on the child's stdin."""
 
     def to_json(self) -> str:
-        """The request as JSON text."""
+        """Return the request as JSON text."""
         return self.model_dump_json()
 
     @classmethod
@@ -170,7 +170,7 @@ def _memory_hint(code: int) -> str:
 
 
 def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
-    """The last lines of a log, indented; empty if there is no log.
+    """Return the last lines of a log, indented. Empty if there is no log.
 
     Args:
         log: the file.

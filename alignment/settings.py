@@ -25,7 +25,7 @@ class Reference(str):
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """A reference from a string of a recipe, which knows its file, or from a path.
+        """Return a reference from a string of a recipe, which knows its file, or from a path.
 
         Raises:
             ValueError: the value is not text, is empty, or cannot be a path.
@@ -68,7 +68,7 @@ class Reference(str):
         return self.partition("/")[2]
 
     def path(self) -> Path:
-        """The absolute path; `folder` is where a relative one starts."""
+        """Return the absolute path; `folder` is where a relative one starts."""
         return (self.folder / Path(self).expanduser()).resolve()
 
     def exists(self) -> bool:

@@ -26,7 +26,7 @@ def shown(value: Any) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The name most similar to a misspelled word, or None. `--learning-rate` is similar to `learning_rate`."""
+    """Return the name most similar to a misspelled word, or None. `--learning-rate` is similar to `learning_rate`."""
     names = list(known)
     for spelling in (str(word)[:100].lstrip("-").replace("-", "_"), str(word)[:100]):
         if matches := difflib.get_close_matches(spelling, names, n=1, cutoff=0.6):
@@ -35,12 +35,12 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A suggestion to append to a message, with a leading space; empty if no name is similar."""
+    """Return a suggestion to append to a message, with a leading space. Empty if no name is similar."""
     name = closest(word, known)
     return f" Did you mean {name!r}?" if name is not None else ""
 
 
 def display(path: Path) -> str:
-    """A path as the user would type it: relative if it is below the working directory."""
+    """Return a path as the user would type it: relative if it is below the working directory."""
     resolved = path.resolve()
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)

@@ -43,7 +43,7 @@ class Case:
 
 
 def cases(smoke: bool) -> list[Case]:
-    """The cases to measure; each SFT case is there twice, with this toolkit and with plain TRL."""
+    """Return the cases to measure; each SFT case is there twice, with this toolkit and with plain TRL."""
     if smoke:
         ours = [
             Case("smoke", "sft", 256),
@@ -66,7 +66,7 @@ def cases(smoke: bool) -> list[Case]:
 
 
 def init_of(size: str) -> dict[str, Any]:
-    """The `model: {init: ...}` of a recipe for the exact shape of a Qwen2.5-Coder model, or for the smoke test."""
+    """Return the `model: {init: ...}` of a recipe for the exact shape of a Qwen2.5-Coder model, or for the smoke test."""
     from alignment.models.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
     shape = SMOKE | {"tie_word_embeddings": True} if size == "smoke" else asdict(SHAPES[size])
@@ -74,7 +74,7 @@ def init_of(size: str) -> dict[str, Any]:
 
 
 def settings(case: Case, steps: int) -> dict[str, Any]:
-    """The `train:` of the stage."""
+    """Return the `train:` of the stage."""
     cuda = case.size != "smoke"
     train: dict[str, Any] = {
         "max_steps": steps, "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-5, "bf16": cuda,
@@ -127,7 +127,7 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
 
 
 def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> StageRequest:
-    """The request for a case's stage; its rows are written to `folder`."""
+    """Return the request for a case's stage; its rows are written to `folder`."""
     rows = max(64, case.batch * (steps + 1))
     return stage_request(
         case.kind, init_of(case.size), settings(case, steps), LORA if case.lora else None, tokenizer, folder,

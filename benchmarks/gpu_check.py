@@ -87,7 +87,7 @@ def train_plain(request: StageRequest, out: Path) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of child processes: this one, with the checkout on PYTHONPATH."""
+    """Return the environment of child processes: this one, with the checkout on PYTHONPATH."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path}
 
@@ -243,7 +243,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks gpu-check",
         description=__doc__,

@@ -89,7 +89,9 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
 
 
 def request(name: str, tokenizer: Path, folder: Path) -> StageRequest:
-    """The request for a case, as the chain would send it to the stage's process; its rows are written to `folder`."""
+    """Return the request for a case, as the chain would send it to the stage's process; its rows are written to
+    `folder`.
+    """
     kind, shape, train, lora, tied = CASES[name]
     init = {**shape, "tie_word_embeddings": tied, "max_position_embeddings": 4096}
     train = {**BASE, "gradient_checkpointing": False, **train}
@@ -121,7 +123,7 @@ def measured(name: str, tokenizer: Path) -> float:
 
 
 def predicted(name: str, tokenizer: Path) -> Memory:
-    """The memory that `align plan` predicts for the same stage."""
+    """Return the memory that `align plan` predicts for the same stage."""
     with tempfile.TemporaryDirectory() as folder:
         value = request(name, tokenizer, Path(folder))
     stage, source = value.stage, value.model

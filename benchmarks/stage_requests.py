@@ -49,7 +49,7 @@ def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
 
 
 def request_for(stage: dict[str, Any], model: dict[str, Any], out: Path) -> StageRequest:
-    """The request for one stage.
+    """Return the request for one stage.
 
     Args:
         stage: the stage as a recipe describes it, with absolute paths.
@@ -82,7 +82,7 @@ def stage_request(
     dtype: str = "float32",
     rows: int = 96,
 ) -> StageRequest:
-    """The request for a stage that starts from random weights; its rows are written to `folder`.
+    """Return the request for a stage that starts from random weights; its rows are written to `folder`.
 
     Args:
         kind: `pretrain`, `sft`, `dpo` or `grpo`.

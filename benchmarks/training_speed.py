@@ -61,7 +61,9 @@ class StepClock:
         }
 
     def callback(self) -> Any:
-        """A callback for transformers' Trainer; also makes Trainer count the tokens of each batch before training on it."""
+        """Return a callback for transformers' Trainer; also makes Trainer count the tokens of each batch before
+        training on it.
+        """
         from transformers import Trainer, TrainerCallback
 
         clock, original_step = self, Trainer.training_step
@@ -132,7 +134,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def rows_file(folder: Path, case: str) -> Path:
-    """The rows of a case, as `prepare` wrote them."""
+    """Return the rows of a case, as `prepare` wrote them."""
     return folder / ("chats.jsonl" if case.startswith("sft") else "documents.jsonl")
 
 

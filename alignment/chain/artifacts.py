@@ -47,7 +47,7 @@ class Digests:
         self.changed = False
 
     def of(self, path: Path) -> str:
-        """The digest of a file's bytes, or of all names and bytes in a folder, without hidden files."""
+        """Return the digest of a file's bytes, or of all names and bytes in a folder, without hidden files."""
         if path.is_dir():
             files = sorted(
                 file
@@ -77,7 +77,7 @@ class Digests:
 
 
 def read(folder: Path) -> Artifact | None:
-    """Read a folder's artifact.json; None if the step is not done.
+    """Read a folder's artifact.json. None if the step is not done.
 
     Raises:
         ValueError: the file is damaged.

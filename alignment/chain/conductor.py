@@ -282,7 +282,7 @@ def _result(step: Step) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    """The content of a JSON file; None if it is missing or damaged."""
+    """Return the content of a JSON file. None if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

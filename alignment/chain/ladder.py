@@ -56,7 +56,9 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> None:
 
 
 def table(steps: Sequence[Step]) -> list[str]:
-    """The ladder as lines of text: one row per stage, one column per metric; one line per metric for a single stage."""
+    """Return the ladder as lines of text: one row per stage, one column per metric; one line per metric for a single
+    stage.
+    """
     entries = rungs(steps)
     metrics = list(dict.fromkeys(entry["metric"] for entry in entries))
     if not metrics:

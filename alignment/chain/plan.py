@@ -87,7 +87,7 @@ class Step:
 
 
 def plan(recipe: Recipe) -> list[Step]:
-    """All steps of a recipe in order.
+    """Return all steps of a recipe in order.
 
     Reads the files that stages name to compute their digests; digests of unchanged files come from a cache.
     """
@@ -184,7 +184,7 @@ class _StepBuilder:
         return ModelSource.model_validate(settings), content
 
     def trained_model(self, stage: str) -> ModelSource:
-        """The model that an earlier stage leaves in its artifact."""
+        """Return the model that an earlier stage leaves in its artifact."""
         base, step = self.recipe.model, self.earlier[stage]
         self.inputs[stage] = step.fingerprint
         return ModelSource(
@@ -220,7 +220,7 @@ class _StepBuilder:
         return ScreenTargets(benchmarks=tuple(rows), paths=tuple(paths), allowed=allowed, sandbox=sandbox), contents
 
     def fingerprint(self, content: Mapping[str, Any], seed: int, contents: Mapping[str, Any]) -> str:
-        """The fingerprint of all that could change the step's result.
+        """Return the fingerprint of all that could change the step's result.
 
         Args:
             content: the stage's settings, with content in the place of paths.

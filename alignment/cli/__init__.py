@@ -58,7 +58,7 @@ class _Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(prog="align", description="Post-training for code models, from one recipe.")
     top.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit of a checkout")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

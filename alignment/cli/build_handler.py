@@ -72,7 +72,7 @@ def _help(builder: LoadedBuilder) -> Iterator[str]:
 
 
 def _first_paragraph(function: Any) -> str:
-    """The first paragraph of a docstring, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(function) or "").split("\n\n", 1)[0].split())
 
 
@@ -85,7 +85,7 @@ def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contex
 
 
 def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Settings | dict[str, Any]]:
-    """The builder and its settings, checked as those of a build stage are.
+    """Return the builder and its settings, checked as those of a build stage are.
 
     Raises:
         ValueError: all mistakes, one a line.
@@ -114,7 +114,7 @@ def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Set
 
 
 def _paths_setting(builder: LoadedBuilder) -> str | None:
-    """The setting that positional paths are for: the first required one that is a list of paths or sources."""
+    """Return the setting that positional paths are for: the first required one that is a list of paths or sources."""
     fields = builder.settings_class.model_fields if builder.settings_class is not None else {}
     for name, field in fields.items():
         item = (*typing.get_args(field.annotation), None)[0]

@@ -45,7 +45,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The findings as plain values: Python, memory, devices, packages, the sandbox, and each language it can run."""
+    """Return the findings as plain values: Python, memory, devices, packages, the sandbox, and each language it can
+    run.
+    """
     from alignment.fingerprints import package_versions
     from alignment.sandbox.self_check import probe_languages, probe_sandbox
 

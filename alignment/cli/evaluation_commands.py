@@ -178,7 +178,7 @@ def _measure(arguments: argparse.Namespace) -> list[Document] | None:
 
 
 def _server_engine(arguments: argparse.Namespace) -> Engine:
-    """The engine of `--server`."""
+    """Return the engine of `--server`."""
     from transformers import AutoTokenizer
 
     from alignment.evaluation.engines.decoding import end_token_ids

@@ -95,7 +95,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def export_stage(arguments: argparse.Namespace) -> ExportStage:
-    """The command line as the export stage of a recipe, checked as one. Raises RecipeError."""
+    """Return the command line as the export stage of a recipe, checked as one. Raises RecipeError."""
     from alignment.evaluation.benchmark_request import parse_request
     from alignment.recipe.overlays import override
     from alignment.recipe.recipe_file import validate_export

@@ -44,12 +44,12 @@ class PublicFile:
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded benchmarks."""
+    """Return the folder of downloaded benchmarks."""
     return cache_root() / "benchmarks"
 
 
 def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
-    """The path of a benchmark's file; it is downloaded if necessary.
+    """Return the path of a benchmark's file; it is downloaded if necessary.
 
     Raises:
         ValueError: the file is missing (the message says where to get it and where to put it), the download failed, or
@@ -78,7 +78,7 @@ def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
 
 
 def _given(path: Path, request: BenchmarkRequest, source: PublicFile) -> Path:
-    """The file at `data`, which may also be its folder or the folder of several benchmarks' folders."""
+    """Return the file at `data`, which may also be its folder or the folder of several benchmarks' folders."""
     if path.is_dir():
         names = (source.file, *source.aliases)
         for name in names:

@@ -58,7 +58,7 @@ class BenchmarkRequest:
 
 
 def parse_request(entry: str | Mapping[str, Any] | BenchmarkRequest | Any) -> BenchmarkRequest:
-    """A request from one of its forms.
+    """Return a request from one of its forms.
 
     Args:
         entry: a word (`humaneval`; with rows `fim:held-out.jsonl`; the user's code `my_bench.py:Tasks` or
@@ -91,7 +91,7 @@ def parse_request(entry: str | Mapping[str, Any] | BenchmarkRequest | Any) -> Be
 
 
 def resolve_task_id(task_id: str, known: Collection[str]) -> str | None:
-    """The benchmark's own spelling of a task id, or None.
+    """Return the benchmark's own spelling of a task id, or None.
 
     `HumanEval_3`, `humaneval/3` and a bare `3` are spellings of `HumanEval/3`; the same holds for MBPP.
     """

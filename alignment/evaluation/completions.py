@@ -88,7 +88,7 @@ def _load(
     sanitize: bool,
     sandbox: SandboxSettings,
 ) -> tuple[Benchmark, list[Sample]]:
-    """A benchmark, and its samples of the first `limit` tasks with the benchmark's own spelling of their ids."""
+    """Return a benchmark, and its samples of the first `limit` tasks with the benchmark's own spelling of their ids."""
     task_ids = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
     samples = [sample for sample in samples if sample.task_id in set(task_ids)]
     if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in COMPLETE_FORMS for sample in samples):
@@ -176,7 +176,7 @@ def _grade(
 
 
 def _program(benchmark: Benchmark, problem: Problem, sample: Sample, sanitize: bool) -> str | None:
-    """The program of a sample, or None if the benchmark's `assemble` has to make it of the model's answer."""
+    """Return the program of a sample, or None if the benchmark's `assemble` has to make it of the model's answer."""
     if sanitize or sample.form == "raw":
         return None
     if sample.form in COMPLETE_FORMS:

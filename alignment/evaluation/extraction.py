@@ -43,7 +43,7 @@ _TAGS = {
 
 
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
-    """The program in an answer.
+    """Return the program in an answer.
 
     Of several fenced blocks, those in the right language are used. For Python the block that defines the entry point is
     taken, with helpers that it needs from other blocks, and without statements that would run an example. Of several
@@ -72,7 +72,9 @@ def extract_code(answer: str, *, language: str = "python", entry_point: str | No
 
 
 def cleaned(answer: str) -> str:
-    """The answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks."""
+    """Return the answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual
+    blanks.
+    """
     answer = _TERMINAL.sub("", answer).replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").lstrip("\ufeff")
     answer = _SPECIAL.split(answer, maxsplit=1)[0]
     if "</think>" in answer:
@@ -106,7 +108,7 @@ class FencedBlock:
 
 
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
-    """All fenced code blocks as (tag, content), in order.
+    """Return all fenced code blocks as (tag, content), in order.
 
     The last one may be unclosed. The content of an indented fence loses the indentation of the fence.
     """
@@ -145,7 +147,7 @@ def _content(answer: str, opening: re.Match[str], end: int) -> str:
 
 
 def _language_blocks(answer: str, language: str) -> list[FencedBlock]:
-    """The blocks tagged with the language; if there are none, those without a tag; if there are none, all."""
+    """Return the blocks tagged with the language; if there are none, those without a tag; if there are none, all."""
     blocks = _all_blocks(answer)
     tags = _TAGS.get(language, (language,))
     tagged = [block for block in blocks if block.tag in tags]

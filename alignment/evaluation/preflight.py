@@ -91,7 +91,7 @@ def _embedding_problems(folder: Path, config: Any, tokenizer: Any) -> Iterable[s
 
 
 def _embedding_rows(folder: Path) -> int | None:
-    """Rows of the input embedding, from the headers of the safetensors files; None if there is none."""
+    """Rows of the input embedding, from the headers of the safetensors files. None if there is none."""
     from safetensors import SafetensorError, safe_open
 
     if not folder.is_dir():

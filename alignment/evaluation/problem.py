@@ -119,7 +119,7 @@ def task_row(
     entry_point: str | None = None,
     prompt: str = "",
 ) -> Row:
-    """A task row for `Problem.task`; `alignment.grading.task` documents kinds and tests."""
+    """Return a task row for `Problem.task`; `alignment.grading.task` documents kinds and tests."""
     return {
         "id": task_id,
         "prompt": prompt,
@@ -138,7 +138,7 @@ Retry = Callable[[Problem, str, str], Problem]
 
 
 def unchanged(problem: Problem, completion: str) -> str:
-    """The completion itself; the default of `Benchmark.assemble`."""
+    """Return the completion itself; the default of `Benchmark.assemble`."""
     return completion
 
 

@@ -66,7 +66,7 @@ an evaluation."""
 
 
 def longest_valid(code: str, budget: int = PARSE_BUDGET) -> str:
-    """The longest beginning of the code, in whole lines, that parses; empty if there is none.
+    """Return the longest beginning of the code, in whole lines, that parses. Empty if there is none.
 
     Args:
         code: source text.
@@ -94,7 +94,7 @@ def longest_valid(code: str, budget: int = PARSE_BUDGET) -> str:
 
 
 def trim_continuation(prefix: str, completion: str) -> str:
-    """The longest beginning of a left-to-right completion that parses after its prefix; all of it if none does."""
+    """Return the longest beginning of a left-to-right completion that parses after its prefix; all of it if none does."""
     if parses(prefix + completion):
         return completion
     lines = completion.split("\n")
@@ -149,7 +149,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def used_names(code: str) -> set[str]:
-    """All names in the code; all words if it does not parse."""
+    """Return all names in the code; all words if it does not parse."""
     try:
         return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -254,7 +254,7 @@ def parses(code: str) -> bool:
 
 
 def _syntax_error(code: str) -> int | None:
-    """The line of the first syntax error, 0 if it names no line, or None for code that parses."""
+    """Return the line of the first syntax error, 0 if it names no line, or None for code that parses."""
     try:
         ast.parse(code)
     except SyntaxError as error:

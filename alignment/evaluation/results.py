@@ -71,7 +71,7 @@ def documents(figures: Sequence[Figure], results: Mapping[str, Sequence[Outcome]
 
 
 def read_documents(out_dir: str | Path) -> list[Document]:
-    """The documents of a folder that `evaluate` or `grade_completions` has written.
+    """Return the documents of a folder that `evaluate` or `grade_completions` has written.
 
     Raises:
         ValueError: the folder holds no results.

@@ -151,7 +151,7 @@ class _EvaluationRun:
             self.grade(benchmark, retried, second=True)
 
     def second_try(self, benchmark: Benchmark, problem: Problem) -> Problem | None:
-        """The problem asked again; None if the first try did not fail."""
+        """Return the problem asked again. None if the first try did not fail."""
         assert benchmark.retry is not None
         outcome = self.outcome(benchmark, problem, 0)
         if outcome is None or outcome.status != "failed":
@@ -177,7 +177,7 @@ class _EvaluationRun:
         return self.loaded_engine
 
     def job(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> GenerationJob:
-        """The job of one sample."""
+        """Return the job of one sample."""
         place = (benchmark.name, problem.id, sample, second)
         if place not in self.jobs:
             self.jobs[place] = self.new_job(benchmark, problem, sample)
@@ -248,14 +248,14 @@ class _EvaluationRun:
             scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> Outcome | None:
-        """The outcome of one sample; None if its completion or verdict is not stored yet."""
+        """Return the outcome of one sample. None if its completion or verdict is not stored yet."""
         record = self.completions.records.get(self.job(benchmark, problem, sample, second).key)
         if record is None:
             return None
         return scoring.outcome_of(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
 
     def wait_for_outcomes(self, benchmark: Benchmark) -> list[Outcome]:
-        """All outcomes of a benchmark, once every rank has written its part.
+        """Return all outcomes of a benchmark, once every rank has written its part.
 
         Raises:
             RuntimeError: nothing was written for `SILENCE_SECONDS`.
@@ -278,7 +278,7 @@ class _EvaluationRun:
             self.verdicts.reload()
 
     def stored_outcomes(self, benchmark: Benchmark) -> list[Outcome] | None:
-        """All outcomes of a benchmark, or None while some are missing."""
+        """Return all outcomes of a benchmark, or None while some are missing."""
         outcomes: list[Outcome] = []
         for problem in benchmark.problems:
             for sample in range(benchmark.n):

@@ -48,7 +48,7 @@ class Sample:
 
 
 def read_samples(path: Path, benchmark: str | None = None) -> list[Sample]:
-    """All samples of a file or folder, in order.
+    """Return all samples of a file or folder, in order.
 
     Args:
         path: a file, or a folder of files.
@@ -82,7 +82,7 @@ def _folder_samples(folder: Path, benchmark: str | None) -> Iterator[Sample]:
 
 
 def _number(stem: str) -> int:
-    """The number of a file, for sorting; names that are no number come last."""
+    """Return the number of a file, for sorting; names that are no number come last."""
     return int(stem) if stem.isdigit() else 1 << 30
 
 
@@ -154,7 +154,7 @@ def _row_samples(path: Path, where: str, row: dict[str, Any], benchmark: str | N
 
 
 def _texts(where: str, row: dict[str, Any], key: str) -> Sequence[str]:
-    """The texts of a column that holds one text, or a list of them for several samples."""
+    """Return the texts of a column that holds one text, or a list of them for several samples."""
     texts = row[key] if isinstance(row[key], list) else [row[key]]
     for text in texts:
         if not isinstance(text, str):
@@ -228,7 +228,7 @@ def _language_benchmark(path: Path) -> str:
 
 
 def benchmarks_of(sample: Sample, benchmark: str | None) -> tuple[str, ...]:
-    """The benchmarks that grade a sample; for HumanEval and MBPP by id, those with the extended tests too.
+    """Return the benchmarks that grade a sample; for HumanEval and MBPP by id, those with the extended tests too.
 
     Args:
         sample: the sample.

@@ -43,7 +43,7 @@ class Outcome:
 
 @cache
 def grader_version() -> str:
-    """A hash of the code that grades; verdicts of another version are not reused."""
+    """Return a hash of the code that grades; verdicts of another version are not reused."""
     hasher = hashlib.sha256()
     for package in ("alignment.grading", "alignment.sandbox"):
         spec = importlib.util.find_spec(package)
@@ -54,12 +54,12 @@ def grader_version() -> str:
 
 
 def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
-    """The given limits, raised to what the benchmark needs."""
+    """Return the given limits, raised to what the benchmark needs."""
     return limits.at_least(**benchmark.least_limits)
 
 
 def verdict_key(problem: Problem, program: str, limits: Limits, hidden: Sequence[str] = ()) -> str:
-    """The key of a verdict in the store: a hash of everything that can change it."""
+    """Return the key of a verdict in the store: a hash of everything that can change it."""
     return digest("verdict", grader_version(), problem.task_digest, program, repr(limits), list(hidden))
 
 
@@ -143,7 +143,7 @@ def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> No
 def outcome_of(
     benchmark: Benchmark, problem: Problem, sample: int, record: Row, verdicts: Store, limits: Limits
 ) -> Outcome | None:
-    """The outcome of one completion, or None if its program is not graded yet.
+    """Return the outcome of one completion, or None if its program is not graded yet.
 
     Args:
         benchmark: whose rules apply.

@@ -17,13 +17,14 @@ from alignment.files import write_text
 
 
 def digest(*parts: Any) -> str:
-    """A hash of JSON-like values: 32 hexadecimal digits."""
+    """Return a hash of JSON-like values: 32 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def model_fingerprint(model_path: str | Path) -> str:
-    """A hash of the names, sizes and modification times of a checkpoint's files; of the path itself if it is no folder.
+    """Return a hash of the names, sizes and modification times of a checkpoint's files; of the path itself if it is no
+    folder.
 
     Weights are not read, which would take minutes. A copied checkpoint counts as another one.
     """

@@ -119,7 +119,7 @@ def _checked_problem(place: str, number: int, problem: Any) -> Problem:
 
 
 def _default_row(problem: Problem) -> Row:
-    """The texts of a problem without a row, so that decontamination knows them."""
+    """Return the texts of a problem without a row, so that decontamination knows them."""
     texts: list[str] = []
     if isinstance(problem.prompt, TextPrompt):
         texts = [problem.prompt.content]
@@ -182,7 +182,7 @@ def _checked_retry(extension: Extension, function: Retry) -> Retry:
 
 
 def _described(value: Any) -> str:
-    """A value for a message: itself if it is short and plain, else its type."""
+    """Return a value for a message: itself if it is short and plain, else its type."""
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
         return text if len(text) <= 60 else f"{text[:57]}..."

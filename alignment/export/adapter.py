@@ -52,7 +52,7 @@ def write_adapter(adapter: str | Path, base: Qwen2Checkpoint, out: Path) -> Path
 
 
 def _effective_alpha(config: dict[str, Any]) -> float:
-    """The alpha with which llama.cpp's scale, alpha / rank, equals PEFT's.
+    """Return the alpha with which llama.cpp's scale, alpha / rank, equals PEFT's.
 
     Rank-stabilized LoRA scales by alpha / sqrt(rank), so its alpha is multiplied by sqrt(rank).
     """

@@ -33,7 +33,7 @@ SUMMARY_KEYS = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "or
 
 
 def figures_table(rows: Sequence[ExportRow]) -> str:
-    """The figures of all rows as a Markdown table, without the columns that no row has."""
+    """Return the figures of all rows as a Markdown table, without the columns that no row has."""
     columns = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
     lines = ["| " + " | ".join(title for title, _, _ in columns) + " |", "|" + " --- |" * len(columns)]
     for row in rows:
@@ -42,12 +42,12 @@ def figures_table(rows: Sequence[ExportRow]) -> str:
 
 
 def summary(row: ExportRow) -> dict[str, Any]:
-    """The figures of a row without its files: every key of `SUMMARY_KEYS`, None for a missing figure."""
+    """Return the figures of a row without its files: every key of `SUMMARY_KEYS`, None for a missing figure."""
     return {key: row.get(key) for key in SUMMARY_KEYS}
 
 
 def row_line(row: ExportRow) -> str:
-    """A row as one line for the terminal."""
+    """Return a row as one line for the terminal."""
     parts = [f"{row['size_bytes'] / 1e6:.1f} MB"]
     if "perplexity" in row:
         parts.append(f"perplexity {row['perplexity']:.4f} (original {row['original_perplexity']:.4f})")
@@ -70,7 +70,7 @@ def _cell(row: ExportRow, key: str, form: str) -> str:
 
 
 def calibration_lines(rows: Sequence[ExportRow]) -> list[str]:
-    """The calibration data of the rows, rows with the same data together; empty if there is none."""
+    """Return the calibration data of the rows, rows with the same data together. Empty if there is none."""
     targets: dict[str, list[str]] = {}
     for row in rows:
         if data := row.get("calibration"):

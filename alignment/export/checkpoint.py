@@ -138,7 +138,7 @@ def _check_config(file: Path, config: dict[str, Any]) -> None:
 
 
 def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the folder's weight files."""
+    """Return every tensor of the folder's weight files."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
@@ -161,7 +161,7 @@ def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def read_float_tensors(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file; ValueError if one is not of a float type."""
+    """Return the tensors of a safetensors file; ValueError if one is not of a float type."""
     tensors = read_safetensors_header(file)
     for tensor in tensors.values():
         if tensor.dtype not in FLOAT_DTYPES:
@@ -202,7 +202,7 @@ def expected_shapes(config: dict[str, Any], tied: bool) -> dict[str, tuple[int, 
 def _check_tensors(
     folder: Path, config: dict[str, Any], stored: dict[str, StoredTensor], tied: bool
 ) -> dict[str, StoredTensor]:
-    """The tensors that the config requires, in the order of `expected_shapes`."""
+    """Return the tensors that the config requires, in the order of `expected_shapes`."""
     shapes = expected_shapes(config, tied)
     missing = [name for name in shapes if name not in stored]
     if missing:

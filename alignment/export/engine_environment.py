@@ -85,7 +85,7 @@ _COMPLETE = "complete"
 
 
 def environment_folder(engine: str) -> Path:
-    """The folder of an engine's environment, whether it exists or not."""
+    """Return the folder of an engine's environment, whether it exists or not."""
     made_from = [_INHERIT, *ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
     digest = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
     return cache_root() / f"{engine}-{digest}"
@@ -97,7 +97,7 @@ def is_ready(engine: str) -> bool:
 
 
 def engine_python(engine: str) -> str:
-    """An interpreter that has `engine`; makes its environment if there is none.
+    """Return an interpreter that has `engine`; makes its environment if there is none.
 
     Raises:
         ValueError: The environment cannot be made; the message says why, and how to make it elsewhere.

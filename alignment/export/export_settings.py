@@ -53,7 +53,7 @@ class Quantize(Settings):
     """Device to quantize on: cpu (for small models), cuda, or auto for cuda if there is a GPU."""
 
     def contradiction(self) -> str:
-        """What the engine does not support of these settings; empty if it supports all."""
+        """What the engine does not support of these settings. Empty if it supports all."""
         if self.act_order == "group" and self.engine == "llm-compressor":
             return "llm-compressor supports `static` and `none` only: for `group`, set `engine: gptqmodel`"
         return ""

@@ -70,7 +70,7 @@ def parse_targets(targets: Sequence[str]) -> list[Target]:
 
 
 def missing_packages(targets: Sequence[Target]) -> str:
-    """What to install for the GGUF targets and adapters among `targets`; empty if nothing is missing."""
+    """What to install for the GGUF targets and adapters among `targets`. Empty if nothing is missing."""
     if not any(target.is_gguf or target.kind == "adapter" for target in targets):
         return ""
     missing = [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]

@@ -107,7 +107,7 @@ def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow
 
 
 def _calibration_texts(calibration: CalibrationRows | None, seed: int) -> list[ModelText]:
-    """The calibration rows as texts, in a random order."""
+    """Return the calibration rows as texts, in a random order."""
     if calibration is None:
         return []
     rows = read_rows(calibration.rows)

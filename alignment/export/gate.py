@@ -59,7 +59,7 @@ DEFAULT_THRESHOLDS = {
 
 
 def thresholds_of(settings: Comparison, level: str) -> Thresholds:
-    """The limits of `level`: its defaults, overridden by the settings."""
+    """Return the limits of `level`: its defaults, overridden by the settings."""
     limits = settings.thresholds.get(level)
     return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(limits.model_dump(exclude_none=True) if limits else {}))
 
@@ -72,7 +72,7 @@ def check_levels(settings: Comparison) -> None:
 
 
 def missed_limits(measured: Measurement, original_perplexity: float, limits: Thresholds) -> list[str]:
-    """Every limit that a measurement misses, as a sentence; empty if it passes."""
+    """Return every limit that a measurement misses, as a sentence. Empty if it passes."""
     increase = perplexity_increase(measured["perplexity"], original_perplexity)
     checks = (
         (

@@ -84,7 +84,7 @@ class GgufOutput:
 
 
 def plan_tensors(checkpoint: Qwen2Checkpoint, level: Level, imatrix: bool = False) -> list[TensorPlan]:
-    """The type and size of every tensor at `level`, in the order of the file."""
+    """Return the type and size of every tensor at `level`, in the order of the file."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     config = checkpoint.config
@@ -154,7 +154,7 @@ def write_gguf(
 
 
 def _scratch_folder(out: Path, size_bytes: int) -> Path:
-    """A temporary folder beside `out`, on whose disk `size_bytes` are free."""
+    """Return a temporary folder beside `out`, on whose disk `size_bytes` are free."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         require_space(out.parent, size_bytes)

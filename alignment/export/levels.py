@@ -48,7 +48,7 @@ _SMALL_BLOCK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", 
 
 
 def get_level(name: str) -> Level:
-    """The level with this name, in any case; ValueError lists the levels if there is none."""
+    """Return the level with this name, in any case; ValueError lists the levels if there is none."""
     for level in LEVELS.values():
         if level.name.lower() == name.lower():
             return level

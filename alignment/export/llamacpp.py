@@ -60,7 +60,7 @@ _POINTERS = (
 
 
 def library_path() -> Path:
-    """The shared library in the installed wheel; ValueError says what to install if there is none."""
+    """Return the shared library in the installed wheel; ValueError says what to install if there is none."""
     spec = importlib.util.find_spec("xllamacpp")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted(Path(folder).glob("xllamacpp*.so"))]
@@ -109,7 +109,7 @@ class LlamaCppLibrary:
         self.messages = [*self.messages[-49:], text.decode(errors="replace")]
 
     def _defaults(self, function: str, expected: dict[int, int]) -> _Blob:
-        """The default parameters that `function` returns, after checking the fields that are set here."""
+        """Return the default parameters that `function` returns, after checking the fields that are set here."""
         getattr(self.c, function).restype = _Blob
         blob = getattr(self.c, function)()
         values = {offset: blob.get(offset) for offset in expected}
@@ -143,7 +143,7 @@ class LlamaCppLibrary:
         return out
 
     def problem(self) -> str:
-        """The last lines that llama.cpp logged, as one line."""
+        """Return the last lines that llama.cpp logged, as one line."""
         return " | ".join(line.strip() for line in self.messages[-4:] if line.strip()) or "no reason logged"
 
 

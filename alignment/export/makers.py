@@ -109,7 +109,7 @@ def _gguf_row(run: ExportRun, level: Level, written: GgufOutput) -> ExportRow:
 
 
 def _make_runtime_folder(run: ExportRun, target: Target, row: ExportRow) -> ExportRow:
-    """A folder for Ollama or llama.cpp's server around a GGUF file that passed."""
+    """Return a folder for Ollama or llama.cpp's server around a GGUF file that passed."""
     assert target.level is not None
     files = [Path(file) for file in row["files"]]
     folder = run.out / f"{run.name}-{target.kind}-{target.level.name}"
@@ -165,7 +165,7 @@ def _folder_row(run: ExportRun, folder: Path) -> ExportRow:
 
 
 def _make_adapter(run: ExportRun) -> ExportRow:
-    """The adapter as PEFT wrote it and as GGUF, the latter measured in llama.cpp over its base model."""
+    """Return the adapter as PEFT wrote it and as GGUF, the latter measured in llama.cpp over its base model."""
     adapter = run.options.adapter
     assert adapter is not None
     base = run.options.adapter_base or read_adapter_config(adapter)["base_model_name_or_path"]

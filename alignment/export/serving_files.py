@@ -79,7 +79,7 @@ def sampling(folder: Path) -> dict[str, float]:
 
 
 def license_text(folder: Path, license: str | None) -> str | None:
-    """The text of the folder's licence file; without one, the licence's name."""
+    """Return the text of the folder's licence file; without one, the licence's name."""
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def vllm_command(checkpoint: Qwen2Checkpoint, name: str, long: bool = False) -> str:
-    """The command that serves a folder with vLLM, from inside the folder.
+    """Return the command that serves a folder with vLLM, from inside the folder.
 
     Args:
         checkpoint: The model.
@@ -177,7 +177,7 @@ def vllm_command(checkpoint: Qwen2Checkpoint, name: str, long: bool = False) -> 
 
 
 def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long: bool = False) -> str:
-    """The command that serves a GGUF file with llama.cpp: chat at /v1/chat/completions, FIM at /infill.
+    """Return the command that serves a GGUF file with llama.cpp: chat at /v1/chat/completions, FIM at /infill.
 
     Args:
         checkpoint: The model.

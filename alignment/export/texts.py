@@ -49,7 +49,7 @@ HARD_CORPUS = (
 
 
 def read_rows(source: str | Path | Sequence[Row] | None, limit: int | None = None) -> list[Row]:
-    """The first `limit` rows of a list, of a JSONL or Parquet file, or of a folder of such files; none for None."""
+    """Return the first `limit` rows of a list, of a JSONL or Parquet file, or of a folder of such files; none for None."""
     if source is None:
         return []
     if not isinstance(source, (str, Path)):

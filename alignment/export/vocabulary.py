@@ -162,7 +162,7 @@ def _setting_id(settings: dict[str, Any], key: str, ids: dict[str, int], default
 
 
 def read_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """The folder's chat template; None if it has none.
+    """Return the folder's chat template. None if it has none.
 
     Args:
         folder: The model's folder; its chat_template.jinja comes first.

@@ -52,7 +52,8 @@ def _wait_for_interrupted_script() -> int:
 
 
 def exit_code(codes: Mapping[int, int]) -> int:
-    """The exit code for failed processes; prints a line if all of them were killed and could not explain themselves.
+    """Return the exit code for failed processes; prints a line if all of them were killed and could not explain
+    themselves.
 
     Args:
         codes: by rank, the process's exit code, negative for a signal.

@@ -92,7 +92,7 @@ def _launch_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def accelerate_config(recipe: Recipe, cluster: Cluster) -> str:
-    """The recipe's Accelerate file as YAML, changed to the number of nodes.
+    """Return the recipe's Accelerate file as YAML, changed to the number of nodes.
 
     Raises:
         ValueError: the recipe names no file, or one for a single process, or its processes can't be divided.
@@ -119,7 +119,7 @@ def accelerate_config(recipe: Recipe, cluster: Cluster) -> str:
 
 
 def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank: str, head: str, port: str) -> str:
-    """The `accelerate launch` command of one node, as a line of shell.
+    """Return the `accelerate launch` command of one node, as a line of shell.
 
     Args:
         recipe_file: the recipe, relative to the checkout or absolute.
@@ -141,7 +141,7 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
 
 
 def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Cluster, root: str) -> str:
-    """A script for sbatch.
+    """Return a script for sbatch.
 
     Args:
         recipe: the recipe.
@@ -221,11 +221,11 @@ def write_launch_files(
 
 
 def path_in_checkout(file: Path, root: Path) -> str:
-    """A path relative to the checkout, where jobs run; absolute for a file outside of it."""
+    """Return a path relative to the checkout, where jobs run; absolute for a file outside of it."""
     resolved = file.resolve()
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
 
 
 def _label(name: str) -> str:
-    """A name that Kubernetes accepts: lower-case letters, digits and dashes, at most 50 characters."""
+    """Return a name that Kubernetes accepts: lower-case letters, digits and dashes, at most 50 characters."""
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:50].strip("-") or "align"

@@ -75,7 +75,7 @@ class Tokenizer(Protocol):
 
 
 def fim_prompt(prefix: str, suffix: str, mode: FimMode = "psm") -> str:
-    """A fill-in-the-middle prompt; the model continues it with the middle.
+    """Return a fill-in-the-middle prompt; the model continues it with the middle.
 
     Args:
         prefix: the text before the middle.
@@ -89,18 +89,18 @@ def fim_prompt(prefix: str, suffix: str, mode: FimMode = "psm") -> str:
 
 
 def fim_document(prefix: str, middle: str, suffix: str, mode: FimMode = "psm") -> str:
-    """A file-level FIM document, which ends with `<|endoftext|>`."""
+    """Return a file-level FIM document, which ends with `<|endoftext|>`."""
     return f"{fim_prompt(prefix, suffix, mode)}{middle}{ENDOFTEXT}"
 
 
 def repo_header(repository: str, files: Iterable[tuple[str, str]]) -> str:
-    """The name of a repository and its files `(path, content)`, each followed by a newline."""
+    """Return the name of a repository and its files `(path, content)`, each followed by a newline."""
     body = "".join(f"{FILE_SEP}{path}\n{content}\n" for path, content in files)
     return f"{REPO_NAME}{repository}\n{body}"
 
 
 def repo_document(repository: str, files: Sequence[tuple[str, str]]) -> str:
-    """A repo-level document of complete files, which ends with `<|endoftext|>`.
+    """Return a repo-level document of complete files, which ends with `<|endoftext|>`.
 
     Every file is followed by one newline, as in the examples of Qwen2.5-Coder's repository. The report's figure does not
     show one after the last file.
@@ -117,7 +117,7 @@ def repo_fim_document(
     suffix: str,
     mode: FimMode = "psm",
 ) -> str:
-    """A repo-level document whose last file, at `path`, is a FIM block; `files` come before it."""
+    """Return a repo-level document whose last file, at `path`, is a FIM block; `files` come before it."""
     return f"{repo_header(repository, files)}{FILE_SEP}{path}\n{fim_document(prefix, middle, suffix, mode)}"
 
 
@@ -150,7 +150,7 @@ def escape_special_text(text: str) -> str:
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token. Raises ValueError if the tokenizer does not have it."""
+    """Return the id of a special token. Raises ValueError if the tokenizer does not have it."""
     known_id = tokenizer.convert_tokens_to_ids(token)
     encoded = tokenizer.encode(token, add_special_tokens=False)
     if known_id is None or encoded != [known_id]:
@@ -173,7 +173,7 @@ def encode_segments(tokenizer: Tokenizer, segments: Iterable[tuple[str, bool]]) 
 
 
 def fim_segments(prefix: str, middle: str | None, suffix: str, mode: FimMode = "psm") -> list[tuple[str, bool]]:
-    """The `(text, special)` segments of `fim_document`, or of `fim_prompt` if `middle` is None."""
+    """Return the `(text, special)` segments of `fim_document`, or of `fim_prompt` if `middle` is None."""
     if mode == "psm":
         order = [(FIM_PREFIX, True), (prefix, False), (FIM_SUFFIX, True), (suffix, False), (FIM_MIDDLE, True)]
     else:
@@ -184,7 +184,9 @@ def fim_segments(prefix: str, middle: str | None, suffix: str, mode: FimMode = "
 
 
 def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
-    """The segments of `repo_header`. Add `(ENDOFTEXT, True)` for `repo_document`, or a FIM block for the last file."""
+    """Return the segments of `repo_header`. Add `(ENDOFTEXT, True)` for `repo_document`, or a FIM block for the last
+    file.
+    """
     segments = [(REPO_NAME, True), (f"{repository}\n", False)]
     for path, content in files:
         segments += [(FILE_SEP, True), (f"{path}\n{content}\n", False)]
@@ -192,7 +194,7 @@ def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tup
 
 
 def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS) -> list[int]:
-    """The ids of tokens that end generation, in ascending order."""
+    """Return the ids of tokens that end generation, in ascending order."""
     return sorted(token_id(tokenizer, token) for token in tokens)
 
 

@@ -132,7 +132,7 @@ def import_gguf(
 
 
 def read_import(folder: Path) -> GgufImport | None:
-    """The summary in a model folder that `import_gguf` wrote; None for any other folder."""
+    """Return the summary in a model folder that `import_gguf` wrote. None for any other folder."""
     try:
         values = json.loads((folder / QUANTIZATION_FILE).read_text(encoding="utf-8"))
         types = {name: TypeRounding(**rounding) for name, rounding in values.pop("types").items()}
@@ -240,7 +240,7 @@ def _check_complete(file: Path, tensors: Mapping[str, Any], config: Any) -> None
 
 
 def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
-    """The weights of a tensor of a GGUF file in float32, as rows and columns; `rows` selects some of the rows."""
+    """Return the weights of a tensor of a GGUF file in float32, as rows and columns; `rows` selects some of the rows."""
     from gguf import dequantize
 
     data = tensor.data[rows] if tensor.data.ndim > 1 else tensor.data

@@ -13,7 +13,7 @@ _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 
 
 def field_value(reader: Any, name: str, default: Any = None) -> Any:
-    """The value of a metadata field of a GGUFReader."""
+    """Return the value of a metadata field of a GGUFReader."""
     field = reader.fields.get(name)
     return default if field is None else field.contents()
 

@@ -53,7 +53,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def _torch_dtype(source: ModelSource) -> torch.dtype:
-    """The torch type of a source's weights. Random weights are drawn in float32 where the recipe says `auto`."""
+    """Return the torch type of a source's weights. Random weights are drawn in float32 where the recipe says `auto`."""
     if source.dtype == "auto" and source.init is not None:
         return torch.float32
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,7 +73,7 @@ def write_random(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: 
 
 
 def checkpoint_of(source: ModelSource, seed: int, folder: Path) -> str:
-    """The folder or hub name of a model's checkpoint. Random weights are first written to `folder`."""
+    """Return the folder or hub name of a model's checkpoint. Random weights are first written to `folder`."""
     if source.init is None:
         return source.checkpoint
     write_random(source, load_tokenizer(source), seed, folder)

@@ -70,7 +70,7 @@ SHAPES = {
 
 
 def config(size: str) -> Qwen2Config:
-    """The transformers config of one size.
+    """Return the transformers config of one size.
 
     Args:
         size: `0.5b`, `1.5b`, `3b`, `7b`, `14b` or `32b`.

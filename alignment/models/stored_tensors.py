@@ -44,7 +44,9 @@ class StoredTensor:
         return math.prod(self.shape)
 
     def raw(self) -> np.ndarray:
-        """The stored values, memory-mapped, as rows x columns (a vector is one row). For the types of `FLOAT_DTYPES`."""
+        """Return the stored values, memory-mapped, as rows x columns (a vector is one row). For the types of
+        `FLOAT_DTYPES`.
+        """
         shape = self.shape if len(self.shape) > 1 else (1, *self.shape)
         return np.memmap(str(self.file), FLOAT_DTYPES[self.dtype], "r", self.offset, shape)
 

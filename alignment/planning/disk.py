@@ -145,7 +145,7 @@ def check_checkpoint_space(folder: Path, step: int) -> None:
 
 
 def shortage(space: DiskForecast) -> str:
-    """The message for a disk that is too small."""
+    """Return the message for a disk that is too small."""
     return (
         f"{space['folder']} has {space['free'] / GIB:.1f} GiB free, and up to {space['total'] / GIB:.1f} GiB are needed: "
         "free some space, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
@@ -153,7 +153,9 @@ def shortage(space: DiskForecast) -> str:
 
 
 def disk_full_hint(folder: Path) -> str:
-    """A line for a failed stage whose disk is full, since its libraries may have reported something else; else empty."""
+    """Return a line for a failed stage whose disk is full, since its libraries may have reported something else; else
+    empty.
+    """
     if (free := free_bytes(folder)) > FULL_BYTES:
         return ""
     return (

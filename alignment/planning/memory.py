@@ -167,7 +167,7 @@ def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, devic
 
 
 def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float = 0.0) -> Memory:
-    """The peak of one training step on one device.
+    """Return the peak of one training step on one device.
 
     Args:
         shape: the model.
@@ -310,7 +310,7 @@ def fits(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -
 
 
 def largest_batch(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -> int:
-    """The largest micro-batch, in rows, that fits into `device_bytes`; 0 if not even one row does, 512 at most."""
+    """Return the largest micro-batch, in rows, that fits into `device_bytes`; 0 if not even one row does, 512 at most."""
     rows = 0
     while rows < 512 and fits(shape, replace(micro, rows=rows + 1), layout, device_bytes):
         rows += 1

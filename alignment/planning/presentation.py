@@ -24,7 +24,7 @@ class RecipeNeeds(TypedDict):
 
 
 def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds:
-    """The needs of every training stage of a recipe, of the disk, and warnings.
+    """Return the needs of every training stage of a recipe, of the disk, and warnings.
 
     Args:
         recipe: the recipe.
@@ -51,7 +51,7 @@ def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds
 
 
 def describe(plan: RecipeNeeds) -> list[str]:
-    """The plan as lines of text."""
+    """Return the plan as lines of text."""
     lines: list[str] = []
     if plan["needs"]:
         available = plan.get("device_bytes")

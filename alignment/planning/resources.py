@@ -49,7 +49,7 @@ class StageNeeds(TypedDict):
 
 
 def shape_of(model: BaseModelSettings) -> Shape | None:
-    """The shape of the recipe's base model; None if it can only be known by downloading the model.
+    """Return the shape of the recipe's base model. None if it can only be known by downloading the model.
 
     The vocabulary of a model with random weights is 0 while its tokenizer is not built.
     """
@@ -161,7 +161,7 @@ def training_stages(recipe: Recipe) -> Iterator[int]:
 def stage_needs(
     recipe: Recipe, index: int, shape: Shape, layout: Layout, device_bytes: float | None
 ) -> tuple[StageNeeds, list[str]]:
-    """The needs of one training stage, and warnings for the user.
+    """Return the needs of one training stage, and warnings for the user.
 
     Args:
         recipe: the recipe.
@@ -221,7 +221,7 @@ def _warnings(stage: TrainingStage, micro: MicroBatch, layout: Layout) -> Iterat
 
 
 def device_bytes(layout: Layout) -> float | None:
-    """The memory of one device of this machine; None without an NVIDIA GPU if the layout asks for one."""
+    """Return the memory of one device of this machine. None without an NVIDIA GPU if the layout asks for one."""
     if layout.device == "cpu":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     tool = shutil.which("nvidia-smi")

@@ -13,13 +13,13 @@ from alignment.wording import did_you_mean
 
 
 def engines_needed(stage: ExportStage) -> list[str]:
-    """The quantization engines that an export stage needs; each has a virtual environment of its own."""
+    """Return the quantization engines that an export stage needs; each has a virtual environment of its own."""
     calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
     return [(stage.quantize or Quantize()).engine] if calibrated else []
 
 
 def missing_engines(recipe: Recipe) -> list[str]:
-    """The engines of a recipe's export stages whose environments are not installed yet."""
+    """Return the engines of a recipe's export stages whose environments are not installed yet."""
     engines = {engine for stage in recipe.stages if isinstance(stage, ExportStage) for engine in engines_needed(stage)}
     return [engine for engine in sorted(engines) if not is_ready(engine)]
 
@@ -42,7 +42,7 @@ def check_stage(stage: ExportStage) -> Iterator[Mistake]:
 
 
 def limit_names(target: Target) -> set[str]:
-    """The names that `thresholds` and `max_perplexity_change` may use for a target."""
+    """Return the names that `thresholds` and `max_perplexity_change` may use for a target."""
     return {target.text, target.gate, f"gguf:{target.gate}"}
 
 

@@ -35,7 +35,7 @@ def _benchmark_of(gate: Gate) -> str:
 
 
 def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
-    """The benchmarks whose figures decide the gates of a stage."""
+    """Return the benchmarks whose figures decide the gates of a stage."""
     if isinstance(stage, EvaluateStage):
         return stage.benchmarks
     return recipe.evaluate if isinstance(stage, TrainingStage) and stage.evaluate else []

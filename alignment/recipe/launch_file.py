@@ -38,7 +38,7 @@ class Layout:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The settings of an Accelerate config file. Raises ValueError if it can't be read or is not a mapping."""
+    """Return the settings of an Accelerate config file. Raises ValueError if it can't be read or is not a mapping."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:

@@ -113,7 +113,7 @@ _PART = re.compile(r"""\s*(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[^
 
 
 def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
-    """The parts of the key, each with whether it was quoted, and the value's text."""
+    """Return the parts of the key, each with whether it was quoted, and the value's text."""
     parts: list[tuple[str, bool]] = []
     position = 0
     while match := _PART.match(assignment, position):
@@ -136,7 +136,7 @@ def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
 
 
 def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
-    """The place that the parts of a key lead to in a recipe."""
+    """Return the place that the parts of a key lead to in a recipe."""
     place: list[Key] = []
     remaining = list(parts)
     while remaining:
@@ -162,7 +162,7 @@ def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
 
 
 def _item(items: list[Any], part: str, key: str) -> int:
-    """The index of the item of a list that `part` names or numbers."""
+    """Return the index of the item of a list that `part` names or numbers."""
     for index, item in enumerate(items):
         if isinstance(item, dict) and item.get("name") == part:
             return index
@@ -176,7 +176,9 @@ def _item(items: list[Any], part: str, key: str) -> int:
 
 
 def replace_at(value: Any, place: Sequence[Key], new: Any) -> Any:
-    """A copy of nested plain values with `new` at `place`; mappings on the way are created where they are missing."""
+    """Return a copy of nested plain values with `new` at `place`; mappings on the way are created where they are
+    missing.
+    """
     if not place:
         return new
     key, rest = place[0], place[1:]

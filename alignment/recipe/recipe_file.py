@@ -41,7 +41,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_source(path: Path, extending: tuple[Path, ...] = ()) -> YamlSource:
-    """The plain values of a recipe file, laid over those of the files that it `extends`.
+    """Return the plain values of a recipe file, laid over those of the files that it `extends`.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def _read(path: Path) -> YamlSource:
 
 
 def _parent(path: Path, parent: Any, source: YamlSource, extending: tuple[Path, ...]) -> Path:
-    """The file that one entry of `extends` names."""
+    """Return the file that one entry of `extends` names."""
 
     def error(message: str) -> RecipeError:
         return RecipeError([source.problem(("extends",), message)])
@@ -179,7 +179,7 @@ def validate_export(source: YamlSource) -> ExportStage:
 
 
 def json_schema() -> dict[str, Any]:
-    """The recipe's JSON schema, for editors."""
+    """Return the recipe's JSON schema, for editors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydantic leaves out defaults that are References, with a warning
         schema = Recipe.model_json_schema()

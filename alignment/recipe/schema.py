@@ -264,5 +264,5 @@ class Recipe(Settings):
         return self.output.path() / self.name
 
     def stage(self, name: str) -> AnyStage:
-        """The stage of this name. Raises StopIteration if there is none."""
+        """Return the stage of this name. Raises StopIteration if there is none."""
         return next(stage for stage in self.stages if stage.name == name)

@@ -129,7 +129,9 @@ def _first_training(recipe: Recipe) -> int:
 
 
 def _model(stage: AnyStage, trained: str) -> str | None:
-    """The stage that makes the model of `stage`; `trained` is the last stage before it that makes one, or `base`."""
+    """Return the stage that makes the model of `stage`; `trained` is the last stage before it that makes one, or
+    `base`.
+    """
     if isinstance(stage, BuildStage) and not builders.needs_model(stage):
         return None
     if isinstance(stage, CustomStage):
@@ -144,7 +146,7 @@ def _evaluation(recipe: Recipe, model: str, seed: int | None, earlier: Sequence[
 
 
 def _reads(stage: AnyStage, earlier: Sequence[str]) -> tuple[Read, ...]:
-    """Every reference in a stage's settings; `earlier` names the stages before it."""
+    """Return every reference in a stage's settings; `earlier` names the stages before it."""
     references = list(builders.references(stage)) if isinstance(stage, BuildStage) else []
     references += [(place, value) for place, value in nested_values(stage) if isinstance(value, Reference)]
     return tuple(Read(place, reference, reference.stage(earlier)) for place, reference in references)

@@ -18,7 +18,7 @@ _STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
 
 
 def parse_stage(settings: Mapping[str, Any]) -> AnyStage:
-    """The typed settings of one entry of a recipe's `stages:`. Raises pydantic's ValidationError."""
+    """Return the typed settings of one entry of a recipe's `stages:`. Raises pydantic's ValidationError."""
     return _STAGE.validate_python(dict(settings))
 
 
@@ -73,7 +73,7 @@ class StageRequest(ProcessRequest):
     def for_stage(
         cls, stage: Mapping[str, Any], out: Path, model: ModelSource | None = None, **settings: Any
     ) -> StageRequest:
-        """A request for one stage without a recipe: for tests, measurements and debugging.
+        """Return a request for one stage without a recipe: for tests, measurements and debugging.
 
         Args:
             stage: an entry of a recipe's `stages:`, with absolute paths.

@@ -138,7 +138,7 @@ class ConfigField:
 
 @functools.cache
 def fields(config: str) -> dict[str, ConfigField]:
-    """All settings of one class of `SOURCES` by name, inherited ones included."""
+    """Return all settings of one class of `SOURCES` by name, inherited ones included."""
     collected: dict[str, ConfigField] = {}
     _collect(*SOURCES[config], config, collected)
     return collected
@@ -181,7 +181,7 @@ def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
 
 @functools.cache
 def _choices(name: str) -> tuple[str, ...]:
-    """The allowed words of a setting; empty if they are not known."""
+    """Return the allowed words of a setting. Empty if they are not known."""
     if name not in _ENUMERATIONS:
         return CHOICES.get(name, ())
     file, enumeration = _ENUMERATIONS[name]
@@ -211,14 +211,14 @@ _WORDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 
 
 def _readable(annotation: str) -> str:
-    """A type in words, without None, since an empty value has an error of its own: `a whole number or text`."""
+    """Return a type in words, without None, since an empty value has an error of its own: `a whole number or text`."""
     text = annotation.removeprefix("Optional[").removesuffix("]") if annotation.startswith("Optional[") else annotation
     parts = [part for part in text.split(" | ") if part != "None"]
     return " | ".join(parts) if "[" in text else " or ".join(_WORDS.get(part, part) for part in parts)
 
 
 def _tree(package: str, file: str) -> ast.Module:
-    """The syntax tree of a file in an installed package."""
+    """Return the syntax tree of a file in an installed package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"the package {package!r} is not installed: run `make setup`")
@@ -267,7 +267,7 @@ def _adapter(annotation: ast.expr) -> TypeAdapter[Any]:
 
 
 def _type(node: ast.expr) -> Any:
-    """The type that an annotation stands for; `str` for names that are not in `_NAMES`."""
+    """Return the type that an annotation stands for; `str` for names that are not in `_NAMES`."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             return _type(ast.parse(node.value, mode="eval").body)

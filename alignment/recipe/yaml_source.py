@@ -33,7 +33,7 @@ class YamlSource:
     """Place of a value -> (file, line)."""
 
     def problem(self, place: Sequence[Key], message: str) -> RecipeProblem:
-        """A problem at `place`, with the position of the value there or of the nearest one around it."""
+        """Return a problem at `place`, with the position of the value there or of the nearest one around it."""
         path = tuple(place)
         message = re.sub(r"\S{400,}", lambda word: short(word[0]), message)
         for length in range(len(path), -1, -1):
@@ -44,7 +44,9 @@ class YamlSource:
 
 
 def dotted(value: Any, place: Iterable[Key]) -> str:
-    """A place as `--set` takes it: `stages.sft.train.beta`. A list item goes by its name, a key with dots is quoted."""
+    """Return a place as `--set` takes it: `stages.sft.train.beta`. A list item goes by its name, a key with dots is
+    quoted.
+    """
     parts: list[str] = []
     for key in place:
         child = None
@@ -140,7 +142,7 @@ class _Conversion:
         self.problems.append(RecipeProblem(self.file, node.start_mark.line + 1, short(key), message))
 
     def value(self, node: yaml.Node, place: Place) -> Any:
-        """The plain value of a node."""
+        """Return the plain value of a node."""
         self.positions.setdefault(place, (self.file, node.start_mark.line + 1))
         self.count += 1
         if self.count > MAX_VALUES:

@@ -40,7 +40,7 @@ class Plot:
         return self.width - self.left - self.right
 
     def y(self, value: float) -> float:
-        """The vertical position of a value."""
+        """Return the vertical position of a value."""
         return self.top + (self.height - self.top - self.bottom) * (1 - (value - self.low) / (self.high - self.low))
 
     def grid(self) -> str:
@@ -55,15 +55,15 @@ class Plot:
         return "".join(lines)
 
     def interval(self, x: float, low: float, high: float) -> str:
-        """A vertical line from `low` to `high`."""
+        """Return a vertical line from `low` to `high`."""
         return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(low):.1f}" y2="{self.y(high):.1f}" class="interval"/>'
 
     def label_above(self, x: float, high: float, text: str) -> str:
-        """A label just above a value, inside the picture."""
+        """Return a label just above a value, inside the picture."""
         return f'<text x="{x:.1f}" y="{max(self.y(high) - 5, 10):.1f}" class="value">{text}</text>'
 
     def fragment(self, parts: Sequence[str]) -> Markup:
-        """The parts as an `<svg>` element for an HTML page."""
+        """Return the parts as an `<svg>` element for an HTML page."""
         return Markup(f'<svg viewBox="0 0 {self.width} {self.height}" role="img">{"".join(parts)}</svg>')
 
 
@@ -88,7 +88,7 @@ def bars(rungs: Sequence[Rung]) -> Markup:
 
 
 def curve(points: Sequence[tuple[float, float]]) -> Markup:
-    """A line through (step, value) points; the axes end at the lowest and highest of both."""
+    """Return a line through (step, value) points; the axes end at the lowest and highest of both."""
     steps, values = [step for step, _ in points], [value for _, value in points]
     low, high = min(values), max(values)
     if high - low < 1e-9:
@@ -145,7 +145,7 @@ def ladder_picture(ladders: Sequence[Sequence[Rung]], metrics: Sequence[str]) ->
 
 
 def _panel(plot: Plot, title: str, stages: Sequence[str], series: Sequence[Sequence[Rung]]) -> str:
-    """The panel of one metric; `series` has the rungs of each seed, in the order of `stages`."""
+    """Return the panel of one metric; `series` has the rungs of each seed, in the order of `stages`."""
     column = plot.inner_width / len(stages)
     tasks = series[0][0]["n"]
     parts = [f'<text x="{plot.left}" y="18" class="title">{escape(title)}, % of {tasks}</text>', plot.grid()]

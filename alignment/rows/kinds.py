@@ -10,7 +10,7 @@ ROLES = ("system", "user", "assistant")
 
 
 def kind_of(row: Row, where: str | None = None) -> RowKind:
-    """The kind of a row, from its columns.
+    """Return the kind of a row, from its columns.
 
     Args:
         row: a row as it was read.

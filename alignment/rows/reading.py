@@ -24,7 +24,7 @@ _PARQUET_ROWS = 1024
 
 
 def files(path: Path) -> list[Path]:
-    """The data files of a path.
+    """Return the data files of a path.
 
     Args:
         path: a data file, or a folder: then all data files below it, or below its `data`, if it has one.
@@ -54,7 +54,7 @@ def folder_of(dataset: Path) -> Path:
 
 
 def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
-    """The rows of a file or folder as a list; see `read`."""
+    """Return the rows of a file or folder as a list; see `read`."""
     return list(read(Path(path), limit))
 
 
@@ -118,7 +118,7 @@ def _parsed(line: str, where: str) -> Row:
 
 
 def _checked(row: Any, text: str, where: str) -> Row:
-    """The row, if it is a JSON object without lone surrogates; `text` is its JSON."""
+    """Return the row, if it is a JSON object without lone surrogates; `text` is its JSON."""
     if _SURROGATE.search(text):
         try:
             json.dumps(row, ensure_ascii=False).encode()

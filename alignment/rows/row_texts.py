@@ -48,7 +48,9 @@ class ModelText:
 
 
 def all_texts(row: dict[str, Any]) -> list[str]:
-    """Every string of a row of any kind, however deep, except those in `IGNORED_KEYS`; in the order of the columns."""
+    """Return every string of a row of any kind, however deep, except those in `IGNORED_KEYS`; in the order of the
+    columns.
+    """
     texts: list[str] = []
     _gather(row, "", texts)
     return texts
@@ -68,7 +70,7 @@ def _gather(value: Any, key: str, texts: list[str]) -> None:
 
 
 def document_text(row: Mapping[str, Any]) -> str:
-    """The text of a document, of all files of a repo-level document, or of a question and its answer.
+    """Return the text of a document, of all files of a repo-level document, or of a question and its answer.
 
     Raises:
         ValueError: the row has none of these columns.
@@ -89,7 +91,7 @@ def document_text(row: Mapping[str, Any]) -> str:
 
 
 def model_text(row: Mapping[str, Any]) -> ModelText:
-    """A row as the model sees it: in the chat, FIM or repository format, or as plain text.
+    """Return a row as the model sees it: in the chat, FIM or repository format, or as plain text.
 
     Raises:
         ValueError: the row has no text of its own, for example a task.

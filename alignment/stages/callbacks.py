@@ -79,7 +79,7 @@ def _truncated_file(checkpoint: Path) -> Path | None:
 
 
 def _marked_world_sizes(checkpoint: Path) -> list[int]:
-    """The number of processes that each readable mark of a checkpoint names.
+    """Return the number of processes that each readable mark of a checkpoint names.
 
     The list is empty if rank 0 removes the folder in the meantime.
     """
@@ -112,7 +112,7 @@ class Recorder(TrainerCallback):
         """Seconds from the start of this process (imports, data, model) to the end of the first step."""
 
     def timings(self) -> dict[str, float]:
-        """The measured times for the artifact; empty if no step was trained."""
+        """Return the measured times for the artifact. Empty if no step was trained."""
         if self.first_step is None:
             return {}
         return {

@@ -41,7 +41,9 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _with_weights(request: StageRequest) -> StageRequest:
-    """The same request with a checkpoint in place of random weights, so that every model is a folder or a hub name."""
+    """Return the same request with a checkpoint in place of random weights, so that every model is a folder or a hub
+    name.
+    """
     if request.model is None or request.model.init is None:
         return request
     from alignment.models import loading

@@ -95,7 +95,7 @@ def _pairs(
 
 
 def _messages(value: Any, where: str, key: str) -> list[dict[str, str]]:
-    """A column of a preference row as messages, from messages or plain text."""
+    """Return a column of a preference row as messages, from messages or plain text."""
     if isinstance(value, str):
         value = [{"role": "user" if key == "prompt" else "assistant", "content": value}]
     messages = messages_of(value, f"{where}, {key}")

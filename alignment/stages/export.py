@@ -48,7 +48,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> ExportOptions:
-    """The options of `export` for a stage whose paths are absolute."""
+    """Return the options of `export` for a stage whose paths are absolute."""
     benchmark = None
     if stage.benchmark is not None:
         # `allow_overlap` is about training rows, not about the measurement.
@@ -70,7 +70,9 @@ def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> E
 
 
 def _model_folder(source: ModelSource, seed: int, out: Path) -> Path:
-    """The folder of the model to export. A model on the hub is downloaded; random weights are written to `out/model`."""
+    """Return the folder of the model to export. A model on the hub is downloaded; random weights are written to
+    `out/model`.
+    """
     if source.init is not None:
         from alignment.models import loading
 

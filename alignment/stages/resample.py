@@ -89,7 +89,7 @@ def check_whole_groups(rows: int, size: int) -> None:
 
 
 def groups_without_spread(advantages: torch.Tensor, size: int) -> list[int]:
-    """The indices of groups whose advantages are all zero, up to rounding.
+    """Return the indices of groups whose advantages are all zero, up to rounding.
 
     Args:
         advantages: [R]

@@ -49,7 +49,7 @@ def attend(
     position_ids: torch.Tensor | None = None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function of transformers.
+    """Compute attention; an attention function in the form that transformers calls.
 
     Args:
         module: the attention layer.
@@ -79,7 +79,7 @@ def attend(
 
 
 def sample_sizes(position_ids: torch.Tensor) -> list[int]:
-    """The number of tokens of each sample, in the order of the rows.
+    """Return the number of tokens of each sample, in the order of the rows.
 
     The list is kept on the tensor: every layer of a forward pass asks for the same positions, and computing it on a
     device makes the CPU wait.

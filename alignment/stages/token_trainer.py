@@ -53,7 +53,7 @@ class TokenTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss and metrics of SFTTrainer; computed by `tiled_loss` if that is faster."""
+        """Return the loss and metrics of SFTTrainer; computed by `tiled_loss` if that is faster."""
         if return_outputs or not self.tiles_loss or loss.is_sharded(self.head.weight):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         sums = model(**inputs, use_cache=False, tiled=True)

@@ -45,7 +45,7 @@ logger = get_logger(__name__)
 
 
 def load_stage_tokenizer(request: StageRequest) -> PreTrainedTokenizerBase:
-    """The tokenizer of the stage's model. Needs no distributed state."""
+    """Return the tokenizer of the stage's model. Needs no distributed state."""
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
     if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
@@ -114,7 +114,9 @@ def train(
 
 
 def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
-    """The checkpoint to start from. Random weights are written to disk by rank 0, and all ranks load them from there."""
+    """Return the checkpoint to start from. Random weights are written to disk by rank 0, and all ranks load them from
+    there.
+    """
     source = request.model
     assert source is not None
     if source.init is None:
@@ -132,7 +134,7 @@ def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
 
 
 def _resolve_precision(request: StageRequest, stage: TrainingStage, source: ModelSource) -> tuple[ModelSource, bool]:
-    """The source with a definite `dtype`, and whether to compute in bfloat16 on a CPU."""
+    """Return the source with a definite `dtype`, and whether to compute in bfloat16 on a CPU."""
     if source.dtype != "auto":
         return source, False
     import torch
@@ -229,7 +231,7 @@ def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> Non
 
 
 def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, float]:
-    """Tokens per second over all ranks, padding not counted; empty for a run that was resumed.
+    """Tokens per second over all ranks, padding not counted. Empty for a run that was resumed.
 
     If the stage prepared the tokens itself, its own count is used: TRL 1.16 counts one row instead of the whole batch if
     the batch has no attention mask.

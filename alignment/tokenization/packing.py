@@ -135,13 +135,13 @@ class _RemainingSamples:
         self.end = self.count - 1
 
     def longest(self) -> int:
-        """The place of the longest sample."""
+        """Return the place of the longest sample."""
         while self.removed[self.end]:
             self.end -= 1
         return self.end
 
     def random_place(self) -> int:
-        """The place of a random sample."""
+        """Return the place of a random sample."""
         while self.removed[at := self.draw.randrange(len(self.order))]:
             pass
         return at
@@ -171,7 +171,7 @@ class _RemainingSamples:
 
 
 def closest_subset(lengths: Sequence[int], limit: int) -> tuple[list[int], int]:
-    """The subset with the largest sum that is at most `limit`.
+    """Return the subset with the largest sum that is at most `limit`.
 
     Args:
         lengths: tokens of each sample.

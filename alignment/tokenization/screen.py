@@ -94,7 +94,7 @@ class ContaminationScreen:
             file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def counts(self) -> dict[str, Any]:
-        """The counts for the artifact, under `decontamination`; logs how many rows were removed."""
+        """Return the counts for the artifact, under `decontamination`; logs how many rows were removed."""
         if self.index is None:
             return {"decontamination": {"benchmarks": {}, "allowed": self.allowed}} if self.allowed else {}
         total = sum(self.removed.values())

@@ -94,7 +94,8 @@ def row_segments(
 def document_pieces(
     row: Row, rules: TokenizationRules, rng: random.Random, counts: Counter[str], where: str
 ) -> list[tuple[str, bool]]:
-    """A document as (text, special) pieces: plain, FIM at the rate of the rules, or repo-level with FIM in its last file.
+    """Return a document as (text, special) pieces: plain, FIM at the rate of the rules, or repo-level with FIM in its
+    last file.
 
     Args:
         row: a row with `text`, or with `repository` and `files`.

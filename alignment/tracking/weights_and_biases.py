@@ -14,7 +14,7 @@ from alignment.recipe.stage_request import StageRequest
 
 
 def wandb_environment(request: StageRequest) -> dict[str, str]:
-    """The environment variables that configure wandb for one stage; creates the folder of its files."""
+    """Return the environment variables that configure wandb for one stage; creates the folder of its files."""
     run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
     request.out.mkdir(parents=True, exist_ok=True)
     variables = {

@@ -89,19 +89,19 @@ def in_window(date: str, window: str) -> bool:
 
 
 def livecodebench_prompt(row: Row) -> ChatPrompt:
-    """The prompt of one problem, with its starter code if it has any."""
+    """Return the prompt of one problem, with its starter code if it has any."""
     form = WITH_STARTER.format(starter=row["starter_code"]) if row["starter_code"] else WITHOUT_STARTER
     question = TASK.format(question=row["question_content"]) + form
     return ChatPrompt(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
 
 
 def _function(row: Row) -> str:
-    """The method of `Solution` that a problem asks for; empty if the program reads stdin and writes stdout."""
+    """Return the method of `Solution` that a problem asks for. Empty if the program reads stdin and writes stdout."""
     return str(json.loads(row.get("metadata") or "{}").get("func_name") or "")
 
 
 def livecodebench_task(row: Row) -> Row:
-    """The public and private test cases of a row as a task."""
+    """Return the public and private test cases of a row as a task."""
     cases = [*json.loads(row["public_test_cases"]), *private_cases(row["private_test_cases"])]
     tests: Row
     if _function(row):

@@ -57,7 +57,7 @@ def prompt_of(row: Row, template: str) -> str:
 
 
 def answer(completion: str, kind: str, cot: bool) -> str:
-    """The predicted part of the assertion in a completion.
+    """Return the predicted part of the assertion in a completion.
 
     Args:
         completion: the model's completion.
@@ -74,7 +74,7 @@ def answer(completion: str, kind: str, cot: bool) -> str:
 
 
 def program(row: Row, answer: str, kind: str) -> str:
-    """A program that succeeds if the answer is right. An answer that repeats the call of the question is wrong."""
+    """Return a program that succeeds if the answer is right. An answer that repeats the call of the question is wrong."""
     if (kind == "input" and "f(" not in answer) or (kind == "output" and f"f({row['input']})" in answer):
         return FAILS
     return f"{row['code']}\nassert {row['output']} == {answer}\n"

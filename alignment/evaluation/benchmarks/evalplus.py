@@ -48,12 +48,12 @@ CHAT_REQUEST = "Can you complete the following Python function?\n```python\n{pro
 
 
 def base_prompt(row: Row) -> TextPrompt:
-    """The row's prompt without surrounding white space, and a newline."""
+    """Return the row's prompt without surrounding white space, and a newline."""
     return TextPrompt(row["prompt"].strip() + "\n")
 
 
 def chat_prompt(row: Row) -> ChatPrompt:
-    """The instruction, and the beginning of a Python code block as the beginning of the answer."""
+    """Return the instruction, and the beginning of a Python code block as the beginning of the answer."""
     question = CHAT_REQUEST.format(prompt=row["prompt"].strip())
     system = {"role": "system", "content": SYSTEM_PROMPT}
     return ChatPrompt((system, {"role": "user", "content": question}), prefill=PREFILL)
@@ -66,7 +66,7 @@ def base_program(problem: Problem, completion: str) -> str:
 
 
 def chat_program(problem: Problem, completion: str) -> str:
-    """The code of an answer; after the prompt if the answer has only the function's body.
+    """Return the code of an answer; after the prompt if the answer has only the function's body.
 
     The completion continues the code block that the prompt has opened. Answers that were generated elsewhere without
     that opening begin with prose or with a block of their own.
@@ -82,7 +82,7 @@ def chat_program(problem: Problem, completion: str) -> str:
 
 
 def _body(prompt: str, text: str, name: str) -> str:
-    """The function's body in an answer: a block or the text itself, indented if it has lost its indentation."""
+    """Return the function's body in an answer: a block or the text itself, indented if it has lost its indentation."""
     bodies = [content for _, content in fenced_blocks(cleaned(PREFILL + text))] + [text]
     indented = [textwrap.indent(textwrap.dedent(body), "    ") for body in bodies]
     for body in (*bodies, *indented):
@@ -119,7 +119,7 @@ def mbpp_plus(request: BenchmarkRequest) -> Benchmark:
 
 
 def with_types(row: Row) -> Row:
-    """The row with the Python types of its inputs; JSON has no tuples, sets and complex numbers."""
+    """Return the row with the Python types of its inputs; JSON has no tuples, sets and complex numbers."""
     if not row["task_id"].startswith("Mbpp/"):
         return row
     number = int(row["task_id"].split("/")[1])
@@ -127,7 +127,7 @@ def with_types(row: Row) -> Row:
 
 
 def row_id(row: Row) -> str:
-    """The task id of a row; the rows of the original MBPP have bare numbers."""
+    """Return the task id of a row; the rows of the original MBPP have bare numbers."""
     return row["task_id"] if isinstance(row["task_id"], str) else f"Mbpp/{row['task_id']}"
 
 

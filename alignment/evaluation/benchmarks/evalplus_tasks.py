@@ -101,7 +101,7 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
 
 
 def _read_cached(path: Path) -> list[CallOutput] | None:
-    """Outputs from the cache; None if the file is missing or damaged."""
+    """Outputs from the cache. None if the file is missing or damaged."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             values = json.load(file)

@@ -91,7 +91,7 @@ def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
 
 
 def first_line(text: str) -> str:
-    """The first line without surrounding white space; the second if the first is empty or a single blank."""
+    """Return the first line without surrounding white space; the second if the first is empty or a single blank."""
     lines = text.split("\n")
     return (lines[1] if len(lines) > 1 and lines[0] in ("", " ") else lines[0]).strip()
 

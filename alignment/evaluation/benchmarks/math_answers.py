@@ -78,7 +78,7 @@ def _benchmark(
     *,
     numbers: bool,
 ) -> Benchmark:
-    """A benchmark of final answers.
+    """Return a benchmark of final answers.
 
     Args:
         request: the request.
@@ -124,7 +124,7 @@ def _benchmark(
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` with balanced braces; None if there is none."""
+    """Return the content of the last `\\boxed{...}` with balanced braces. None if there is none."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -137,7 +137,7 @@ def boxed(text: str) -> str | None:
 
 
 def final_answer(completion: str, mark: str, *, numbers: bool) -> str:
-    """The final answer in a completion: what is boxed, or else the rest of the line after the mark.
+    """Return the final answer in a completion: what is boxed, or else the rest of the line after the mark.
 
     Without both it is the last number if `numbers`, or else the last line.
     """

@@ -85,7 +85,9 @@ def _problem(language: str, row: Row) -> Problem:
 
 
 def assemble(problem: Problem, completion: str) -> str:
-    """The code of an answer and the tests as one program; after the prompt if the answer has only the function's body."""
+    """Return the code of an answer and the tests as one program; after the prompt if the answer has only the function's
+    body.
+    """
     row, language = problem.row, problem.row["language"]
     entry_point = row.get("entry_point") or None
     code = extract_code(completion, language=LANGUAGES[language], entry_point=entry_point)

@@ -91,7 +91,7 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
 
 
 def task_of(name: str, short: str, *, published: bool = True) -> Row:
-    """A task for programs that include their tests, which must run to their end.
+    """Return a task for programs that include their tests, which must run to their end.
 
     Args:
         name: the name of the problem.
@@ -104,7 +104,7 @@ def task_of(name: str, short: str, *, published: bool = True) -> Row:
 
 
 def chat_prompt(row: Row, short: str) -> ChatPrompt:
-    """The instruction to complete the row's function."""
+    """Return the instruction to complete the row's function."""
     content = CHAT_REQUEST.format(language=short, prompt=row["prompt"].strip())
     return ChatPrompt(({"role": "user", "content": content},))
 
@@ -117,7 +117,7 @@ def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> s
 
 
 def join_tests(code: str, row: Row, short: str) -> str:
-    """The complete program: imports that every solution may use, the code, and the tests."""
+    """Return the complete program: imports that every solution may use, the code, and the tests."""
     if short == "cpp":
         head = "".join(f"#include<{name}>\n" for name in CPP_INCLUDES if f"#include<{name}>" not in row["prompt"])
         code = f"{head}\n{code}"

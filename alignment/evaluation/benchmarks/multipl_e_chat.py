@@ -34,7 +34,7 @@ _MAIN = {
 
 
 def chat_code(answer: str, row: Row, short: str) -> str:
-    """The code of an answer, up to where the row's tests continue it.
+    """Return the code of an answer, up to where the row's tests continue it.
 
     If the answer has only the function's body, the code is the prompt and the body.
 
@@ -62,13 +62,13 @@ def chat_code(answer: str, row: Row, short: str) -> str:
 
 
 def _block_of(answer: str, row: Row, short: str) -> str:
-    """The first code block that defines the function, or else the first block, or else the answer."""
+    """Return the first code block that defines the function, or else the first block, or else the answer."""
     blocks = [content for _, content in fenced_blocks(answer)]
     return next((block for block in blocks if _defines(block, row, short)), blocks[0] if blocks else answer)
 
 
 def function_name(row: Row) -> str:
-    """The function that the prompt's last line begins to define; empty if it is not recognised."""
+    """Return the function that the prompt's last line begins to define. Empty if it is not recognised."""
     line = row["prompt"].strip().split("\n")[-1] if row["prompt"].strip() else ""
     if "my($" in line.replace(" ", ""):  # Perl unpacks its arguments on a line of their own
         line = row["prompt"].strip().split("\n")[-2]
@@ -101,7 +101,7 @@ def _imports(row: Row, code: str, short: str) -> str:
 
 
 def _go_imports(code: str) -> str:
-    """The code with the imports of the tests; Go requires every import once, before all other code."""
+    """Return the code with the imports of the tests; Go requires every import once, before all other code."""
     imported = re.findall(r'^import\s+(?:\w+\s+)?"([^"]+)"', code, re.MULTILINE)
     for group in re.findall(r"^import\s*\(([^)]*)\)", code, re.MULTILINE):
         imported += re.findall(r'"([^"]+)"', group)
@@ -111,12 +111,14 @@ def _go_imports(code: str) -> str:
 
 
 def _blank(code: str) -> str:
-    """The code with blanks in place of strings, characters and comments, whose braces do not count."""
+    """Return the code with blanks in place of strings, characters and comments, whose braces do not count."""
     return _LITERALS.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), code)
 
 
 def _end_of_block(plain: str, start: int) -> int:
-    """The index after the brace that closes the first one opened after `start`; the end of the text if none does."""
+    """Return the index after the brace that closes the first one opened after `start`; the end of the text if none
+    does.
+    """
     depth = 0
     for index in range(start, len(plain)):
         depth += {"{": 1, "}": -1}.get(plain[index], 0)
@@ -126,14 +128,14 @@ def _end_of_block(plain: str, start: int) -> int:
 
 
 def _without_main(code: str, short: str) -> str:
-    """The code without its `main`; the tests have their own."""
+    """Return the code without its `main`; the tests have their own."""
     plain = _blank(code)
     start = re.search(_MAIN[short], plain, re.MULTILINE)
     return code if start is None else code[: start.start()] + code[_end_of_block(plain, start.start()) :]
 
 
 def _in_class_problem(code: str, short: str) -> str:
-    """The code with its class last and named `Problem`, as the tests expect it, and without namespaces."""
+    """Return the code with its class last and named `Problem`, as the tests expect it, and without namespaces."""
     head = "".join(f"{line}\n" for line in re.findall(r"^\s*((?:import|using) [^(]*;)\s*$", code, re.MULTILINE))
     code = re.sub(
         r"^\s*(?:(?:import|using) [^(]*;|package [^(]*;|namespace [^({]*;)[ \t]*$", "", code, flags=re.MULTILINE
@@ -160,7 +162,7 @@ def _in_class_problem(code: str, short: str) -> str:
 
 
 def _without_closing(code: str, row: Row, short: str, *, complete: bool) -> str:
-    """The code without the closing braces that the tests bring, and without what follows them.
+    """Return the code without the closing braces that the tests bring, and without what follows them.
 
     `complete`: the code has the function's header too, not only its body.
     """

@@ -22,7 +22,7 @@ KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point"
 
 
 def regression(request: BenchmarkRequest) -> Benchmark:
-    """The prompts of a regression file. The score is `pass`.
+    """Return the prompts of a regression file. The score is `pass`.
 
     Raises:
         ValueError: the file is missing or wrong; the message names the entry.
@@ -85,7 +85,7 @@ def _regression_problem(path: Path, number: int, entry: Row) -> Problem:
 
 
 def _text_score(problem: Problem, answer: str) -> dict[str, float]:
-    """The score of entries without tests."""
+    """Return the score of entries without tests."""
     row = problem.row
     if row.get("tests"):
         return {}
@@ -140,7 +140,7 @@ def editing(request: BenchmarkRequest) -> Benchmark:
 
 
 def whole_file(problem: Problem, completion: str) -> str:
-    """The new content of the file: the last code block of an answer, or the old content if there is none."""
+    """Return the new content of the file: the last code block of an answer, or the old content if there is none."""
     blocks = [content for _, content in fenced_blocks(completion)]
     return blocks[-1] if blocks else str(problem.row["content"])
 

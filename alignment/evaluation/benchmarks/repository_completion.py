@@ -113,7 +113,7 @@ def repository_completion(request: BenchmarkRequest) -> Benchmark:
 
 
 def first_lines(completion: str, reference: str) -> str:
-    """The first non-blank lines of a completion, as many as the reference has."""
+    """Return the first non-blank lines of a completion, as many as the reference has."""
     count = sum(bool(line.strip()) for line in reference.split("\n"))
     return "\n".join([line for line in completion.split("\n") if line.strip()][:count])
 
@@ -175,7 +175,7 @@ def safim(request: BenchmarkRequest) -> Benchmark:
 
 
 def _safim_task(row: Row) -> Row | None:
-    """The test cases of a row as a task; None for API calls, which have none."""
+    """Return the test cases of a row as a task. None for API calls, which have none."""
     cases = row.get("unit_tests")
     cases = json.loads(cases) if isinstance(cases, str) else cases
     if not cases:

@@ -18,7 +18,7 @@ PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", 
 
 
 def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
-    """The rows of a request, all of which must have the columns."""
+    """Return the rows of a request, all of which must have the columns."""
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
@@ -102,7 +102,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
 
 
 def _infilling(row: Row, prompt: Prompt) -> Problem:
-    """A problem with the row's tests, if any, and its middle as the reference."""
+    """Return a problem with the row's tests, if any, and its middle as the reference."""
     executable = row.get("tests") and row.get("kind")
     return Problem(
         id=str(row["id"]), prompt=prompt, task=row if executable else None, reference=row.get("middle"), row=row

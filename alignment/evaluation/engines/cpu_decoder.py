@@ -132,7 +132,7 @@ class GroupCache:
 
 
 def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
-    """The tensor with zeros appended along a dimension."""
+    """Return the tensor with zeros appended along a dimension."""
     missing = size - tensor.shape[dimension]
     if missing <= 0:
         return tensor

@@ -69,14 +69,14 @@ class DecodedSequence:
                 self.finish = "stop"
 
     def completion(self, tokenizer: Any) -> Completion:
-        """The completion of a sequence that has ended."""
+        """Return the completion of a sequence that has ended."""
         text, cut = cut_at_stop(tokenizer.decode(self.new, skip_special_tokens=True), self.job.stop)
         assert self.finish is not None
         return Completion(text, len(self.new), "stop" if cut else self.finish)
 
 
 def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int]:
-    """The next token of each sequence: the most likely one, or a draw with the sequence's own random numbers.
+    """Return the next token of each sequence: the most likely one, or a draw with the sequence's own random numbers.
 
     Args:
         logits: tensor [B, V] of float32.

@@ -68,7 +68,7 @@ class HttpEngine:
         self.supported_fields: frozenset[SamplingField] = _FIELDS | {"stop_ids"} if is_vllm else _FIELDS
 
     def _served_model(self, wanted: str | None) -> tuple[str, bool]:
-        """The model's name, and whether the server is vLLM."""
+        """Return the model's name, and whether the server is vLLM."""
         answer = self._send("GET", "/v1/models", None)
         models = {entry["id"]: entry for entry in answer.get("data", [])}
         if wanted is None and len(models) == 1:

@@ -45,7 +45,7 @@ class GenerationJob:
             raise ValueError(f"generation job {self.key!r}: give the prompt either as `ids` or as `text`")
 
     def sampling_fields(self) -> set[SamplingField]:
-        """The sampling settings that have an effect on this job."""
+        """Return the sampling settings that have an effect on this job."""
         fields: set[SamplingField] = set()
         if self.temperature > 0:
             fields |= {"temperature", "seed"}
@@ -58,7 +58,7 @@ class GenerationJob:
         return fields
 
     def tokenized(self, tokenizer: Any) -> GenerationJob:
-        """The same job with the prompt as ids."""
+        """Return the same job with the prompt as ids."""
         if self.ids:
             return self
         return dataclasses.replace(self, ids=tokenizer.encode(self.text, add_special_tokens=False), text="")

@@ -29,7 +29,7 @@ class Figure(TypedDict):
 
 
 def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
-    """All values of one score by task; samples without it (infrastructure errors) are left out."""
+    """Return all values of one score by task; samples without it (infrastructure errors) are left out."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
         if score in outcome.scores:
@@ -38,7 +38,7 @@ def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
 
 
 def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figure]:
-    """All metrics of one benchmark: `pass@k` for the score `pass`, the mean over tasks for every other score.
+    """Return all metrics of one benchmark: `pass@k` for the score `pass`, the mean over tasks for every other score.
 
     Args:
         benchmark: the name in the figures.

@@ -17,7 +17,7 @@ BOOTSTRAP_RESAMPLES = 2000
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The unbiased estimator of pass@k: 1 - C(n - correct, k) / C(n, k).
+    """Return the unbiased estimator of pass@k: 1 - C(n - correct, k) / C(n, k).
 
     Source: Chen et al., 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1.
 

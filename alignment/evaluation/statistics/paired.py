@@ -72,7 +72,8 @@ def compare_scores(before: dict[str, float], after: dict[str, float], seed: int 
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """The p-value of the exact two-sided McNemar test: a binomial test of `won` against `lost` with probability 1/2.
+    """Return the p-value of the exact two-sided McNemar test: a binomial test of `won` against `lost` with probability
+    1/2.
 
     Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12, 153-157.
@@ -109,7 +110,7 @@ def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
 
 
 def _task_scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """The mean score of each task over its samples, by (benchmark, score)."""
+    """Return the mean score of each task over its samples, by (benchmark, score)."""
     path = folder / "verdicts.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} has no verdicts.jsonl: run `align evaluate` with that folder first")
