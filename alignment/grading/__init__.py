@@ -1,4 +1,4 @@
-"""Grading: a task and a program in, a verdict out. Verdicts are computed in processes that run no untrusted code."""
+"""Grading: compute the verdict on a program for a task. Verdicts are computed in processes without untrusted code."""
 
 from alignment.grading.client import RemoteGrader, open_grader
 from alignment.grading.grader import Grader

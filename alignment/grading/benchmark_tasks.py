@@ -1,10 +1,11 @@
-"""Rows of public benchmarks as tasks: HumanEval, MBPP, EvalPlus's extensions of both, and MultiPL-E.
+"""Converts rows of public benchmarks to tasks: HumanEval, MBPP, HumanEval+, MBPP+ and MultiPL-E.
 
-HumanEval+ and MBPP+ have inputs without outputs; the expected value is what the reference solution returns in the
-sandbox. Values are compared by the rules of EvalPlus 0.2, which made the verdicts that Qwen2.5-Coder published: an
-absolute tolerance of 1e-6 for floats, and a property of the answer instead of its value for a few tasks. EvalPlus 0.3
-ignores order and container in eight tasks of MBPP+ (`similar_elements`, `larg_nnum`, ...) and accepts two readings of
-two more; here, as in 0.2, those answers must equal the reference's.
+HumanEval+ and MBPP+ have inputs without outputs. The expected value is the value that the reference solution returns in
+the sandbox. Values are compared by the rules of EvalPlus 0.2, which computed the verdicts that Qwen2.5-Coder published:
+floats are compared with an absolute tolerance of 1e-6, and for a few tasks a property of the answer is checked instead
+of its value. EvalPlus 0.3 ignores order and container in eight tasks of MBPP+ (`similar_elements`, `larg_nnum`, ...)
+and accepts two interpretations of two more tasks. Here, as in EvalPlus 0.2, the answers to these tasks must equal the
+reference solution's answers.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
 """Functions of MBPP+ whose answer counts as True unless it is None: they may return a match object or text."""
 
 CALL_SECONDS = 5.0
-"""CPU time of one call. EvalPlus allows one second by the clock, or four times what the reference took; CPU time does not
-depend on the load of the machine, and 5 s suffice for any solution that passes EvalPlus on a machine several times as
-fast."""
+"""CPU time of one call in seconds. EvalPlus limits the wall time instead: one second, or four times the wall time of
+the reference solution. CPU time does not depend on the load of the machine. 5 s are enough for every solution that
+passes EvalPlus, even on a machine that is several times slower."""
 
 
 def _task(
@@ -52,7 +53,7 @@ def helpers(program: str, entry_point: str) -> str:
 
 
 def mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an MBPP row as a task; its tests include the challenge tests."""
+    """Return an MBPP row as a task. The tests of the task include the challenge tests."""
     code = "\n".join([*row["test_list"], *row["challenge_test_list"]])
     setup = row["test_setup_code"]
     defined = {node.name for node in ast.parse(row["code"]).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -72,13 +73,13 @@ def plus_task(
     """Return a HumanEval+ or MBPP+ row as a task.
 
     Args:
-        row: the row of EvalPlus.
-        inputs: positional arguments of each call, with the types that the function takes.
-        expected: what the reference solution returns for each, in wire form.
+        row: the row of the EvalPlus dataset.
+        inputs: positional arguments of each call, as Python objects.
+        expected: the value that the reference solution returns for each call, in wire form.
         source: `humaneval+` or `mbpp+`.
     """
     if source == "mbpp+" and row["entry_point"] in NOT_NONE:
-        # The reference may return a match object, which is not plain data, where a program returns the bool itself.
+        # The reference may return a match object, which is not plain data, while a program may return a bool.
         expected = [value is not None for value in expected]
     cases: list[CallCase] = [
         {"args": wire.encode(arguments), "kwargs": {"d": []}, "expected": value}
@@ -102,10 +103,11 @@ MULTIPL_E: dict[str, ProgramTests] = {
     "ts": {"marker": True, "flags": ["--target", "ES2015", "--lib", "ES2015,DOM"]},
 }
 """Languages in which the harness of the published MultiPL-E verdicts (qwencoder-eval, in QwenLM/Qwen2.5-Coder) does not
-judge by exit code 0: JavaScript that prints anything fails; C# passes unless standard error contains `Fail`, so that an
-unhandled exception passes, which would fail in MultiPL-E's own harness; TypeScript is compiled for ES2015."""
+simply check for exit code 0. JavaScript: a program that prints anything fails. C#: a program passes unless standard
+error contains `Fail`. A program with an unhandled exception therefore passes, but fails in the harness of MultiPL-E.
+TypeScript: programs are compiled for ES2015."""
 
 
 def multipl_e_tests(short: str) -> str:
-    """Return the `tests` of a MultiPL-E program in a language (`js`, `cs`, ...)."""
+    """Return the `tests` of a MultiPL-E task in the language `short` (`js`, `cs`, ...)."""
     return json.dumps(MULTIPL_E.get(short, {"marker": True}))

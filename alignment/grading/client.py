@@ -1,8 +1,9 @@
 """`RemoteGrader`: a grader that sends programs to a grading service (`alignment.grading.service`).
 
-It has the interface of `Grader`; `open_grader` opens either, as the settings say. Requests to a busy service are sent
-again after the time that it states. If the service cannot be reached or does not answer in time, the verdict is an
-infrastructure error, never a failed program. Only the standard library is used for HTTP.
+`RemoteGrader` has the interface of `Grader`. `open_grader` opens one of the two, according to the settings. If the
+service is busy, the request is sent again after the pause that the service asks for. If the service cannot be reached
+or does not answer in time, the verdict is an infrastructure error, never a failed program. HTTP uses only the standard
+library.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
 """The environment variable that holds the service's token."""
 ATTEMPTS = 8
-"""Requests for one program before it is an infrastructure error."""
+"""Number of requests for one program before the verdict becomes an infrastructure error."""
 BUSY = (429, 502, 503, 504)
 """HTTP statuses after which a request is sent again."""
 MAX_DEADLINE = 3600.0
@@ -39,12 +40,12 @@ MAX_DEADLINE = 3600.0
 def open_grader(
     sandbox: SandboxSettings, *, workers: int | None = None, limits: Limits | None = None, hidden: Sequence[str] = ()
 ) -> Grader | RemoteGrader:
-    """Open a grader that runs programs as `sandbox` says; it starts no process before the first program.
+    """Open a grader with the given settings. The grader starts no process before the first program.
 
     Args:
-        sandbox: on this machine or at a service, how many at a time, and the limits of one program.
-        workers: programs at a time, instead of the number in `sandbox`.
-        limits: limits of one program, instead of those in `sandbox`.
+        sandbox: where programs run (this machine or a service), how many run at a time, and the limits of one program.
+        workers: number of programs that run at a time, instead of the number in `sandbox`.
+        limits: limits of one program, instead of the limits in `sandbox`.
         hidden: files of the machine that programs see as empty.
     """
     workers, limits = workers or sandbox.worker_count(), limits or sandbox.limits()
@@ -66,15 +67,15 @@ class RemoteGrader:
         limits: Limits | None = None,
         hidden: tuple[str, ...] = (),
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Prepare the grader. No request is sent yet.
 
         Args:
             address: `http://host:port`.
             token: the service's token; by default the environment variable ALIGN_TOKEN.
-            workers: requests at a time.
-            deadline_seconds: the time that one verdict may take, all attempts together.
-            limits: limits of one program, by default the service's. A service refuses limits above its maximum.
-            hidden: files that programs must see as empty. A service that does not hide them refuses.
+            workers: number of requests at a time.
+            deadline_seconds: maximum time for one verdict, including all attempts.
+            limits: limits of one program, by default the limits of the service. A service refuses limits above its maximum.
+            hidden: files that programs must see as empty. A service that does not hide them refuses the request.
 
         Raises:
             ValueError: the address is not an HTTP URL.
@@ -98,7 +99,7 @@ class RemoteGrader:
         self.close()
 
     def close(self) -> None:
-        """End all requests that have not been sent. The grader can be used again afterwards."""
+        """Cancel all requests that have not been sent. The grader can be used again afterwards."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and self._owner == os.getpid():
@@ -117,7 +118,7 @@ class RemoteGrader:
         return await asyncio.wrap_future(self.submit(task, program))
 
     def grade_many(self, pairs: Iterable[tuple[TaskRow, str]]) -> list[Verdict]:
-        """Return the verdicts on many programs, in order."""
+        """Return one verdict for each pair of task and program, in the same order."""
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
 

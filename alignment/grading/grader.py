@@ -31,19 +31,19 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot
 
 PROGRAM_BYTES = 1 << 20
-"""Longer programs fail without being run."""
+"""Maximum size of a program. A longer program fails without being run."""
 PYTHON_FILE = "program.py"
 
 
 class Grader:
-    """Grades programs, several at a time, each in a sandbox of its own.
+    """Grades several programs at a time, each in a separate sandbox.
 
     with Grader() as grader:
         verdicts = grader.grade_many([(task, program), ...])   # in order
         verdict = await grader.grade(task, program)            # in a coroutine
 
-    Nothing is started before the first program. Safe to use from several threads and event loops; a process forked from
-    this one gets a pool of its own.
+    No process is started before the first program. A grader can be used from several threads and event loops. A process
+    that is forked from this process gets a separate pool.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Grader:
         """Prepare the pool.
 
         Args:
-            workers: programs that run at the same time; by default one per core.
-            limits: limits of one program. A task's tests may raise none of them.
-            allow_weaker: allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if
-                programs run as the machine's root.
-            hidden: files of this machine that programs see as empty, for example a tool that was missing where a
-                benchmark's published verdicts were made.
+            workers: number of programs that run at the same time; by default one per core.
+            limits: limits of one program. The tests of a task cannot raise these limits.
+            allow_weaker: allow a weaker sandbox: without namespaces if the kernel refuses namespaces, and without a
+                process limit if programs run as the machine's root.
+            hidden: files of this machine that programs see as empty, for example a tool that was not installed on the
+                machine on which the published verdicts of a benchmark were computed.
 
         Raises:
-            ValueError: there are fewer workers than 1.
+            ValueError: `workers` is less than 1.
         """
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}: it must be at least 1")
@@ -81,7 +81,7 @@ class Grader:
         self._owner = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
         self.slots: list[Slot | repository.OpenSuites] = []
-        """Started launchers, of all threads."""
+        """All started launchers, of all threads."""
         self._local = threading.local()
 
     def __enter__(self) -> Grader:
@@ -108,11 +108,11 @@ class Grader:
 
         Args:
             task: the task's row; see `alignment.grading.task`.
-            program: its source.
-            limits: limits of the program, instead of the grader's.
+            program: the source of the program.
+            limits: limits of the program, instead of the limits of the grader.
 
         Returns:
-            A future verdict. It raises SandboxUnavailable if this machine refuses the sandbox.
+            A future that returns the verdict, or raises SandboxUnavailable if this machine refuses the sandbox.
         """
         with self._lock:
             return self._threads().submit(self._grade, task, program, limits or self.limits)
@@ -122,14 +122,14 @@ class Grader:
         return await asyncio.wrap_future(self.submit(task, program))
 
     def grade_many(self, pairs: Iterable[tuple[TaskRow, str]]) -> list[Verdict]:
-        """Return the verdicts on many programs, in order."""
+        """Return one verdict for each pair of task and program, in the same order."""
         futures = [self.submit(task, program) for task, program in pairs]
         return [future.result() for future in futures]
 
     def outputs(
         self, program: str, entry_point: str, inputs: Sequence[tuple[list[Any], dict[str, Any]]]
     ) -> list[python.CallOutput]:
-        """Call a function in the sandbox; for computing expected values from a reference solution.
+        """Call a function in the sandbox, for example to compute expected values from a reference solution.
 
         Args:
             program: source that defines the function.
@@ -137,7 +137,7 @@ class Grader:
             inputs: positional and keyword arguments of each call.
 
         Returns:
-            One output per call: its `value` in wire form, or the `reason` why there is none.
+            One output per call, with the returned `value` in wire form, or with the `reason` of the failure.
         """
         arguments = [[wire.encode(positional), wire.encode(keywords)] for positional, keywords in inputs]
         with self._lock:
@@ -163,7 +163,11 @@ class Grader:
         return self._pool
 
     def _slot(self, language: str) -> Slot:
-        """Return this thread's slot: one for Python, and one for all other languages, which sees their toolchains."""
+        """Return the slot of this thread for a language.
+
+        Each thread has one slot for Python and one slot for all other languages. Programs of the second slot see the
+        toolchains.
+        """
         name = "python" if language == "python" else "toolchains"
         slot: Slot | None = getattr(self._local, name, None)
         if slot is None:
@@ -174,7 +178,7 @@ class Grader:
         return slot
 
     def _suites(self) -> repository.OpenSuites:
-        """Return this thread's repositories."""
+        """Return the open repositories of this thread."""
         suites: repository.OpenSuites | None = getattr(self._local, "suites", None)
         if suites is None:
             suites = self._local.suites = repository.OpenSuites(self.allow_weaker)
@@ -187,7 +191,7 @@ class Grader:
                 return self._verdict(read_task(row), program, limits)
             except SandboxUnavailable:
                 raise
-            except SandboxError:  # not the program's fault: retry once, with a new launcher if the old one ended
+            except SandboxError:  # not caused by the program: retry once, with a new launcher if the old one ended
                 return self._verdict(read_task(row), program, limits)
         except SandboxUnavailable:
             raise

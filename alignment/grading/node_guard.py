@@ -1,8 +1,8 @@
 """Words that a JavaScript body may not use if it runs in one process with the tests (tier B).
 
-Known ways to forge a verdict need one of a few words: a body that uses one fails, unless the original used it too. This
-stops what is known and proves nothing, like the guard for Python (`alignment.sandbox.inside.guard`); the tasks are
-marked as forgeable all the same.
+Every known way to forge a verdict needs one of a few restricted words. A body that uses a restricted word fails, unless
+the original body used the same word. As with the guard for Python (`alignment.sandbox.inside.guard`), this stops the
+known ways only. The tasks are therefore still marked as forgeable.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def restricted_words(body: str, file: str) -> set[str]:
     """Return the words of `WORDS` in a body, and `COMPUTED` if it computes a property name.
 
     Args:
-        body: the body, without its braces.
-        file: the path of its file; the ending says which language it is in.
+        body: the body, without the surrounding braces.
+        file: the path of the file that contains the body. The suffix determines the language.
     """
     tree = Tree(f"async function* answer() {{{body}\n}}", file)
     return {word for node in _nodes(tree.root) for word in _restricted(tree, node)}

@@ -1,4 +1,4 @@
-"""JavaScript and TypeScript parsed by tree-sitter: the functions of a file, and the function in a model's answer."""
+"""Parses JavaScript and TypeScript with tree-sitter: the functions of a file, the function in a model's answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FUNCTIONS = (*DECLARED, "arrow_function", "function_expression", "function", "ge
 CLASSES = ("class_declaration", "class", "abstract_class_declaration")
 TYPESCRIPT = (".ts", ".mts", ".cts", ".tsx")
 MAX_DEPTH = 200
-"""Levels of nesting outside of functions that are searched; real code does not have more."""
+"""Number of nesting levels outside of functions that are searched. Real code is not nested more deeply."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,33 @@ class JsFunction:
 
     file: str
     name: str
-    """With its class or object: `Basket.total`."""
+    """Name of the function, including its class or object: `Basket.total`."""
     line: int
     first: int
-    """Start of the function itself: `function`, `async`, its parameters or its name."""
+    """Start of the function without its statement: the start of `function`, `async`, the parameters or the name."""
     opening: int
-    """Start of its parameters."""
+    """Start of the parameters."""
     closing: int
-    """End of its parameters."""
+    """End of the parameters."""
     start: int
-    """Start of its body, after the brace."""
+    """Start of the body, after the opening brace."""
     end: int
-    """End of its body, before the brace."""
+    """End of the body, before the closing brace."""
     last: int
-    """End of the statement that contains it."""
+    """End of the statement that contains the function."""
     header: str
-    """The definition up to its body."""
+    """Source of the definition up to the body."""
     kind: str
-    """`declared`, `unnamed` (a default export without a name), `expression` or `method`."""
+    """Kind of definition: `declared`, `unnamed` (a default export without a name), `expression` or `method`."""
     plain: bool
-    """It is neither a method nor a generator and does not use `this`, so that it may exchange only plain data."""
+    """Whether the function may exchange only plain data with its callers: it is neither a method nor a generator, and
+    does not use `this`."""
     simple: bool
-    """Its parameters are names and it has `arguments`, so that a stub can keep the number of its parameters."""
+    """Whether a stub can keep the number of parameters: all parameters are plain names, and the function has the object
+    `arguments`."""
     parameters: tuple[str, ...] = ()
     doc: str = ""
-    """The comment above it, if it begins with `/**`."""
+    """The comment above the function if that comment begins with `/**`, else empty."""
 
     def target(self) -> dict[str, Any]:
         """Return the fields that grading needs (`RepositoryTests.target`)."""
@@ -64,21 +66,21 @@ def _parser(language: str) -> Any:
 
 
 class Tree:
-    """A parsed text. tree-sitter counts bytes; offsets elsewhere in this package count characters."""
+    """A parsed source text. Offsets of tree-sitter count bytes. All other offsets in this package count characters."""
 
     def __init__(self, text: str, file: str = "") -> None:
-        """Parse a text; the ending of the path `file` says which language it is in, by default JavaScript."""
+        """Parse a text. The suffix of the path `file` determines the language; the default is JavaScript."""
         self.raw = text.encode("utf-8", "surrogatepass")
         self.is_ascii = len(self.raw) == len(text)
         language = "tsx" if file.endswith(".tsx") else "typescript" if file.endswith(TYPESCRIPT) else "javascript"
         self.root = _parser(language).parse(self.raw).root_node
 
     def character(self, byte: int) -> int:
-        """Return the offset in characters of an offset in bytes."""
+        """Convert an offset in bytes to an offset in characters."""
         return byte if self.is_ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
 
     def text(self, node: Any) -> str:
-        """Return the text of a node."""
+        """Return the source text of a node."""
         return self.between(node.start_byte, node.end_byte)
 
     def between(self, first: int, last: int) -> str:
@@ -87,13 +89,13 @@ class Tree:
 
 
 def js_functions(file: str, text: str) -> list[JsFunction]:
-    """Return the functions of a file that have a body in braces, in order.
+    """Return the functions of a file that have a body in braces, in source order.
 
-    Functions inside functions belong to the outer one. A file that does not parse has no functions.
+    Nested functions are not returned separately. The result is empty if the file cannot be parsed.
 
     Args:
-        file: the path of the file; the ending says which language it is in.
-        text: its content.
+        file: the path of the file. The suffix determines the language.
+        text: the content of the file.
     """
     tree = Tree(text, file)
     if tree.root.has_error:
@@ -106,7 +108,7 @@ def js_functions(file: str, text: str) -> list[JsFunction]:
 def functions_of(tree: Tree) -> Iterator[tuple[Any, tuple[str, ...], Any]]:
     """Yield (function, names around it, statement that contains it) for each function outside of other functions.
 
-    The body of a function that is called where it is written, as module wrappers are, is searched like the top level.
+    The body of a function that is called immediately (a module wrapper) is searched like the top level.
     """
     stack: list[tuple[Any, tuple[str, ...], Any, int]] = [(node, (), node, 0) for node in tree.root.children]
     while stack:
@@ -132,7 +134,7 @@ def _is_called(node: Any) -> bool:
 
 
 def _name(tree: Tree, node: Any) -> str:
-    """Return the name that a node gives to what is inside it, or ""."""
+    """Return the name of the class, object or variable that a node defines, or "" if the node defines no name."""
     field = {"variable_declarator": "name", "pair": "key", "assignment_expression": "left", "public_field_definition": "name",
              "field_definition": "property"}.get(node.type, "name" if node.type in CLASSES else "")  # fmt: skip
     name = node.child_by_field_name(field) if field else None
@@ -186,7 +188,7 @@ def _function(tree: Tree, file: str, stem: str, node: Any, names: tuple[str, ...
 
 
 def _kind(node: Any, statement: Any, name: Any | None) -> str:
-    """Return `JsFunction.kind`."""
+    """Return the value of `JsFunction.kind` for a function node."""
     if node.type == METHOD:
         return "method"
     if node.type in DECLARED:
@@ -197,7 +199,7 @@ def _kind(node: Any, statement: Any, name: Any | None) -> str:
 
 
 def _identifier(parameter: Any) -> Any | None:
-    """Return the name of a parameter without default and pattern, else None."""
+    """Return the name of a parameter. None if the parameter has a default value or is a pattern."""
     if parameter.type in ("required_parameter", "optional_parameter"):
         if parameter.child_by_field_name("value") is not None:
             return None
@@ -224,25 +226,25 @@ def _comment_above(tree: Tree, node: Any, statement: Any) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """The function in a model's answer, as it goes into the file."""
+    """The function from a model's answer, in the form in which it is inserted into the file."""
 
     parameters: str | None
-    """In their parentheses; None if the answer is only a body."""
+    """The parameters, including the parentheses. None if the answer contains only a body."""
     body: str
 
 
 def read_answer(program: str, target: Mapping[str, Any]) -> Answer | None:
     """Find the function in a model's answer.
 
-    Accepted are code that contains the function, a single method, one function without a name, and a body. What stands
-    beside the function (helpers) goes into the body, so that nothing runs before the function is called.
+    The answer may be code that contains the function, a single method, one function without a name, or a body. Code
+    beside the function (helpers) is moved into the body, so that no code runs before the function is called.
 
     Args:
-        program: the answer's code.
-        target: the function that was asked for: `JsFunction.target()`.
+        program: the code of the answer.
+        target: the requested function: the result of `JsFunction.target()`.
 
     Returns:
-        The function, or None if the answer is none of these.
+        The function, or None if the answer has none of these four forms.
     """
     name = target["name"].rpartition(".")[2]
     for before, after in (("", ""), ("class Answer__ {\n", "\n}"), ("(", ")")):

@@ -2,13 +2,14 @@
 
 There are two tiers, as for Python (`alignment.grading.repository`):
 
-A  The tests' process holds the repository with a stub in the function's place, which sends each call over descriptor 4.
-   The candidate's process holds the repository without tests, with the answer in the function's place. Only plain data
-   crosses (`node/wire.cjs`), so that the verdict is computed in a process that has run no untrusted code.
+A  The process that runs the tests holds the repository with a stub in place of the function. The stub sends each call
+   over descriptor 4. The candidate's process holds the repository without tests, with the answer in place of the
+   function. The processes exchange only plain data (`node/wire.cjs`), so that the verdict is computed in a process that
+   has run no untrusted code.
 B  Functions that exchange other values run in one process with the tests. A program can forge the verdict, so these
-   tasks are marked as forgeable. Test files are emptied before any test runs, words that are known to serve forgery are
-   refused (`node_guard`), code cannot be made from strings, and the objects that tests judge by are watched for changes
-   (`node/guard.cjs`).
+   tasks are marked as forgeable. Test files are emptied before any test runs, words that are known to help forgery are
+   refused (`node_guard`), strings cannot be run as code, and the objects with which tests compare values are monitored
+   for changes (`node/guard.cjs`).
 
 In both tiers, no file that the candidate can read holds the original body.
 """
@@ -36,12 +37,12 @@ from alignment.sandbox.slot import Slot, run_across
 from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
 ROOT, COMPILED = "/repository", "/compiled"
-"""Where the sandbox shows the repository, and its source as transformed beforehand."""
+"""Paths in the sandbox of the repository, and of its source files after transformation for the loader."""
 SCRIPTS = Path(__file__).parent / "node"
 STRICT = "'use strict';"
 COMPILE_LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 MAX_STUBS = 256
-"""Transformed files that one thread keeps of a repository."""
+"""Maximum number of transformed files of one repository that a thread keeps in memory."""
 TIER_B_FLAGS = ("--disallow-code-generation-from-strings", "--disable-proto=delete")
 _IMPORT = re.compile(
     r"""(\bfrom\s*|\bimport\s*\(?\s*)(['"])(node:test|test|tape|tap|uvu|vitest|@jest/globals|mocha)\2"""
@@ -49,7 +50,7 @@ _IMPORT = re.compile(
 _FRAMEWORKS = ("node:test", "test", "tape", "tap", "uvu", "vitest", "@jest/globals", "mocha")
 _NAMES = ("test", "it", "describe", "suite", "before", "after", "beforeEach", "afterEach", "beforeAll", "afterAll", "mock", "skip",
           "todo", "only", "expect", "vi", "jest", "assert", "run", "specify", "context")  # fmt: skip
-"""What ES modules may import from a test framework by name."""
+"""Names that ES modules may import from a test framework."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,19 @@ class NodeSnapshot:
 
     @property
     def tests(self) -> dict[str, str]:
-        """The text of each test file, by path."""
+        """Return the text of each test file, keyed by path."""
         tests: dict[str, str] = self.data["tests"]
         return tests
 
     def text(self, file: str) -> str:
-        """Return the text of a source file. Raises ValueError if there is none."""
+        """Return the text of a source file. Raises ValueError if the file does not exist."""
         return _text(self.folder / "tree" / file)
 
     def settings(self, role: str, allow_weaker: bool = False) -> LauncherSettings:
-        """Return the settings of the launcher for `tester`, `candidate`, or `tracer`: the tests, with a mark in each
-        function."""
+        """Return the launcher settings for a role: `tester`, `candidate` or `tracer`.
+
+        The `tracer` runs the tests on a repository in which each function records that it was called.
+        """
         shown, compiled = {
             "tester": ("tree", "compiled"),
             "candidate": ("bare", "compiled"),
@@ -98,7 +101,7 @@ def _text(path: Path) -> str:
 
 
 class NodeSuite:
-    """A snapshot with its two launchers: for the tests, and for candidates. Not for use by several threads at once."""
+    """A snapshot with two launchers, for tests and for candidates. Must not be used by several threads at once."""
 
     def __init__(self, snapshot: NodeSnapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot
@@ -107,9 +110,9 @@ class NodeSuite:
         self.stubs: dict[tuple[str, int], str] = {}
 
     def stub(self, text: str, target: Mapping[str, Any]) -> str:
-        """Return the target's file with a stub in the function's place, transformed for the loader.
+        """Return the target's file with a stub in place of the function, transformed for the loader.
 
-        It is made once and kept for further answers.
+        The result is cached, because all answers for the same target use the same file.
         """
         key = (target["file"], target["start"])
         if key not in self.stubs:
@@ -135,13 +138,13 @@ class NodeSuite:
         """Return the sandbox program that runs node with one of the scripts in `node/`.
 
         Args:
-            script: its name, without the ending.
-            request: what the script finds in `align.json`, besides what it needs to know of the repository.
-            changed: files of the repository, by path, that the script finds with another text.
-            limits: limits of the process; memory and sizes are raised to what node needs.
+            script: the name of the script, without the suffix.
+            request: fields of `align.json`, in addition to the fields that describe the repository.
+            changed: new text of changed files of the repository, keyed by path.
+            limits: limits of the process. Memory and sizes are raised to the values that node needs.
             cover: files that the script sees as empty.
-            flags: flags of node.
-            peer: connect descriptor 4 to the other process of the run.
+            flags: command-line flags of node.
+            peer: whether to connect descriptor 4 to the other process of the run.
         """
         data = self.snapshot.data
         settings = {key: data[key] for key in ("transform", "aliases", "library", "setup", "typescript", "esm")}
@@ -167,7 +170,7 @@ class NodeSuite:
 
 @lru_cache(maxsize=1)
 def _scripts() -> tuple[tuple[str, bytes], ...]:
-    """Return the scripts in `node/`, and the modules that test files import instead of their framework."""
+    """Return the scripts in `node/`, and the modules (shims) that test files import instead of a test framework."""
     shims = []
     for framework in _FRAMEWORKS:
         text = f"module.exports = globalThis.__align_frameworks[{framework!r}];\n"
@@ -181,20 +184,20 @@ def _shim_file(framework: str) -> str:
 
 
 def with_shims(text: str) -> str:
-    """Return a test file that is an ES module, importing this runner's shims instead of its test framework."""
+    """Return the text of an ES module test file with imports of the test framework replaced by this runner's shims."""
     return _IMPORT.sub(lambda match: f"{match[1]}{match[2]}file:///tmp/shims/{_shim_file(match[3])}{match[2]}", text)
 
 
 def masked(text: str, target: Mapping[str, Any], parameters: str, body: str, before: str = "", after: str = "") -> str:
-    """Return a file with other parameters and another body in the function's place.
+    """Return the text of a file in which parameters and body of one function are replaced.
 
     Args:
-        text: the file.
-        target: the place of the function: `JsFunction.target()`.
-        parameters: the parameters, in their parentheses.
-        body: the body, without its braces.
+        text: the text of the file.
+        target: the place of the function: the result of `JsFunction.target()`.
+        parameters: the new parameters, including the parentheses.
+        body: the new body, without the braces.
         before: text to insert before the function.
-        after: text to insert after it.
+        after: text to insert after the function.
     """
     head, opening = text[: target["first"]], text[target["first"] : target["opening"]]
     if target["kind"] == "unnamed":
@@ -204,7 +207,7 @@ def masked(text: str, target: Mapping[str, Any], parameters: str, body: str, bef
 
 
 def stubbed(text: str, target: Mapping[str, Any]) -> str:
-    """Return a file whose function sends its calls to the other process."""
+    """Return the text of a file in which the target function sends its calls to the other process."""
     if target["simple"]:
         parameters = text[target["opening"] : target["closing"]]
         return masked(text, target, parameters, " return globalThis.__align_call([...arguments]); ")
@@ -212,7 +215,7 @@ def stubbed(text: str, target: Mapping[str, Any]) -> str:
 
 
 def exposed(text: str, target: Mapping[str, Any], answer: Answer) -> str:
-    """Return a file with the answer in the function's place, and the function in `globalThis.__align_target`."""
+    """Return the text of a file in which the answer replaces the function and is set as `globalThis.__align_target`."""
     parameters, body = _parts(text, target, answer)
     if target["kind"] == "expression":
         return masked(text, target, parameters, body, "(globalThis.__align_target = ", ")")
@@ -232,7 +235,8 @@ def grade(suite: NodeSuite, tests: RepositoryTests, program: str, limits: Limits
 
     Args:
         suite: the repository.
-        tests: which tests, and which function; see `RepositoryTests`. A test's identifier is `file::suite > name`.
+        tests: the tests to run and the function to replace, see `RepositoryTests`. The identifier of a test is
+            `file::suite > name`.
         program: the body, or code that contains the function.
         limits: limits of the program.
 
@@ -266,11 +270,11 @@ def grade(suite: NodeSuite, tests: RepositoryTests, program: str, limits: Limits
 def _grade_apart(
     suite: NodeSuite, tests: RepositoryTests, text: str, answer: Answer, request: dict[str, Any], limits: Limits
 ) -> Verdict:
-    """Grade with tests and candidate in two processes (tier A)."""
+    """Grade an answer with the tests and the candidate in two processes (tier A)."""
     snapshot, target, file = suite.snapshot, tests["target"], tests["target"]["file"]
     compiled = _existing(snapshot, "compiled", COMPILED, [file])
     test_files = {name: snapshot.tests[name] for name in request["files"]} | {file: suite.stub(text, target)}
-    # The tester gets more time, so that the program reaches its limit first.
+    # The tester gets more time than the program, so that the program reaches its limit first.
     tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     tester, candidate = run_across([
         (suite.tester, suite.program(
@@ -291,7 +295,7 @@ def _grade_apart(
 def _grade_together(
     suite: NodeSuite, tests: RepositoryTests, text: str, answer: Answer, request: dict[str, Any], limits: Limits
 ) -> Verdict:
-    """Grade with tests and candidate in one process (tier B)."""
+    """Grade an answer with the tests and the candidate in one process (tier B)."""
     snapshot, target, file = suite.snapshot, tests["target"], tests["target"]["file"]
     names = request["tests"]
     allowed = node_guard.restricted_words(text[target["start"] : target["end"]], file)
@@ -309,7 +313,7 @@ def _grade_together(
 
 
 def _copies(snapshot: NodeSnapshot, tree: str, tests: RepositoryTests) -> tuple[str, ...]:
-    """Return the other files with the original body that exist in a tree."""
+    """Return the sandbox paths of all files listed in `copies` (copies of the original body) that exist in a tree."""
     names = tests.get("copies", ())
     return _existing(snapshot, tree, ROOT, names) + _existing(snapshot, "compiled", COMPILED, names)
 
@@ -319,7 +323,7 @@ def _existing(snapshot: NodeSnapshot, tree: str, place: str, names: Sequence[str
 
 
 def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: float, *, apart: bool) -> Verdict:
-    """Return the verdict that the process which ran the tests reports; without a result for every test, a failure."""
+    """Return the verdict from the report of the process that ran the tests. A missing test result is a failure."""
     check_began(run)
     reports = [message for message in messages(run, nonce) if message.get("done")]
     printed = stderr.decode(errors="replace").strip()
@@ -350,7 +354,7 @@ def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: 
 
 
 def messages(run: ProgramRun, nonce: str) -> list[dict[str, Any]]:
-    """Return the messages of a script in `node/`: the lines of stdout that begin with the nonce, among what tests print."""
+    """Return the messages of a script in `node/`: the lines of stdout that begin with the nonce."""
     parsed = []
     for line in run.stdout.decode("utf-8", "replace").split("\n"):
         if line.startswith(nonce):

@@ -1,15 +1,17 @@
-"""Grading by a repository's own tests (kind `pytest`): snapshots, launchers that stay warm, verdicts.
+"""Grading by a repository's own tests (kind `pytest`): snapshots, launchers that stay open, verdicts.
 
-A snapshot is a repository at one commit with the environment that its tests need, prepared once and named by its
-content. It has two trees: `tree` is complete, `bare` has neither tests nor documentation. There are two tiers:
+A snapshot is a repository at one commit, with the environment that the repository's tests need. A snapshot is prepared
+once, and its identifier is computed from its content. It has two trees: `tree` is complete, `bare` has neither tests nor
+documentation. There are two tiers:
 
-A  Tests run in the tester's process, where a proxy stands in the function's place. The candidate's process sees the
-   bare tree and answers the proxy's calls. Values are compared in a process that has run no untrusted code.
-B  For functions whose values are not plain data and cannot cross between processes: tests and candidate share one. A
-   program can forge the verdict, so these tasks are marked as forgeable. The test files are hidden from the program,
-   and known ways to forge are refused (`alignment.sandbox.inside.guard`).
+A  Tests run in the tester's process, in which a proxy replaces the function. The candidate's process sees the bare tree
+   and answers the proxy's calls. Values are compared in a process that has run no untrusted code.
+B  For functions whose values are not plain data and cannot be sent between processes: tests and candidate run in the
+   same process. A program can forge the verdict, so these tasks are marked as forgeable. The test files are hidden from
+   the program, and known ways to forge are refused (`alignment.sandbox.inside.guard`).
 
-In both tiers, no file that the candidate can read holds the original body, and its code is removed from the process.
+In both tiers, no file that the candidate can read contains the original body, and the code of the original body is
+removed from the candidate's process.
 """
 
 from __future__ import annotations
@@ -37,15 +39,15 @@ from alignment.sandbox.slot import Slot, run_across
 STORE = "ALIGN_SUITES"
 """The environment variable that names the folder of all snapshots."""
 START_SECONDS = 300.0
-"""The time that a launcher may take to import a repository."""
+"""Time limit for a launcher to import a repository, in seconds."""
 ROOT = "/repository"
-"""Where the sandbox shows the tree, complete or bare."""
+"""Path in the sandbox at which the complete or the bare tree is shown."""
 MOST_OPEN = 2
-"""Repositories whose launchers one thread keeps open."""
+"""Maximum number of repositories whose launchers one thread keeps open."""
 
 
 def store() -> Path:
-    """Return the folder of all snapshots: `$ALIGN_SUITES`, by default a folder of the user's cache."""
+    """Return the folder of all snapshots: `$ALIGN_SUITES`, by default a folder in the user's cache folder."""
     named = os.environ.get(STORE)
     folder = Path(named).expanduser() if named else cache_root() / "suites"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,7 +89,7 @@ class Snapshot:
 
 
 def open_snapshot(identifier: str) -> Snapshot:
-    """Return the snapshot of this identifier. Raises ValueError if this machine does not have it."""
+    """Return the snapshot with this identifier. Raises ValueError if the snapshot is not on this machine."""
     folder = store() / identifier
     if not identifier.isalnum() or not (folder / "suite.json").is_file():
         raise ValueError(
@@ -98,7 +100,7 @@ def open_snapshot(identifier: str) -> Snapshot:
 
 
 class Suite:
-    """A snapshot with its two launchers. Not for use by several threads at once."""
+    """A snapshot with two launchers, for tests and for candidates. Must not be used by several threads at once."""
 
     def __init__(self, snapshot: Snapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot
@@ -112,21 +114,24 @@ class Suite:
 
 
 class OpenSuites:
-    """The repositories whose launchers one thread keeps open; beyond `MOST_OPEN`, the least recently used is closed."""
+    """Holds the repositories whose launchers one thread keeps open.
+
+    If more than `MOST_OPEN` repositories are open, the least recently used repository is closed.
+    """
 
     def __init__(self, allow_weaker: bool) -> None:
         self.allow_weaker = allow_weaker
         self.suites: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
 
     def python_suite(self, identifier: str) -> Suite:
-        """Return the suite of a Python repository. Raises ValueError for another one."""
+        """Return the suite of a Python repository. Raises ValueError for a repository in another language."""
         suite = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
         if not isinstance(suite, Suite):
             raise ValueError(f"the snapshot {identifier} does not hold Python tests")
         return suite
 
     def node_suite(self, identifier: str) -> NodeSuite:
-        """Return the suite of a JavaScript repository. Raises ValueError for another one."""
+        """Return the suite of a JavaScript repository. Raises ValueError for a repository in another language."""
         suite = self._opened(
             identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
         )
@@ -154,10 +159,10 @@ def grade(suite: Suite, tests: RepositoryTests, program: str, limits: Limits) ->
 
     Args:
         suite: the repository.
-        tests: which tests, and which function; see `RepositoryTests`.
-        program: the body, or code that contains the function, or (rows with `prefix` and `suffix`) the window of the
-            file that `cut` names, with the body filled in.
-        limits: limits of the program. Memory, open files and reply are raised to what pytest needs.
+        tests: the tests to run and the function to replace, see `RepositoryTests`.
+        program: the body, or code that contains the function. For fill-in-the-middle rows (with `prefix` and
+            `suffix`): the part of the file that `cut` describes, with the body filled in.
+        limits: limits of the program. Memory, open files and reply are raised to the values that pytest needs.
 
     Raises:
         KeyError, ValueError: the tests are not in the format of `RepositoryTests`.
@@ -181,9 +186,9 @@ def grade(suite: Suite, tests: RepositoryTests, program: str, limits: Limits) ->
 
 
 def _grade_apart(suite: Suite, tests: RepositoryTests, header: dict[str, Any], body: bytes, limits: Limits) -> Verdict:
-    """Grade with tests and candidate in two processes (tier A)."""
+    """Grade a body with the tests and the candidate in two processes (tier A)."""
     names, target = header["tests"], tests["target"]
-    # The tester gets more time, so that the program reaches its limit first.
+    # The tester gets more time than the program, so that the program reaches its limit first.
     tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     cover = tuple(f"{ROOT}/{file}" for file in (target["file"], *tests.get("copies", ())))
     tester, candidate = run_across([
@@ -202,7 +207,7 @@ def _grade_apart(suite: Suite, tests: RepositoryTests, header: dict[str, Any], b
 
 
 def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdict:
-    """Return the verdict that the process which ran the tests reports; without a result for every test, a failure."""
+    """Return the verdict from the report of the process that ran the tests. A missing test result is a failure."""
     check_began(run)
     reports = [message for message in run.messages() if message.get("nonce") == nonce]
     if run.stop is not None or len(reports) != 1:
@@ -234,7 +239,7 @@ def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdi
 
 
 def _body(snapshot: Snapshot, file: str, cut: list[int] | None, program: str) -> str:
-    """Return the completion without the window of the file around it, if the program contains that window."""
+    """Return the program without the prefix and suffix of the file, if the program begins and ends with them."""
     if cut is None:
         return program
     text = _text(snapshot.tree / file)

@@ -1,4 +1,4 @@
-"""The grading service: verdicts over HTTP, so that programs run on CPU nodes while GPU nodes train.
+"""The grading service returns verdicts over HTTP, so that programs run on CPU nodes while GPU nodes train.
 
     ALIGN_TOKEN=... align sandbox serve --port 8711
 
@@ -8,14 +8,14 @@ see as empty). Other answers:
 
 | status | meaning |
 |---|---|
-| 400 | not a request, limits above the service's maximum, or `hidden` names a file that this service does not hide |
+| 400 | the request is malformed, `limits` are above the service's maximum, or `hidden` names a file that this service does not hide |
 | 401 | the token is missing or wrong |
 | 413 | the body is too large |
 | 429 | the queue is full; `Retry-After` says when to ask again |
 | 503 | the deadline passed, or the machine refuses the sandbox |
 
-`GET /health` needs no token. Grading changes nothing, so a request can always be sent again. The service listens on the
-loopback address by default, and on another one only with a token.
+`GET /health` needs no token. Grading has no side effects, so a request can always be repeated. By default the service
+listens on the loopback address. For any other address a token is required.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 BODY_BYTES = 64 << 20
-"""Largest body of a request."""
+"""Maximum size of a request's body, in bytes."""
 MAX_LIMITS = Limits(
     cpu_seconds=120, wall_seconds=120, memory_bytes=8 << 30, processes=128, files=1024, file_bytes=256 << 20,
     tmp_bytes=512 << 20, tmp_inodes=16384, output_bytes=64 << 20, reply_bytes=1 << 30,
@@ -68,9 +68,9 @@ def application(
     """Return the service as an ASGI application.
 
     Args:
-        grader: runs the programs; it is closed when the application ends.
-        token: requests must carry it; None to accept all.
-        queue: requests that wait or run at the same time; beyond it the answer is 429.
+        grader: runs the programs. The application closes the grader when it ends.
+        token: token that requests must contain. None accepts all requests.
+        queue: maximum number of requests that wait or run. Further requests get status 429.
         max_limits: the highest limits that a request may ask for.
 
     Raises:
@@ -123,7 +123,7 @@ def application(
         finally:
             if future is None or future.done():
                 running -= 1
-            else:  # the client has given up, but the program runs: it counts until it ends
+            else:  # the client has given up, but its program still runs and is counted until it ends
                 future.add_done_callback(lambda _: loop.call_soon_threadsafe(end))
 
     def end() -> None:
@@ -143,7 +143,7 @@ def application(
 
 
 async def _body(request: Request) -> bytes | None:
-    """Return the body of a request; None if it is too large."""
+    """Return the body of a request, or None if the body is too large."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -194,13 +194,13 @@ def serve(
     Args:
         grader: runs the programs.
         host: the address to listen on.
-        port: the port; 0 for any free one.
+        port: the port; 0 selects any free port.
         queue: see `application`.
-        token: requests must carry it; by default the environment variable ALIGN_TOKEN.
-        ready: called with the port as soon as it is open.
+        token: token that requests must contain; by default the environment variable ALIGN_TOKEN.
+        ready: called with the port number as soon as the port is open.
 
     Raises:
-        ValueError: the host is not the loopback and there is no token, or the port is in use.
+        ValueError: the host is not the loopback address and no token is set, or the port is in use.
     """
     token = token or os.environ.get(TOKEN) or None
     if token is None and not _is_loopback(host):

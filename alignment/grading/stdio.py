@@ -1,4 +1,4 @@
-"""Grading of whole programs in any language, by their output or by their exit code."""
+"""Grades complete programs in any language by their output or by their exit code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ JUDGES = ("exit", "silent", "assertions")
 
 
 def grade_stdio(slot: Slot, tests: StdioTests, tools: Toolchain | None, compiled: Compiled, limits: Limits) -> Verdict:
-    """Run a program once per case and compare what it prints; see `StdioTests`.
+    """Run a program once per case and compare its output with the expected output; see `StdioTests`.
 
     Args:
         slot: the sandbox to use.
-        tests: inputs and expected outputs; the outputs are compared here, outside of the program's process.
+        tests: inputs and expected outputs. Outputs are compared in this process, outside of the program's process.
         tools: the language's toolchain; None for Python.
         compiled: the program.
         limits: limits of each run.
@@ -54,9 +54,9 @@ def grade_program(
 
     Args:
         slot: the sandbox to use.
-        tests: how the run is judged.
+        tests: the rule by which the run is judged.
         tools: the language's toolchain; None for Python.
-        compiled: the program, with the code that prints the marker if `tests` asks for it.
+        compiled: the program. If `tests` sets `marker`, it includes the code that prints the marker.
         limits: limits of the run.
 
     Raises:
@@ -72,7 +72,7 @@ def grade_program(
     (run,) = slot.run([_program(tools, compiled, stdin, limits, {MARKER: marker})])
     check_began(run)
     errors = run.stderr.decode(errors="replace")
-    # SIGKILL without a limit's name: the kernel ended it at its CPU time limit.
+    # SIGKILL without a recorded limit: the kernel killed the program at its CPU time limit.
     limited = run.stop is not None or run.code == -signal.SIGKILL or out_of_memory(errors)
     if judge == "assertions" and not limited:
         result = TestResult("wrong_answer", errors[:500]) if "Fail" in errors else TestResult(PASSED)
@@ -91,9 +91,9 @@ def grade_program(
 
 
 def with_marker(language: str, source: str) -> str:
-    """Insert code after a program's tests that prints the marker; unchanged if the language or the place is unknown.
+    """Insert code that prints the marker after the tests of a program.
 
-    Without the marker, a program that ends early with exit code 0 would pass.
+    The source is returned unchanged if the language is unknown, or if no place for the code is found. Without the marker, a program that ends early with exit code 0 would pass.
     """
     code, before = MARKER_CODE.get(language, ("", ""))
     if before == "":
@@ -118,13 +118,14 @@ MARKER_CODE = {
     "java": (f'System.out.println("\\n" + System.getenv("{MARKER}"));', "}"),
     "csharp": (f'System.Console.WriteLine("\\n" + System.Environment.GetEnvironmentVariable("{MARKER}"));', "}"),
 }
-"""Language -> the code, and the text before whose last occurrence it is inserted ("" to append it)."""
+"""Language -> (code that prints the marker, text before whose last occurrence the code is inserted). If the text is "",
+the code is appended."""
 
 
 def _program(
     tools: Toolchain | None, compiled: Compiled, stdin: bytes, limits: Limits, environment: dict[str, str] | None = None
 ) -> Program:
-    if tools is None:  # Python, in the interpreter that is already started
+    if tools is None:  # Python runs in the interpreter that is already started
         return Program("main", {"environment": environment or {}}, compiled.files[0][1], stdin, limits)
     return compiled_program(tools, compiled, stdin, limits, environment or {})
 

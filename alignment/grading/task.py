@@ -1,4 +1,4 @@
-"""Tasks: the rows by which programs are graded, and the format of their tests.
+"""Tasks: rows of a dataset that describe how programs are graded, and the format of the tests in these rows.
 
 A task is a row with the columns `kind`, `tests`, `language` and `entry_point`; other columns are ignored. `tests` is a
 JSON object, or text that holds one, so that rows of all kinds have the same column types. Its format depends on `kind`:
@@ -10,7 +10,7 @@ JSON object, or text that holds one, so that rows of all kinds have the same col
 | `stdio` | all | `StdioTests` | what a program prints for an input |
 | `program` | all | `ProgramTests` | a program that contains its own tests |
 | `pytest` | Python | `RepositoryTests` | a function's body in a repository, by the repository's tests |
-| `node` | JavaScript, TypeScript | `RepositoryTests` | the same, for JavaScript test runners |
+| `node` | JavaScript, TypeScript | `RepositoryTests` | as `pytest`, with the tests of a JavaScript repository |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Literal, Required, TypedDict, cast, get_args
 from alignment.sandbox.toolchains import language_of
 
 TaskRow = Mapping[str, object]
-"""A row of a data set as it is read; `read_task` checks it."""
+"""An unchecked row of a dataset. `read_task` checks the row."""
 TaskKind = Literal["calls", "asserts", "stdio", "program", "pytest", "node"]
 PYTHON_ONLY = ("calls", "asserts", "pytest")
 NODE_LANGUAGES = ("javascript", "typescript")
@@ -41,32 +41,37 @@ class CallCase(TypedDict, total=False):
 
 
 class CallTests(TypedDict, total=False):
-    """Tests of kind `calls`. Arguments are sent to the program's process, all at once; expected values never are."""
+    """Tests of kind `calls`.
+
+    The arguments of all calls are sent to the program's process at once. Expected values are never sent to it.
+    """
 
     cases: Required[list[CallCase]]
     encoding: Literal["json", "tagged"]
-    """`tagged`: args, kwargs and expected are in wire form (`alignment.sandbox.inside.wire`), which keeps tuples, sets
-    and bytes apart from lists and text. By default they are plain JSON."""
+    """`json` (default): `args`, `kwargs` and `expected` are plain JSON. `tagged`: they are in wire form
+    (`alignment.sandbox.inside.wire`), which distinguishes tuples, sets and bytes from lists and text."""
     compare: Literal["exact", "equal", "set", "not_none", "any", "root"]
-    """`exact` (default): types must agree too. `equal`: as Python's `==`. `set`: order and repetition of items are
+    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of items are
     ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the value is a
     root of the polynomial whose coefficients are the first argument."""
     tolerance: float | None
-    """Absolute difference allowed between numbers of which one is a float."""
+    """Absolute difference allowed between two numbers if at least one of them is a float."""
     floats: float | None
-    """The tolerance if the expected value is a float, or a list of floats, and `tolerance` is not set."""
+    """Tolerance that is used if `tolerance` is not set and the expected value is a float or a list of floats."""
     call_seconds: float | None
-    """CPU time of one call. It saves the time of an endless loop for the calls before it; it is no protection."""
+    """CPU time of one call in seconds. The limit keeps an endless loop in one call from using up the program's time. A
+    hostile program can disable the limit."""
 
 
 class AssertTests(TypedDict, total=False):
-    """Tests of kind `asserts`, which run in a process of their own."""
+    """Tests of kind `asserts`. They run in a different process than the program."""
 
     code: Required[str]
-    """Code that defines `check(candidate)`, `test_*()` functions or `unittest` classes, which are called; or code that
-    calls the entry point itself. A name that it does not define is looked up in the program."""
+    """Code that calls the entry point, or that defines `check(candidate)`, `test_*()` functions or `unittest` classes,
+    which the tester then calls. A name that this code does not define is looked up in the program."""
     setup: str
-    """Helpers of the tests. A helper that the verdict depends on belongs here: the program could redefine it."""
+    """Code of helper functions of the tests. Helpers on which the verdict depends must be defined here: a helper that is
+    looked up in the program could be redefined by the program."""
 
 
 class StdioCase(TypedDict, total=False):
@@ -77,7 +82,7 @@ class StdioCase(TypedDict, total=False):
 
 
 class StdioTests(TypedDict, total=False):
-    """Tests of kind `stdio`: one process per case must exit with code 0 and print the expected output.
+    """Tests of kind `stdio`: for each case, the program must exit with code 0 and print the expected output.
 
     The expected output never enters the program's process.
     """
@@ -86,14 +91,14 @@ class StdioTests(TypedDict, total=False):
     tolerance: float | None
     """Absolute difference allowed between numbers in the output."""
     flags: list[str]
-    """Further flags of the compiler."""
+    """Additional flags of the compiler."""
 
 
 class ProgramTests(TypedDict, total=False):
     """Tests of kind `program`: the program contains its own tests.
 
-    A weaker grade than the others: a program that reads its own text or environment can forge it. It is meant for
-    benchmarks in this form, not for rewards.
+    This kind is weaker than the other kinds: a program that reads its own text or environment can forge the verdict.
+    Use it for benchmarks of this form, not for rewards.
     """
 
     stdin: str
@@ -101,11 +106,11 @@ class ProgramTests(TypedDict, total=False):
     """Append code that prints a random marker after the tests (`stdio.with_marker`), so that a program that ends early
     with exit code 0 fails."""
     judge: Literal["exit", "silent", "assertions"]
-    """`exit` (default): exit code 0, and in C# no failed `Debug.Assert`, after which mono continues. Two rules of
-    published verdicts: `silent`, besides, nothing is printed; `assertions`, standard error does not contain `Fail`,
-    whatever the exit code (C#)."""
+    """Rule by which a run passes. `exit` (default): the exit code is 0, and in C# no `Debug.Assert` failed (mono
+    continues after a failed assertion). The other two rules are those of published verdicts. `silent`: as `exit`, and the program
+    prints nothing. `assertions` (C#): standard error does not contain `Fail`; the exit code is ignored."""
     flags: list[str]
-    """Further flags of the compiler."""
+    """Additional flags of the compiler."""
 
 
 class RepositoryTests(TypedDict, total=False):
@@ -114,20 +119,21 @@ class RepositoryTests(TypedDict, total=False):
     suite: Required[str]
     """Identifier of the repository's snapshot."""
     tier: Literal["A", "B"]
-    """A: tests and program run in two processes. B: in one, which a program can forge."""
+    """A: tests and program run in two processes. B: both run in one process, so a program can forge the verdict."""
     target: Required[dict[str, Any]]
-    """The place of the function: `Function.target()` or `JsFunction.target()`."""
+    """Place of the function: the result of `Function.target()` or `JsFunction.target()`."""
     visible: Required[list[str]]
     """Identifiers of the tests that the prompt shows."""
     hidden: Required[list[str]]
-    """Identifiers of the tests that it does not show."""
+    """Identifiers of the tests that the prompt does not show."""
     copies: list[str]
-    """Other files with the same body; the program sees them as empty."""
+    """Other files that contain the original body. The program sees these files as empty."""
     cut: list[int] | None
-    """Fill-in-the-middle rows (`pytest`): offsets of the window around the body, `[start of prefix, start of body, end of body,
+    """For fill-in-the-middle rows (`pytest`): offsets in the file, `[start of prefix, start of body, end of body,
     end of suffix]`."""
     most_messages: int | None
-    """Tier A: end a test that sends more messages to the program's process."""
+    """Tier A: maximum number of messages that one test may send to the program's process. A test that exceeds this
+    number is ended."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,9 @@ class GradingTask:
     language: str
     """The language's name in `alignment.sandbox.toolchains`."""
     tests: Mapping[str, Any]
-    """In the format of `kind`; see the module's docstring."""
+    """The tests, in the format of `kind` (see the docstring of this module)."""
     entry_point: str | None
-    """The function that is called."""
+    """Name of the function that is called."""
 
 
 def read_task(row: TaskRow) -> GradingTask:
@@ -149,7 +155,8 @@ def read_task(row: TaskRow) -> GradingTask:
     Raises:
         KeyError: a column is missing.
         TypeError: a column has a wrong type.
-        ValueError: the language or the kind is unknown, the kind is not for the language, or there are no tests.
+        ValueError: the language or the kind is unknown, the kind does not support the language, or the row has no
+            tests.
     """
     tests = json.loads(row["tests"]) if isinstance(row["tests"], str) else row["tests"]
     language = language_of(cast(str, row.get("language")) or "python").name

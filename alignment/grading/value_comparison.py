@@ -1,7 +1,7 @@
-"""Comparison of a program's values and output with the expected ones.
+"""Compares values and output of a program with the expected values and output.
 
-Values are compared in wire form (`alignment.sandbox.inside.wire`). No object is built from a program's data, so a
-program can supply no `__eq__` or `__hash__`, and no dict whose keys collide.
+Values are compared in wire form (`alignment.sandbox.inside.wire`). No Python object is built from a program's data, so
+the program cannot supply an `__eq__` or `__hash__` method, or a dict whose keys collide.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any
 
 Number = bool | int | float
 RELATIVE = 1e-7
-"""Relative tolerance that is added to an absolute one: the default of numpy's `assert_allclose`, which EvalPlus uses."""
+"""Relative tolerance that is added to the absolute tolerance: the default `rtol` of numpy's `assert_allclose`, which
+EvalPlus uses."""
 
 
 def stdout_equal(expected: str, actual: str, tolerance: float | None = None) -> bool:
     """Whether two outputs are equal line by line.
 
-    Blanks at line ends and empty lines at the end are ignored.
+    Whitespace at the end of each line and empty lines at the end of the output are ignored.
 
     Args:
         expected: the expected output.
         actual: the program's output.
-        tolerance: absolute difference allowed between numbers; None to compare them as text.
+        tolerance: absolute difference allowed between numbers. None compares numbers as text.
     """
     left = [line.rstrip() for line in expected.rstrip().splitlines()]
     right = [line.rstrip() for line in actual.rstrip().splitlines()]
@@ -57,9 +58,10 @@ def values_equal(expected: Any, actual: Any, *, exact: bool = True, tolerance: f
 
     Args:
         expected: the expected value.
-        actual: the program's value; malformed data is not equal to anything.
-        exact: types must agree, so that 1, 1.0 and True are three values; otherwise as Python's `==`.
-        tolerance: absolute difference allowed between numbers of which one is a float.
+        actual: the program's value. Malformed data is not equal to any value.
+        exact: whether types must be equal, so that 1, 1.0 and True are three different values. If False, numbers are
+            compared as by Python's `==`.
+        tolerance: absolute difference allowed between two numbers if at least one of them is a float.
     """
     try:
         return _equal(expected, actual, exact, tolerance)
@@ -122,7 +124,7 @@ def _numbers_equal(expected: Number, actual: Number, exact: bool, tolerance: flo
 
 
 def canonical(value: Any, exact: bool) -> str:
-    """Return the same text for all wire forms that are equal; sets and dict keys are compared by it."""
+    """Return a text that is the same for all equal values in wire form. It serves to compare sets and dict keys."""
     return json.dumps(_canonical_parts(value, exact))
 
 
@@ -146,7 +148,10 @@ def _canonical_parts(value: Any, exact: bool) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """Return a wire value as JSON would have it, to compare with expected JSON: tuples become lists, dict keys text."""
+    """Convert a value in wire form as if it had been written to JSON and read again, to compare it with expected JSON.
+
+    Tuples become lists, and dict keys become text.
+    """
     if type(value) is list:
         return [as_json(item) for item in value]
     if type(value) is dict and len(value) == 1:
@@ -170,7 +175,7 @@ def is_floats(value: Any) -> bool:
 
 
 def sets_equal(expected: Any, actual: Any) -> bool:
-    """Whether two collections in wire form have equal items; order, repetition and type of collection are ignored."""
+    """Whether two collections in wire form contain equal items. Ignores order, repetition and type of collection."""
     try:
         left, right = ({canonical(item, False) for item in _items(value)} for value in (expected, actual))
     except (TypeError, KeyError, ValueError, RecursionError):
@@ -191,9 +196,10 @@ def is_root(arguments: Any, actual: Any, tolerance: float | None) -> bool:
     """Whether a value is a root of the polynomial with the first argument's coefficients.
 
     Args:
-        arguments: the arguments of the call; the first lists the coefficients, constant first.
+        arguments: the arguments of the call. The first argument lists the coefficients, beginning with the constant
+            term.
         actual: the program's value, in wire form.
-        tolerance: absolute value that the polynomial may have there; None means 0.
+        tolerance: maximum absolute value of the polynomial at `actual`. None means 0.
     """
     number = _number(actual)
     coefficients = [_number(item) for item in arguments[0]]

@@ -11,7 +11,7 @@ PASSED: Status = "passed"
 FAILED: Status = "failed"
 ERROR: Status = "error"
 DETAIL = 500
-"""Most characters of a program's output in a verdict."""
+"""Maximum number of characters of a program's output in a verdict."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class TestResult:
     __test__ = False  # not a test class of pytest
 
     reason: str
-    """`passed`, or why it failed: `wrong_answer`, `exception`, `timeout`, `memory`, `not_run`, ..."""
+    """`passed`, or the reason of the failure: `wrong_answer`, `exception`, `timeout`, `memory`, `not_run`, ..."""
     detail: str = ""
     messages: int = field(default=0, compare=False)
-    """Number of messages that the test sent to a program in another process; each costs both processes time."""
+    """Number of messages that the test sent to a program in another process. Each message costs both processes time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", _encodable(self.detail))
@@ -35,7 +35,7 @@ class TestResult:
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates, which a program may print: they cannot be written to logs or sent as JSON."""
+    """Replace lone surrogates. A program may print them, but they cannot be written to logs or sent as JSON."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -44,7 +44,8 @@ class Verdict:
     """The result of grading one program on one task."""
 
     status: Status
-    """`error` means that the program could not be judged: the machine, the sandbox or the task is at fault."""
+    """`passed`, `failed` or `error`. `error` means that the program could not be judged because of the machine, the
+    sandbox or the task."""
     reason: str
     """`passed`; for a failed program `wrong_answer`, `exception`, `timeout`, `memory`, `output_limit`, `syntax`,
     `compile`, `missing_entry_point`, `exit`, `died`, `not_plain_data`, `protocol`, `forbidden`, `too_long` or
@@ -58,7 +59,7 @@ class Verdict:
 
     @property
     def fraction(self) -> float:
-        """The share of tests that passed, 0 to 1."""
+        """Return the share of tests that passed, between 0 and 1."""
         if not self.tests:
             return float(self.status == PASSED)
         return sum(test.passed for test in self.tests) / len(self.tests)
@@ -83,7 +84,7 @@ def verdict_of(tests: Sequence[TestResult], cpu_seconds: float = 0.0) -> Verdict
 
 
 def failed(reason: str, detail: str, tests: int = 0, cpu_seconds: float = 0.0) -> Verdict:
-    """Return the verdict on a program none of whose `tests` tests could run; they all fail for the same reason."""
+    """Return the verdict on a program that could not run any test: all `tests` tests fail for the same reason."""
     detail = detail[-DETAIL:]
     return Verdict(FAILED, reason, detail, (TestResult(reason, detail),) * max(tests, 1), cpu_seconds)
 
