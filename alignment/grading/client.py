@@ -74,7 +74,7 @@ class RemoteGrader:
             token: the service's token; by default the environment variable ALIGN_TOKEN.
             workers: number of requests at a time.
             deadline_seconds: maximum time for one verdict, including all attempts.
-            limits: limits of one program, by default the limits of the service. A service refuses limits above its maximum.
+            limits: limits of one program, by default those of the service. A service refuses limits above its maximum.
             hidden: files that programs must see as empty. A service that does not hide them refuses the request.
 
         Raises:

@@ -1,8 +1,8 @@
 """Grading by a repository's own tests (kind `pytest`): snapshots, launchers that stay open, verdicts.
 
 A snapshot is a repository at one commit, with the environment that the repository's tests need. A snapshot is prepared
-once, and its identifier is computed from its content. It has two trees: `tree` is complete, `bare` has neither tests nor
-documentation. There are two tiers:
+once, and its identifier is computed from its content. It has two trees: `tree` is complete, `bare` has neither tests
+nor documentation. There are two tiers:
 
 A  Tests run in the tester's process, in which a proxy replaces the function. The candidate's process sees the bare tree
    and answers the proxy's calls. Values are compared in a process that has run no untrusted code.

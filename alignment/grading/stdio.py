@@ -93,7 +93,8 @@ def grade_program(
 def with_marker(language: str, source: str) -> str:
     """Insert code that prints the marker after the tests of a program.
 
-    The source is returned unchanged if the language is unknown, or if no place for the code is found. Without the marker, a program that ends early with exit code 0 would pass.
+    The source is returned unchanged if the language is unknown, or if no place for the code is found. Without the
+    marker, a program that ends early with exit code 0 would pass.
     """
     code, before = MARKER_CODE.get(language, ("", ""))
     if before == "":

@@ -51,8 +51,8 @@ class CallTests(TypedDict, total=False):
     """`json` (default): `args`, `kwargs` and `expected` are plain JSON. `tagged`: they are in wire form
     (`alignment.sandbox.inside.wire`), which distinguishes tuples, sets and bytes from lists and text."""
     compare: Literal["exact", "equal", "set", "not_none", "any", "root"]
-    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of items are
-    ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the value is a
+    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of items
+    are ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the value is a
     root of the polynomial whose coefficients are the first argument."""
     tolerance: float | None
     """Absolute difference allowed between two numbers if at least one of them is a float."""
@@ -70,8 +70,8 @@ class AssertTests(TypedDict, total=False):
     """Code that calls the entry point, or that defines `check(candidate)`, `test_*()` functions or `unittest` classes,
     which the tester then calls. A name that this code does not define is looked up in the program."""
     setup: str
-    """Code of helper functions of the tests. Helpers on which the verdict depends must be defined here: a helper that is
-    looked up in the program could be redefined by the program."""
+    """Code of helper functions of the tests. Helpers on which the verdict depends must be defined here: the program
+    could redefine a helper that is looked up in the program."""
 
 
 class StdioCase(TypedDict, total=False):
@@ -107,8 +107,8 @@ class ProgramTests(TypedDict, total=False):
     with exit code 0 fails."""
     judge: Literal["exit", "silent", "assertions"]
     """Rule by which a run passes. `exit` (default): the exit code is 0, and in C# no `Debug.Assert` failed (mono
-    continues after a failed assertion). The other two rules are those of published verdicts. `silent`: as `exit`, and the program
-    prints nothing. `assertions` (C#): standard error does not contain `Fail`; the exit code is ignored."""
+    continues after a failed assertion). The other two rules are those of published verdicts. `silent`: as `exit`, and the
+    program prints nothing. `assertions` (C#): standard error does not contain `Fail`; the exit code is ignored."""
     flags: list[str]
     """Additional flags of the compiler."""
 

@@ -1,4 +1,4 @@
-"""Rewards for GRPO: built-in ones, rewards from the user's own code, and their weighted sum."""
+"""Rewards for GRPO: built-in rewards, rewards from user code, and the weighted sum of several rewards."""
 
 from alignment.rewards.registry import BUILT_IN, build_rewards
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, RewardSettings, UserRewardFunction

@@ -1,4 +1,4 @@
-"""Texts and programs in completions, and the values of one row among the columns of a batch."""
+"""Helpers that extract texts and programs from completions, and the values of one row from the columns of a batch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from alignment.rewards.reward_protocol import Completion, Prompt
 
 
 def text_of(message: Prompt | Completion) -> str:
-    """Return a text itself, or the content of the last message of a conversation."""
+    """Return `message` if it is a text, or the content of the last message if it is a conversation."""
     if isinstance(message, str):
         return message
     return str(message[-1].get("content") or "") if message else ""
 
 
 def row_columns(columns: Mapping[str, Any], count: int) -> dict[str, Sequence[Any]]:
-    """Return the columns that have one value per completion; TRL adds others, such as `trainer_state`."""
+    """Return the columns that have one value per completion. Leave out others, for example `trainer_state`."""
     return {
         name: values
         for name, values in columns.items()
@@ -26,15 +26,15 @@ def row_columns(columns: Mapping[str, Any], count: int) -> dict[str, Sequence[An
 
 
 def row_at(columns: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:
-    """Return the values of one completion in a batch of `count`."""
+    """Return the column values of completion number `index` in a batch of `count` completions."""
     return {name: values[index] for name, values in row_columns(columns, count).items()}
 
 
 def program_of(completion: Completion, row: Mapping[str, Any]) -> str:
     """Return the program that is graded for a completion.
 
-    Fill-in-the-middle rows (columns `prefix` and `suffix`) give prefix + completion + suffix; of any other answer the
-    code in `language` is taken, preferably the block that defines `entry_point`.
+    For fill-in-the-middle rows (columns `prefix` and `suffix`), the program is prefix + completion + suffix. For other
+    rows, the program is the code in `language` in the answer, preferably the block that defines `entry_point`.
     """
     text = text_of(completion)
     if row.get("prefix") is not None and row.get("suffix") is not None:

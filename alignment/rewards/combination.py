@@ -1,4 +1,4 @@
-"""The weighted sum of several rewards, with a metric for each of them."""
+"""The weighted sum of several rewards, with a metric for each reward."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class RewardPart:
     """One term of the sum."""
 
     name: str
-    """Its metric is `reward_parts/NAME`."""
+    """Name of the reward. The metric is called `reward_parts/NAME`."""
     reward: RewardFunction
     weight: float
     required: bool = False
-    """A completion that this part cannot score has no reward at all. Set for verdicts: without one, the other parts
-    alone would reward the looks of a program. Other parts that cannot score a completion are left out of its sum."""
+    """Whether a completion without a score of this part has no reward at all. True for parts that need a verdict:
+    without the verdict, the other parts would reward only the form of a program. A part that is not required and has no score
+    for a completion is left out of the sum for that completion."""
 
 
 def combined(parts: Sequence[RewardPart]) -> RewardFunction:
-    """Return one reward: the sum of weight * score over all parts.
+    """Return a reward function that computes the sum of weight * score over all parts.
 
     All parts run at the same time. The mean score of each part is logged as `reward_parts/NAME`.
 

@@ -1,6 +1,6 @@
-"""Rewards by execution: the tests of a task judge the program in a completion.
+"""Rewards by execution: run the tests of a task on the program in a completion.
 
-Rewards that need verdicts share one `Verdicts`, which grades every pair of task and program once per batch.
+All rewards that need verdicts share one `Verdicts` object, which grades every pair of task and program once per batch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Verdicts:
     """Grades the completions of a batch once for all rewards that need the verdicts."""
 
     def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
-        """Prepare; nothing is graded yet.
+        """Prepare the object. No program is graded yet.
 
         Args:
             grader: runs the programs.
-            end_ids: ids of the tokens that end an answer. A completion that holds none of them was cut off and fails,
-                whatever its text is; evaluation and preference pairs follow the same rule. Without ids nothing counts
-                as cut off.
+            end_ids: ids of the tokens that end an answer. A completion without an end token was cut off and fails,
+                whatever its text is. Evaluation and preference pairs follow the same rule. If `end_ids` is empty, no
+                completion counts as cut off.
         """
         self.grader = grader
         self.end_ids = frozenset(end_ids)
@@ -40,7 +40,7 @@ class Verdicts:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def grade(self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]]) -> list[Verdict]:
-        """Return one verdict per completion; equal programs for equal tasks are graded once."""
+        """Return one verdict per completion. Equal programs for equal tasks are graded only once."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._batch, self._loop = {}, loop
@@ -59,18 +59,18 @@ class Verdicts:
         pending = {key: self._batch[key] for key in keys if key is not None}
         done = dict(zip(pending, await asyncio.gather(*pending.values()), strict=True))
         verdicts = [CUT_OFF if key is None else done[key] for key in keys]
-        # The other rewards of this batch find its verdicts here. Errors are not kept: they are graded anew.
+        # Cached for the other rewards of this batch. Verdicts with an error are not cached, so they are graded again.
         self._batch = {key: future for key, future in pending.items() if done[key].status != "error"}
         return verdicts
 
 
 def tests_passed(verdicts: Verdicts) -> RewardFunction:
-    """Return a reward: 1 if all tests passed, else 0; None if the program could not be graded."""
+    """Return a reward function: 1 if all tests passed, else 0; None if the program could not be graded."""
     return _from_verdicts("tests_passed", verdicts, lambda verdict: float(verdict.status == "passed"))
 
 
 def tests_fraction(verdicts: Verdicts) -> RewardFunction:
-    """Return a reward: the share of tests that passed, 0 to 1; None if the program could not be graded."""
+    """Return a reward function: share of tests that passed (0 to 1); None if the program could not be graded."""
     return _from_verdicts("tests_fraction", verdicts, lambda verdict: verdict.fraction)
 
 
@@ -90,10 +90,10 @@ def log_verdicts(
     log_metric: Callable[[str, float], None] | None,
     log_extra: Callable[[str, list[Any]], None] | None,
 ) -> None:
-    """Log the share of each status and reason, and warn about prompts none of whose completions could be graded.
+    """Log the share of each status and reason. Warn about each prompt for which no completion could be graded.
 
     Args:
-        prompts: one per verdict.
+        prompts: one prompt for each verdict.
         log_metric: takes the name and value of a metric.
         log_extra: takes the name and values of a column for the table of completions.
     """

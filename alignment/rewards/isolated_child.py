@@ -1,7 +1,8 @@
 """The process of an isolated reward: `python -m alignment.rewards.isolated_child`, started by `alignment.rewards.isolation`.
 
-It reads lines of JSON from stdin: first the user's function, then one batch per line. It writes one line per line read:
-`{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. What the user's code prints goes to stderr.
+The process reads lines of JSON from stdin: first the reference to the user's function, then one batch per line. For
+each line it writes one line: `{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. Output that the user's
+code prints is redirected to stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from alignment.rewards.user_code import CALLING, checked_scores, load_function
 
 
 def main() -> None:
-    """Answer batches until the trainer closes the pipe or dies."""
+    """Answer batches until the trainer closes the pipe or ends."""
     requests, replies = _own_streams()
     setup = json.loads(requests.readline())
     sys.path[:] = setup["sys_path"]
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Move both pipes to descriptors that the user's code does not print to or read from."""
+    """Move both pipes away from stdin and stdout, so that the user's code does not read or write them by accident."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -57,8 +58,11 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _read(requests: IO[bytes], batches: queue.Queue[dict[str, Any]]) -> None:
-    """Queue the batches. At the end of the pipe the trainer is gone: end this process and all that it started, even
-    while the user's code runs."""
+    """Read batches and put them into the queue.
+
+    If the pipe is closed, the trainer has ended: end this process and all its descendants, even while the user's code
+    runs.
+    """
     for line in requests:
         batches.put(json.loads(line))
     os.killpg(os.getpgid(0), signal.SIGKILL)

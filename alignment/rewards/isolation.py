@@ -1,17 +1,18 @@
-"""User rewards in a process of their own, which lives as long as the training.
+"""Runs user rewards in a separate process, which exists as long as the training.
 
-A reward that executes or imports what the model wrote can end its process, block it, or change its state. In the
-trainer's process that would end the training or corrupt it, so such a reward must run apart: `isolated: true` in the
-recipe. The process is started once; each batch is one line of JSON to it and one line back. It gets prompts, completions
-and the columns with one value per completion, as `UserRewardFunction` describes, and no objects of the trainer.
+A reward that executes or imports code written by the model can end its process, block it, or change its state. In the
+trainer's process this would end or corrupt the training. Run these rewards in a separate process: `isolated: true` in
+the recipe. The process is started once. For each batch it receives one line of JSON and returns one line. The process
+gets prompts, completions and the columns with one value per completion, as `UserRewardFunction` describes. It does not
+get objects of the trainer.
 
-If the process dies, does not answer within the time limit or answers something unreadable, it is killed with all that
-it started and a new one takes the next batch. The batch at hand has no score (None, never 0) from this reward, and a
-warning is logged. The third failure in a row ends the training. An exception in the function ends it at once.
+If the process dies, exceeds the time limit or sends an invalid answer, the process and all its descendants are killed,
+and a new process is started for the next batch. All scores of this reward for the failed batch are None (never 0), and
+a warning is logged. The third failure in a row ends the training. An exception in the function ends the training at once.
 
-This is no security boundary: the process has the rights of the trainer, its files, environment and network. Only the
-sandbox (`alignment.grading`) contains hostile programs; grade with it, or with the rewards `tests_passed` and
-`tests_fraction`, what must be contained.
+The separate process is not a security boundary: it has the same rights, files, environment and network as the trainer.
+Only the sandbox (`alignment.grading`) contains hostile programs. Grade untrusted programs in the sandbox, for example
+with the rewards `tests_passed` and `tests_fraction`.
 """
 
 from __future__ import annotations
@@ -41,29 +42,29 @@ logger = get_logger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
-"""The time that importing the user's file may take."""
+"""Time limit for importing the user's file, in seconds."""
 TIMEOUT_SECONDS = 60.0
-"""The time that one batch may take by default."""
+"""Default time limit for one batch, in seconds."""
 MAX_FAILURES = 3
-"""Failures in a row that end the training."""
+"""Number of consecutive failures after which the training ends."""
 REPLY_BYTES = 1 << 20
 REPLY_BYTES_PER_COMPLETION = 64
-"""A longer reply is an error: a score takes about 20 bytes."""
+"""Maximum size of a reply. A score takes about 20 bytes; a longer reply is an error."""
 
 
 class _ProcessFailed(Exception):
-    """The process gave no answer; the message completes the sentence "the process ..."."""
+    """The process gave no valid answer. The error message completes the sentence "the process ..."."""
 
 
 class IsolatedReward:
-    """A user's reward function in a process of its own. One batch at a time; other calls wait."""
+    """A user's reward function that runs in a separate process. It processes one batch at a time; other calls wait."""
 
     def __init__(self, extension: Extension, timeout_seconds: float | None = None) -> None:
         """Start the process and import the user's file in it.
 
         Args:
-            extension: the user's function.
-            timeout_seconds: the time that one batch may take; by default TIMEOUT_SECONDS.
+            extension: the reference to the user's function.
+            timeout_seconds: time limit for one batch; by default TIMEOUT_SECONDS.
 
         Raises:
             ExtensionError: the function cannot be loaded, or the process cannot be started.
@@ -80,10 +81,10 @@ class IsolatedReward:
             raise ExtensionError(f"{extension.file()}: {extension.name}: the process {problem} at its start") from None
 
     async def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-        """Score the completions of one batch, as `RewardFunction` says.
+        """Score the completions of one batch, see `RewardFunction`.
 
         Raises:
-            ExtensionError: the function raised, returned something else than one score per completion, or its process
+            ExtensionError: the function raised an exception, did not return one score per completion, or its process
                 failed for the third time in a row.
         """
         batch = {
@@ -94,12 +95,12 @@ class IsolatedReward:
         return await asyncio.to_thread(self._score, batch)
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """End the process and all its descendants."""
         process, self._process = self._process, None
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+            os.killpg(process.pid, signal.SIGKILL)  # the process is the leader of its own session
         process.wait()
         for stream in (process.stdin, process.stdout):
             assert stream is not None
@@ -153,7 +154,7 @@ class IsolatedReward:
             raise ExtensionError(str(reply["error"]))
 
     def _exchange(self, message: Mapping[str, Any], seconds: float, most: int) -> dict[str, Any]:
-        """Send one line and read one, at most `most` bytes. Raises _ProcessFailed."""
+        """Send one line and return the reply, a line of at most `most` bytes. Raises _ProcessFailed."""
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         stdin, stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         unsent = memoryview(json.dumps(message, default=str).encode() + b"\n")

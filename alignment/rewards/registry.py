@@ -1,4 +1,4 @@
-"""The rewards by name, and `build_rewards`, which makes the reward functions that a GRPO stage asks for."""
+"""Registry of the built-in rewards, and `build_rewards`, which creates the reward functions of a GRPO stage."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ BUILT_IN: Mapping[str, RewardFactory] = {
     "fenced": lambda settings, verdicts: fenced,
     "length_penalty": _length_penalty,
 }
-"""Name -> factory. A new built-in reward is one line here, and its name in the recipe's schema."""
+"""Name -> factory. To add a built-in reward, add a line here and add the name to the recipe's schema."""
 
 REQUIRED = ("tests_passed", "tests_fraction")
-"""Rewards without which a completion has no reward; see `RewardPart.required`."""
+"""Rewards for which `RewardPart.required` is set."""
 
 
 def build_rewards(
     settings: Sequence[RewardSettings], grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()
 ) -> list[RewardFunction]:
-    """Make the reward functions of a GRPO stage, ready for TRL's `reward_funcs`.
+    """Create the reward functions of a GRPO stage, in the form of TRL's argument `reward_funcs`.
 
     Args:
-        settings: the stage's `rewards:`.
-        grader: runs the programs; it must stay open while the functions are used.
-        end_ids: ids of the tokens that end an answer. A completion without any of them was cut off and fails its tests.
+        settings: the entries of `rewards:` of the stage.
+        grader: runs the programs. The grader must stay open while the functions are used.
+        end_ids: ids of the tokens that end an answer. A completion without an end token was cut off and fails.
 
     Returns:
-        One function in a list: the weighted sum of all rewards.
+        A list with one function, which computes the weighted sum of all rewards.
 
     Raises:
-        ValueError: there are no rewards, or a name, weight or limit is wrong.
-        ExtensionError: a reward of the user's own cannot be loaded.
+        ValueError: `settings` is empty, or a name, weight or limit is wrong.
+        ExtensionError: a user's reward cannot be loaded.
     """
     verdicts = Verdicts(grader, end_ids)
     parts: list[RewardPart] = []
@@ -76,7 +76,7 @@ def _user_reward(extension: Extension, settings: RewardSettings) -> RewardFuncti
 
 
 def _label(extension: Extension, parts: Sequence[RewardPart]) -> str:
-    """The name of a user's function; with its file or module before it if another reward has that name."""
+    """Return the name of a user's function, with its file or module as prefix if another reward has the same name."""
     taken = {part.name for part in parts} | set(BUILT_IN)
     if extension.name not in taken:
         return extension.name

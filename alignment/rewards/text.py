@@ -1,4 +1,4 @@
-"""Rewards by the text of a completion: valid Python, one fenced code block, length. Nothing is executed."""
+"""Rewards by the text of a completion: valid Python, one fenced code block, length. No program is executed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alignment.sandbox.toolchains import language_of
 
 FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)", re.MULTILINE)
 PARSE_CHARACTERS = 1 << 18
-"""Longer programs are not parsed."""
+"""Maximum length of a program that is parsed. Longer programs score 0."""
 
 
 async def parses(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
@@ -35,7 +35,7 @@ def _is_python(program: str) -> bool:
         return False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about invalid escapes in the program
+            warnings.simplefilter("ignore")  # warnings about invalid escapes in the program
             ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -50,8 +50,10 @@ def _is_too_deep(program: str) -> bool:
 
 
 async def fenced(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-    """Score 1 if the answer holds exactly one closed code block, without a label or labelled with the task's language;
-    else 0."""
+    """Score 1 if the answer contains exactly one closed code block with a correct label, else 0.
+
+    A label is correct if it is empty or names the language of the task.
+    """
     languages = columns.get("language") or [None] * len(completions)
     return [
         float(_is_well_fenced(text_of(completion), language))
@@ -72,7 +74,7 @@ def _is_same_language(label: str, language: str) -> bool:
 
 
 def length_penalty(soft: int, hard: int) -> RewardFunction:
-    """Return a reward: 0 up to `soft` tokens, then falling linearly to -1 at `hard` tokens and beyond.
+    """Return a reward function: 0 up to `soft` tokens, then decreasing linearly to -1 at `hard` tokens and beyond.
 
     This is the soft overlong punishment of DAPO (arXiv 2503.14476).
 
@@ -87,7 +89,7 @@ def length_penalty(soft: int, hard: int) -> RewardFunction:
         raise ValueError(f"length_penalty: soft is {soft} and hard is {hard}; 0 <= soft < hard is needed")
 
     async def reward(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-        # Without token ids (outside of a trainer) the length is counted in characters.
+        # Outside of a trainer there are no token ids: the length is counted in characters.
         answers = columns.get("completion_ids") or [text_of(completion) for completion in completions]
         return [-min(1.0, max(0.0, (len(answer) - soft) / (hard - soft))) for answer in answers]
 

@@ -1,4 +1,4 @@
-"""Rewards from the user's own code: how they are called, and what they must return."""
+"""Loads rewards from user code, calls them, and checks the returned scores."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from alignment.rewards.answers import text_of
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 CALLING = "the reward"
-"""How error messages call a user's function."""
+"""The term for a user's function in error messages."""
 
 
 def load_function(extension: Extension) -> Callable[..., Any]:
     """Return the user's function.
 
     Raises:
-        ExtensionError: the file cannot be imported, or the name is missing in it or is no function.
+        ExtensionError: the file cannot be imported, does not define the name, or the name is not a function.
     """
     function: Callable[..., Any] = extension.load()
     if not callable(function):
@@ -33,11 +33,11 @@ def load_function(extension: Extension) -> Callable[..., Any]:
 def load_reward(extension: Extension) -> RewardFunction:
     """Return the user's function as a reward that runs in this process.
 
-    A function that is not asynchronous runs in a thread, so that programs are graded meanwhile.
+    A synchronous function runs in a thread, so that programs are graded at the same time.
 
     Raises:
-        ExtensionError: the function cannot be loaded. The reward itself raises it if the function fails, or returns
-            something else than one score per completion.
+        ExtensionError: the function cannot be loaded. The returned reward raises ExtensionError if the function fails,
+            or does not return one score per completion.
     """
     function = load_function(extension)
 
@@ -55,15 +55,15 @@ def load_reward(extension: Extension) -> RewardFunction:
 
 
 def texts(messages: Sequence[Prompt] | Sequence[Completion]) -> list[str]:
-    """Return prompts or completions as the texts that a user's function gets."""
+    """Convert prompts or completions to the texts that a user's function receives."""
     return [text_of(message) for message in messages]
 
 
 def checked_scores(scores: Any, count: int, place: str) -> Scores:
-    """Return scores as floats and None.
+    """Check scores and convert each score to a float or None.
 
     Args:
-        scores: what a user's function returned: a list, tuple, array or tensor.
+        scores: the return value of a user's function: a list, tuple, array or tensor.
         count: the number of completions.
         place: file, line and name of the function, for errors.
 
