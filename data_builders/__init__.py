@@ -1,1 +1,1 @@
-"""Dataset builders: from private repositories to rows that a model can be trained and measured on."""
+"""Dataset builders: make rows for training and evaluating a model from private repositories."""

@@ -1,14 +1,14 @@
-"""The builder protocol: what every dataset builder takes and returns.
+"""The builder protocol: the arguments and the return value of a dataset builder.
 
 A builder is a function `build(settings, context)`. `settings` is an instance of a class derived from
 `alignment.settings.Settings`; the class is the schema of the stage's `settings:` in a recipe, and the docstrings below
-its fields are the help. The builder writes its files below `context.out` and returns what it counted, as plain JSON
+its fields are the help texts. The builder writes its files below `context.out` and returns its counts as plain JSON
 values. The same settings, inputs and seed must give the same bytes for any number of `context.workers`.
 
-A builder of your own is named as `builder: my_builder.py:build` (relative to the recipe) or `package.module:build`, in a
-recipe and by `align build`. Its settings are checked like those of the built-in builders, or passed as a plain dict if
-the annotation of the first parameter is `dict`. Fields of the type `Reference` are paths or `stage/file` of an earlier
-stage; sources of code are `data_builders.repositories.sources.Source`. `examples/builder.py` is a complete one.
+To use your own builder in a recipe or with `align build`, write `builder: my_builder.py:build` (relative to the recipe)
+or `package.module:build`. The toolkit checks the settings as for built-in builders, or passes them as a plain dict if
+the annotation of the first parameter is `dict`. A field of type `Reference` is a path, or `stage/file` of an earlier
+stage; a source of code is a `data_builders.repositories.sources.Source`. `examples/builder.py` is a complete example.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ SettingsType = TypeVar("SettingsType", bound=Settings, contravariant=True)
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What a builder gets besides its settings: the folder to write to, and how to run."""
+    """The second argument of a builder: output folder, seed, and options of the run."""
 
     out: Path
-    """The folder to write to. It exists, and is empty unless the builder resumes."""
+    """The folder to write to. The folder exists, and is empty unless the builder resumes an interrupted build."""
     seed: int = 0
     workers: int = 1
-    """Processes to use. The result must not depend on it."""
+    """Number of processes to use. The result must not depend on this number."""
     model: Path | None = None
-    """The folder of the stage's model, or its name on the Hugging Face hub, for builders that sample from a model."""
+    """For builders that sample from a model: the model's folder, or its name on the Hugging Face hub."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    """How programs of repositories and models run."""
+    """Settings of the sandbox that runs code of repositories and of models."""
     show_progress: bool | None = None
-    """Show progress on stderr; by default only on a terminal."""
+    """Whether to show progress on stderr. None: only if stderr is a terminal."""
     clone_folder: Path | None = None
-    """Folder for clones of remote repositories; by default they are removed at the end."""
+    """Folder for clones of remote repositories. None: a temporary folder, removed at the end."""
 
 
 class Builder(Protocol[SettingsType]):
-    """Type of a builder's function."""
+    """The type of the function that implements a builder."""
 
     def __call__(self, settings: SettingsType, context: BuildContext) -> Mapping[str, Any]: ...

@@ -1,7 +1,8 @@
-"""The built-in dataset builders by name, and builders from the user's own code.
+"""Find dataset builders: the built-in ones by name, or a builder in the user's own code by reference.
 
 A builder is a function `build(settings, context)`, see `data_builders.builder`. The class of its settings is the
-annotation of its first parameter. Importing this module imports no builder; `find_builder` imports the one it returns.
+annotation of its first parameter. Importing this module imports no builder; `find_builder` imports only the builder
+that it returns.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ from data_builders.builder import BuildContext
 
 @dataclass(frozen=True)
 class BuiltinBuilder:
-    """Where a built-in builder is defined, and what it leaves in its artifact."""
+    """The location of a built-in builder's function, and the files that the builder writes."""
 
     function: str
     """`module:function`."""
     outputs: Mapping[str, str]
-    """File or folder -> kind of its rows, "" if it holds no rows; `{form}` is replaced by the setting `form`."""
+    """Maps each written file or folder to the kind of its rows ("" for a file without rows).
+
+    `{form}` stands for the value of the setting `form`.
+    """
     inputs: str = ""
-    """`module:function` that takes the settings and returns, as JSON values, what else the result depends on."""
+    """`module:function` that takes the settings and returns (as JSON) the state of inputs outside the settings, for
+    example commits. It is part of the stage's fingerprint. "" if the result depends on the settings only."""
     samples: bool = False
-    """Whether it samples from the model of its stage."""
+    """Whether the builder samples from the model of its stage."""
     resumes: bool = False
-    """Whether it continues from the files of a build that was killed; other builders start again."""
+    """Whether the builder continues an interrupted build from its files. Other builders start again."""
 
 
 DOCUMENTS = {"data": "document"}
@@ -87,7 +92,7 @@ class LoadedBuilder:
     settings_class: type[Settings] | None
     """None for a user's builder that takes a plain dict."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """As in `BuiltinBuilder`; empty for a user's builder, whose files are known only when it has run."""
+    """See `BuiltinBuilder.outputs`. Empty for a user's builder: its files are known only after it has run."""
     input_state: Callable[[Any], Any] | None = None
     samples: bool = False
     resumes: bool = False
@@ -95,15 +100,15 @@ class LoadedBuilder:
     """The user's code; None for a built-in builder."""
 
     def validate(self, values: Mapping[str, Any]) -> Settings | dict[str, Any]:
-        """The settings as the builder takes them. Raises pydantic's ValidationError for wrong ones."""
+        """Check settings and convert them to the builder's settings class. Raises pydantic's ValidationError."""
         return dict(values) if self.settings_class is None else self.settings_class.model_validate(values)
 
     def run(self, settings: Settings | dict[str, Any], context: BuildContext) -> dict[str, Any]:
-        """Run the builder, and return its counts.
+        """Run the builder and return the counts that the builder reports.
 
         Raises:
-            ExtensionError: the user's builder raised, wrote no file, or returned something else than a mapping of JSON
-                values; the message names file, line and function.
+            ExtensionError: the user's builder raised an error, wrote no file, or did not return a mapping of JSON
+                values. The message names file, line and function.
             ValueError: a built-in builder found that a setting or its data is wrong.
         """
         if self.extension is None:
@@ -117,7 +122,7 @@ class LoadedBuilder:
 
 
 def find_builder(name: str) -> LoadedBuilder:
-    """The builder of a name, or of a reference to the user's own code.
+    """Find a builder by its name, or by a reference to the user's own code.
 
     Args:
         name: a name in `BUILDERS`, `path/to/file.py:function` (an absolute path, or one relative to the working
@@ -125,7 +130,7 @@ def find_builder(name: str) -> LoadedBuilder:
 
     Raises:
         ExtensionError: the user's code can't be loaded, or its function is not a builder.
-        ValueError: there is no built-in builder of this name.
+        ValueError: no built-in builder has this name.
     """
     if name in BUILDERS:
         return _builtin(name)
@@ -154,7 +159,7 @@ def _load(reference: str) -> Any:
 
 
 def _user_settings_class(extension: Extension, function: Any) -> type[Settings] | None:
-    """The class of a user's settings: the annotation of the first parameter, or None for a plain dict."""
+    """Return the class of a user's settings: the annotation of the first parameter, or None for a plain dict."""
     place = extension.place(function)
     try:
         parameters = list(inspect.signature(function).parameters.values())

@@ -1,4 +1,4 @@
-"""Builder `commits`: a repository's history as training data, either instructions to change code or documents.
+"""Builder `commits`: make instructions to change code, or documents, from the history of repositories.
 
 The filters are those of CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
 characters and more than 4 words in the imperative; no merges, version bumps, reverts or bots; one changed file. A row
@@ -49,48 +49,48 @@ _REFERENCE = re.compile(r"\s*\((?:#|gh-|!)\d+\)|\s*\[?(?:#|gh-)\d+\]?\s*$", re.I
 
 
 class CommitLimits(Settings):
-    """Which commits become rows, and how their change is shown; lengths in characters."""
+    """Conditions on a commit, and the display of its change. Lengths are in characters."""
 
     max_file_characters: Count = 50_000
-    """Length of a changed file, before and after."""
+    """Maximum length of a changed file, both before and after the change."""
     min_subject_characters: Count = 11
-    """Length of the message's first line, without prefixes and issue numbers."""
+    """Minimum length of the message's first line, without prefixes and issue numbers."""
     min_subject_words: Count = 5
-    """Words of the message's first line."""
+    """Minimum number of words in the message's first line."""
     imperative: bool = True
-    """Drop commits whose subject does not begin with a verb in the imperative."""
+    """Keep only commits whose subject begins with a verb in the imperative."""
     max_files: Positive = 1
-    """Files that a commit changes, at most. In conversations only the first of several would be shown."""
+    """Maximum number of files that a commit changes. Conversations show only the first changed file."""
     whole_file_rate: Share = 0.2
-    """Share of conversations that show the whole file; the others show a window around the change."""
+    """Share of conversations that show the whole file. Other conversations show a window around the change."""
     window_lines: Count = 31
     """Lines of the window around a change of one line."""
     max_changed_lines: Count = 200
-    """Lines from the first to the last changed one."""
+    """Maximum number of lines from the first changed line to the last."""
 
 
 class CommitsSettings(Decontaminated):
     """Settings of the builder `commits`."""
 
     sources: Sources
-    """Git repositories, globs of them, or URLs; or mappings with `path` and the settings below."""
+    """Git repositories: paths, globs, URLs, or mappings with `path` and the settings below."""
     form: Literal["conversation", "document"] = "conversation"
     """`conversation`: the message and the code, answered by the changed code. `document`: the message and the diff."""
     limits: CommitLimits = CommitLimits()
-    """Which commits become rows."""
+    """Conditions on the commits that become rows."""
     licenses: LicensePolicy = LicensePolicy()
-    """Licenses that are kept."""
+    """Licenses whose code is kept."""
 
 
 def subject_and_body(message: str) -> tuple[str, str]:
-    """The subject without prefixes and issue numbers, and the body without trailers."""
+    """Return the subject without prefixes and issue numbers, and the body without trailers."""
     subject, _, body = message.partition("\n")
     subject = _REFERENCE.sub("", _CONVENTIONAL.sub("", subject.strip())).strip()
     return subject[:1].upper() + subject[1:], _TRAILER.sub("", body).strip()
 
 
 def drop_commit(commit: Commit, limits: CommitLimits) -> str:
-    """The rule that drops a commit because of its author, message or number of files; "" if it is kept."""
+    """Return the name of the rule that drops a commit by its author, message or number of files. "" keeps the commit."""
     if _BOT.search(commit.author):
         return "bot"
     first_line = commit.message.split("\n", 1)[0]
@@ -108,12 +108,13 @@ def drop_commit(commit: Commit, limits: CommitLimits) -> str:
 
 
 def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
-    """The part of two versions of a file around their difference.
+    """Return the part of two versions of a file around their difference.
 
     Args:
         before: the old version.
         after: the new version.
-        lines: lines of the window if one line changed; a longer change is shown whole, with the same context.
+        lines: lines of the window for a change of one line. A longer change is shown whole, with the same number of
+            lines around it.
 
     Returns:
         Both windows and the number of changed lines, or None if the versions are equal.
@@ -144,7 +145,7 @@ class CommitBatch:
 
 @dataclass(frozen=True)
 class CommitRows:
-    """Makes rows from a batch of commits, and counts what is left out. Picklable, because it runs in worker processes."""
+    """Makes rows from a batch of commits, and counts omitted commits. Picklable, because it runs in worker processes."""
 
     form: str
     limits: CommitLimits
@@ -187,7 +188,7 @@ class CommitRows:
     def _row(
         self, batch: CommitBatch, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
     ) -> tuple[dict[str, Any] | None, str]:
-        """The row of a commit and "", or None and the reason why it has none."""
+        """Return the row of a commit and "", or None and the reason why the commit is left out."""
         files = []
         for change, pair in zip(commit.changes, contents, strict=True):
             versions, reason = self._versions(printable_path(change.path), pair)
@@ -196,7 +197,7 @@ class CommitRows:
             files.append((redacted_path(change.path), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
-        # All texts are redacted together, so that a password has the same replacement in both versions.
+        # Redact all texts together, so that a password gets the same replacement in both versions.
         redacted = redact(_SEPARATOR.join(texts), files[0][3])
         counts["redacted_in_history"].update(redacted.counts)
         parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
@@ -214,14 +215,14 @@ class CommitRows:
         return self._conversation(row, parts)
 
     def _versions(self, path: str, contents: tuple[bytes | None, bytes | None]) -> tuple[tuple[str, str, str], str]:
-        """(old text, new text, language) of a file and "", or empty texts and the reason why it is not used."""
+        """Return (old text, new text, language) of a file and "", or empty texts and the reason to drop the commit."""
         nothing = ("", "", "")
         texts = []
         for content in contents:
             if content is None:
                 return nothing, "unreadable"
             if len(content) > 4 * self.limits.max_file_characters:
-                return nothing, "long_file"  # the reader stopped before its end
+                return nothing, "long_file"  # the reader stopped before the end of the file
             text, reason = decode(content)
             if reason:
                 return nothing, "unwanted_file"
@@ -268,9 +269,9 @@ def _batches(repositories: Sequence[Repository], policy: LicensePolicy) -> Itera
 
 
 def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str, Any]:
-    """The good commits of repositories, as instructions to change code or as documents.
+    """Write the commits of repositories that meet the limits, as instructions to change code or as documents.
 
-    Secrets are replaced, duplicates and benchmark texts removed.
+    Secrets are replaced; duplicates and rows with benchmark texts are removed.
 
     Raises:
         ValueError: a source does not exist, or is not a git repository.
@@ -289,7 +290,7 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
             "Commits",
             used,
             kind=settings.form,
-            redact=False,  # done above, on both versions of a file together
+            redact=False,  # `CommitRows` has already redacted both versions of a file together
             workers=context.workers,
             progress=context.show_progress,
             decontaminator=settings.decontaminator(),

@@ -1,8 +1,8 @@
-"""Builder `corpus`: repositories to filtered, licensed, redacted, deduplicated and decontaminated document rows.
+"""Builder `corpus`: make document rows from repositories: filter, redact, deduplicate and decontaminate source files.
 
-Worker processes read and clean the files in a fixed order. Cleaned rows wait in one file on disk until all duplicates
-are known, and are then written to the dataset. Memory holds the file list of one folder, 16 bytes for each row, and
-during deduplication 100 bytes for each row plus 500 bytes for each row that has a duplicate.
+Worker processes read and clean the files in a fixed order. Cleaned rows are stored in one file on disk until all
+duplicates are known, and are then written to the dataset. Memory holds the file list of one folder and 16 bytes per
+row. Deduplication needs 100 more bytes per row, and 500 more for each row that has a duplicate.
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ class CorpusSettings(Decontaminated):
     sources: Sources
     """Repositories (bare or not), folders, globs, URLs; or mappings with `path` and the settings below."""
     languages: list[Annotated[str, AfterValidator(_known_language)]] = Field(default_factory=list)
-    """Keep only files in these of the 92 languages; empty keeps all."""
+    """Keep only files in these languages. An empty list keeps all 92 supported languages."""
     filters: FilterSettings = FilterSettings()
     """Limits of the file filters."""
     licenses: LicensePolicy = LicensePolicy()
     """Licenses that are kept."""
     notebooks: list[NotebookForm] = Field(default_factory=lambda: list(NOTEBOOK_FORMS))
-    """Forms in which a notebook becomes a row: its code as a script, its cells in order, or both."""
+    """Forms in which a notebook becomes a row: `script` (its code), `structured` (all cells in order), or both."""
     redact: bool = True
     """Replace secrets and personal data."""
     deduplicate: bool = True
     """Drop exact and near-duplicates across all sources."""
     threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
-    """Files whose 5-grams have at least this Jaccard similarity are duplicates."""
+    """Two files are duplicates if the Jaccard similarity of their word 5-grams is at least this number."""
     kind: str = "code"
     """Value of the column `kind`."""
 
 
 def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, Any]:
-    """The source files of repositories as clean documents: filtered, redacted, deduplicated.
+    """Write the source files of repositories as clean documents: filtered, redacted, deduplicated.
 
     Raises:
-        ValueError: a source or one of its commits does not exist, or the dataset is finished already.
+        ValueError: a source or its commit does not exist, or the output folder already holds a finished dataset.
     """
     cleaning = CleanSettings(
         filters=settings.filters,
@@ -118,7 +118,7 @@ def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, A
 
 
 class _Removed:
-    """Writes each removed file to `removed.jsonl`, and counts files and bytes by reason."""
+    """Records each removed file in `removed.jsonl`, and counts removed files and bytes by reason."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -132,7 +132,7 @@ class _Removed:
 
 
 class _FileList:
-    """The files of all repositories in batches, with the number and bytes of those that are read."""
+    """Lists the files of all repositories in batches, and counts the files and bytes that are read."""
 
     def __init__(self, repositories: list[Repository], settings: CleanSettings) -> None:
         self.repositories, self.settings = repositories, settings
@@ -146,7 +146,7 @@ class _FileList:
             yield from cut_batches(repository, license, map(self._count, iterate_files(repository, *limits)))
 
     def _count(self, file: File) -> tuple[File, str]:
-        """The file with the reason why it is not read, or ""."""
+        """Count a file if it is read. Return the file, and the reason to skip the file ("" if it is read)."""
         reason = skip_reason(file, self.settings)
         if not reason:
             self.count += 1
@@ -181,7 +181,7 @@ def _clean(
 
 
 def _write_unique(store: RowStore, duplicates: list[Duplicate], writer: DatasetWriter, removed: _Removed) -> None:
-    """Write the rows that are no duplicates; the others are recorded as removed."""
+    """Write all rows except duplicates to the dataset, and record the duplicates as removed."""
     by_index = {duplicate.index: duplicate for duplicate in duplicates}
     for index, row in enumerate(store):
         duplicate = by_index.get(index)

@@ -1,7 +1,8 @@
-"""Builder `fim`: documents of which a share is cut in three for fill-in-the-middle, before any packing.
+"""Builder `fim`: cut a share of the documents into prefix, middle and suffix for fill-in-the-middle training.
 
-The defaults are DeepSeek-Coder's: a rate of 0.5 per document, and PSM order; Qwen2.5-Coder does not disclose its own.
-How a file is cut depends on the seed and the file alone, not on the order or the number of files.
+Documents are cut before packing. The defaults are DeepSeek-Coder's: half of the documents, in prefix-suffix-middle
+order. Qwen2.5-Coder does not publish its rate. The cut of a file depends only on the seed and the file, not on the
+other files.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from data_builders.storage.parallel import Progress, ordered_map, row_batches
 
 
 class FimSettings(Settings):
-    """How files become fill-in-the-middle documents."""
+    """Settings for cutting files into fill-in-the-middle documents."""
 
     rate: Share = 0.5
-    """Share of the documents that are cut; the others stay plain."""
+    """Share of the documents that are cut. The other documents stay unchanged."""
     syntax_rate: Share = 0.5
-    """Share of the cut documents whose middle is a node of the syntax tree; the others are cut at random characters."""
+    """Share of the cut documents whose middle is a node of the syntax tree. Other middles are random spans."""
     spm_rate: Share = 0.0
-    """Share of the cut documents in suffix-prefix-middle order."""
+    """Share of the cut documents in suffix-prefix-middle order. The rest is in prefix-suffix-middle order."""
 
 
 class FimDocumentsSettings(Settings):
@@ -39,12 +40,12 @@ class FimDocumentsSettings(Settings):
     inputs: list[Reference]
     """Datasets of documents."""
     fim: FimSettings = FimSettings()
-    """How many documents are cut, and how."""
+    """Share of documents to cut, and the method of cutting."""
 
 
 @dataclass(frozen=True)
 class FimCut:
-    """One file cut in three; `span` says how the middle was chosen."""
+    """A file cut into prefix, middle and suffix. `span` names the method that chose the middle."""
 
     prefix: str
     middle: str
@@ -54,7 +55,7 @@ class FimCut:
 
 
 def row_random(row: dict[str, Any], seed: int, purpose: str) -> random.Random:
-    """A random generator that depends on the file, the seed and the purpose only."""
+    """Make a random generator whose seed is a hash of the file, `seed` and `purpose`."""
     name = "\0".join([str(seed), purpose, *(str(row.get(key) or "") for key in ("repository", "path", "commit"))])
     digest = hashlib.blake2b(
         name.encode("utf-8", "surrogatepass") + b"\0" + str(row["text"]).encode("utf-8", "surrogatepass")
@@ -63,11 +64,11 @@ def row_random(row: dict[str, Any], seed: int, purpose: str) -> random.Random:
 
 
 def cut_document(row: dict[str, Any], settings: FimSettings, seed: int) -> FimCut | None:
-    """The document cut in three, or None if it was not drawn for cutting or is too short."""
+    """Cut a document into prefix, middle and suffix. None if the document is too short or was not drawn for cutting."""
     rng = row_random(row, seed, "fim")
     if rng.random() >= settings.rate:
         return None
-    # Escape before cutting: in SPM order prefix and middle are joined again, and must not form a special token there.
+    # Escape before cutting: SPM order joins prefix and middle again, which could otherwise form a special token.
     text = escape_special_text(str(row["text"]))
     mode: FimMode = "spm" if rng.random() < settings.spm_rate else "psm"
     middle = None
@@ -82,7 +83,7 @@ def cut_document(row: dict[str, Any], settings: FimSettings, seed: int) -> FimCu
 
 
 def fim_row(row: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
-    """The row with its text as a model reads it; the column `format` is `plain` or `fim-MODE-SPAN`."""
+    """Return a copy of the row whose text has the special tokens. `format` is `plain` or `fim-MODE-SPAN`."""
     cut = cut_document(row, settings, seed)
     if cut is None:
         return row | {"text": escape_special_text(str(row["text"])), "format": "plain"}
@@ -96,9 +97,9 @@ def _fim_batch(state: tuple[FimSettings, int], rows: list[dict[str, Any]]) -> li
 
 
 def build_fim(settings: FimDocumentsSettings, context: BuildContext) -> dict[str, Any]:
-    """Documents of which a share is cut for fill-in-the-middle, as text with special tokens, for other trainers.
+    """Write documents as text with special tokens, a share of them cut for fill-in-the-middle, for other trainers.
 
-    The stages of a recipe cut documents themselves (`fim:`): they read a corpus as it is, and refuse these rows.
+    The stages of a recipe do not read these rows: they read an uncut corpus and cut documents themselves (`fim:`).
     """
     inputs = [path.path() for path in settings.inputs]
     writer = DatasetWriter(context.out, "document", {"format": pa.string()})

@@ -1,8 +1,8 @@
-"""Builder `mixture`: datasets mixed by their share of tokens, exactly and reproducibly.
+"""Builder `mixture`: mix datasets so that each has a given share of the tokens, reproducibly.
 
 Qwen2.5-Coder's best mixture on average is 70% code, 20% text and 10% math (arXiv 2409.12186, table 3). Rows are drawn
-without repetition in a seeded order, and the last rows of each part are chosen to fit, so that every share is met
-within `tolerance`. Token counts are kept in `out/lengths/`, so an interrupted build does not count them again.
+without repetition in a seeded random order. The last rows of each part are chosen by length, so that every share is
+met within `tolerance`. Token counts are saved in `out/lengths/`, so that an interrupted build does not count again.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class MixturePart(Settings):
         BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
         Field(min_length=1),
     ]
-    """A dataset, or a list of datasets that count as one."""
+    """A dataset, or a list of datasets to treat as one dataset."""
     share: Annotated[float, Field(gt=0)]
-    """Weight of the part; the weights of all parts are scaled to add up to 1."""
+    """Weight of the part. The weights of all parts are scaled so that they add up to 1."""
     repeat: Annotated[float, Field(gt=0)] = 1.0
-    """How many times a row may be used, at most."""
+    """Largest number of times that each row is used."""
 
     def paths(self) -> list[Path]:
-        """The datasets' paths."""
+        """Return the paths of the part's datasets."""
         return [reference.path() for reference in self.path]
 
 
@@ -59,21 +59,21 @@ class MixtureSettings(Settings):
     """Settings of the builder `mixture`."""
 
     parts: Annotated[dict[str, MixturePart], Field(min_length=1)]
-    """The parts of the mixture by name: `{code: {path: corpus, share: 0.7}, ...}`."""
+    """The parts of the mixture, keyed by name: `{code: {path: corpus, share: 0.7}, ...}`."""
     tokens: Positive | None = None
-    """Tokens in all; by default as many as the scarcest part allows."""
+    """Total number of tokens. By default the largest number for which every part has enough tokens."""
     tokenizer: Reference | None = None
-    """Folder with `tokenizer.json`; without one, tokens are estimated at three bytes each."""
+    """Folder with `tokenizer.json`. Without a tokenizer, the number of tokens is estimated as bytes / 3."""
     tolerance: Share = 0.005
-    """Largest allowed difference between the share of a part that is asked for and the share reached."""
+    """Largest allowed difference between the requested share of a part and its actual share."""
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """The rows that were drawn from each part; all mappings are by the name of a part."""
+    """The rows that were drawn from each part. All mappings are keyed by the name of the part."""
 
     shares: dict[str, float]
-    """The shares that were asked for; they add up to 1."""
+    """The requested shares, which add up to 1."""
     lengths: dict[str, array[int]]
     """Tokens of each row."""
     rows: dict[str, list[int]]
@@ -83,14 +83,14 @@ class _Selection:
         return {name: sum(self.lengths[name][index] for index in rows) for name, rows in self.rows.items()}
 
     def shuffled(self, seed: int) -> list[tuple[str, int]]:
-        """(part, index) of all drawn rows in a random order."""
+        """Return (part, index) of all drawn rows in random order."""
         order = [(name, index) for name, rows in self.rows.items() for index in rows]
         random.Random(f"{seed} order").shuffle(order)
         return order
 
 
 def build_mixture(settings: MixtureSettings, context: BuildContext) -> dict[str, Any]:
-    """Datasets of documents, mixed by their shares of the tokens.
+    """Mix datasets of documents by their shares of the tokens.
 
     Raises:
         ValueError: a part has too few tokens, or its rows are too long to meet its share within the tolerance.
@@ -137,7 +137,10 @@ def _count(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[int]:
 
 
 def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: BuildContext) -> array[int]:
-    """Tokens of each row of a part; kept in a file whose name is a hash of the tokenizer's path and the rows."""
+    """Count the tokens of each row of a part, and save the counts.
+
+    The name of the saved file is a hash of the tokenizer's path and the rows.
+    """
     key = hashlib.sha256(str(tokenizer).encode())
     for path in paths:
         for file in row_files.files(path):
@@ -165,9 +168,9 @@ def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: 
 
 
 def _choose(lengths: Sequence[int], target: int, repeat: float, rng: random.Random) -> list[int]:
-    """Indices of rows, in random order, whose lengths add up to about `target`.
+    """Return indices of rows, in random order, whose lengths add up to about `target`.
 
-    Rows are taken greedily while they fit; one row too many is added at the end if that comes nearer to the target.
+    Rows are taken in order if they still fit. At the end, one more row is added if the sum then is nearer to the target.
     """
     chosen: list[int] = []
     missing = target
@@ -204,7 +207,7 @@ def _check_shares(selection: _Selection, tolerance: float) -> None:
 def _write(
     parts: Mapping[str, MixturePart], selection: _Selection, context: BuildContext, used: dict[str, Any], exact: bool
 ) -> dict[str, Any]:
-    """Copy all rows to a temporary store, and from there the drawn ones in random order to the dataset."""
+    """Copy all rows to a temporary store, then write the drawn rows in random order to the dataset."""
     first: dict[str, int] = {}
     extra: dict[str, pa.DataType] = {}
     with RowStore(context.out / "rows.tmp") as store:

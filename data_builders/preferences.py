@@ -1,7 +1,7 @@
-"""Builder `preferences`: sample answers from a model, grade them, and pair better answers with worse ones.
+"""Builder `preferences`: sample answers from a model, grade the answers, and pair better answers with worse answers.
 
-Answers to tasks are executed: an answer that passes is paired with one that fails. Answers to questions, which can't be
-executed, are scored by a judge model: the best is paired with the worst.
+Answers to tasks are executed: a passing answer is paired with a failing answer. Answers to questions can't be
+executed, so a judge model scores them: the best answer is paired with the worst answer.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ class PreferencesSettings(Settings):
     """Settings of the builder `preferences`."""
 
     tasks: Reference | None = None
-    """Executable tasks; never the held-out ones."""
+    """Executable tasks. Never use held-out tasks here."""
     questions: Reference | None = None
-    """Conversations whose answers can't be executed; needs `judge`."""
+    """Conversations whose answers can't be executed. They need a `judge`."""
     judge: TextModel | None = None
     """The model that scores answers to `questions` by a checklist."""
     min_gap: Share = 0.2
-    """Least difference between the scores (0 to 1) of the two answers of a judged pair."""
+    """Minimum difference between the scores (0 to 1) of the two answers in a judged pair."""
     references: bool = False
-    """Use a task's own reference as the chosen answer if no sampled answer passes."""
+    """If no sampled answer to a task passes, use the task's reference answer as the chosen answer."""
     n: Positive = 8
-    """Answers sampled per task or question."""
+    """Number of sampled answers per task or question."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Sampling temperature; 0 is greedy."""
+    """Sampling temperature; 0 means greedy decoding."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Sample from the most likely tokens with this total probability."""
+    """Nucleus sampling: sample from the most likely tokens whose total probability is this number."""
     max_new_tokens: Positive = 512
-    """Length of an answer; one that does not end by itself counts as failed."""
+    """Maximum length of an answer in tokens. An answer that is cut off at this length counts as failed."""
     pairs_per_prompt: Positive = 2
-    """Pairs of one prompt, at most, so that easy prompts do not outweigh the others."""
+    """Maximum number of pairs per prompt, so that no prompt has too much weight."""
     batch_size: Positive | None = None
-    """Sequences generated together; by default as many as fit into memory."""
+    """Number of sequences generated together. By default as many as fit into memory."""
     limit: Positive | None = None
-    """Use only the first tasks and questions, this many of each."""
+    """Use only this many tasks, and this many questions, from the start of each file."""
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
@@ -66,7 +66,7 @@ class PreferencesSettings(Settings):
 
 @dataclass(frozen=True)
 class SampledAnswer:
-    """A sampled answer, and whether it ended by itself before `max_new_tokens`."""
+    """A sampled answer. `ended` is whether the model ended the answer before `max_new_tokens`."""
 
     text: str
     ended: bool
@@ -74,14 +74,14 @@ class SampledAnswer:
 
 @dataclass
 class GradedAnswers:
-    """Distinct answers to one task; those that could not be graded are in neither list."""
+    """Distinct answers to one task. Answers that could not be graded are in neither list."""
 
     passing: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
 
 
 def build_preferences(settings: PreferencesSettings, context: BuildContext) -> dict[str, Any]:
-    """Pairs of a better and a worse answer, sampled from a model and graded by execution or by a judge.
+    """Write pairs of a better and a worse answer, sampled from a model and graded by execution or by a judge.
 
     Raises:
         ValueError: no pair was found, or no answer could be graded.
@@ -115,7 +115,7 @@ def _advice(references: bool) -> str:
 
 
 def _question(row: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """The first user message of a conversation as a row with `id` and `prompt`."""
+    """Return the first user message of a conversation as a row with `id` and `prompt`."""
     messages = row.get("messages") or []
     prompt = next((message["content"] for message in messages if message.get("role") == "user"), None)
     if prompt is None:
@@ -139,7 +139,7 @@ def _executed_pairs(
     generator: random.Random,
     counts: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """Pairs of passing and failing answers of each task; pairs with a reference are added to `counts`."""
+    """Pair passing and failing answers of each task. The number of pairs with a reference is added to `counts`."""
     pairs = []
     for task, answers in zip(tasks, graded, strict=True):
         passing, source = answers.passing, "execution"
@@ -162,7 +162,7 @@ def _judged_pairs(
     seed: int,
     counts: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """The best answer to each question paired with the worst, if their scores differ by at least `min_gap`."""
+    """Pair the best answer to each question with the worst answer, if their scores differ by at least `min_gap`."""
     texts = [sorted({answer.text for answer in samples if answer.ended and answer.text.strip()}) for samples in answers]
     judged = [(question["prompt"], text) for question, own in zip(questions, texts, strict=True) for text in own]
     all_scores = iter(scores(open_model(judge), judged, seed))
@@ -178,14 +178,15 @@ def _judged_pairs(
 def choose_pairs(
     passing: Sequence[str], failing: Sequence[str], most: int, generator: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """Pairs of distinct answers: each passing one with the unused failing one that is nearest in length.
+    """Yield pairs of a passing answer and a failing answer. Each failing answer is used once.
 
-    Pairs of similar length keep DPO from learning that shorter, or longer, is better.
+    A passing answer is paired with the unused failing answer that is nearest in length, so that DPO does not learn to
+    prefer short or long answers.
 
     Args:
         passing: answers that passed.
         failing: answers that failed.
-        most: pairs, at most.
+        most: maximum number of pairs.
         generator: draws which passing answers are used.
     """
     chosen = sorted(set(passing))
@@ -240,7 +241,7 @@ def grade_answers(
         The graded answers of each task, and counts: `sampled`, `unended`, and the verdicts `passed`, `failed`, `error`.
 
     Raises:
-        ValueError: every single verdict is an infrastructure error.
+        ValueError: no answer could be graded, because every verdict is an infrastructure error.
     """
     distinct = [sorted({(answer.text, answer.ended) for answer in samples}) for samples in answers]
     jobs, places = [], []

@@ -141,7 +141,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
 
 
 def _card_counts(rows: _Rows, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows by language, and what did not become a row by reason, for the dataset card."""
+    """Return rows by language, and what did not become a row by reason, for the dataset card."""
     removed = Counter[str]()
     for account in report.values():
         removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
@@ -200,7 +200,7 @@ def _add_tasks(
 
 
 def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
-    """Code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
+    """Return code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
 
     Args:
         repository: a repository that is split by time.
@@ -228,7 +228,7 @@ def _function_piece(function: Function) -> NewCode:
 
 
 def _added_lines(repository: Repository, path: str, text: str, language: str) -> Iterable[NewCode]:
-    """Runs of lines that were added to a file after the split."""
+    """Yield runs of lines that were added to a file after the split."""
     difference = git.run(
         repository.path, "diff-tree", "-p", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
         repository.commit, repository.head, "--", f":(top,literal){path}",
@@ -249,7 +249,7 @@ def _added_lines(repository: Repository, path: str, text: str, language: str) ->
 def select_new(
     pieces: Sequence[NewCode], earlier: Mapping[str, str], now: Mapping[str, str], counts: Counter[str]
 ) -> list[NewCode]:
-    """The pieces that no earlier file holds, exactly or nearly.
+    """Return the pieces that no earlier file holds, exactly or nearly.
 
     Args:
         pieces: candidates.
@@ -271,7 +271,7 @@ def select_new(
 
 
 def _fim_row(repository: Repository, piece: NewCode, text: str) -> dict[str, Any]:
-    """A fill-in-the-middle row, for exact match and edit similarity."""
+    """Return a fill-in-the-middle row, for exact match and edit similarity."""
     opening, closing = window(text, piece, FIM_BEFORE, FIM_AFTER)
     row = {
         "id": f"{repository.name}/{piece.file}:{piece.line}:{piece.name}", "prefix": text[opening : piece.start],

@@ -62,7 +62,7 @@ def _author(record: Mapping[str, Any]) -> str:
 
 
 def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Author and text of the description and of every comment, review and note, oldest first."""
+    """Return author and text of the description and of every comment, review and note, oldest first."""
     opening = (_author(record), str(record.get("body") or record.get("description") or ""))
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
@@ -113,7 +113,7 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
 
 
 def _rows(exports: list[Path], repository: str, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    """The documents; what is left out is counted by reason."""
+    """Yield the documents; what is left out is counted by reason."""
     for path in exports:
         for record in _records(path):
             if "title" not in record:

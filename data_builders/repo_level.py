@@ -67,7 +67,7 @@ def dependency_order(dependencies: Mapping[str, Sequence[str]]) -> list[list[str
 
 
 def _connected(start: str, neighbours: Mapping[str, set[str]]) -> set[str]:
-    """All files that can be reached from `start`."""
+    """Return all files that can be reached from `start`."""
     group, waiting = {start}, [start]
     while waiting:
         for other in neighbours[waiting.pop()] - group:
@@ -77,7 +77,7 @@ def _connected(start: str, neighbours: Mapping[str, set[str]]) -> set[str]:
 
 
 def _order(group: set[str], missing: dict[str, set[str]], users: dict[str, set[str]]) -> list[str]:
-    """The files of a group; next is always the one with the fewest missing dependencies."""
+    """Return the files of a group; next is always the one with the fewest missing dependencies."""
     heap = [(len(missing[path]), path) for path in group]
     heapq.heapify(heap)
     ordered: list[str] = []
@@ -149,7 +149,7 @@ def _examine(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[_File]:
 
 
 def _ordered_files(by_path: dict[str, int], names: dict[str, tuple[str, list[str]]], repository: str) -> list[int]:
-    """Row numbers of one repository in dependency order; `names` holds the language and imports of each path."""
+    """Return row numbers of one repository in dependency order; `names` holds the language and imports of each path."""
     resolver = Resolver(by_path, repository)
     edges = {path: resolver.dependencies(path, language, imported) for path, (language, imported) in names.items()}
     groups = dependency_order(edges)
@@ -208,7 +208,7 @@ def _row(document: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
 
 
 def _rendered(row: dict[str, Any], last: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
-    """The row as one text with special tokens; `last` is the row of its last file, which may be cut."""
+    """Return the row as one text with special tokens; `last` is the row of its last file, which may be cut."""
     files = [(file["path"], file["text"]) for file in row["files"]]
     path, text = files[-1]
     cut = cut_document(last | {"text": text}, settings, seed)
@@ -292,7 +292,7 @@ def _repository_rows(
     settings: RepoLevelSettings,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """The documents of one repository; `store` is filled with its files."""
+    """Yield the documents of one repository; `store` is filled with its files."""
     by_path: dict[str, int] = {}
     names: dict[str, tuple[str, list[str]]] = {}
     lengths: list[tuple[int, int]] = []

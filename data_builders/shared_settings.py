@@ -1,4 +1,4 @@
-"""Settings that several builders have in common."""
+"""Settings that several builders share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from data_builders.cleaning.decontamination import Decontaminator
 
 
 class Decontaminated(Settings):
-    """Base of builders that drop rows which share text with a benchmark."""
+    """Base class of the settings of builders that drop rows with text of a benchmark."""
 
     decontaminate: list[Reference] = Field(default_factory=list)
-    """Benchmark files and folders whose texts must not be in the result."""
+    """Benchmark files and folders. Rows that contain their texts are dropped."""
 
     def decontaminator(self) -> Decontaminator | None:
-        """The filter for these files, or None if there are none."""
+        """Index the files in `decontaminate`. None if the list is empty."""
         return Decontaminator.from_paths([path.path() for path in self.decontaminate]) if self.decontaminate else None
 
     def benchmark_names(self) -> list[str]:
-        """The names of the files, as dataset cards list them."""
+        """Return the file names of the benchmarks, for dataset cards."""
         return [path.path().name for path in self.decontaminate]

@@ -1,1 +1,1 @@
-"""Cleaning files and rows: filters, licenses, secrets, duplicates and decontamination."""
+"""Clean files and rows: filters, licenses, secrets, duplicates and decontamination."""

@@ -1,7 +1,7 @@
 """Index the texts of a benchmark as hashes of word n-grams, and cache the index by file.
 
-Indexing all public benchmarks takes seconds, longer than cleaning a small repository. The key of a cache entry is a
-hash of the file's bytes and of the code that indexes it. An entry that can't be read is replaced.
+Indexing all public benchmarks takes seconds, which is longer than cleaning a small repository. The key of a cache entry
+is a hash of the benchmark file's bytes and of the indexing code. A damaged cache entry is replaced.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ from data_builders.cleaning import held_out, shingles
 from data_builders.cleaning.shingles import Hashes, Runs, ngram_hashes, word_hashes, word_hashes_of, word_spans
 
 NGRAM_WORDS = 10
-"""Words of the n-grams that count anywhere in a row (arXiv 2409.12186, section 5)."""
+"""Length in words of the n-grams that are searched anywhere in a row (arXiv 2409.12186, section 5)."""
 MIN_WORDS = 3
-"""Benchmark texts with fewer words are not indexed: they occur in any text."""
+"""Benchmark texts with fewer words are not indexed, because nearly every text contains them."""
 HEAD_WORDS = MIN_WORDS + 1
-"""First words of a short program, by which it is looked up; every short program has at least as many."""
+"""Number of first words by which a short program is looked up. No short program has fewer words."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
-"""N-grams in at least this many rows and this share of a benchmark are ignored: they are its prompt or test frame."""
+"""N-grams that occur in at least this number and this share of a benchmark's rows are ignored.
+
+They belong to the frame that the benchmark puts around every prompt or test.
+"""
 
 _DEFINES = re.compile(r"\b(?:def|function|func|fn|sub|fun|defn|defun|class|proc)\b")
 _PROMPT_KEYS = ("prompt", "declaration", "text", "question", "instruction")
@@ -47,11 +50,11 @@ _IMPORT_LINE = re.compile(
     re.MULTILINE,
 )
 _BATCH = 1 << 19
-"""Characters of benchmark texts that are hashed at once."""
+"""Number of characters of benchmark texts to hash at once."""
 
 
 def sequence_key(words: Hashes) -> int:
-    """The hash of a whole sequence of words."""
+    """Return the hash of a whole sequence of words."""
     return int(Runs(words).sums(len(words))[0])
 
 
@@ -62,17 +65,17 @@ class BenchmarkIndex:
     rows: int = 0
     """Number of rows."""
     grams: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """N-grams of `NGRAM_WORDS` words, sorted: (n-grams,)."""
+    """Sorted hashes of n-grams of `NGRAM_WORDS` words: (n-grams,)."""
     short: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.uint64))
-    """Short programs: (programs, 3), the number of words, the hash of the first `HEAD_WORDS` and the hash of all."""
+    """Short programs: (programs, 3). Columns: number of words, hash of the first `HEAD_WORDS` words, hash of all words."""
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """Solutions that are so short that they only count as a whole answer: (solutions,)."""
+    """Hashes of very short solutions, which are compared only with whole answers: (solutions,)."""
     bodies: list[str] = field(default_factory=list)
     """Held-out code of a private benchmark."""
 
 
 def index_rows(rows: Iterable[dict[str, Any]]) -> BenchmarkIndex:
-    """Index the rows of one benchmark; rows of any kind that have texts."""
+    """Index the texts of all rows of one benchmark. The rows may be of any kind."""
     builder = _IndexBuilder()
     batch: list[list[str]] = []
     count = size = 0
@@ -99,7 +102,7 @@ class _IndexBuilder:
 
     def __init__(self) -> None:
         self.solutions: set[str] = set()
-        """Solutions among the texts of the next batch."""
+        """Solutions in the batch that is being collected."""
         self.grams: list[Hashes] = []
         self.short: dict[tuple[int, int, int], None] = {}
         self.whole: dict[int, None] = {}
@@ -118,7 +121,7 @@ class _IndexBuilder:
             inside = slice(first, max(first, last - NGRAM_WORDS + 1))  # n-grams that end in this text
             grams = all_grams[inside][telling[inside]]
             if (not len(grams) or original != text) and last - first > MIN_WORDS and _DEFINES.search(text):
-                # No n-gram (too short, or all names are single letters), or imports were removed between n-grams.
+                # The text has no n-gram (it is too short, or all names are single letters), or imports were removed.
                 start = word_hashes(original, lower=True) if original != text else words[first:last]
                 start = start[: 2 * NGRAM_WORDS - 1]
                 self.short[len(start), sequence_key(start[:HEAD_WORDS]), sequence_key(start)] = None
@@ -135,11 +138,11 @@ class _IndexBuilder:
         self.solutions.clear()
 
     def index(self, rows: int, bodies: list[str]) -> BenchmarkIndex:
-        """The index of all batches.
+        """Make the index of all batches that were added.
 
         Args:
             rows: number of rows of the benchmark.
-            bodies: its held-out code.
+            bodies: held-out code of the benchmark.
         """
         distinct, rows_with = np.unique(np.concatenate([*self.grams, np.empty(0, dtype=np.uint64)]), return_counts=True)
         telling = distinct[(rows_with < FRAME_ROWS) | (rows_with < FRAME_SHARE * rows)]
@@ -148,7 +151,7 @@ class _IndexBuilder:
 
 
 def _programs(row: dict[str, Any]) -> Iterator[str]:
-    """The function that a prompt and its solution form, without the docstring between them."""
+    """Yield the function that consists of the prompt's last `def` line and the solution, without a docstring."""
     solution = next((row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str)), None)
     prompt = next((row[key] for key in _PROMPT_KEYS if isinstance(row.get(key), str)), None)
     if solution is None or prompt is None:
@@ -159,14 +162,14 @@ def _programs(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _lettered_words(raw: bytes) -> NDArray[np.int64]:
-    """1 for each word of at least two letters, else 0 (numbers, names such as `a`): (words,)."""
+    """Return 1 for each word of at least two letters, else 0 (numbers, names such as `a`): (words,)."""
     starts, ends, letters = word_spans(raw, lower=True)
     is_letter = np.concatenate([[0], np.cumsum((letters > 57) & (letters != 95))])
     return (is_letter[ends] - is_letter[starts] >= 2).astype(np.int64)
 
 
 def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
-    """For each n-gram, whether at least half of its words have two letters or more: (n-grams,)."""
+    """Return for each n-gram whether at least half of its words have two letters or more: (n-grams,)."""
     counts = np.concatenate([[0], np.cumsum(_lettered_words(text.encode("utf-8", "surrogatepass")))])
     if len(counts) != len(words) + 1:  # a block boundary split a word (see `word_hashes`): take all n-grams
         return np.ones(max(0, len(words) - length + 1), dtype=np.bool_)
@@ -174,7 +177,7 @@ def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
 
 
 def index_file(file: Path) -> BenchmarkIndex:
-    """The index of a benchmark file, from the cache if possible. The index of a private benchmark is never cached."""
+    """Load the index of a benchmark file from the cache, or make the index. A private benchmark is never cached."""
     entry = _cache_entry(file)
     index = _load_entry(entry)
     if index is None:
@@ -195,13 +198,13 @@ def _cache_entry(file: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """A hash of the code that determines the index."""
+    """Return a hash of the code that determines the index."""
     files = [__file__, row_files.__file__, row_texts.__file__, held_out.__file__, shingles.__file__]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 def _load_entry(entry: Path) -> BenchmarkIndex | None:
-    """The cached index, or None if there is none or it is damaged."""
+    """Load an index from the cache. None if the entry does not exist or is damaged."""
     try:
         with np.load(entry, allow_pickle=False) as arrays:
             index = BenchmarkIndex(int(arrays["rows"]), arrays["grams"], arrays["short"], arrays["whole"])
@@ -213,7 +216,7 @@ def _load_entry(entry: Path) -> BenchmarkIndex | None:
 
 
 def _store_entry(entry: Path, index: BenchmarkIndex) -> None:
-    """Write an index to the cache. On a full or read-only disk nothing is cached."""
+    """Write an index to the cache. Errors are ignored, for example on a full or read-only disk."""
     archive = io.BytesIO()
     np.savez(archive, rows=np.int64(index.rows), grams=index.grams, short=index.short, whole=index.whole)
     with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """Clean the files of a repository: read, decode, detect the language, filter, check the license, redact, decontaminate.
 
-This runs in worker processes on batches of files. The result for a file depends on the file and the settings only.
+The functions run in worker processes on batches of files. The result for a file depends only on the file and the
+settings.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from data_builders.repositories.sources import File, Reader, Repository
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
-"""A batch ends when it reaches any of these sizes."""
+"""A batch ends as soon as it reaches one of these three limits."""
 
 
 @dataclass(frozen=True)
 class CleanSettings:
-    """How files are cleaned; made from `corpus.CorpusSettings`."""
+    """Settings for cleaning files, derived from `corpus.CorpusSettings`."""
 
     filters: FilterSettings
     licenses: LicensePolicy
@@ -50,7 +51,7 @@ class Batch:
     """SPDX expression of the repository."""
     files: list[File]
     size: int
-    """Size of the files, in bytes."""
+    """Total size of the files in bytes."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
     """Removal records of files that are not read."""
 
@@ -71,16 +72,16 @@ class Cleaned:
     files: int = 0
     """Files that were read."""
     bytes: int = 0
-    """Their size."""
+    """Total size in bytes of the files that were read."""
 
 
 def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File, str]]) -> Iterator[Batch]:
-    """Cut the files of a repository into batches, by size only, so that batches do not depend on the number of workers.
+    """Cut the files of a repository into batches. The batches do not depend on the number of workers.
 
     Args:
         repository: the repository.
-        license: its SPDX expression.
-        files: its files, each with the reason to skip it or "".
+        license: SPDX expression of the repository.
+        files: files of the repository, each with the reason to skip the file ("" to read the file).
     """
     batch: list[File] = []
     skipped: list[dict[str, Any]] = []
@@ -99,23 +100,23 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
 
 def printable_path(path: str) -> str:
-    """A path as text; bytes that are not UTF-8 are escaped as `\\xff`."""
+    """Return a path as text; bytes that are not UTF-8 are escaped as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)
 def redacted_path(path: str) -> str:
-    """A path for rows and reports, without secrets: the name of a file can contain a token."""
+    """Replace secrets in a path, for rows and reports: the name of a file can contain a token."""
     return redact(printable_path(path)).text
 
 
 def removal_record(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
-    """One line of `removed.jsonl`."""
+    """Make the record of one removed file for `removed.jsonl`."""
     return {"repository": repository, "path": redacted_path(path), "reason": reason, "bytes": size, "detail": detail}
 
 
 def skip_reason(file: File, settings: CleanSettings) -> str:
-    """The reason why a file is not read, or ""."""
+    """Return the reason to skip a file, or "" if the file is read."""
     return file.skip or drop_by_path(printable_path(file.path), settings.filters)
 
 
@@ -177,7 +178,10 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
 
 
 def _forms(language: str, text: str, settings: CleanSettings) -> list[tuple[str, str, str]]:
-    """Language, text and kind of each row of a file: one row, or for a notebook one per form in the settings."""
+    """Return (language, text, kind) of each row of a file.
+
+    A notebook gives one row for each form in the settings; any other file gives one row.
+    """
     if language != "jupyter-notebook":
         return [(language, text, settings.kind)]
     notebook = convert(text)

@@ -1,7 +1,7 @@
 """Clean rows of any kind (documents, conversations, preferences, tasks): redact, deduplicate, decontaminate.
 
-All training rows are cleaned here or by the builder `corpus`: benchmark tasks occur in chat logs as well as in
-repositories.
+All training rows are cleaned by this module or by the builder `corpus`, because benchmark tasks occur in chat logs as
+well as in repositories.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
-"""Joins the texts of a row for redaction, so that a secret has the same replacement in all of them."""
+"""Joins the texts of a row for redaction, so that a secret gets the same replacement in all texts of the row."""
 
 Counts = dict[str, Counter[str]]
-"""Counts of a report, by name."""
+"""Counters of a report, keyed by name."""
 
 
 def column_types(row: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Arrow types of the columns of a row, except columns that are null."""
+    """Return the Arrow types of the columns of a row, except columns that are null."""
     return {field.name: field.type for field in pa.Table.from_pylist([row]).schema if field.type != pa.null()}
 
 
 def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
-    """Arrow types of the columns of a row that are not in the schema of its kind."""
+    """Return the Arrow types of the columns of a row that the schema of `kind` does not have."""
     return {name: type_ for name, type_ in column_types(row).items() if name not in SCHEMAS[kind].names}
 
 
 def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> Any:
-    """Copy a value, append its strings to `collected`, and replace them with those of `parts` if it is given."""
+    """Copy a nested value, and append its strings to `collected`. If `parts` is given, `parts` replaces the strings."""
     if isinstance(value, str):
         collected.append(value)
         return parts[len(collected) - 1] if parts is not None else value
@@ -60,7 +60,7 @@ def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> A
 
 
 NAME_COLUMNS = ("path", "repository", "source", "name")
-"""Columns that name the origin of a row; the name of a file can contain a token."""
+"""Columns that name the origin of a row. They are redacted too, because a file name can contain a token."""
 
 
 def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any], Counter[str]]:
@@ -68,7 +68,7 @@ def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any],
 
     Args:
         row: a row of any kind.
-        language: language of its text, see `secrets.redact`.
+        language: language of the row's text, see `secrets.redact`.
 
     Returns:
         The new row, and the number of replaced values by kind.
@@ -86,7 +86,7 @@ def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any],
 
 
 Prepare = Callable[[Any], tuple[list[dict[str, Any]], Counts]]
-"""Makes rows of an item (a batch of other rows, some commits) in a worker process; also returns counts."""
+"""Type of a function that makes rows from an item (for example, a batch of commits) and also returns counts."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ class CleanRowsSettings(Decontaminated):
     """Settings of the builder `clean`."""
 
     inputs: list[Reference]
-    """Datasets of documents, conversations, preferences or tasks; all rows of one kind."""
+    """Datasets of documents, conversations, preferences or tasks. All rows must be of the same kind."""
     redact: bool = True
     """Replace secrets and personal data."""
     deduplicate: bool = True
     """Drop exact and near-duplicates."""
     threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
-    """Rows whose 5-grams have at least this Jaccard similarity are duplicates."""
+    """Two rows are duplicates if the Jaccard similarity of their word 5-grams is at least this number."""
 
 
 def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str, Any]:
@@ -178,12 +178,12 @@ def clean_stream(
         decontaminator: drops rows that contain benchmark texts.
         redact: replace secrets and personal data.
         deduplicate: drop exact and near-duplicates.
-        threshold: Jaccard similarity of 5-grams from which rows are duplicates.
+        threshold: two rows are duplicates if the Jaccard similarity of their 5-grams is at least this number.
         workers: number of processes.
         progress: log progress; by default only on a terminal.
-        report: counts added to those of the dataset. It is read at the end, so a generator of `items` may fill it.
-        kind: kind of the rows; by default that of the first row.
-        prepare: makes rows of an item in a worker process.
+        report: further counts for the report. They are read at the end, so the generator `items` may fill them.
+        kind: kind of the rows. None: the kind of the first row.
+        prepare: makes rows from an item in a worker process. None: the items are lists of rows.
 
     Returns:
         The report of the dataset.

@@ -59,11 +59,11 @@ class Match:
     rule: str
     """`10-gram`, `short program`, `whole answer` or `held-out code`."""
     words: str
-    """The words that match; empty for held-out code."""
+    """The matching words. Empty for held-out code."""
 
 
 class Decontaminator:
-    """An index of benchmarks that checks whether rows contain their texts. Picklable."""
+    """Index of benchmarks that checks whether rows contain texts of the benchmarks. Picklable."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -98,7 +98,7 @@ class Decontaminator:
             self._add(file.name, index_file(file))
 
     def add(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Index rows as one benchmark; rows of any kind that have texts."""
+        """Index the texts of rows as one benchmark. The rows may be of any kind."""
         self._add(name, index_rows(rows))
 
     def _add(self, name: str, index: BenchmarkIndex) -> None:
@@ -119,7 +119,11 @@ class Decontaminator:
         self._sealed = False
 
     def seal(self) -> None:
-        """Build the look-up tables. `check` does it after `add`; do it once before the index is sent to processes."""
+        """Build the look-up tables.
+
+        `check` calls this if rows were added. Call it before sending the index to worker processes, so that not every
+        process builds the tables.
+        """
         grams = np.concatenate([*self._grams, np.empty(0, dtype=np.uint64)])
         owners = np.concatenate([*self._owners, np.empty(0, dtype=np.int32)])
         self._sorted, first = np.unique(grams, return_index=True)
@@ -134,14 +138,14 @@ class Decontaminator:
         self._sealed = True
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
-        """The first benchmark text in any text of a row, or None."""
+        """Return the first benchmark text found in the texts of a row, or None."""
         for text in all_texts(row):
             if match := self.check(text):
                 return match
         return None
 
     def check(self, text: str) -> Match | None:
-        """The first benchmark text in a text, or None."""
+        """Return the first benchmark text found in a text, or None."""
         if not self._sealed:
             self.seal()
         words = word_hashes(text, lower=True)
@@ -157,7 +161,7 @@ class Decontaminator:
         return self._check_short(text, runs) or self._check_whole(text, words) or self._check_bodies(text)
 
     def _check_short(self, text: str, runs: Runs) -> Match | None:
-        """The longest short program in a text, at its first place."""
+        """Find the longest short program in a text. The match is at the first occurrence of this program."""
         heads = runs.sums(HEAD_WORDS)
         matches: dict[int, tuple[int, int]] = {}
         for place in np.flatnonzero(self._head_filter[heads >> np.uint64(64 - _HEAD_FILTER_BITS)]).tolist():
@@ -173,12 +177,12 @@ class Decontaminator:
         return self._match(text, "short program", place, length, owner)
 
     def _check_bodies(self, text: str) -> Match | None:
-        """Held-out code of a private benchmark."""
+        """Find held-out code of a private benchmark in a text."""
         body = self._bodies.check(text)
         return None if body is None else Match(self.names[self._body_owners[body]], "held-out code", "")
 
     def _check_whole(self, text: str, words: Hashes) -> Match | None:
-        """A short solution that is the whole text, or a whole fenced block in it."""
+        """Find a short solution that equals the whole text, or a whole fenced code block of the text."""
         units = [(text, words)]
         if "```" in text:
             units += [(block, word_hashes(block, lower=True)) for block in _FENCED.findall(text)]

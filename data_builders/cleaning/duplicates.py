@@ -1,12 +1,12 @@
 """Find exact and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
 
 Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values
-form 32 bands of 8: a pair of similarity 0.7 becomes a candidate with probability 0.85, one of 0.8 with 0.997
-(1 - (1 - s^8)^32). A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at least the
-threshold.
+form 32 bands of 8. A pair with similarity s becomes a candidate with probability 1 - (1 - s^8)^32, which is 0.85 for
+s = 0.7 and 0.997 for s = 0.8. A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at
+least the threshold.
 
-Texts are compared in order, and the first of a group of duplicates is kept. A text is compared only with kept texts, so
-that a chain of small changes does not remove texts that are unlike the kept one.
+Texts are compared in order, and the first text of a group of duplicates is kept. Each text is compared only with kept
+texts. Otherwise, a chain of small changes could remove a text that is not similar to any kept text.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ SEED = 42
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Hashes of a text by which its duplicates are found."""
+    """Hashes of a text, used to find duplicates of the text."""
 
     exact: bytes
     """Hash of the whole text, 16 bytes."""
     bands: bytes = field(repr=False)
-    """The 32 band keys, 8 bytes each; empty for a text of fewer than five words."""
+    """The 32 band keys of 8 bytes each. Empty for a text with fewer than five words."""
 
 
 def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> list[Fingerprint]:
-    """Fingerprints of a batch of texts.
+    """Compute the fingerprints of a batch of texts.
 
     Args:
         texts: the texts.
-        groups: the group of each text, at most 16 bytes; texts of different groups are never duplicates.
+        groups: name of the group of each text, at most 16 bytes. Texts of different groups are never duplicates.
     """
     sets = [shingles(text, NGRAM) for text in texts]
     names = [group.encode() for group in groups] if groups is not None else [b""] * len(texts)
@@ -64,7 +64,7 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
 
 
 def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
-    """Band keys of sets of 5-grams: (texts, 32). Two texts are candidates if they have the same key in one band."""
+    """Compute the band keys of sets of 5-grams: (texts, 32). Texts with an equal key in any band are candidates."""
     if not sets:
         return np.empty((0, BANDS), dtype=np.uint64)
     offsets = np.cumsum([0, *(len(grams) for grams in sets)]).astype(np.uint64)
@@ -79,16 +79,16 @@ def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A text to remove."""
+    """A text to remove, because it duplicates a kept text."""
 
     index: int
     """Number of the text."""
     of: int
-    """Number of the kept text that it duplicates."""
+    """Number of the kept text that this text duplicates."""
     similarity: float
     """Jaccard similarity; 1.0 for equal texts."""
     exact: bool
-    """Whether the texts are equal, apart from white space around them."""
+    """Whether the texts are equal, apart from leading and trailing white space."""
 
 
 def find_duplicates(
@@ -96,12 +96,12 @@ def find_duplicates(
 ) -> list[Duplicate]:
     """Find the texts to remove.
 
-    Memory: 240 bytes per text, measured on texts of which a tenth are copies; one band at a time is loaded.
+    Memory: 240 bytes per text, measured on texts of which 10% are copies. One band is loaded at a time.
 
     Args:
         prints: fingerprints of all texts.
-        text_of: returns the text with a number; only called for candidates.
-        threshold: Jaccard similarity of 5-grams from which texts are duplicates.
+        text_of: returns the text with a given number; only called for candidates.
+        threshold: two texts are duplicates if the Jaccard similarity of their 5-grams is at least this number.
 
     Returns:
         Duplicates in the order of their numbers.
@@ -113,7 +113,7 @@ def find_duplicates(
     removed: dict[int, Duplicate] = {}
     keys = prints.exact()
     if len(keys):
-        order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal texts the first comes first
+        order = np.lexsort((keys[:, 1], keys[:, 0]))  # a stable sort: equal texts stay in order
         starts = np.concatenate([[True], (keys[order[1:]] != keys[order[:-1]]).any(axis=1)])
         firsts = order[starts][np.cumsum(starts) - 1]
         for index, original in zip(order[~starts].tolist(), firsts[~starts].tolist(), strict=True):
@@ -126,7 +126,7 @@ def find_duplicates(
 def _find_near(
     prints: FingerprintStore, text_of: Callable[[int], str], threshold: float, removed: dict[int, Duplicate]
 ) -> None:
-    """Add near-duplicates to `removed`, which has the exact ones."""
+    """Add near-duplicates to `removed`, which already holds the exact duplicates."""
     rows, groups, starts, members = _groups(prints, removed)
     kept = np.zeros(len(starts), dtype=np.int64)  # number of kept members of each group so far
 
@@ -138,7 +138,7 @@ def _find_near(
         for other in np.unique(np.concatenate(candidates)).tolist():
             shorter, longer = sorted([len(grams(index)), len(grams(other))])
             if longer and shorter / longer < threshold:
-                continue  # below the threshold even if the longer set contains the shorter one
+                continue  # the sizes differ too much: the similarity is below the threshold
             similarity = jaccard(grams(index), grams(other))
             if similarity >= threshold:
                 removed[index] = Duplicate(index, other, round(similarity, 4), False)
@@ -149,11 +149,11 @@ def _find_near(
 
 
 class _RecentHashes:
-    """A least-recently-used cache, limited by the number of hashes in it: files differ in size by a factor of 100.
+    """A least-recently-used cache, limited by its number of hashes instead of entries: file sizes differ by 100 times.
 
     Args:
         compute: the function whose results are cached.
-        max_hashes: limit of all cached arrays together.
+        max_hashes: maximum number of hashes in all cached arrays together.
     """
 
     def __init__(self, compute: Callable[[int], Hashes], max_hashes: int = 8_000_000) -> None:
@@ -178,10 +178,10 @@ def _groups(
     """Group the texts that have the same key in a band.
 
     Returns:
-        rows: text of each (text, group) pair, sorted: (pairs,).
-        groups: group of each pair: (pairs,).
-        starts: first index of each group in `members`: (groups,).
-        members: zeros, to be filled with the kept texts of each group: (pairs,).
+        rows: number of the text of each (text, group) pair, sorted: (pairs,).
+        groups: number of the group of each pair: (pairs,).
+        starts: index in `members` of the first entry of each group: (groups,).
+        members: zeros, which the caller replaces with the numbers of the kept texts of each group: (pairs,).
     """
     indices = prints.banded()
     remaining = np.ones(len(indices), dtype=np.bool_)
@@ -192,12 +192,12 @@ def _groups(
     for band in range(BANDS):
         column = prints.band(band)[places]
         order = np.argsort(column, kind="stable")
-        equal = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a text has the same key as the one before it
+        equal = np.zeros(len(order) + 1, dtype=np.bool_)  # whether a text has the same key as the previous text
         equal[1:-1] = column[order[1:]] == column[order[:-1]]
         shared = equal[:-1] | equal[1:]
         heads = equal[1:] & ~equal[:-1]  # the first text of each group
         numbers = np.cumsum(heads)[shared] - 1
-        # A pair is one number with the text in its upper half: sorting in place needs 1 GB for 64 million pairs, not 2.
+        # One 64-bit number per pair, text in the upper half: 64 million pairs are sorted in place in 1 GB instead of 2.
         pairs.append((indices[places[order[shared]]] << 32) | (numbers + count))
         sizes.append(np.bincount(numbers, minlength=int(heads.sum())))
         count += int(heads.sum())

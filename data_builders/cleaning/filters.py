@@ -1,4 +1,4 @@
-"""Filter files by rules on their path and text. Each rule has a name, under which reports count the dropped files.
+"""Filter files by rules on path and text. Reports count the dropped files by the name of the rule.
 
 Sources of the limits: bigcode for lines (longest 1000, mean 100), alphanumeric share (0.25) and comment share (at most
 0.8); StarCoder2's report (arXiv 2402.19173, section 4) for the rest: 100,000 lines, alphabetic share 0.25, markers of
@@ -7,7 +7,7 @@ lines, at least 20% visible text in HTML. OpenCoder's rules for Python (arXiv 24
 `parse_python` parses every file, which takes longer than all other rules together.
 
 bigcode also drops files with a comment share below 0.01. This rule is off by default (`min_comment_share`): it is meant
-for code from the web, while a model should learn the code of a company even if it has no comments.
+for code from the web. A model should learn a company's own code even if the code has no comments.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from data_builders.parsing.languages import line_comment
 
 
 class FilterSettings(Settings):
-    """Limits of the file filters; lengths in characters, shares between 0 and 1."""
+    """Limits of the file filters. Lengths are in characters, shares between 0 and 1."""
 
     max_bytes: Count = 1_048_576
-    """Larger files are not read."""
+    """Maximum size of a file in bytes. Larger files are not read."""
     max_notebook_bytes: Count = 33_554_432
-    """The same limit for notebooks, which consist mostly of pictures. The other limits apply to their text."""
+    """Maximum size of a notebook in bytes. It is larger than `max_bytes`, because notebooks hold pictures."""
     min_characters: Count = 16
-    """Characters of a file without the white space around it."""
+    """Minimum length of a file, without leading and trailing white space."""
     max_lines: Count = 100_000
-    """Lines of a file."""
+    """Maximum number of lines of a file."""
     max_line_length: Count = 1000
-    """Length of the longest line; not for prose and markup."""
+    """Maximum length of the longest line. Not applied to prose and markup."""
     max_mean_line_length: Count = 100
-    """Mean length of the lines; not for prose and markup."""
+    """Maximum mean length of the lines. Not applied to prose and markup."""
     min_alphanumeric_share: Share = 0.25
-    """Share of letters and digits in a file, by bytes."""
+    """Minimum share of letters and digits among the bytes of a file."""
     min_alphabetic_share: Share = 0.25
-    """Share of letters in a file, by bytes."""
+    """Minimum share of letters among the bytes of a file."""
     min_comment_share: Share = 0.0
-    """Share of characters in whole-line comments."""
+    """Minimum share of characters in whole-line comments."""
     max_comment_share: Share = 0.8
-    """Share of characters in whole-line comments."""
+    """Maximum share of characters in whole-line comments."""
     max_data_lines: Count = 512
-    """Lines of a file in JSON, YAML or another data language."""
+    """Maximum number of lines of a file in JSON, YAML or SQL."""
     min_visible_html_share: Share = 0.2
-    """Share of an HTML file that is text outside of tags, scripts and styles."""
+    """Minimum share of an HTML file that is text outside of tags, scripts and styles."""
     max_encoded_run: Count = 1024
-    """Length of one run of base64 or hexadecimal data."""
+    """Maximum length of one run of base64 or hexadecimal data."""
     max_encoded_share: Share = 0.5
-    """Share of a file in such runs."""
+    """Maximum share of a file that consists of runs of base64 or hexadecimal data."""
     keep_vendored: bool = False
     """Keep third-party code that was copied into the repository."""
     keep_generated: bool = False
     """Keep generated files and build output."""
     parse_python: bool = False
-    """Drop Python that does not parse, or is mostly `pass`, imports or prints (OpenCoder's limits)."""
+    """Drop Python files that do not parse, or that consist mostly of `pass`, imports or prints (OpenCoder's limits)."""
 
 
 _VENDORED = re.compile(
     r"(?:^|/)(?:node_modules|bower_components|jspm_packages|vendor|vendors|third[_-]?party|thirdparty|externals?|Godeps|"
     r"Pods|Carthage|site-packages|dist-packages|\.venv|venv|virtualenv|\.tox|\.nox|\.eggs|[^/]+\.egg-info|__pycache__|"
     r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/|^(?:deps|dependencies)/"
-    # Files that autotools copy into a repository.
+    # Files that autotools copies into a repository.
     r"|(?:^|/)(?:configure|config\.(?:guess|sub)|aclocal\.m4|libtool\.m4|lt~?\w*\.m4|ltmain\.sh|install-sh|depcomp|missing|compile)$"
     r"|(?:^|/)(?:(?:jquery|bootstrap|modernizr)(?:[-.][^/]*)?\.(?:js|css)|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)$"
 )
@@ -112,7 +112,7 @@ _HTML_TAG = re.compile(r"<[^>]*>")
 
 
 def drop_by_path(path: str, settings: FilterSettings) -> str:
-    """The name of the rule that drops a file by its path, or "". Such files need not be read."""
+    """Return the name of the rule that drops a file by its path, or "" if the file has to be read."""
     extension = PurePosixPath(path).suffix[1:].lower()
     if extension in _BINARY_SUFFIXES:
         return "binary"
@@ -134,7 +134,7 @@ def decode(content: bytes) -> tuple[str, str]:
     """Decode a file as UTF-8, as UTF-16 if it has a byte order mark, or in the encoding that it declares.
 
     Returns:
-        The text with line breaks as `\\n` and "", or "" and the reason why it is not text (`binary`, `encoding`).
+        The text (with `\\n` as line breaks) and "", or "" and the reason why decoding failed (`binary`, `encoding`).
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -162,12 +162,12 @@ def _decode_declared(content: bytes, encoding: str) -> str:
 
 
 def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) -> str:
-    """The name of the rule that drops a file by its text, or "".
+    """Return the name of the rule that drops a file by its text, or "".
 
     Args:
         path: path of the file.
-        text: its text.
-        language: its language; some rules depend on it.
+        text: text of the file.
+        language: language of the file; some rules apply to some languages only.
         settings: the limits.
     """
     if len(text.strip()) < settings.min_characters:
@@ -203,7 +203,7 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
 
 
 def _encoded_blob(raw: bytes, settings: FilterSettings) -> bool:
-    # Most files have no long run; two byte-wise passes find that out faster than the regular expression.
+    # Most files have no long run. Two byte-wise passes detect this faster than the regular expression.
     patterns = [_ENCODED] if _LONG_RUN in raw.translate(_RUNS) else []
     if any(hint in raw for hint in _HEX_STARTS) and _HEX_HINT.search(raw):
         patterns.append(_HEX_LIST)
@@ -224,7 +224,7 @@ def _drop_html(text: str, settings: FilterSettings) -> str:
 
 
 def comment_share(lines: list[str], language: str) -> float | None:
-    """Share of the characters that are in whole-line comments; None if the comments of the language are unknown."""
+    """Compute the share of characters in whole-line comments. None if the language's comment syntax is unknown."""
     marker = line_comment(language)
     if not marker:
         return None
@@ -256,7 +256,7 @@ def _drop_by_comments(lines: list[str], language: str, settings: FilterSettings)
 
 
 def _drop_python(text: str) -> str:
-    """OpenCoder's rules: the file parses; of its lines at most 5% are `pass`, 30% imports and 40% prints."""
+    """Apply OpenCoder's rules: the file must parse; at most 5% of its lines are `pass`, 30% imports and 40% prints."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The place of a secret or of personal data in a text."""
+"""Positions of secrets and personal data in a text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """A span of a text that has to be replaced."""
+    """A span of text with a secret or personal data, which has to be replaced."""
 
     start: int
     """Offset of the first character."""
     end: int
     """Offset after the last character."""
     kind: str
-    """What it is, in upper case: `PASSWORD`, `EMAIL`, ..."""
+    """Kind of secret or personal data in upper case, for example `PASSWORD` or `EMAIL`."""
 
 
 def find_all(text: str, word: str) -> list[int]:
-    """Offsets of all occurrences of a word, without overlap."""
+    """Return the offsets of all non-overlapping occurrences of a word."""
     places, place = [], text.find(word)
     while place >= 0:
         places.append(place)

@@ -1,8 +1,8 @@
 """Check whether a text contains held-out code (function bodies), exactly or nearly.
 
-A body is compared by its words, without comment lines. A text contains it if at least 70% of the body's word 5-grams
-occur in the text close together, within one and a half times the length of the body. White space, punctuation and line
-breaks do not count, so reformatted code is found; code in which every name was changed is not.
+Bodies are compared by their words, without comment lines. A text contains a body if at least 70% of the body's word
+5-grams occur in the text within a window of one and a half times the length of the body. White space, punctuation and
+line breaks are ignored, so reformatted code is found. Code in which every name was changed is not found.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ from numpy.typing import NDArray
 from data_builders.cleaning.shingles import Hashes, ngram_hashes, word_hashes
 
 HELD_OUT_COLUMN = "held_out"
-"""Column of benchmark rows with code that no training row may contain. Other columns of such a row are not compared."""
+"""Column of benchmark rows with code that no training row may contain.
+
+If a benchmark row has this column, training rows are compared with this column only.
+"""
 NGRAM = 5
 THRESHOLD = 0.7
-"""Share of a body's distinct 5-grams that must occur."""
+"""Minimum share of a body's distinct 5-grams that a text must contain."""
 SPREAD = 1.5
-"""Longest distance between them, as a multiple of the body's words."""
+"""Length of the window that must contain the 5-grams, as a multiple of the number of words of the body."""
 MIN_WORDS = 12
-"""Shorter bodies occur everywhere by chance: they can't be held out."""
+"""Minimum number of words of a held-out body. Shorter bodies occur by chance in many texts."""
 _FILTER_BITS = 20
 
 
 def code_words(text: str) -> Hashes:
-    """Hashes of the words of a text, without comment lines."""
+    """Return hashes of the words of a text, without comment lines."""
     lines = (line for line in text.split("\n") if not line.lstrip().startswith(("#", "//")))
     return word_hashes("\n".join(lines))
 
 
 class Bodies:
-    """An index of held-out bodies by their word 5-grams. Picklable.
+    """Index of held-out function bodies by word 5-grams. Picklable.
 
     Args:
         bodies: source code of the bodies.
@@ -54,7 +57,7 @@ class Bodies:
         return len(self.sizes)
 
     def add(self, body: str) -> bool:
-        """Add a body. Returns False, and adds nothing, if it has fewer than `MIN_WORDS` words."""
+        """Add a body and return True. A body with fewer than `MIN_WORDS` words is not added; False is returned."""
         words = code_words(body)
         if len(words) < MIN_WORDS:
             return False
@@ -66,11 +69,11 @@ class Bodies:
         return True
 
     def check(self, text: str) -> int | None:
-        """The number of the first body that a text contains, exactly or nearly, or None."""
+        """Return the number of the first body that a text contains exactly or nearly. None if it contains no body."""
         return next(self._contained(text), None)
 
     def matches(self, texts: Iterable[str]) -> set[int]:
-        """The numbers of all bodies that any of the texts contains."""
+        """Return the numbers of all bodies that at least one of the texts contains."""
         return {number for text in texts for number in self._contained(text)}
 
     def _contained(self, text: str) -> Iterator[int]:

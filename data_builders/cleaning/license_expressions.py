@@ -11,14 +11,14 @@ _LICENSING = Licensing()  # without a list of known licenses: `owned` and `unkno
 
 
 def is_satisfied(expression: str, permits: Callable[[str], bool]) -> bool:
-    """Whether the licenses that `permits` accepts are enough to use code under an expression.
+    """Whether code under a license expression may be used, if `permits` decides on each license identifier.
 
-    One side of an `OR` is enough, `AND` needs all. A `WITH` exception only adds permissions, so the license before it
-    decides. Text that is not a valid expression is judged as one identifier.
+    `OR` needs one permitted side, `AND` needs all sides. A `WITH` exception only adds permissions, so it is ignored and
+    the license before `WITH` decides. Text that is not a valid expression is treated as one identifier.
 
     Args:
         expression: an SPDX expression; operators may be in lower case.
-        permits: whether a single license identifier is permitted.
+        permits: returns whether a license identifier is permitted.
     """
     parsed = _parse(expression)
     return permits(expression) if parsed is None else _evaluate(parsed, permits)

@@ -1,7 +1,7 @@
-"""Detect the licenses of repositories and files, and decide which may be trained on.
+"""Detect the licenses of repositories and files, and decide which licenses are kept for training.
 
-Detection reads SPDX headers, and identifies common license files by phrases in them. Anything else is `unknown`; nothing
-is guessed. It is not legal advice, and does not replace a scanner such as scancode.
+The module reads SPDX headers, and identifies common license files by phrases. Any other license is `unknown`. The
+result is not legal advice, and does not replace a scanner such as scancode.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+\-() ]{2,200}?)[ \t]*(?:\*/|-->|#|\"|'|$)", re.MULTILINE
 )
 
-# License id and phrases of its text. The first license of which all phrases occur is the one of a file.
+# License ids and phrases. A license file has the first license in this list whose phrases all occur in the file.
 _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AGPL-3.0", ("gnu affero general public license", "version 3")),
     ("LGPL-3.0", ("gnu lesser general public license", "version 3")),
@@ -49,14 +49,18 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 class LicensePolicy(Settings):
-    """Which licenses are kept. `owned` is the user's own code: declared by its source, or without any license file."""
+    """Rules for keeping code by license.
+
+    The license `owned` means the user's own code: the source declares it, or the repository has no license file.
+    """
 
     allow: list[str] = Field(default_factory=list)
-    """Keep only these SPDX ids (list `owned` and `unknown` too if they are wanted); empty keeps all that is not denied."""
+    """Keep only code under these SPDX ids, which may include `owned` and `unknown`. If empty, all licenses outside of
+    `deny` are kept."""
     deny: list[str] = Field(default_factory=list)
     """SPDX ids that are never kept."""
     unlicensed: str = OWNED
-    """What a repository without any license file counts as: `owned` for private code, `unknown` to be strict."""
+    """License of a repository without a license file: `owned` for private code, `unknown` to be strict."""
 
     def permits(self, expression: str) -> bool:
         """Whether code under an SPDX expression is kept; see `license_expressions.is_satisfied`."""
@@ -76,12 +80,12 @@ def _normal(identifier: str) -> str:
 
 
 def is_license_file(path: str) -> bool:
-    """Whether a path is the license file of a repository: in its top-level folder, with a usual name."""
+    """Whether a path is a license file: in the repository's top-level folder, with a usual name."""
     return "/" not in path and bool(_LICENSE_FILE.match(PurePosixPath(path).name))
 
 
 def identify(text: str) -> str:
-    """The SPDX id of the text of a license file, or `unknown`."""
+    """Identify the license in the text of a license file. Return an SPDX id or `unknown`."""
     words = " ".join(text[:20_000].lower().split())
     for identifier, phrases in _PHRASES:
         if all(phrase in words for phrase in phrases):
@@ -90,7 +94,7 @@ def identify(text: str) -> str:
 
 
 def spdx_header(text: str) -> str:
-    """The SPDX expression in the first 2,000 characters of a file, or ""."""
+    """Return the SPDX expression in the first 2,000 characters of a file, or "" if the file has no SPDX header."""
     head = text[:2000]
     if "SPDX" not in head:
         return ""
@@ -99,7 +103,7 @@ def spdx_header(text: str) -> str:
 
 
 def license_of_texts(license_texts: list[str], policy: LicensePolicy) -> str:
-    """The SPDX expression of a repository from the texts of its license files; several licenses are a choice (OR)."""
+    """Return a repository's SPDX expression from the texts of its license files. Several licenses are joined by OR."""
     identifiers = sorted({identify(text) for text in license_texts})
     if not identifiers:
         return policy.unlicensed
@@ -108,12 +112,12 @@ def license_of_texts(license_texts: list[str], policy: LicensePolicy) -> str:
 
 
 def license_of(repository: Repository, files: Iterable[File], policy: LicensePolicy) -> str:
-    """The SPDX expression of a repository.
+    """Return the SPDX expression of a repository.
 
     Args:
-        repository: the repository; a license that its source declares is returned as it is.
-        files: its files, among which license files are searched.
-        policy: license of a repository without license files.
+        repository: the repository. If its source declares a license, this license is returned.
+        files: files of the repository, including license files.
+        policy: determines the license of a repository without license files.
     """
     if repository.license:
         return repository.license

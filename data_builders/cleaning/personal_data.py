@@ -28,11 +28,11 @@ _POPULAR_IPS = frozenset(
      "64.6.65.6", "77.88.8.8", "77.88.8.1", "1.2.3.4", "2001:4860:4860::8888", "2001:4860:4860::8844",
      "2606:4700:4700::1111", "2606:4700:4700::1001", "2620:fe::fe"]
 )  # fmt: skip
-"""Addresses of public name servers and examples, which are not personal."""
+"""Addresses of public name servers and examples. They are not personal data."""
 
 
 def emails(text: str) -> list[Finding]:
-    """E-mail addresses, except examples and no-reply addresses."""
+    """Find e-mail addresses, except examples and no-reply addresses."""
     findings = []
     for place in find_all(text, "@"):
         start = place
@@ -49,7 +49,7 @@ def emails(text: str) -> list[Finding]:
 
 
 def ip_addresses(text: str) -> list[Finding]:
-    """Public IPv4 and IPv6 addresses, except well-known ones and version numbers."""
+    """Find public IPv4 and IPv6 addresses, except well-known addresses and version numbers."""
     findings = []
     for match in _IPV4.finditer(text):
         value = match.group()
@@ -75,16 +75,16 @@ def ip_addresses(text: str) -> list[Finding]:
 
 
 def _is_version(address: str) -> bool:
-    """Whether four numbers look like a version rather than a host's address: the last is 0, or all are below 32.
+    """Whether four numbers look like a version instead of an address: the last number is 0, or all are below 32.
 
-    One in 4,000 public addresses has only numbers below 32; nearly all versions (`11.5.8.4`) have.
+    All four numbers are below 32 in nearly all versions (`11.5.8.4`), but only in one of 4,000 public addresses.
     """
     numbers = [int(number) for number in address.split(".")]
     return numbers[-1] == 0 or max(numbers) < 32
 
 
 def _start_of_ipv6(text: str, place: int) -> int:
-    """The start of the run of hexadecimal digits and colons around `place`, at most 40 characters before it."""
+    """Return the start of the run of hexadecimal digits and colons around `place`, at most 40 characters before it."""
     lowest = max(0, place - 40)
     while place > lowest and text[place - 1] in _IPV6_CHARACTERS:
         place -= 1

@@ -1,6 +1,6 @@
 """Patterns of secrets: documented token formats, and the names that passwords are assigned to.
 
-Each pattern has literal hints. A text without any of them is not searched with the pattern, which makes the scan fast.
+Each pattern has literal hints. To make the scan fast, a pattern is applied only to texts that contain one of its hints.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
-"""Kind, hints of which one must occur, and the pattern. The secret is group 1 if there is one, else the match."""
+"""(kind, hints, pattern). The text must contain a hint. The secret is group 1, or the match of a pattern without groups."""
 
 
 def _pattern(kind: str, hints: str, expression: str) -> Pattern:
@@ -62,7 +62,7 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("FACEBOOK_TOKEN", "EAACEdEose0cBA", r"EAACEdEose0cBA[A-Za-z0-9]+"),
     _pattern("DOCKER_TOKEN", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{27}"),
 )  # fmt: skip
-"""Formats with a run of at least 16 letters and digits; their hints are searched near such runs only."""
+"""Token formats with a run of at least 16 letters and digits. Their hints are searched only near runs of this length."""
 
 CONTEXTS: tuple[Pattern, ...] = (
     _pattern("WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/([A-Za-z0-9/_-]{20,120})"),
@@ -93,7 +93,7 @@ CONTEXTS: tuple[Pattern, ...] = (
              r"dp\.(?:pt|st|ct|sa|scim|audit)\.(?:[a-z0-9_-]{2,35}\.)?[A-Za-z0-9]{40,60}"),
     _pattern("AUTHORIZATION", "SSWS", r"\bSSWS[ \t]+([A-Za-z0-9_-]{30,60})"),
 )  # fmt: skip
-"""Secrets that are recognised by the text around them."""
+"""Secrets that are recognised by the surrounding text."""
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<label>[A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
@@ -103,9 +103,10 @@ PRIVATE_KEY = re.compile(
 PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>(?:[A-Za-z0-9+/=]{4,}\r?\n?)+)")
 
 STRONG_STEMS = ("password", "passwd", "passwort", "passphrase", "pwd", "db_pass", "dbpass", "contraseña", "contrasena")
-"""Parts of names of passwords: any word that is assigned to such a name is a secret."""
+"""Parts of names of passwords. Any word that is assigned to a name with one of these parts is a secret."""
 WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
-"""Parts of names of secrets: a value that is assigned to such a name is a secret if it looks random."""
+"""Parts of names of other secrets. A value that is assigned to a name with one of these parts is a secret if the value
+looks random."""
 BEFORE_KEY = ("api", "auth", "service", "account", "db", "database", "priv", "private", "client", "access", "encryption", "signing",
               "master", "app", "license", "shared", "storage", "secret", "consumer", "deploy", "subscription", "host")  # fmt: skip
 AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t\r\n")
@@ -118,7 +119,7 @@ QUOTED_VALUE = re.compile(
 BARE_VALUE = re.compile(
     r"""["']?[ \t]*(?:=>|:=|=|:)[ \t]*([^\s"'`#;,<>(){}\[\]]{3,300})[ \t]*(?:[#;,].*)?$""", re.MULTILINE
 )
-# In a sentence: `the password is tr0ub4dor&3, by the way`. PROSE_VALUE, with `=` or `:`, is not used in code.
+# In a sentence: `the password is tr0ub4dor&3, by the way`. PROSE_VALUE (a value after `=` or `:`) is not used in code.
 SENTENCE_VALUE = re.compile(
     r"""[ \t]+(?:is|was|will be)[ \t]*:?[ \t]+["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])"""
 )
@@ -126,7 +127,7 @@ PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\
 # Inside a connection string: up to a delimiter, or to the next setting of a libpq string.
 STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();,]{4,100})(?=[;&"']|[ ][a-z_]{2,20}=[^\s=])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
-# Values in code about tokens and keys that are not secrets: regular expressions, formats, paths, names of algorithms.
+# Values in code about tokens and keys, but not secrets: regular expressions, formats, paths, names of algorithms.
 NO_TOKEN = re.compile(r"\(\?|\[\^?\w-\w|%[sd]|[;:]=|\{\w*\}|/[\w.-]+\.[a-z]{2,4}\Z|\A[A-Za-z]+\d*[Ww]ith[A-Z]\w+\Z")
 VERSION = re.compile(r"[\^~<>=v ]{0,3}\d+(?:\.(?:\d+|x|\*))+(?:[-+.][\w.-]+)?\Z")
 SUM_BEFORE = re.compile(

@@ -1,4 +1,4 @@
-"""Find secrets that have no format of their own: values assigned to names such as `password`, and random strings."""
+"""Find secrets without a known format: values assigned to names such as `password`, and random strings."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from data_builders.cleaning.findings import Finding, find_all
 _CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "makefile", "batchfile", "powershell",
                             "html", "markdown", "restructuredtext", "tcsh", "cmake", "jupyter-notebook",
                             "rmarkdown"})  # fmt: skip
-"""Languages in which a value may have no quotes."""
+"""Languages in which values may be written without quotes."""
 _HEX_PARTS = re.compile(r"[0-9a-f]{32,64}(?:-[0-9a-f]{6,32}){1,3}")
 _QUOTES = "\"'`\\"
 _BEFORE_BARE = "=: \t"
 _BLOB_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 _BASE64_ENTROPY = 4.5
 _HEX_ENTROPY = 3.0
-"""Lower limits for random strings, in bits per character; those of detect-secrets."""
+"""Minimum entropy of random strings in bits per character; the limits are from detect-secrets."""
 
 
 def _lower(text: str) -> str:
-    """Lower case; characters whose lower case has another length are unchanged, so that offsets remain valid."""
+    """Convert to lower case. Characters whose lower case has another length are unchanged, to keep offsets valid."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
 
 
 def assigned_values(text: str, language: str) -> list[Finding]:
-    """Values that are assigned to names such as `password` and `api_key`.
+    """Find values that are assigned to names such as `password` and `api_key`.
 
     Args:
         text: the text to search.
-        language: in languages of configuration, values without quotes are found too.
+        language: language of the text. In configuration languages, values without quotes are found too.
     """
     lowered = _lower(text)
     findings = []
@@ -60,14 +60,14 @@ def assigned_values(text: str, language: str) -> list[Finding]:
 
 
 def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple[int, int] | None:
-    """The span of the value that is assigned to a name, or None if there is none or it does not look like a secret.
+    """Return the span of the secret that is assigned to a name. None if no value, or only a harmless value, is assigned.
 
     Args:
         text: the text to search.
         end: offset after the name.
-        strong: the name is one of a password, so that any word is a secret.
-        bare: the value may have no quotes.
-        dashed: the name follows a dash, as an option of a command line.
+        strong: whether the name is the name of a password. If so, any word is a secret.
+        bare: whether the value may be written without quotes.
+        dashed: whether the name follows a dash, as an option on a command line.
     """
     if match := patterns.NAMED_VALUE.match(text, end):
         return match.span(1) if _looks_secret(match.group(1), strong) else None
@@ -103,12 +103,12 @@ def is_placeholder(value: str) -> bool:
 
 
 def _mixed(value: str) -> bool:
-    """Whether a value has digits and looks like a secret, unlike the words of a sentence."""
+    """Whether a value has digits and looks like a secret instead of a word in a sentence."""
     return any(char.isdigit() for char in value) and _looks_secret(value, False)
 
 
 def _looks_secret(value: str, strong: bool) -> bool:
-    """Whether a value is a secret: if `strong` (the name is one of a password) any word, otherwise a random-looking one."""
+    """Whether a value is a secret. If `strong` (assigned to a password name), any word is; otherwise it must look random."""
     if is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
         return False
     if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):
@@ -130,12 +130,12 @@ def _looks_secret(value: str, strong: bool) -> bool:
 
 
 def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> list[Finding]:
-    """Long strings of high entropy in quotes or, in languages of configuration, at the end of a line.
+    """Find long strings of high entropy: in quotes or, in configuration languages, also at the end of a line.
 
     Args:
         text: the text to search.
-        language: its language.
-        runs: start and end of the runs of token characters in it.
+        language: language of the text.
+        runs: start and end of each run of token characters in the text.
     """
     findings = []
     bare = language in _CONFIGURATION
@@ -157,7 +157,7 @@ def random_strings(text: str, language: str, runs: list[tuple[int, int]]) -> lis
 
 
 def _is_sum(text: str, start: int, end: int) -> bool:
-    """Whether a value is a checksum or a commit by the text before it; `h1:` marks Go's checksums, in base64."""
+    """Whether the text before a value shows that the value is a checksum or a commit. Go's checksums follow `h1:`."""
     if text.startswith("h1:", start - 3):
         return True
     hexadecimal = all(char in "0123456789abcdefABCDEF" for char in text[start:end])
@@ -177,6 +177,6 @@ def _is_random(value: str) -> bool:
 
 
 def _entropy(value: str) -> float:
-    """Shannon entropy in bits per character."""
+    """Compute the Shannon entropy in bits per character."""
     length = len(value)
     return -sum(count / length * math.log2(count / length) for count in Counter(value).values())

@@ -1,12 +1,12 @@
 """Find secrets and personal data in a text and replace them so that the text still parses.
 
-Found are private keys, tokens of known formats, values that are assigned to names such as `password` or `api_key`,
-credentials in URLs and connection strings, random-looking strings, e-mail addresses and public IP addresses. Within a
-file, a value always gets the same replacement, for example `REDACTED_PASSWORD_1`. The values are never printed or
-stored; reports count kinds.
+The module finds private keys, tokens of known formats, values that are assigned to names such as `password` or
+`api_key`, credentials in URLs and connection strings, random-looking strings, e-mail addresses and public IP addresses.
+Within a file, a value always gets the same replacement, for example `REDACTED_PASSWORD_1`. The values are never printed
+or stored. Reports only count the values of each kind.
 
-Not found: names of people, telephone numbers, postal addresses, and weak passwords in prose without a word such as
-"password" next to them.
+The module does not find names of people, telephone numbers, postal addresses, and weak passwords in prose that have no
+word like "password" next to them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TELLING_TABLE = np.zeros(256, dtype=np.int8)
 _TELLING_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
 _PERSONAL = frozenset({"EMAIL", "IP_ADDRESS", "IPV6_ADDRESS"})
 _DOCUMENTATION = ("192.0.2", "198.51.100", "203.0.113")
-"""Address blocks for documentation (RFC 5737)."""
+"""Address blocks that are reserved for documentation (RFC 5737)."""
 _TOKEN_HINTS, _CONTEXT_HINTS = (
     [(hint, number) for number, (_, hints, _) in enumerate(group) for hint in hints]
     for group in (patterns.TOKENS, patterns.CONTEXTS)
@@ -51,7 +51,7 @@ def redact(text: str, language: str = "") -> Redacted:
 
     Args:
         text: a text of any kind.
-        language: its language; in some, such as YAML and shell, values without quotes are searched too.
+        language: language of the text. In configuration languages and shell, values without quotes are searched too.
     """
     findings = find_secrets(text, language)
     counts: Counter[str] = Counter()
@@ -84,7 +84,7 @@ def _replacement(kind: str, number: int) -> str:
 
 
 def _replace_elsewhere(text: str, names: dict[str, str]) -> str:
-    """Replace further occurrences of the found values, except values that could be an ordinary word or number."""
+    """Replace the values in `names` at all other places, except values that could be an ordinary word or number."""
     for value, name in names.items():
         unusual = len(value) >= 6 and not value.isalpha() and not value.isdigit() and "\n" not in value
         if unusual and value in text and "@" not in name and not name[0].isdigit():
@@ -97,10 +97,11 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
 
     Args:
         text: a text of any kind.
-        language: its language, see `redact`.
+        language: language of the text, see `redact`.
 
     Returns:
-        Findings in order, without overlap: of two that overlap, the one that starts first, then the longer one.
+        Findings in order, without overlap. Of overlapping findings, the first is returned; of findings with the same
+        start, the longest.
     """
     text = _masked(text)
     findings: list[Finding] = []
@@ -119,7 +120,7 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
 
 
 def _continued(text: str, findings: list[Finding]) -> list[Finding]:
-    """The other parts of secrets in strings that are concatenated from several literals."""
+    """Find the other parts of secrets that are written as several concatenated string literals."""
     parts = []
     for finding in findings:
         if finding.kind in _PERSONAL:
@@ -142,7 +143,7 @@ def _matches(kind: str, pattern: re.Pattern[str], text: str) -> list[Finding]:
 
 
 def _runs(text: str) -> list[tuple[int, int]]:
-    """Start and end of runs of at least 16 of `[A-Za-z0-9_-]` with a digit or a capital: only these can be tokens."""
+    """Find the places where tokens can be: runs of at least 16 characters `[A-Za-z0-9_-]` with a digit or a capital."""
     codes = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)
     inside = np.zeros(len(codes) + 2, dtype=np.int8)
     inside[1:-1] = _RUN_TABLE[codes]
@@ -156,7 +157,7 @@ def _runs(text: str) -> list[tuple[int, int]]:
 
 
 def _masked(text: str) -> str:
-    """The text with escapes such as `\\n` and earlier replacements masked; its length does not change.
+    """Mask escapes such as `\\n` and earlier replacements. The length of the text does not change.
 
     Otherwise, the `n` of an escaped line break would look like the first letter of a token.
     """
@@ -176,7 +177,7 @@ def _disjoint(findings: list[Finding]) -> list[Finding]:
 
 
 def _private_keys(text: str) -> list[Finding]:
-    """The base64 runs inside keys. Quotes, escapes and line breaks around them are not part of the findings."""
+    """Find the base64 runs inside private keys. Quotes, escapes and line breaks are not part of the findings."""
     findings = []
     for pattern in (patterns.PRIVATE_KEY, patterns.PUTTY_KEY):
         for match in pattern.finditer(text):

@@ -1,7 +1,7 @@
-"""Hash the words and word n-grams of a text, for the whole text at once in numpy.
+"""Hash all words and word n-grams of a text at once with numpy.
 
-Used for near-duplicates, decontamination and classifiers. Hashes are the same in every process and on every machine.
-They are not cryptographic: collisions can be constructed.
+The hashes are used for near-duplicates, decontamination and classifiers. They are the same in every process and on
+every machine, but not cryptographic: collisions can be constructed.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ def _tables(extra: bytes) -> NDArray[np.uint8]:
 
 
 _CODE_TABLE = _tables(b"")
-"""Letters of words as in bigcode's deduplication: [A-Za-z_0-9], case-sensitive."""
+"""Table of the characters of words, as in bigcode's deduplication: [A-Za-z_0-9], case-sensitive."""
 _TEXT_TABLE = _tables(bytes(range(128, 256)))
 for _byte in range(65, 91):
     _TEXT_TABLE[_byte] = _byte + 32
-"""Letters of words of any script, ASCII letters folded to lower case."""
+"""Table of the characters of words in any script. ASCII letters are converted to lower case."""
 
 
 class _Powers:
-    """Powers of an odd number and of its inverse modulo 2**64; computed as far as they are needed, and cached."""
+    """Cached powers of an odd number and of its inverse, modulo 2**64."""
 
     def __init__(self, base: int) -> None:
         self.factors = (base, pow(base, -1, 1 << 64))
         self.cached = [np.ones(1, dtype=np.uint64)] * 2
 
     def up_to(self, count: int) -> tuple[Hashes, Hashes]:
-        """The first `count` powers of the number, and of its inverse."""
+        """Return the first `count` powers of the number and of its inverse. Missing powers are computed."""
         if len(self.cached[0]) < count:
             for place, factor in enumerate(self.factors):
                 factors = np.full(max(count, 65_536), factor, dtype=np.uint64)
@@ -48,15 +48,15 @@ class _Powers:
 
 
 _POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
-"""For the letters of a word: 2**64 divided by the golden ratio."""
+"""Factors of the characters of a word. The base is 2**64 divided by the golden ratio."""
 _RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
-"""For the words of an n-gram."""
+"""Factors of the words of an n-gram."""
 _BLOCK = 1 << 20
-"""Bytes that are hashed at once."""
+"""Number of bytes to hash at once."""
 
 
 def mix(values: Hashes) -> Hashes:
-    """The finalizer of splitmix64, which makes every bit of the result depend on all bits."""
+    """Apply the finalizer of splitmix64: every bit of the result depends on all bits of the value."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -70,7 +70,9 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
         lower: fold ASCII case, and count all non-ASCII bytes as letters.
 
     Returns:
-        Starts (words,), ends (words,) in bytes, and the bytes of the text with everything between words set to 0.
+        starts: byte offset of each word: (words,).
+        ends: byte offset after each word: (words,).
+        letters: bytes of the text, with 0 for each byte outside of a word: (bytes,).
     """
     table = _TEXT_TABLE if lower else _CODE_TABLE
     letters = table[np.frombuffer(text, dtype=np.uint8)]
@@ -81,7 +83,7 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
 
 
 def word_hashes(text: str, *, lower: bool = False) -> Hashes:
-    """One hash for each word of a text: (words,).
+    """Hash each word of a text: (words,).
 
     Args:
         text: the text.
@@ -93,7 +95,7 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
     blocks, start = [], 0
     while start < len(raw):
         end = start + _BLOCK
-        if end < len(raw):  # cut between words: bounds the memory and keeps words whole
+        if end < len(raw):  # to limit memory, cut the text at a line break or blank
             newline = max(raw.rfind(b"\n", start, end), raw.rfind(b" ", start, end))
             end = newline + 1 if newline > start else end
         blocks.append(_hash_words(raw[start:end], lower))
@@ -102,11 +104,11 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
 
 
 def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes, NDArray[np.int64]]:
-    """The word hashes of many texts in one array. Several times as fast as `word_hashes` for each short text.
+    """Hash each word of many texts. For short texts this is several times as fast as calling `word_hashes` for each.
 
     Returns:
-        Hashes of all texts (words,), and the index of each text's first word, followed by the number of words
-        (texts + 1,).
+        hashes: hashes of the words of all texts: (words,).
+        bounds: index of the first word of each text, then the total number of words: (texts + 1,).
     """
     words: list[Hashes] = []
     bounds = [np.zeros(1, dtype=np.int64)]
@@ -122,7 +124,7 @@ def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes
     def flush() -> None:
         raw = b"\n".join(pending)
         starts, ends, letters = word_spans(raw, lower=lower)
-        # The end of each text. The line break between texts ends a word.
+        # The end of each text. The line break that joins two texts ends a word.
         edges = np.cumsum([len(text) + 1 for text in pending])
         append(_hash_spans(starts, ends, letters), np.searchsorted(starts, edges))
         pending.clear()
@@ -158,7 +160,7 @@ def _hash_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDA
 
 
 class Runs:
-    """Hashes of word n-grams of any length, as differences of prefix sums; arithmetic modulo 2**64 is exact.
+    """Hashes of word n-grams of any length, computed as differences of prefix sums. They are exact modulo 2**64.
 
     Args:
         words: hashes of the words of a text: (words,).
@@ -170,11 +172,11 @@ class Runs:
         np.cumsum(words * powers[: len(words)], out=self.before[1:])
 
     def sums(self, length: int, starts: NDArray[np.int64] | None = None) -> Hashes:
-        """One sum for each n-gram, in order.
+        """Compute one sum for each n-gram, in order.
 
         Args:
             length: number of words of an n-gram.
-            starts: only n-grams that begin at these words; those that would end after the text are left out.
+            starts: only compute n-grams that begin at these words. N-grams that would end after the text are left out.
         """
         count = max(0, len(self.before) - length)
         if starts is None:
@@ -184,17 +186,17 @@ class Runs:
 
 
 def ngram_hashes(words: Hashes, length: int) -> Hashes:
-    """One hash for each n-gram of `length` words, in order; empty if there are fewer words."""
+    """Hash each n-gram of `length` words, in order. Empty if the text has fewer than `length` words."""
     return mix(Runs(words).sums(length))
 
 
 def shingles(text: str, length: int = 5) -> Hashes:
-    """The set of n-gram hashes of a text, sorted; words are split on `[^A-Za-z_0-9]`, as bigcode does."""
+    """Return the sorted set of n-gram hashes of a text. As in bigcode, words are split on `[^A-Za-z_0-9]`."""
     return np.unique(ngram_hashes(word_hashes(text), length))
 
 
 def jaccard(left: Hashes, right: Hashes) -> float:
-    """Jaccard similarity of two sorted sets: size of the intersection over size of the union."""
+    """Compute the Jaccard similarity of two sorted sets: size of the intersection / size of the union."""
     if not len(left) or not len(right):
         return 0.0
     common = len(np.intersect1d(left, right, assume_unique=True))

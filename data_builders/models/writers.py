@@ -121,7 +121,7 @@ class Endpoint:
         return headers
 
     def _answer(self, client: httpx.Client, body: dict[str, Any]) -> str | None:
-        """Send one request, again after errors that may pass."""
+        """Return send one request, again after errors that may pass."""
         import httpx
 
         for attempt in range(RETRIES):

@@ -35,7 +35,7 @@ _SCRIPT_ENDINGS = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".
 
 
 def imports(language: str, text: str) -> list[str]:
-    """The names that a file imports, as written, in order, without repetitions; empty for other languages."""
+    """Return the names that a file imports, as written, in order, without repetitions; empty for other languages."""
     names: list[str] = []
     if language == "python":
         for match in _PYTHON.finditer(text):
@@ -84,7 +84,7 @@ class Resolver:
                     self.modules[name].append(path)
 
     def dependencies(self, path: str, language: str, names: Iterable[str]) -> list[str]:
-        """The files of the repository that a file imports.
+        """Return the files of the repository that a file imports.
 
         Args:
             path: the importing file.
@@ -218,7 +218,7 @@ class Resolver:
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """The candidate that shares most leading folders with `path`; of equals the shortest, then by name."""
+        """Return the candidate that shares most leading folders with `path`; of equals the shortest, then by name."""
         if len(candidates) < 2:
             return candidates
         return [

@@ -179,7 +179,7 @@ HEAD_CHARACTERS = 16_384
 
 
 def detect(path: str, text: str = "") -> str:
-    """The language of a file.
+    """Return the language of a file.
 
     Args:
         path: path or name of the file.
@@ -230,7 +230,7 @@ _PERCENTS = {"erlang", "tex", "matlab", "prolog"}
 
 
 def line_comment(language: str) -> str:
-    """The marker that starts a comment to the end of the line, or "" if it is unknown."""
+    """Return the marker that starts a comment to the end of the line, or "" if it is unknown."""
     for marker, group in (("#", _HASH), ("//", _SLASHES), ("--", _DASHES), (";", _SEMICOLONS), ("%", _PERCENTS)):
         if language in group:
             return marker

@@ -58,7 +58,7 @@ def convert(text: str) -> Notebook | None:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Lines of at most `WIDTH` characters; longer words stay whole."""
+    """Return lines of at most `WIDTH` characters; longer words stay whole."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
@@ -80,7 +80,7 @@ def _language(metadata: dict[str, Any]) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Kind (`code` or `text`), source and output of one cell; None for cells of other types."""
+    """Return kind (`code` or `text`), source and output of one cell; None for cells of other types."""
     kind = cell.get("cell_type")
     source = _joined(cell.get("source", cell.get("input", "")))
     if kind == "code":
@@ -93,7 +93,7 @@ def _joined(value: Any) -> str:
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> str:
-    """Text that a cell printed or returned, and its errors; pictures and HTML are left out."""
+    """Return text that a cell printed or returned, and its errors; pictures and HTML are left out."""
     parts = []
     for output in outputs:
         if output.get("output_type") in {"error", "pyerr"}:

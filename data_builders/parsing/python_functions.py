@@ -47,7 +47,7 @@ class Function:
         return self.qualname
 
     def target(self) -> dict[str, Any]:
-        """The function as JSON for the sandbox."""
+        """Return the function as JSON for the sandbox."""
         return {
             "file": self.file,
             "line": self.line,
@@ -58,7 +58,7 @@ class Function:
 
 
 def parse(text: str) -> ast.Module | None:
-    """The syntax tree, or None if this version of Python can't parse the text."""
+    """Return the syntax tree, or None if this version of Python can't parse the text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -68,7 +68,7 @@ def parse(text: str) -> ast.Module | None:
 
 
 def functions(file: str, text: str) -> list[Function]:
-    """All functions and methods of a file, in order. A function inside a function is part of the outer one.
+    """Return all functions and methods of a file, in order. A function inside a function is part of the outer one.
 
     Args:
         file: path of the file, copied to the result.
@@ -153,7 +153,7 @@ def _column(node: ast.stmt) -> int:
 
 
 def _statements(node: ast.stmt) -> Iterator[ast.AST]:
-    """A statement and the statements inside it, except those of nested functions and classes."""
+    """Yield a statement and the statements inside it, except those of nested functions and classes."""
     yield node
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         for child in ast.iter_child_nodes(node):
@@ -176,17 +176,17 @@ def _is_nothing(node: ast.stmt) -> bool:
 
 
 def masked(text: str, function: Function, mask: str) -> str:
-    """The text of a file with the body of a function replaced by `mask`."""
+    """Return the text of a file with the body of a function replaced by `mask`."""
     return text[: function.start] + mask + text[function.end :]
 
 
 def indentation(text: str, function: Function) -> str:
-    """The white space before the first statement of the body; "" for a body on the same line as `def`."""
+    """Return the white space before the first statement of the body; "" for a body on the same line as `def`."""
     body = text[function.start : function.end]
     line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
     return line[: len(line) - len(line.lstrip())]
 
 
 def definition(text: str, function: Function) -> str:
-    """The source of a function, decorators included, without its indentation."""
+    """Return the source of a function, decorators included, without its indentation."""
     return textwrap.dedent(text[function.first : function.end])

@@ -29,7 +29,7 @@ _GRAMMARS = {
 
 @cache
 def parser(language: str) -> Parser | None:
-    """The tree-sitter parser of a language, or None if tree-sitter-language-pack has no grammar for it.
+    """Return the tree-sitter parser of a language, or None if tree-sitter-language-pack has no grammar for it.
 
     Raises:
         ValueError: the extra `syntax` is not installed.
@@ -51,7 +51,7 @@ def parser(language: str) -> Parser | None:
 
 
 def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span | None:
-    """A span between two cuts that are uniform over all characters (arXiv 2207.14255, section 3).
+    """Return a span between two cuts that are uniform over all characters (arXiv 2207.14255, section 3).
 
     Args:
         text: the text to cut.
@@ -68,7 +68,7 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
 
 def syntax_span(text: str, language: str, rng: random.Random) -> Span | None:
-    """The span of a whole node of the syntax tree.
+    """Return the span of a whole node of the syntax tree.
 
     Draws a random position and a random size, then goes up from the node at the position until the size is reached.
     Sizes are log-uniform, so that expressions, statements and whole functions are about equally frequent.

@@ -77,7 +77,7 @@ def environment(transports: str = "none") -> dict[str, str]:
 
 
 def command(git_dir: Path, *arguments: str) -> list[str]:
-    """The command line of git for one repository, with `SAFE_OPTIONS`."""
+    """Return the command line of git for one repository, with `SAFE_OPTIONS`."""
     # The user named this folder, so another owner (a shared mount, a container) is accepted. The work tree is not read;
     # naming one that exists keeps git from changing to the one that the repository's configuration names.
     places = ["-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", f"--work-tree={git_dir}"]
@@ -85,7 +85,7 @@ def command(git_dir: Path, *arguments: str) -> list[str]:
 
 
 def error_message(stderr: bytes) -> str:
-    """The message of a failed git command in one line, without the general advice at its end."""
+    """Return the message of a failed git command in one line, without the general advice at its end."""
     lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
     return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
 
@@ -128,7 +128,7 @@ def find_git_dir(folder: Path) -> Path | None:
 
 
 def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
-    """The full id of the commit that a branch, tag or other revision names.
+    """Return the full id of the commit that a branch, tag or other revision names.
 
     Raises:
         ValueError: the repository is empty or damaged, or has no such commit.
@@ -172,7 +172,7 @@ def parse_date(text: str) -> datetime.datetime:
 
 
 def commit_before(git_dir: Path, head: str, date: str) -> str:
-    """The last commit before a date, following first parents from `head`.
+    """Return the last commit before a date, following first parents from `head`.
 
     Raises:
         ValueError: there is no such commit, or `date` is not a date.
@@ -187,7 +187,7 @@ def commit_before(git_dir: Path, head: str, date: str) -> str:
 
 
 def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
-    """The last commit before the newest `share` of the commits, following first parents from `head`.
+    """Return the last commit before the newest `share` of the commits, following first parents from `head`.
 
     Args:
         git_dir: the repository.
@@ -211,14 +211,14 @@ def _shallow_hint(git_dir: Path) -> str:
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """The commits whose parents a shallow clone does not have. git shows all of their files as added."""
+    """Return the commits whose parents a shallow clone does not have. git shows all of their files as added."""
     common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
     path = common / "shallow"
     return set(path.read_text(encoding="ascii", errors="replace").split()) if path.is_file() else set()
 
 
 def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[TreeEntry]:
-    """The files of a commit, sorted by path in byte order. Memory does not grow with their number.
+    """Yield the files of a commit, sorted by path in byte order. Memory does not grow with their number.
 
     Args:
         git_dir: the repository.
@@ -270,7 +270,7 @@ class BlobReader:
         )
 
     def read(self, object_id: str, max_bytes: int | None = None) -> bytes | None:
-        """The content of an object, or None if the repository does not have it (partial clone, corruption).
+        """Return the content of an object, or None if the repository does not have it (partial clone, corruption).
 
         Args:
             object_id: id of a blob or commit.
@@ -302,7 +302,7 @@ class BlobReader:
         self.process.stdin.flush()
 
     def _next_answer(self, max_bytes: int | None) -> tuple[bytes | None, bool]:
-        """The next content, and whether the git process is still running."""
+        """Return the next content, and whether the git process is still running."""
         stdout = self.process.stdout
         assert stdout is not None
         header = stdout.readline().split()

@@ -58,7 +58,7 @@ def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) 
 
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
-    """The changed regular files by commit, from one `git diff-tree`."""
+    """Return the changed regular files by commit, from one `git diff-tree`."""
     output = git.run(
         git_dir,
         "diff-tree",

@@ -20,17 +20,17 @@ def is_url(location: str) -> bool:
 
 
 def strip_credentials(url: str) -> str:
-    """The URL (or text with URLs) without user names and passwords."""
+    """Return the URL (or text with URLs) without user names and passwords."""
     return re.sub(r"(://)[^/@]*@", r"\1", url)
 
 
 def repository_name(url: str) -> str:
-    """The last part of a URL, without `.git`."""
+    """Return the last part of a URL, without `.git`."""
     return re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
 
 
 def remote_state(url: str) -> str:
-    """A hash of all refs of a remote and their commits."""
+    """Return a hash of all refs of a remote and their commits."""
     return hashlib.sha256(_run(url, "read", "ls-remote", "--", url)).hexdigest()
 
 

@@ -40,7 +40,7 @@ class Location(Reference):
         return
 
     def absolute(self) -> str:
-        """The location as an absolute path or glob; a URL stays as it is."""
+        """Return the location as an absolute path or glob; a URL stays as it is."""
         return str(self) if is_url(self) else os.path.normpath(self.folder / Path(self).expanduser())
 
 
@@ -172,7 +172,7 @@ def _expand(location: str, clone_folder: Path | None) -> list[tuple[Path, str]]:
 
 
 def location_problem(location: Location) -> str:
-    """What is wrong with a location, or "". A remote is not contacted."""
+    """Return what is wrong with a location, or "". A remote is not contacted."""
     try:
         absolute = location.absolute()
         if not is_url(absolute):
@@ -183,7 +183,7 @@ def location_problem(location: Location) -> str:
 
 
 def source_problem(source: Source) -> str:
-    """What is wrong with a source whose location exists, for example a commit that it does not have, or ""."""
+    """Return what is wrong with a source whose location exists, for example a commit that it does not have, or ""."""
     location = source.path.absolute()
     try:
         for path, name in [] if is_url(location) else _expand(location, None):
@@ -201,7 +201,7 @@ class ReadsSources(Protocol):
 
 
 def source_states(settings: ReadsSources) -> list[list[str]]:
-    """The state of all sources, for fingerprints: [name, commit] of each repository.
+    """Return the state of all sources, for fingerprints: [name, commit] of each repository.
 
     The state of a plain folder is a hash of its files' sizes and times. For a URL without a full commit id, the remote
     is asked for its branches and tags.
@@ -254,7 +254,7 @@ def _open(path: Path, name: str, source: Source) -> Repository:
 
 
 def _distinct_names(repositories: list[Repository]) -> list[Repository]:
-    """Two checkouts called `app` become `app` and `app-2`: rows are grouped by repository name."""
+    """Return two checkouts called `app` become `app` and `app-2`: rows are grouped by repository name."""
     seen: dict[str, int] = {}
     distinct = []
     for repository in repositories:
@@ -333,7 +333,7 @@ class Reader:
         self.blobs = git.BlobReader(repository.path) if repository.is_git else None
 
     def read(self, file: File) -> bytes | None:
-        """The content of a file, or None if it can't be read."""
+        """Return the content of a file, or None if it can't be read."""
         return next(self.read_many([file]))
 
     def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:

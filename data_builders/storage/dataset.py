@@ -45,7 +45,7 @@ COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
 
 
 def row_size(row: dict[str, Any]) -> int:
-    """Approximate size of a row in memory, in bytes: the characters of all its strings, and 8 for each value."""
+    """Return approximate size of a row in memory, in bytes: the characters of all its strings, and 8 for each value."""
     total = 0
     stack: list[Any] = [row]
     while stack:
@@ -173,7 +173,7 @@ class DatasetWriter:
 
 
 def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
-    """Counts as a dictionary, largest first, equal ones by name."""
+    """Return counts as a dictionary, largest first, equal ones by name."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -222,7 +222,7 @@ def write_card(
 
 
 def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
-    """The dataset card: YAML front matter for `datasets`, then the report as tables.
+    """Return the dataset card: YAML front matter for `datasets`, then the report as tables.
 
     Args:
         summary: the report; `title` and `settings` are required.

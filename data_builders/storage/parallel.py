@@ -58,7 +58,7 @@ def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def identity(argument: Any) -> Any:
-    """The argument itself: the default `initial` of `ordered_map`."""
+    """Return the argument itself: the default `initial` of `ordered_map`."""
     return argument
 
 

@@ -84,15 +84,15 @@ class FingerprintStore:
         self._count += len(batch)
 
     def exact(self) -> NDArray[np.uint64]:
-        """Hashes of whole texts: (texts, 2), two 64-bit halves."""
+        """Return hashes of whole texts: (texts, 2), two 64-bit halves."""
         return self._load(self._exact).reshape(-1, 2)
 
     def banded(self) -> NDArray[np.int64]:
-        """Numbers of the texts that have band keys, ascending: (banded texts,)."""
+        """Return numbers of the texts that have band keys, ascending: (banded texts,)."""
         return np.array(self._banded, dtype=np.int64)
 
     def band(self, number: int) -> NDArray[np.uint64]:
-        """Keys of one band for the texts of `banded`: (banded texts,)."""
+        """Return keys of one band for the texts of `banded`: (banded texts,)."""
         return self._load(self._bands[number])
 
     @staticmethod

@@ -47,7 +47,7 @@ class TokenCounter:
         self._lengths: dict[str, int] = {}
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text."""
+        """Return the number of tokens of each text."""
         if not self.exact:
             return [max(1, round(len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN)) for text in texts]
         return [self._length(text) for text in texts]
@@ -88,7 +88,7 @@ def token_counter(tokenizer: str | Path | None = None) -> TokenCounter:
 
 
 def _piece_splitter(tokenizer: dict[str, Any]) -> Callable[[str], list[str]] | None:
-    """The function that splits a text into the pieces of a byte-level BPE tokenizer such as Qwen2.5's.
+    """Return the function that splits a text into the pieces of a byte-level BPE tokenizer such as Qwen2.5's.
 
     Args:
         tokenizer: content of `tokenizer.json`.

@@ -98,7 +98,7 @@ def build_tasks(
 
 
 def draw_tasks(seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int]) -> Iterator[Row]:
-    """The rows of `build_tasks`."""
+    """Yield the rows of `build_tasks`."""
     generator = random.Random(f"{seed}-{split}-{form}-{functions}")
     for number, composition in enumerate(draw_distinct(seed, split, count, (2, 3))):
         identifier = f"synthetic-{split}-{form}-{number:04d}"

@@ -10,7 +10,7 @@ from data_builders.synthetic.grammar_problems import Row, caller_source, draw_pa
 def document(
     text: str, repository: str, path: str, *, kind: str = "synthetic", license: str = "Apache-2.0", commit: str = ""
 ) -> Row:
-    """A document row; its language is Python."""
+    """Return a document row; its language is Python."""
     return {
         "text": text,
         "repository": repository,
@@ -23,7 +23,7 @@ def document(
 
 
 def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterator[Row]:
-    """Modules of the `train` split; most have one function.
+    """Yield modules of the `train` split; most have one function.
 
     Args:
         seed: the same seed gives the same modules.
@@ -41,14 +41,14 @@ def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterato
 
 
 def split_in_two(composition: Composition, generator: random.Random) -> list[str]:
-    """The composition as two functions; the second calls the first."""
+    """Return the composition as two functions; the second calls the first."""
     helper, rest = composition.cut(generator)
     used, name = draw_name(generator), draw_name(generator)
     return [helper.source(used), caller_source(name, used, helper, rest)]
 
 
 def repository_documents(seed: int, count: int) -> Iterator[Row]:
-    """The files of `count` small repositories: for each the helpers, then a module that imports one of them."""
+    """Yield the files of `count` small repositories: for each the helpers, then a module that imports one of them."""
     generator = random.Random(f"{seed}-repositories")
     for number in range(count):
         composition = draw_composition(generator, generator.choice((2, 3)), "train")

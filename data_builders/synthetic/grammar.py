@@ -69,11 +69,11 @@ class Composition:
         raise AssertionError("the shares add up to 100")
 
     def steps(self) -> list[str]:
-        """The lines of the body, without indentation and without the return."""
+        """Return the lines of the body, without indentation and without the return."""
         return [f"{VARIABLES[operation.gives]} = {operation.line}" for operation in self.operations]
 
     def summary(self, phrasing: tuple[int, ...] | None = None, between: str = ", then ", first: int = 1) -> str:
-        """The steps in words: `keep the even numbers #1, then reverse the list #2`.
+        """Return the steps in words: `keep the even numbers #1, then reverse the list #2`.
 
         The mark of a step (`#1`) is also above its line in the code, so that a reader finds the line of a step.
 
@@ -89,7 +89,7 @@ class Composition:
         )
 
     def cut(self, generator: random.Random) -> tuple["Composition", "Composition"]:
-        """The composition cut in two parts, of which the first is in the split `train`."""
+        """Return the composition cut in two parts, of which the first is in the split `train`."""
         parts = [
             (Composition(self.operations[:i]), Composition(self.operations[i:])) for i in range(1, len(self.operations))
         ]
@@ -102,7 +102,7 @@ class Composition:
         )
 
     def unmarked_source(self, name: str) -> str:
-        """The function without step marks, as ordinary code."""
+        """Return the function without step marks, as ordinary code."""
         return re.sub(r" #\d|    #\d\n", "", self.source(name))
 
 
@@ -114,12 +114,12 @@ def render(name: str, argument: str, summary: str, steps: list[str], returned: s
 
 
 def draw_summary(composition: Composition, generator: random.Random, between: str = ", then ") -> str:
-    """The steps of a composition in words, each in a random one of its three phrases."""
+    """Return the steps of a composition in words, each in a random one of its three phrases."""
     return composition.summary(tuple(generator.randrange(3) for _ in composition.operations), between)
 
 
 def execute(source: str, name: str, inputs: list[Any]) -> list[Any]:
-    """The results of a function of this grammar on each input. Never call it with text that a model wrote."""
+    """Return the results of a function of this grammar on each input. Never call it with text that a model wrote."""
     namespace: dict[str, Any] = {}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     return [namespace[name](value) for value in inputs]
@@ -138,7 +138,7 @@ def draw_inputs(kind: str, generator: random.Random, count: int = 6) -> list[Any
 
 
 def draw_name(generator: random.Random) -> str:
-    """A function name such as `clean_orders`."""
+    """Return a function name such as `clean_orders`."""
     return f"{generator.choice(_VERBS)}_{generator.choice(_NOUNS)}"
 
 
@@ -157,7 +157,7 @@ _AFTER = {kind: tuple(o for o in OPERATIONS if o.takes == kind) for kind in VARI
 
 
 def draw_composition(generator: random.Random, depth: int, split: str | None = None) -> Composition:
-    """A random composition of `depth` operations in which every step matters; of the split, if one is given."""
+    """Return a random composition of `depth` operations in which every step matters; of the split, if one is given."""
     while True:
         operations = [generator.choice(_STARTS)]
         while len(operations) < depth and _AFTER[operations[-1].gives]:
@@ -193,7 +193,7 @@ def every_step_matters(composition: Composition) -> bool:
 
 
 def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) -> Iterator[Composition]:
-    """Different compositions of a split.
+    """Yield different compositions of a split.
 
     Args:
         seed: the same seed gives the same compositions.
@@ -224,7 +224,7 @@ SUSPICIOUS_REPEATS = 500
 
 
 def count_compositions(split: str, depths: tuple[int, ...]) -> int:
-    """The number of compositions of a split that can be drawn."""
+    """Yield the number of compositions of a split that can be drawn."""
 
     def extended(operations: tuple[Operation, ...], depth: int) -> Iterator[Composition]:
         if len(operations) == depth:

@@ -37,7 +37,7 @@ class GrammarProblem:
     composition: Composition
 
     def conversation(self) -> Row:
-        """A conversation of one turn; the answer is a fenced code block."""
+        """Return a conversation of one turn; the answer is a fenced code block."""
         messages = [
             {"role": "user", "content": self.prompt},
             {"role": "assistant", "content": f"```python\n{self.answer}```"},
@@ -45,7 +45,7 @@ class GrammarProblem:
         return {"messages": messages, "source": SOURCE}
 
     def task(self, identifier: str, generator: random.Random) -> Row:
-        """An executable task of kind `calls`; the expected values are results of the reference answer.
+        """Return an executable task of kind `calls`; the expected values are results of the reference answer.
 
         Args:
             identifier: the row's `id`.
@@ -64,7 +64,7 @@ class GrammarProblem:
 
 
 def call_tests(source: str, entry_point: str, composition: Composition, generator: random.Random) -> str:
-    """The tests of a task as JSON: six inputs and the results of `source` for them."""
+    """Return the tests of a task as JSON: six inputs and the results of `source` for them."""
     inputs = draw_inputs(composition.takes, generator)
     results = execute(source, entry_point, inputs)
     cases = [{"args": [value], "expected": result} for value, result in zip(inputs, results, strict=True)]
@@ -76,7 +76,7 @@ ENTRY_POINT = "solve"
 
 
 def stated_problem(composition: Composition, generator: random.Random) -> GrammarProblem:
-    """A problem that states all steps, in one of three wordings; each step is in one of its three phrases."""
+    """Return a problem that states all steps, in one of three wordings; each step is in one of its three phrases."""
     return GrammarProblem(
         _instruction(composition, generator), composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition
     )
@@ -95,7 +95,7 @@ def _instruction(composition: Composition, generator: random.Random) -> str:
 
 
 def file_problem(composition: Composition, generator: random.Random, functions: int) -> GrammarProblem:
-    """A problem that also shows the file that its function will join, after the instruction.
+    """Return a problem that also shows the file that its function will join, after the instruction.
 
     The functions of the file have no step marks (`#1`): only the instruction has them, far from the answer.
 
@@ -116,25 +116,25 @@ def file_problem(composition: Composition, generator: random.Random, functions: 
 
 
 def caller_source(name: str, used: str, helper: Composition, rest: Composition) -> str:
-    """A function that calls `used`, which computes `helper`, and then computes `rest`."""
+    """Return a function that calls `used`, which computes `helper`, and then computes `rest`."""
     steps = [f"{VARIABLES[helper.gives]} = {used}({helper.argument})", *rest.steps()]
     summary = f"apply {used} #1, then {rest.summary(first=2)}"
     return render(name, helper.argument, summary, steps, VARIABLES[rest.gives])
 
 
 def join_functions(sources: list[str]) -> str:
-    """Functions as one module, with two blank lines between them."""
+    """Return functions as one module, with two blank lines between them."""
     return "\n\n".join(sources)
 
 
 def draw_path(generator: random.Random) -> str:
-    """A file path such as `shop/orders.py`."""
+    """Return a file path such as `shop/orders.py`."""
     package = generator.choice(("app", "core", "lib", "shop", "tools"))
     return f"{package}/{draw_name(generator).split('_')[1]}.py"
 
 
 def fim_task(composition: Composition, identifier: str, generator: random.Random) -> Row:
-    """A fill-in-the-middle task: whole lines of the body are missing, perhaps with the return line.
+    """Return a fill-in-the-middle task: whole lines of the body are missing, perhaps with the return line.
 
     The row is a task with the additional columns `prefix`, `suffix` and `middle`; the tests run prefix + completion +
     suffix.

@@ -56,7 +56,7 @@ class SyntheticSettings(Settings):
 
 
 def inputs(settings: SyntheticSettings) -> dict[str, str]:
-    """What the data depends on besides its settings: the Python version, whose standard library is read."""
+    """Return what the data depends on besides its settings: the Python version, whose standard library is read."""
     return {"python": sys.version.split()[0]}
 
 

@@ -15,7 +15,7 @@ LARGEST_FILE = 40_000
 
 
 def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
-    """Modules of the standard library without tests and other packages, drawn by a hash of seed and path.
+    """Yield modules of the standard library without tests and other packages, drawn by a hash of seed and path.
 
     Args:
         seed: another seed draws other modules.
@@ -37,7 +37,7 @@ def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
 
 
 def history_documents(checkout: Path, characters: int, *, license: str = "Apache-2.0") -> Iterator[Row]:
-    """Commits of a git checkout that change Python files, oldest first: the message, then the patch.
+    """Yield commits of a git checkout that change Python files, oldest first: the message, then the patch.
 
     Args:
         checkout: folder of the checkout; nothing is yielded if it is none, for example an unpacked source archive.

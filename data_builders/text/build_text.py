@@ -73,7 +73,7 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def without_code(text: str) -> str:
-    """The text without code: fenced blocks, indented blocks and lines that look like statements."""
+    """Return the text without code: fenced blocks, indented blocks and lines that look like statements."""
     for pattern in (_FENCED, _INDENTED, _STATEMENT):
         text = pattern.sub("", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -28,7 +28,7 @@ MAX_CHARACTERS = 20_000
 
 
 def features(text: str) -> NDArray[np.int64]:
-    """The buckets of the distinct words and word pairs of a text, sorted: (features,)."""
+    """Return the buckets of the distinct words and word pairs of a text, sorted: (features,)."""
     words = word_hashes(text[:MAX_CHARACTERS], lower=True)
     grams = np.concatenate([words, ngram_hashes(words, 2)])
     return np.unique(mix(grams) % np.uint64(BUCKETS)).astype(np.int64)
@@ -44,7 +44,7 @@ Measure = Callable[[str], NDArray[np.float32]]
 
 
 def text_form(text: str) -> NDArray[np.float32]:
-    """Measures of the form of a text: (7,), each between 0 and 1.
+    """Return measures of the form of a text: (7,), each between 0 and 1.
 
     Sentences, code, sentences together with code, mark-up, links, digits, short lines.
     """
@@ -117,7 +117,7 @@ class Classifier:
         return model
 
     def score(self, text: str) -> float:
-        """The probability of the positive class; 0 for a text without words."""
+        """Return the probability of the positive class; 0 for a text without words."""
         buckets = features(text)
         return self._score(buckets, self.measure(text[:MAX_CHARACTERS])) if len(buckets) else 0.0
 
@@ -154,6 +154,6 @@ def train_from(path: str | Path, measure: Measure = text_form, decay: float = 0.
 
 
 def accuracy(model: Classifier, rows: Iterable[tuple[str, int]]) -> float:
-    """Share of the texts whose score is on the right side of 0.5; `rows` are texts and labels."""
+    """Return share of the texts whose score is on the right side of 0.5; `rows` are texts and labels."""
     correct = [(model.score(text) >= 0.5) == bool(label) for text, label in rows]
     return sum(correct) / len(correct)

@@ -67,7 +67,7 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, usual: float = 0.0) -> float:
-    """A scaled share between 0 and 1.
+    """Return a scaled share between 0 and 1.
 
     Args:
         count: number of lines, names or characters with a property.
@@ -80,7 +80,7 @@ def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, u
 
 
 def code_form(text: str) -> NDArray[np.float32]:
-    """The measures of a program: (len(MEASURES),), each between 0 and 1. A license at its start is ignored."""
+    """Return the measures of a program: (len(MEASURES),), each between 0 and 1. A license at its start is ignored."""
     text = _without_license(text)
     text, blocks = _without_blocks(text)
     raw = text.split("\n")
@@ -126,7 +126,7 @@ def _without_license(text: str) -> str:
 
 
 def _without_blocks(text: str) -> tuple[str, list[str]]:
-    """The text without block comments and docstrings, and a list of these."""
+    """Return the text without block comments and docstrings, and a list of these."""
     blocks: list[str] = []
 
     def remove(match: re.Match[str]) -> str:
@@ -163,7 +163,7 @@ def _repetition(code: Sequence[str]) -> list[float]:
 
 
 def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
-    """Long lines, very long lines, deep nesting, lines without indentation."""
+    """Return long lines, very long lines, deep nesting, lines without indentation."""
     filled = [line for line in raw if line and not line.isspace()]
     count = len(filled)
     indented = [line[: len(line) - len(line.lstrip())] for line in filled if line[0] in " \t"]
