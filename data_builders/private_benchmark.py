@@ -1,8 +1,8 @@
-"""Builder `private_benchmark`: a benchmark from code that a repository got after its training data was cut off.
+"""Builder `private_benchmark`: make a benchmark from code that was added to a repository after the training split.
 
-A source with `before` or `held_out` is split by time. Builders of training data read the last commit before the split;
-this builder uses the code that is new at the head. New code is code that no file of the earlier commit holds, exactly
-or nearly (`data_builders.cleaning.held_out`); moved or slightly edited code is not new, and is counted.
+A source with `before` or `held_out` is split by time. Builders of training data read the last commit before the split.
+This builder uses code of the head commit that no file of the earlier commit contains, exactly or nearly (see
+`data_builders.cleaning.held_out`). Moved or slightly edited code is therefore not new; the report counts it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from data_builders.tasks.python.task_context import window
 from data_builders.tasks.validation import TaskSettings, without_secrets
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
-"""Languages that are not code, and so are not asked for."""
+"""Languages that are not code. Their files give no benchmark rows."""
 MIN_LINES, MAX_LINES, PART_LINES = 3, 40, 20
-"""Lines of a run of added lines; a longer run is cut into parts."""
+"""Smallest and largest run of added lines that is used whole. A longer run is cut into parts of `PART_LINES` lines."""
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
@@ -53,15 +53,15 @@ class PrivateBenchmarkSettings(Settings):
     sources: Sources
     """Git repositories, each with `before` (a date) or `held_out` (a share of the newest commits)."""
     tests: SuiteSettings = SuiteSettings()
-    """How their tests are run."""
+    """Settings for running the tests of the repositories."""
     settings: TaskSettings = TaskSettings()
-    """What a new function needs to become an executable task."""
+    """Conditions on a new function to become an executable task."""
     executable: bool = True
-    """Make executable tasks from tests; without them, only exact match and edit similarity are measured."""
+    """Whether to make executable tasks from tests. If false, the benchmark only measures exact match and similarity."""
     max_pieces: Positive = 300
-    """Fill-in-the-middle rows of one repository, at most; drawn at random if there are more."""
+    """Maximum number of fill-in-the-middle rows per repository. If more are possible, rows are drawn at random."""
     context_characters: Count = 6000
-    """Characters of the file around the masked body in an executable task, about."""
+    """Approximate number of characters of the file that an executable task shows around the masked body."""
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
@@ -75,7 +75,10 @@ class PrivateBenchmarkSettings(Settings):
 
 @dataclass(frozen=True)
 class NewCode:
-    """A function or a run of lines that is asked for; `start` and `end` are characters of its file, `line` its first."""
+    """A function or a run of added lines that a row asks for.
+
+    `start` and `end` are character offsets in the file; `line` is the first line.
+    """
 
     file: str
     line: int
@@ -87,7 +90,7 @@ class NewCode:
 
 @dataclass
 class _Rows:
-    """The rows of each file of the benchmark."""
+    """The rows of the benchmark, one list for each of its files."""
 
     fim: list[dict[str, Any]] = field(default_factory=list)
     fim_tasks: list[dict[str, Any]] = field(default_factory=list)
@@ -98,10 +101,10 @@ class _Rows:
 
 
 def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildContext) -> dict[str, Any]:
-    """Code that is new since a date as a benchmark: fill in the middle, and executable tasks from its own tests.
+    """Write a benchmark of code that is new since the split: fill-in-the-middle rows, and executable tasks from tests.
 
     Raises:
-        ValueError: a source has no commits after its split, or nothing new to measure; the message says what to do.
+        ValueError: a source has no commits after the split, or no new code to measure. The message says what to do.
     """
     rows = _Rows()
     report: dict[str, Any] = {}
@@ -141,7 +144,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
 
 
 def _card_counts(rows: _Rows, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rows by language, and what did not become a row by reason, for the dataset card."""
+    """Count rows by language, and functions left out by reason, for the dataset card."""
     removed = Counter[str]()
     for account in report.values():
         removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
@@ -153,7 +156,7 @@ def _card_counts(rows: _Rows, report: Mapping[str, Any]) -> dict[str, Any]:
 def _add_repository(
     repository: Repository, rows: _Rows, settings: PrivateBenchmarkSettings, context: BuildContext
 ) -> dict[str, Any]:
-    """Add the rows of one repository, and return its counts."""
+    """Add the rows of one repository to `rows`, and return the counts of this repository."""
     earlier, now = read_texts(repository), read_texts(replace(repository, commit=repository.head))
     counts: Counter[str] = Counter()
     new = select_new(code_pieces(repository, now, earlier), earlier, now, counts)
@@ -182,7 +185,7 @@ def _add_tasks(
     settings: PrivateBenchmarkSettings,
     context: BuildContext,
 ) -> None:
-    """Add executable tasks of the new functions, and their counts to `account`."""
+    """Add executable tasks of the new functions to `rows`, and their counts to the report `account`."""
     wanted = {(piece.file, piece.start, piece.end) for piece in new}
 
     def is_new(function: Function | JsFunction, text: str) -> bool:
@@ -200,12 +203,12 @@ def _add_tasks(
 
 
 def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
-    """Return code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
+    """Collect code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
 
     Args:
         repository: a repository that is split by time.
-        now: texts at its head by path.
-        earlier: texts at the split by path.
+        now: texts of the head commit, keyed by path.
+        earlier: texts of the last commit before the split, keyed by path.
     """
     pieces: list[NewCode] = []
     for path, text in sorted(now.items()):
@@ -249,13 +252,13 @@ def _added_lines(repository: Repository, path: str, text: str, language: str) ->
 def select_new(
     pieces: Sequence[NewCode], earlier: Mapping[str, str], now: Mapping[str, str], counts: Counter[str]
 ) -> list[NewCode]:
-    """Return the pieces that no earlier file holds, exactly or nearly.
+    """Return the pieces that no earlier file contains, exactly or nearly.
 
     Args:
         pieces: candidates.
-        earlier: texts at the split by path.
-        now: texts at the head by path.
-        counts: gets the numbers `too_short`, `not_new` and `new`.
+        earlier: texts of the last commit before the split, keyed by path.
+        now: texts of the head commit, keyed by path.
+        counts: the numbers of `too_short`, `not_new` and `new` pieces are added to this counter.
     """
     index, indexed = Bodies(), []
     for piece in pieces:
@@ -271,7 +274,7 @@ def select_new(
 
 
 def _fim_row(repository: Repository, piece: NewCode, text: str) -> dict[str, Any]:
-    """Return a fill-in-the-middle row, for exact match and edit similarity."""
+    """Make a fill-in-the-middle row, which is scored by exact match and edit similarity."""
     opening, closing = window(text, piece, FIM_BEFORE, FIM_AFTER)
     row = {
         "id": f"{repository.name}/{piece.file}:{piece.line}:{piece.name}", "prefix": text[opening : piece.start],

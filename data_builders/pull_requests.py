@@ -1,8 +1,8 @@
-"""Builder `pull_requests`: pull requests and issues from exported files as documents.
+"""Builder `pull_requests`: make documents from exported pull requests and issues.
 
-It reads JSON arrays or JSON lines as `gh pr list --json ...`, `gh issue list --json ...` and the REST interfaces of
-GitHub and GitLab write them. People become `user_0`, `user_1`, ... in the order in which they first write; bots are left
-out. Nothing is fetched from a server.
+The builder reads JSON arrays or JSON lines in the format of `gh pr list --json ...`, `gh issue list --json ...` and the
+REST interfaces of GitHub and GitLab. Names of people are replaced by `user_0`, `user_1`, ... in the order of their first
+comments. Comments of bots are left out. Nothing is fetched from a server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data_builders.storage.parallel import row_batches
 
 MIN_CHARACTERS = 80
 MAX_CHARACTERS = 50_000
-"""Shorter and longer documents are left out, and counted."""
+"""Limits on the length of a document. Shorter and longer documents are left out and counted."""
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
 )
@@ -35,7 +35,7 @@ class PullRequestsSettings(Decontaminated):
     """Settings of the builder `pull_requests`."""
 
     exports: list[Reference]
-    """JSON or JSONL files, as `gh pr list --json ...` or GitLab's REST interface write them."""
+    """JSON or JSONL files in the format of `gh pr list --json ...` or of GitLab's REST interface."""
     repository: str = ""
     """Value of the column `repository`."""
 
@@ -62,7 +62,7 @@ def _author(record: Mapping[str, Any]) -> str:
 
 
 def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return author and text of the description and of every comment, review and note, oldest first."""
+    """Return (author, text) of the description, then of all comments, reviews and notes, oldest first."""
     opening = (_author(record), str(record.get("body") or record.get("description") or ""))
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
@@ -78,7 +78,7 @@ def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def conversation_text(record: Mapping[str, Any]) -> str:
-    """`Title: ...` and all remarks, with numbers instead of people's names, also where they are mentioned."""
+    """Format the title and all remarks as text. Names of authors, also in mentions, are replaced by numbered names."""
     remarks = _remarks(record)
     names: dict[str, str] = {}
     for author, _ in remarks:
@@ -92,10 +92,10 @@ def conversation_text(record: Mapping[str, Any]) -> str:
 
 
 def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -> dict[str, Any]:
-    """One document for each pull request or issue of the exports; secrets and e-mail addresses are replaced.
+    """Write one document for each exported pull request or issue. Secrets and e-mail addresses are replaced.
 
     Raises:
-        ValueError: a file is not JSON, or holds something else than pull requests and issues.
+        ValueError: a file is not JSON, or contains records that are not pull requests or issues.
     """
     exports = [path.path() for path in settings.exports]
     left_out: Counter[str] = Counter()
@@ -113,7 +113,7 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
 
 
 def _rows(exports: list[Path], repository: str, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Yield the documents; what is left out is counted by reason."""
+    """Yield the documents. Omitted records are counted by reason in `left_out`."""
     for path in exports:
         for record in _records(path):
             if "title" not in record:

@@ -1,12 +1,13 @@
-"""Builder `repo_level`: the files of a repository as one document, dependencies first, up to a length in tokens.
+"""Builder `repo_level`: join the files of a repository into documents of limited length, dependencies first.
 
-Rows hold `repository` and `files`, each file with `path` and `text`; the stages of a recipe render the document, and cut
-its last file for fill-in-the-middle. With `render`, rows hold the document as one `text` with special tokens, for other
-trainers, and a share of them ends in a fill-in-the-middle block as in figure 4 of the Qwen2.5-Coder report.
+A row has the columns `repository` and `files`, and each file has `path` and `text`. The stages of a recipe render the
+document as text, and cut the last file for fill-in-the-middle. With the setting `render`, each row holds the document
+as one `text` with special tokens, for other trainers. A share of these rows ends in a fill-in-the-middle block, as in
+figure 4 of the Qwen2.5-Coder report.
 
-The order is that of DeepSeek-Coder's algorithm 1 (arXiv 2401.14196): connected files form a group, and within a group
-the file with the fewest missing dependencies comes next, so import cycles are no problem. Files without known imports
-(prose, configuration) follow in the order of their paths.
+Files are ordered by DeepSeek-Coder's algorithm 1 (arXiv 2401.14196): connected files form a group, and within a group
+the next file is always the file with the fewest missing dependencies. This also works for import cycles. Files without
+known imports (prose, configuration) follow in the order of their paths.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ OVERHEAD = 24
 
 
 def dependency_order(dependencies: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Order files so that each comes after the files it depends on.
+    """Order files so that each file follows the files that it imports.
 
     Args:
-        dependencies: for each file, the files that it imports; files that are no key are ignored.
+        dependencies: maps each file to the files that it imports. Imports of files that are not keys are ignored.
 
     Returns:
-        Groups of connected files, each with dependencies first; groups and ties in the order of paths.
+        Groups of connected files. Within a group, dependencies come first. Groups and ties are in the order of paths.
     """
     neighbours: dict[str, set[str]] = {path: set() for path in dependencies}
     missing: dict[str, set[str]] = {path: set() for path in dependencies}
@@ -67,7 +68,7 @@ def dependency_order(dependencies: Mapping[str, Sequence[str]]) -> list[list[str
 
 
 def _connected(start: str, neighbours: Mapping[str, set[str]]) -> set[str]:
-    """Return all files that can be reached from `start`."""
+    """Return all files that can be reached from `start` through `neighbours`."""
     group, waiting = {start}, [start]
     while waiting:
         for other in neighbours[waiting.pop()] - group:
@@ -77,7 +78,7 @@ def _connected(start: str, neighbours: Mapping[str, set[str]]) -> set[str]:
 
 
 def _order(group: set[str], missing: dict[str, set[str]], users: dict[str, set[str]]) -> list[str]:
-    """Return the files of a group; next is always the one with the fewest missing dependencies."""
+    """Order the files of a group: the next file is always the file with the fewest missing dependencies."""
     heap = [(len(missing[path]), path) for path in group]
     heapq.heapify(heap)
     ordered: list[str] = []
@@ -85,7 +86,7 @@ def _order(group: set[str], missing: dict[str, set[str]], users: dict[str, set[s
     while heap:
         degree, path = heapq.heappop(heap)
         if path in done or degree != len(missing[path]):
-            continue  # an outdated entry: the file's count has fallen since
+            continue  # an outdated entry: the file now has fewer missing dependencies
         done.add(path)
         ordered.append(path)
         for user in users[path]:
@@ -96,12 +97,12 @@ def _order(group: set[str], missing: dict[str, set[str]], users: dict[str, set[s
 
 
 def split_text(text: str, tokens: int, limit: int) -> list[str]:
-    """Cut a text at line ends; a line that is longer than the limit is cut inside.
+    """Cut a text at line ends. A line that is longer than the limit is cut within the line.
 
     Args:
         text: the text.
-        tokens: its length in tokens.
-        limit: length of a part in tokens, about; `_split` measures the parts and cuts again.
+        tokens: length of the text in tokens.
+        limit: approximate length of a part in tokens. `_split` then measures the parts, and cuts long parts again.
     """
     if tokens <= limit:
         return [text]
@@ -118,7 +119,7 @@ def split_text(text: str, tokens: int, limit: int) -> list[str]:
 
 
 def _split(text: str, tokens: int, limit: int, counter: TokenCounter) -> list[str]:
-    """`split_text` until each part fits; the number of characters per token varies within a file."""
+    """Apply `split_text` until each part fits. This is needed because characters per token vary within a file."""
     parts = split_text(text, tokens, limit)
     if len(parts) == 1:
         return parts
@@ -130,7 +131,7 @@ def _split(text: str, tokens: int, limit: int, counter: TokenCounter) -> list[st
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A row with escaped text, its imports, and the lengths in tokens of its path and its text."""
+    """A row with escaped text, the imports of the file, and the lengths in tokens of path and text."""
 
     row: dict[str, Any]
     imports: list[str]
@@ -149,7 +150,7 @@ def _examine(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[_File]:
 
 
 def _ordered_files(by_path: dict[str, int], names: dict[str, tuple[str, list[str]]], repository: str) -> list[int]:
-    """Return row numbers of one repository in dependency order; `names` holds the language and imports of each path."""
+    """Return the row numbers of one repository in dependency order. `names` maps a path to its language and imports."""
     resolver = Resolver(by_path, repository)
     edges = {path: resolver.dependencies(path, language, imported) for path, (language, imported) in names.items()}
     groups = dependency_order(edges)
@@ -161,17 +162,17 @@ def _ordered_files(by_path: dict[str, int], names: dict[str, tuple[str, list[str
 def _documents(
     store: RowStore, order: list[int], lengths: Sequence[tuple[int, int]], counter: TokenCounter, max_length: int
 ) -> Iterator[list[tuple[dict[str, Any], str]]]:
-    """Fill documents with files in order, each up to `max_length` tokens; a longer file is split at line ends.
+    """Fill documents of at most `max_length` tokens with files, in order. A file that is too long is split.
 
     Args:
         store: the rows of the repository.
         order: row numbers in dependency order.
-        lengths: tokens of each row's path and text.
+        lengths: number of tokens in the path and in the text of each row.
         counter: counts tokens.
-        max_length: tokens of a document, at most.
+        max_length: maximum number of tokens of a document.
 
     Yields:
-        Documents as (row, text) of each file, or part of a file.
+        Documents: lists of (row, text), where the text is a file or a part of a file.
     """
     document: list[tuple[dict[str, Any], str]] = []
     used = 0
@@ -195,7 +196,7 @@ def _documents(
 
 
 def _row(document: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
-    """A document as a row with `repository` and `files`; names and texts are escaped, so they form no special token."""
+    """Make a row with `repository` and `files` from a document. Special tokens in names and texts are escaped."""
     files = [(escape_special_text(str(row["path"])).replace("\n", " "), text) for row, text in document]
     languages = Counter(str(row["language"]) for row, _ in document)
     licenses = sorted({str(row["license"]) for row, _ in document})
@@ -208,7 +209,7 @@ def _row(document: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
 
 
 def _rendered(row: dict[str, Any], last: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
-    """Return the row as one text with special tokens; `last` is the row of its last file, which may be cut."""
+    """Render a document as one text with special tokens. Its last file, of the row `last`, may be cut."""
     files = [(file["path"], file["text"]) for file in row["files"]]
     path, text = files[-1]
     cut = cut_document(last | {"text": text}, settings, seed)
@@ -224,15 +225,15 @@ class RepoLevelSettings(Settings):
     """Settings of the builder `repo_level`."""
 
     inputs: list[Reference]
-    """Datasets of documents, grouped by repository as the builder `corpus` writes them."""
+    """Datasets of documents in which the rows of a repository are adjacent, as in the output of the builder `corpus`."""
     max_length: Positive = 32_768
-    """Length of a document, at most, in tokens of `tokenizer`."""
+    """Maximum length of a document, in tokens of `tokenizer`."""
     tokenizer: Reference | None = None
-    """Folder with `tokenizer.json`; without one, tokens are estimated at three bytes each."""
+    """Folder with `tokenizer.json`. Without a tokenizer, the number of tokens is estimated as bytes / 3."""
     render: bool = False
-    """Write each document as one text with its special tokens, for trainers other than this toolkit's."""
+    """Write each document as one text with special tokens, for use with other trainers."""
     fim: FimSettings | None = None
-    """With `render`: how many of the documents end in a fill-in-the-middle block, and how they are cut."""
+    """Share of the documents that end in a fill-in-the-middle block, and the method of cutting. Needs `render`."""
 
     @model_validator(mode="after")
     def _check_fim(self) -> Self:
@@ -242,10 +243,10 @@ class RepoLevelSettings(Settings):
 
 
 def build_repo_level(settings: RepoLevelSettings, context: BuildContext) -> dict[str, Any]:
-    """Whole repositories as documents, dependencies first, up to a length.
+    """Write whole repositories as documents of limited length, dependencies first.
 
     Raises:
-        ValueError: the rows of a repository are not together, or `max_length` is too small for a file.
+        ValueError: the rows of a repository are not adjacent, or `max_length` is too small for a file.
     """
     inputs = [path.path() for path in settings.inputs]
     tokenizer = settings.tokenizer.path() if settings.tokenizer is not None else None
@@ -292,7 +293,7 @@ def _repository_rows(
     settings: RepoLevelSettings,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the documents of one repository; `store` is filled with its files."""
+    """Yield the documents of one repository. Its files are appended to `store`."""
     by_path: dict[str, int] = {}
     names: dict[str, tuple[str, list[str]]] = {}
     lengths: list[tuple[int, int]] = []

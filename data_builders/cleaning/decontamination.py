@@ -1,22 +1,22 @@
-"""Find texts of benchmarks in training rows, by word 10-grams, and by exact matches for texts of fewer words.
+"""Find texts of benchmarks in training rows: by word 10-grams, or by exact match if a text has fewer words.
 
 Qwen2.5-Coder removes rows that share a word 10-gram with HumanEval, MBPP, GSM8K or MATH (arXiv 2409.12186, section 5).
-That misses 29 of HumanEval's 164 solutions and 153 of MBPP's 974, which have fewer than ten words. DeepSeek-Coder adds
-an exact match for strings of 3 to 9 words. This module does so in two ways:
+This misses 29 of HumanEval's 164 solutions and 153 of MBPP's 974 solutions, which have fewer than ten words.
+DeepSeek-Coder adds an exact match for strings of 3 to 9 words. This module has two kinds of exact match:
 
 - a short program with a definition (`def add(a, b): return a + b`) matches anywhere in a row;
-- a shorter body (`return a + b`) matches only a whole answer, message or fenced code block, since half of all programs
-  contain it somewhere.
+- a shorter body (`return a + b`) matches only a whole answer, message or fenced code block, because half of all
+  programs contain such a body somewhere.
 
-N-grams that occur in at least ten rows and 5% of a benchmark (the frame of its prompts, its test harness) are ignored:
-they do not show that a row contains a task.
+N-grams that occur in at least ten rows and 5% of a benchmark are ignored. They belong to the frame of the benchmark's
+prompts or to its test harness, and do not show that a training row contains a task.
 
-Of a row with the column `held_out` (of a private benchmark) only that code is compared, see `held_out`. The rest of the
-row is code of the repository, which may be trained on.
+If a row of a private benchmark has the column `held_out`, training rows are compared with this code only, see
+`held_out`. The other columns hold code of the repository that may be used for training.
 
-Words are runs of letters, digits and `_` of any script, with ASCII case folded. A 10-gram counts only if at least half
-of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` are in benchmarks, but also in
-many other texts. For the same reason import lines of benchmarks are ignored.
+Words are runs of letters, digits and `_` of any script; ASCII letters are compared without case. A 10-gram is used only
+if at least half of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` occur in
+benchmarks, but also in many other texts. For the same reason, import lines of benchmarks are ignored.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Parsing source code: languages, imports, syntax spans, functions, notebooks."""
+"""Parse source code: languages, imports, syntax spans, functions, notebooks."""

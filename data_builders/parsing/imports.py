@@ -1,8 +1,8 @@
-"""Find which files of a repository a file imports (Python, JavaScript/TypeScript, JVM languages, Go, Rust, C/C++).
+"""Find the files of a repository that a file imports (Python, JavaScript/TypeScript, JVM languages, Go, Rust, C/C++).
 
-Imports are found with regular expressions and resolved against the paths of the repository; imports of anything else
-are ignored. Not resolved: path aliases of bundlers, include paths of a build system (an include is matched by the end
-of its path), Java types of the same package (no import names them), and Rust's `#[path]`.
+Imports are found with regular expressions and resolved to paths of the repository. Imports of other modules are
+ignored. The module does not resolve path aliases of bundlers, include paths of a build system (an include is matched by
+the end of its path), Java types of the same package (which are used without an import), and Rust's `#[path]`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SCRIPT_ENDINGS = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".
 
 
 def imports(language: str, text: str) -> list[str]:
-    """Return the names that a file imports, as written, in order, without repetitions; empty for other languages."""
+    """Return the imported names as written in a file, in order, without repetitions. Empty for other languages."""
     names: list[str] = []
     if language == "python":
         for match in _PYTHON.finditer(text):
@@ -66,7 +66,7 @@ class Resolver:
 
     Args:
         paths: the paths of all files of the repository.
-        repository: its name; Go imports without a host start with it.
+        repository: name of the repository. Go imports without a host start with this name.
     """
 
     def __init__(self, paths: Iterable[str], repository: str = "") -> None:
@@ -87,9 +87,9 @@ class Resolver:
         """Return the files of the repository that a file imports.
 
         Args:
-            path: the importing file.
-            language: its language.
-            names: what `imports` returned for it.
+            path: path of the importing file.
+            language: language of this file.
+            names: imported names, from `imports`.
 
         Returns:
             Sorted paths, without `path` itself.
@@ -111,7 +111,7 @@ class Resolver:
         return sorted(files - {path})
 
     def _python_names(self, path: str) -> set[str]:
-        """The dotted names by which a file can be imported: from its package, the root or a source folder (`src`)."""
+        """Return the dotted names under which a file can be imported: relative to its package, the root or `src`."""
         parts = path.rsplit(".", 1)[0].split("/")
         root = len(parts) - 1
         while root and f"{'/'.join(parts[:root])}/__init__.py" in self.paths:
@@ -184,7 +184,7 @@ class Resolver:
     def _rust(self, path: str, name: str) -> list[str]:
         folder, file = posixpath.split(path)
         is_root = file in {"mod.rs", "lib.rs", "main.rs"}
-        module = folder if is_root else posixpath.join(folder, file.removesuffix(".rs"))  # where its submodules are
+        module = folder if is_root else posixpath.join(folder, file.removesuffix(".rs"))  # the folder of the submodules
         if name.startswith("mod "):
             return self._rust_file(posixpath.join(module, name[4:]))
         head, *parts = name.split("::")
@@ -218,7 +218,7 @@ class Resolver:
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """Return the candidate that shares most leading folders with `path`; of equals the shortest, then by name."""
+        """Return the candidate that shares most leading folders with `path`. Ties: the shortest path, then by name."""
         if len(candidates) < 2:
             return candidates
         return [

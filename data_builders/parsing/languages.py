@@ -1,7 +1,6 @@
-"""Detect which of the 92 languages of Qwen2.5-Coder a file is written in, from its name, shebang and content.
+"""Detect the language of a file from its name, shebang and content, among the 92 languages of Qwen2.5-Coder.
 
-The list is the one in the README of the model's official repository. For a file in any other language `detect` returns
-"".
+The list of languages is from the README of the model's official repository. For other languages `detect` returns "".
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-# Language to its extensions, without the dot. For extensions in `_AMBIGUOUS` the content decides.
+# Maps a language to its extensions, without the dot. For extensions in `_AMBIGUOUS`, the content decides.
 EXTENSIONS: dict[str, str] = {
     "ada": "adb ads ada",
     "agda": "agda",
@@ -128,8 +127,8 @@ _BY_INTERPRETER = {
     "sbcl": "common-lisp", "swipl": "prolog", "make": "makefile", "ocaml": "ocaml", "guile": "scheme",
 }  # fmt: skip
 
-# Extension to (pattern, language) in order. The first pattern that matches decides; `""` means no listed language.
-# If none matches, the language is the one in `EXTENSIONS`.
+# Maps an extension to (pattern, language) pairs in order. The first matching pattern decides; `""` means no listed
+# language. If no pattern matches, the language in `EXTENSIONS` is used.
 _AMBIGUOUS: dict[str, list[tuple[str, str]]] = {
     "h": [
         (r"^\s*(?:@interface|@protocol|@class|#import)\b", "objectc++"),
@@ -175,18 +174,18 @@ _RULES = {
 }
 _SHEBANG = re.compile(r"#!\s*(?:\S*/)?env(?:\s+-\S+|\s+\w+=\S*)*\s+(\S+)|#!\s*(?:\S*/)?([^\s/]+)")
 HEAD_CHARACTERS = 16_384
-"""Content rules look at this many characters from the start of a file."""
+"""Number of characters at the start of a file to which the content rules are applied."""
 
 
 def detect(path: str, text: str = "") -> str:
-    """Return the language of a file.
+    """Detect the language of a file.
 
     Args:
         path: path or name of the file.
-        text: its content, for extensions that several languages share and for shebangs.
+        text: content of the file. It is used for shebangs, and for extensions that several languages share.
 
     Returns:
-        One of `LANGUAGES`, or "".
+        One of `LANGUAGES`, or "" for any other language.
     """
     name = PurePosixPath(path).name.lower()
     if name in _BY_NAME:
@@ -230,7 +229,7 @@ _PERCENTS = {"erlang", "tex", "matlab", "prolog"}
 
 
 def line_comment(language: str) -> str:
-    """Return the marker that starts a comment to the end of the line, or "" if it is unknown."""
+    """Return the marker of line comments in a language, or "" if the marker is unknown."""
     for marker, group in (("#", _HASH), ("//", _SLASHES), ("--", _DASHES), (";", _SEMICOLONS), ("%", _PERCENTS)):
         if language in group:
             return marker

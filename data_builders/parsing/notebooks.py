@@ -11,19 +11,20 @@ from typing import Any
 from data_builders.parsing.languages import LANGUAGES, line_comment
 
 MAX_OUTPUT = 2000
-"""The output of one cell is cut after this many characters."""
+"""Maximum number of characters of a cell's output. Longer output is cut."""
 WIDTH = 100
-"""Comments of a script are wrapped at this width: a paragraph of a notebook is one line, too long for code filters."""
+"""Width at which text cells are wrapped in a script. A notebook stores a paragraph as one line, which would be too long
+for the code filters."""
 _PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """Both forms of one notebook."""
+    """A notebook converted to two forms: a script and Markdown."""
 
     language: str
-    """Language of its kernel."""
+    """Language of the notebook's kernel."""
     script: str
     """Source code; text cells are comments."""
     structured: str
@@ -31,7 +32,7 @@ class Notebook:
 
 
 def convert(text: str) -> Notebook | None:
-    """Convert a notebook's JSON (format 3 or 4). None if the text is not a notebook or has no code."""
+    """Convert the JSON of a notebook (format 3 or 4). None if the text is no notebook, or the notebook has no code."""
     try:
         data = json.loads(text)
         cells = data["cells"] if "cells" in data else [cell for sheet in data["worksheets"] for cell in sheet["cells"]]
@@ -58,7 +59,7 @@ def convert(text: str) -> Notebook | None:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Return lines of at most `WIDTH` characters; longer words stay whole."""
+    """Wrap a text to lines of at most `WIDTH` characters. Longer words are not broken."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
@@ -80,7 +81,7 @@ def _language(metadata: dict[str, Any]) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Return kind (`code` or `text`), source and output of one cell; None for cells of other types."""
+    """Return (kind, source, output) of a cell; the kind is `code` or `text`. None for cells of other types."""
     kind = cell.get("cell_type")
     source = _joined(cell.get("source", cell.get("input", "")))
     if kind == "code":
@@ -93,7 +94,7 @@ def _joined(value: Any) -> str:
 
 
 def _outputs(outputs: list[dict[str, Any]]) -> str:
-    """Return text that a cell printed or returned, and its errors; pictures and HTML are left out."""
+    """Return the text output and the errors of a cell. Pictures and HTML are left out."""
     parts = []
     for output in outputs:
         if output.get("output_type") in {"error", "pyerr"}:

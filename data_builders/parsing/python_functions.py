@@ -1,4 +1,4 @@
-"""Find the functions of Python source, the span of their bodies, and mask a body to make a task."""
+"""Find the functions of Python source and the spans of their bodies, and mask a body to make a task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MASK = "raise NotImplementedError"
 
 @dataclass(frozen=True)
 class Function:
-    """A function or method of a file. All offsets are in characters of the file's text."""
+    """A function or method of a file. Offsets are in characters from the start of the file's text."""
 
     file: str
     qualname: str
     line: int
-    """Line of the first decorator, or of `def`: the first line of its code object."""
+    """Line of the first decorator, or of `def` if the function has no decorator (`co_firstlineno` of the code object)."""
     header: str
-    """The `def` line in a normal form; see `splice.bare_header`."""
+    """The `def` line in normalized form; see `splice.bare_header`."""
     start: int
     """Offset of the body, after the docstring."""
     end: int
@@ -33,13 +33,13 @@ class Function:
     first: int
     """Offset of the definition, decorators included."""
     plain: bool
-    """Whether it is a function of the module, not a method or a coroutine, so that plain data can be passed to it."""
+    """Whether plain data can be passed to the function: it is at module level, and neither method nor coroutine."""
     doc: str = ""
     """The docstring."""
     names: tuple[str, ...] = ()
-    """Words that the original body uses, which `sandbox.inside.guard` therefore permits in another body."""
+    """Words in the original body. `sandbox.inside.guard` permits these words in a candidate's body too."""
     problem: str = ""
-    """Why the function can't become a task (`no_body`, `nonlocal`), or ""."""
+    """Reason why the function can't become a task (`no_body`, `nonlocal`), or ""."""
     body: tuple[ast.stmt, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -47,7 +47,7 @@ class Function:
         return self.qualname
 
     def target(self) -> dict[str, Any]:
-        """Return the function as JSON for the sandbox."""
+        """Return the fields that the sandbox needs, as JSON values."""
         return {
             "file": self.file,
             "line": self.line,
@@ -58,7 +58,7 @@ class Function:
 
 
 def parse(text: str) -> ast.Module | None:
-    """Return the syntax tree, or None if this version of Python can't parse the text."""
+    """Parse Python source. None if the running version of Python can't parse the text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -68,14 +68,14 @@ def parse(text: str) -> ast.Module | None:
 
 
 def functions(file: str, text: str) -> list[Function]:
-    """Return all functions and methods of a file, in order. A function inside a function is part of the outer one.
+    """Return all functions and methods of a file, in order, except functions inside of other functions.
 
     Args:
         file: path of the file, copied to the result.
-        text: its source.
+        text: source code of the file.
 
     Returns:
-        The functions; empty if the text does not parse.
+        The functions. Empty if the text does not parse.
     """
     tree = parse(text)
     if tree is None:
@@ -137,7 +137,7 @@ def _function(file: str, node: Definition, owners: tuple[str, ...], lines: _Line
     above = node.body[0].end_lineno if len(body) < len(node.body) else None
     if not lines.lines[top - 1][: _column(body[0])].strip() and top != above:
         while top - 1 > max(node.lineno, above or 0) and lines.is_filler(top - 1):
-            top -= 1  # mask comments above the first statement too: they describe it
+            top -= 1  # also mask the comments above the first statement, because they describe it
         start = lines.starts[top - 1]
     else:
         start = lines.offset(body[0].lineno, body[0].col_offset)
@@ -153,7 +153,7 @@ def _column(node: ast.stmt) -> int:
 
 
 def _statements(node: ast.stmt) -> Iterator[ast.AST]:
-    """Yield a statement and the statements inside it, except those of nested functions and classes."""
+    """Yield a statement and all nodes inside it, except the nodes inside nested functions and classes."""
     yield node
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         for child in ast.iter_child_nodes(node):
@@ -181,12 +181,12 @@ def masked(text: str, function: Function, mask: str) -> str:
 
 
 def indentation(text: str, function: Function) -> str:
-    """Return the white space before the first statement of the body; "" for a body on the same line as `def`."""
+    """Return the white space before the first statement of the body. "" for a body on the `def` line."""
     body = text[function.start : function.end]
     line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
     return line[: len(line) - len(line.lstrip())]
 
 
 def definition(text: str, function: Function) -> str:
-    """Return the source of a function, decorators included, without its indentation."""
+    """Return the dedented source of a function, including decorators."""
     return textwrap.dedent(text[function.first : function.end])

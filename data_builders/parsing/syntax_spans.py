@@ -1,4 +1,4 @@
-"""Choose the middle of a fill-in-the-middle document: a random span, or a node of the syntax tree."""
+"""Choose the middle of a fill-in-the-middle document: a random span or a node of the syntax tree."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Span = tuple[int, int]
 
 MIN_MIDDLE = 4
 MAX_SYNTAX_MIDDLE = 4000
-"""Smallest and largest node that becomes a middle, in bytes: below are single names, above are whole files."""
+"""Minimum and maximum size in bytes of a node that becomes a middle. Smaller nodes are single names, larger nodes whole
+files."""
 ATTEMPTS = 4
-"""Random positions that `syntax_span` tries in one file."""
+"""Number of random positions that `syntax_span` tries in one file."""
 
-# Names of `languages.LANGUAGES` that tree-sitter-language-pack spells differently; "" for languages it does not have.
+# Maps a name in `languages.LANGUAGES` to a different name in tree-sitter-language-pack, or to "" if it has no grammar.
 _GRAMMARS = {
     "c#": "csharp", "c++": "cpp", "assembly": "asm", "common-lisp": "commonlisp", "emacs-lisp": "elisp",
     "f#": "fsharp", "makefile": "make", "protocol-buffer": "proto", "restructuredtext": "rst", "shell": "bash",
@@ -51,11 +52,11 @@ def parser(language: str) -> Parser | None:
 
 
 def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span | None:
-    """Return a span between two cuts that are uniform over all characters (arXiv 2207.14255, section 3).
+    """Draw a span between two random cuts, uniform over all characters (arXiv 2207.14255, section 3).
 
     Args:
         text: the text to cut.
-        rng: one draw is taken from it, none if the text is too short.
+        rng: random generator. It is used once, or not at all if the text is too short.
         min_characters: texts with fewer characters are not cut.
 
     Returns:
@@ -68,18 +69,18 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
 
 def syntax_span(text: str, language: str, rng: random.Random) -> Span | None:
-    """Return the span of a whole node of the syntax tree.
+    """Draw a node of the syntax tree, and return its span.
 
-    Draws a random position and a random size, then goes up from the node at the position until the size is reached.
-    Sizes are log-uniform, so that expressions, statements and whole functions are about equally frequent.
+    The function draws a random position and a random size, then goes up from the node at the position until a node has
+    this size. Sizes are log-uniform, so that expressions, statements and whole functions are about equally frequent.
 
     Args:
         text: the text to cut.
-        language: its language, one of `languages.LANGUAGES`.
-        rng: two draws are taken from it for each attempt.
+        language: language of the text, one of `languages.LANGUAGES`.
+        rng: random generator. It is used twice for each attempt.
 
     Returns:
-        Start and end of the node, or None if there is no grammar or no attempt hit a suitable node.
+        Start and end of the node, or None if the language has no grammar or no attempt finds a suitable node.
     """
     language_parser = parser(language)
     if language_parser is None:

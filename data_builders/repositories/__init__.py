@@ -1,1 +1,1 @@
-"""Reading git repositories and folders, local or remote."""
+"""Read git repositories and folders, local or remote."""

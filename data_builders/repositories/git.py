@@ -1,8 +1,8 @@
-"""Read trees, blobs and history of git repositories at any commit, without a checkout; bare repositories too.
+"""Read trees, blobs and history of git repositories (bare or not) at any commit, without a checkout.
 
-A repository is untrusted input. Only plumbing commands run, with hooks, file-system monitors, replace refs, signature
-checks, external diffs and every network transport switched off, so that nothing in its configuration is executed and
-missing objects of a partial clone are not fetched over the network.
+A repository is untrusted input. The module only runs plumbing commands, with hooks, file-system monitors, replace refs,
+signature checks, external diffs and every network transport switched off. So git executes nothing from the repository's
+configuration, and does not fetch missing objects of a partial clone.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class TreeEntry:
     """One file of a tree."""
 
     path: str
-    """As git stores it; bytes that are not UTF-8 are surrogates."""
+    """Path as stored by git. Bytes that are not UTF-8 are decoded as surrogates."""
     object_id: str
     mode: str
     """File mode in octal, for example `100644`."""
     size: int
-    """In bytes; 0 for a submodule."""
+    """Size in bytes; 0 for a submodule."""
 
     @property
     def is_symlink(self) -> bool:
@@ -58,11 +58,11 @@ _LOCAL = frozenset(
 
 
 def environment(transports: str = "none") -> dict[str, str]:
-    """The environment of a git process: the user's, without variables that would point git to another repository.
+    """Return the environment of a git process, without variables that would point git to another repository.
 
     Args:
-        transports: value of GIT_ALLOW_PROTOCOL. With "none" all GIT_* variables are removed; for a remote, those that
-            give the user access (askpass, settings, certificates, proxies) are kept.
+        transports: value of GIT_ALLOW_PROTOCOL. With "none", all GIT_* variables of the user are removed. With other
+            values, GIT_* variables that give access to remotes (askpass, settings, certificates, proxies) are kept.
     """
     excluded = _LOCAL if transports != "none" else [key for key in os.environ if key.startswith("GIT_")]
     inherited = {key: value for key, value in os.environ.items() if key not in excluded}
@@ -78,14 +78,14 @@ def environment(transports: str = "none") -> dict[str, str]:
 
 def command(git_dir: Path, *arguments: str) -> list[str]:
     """Return the command line of git for one repository, with `SAFE_OPTIONS`."""
-    # The user named this folder, so another owner (a shared mount, a container) is accepted. The work tree is not read;
-    # naming one that exists keeps git from changing to the one that the repository's configuration names.
+    # The user named this folder, so another owner (a shared mount, a container) is accepted. The work tree is not read.
+    # `--work-tree` overrides `core.worktree` of the repository's configuration, which may name any folder.
     places = ["-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", f"--work-tree={git_dir}"]
     return ["git", "--no-pager", *SAFE_OPTIONS, *places, *arguments]
 
 
 def error_message(stderr: bytes) -> str:
-    """Return the message of a failed git command in one line, without the general advice at its end."""
+    """Format the error output of a failed git command as one line, without git's general advice at the end."""
     lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
     return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
 
@@ -94,7 +94,7 @@ def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     """Run one git command and return its output.
 
     Raises:
-        ValueError: git is missing, or failed; the message has git's own.
+        ValueError: git is missing or failed. The message contains git's error message.
     """
     try:
         process = subprocess.run(command(git_dir, *arguments), input=stdin, capture_output=True, env=environment())
@@ -106,7 +106,7 @@ def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def find_git_dir(folder: Path) -> Path | None:
-    """The git directory of a folder that is a repository (bare or not), else None. Parent folders are not searched."""
+    """Return the git directory of a folder, or None if the folder is no repository. Parent folders are not searched."""
     dot_git = folder / ".git"
     if dot_git.is_dir():
         return dot_git.resolve()
@@ -128,10 +128,10 @@ def find_git_dir(folder: Path) -> Path | None:
 
 
 def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
-    """Return the full id of the commit that a branch, tag or other revision names.
+    """Return the full commit id of a branch, tag or other revision.
 
     Raises:
-        ValueError: the repository is empty or damaged, or has no such commit.
+        ValueError: the repository is empty or damaged, or does not contain the commit.
     """
     if revision.startswith("-"):
         raise ValueError(f"{revision!r} is not a commit: it starts with a dash")
@@ -159,7 +159,7 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
 
 
 def parse_date(text: str) -> datetime.datetime:
-    """Parse a date, or a date with a time; UTC unless it has a time zone. git itself accepts any text as a date.
+    """Parse a date with or without a time. The time zone is UTC if the text has none. (git accepts any text as a date.)
 
     Raises:
         ValueError: the text is not an ISO 8601 date.
@@ -175,7 +175,7 @@ def commit_before(git_dir: Path, head: str, date: str) -> str:
     """Return the last commit before a date, following first parents from `head`.
 
     Raises:
-        ValueError: there is no such commit, or `date` is not a date.
+        ValueError: no commit is older than the date, or `date` is not a date.
     """
     lines = run(git_dir, "rev-list", "--first-parent", "--timestamp", head).decode("ascii").split("\n")
     limit = parse_date(date).timestamp()
@@ -192,10 +192,10 @@ def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
     Args:
         git_dir: the repository.
         head: the newest commit.
-        share: share of the commits to hold out, between 0 and 1; at least one commit is held out.
+        share: share of the commits to hold out, between 0 and 1. At least one commit is held out.
 
     Raises:
-        ValueError: no commit would remain.
+        ValueError: all commits would be held out.
     """
     commits = run(git_dir, "rev-list", "--first-parent", head).decode("ascii").split()
     newest = max(1, round(share * len(commits)))
@@ -211,19 +211,19 @@ def _shallow_hint(git_dir: Path) -> str:
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """Return the commits whose parents a shallow clone does not have. git shows all of their files as added."""
+    """Return the oldest commits of a shallow clone. git shows all files of these commits as added."""
     common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
     path = common / "shallow"
     return set(path.read_text(encoding="ascii", errors="replace").split()) if path.is_file() else set()
 
 
 def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[TreeEntry]:
-    """Yield the files of a commit, sorted by path in byte order. Memory does not grow with their number.
+    """Yield the files of a commit, sorted by path in byte order. Memory does not grow with the number of files.
 
     Args:
         git_dir: the repository.
         commit: a commit id.
-        top: only list the top-level folder.
+        top: only list files of the top-level folder.
 
     Raises:
         ValueError: git failed.
@@ -250,7 +250,7 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
 
 
 WINDOW = 48
-"""Object ids that are sent at once. They fit into the smallest pipe buffer (one page), which prevents a deadlock."""
+"""Number of object ids to send at once. They fit into the smallest pipe buffer (one page), which prevents a deadlock."""
 
 
 class BlobReader:
@@ -270,16 +270,16 @@ class BlobReader:
         )
 
     def read(self, object_id: str, max_bytes: int | None = None) -> bytes | None:
-        """Return the content of an object, or None if the repository does not have it (partial clone, corruption).
+        """Read one object. None if the object is missing (partial clone) or damaged.
 
         Args:
             object_id: id of a blob or commit.
-            max_bytes: of larger objects, only the first `max_bytes + 1` bytes are returned.
+            max_bytes: if an object is larger, only its first `max_bytes + 1` bytes are returned.
         """
         return next(self.read_many([object_id], max_bytes))
 
     def read_many(self, object_ids: Iterable[str], max_bytes: int | None = None) -> Iterator[bytes | None]:
-        """Read several objects, in order; faster than one by one. Exhaust the iterator before the next call."""
+        """Read several objects in order, which is faster than one at a time. Exhaust the iterator before the next call."""
         remaining = iter(object_ids)
         while window := list(itertools.islice(remaining, WINDOW)):
             while window:
@@ -290,7 +290,7 @@ class BlobReader:
                     content, alive = self._next_answer(max_bytes)
                     answered += 1
                     yield content
-                    if not alive:  # git exits on a damaged object; restart it for the remaining ones
+                    if not alive:  # git exits on a damaged object: restart git for the remaining objects
                         self.close()
                         self.process = self._start()
                         break
@@ -302,7 +302,7 @@ class BlobReader:
         self.process.stdin.flush()
 
     def _next_answer(self, max_bytes: int | None) -> tuple[bytes | None, bool]:
-        """Return the next content, and whether the git process is still running."""
+        """Return the content of the next object (or None), and whether the git process is still running."""
         stdout = self.process.stdout
         assert stdout is not None
         header = stdout.readline().split()

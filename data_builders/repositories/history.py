@@ -1,4 +1,4 @@
-"""Walk the history of a repository: commits with one parent, and the files that each changed."""
+"""Read the history of a repository: commits with one parent, and the files that each commit changed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from data_builders.repositories import git
 
 BATCH_COMMITS = 256
-"""Commits whose changes are read by one git process, and that one worker gets at a time."""
+"""Number of commits per batch. One worker process reads a batch with one git process."""
 MAX_COMMIT_BYTES = 1 << 20
-"""A commit object is read up to this size."""
+"""Maximum number of bytes to read of a commit object."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Commit:
 
 
 def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
-    """Ids of the commits reachable from `head` that have exactly one parent, oldest first, in lists of `BATCH_COMMITS`.
+    """Yield the ids of commits reachable from `head` with exactly one parent, oldest first, `BATCH_COMMITS` at a time.
 
-    Left out are merges, root commits, and the oldest commits of a shallow clone: git shows all files of these as added.
+    Merges, root commits and the oldest commits of a shallow clone are left out. For the last two kinds, git would show
+    all files as added.
     """
     boundary = git.shallow_boundary(git_dir)
     output = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
@@ -50,7 +51,7 @@ def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
 
 
 def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
-    """Read commits and their changes; commits that the repository lacks are left out."""
+    """Read commits and their changes. Commits that the repository does not contain are left out."""
     changes = _changes(git_dir, identifiers)
     for identifier, content in zip(identifiers, reader.read_many(identifiers, MAX_COMMIT_BYTES), strict=True):
         if content is not None:
@@ -58,7 +59,7 @@ def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) 
 
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
-    """Return the changed regular files by commit, from one `git diff-tree`."""
+    """Map each commit to its changed regular files, with one call of `git diff-tree`."""
     output = git.run(
         git_dir,
         "diff-tree",

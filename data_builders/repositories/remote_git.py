@@ -1,4 +1,4 @@
-"""Clone remote repositories with the user's own git and credentials, which are not stored anywhere."""
+"""Clone remote repositories with the user's installation of git and its credentials. No credentials are stored."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ _TRANSPORTS = "https:http:ssh:git:file"
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL (or `user@host:path`) that git can clone, rather than a path."""
+    """Whether a location is a URL (or `user@host:path`) that git can clone. Otherwise it is a path."""
     return bool(_URL.match(location))
 
 
 def strip_credentials(url: str) -> str:
-    """Return the URL (or text with URLs) without user names and passwords."""
+    """Remove user names and passwords from a URL, or from all URLs in a text."""
     return re.sub(r"(://)[^/@]*@", r"\1", url)
 
 
 def repository_name(url: str) -> str:
-    """Return the last part of a URL, without `.git`."""
+    """Return the name of a repository: the last part of its URL, without `.git`."""
     return re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
 
 
 def remote_state(url: str) -> str:
-    """Return a hash of all refs of a remote and their commits."""
+    """Return a hash of all refs of a remote repository and the commits that they point to."""
     return hashlib.sha256(_run(url, "read", "ls-remote", "--", url)).hexdigest()
 
 
 def clone(url: str, clone_dir: Path) -> Path:
-    """Fetch branches and tags of a remote into a bare repository. The URL is not written to its configuration.
+    """Fetch branches and tags of a remote into a new bare repository. The URL is not stored in the clone.
 
-    Other refs are not fetched: code hosts keep one for every pull request, which together are larger than all branches.
+    Other refs are not fetched: code hosts keep a ref for every pull request, and all pull requests together are larger
+    than all branches.
 
     Args:
-        url: what `is_url` accepts.
+        url: a URL for which `is_url` is true.
         clone_dir: folder for clones.
 
     Returns:
-        The clone, `clone_dir/NAME.git`.
+        The path of the clone, `clone_dir/NAME.git`.
 
     Raises:
-        ValueError: git failed; the message has git's own, without credentials.
+        ValueError: git failed. The message contains git's error message without credentials.
     """
     target = (clone_dir / f"{repository_name(url)}.git").absolute()
     refs = _run(url, "clone", "ls-remote", "--symref", "--", url).decode("utf-8", "surrogateescape")
@@ -55,7 +56,7 @@ def clone(url: str, clone_dir: Path) -> Path:
     ids = re.findall(r"^([0-9a-f]{40,64})\t(\S+)$", refs, re.MULTILINE)
     clone_dir.mkdir(parents=True, exist_ok=True)
     object_format = "sha256" if ids and len(ids[0][0]) == 64 else "sha1"
-    # No template: it could contain hooks and settings.
+    # Use no template, because a template could contain hooks and settings.
     _run(
         url,
         "clone",
@@ -79,7 +80,7 @@ def clone(url: str, clone_dir: Path) -> Path:
 
 
 def _run(url: str, action: str, *arguments: str, git_dir: Path | str = os.devnull) -> bytes:
-    """Run git with the user's access to remotes. The default `git_dir` excludes settings of a surrounding repository."""
+    """Run git with the user's access to remotes. The default `git_dir` hides the settings of an enclosing repository."""
     command = ["git", "--no-pager", *git.SAFE_OPTIONS, f"--git-dir={git_dir}", *arguments]
     process = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
     if process.returncode:

@@ -1,4 +1,4 @@
-"""Sources of code (repositories, folders, globs, remote URLs) and the files in them, in a fixed order.
+"""Resolve sources of code (repositories, folders, globs, remote URLs), and list and read their files in a fixed order.
 
 In a recipe, a source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optional settings:
 
@@ -32,7 +32,7 @@ _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Location(Reference):
-    """Where repositories are: the path of one, a folder, a glob, or a URL that git can clone. Never an earlier stage."""
+    """Location of repositories: a path, a glob, or a URL that git can clone. Never a reference to an earlier stage."""
 
     described_as = "path, glob or URL"
 
@@ -40,7 +40,7 @@ class Location(Reference):
         return
 
     def absolute(self) -> str:
-        """Return the location as an absolute path or glob; a URL stays as it is."""
+        """Return the location as an absolute path or glob. A URL is returned unchanged."""
         return str(self) if is_url(self) else os.path.normpath(self.folder / Path(self).expanduser())
 
 
@@ -48,17 +48,17 @@ class Source(Settings):
     """One source of code. A plain string is short for `{path: STRING}`."""
 
     path: Location
-    """The path of a repository or a folder, a glob of them, or a URL that git can clone."""
+    """Path of a repository or folder, a glob that matches repositories or folders, or a URL that git can clone."""
     commit: str | None = None
-    """A commit, branch or tag; default HEAD. For a URL, only a full commit id gives the same result every time."""
+    """A commit, branch or tag; by default HEAD. For a URL, give a full commit id if the result must be reproducible."""
     name: str | None = None
-    """The repository's name in the rows; by default the folder's name."""
+    """Name of the repository in the rows; by default the name of the folder."""
     license: str | None = None
-    """An SPDX id, or `owned` for private code; by default the repository's license files decide."""
+    """An SPDX id, or `owned` for private code. By default the license is detected from the repository's license files."""
     before: str | None = None
-    """A date (`2026-01-31`, UTC). Only commits before it are read; later ones are for the private benchmark."""
+    """A date (`2026-01-31`, UTC). Only commits before this date are read. Later commits are for the private benchmark."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Instead of `before`: the share of the newest commits that are not read, for example 0.1."""
+    """Alternative to `before`: share of the newest commits to leave for the private benchmark, for example 0.1."""
     interpreter: str | None = None
     """Python interpreter with the packages that the repository's tests need, for example `/srv/venv/bin/python`."""
 
@@ -96,17 +96,17 @@ class Repository:
     path: Path
     """The git directory, or the folder."""
     commit: str
-    """A full commit id, or "" for a plain folder. For a source that is split by time, the last commit before the split."""
+    """Full commit id, or "" for a plain folder. If the source is split by time, the last commit before the split."""
     license: str
-    """The license that the source declares; "" to detect it."""
+    """License that the source declares, or "" to detect the license."""
     head: str = ""
-    """For a source that is split by time, its newest commit; otherwise ""."""
+    """Newest commit of a source that is split by time; "" for other sources."""
     interpreter: str = ""
-    """Python interpreter for its tests; "" for the default."""
+    """Python interpreter for the repository's tests; "" for the default interpreter."""
 
     @property
     def is_git(self) -> bool:
-        """Whether it is a git repository rather than a plain folder."""
+        """Whether the source is a git repository (true) or a plain folder (false)."""
         return bool(self.commit)
 
 
@@ -118,23 +118,23 @@ class File:
     size: int
     """In bytes."""
     object_id: str
-    """Id of its blob; "" in a plain folder."""
+    """Id of the file's blob; "" in a plain folder."""
     skip: str = ""
-    """Why it must not be read (`symlink`, `too_large`, ...), or ""."""
+    """Reason to skip the file (`symlink`, `too_large`, ...), or "" to read the file."""
 
 
 def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = None) -> list[Repository]:
     """Expand globs, clone URLs and resolve commits.
 
     Args:
-        sources: sources, or the paths and URLs of some.
-        clone_folder: folder for clones of URLs; without one, a URL is an error.
+        sources: sources, or their paths and URLs.
+        clone_folder: folder for clones of URLs. If None, a URL is an error.
 
     Returns:
-        The repositories in the order given, matches of a glob sorted, without duplicates.
+        The repositories without duplicates, in the order of `sources`. Matches of a glob are sorted.
 
     Raises:
-        ValueError: a source does not exist, or has no such commit.
+        ValueError: a source does not exist, or does not contain its commit.
     """
     repositories: dict[tuple[Path, str], Repository] = {}
     for source in map(Source.model_validate, sources):
@@ -148,7 +148,7 @@ def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = 
 
 @contextlib.contextmanager
 def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
-    """`resolve`, with clones in `clone_folder`, or in a temporary folder that is removed at the end."""
+    """Context manager: resolve sources, with clones in `clone_folder` or, if None, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         yield resolve(sources, clone_folder or Path(temporary))
 
@@ -172,7 +172,7 @@ def _expand(location: str, clone_folder: Path | None) -> list[tuple[Path, str]]:
 
 
 def location_problem(location: Location) -> str:
-    """Return what is wrong with a location, or "". A remote is not contacted."""
+    """Describe the error in a location, or return "" for a valid location. Remotes are not contacted."""
     try:
         absolute = location.absolute()
         if not is_url(absolute):
@@ -183,7 +183,7 @@ def location_problem(location: Location) -> str:
 
 
 def source_problem(source: Source) -> str:
-    """Return what is wrong with a source whose location exists, for example a commit that it does not have, or ""."""
+    """Describe the error in a source whose location exists, for example an unknown commit. "" for a valid source."""
     location = source.path.absolute()
     try:
         for path, name in [] if is_url(location) else _expand(location, None):
@@ -194,23 +194,26 @@ def source_problem(source: Source) -> str:
 
 
 class ReadsSources(Protocol):
-    """Settings of a builder that reads sources."""
+    """Settings with the field `sources`."""
 
     @property
     def sources(self) -> list[Source]: ...
 
 
 def source_states(settings: ReadsSources) -> list[list[str]]:
-    """Return the state of all sources, for fingerprints: [name, commit] of each repository.
+    """Return [name, state] of each repository, for fingerprints.
 
-    The state of a plain folder is a hash of its files' sizes and times. For a URL without a full commit id, the remote
-    is asked for its branches and tags.
+    The state of a git repository is its commit. The state of a plain folder is a hash of the sizes and times of its
+    files. The state of a URL without a full commit id is a hash of the remote's refs, which are requested from it.
     """
     return [[name, commit] for name, commit, _ in _states(settings.sources)]
 
 
 def source_states_with_head(settings: ReadsSources) -> list[list[str]]:
-    """`source_states` with the head commit of sources that are split by time, for builders that read held-out code."""
+    """Return [name, state, head] of each repository, for fingerprints of builders that read held-out code.
+
+    `head` is the head commit of a source that is split by time. For the name and the state, see `source_states`.
+    """
     return [list(state) for state in _states(settings.sources)]
 
 
@@ -254,7 +257,7 @@ def _open(path: Path, name: str, source: Source) -> Repository:
 
 
 def _distinct_names(repositories: list[Repository]) -> list[Repository]:
-    """Return two checkouts called `app` become `app` and `app-2`: rows are grouped by repository name."""
+    """Make names unique, because rows are grouped by repository name: two checkouts `app` become `app` and `app-2`."""
     seen: dict[str, int] = {}
     distinct = []
     for repository in repositories:
@@ -265,22 +268,22 @@ def _distinct_names(repositories: list[Repository]) -> list[Repository]:
 
 
 def list_files(repository: Repository, max_bytes: int, max_notebook_bytes: int = 0) -> list[File]:
-    """`iterate_files` as a list."""
+    """Return the files that `iterate_files` yields, as a list."""
     return list(iterate_files(repository, max_bytes, max_notebook_bytes))
 
 
 def iterate_files(
     repository: Repository, max_bytes: int, max_notebook_bytes: int = 0, *, top: bool = False
 ) -> Iterator[File]:
-    """List the files of a repository, sorted by path in byte order. Memory does not grow with their number.
+    """Yield the files of a repository, sorted by path in byte order. Memory does not grow with the number of files.
 
     Symbolic links, submodules, large files and paths that lead out of the repository have a reason in `File.skip`.
 
     Args:
         repository: the repository.
-        max_bytes: larger files are skipped.
-        max_notebook_bytes: the limit for notebooks, if it is higher: they consist mostly of pictures, which are dropped.
-        top: only list the top-level folder.
+        max_bytes: maximum size of a file. Larger files are skipped.
+        max_notebook_bytes: if larger than `max_bytes`, the limit for notebooks. Pictures in notebooks are dropped later.
+        top: only list files of the top-level folder.
     """
 
     def limit(path: str) -> int:
@@ -294,13 +297,13 @@ def iterate_files(
         if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
-            skip = "unsafe_path"  # git does not create such trees, but reads them
+            skip = "unsafe_path"  # git never creates trees with such paths, but reads them
         yield File(entry.path, entry.size, entry.object_id, skip)
 
 
 def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
-    """The files of a plain folder. Links are never followed, so there are no loops and no paths outside `root`."""
-    stack = [""]  # paths to visit, next one last; the path of a folder ends in a slash, that of the root is empty
+    """Yield the files of a plain folder. Links are not followed, so that all paths are below `root`, without loops."""
+    stack = [""]  # paths to visit, the next path last. Paths of folders end in a slash; the path of the root is empty.
     while stack:
         path = stack.pop()
         try:
@@ -333,11 +336,11 @@ class Reader:
         self.blobs = git.BlobReader(repository.path) if repository.is_git else None
 
     def read(self, file: File) -> bytes | None:
-        """Return the content of a file, or None if it can't be read."""
+        """Read a file. None if the file can't be read."""
         return next(self.read_many([file]))
 
     def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
-        """Read several files, in order; faster than one by one. Exhaust the iterator before the next call."""
+        """Read several files in order, which is faster than one at a time. Exhaust the iterator before the next call."""
         if self.blobs is not None:
             return self.blobs.read_many(file.object_id for file in files)
         return map(self._open, files)
@@ -363,7 +366,7 @@ class Reader:
 
 
 def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
-    """Read all UTF-8 text files of a repository, by path; other files and files above `max_bytes` are left out."""
+    """Read all UTF-8 text files of a repository, keyed by path. Files larger than `max_bytes` are left out."""
     texts = {}
     with Reader(repository) as reader:
         for file in list_files(repository, max_bytes):

@@ -1,1 +1,1 @@
-"""Writing datasets, temporary stores on disk, and parallel or distributed work."""
+"""Write datasets, keep temporary rows on disk, and run work in parallel or on several machines."""

@@ -1,4 +1,4 @@
-"""Write and read datasets: Parquet shards, a JSON report and a dataset card. The same rows give the same bytes.
+"""Write and read datasets of Parquet shards, a JSON report and a dataset card. The same rows give the same bytes.
 
     out_dir/
       data/part-00000.parquet ...
@@ -35,17 +35,17 @@ SCHEMAS: dict[str, pa.Schema] = {
         [("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES), ("source", pa.string())]
     ),
 }
-"""Columns of each kind of row. A builder may add columns after them."""
+"""Columns of each kind of row. A builder may append further columns."""
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
-"""Rows are buffered in memory up to this size."""
+"""Size of a row group, and thereby of the rows that are buffered in memory."""
 SHARD_BYTES = 256 * 1024 * 1024
 COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
-"""Columns whose values are counted, and the names of the counts in the report."""
+"""Maps a column whose values are counted to the name of the counts in the report."""
 
 
 def row_size(row: dict[str, Any]) -> int:
-    """Return approximate size of a row in memory, in bytes: the characters of all its strings, and 8 for each value."""
+    """Estimate the size of a row in memory in bytes: the number of characters of its strings, plus 8 per value."""
     total = 0
     stack: list[Any] = [row]
     while stack:
@@ -62,7 +62,7 @@ def row_size(row: dict[str, Any]) -> int:
 
 
 def refuse_finished(out_dir: Path) -> None:
-    """Raise a ValueError if a folder already holds a finished dataset: datasets are never overwritten."""
+    """Raise a ValueError if a folder already holds a finished dataset, because datasets are never overwritten."""
     if (out_dir / "report.json").exists():
         raise ValueError(f"{out_dir} already holds a finished dataset; remove it or use another folder")
 
@@ -71,9 +71,9 @@ class DatasetWriter:
     """Streams rows of one kind into Parquet shards. Memory holds one row group. Call `finish` at the end.
 
     Args:
-        out_dir: folder of the dataset; shards of an unfinished build in it are removed.
+        out_dir: folder of the dataset. Shards of an unfinished build in this folder are removed.
         kind: a key of `SCHEMAS`.
-        extra: names and types of more columns.
+        extra: names and types of additional columns.
         shard_bytes: size of a shard before compression.
 
     Raises:
@@ -103,7 +103,7 @@ class DatasetWriter:
             leftover.unlink()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row. Columns that are not in the schema are dropped, missing ones are null."""
+        """Add a row. Columns that the schema does not have are dropped; columns that the row does not have are null."""
         size = row_size(row)
         if self._in_shard + self._buffered + size > self.shard_bytes and self._in_shard + self._buffered:
             self._close_shard()
@@ -140,12 +140,12 @@ class DatasetWriter:
         Args:
             title: title of the card.
             settings: the settings of the builder.
-            report: counts of the builder, added to those of the rows.
+            report: counts of the builder, which are added to the counts of rows.
 
         Returns:
             The content of `report.json`.
         """
-        if not self._shards and not self._buffer:  # `datasets` needs at least one file, also if there are no rows
+        if not self._shards and not self._buffer:  # `datasets` needs at least one file, even without rows
             self._writer = pq.ParquetWriter(self._folder / "part-00000.parquet", self.schema, compression="zstd")
             self._shards.append(self._folder / "part-00000.parquet")
         self._close_shard()
@@ -173,12 +173,12 @@ class DatasetWriter:
 
 
 def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
-    """Return counts as a dictionary, largest first, equal ones by name."""
+    """Return counts as a dictionary, largest first. Equal counts are in the order of their names."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 def lineage(paths: Iterable[Path | str]) -> list[str]:
-    """Describe the input datasets of a new one: title, hash and sources of each, or its name if it has no report."""
+    """Describe the input datasets of a dataset: title, hash and sources, or only the name of an input without a report."""
     descriptions = []
     for path in map(Path, paths):
         places = (path / "report.json", path.parent / "report.json")
@@ -193,20 +193,20 @@ def lineage(paths: Iterable[Path | str]) -> list[str]:
 
 
 def _write_escaped(path: Path, text: str) -> None:
-    """Write a file atomically; bytes of a path that are not UTF-8 (lone surrogates) are written escaped."""
+    """Write a text file atomically. Lone surrogates (bytes of a path that are not UTF-8) are written as escapes."""
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_card(
     out_dir: Path, title: str, files: Mapping[str, int], sources: list[str], settings: Any, report: Mapping[str, Any]
 ) -> None:
-    """Write the card of a dataset of JSON lines. Call it last: the card has a hash of the files.
+    """Write the card of a dataset of JSON lines. Call this after writing all files, because the card has their hash.
 
     Args:
         out_dir: folder of the dataset.
         title: title of the card.
-        files: number of rows by file name.
-        sources: the repositories or datasets that it was made of.
+        files: maps a file name to its number of rows.
+        sources: the repositories or datasets from which the dataset was made.
         settings: the settings of the builder.
         report: counts of the builder.
     """
@@ -222,11 +222,11 @@ def write_card(
 
 
 def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = None) -> str:
-    """Return the dataset card: YAML front matter for `datasets`, then the report as tables.
+    """Format the dataset card: YAML front matter for `datasets`, then the report as tables.
 
     Args:
-        summary: the report; `title` and `settings` are required.
-        configs: file pattern by name of a configuration; by default all shards are one.
+        summary: the report. `title` and `settings` are required.
+        configs: maps the name of a configuration to a file pattern. None: one configuration with all shards.
     """
     parts = configs or {"default": "data/*.parquet"}
     lines = [
@@ -276,6 +276,6 @@ def _cell(value: Any) -> str:
 
 
 def read_datasets(paths: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
-    """Stream the rows of several datasets, one dataset after another."""
+    """Yield the rows of several datasets, one dataset after another."""
     for path in paths:
         yield from row_files.read(Path(path))

@@ -1,4 +1,4 @@
-"""Map a function over items in several processes, in order. The result does not depend on the number of processes."""
+"""Apply a function to items in several processes, in order. The result does not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ R = TypeVar("R")
 
 _STATE: Any = None
 ENGINE: Callable[..., Iterator[Any]] | None = None
-"""Runs `ordered_map` in place of local processes if it is set; see `data_builders.storage.scale`."""
+"""Replacement for local processes in `ordered_map`, or None. See `data_builders.storage.scale`."""
 
 ROW_BATCH_CHARACTERS = 2_000_000
 """Size of a batch of `row_batches`, in characters."""
 ROW_OVERHEAD = 200
-"""Characters that each row counts in addition to its strings."""
+"""Number of characters that `row_batches` adds to the strings of each row."""
 
 
 def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None = None) -> Iterator[list[T]]:
-    """Cut a stream into lists; a list ends with the item that raises its size to `limit`.
+    """Cut a stream into lists. A list ends as soon as its size reaches `limit`.
 
     Args:
-        items: the stream; one list at a time is in memory.
+        items: the stream. One list at a time is in memory.
         limit: size of a list, in the unit of `size_of`.
-        size_of: size of an item; by default every item counts as one.
+        size_of: returns the size of an item. None: every item has the size 1.
     """
     batch: list[T] = []
     total = 0
@@ -58,14 +58,14 @@ def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def identity(argument: Any) -> Any:
-    """Return the argument itself: the default `initial` of `ordered_map`."""
+    """Return the argument unchanged. This is the default `initial` of `ordered_map`."""
     return argument
 
 
 def _start(initial: Callable[[Any], Any], argument: Any, parent: int) -> None:
     global _STATE
-    die_with_parent(parent)  # otherwise a worker would finish its batch after the build was killed
-    # One thread per process: the processes are the parallelism.
+    die_with_parent(parent)  # without this, a worker would finish its batch after the build was killed
+    # One thread per process, because the processes already run in parallel.
     os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     _STATE = initial(argument)
 
@@ -82,16 +82,16 @@ def ordered_map(
     argument: Any,
     workers: int = 1,
 ) -> Iterator[R]:
-    """Yield `function(state, item)` for each item, in order, where `state = initial(argument)` once per process.
+    """Yield `function(state, item)` for each item, in order. Each process computes `state = initial(argument)` once.
 
     Processes are spawned, not forked, since the caller may have threads. At most `2 * workers` items are in flight.
 
     Args:
-        function: called for each item; picklable if `workers` > 1.
-        items: the items; they are read as workers become free.
-        initial: makes the state of a process; picklable if `workers` > 1.
-        argument: argument of `initial`; picklable if `workers` > 1.
-        workers: number of processes; 1 runs in this process.
+        function: called for each item. Must be picklable if `workers` > 1.
+        items: the items, which are read as workers become free.
+        initial: makes the state of a process. Must be picklable if `workers` > 1.
+        argument: argument of `initial`. Must be picklable if `workers` > 1.
+        workers: number of processes. With 1, the calling process does the work.
 
     Raises:
         ValueError: `workers` is below 1.
@@ -133,8 +133,8 @@ class Progress:
 
     Args:
         label: name of the step.
-        total: number of items, or 0 if it is unknown.
-        enabled: whether anything is logged; by default only if standard error is a terminal.
+        total: number of items, or 0 if the number is unknown.
+        enabled: whether to log progress. None: only if standard error is a terminal.
     """
 
     def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:
@@ -144,7 +144,7 @@ class Progress:
         self.started = self.logged = time.monotonic()
 
     def advance(self, count: int, size: int = 0) -> None:
-        """Add `count` items of `size` bytes in all."""
+        """Add `count` finished items with a total size of `size` bytes."""
         self.done += count
         self.bytes += size
         now = time.monotonic()

@@ -7,10 +7,10 @@
 
     align build corpus /shared/git/*.git --out /shared/corpus --engine ray --tasks 64
 
-`local` is datatrove's executor for one machine, `ray` the one for a Ray cluster; if no cluster is running, one is
-started on this machine. Sources, output and the work folder must be under the same path on all machines, and this
-package must be installed on all of them. The result has the same bytes as without an engine: item number i is in task i modulo
-`tasks`, and results are read back in the order of the items.
+`local` is datatrove's executor for one machine, and `ray` is datatrove's executor for a Ray cluster. If no Ray cluster
+is running, a cluster is started on this machine. Sources, output and the work folder must have the same paths on all
+machines, and this package must be installed on every machine. The result has the same bytes as without an engine: item
+number i belongs to task i modulo `tasks`, and results are read back in the order of the items.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from data_builders.storage import parallel
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
 START_ATTEMPTS = 4
-"""Attempts to start a Ray cluster on this machine if it times out."""
+"""Number of attempts to start a Ray cluster on this machine. A start that times out is repeated."""
 INSTALL = "distributed builds need datatrove and Ray: pip install 'code-alignment[scale]'"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a job: reads its items and writes their results. Picklable."""
+    """One task of a job: reads the items of the task and writes their results. Picklable."""
 
     folder: Path
     """Folder of the job."""
 
     def __call__(self, _: Any, rank: int, world_size: int) -> None:
-        """Run the task with the number `rank`; called by datatrove."""
+        """Run the task with the number `rank`. datatrove calls this method."""
         with (self.folder / "job.pickle").open("rb") as file:
             function, initial, argument = pickle.load(file)
         state = initial(argument)
@@ -56,17 +56,17 @@ class Task:
 
 @dataclass
 class TaskEngine:
-    """Runs `parallel.ordered_map` as jobs. The files of a job are deleted when its results have been read."""
+    """Runs `parallel.ordered_map` as jobs. The files of a job are deleted after its results have been read."""
 
     name: EngineName
     folder: Path
     """Shared folder for the files of jobs."""
     tasks: int
-    """Tasks per job."""
+    """Number of tasks per job."""
     workers: int
-    """Tasks that run at the same time."""
+    """Number of tasks that run at the same time."""
     jobs: int = field(default=0)
-    """Jobs so far."""
+    """Number of jobs so far."""
 
     def map(
         self,
@@ -75,10 +75,10 @@ class TaskEngine:
         initial: Callable[[Any], Any],
         argument: Any,
     ) -> Iterator[Any]:
-        """Replaces `parallel.ordered_map`, with the same arguments and results.
+        """Apply a function to items, with the same arguments and results as `parallel.ordered_map`.
 
         Raises:
-            RuntimeError: a task failed; the message has the path of its log.
+            RuntimeError: a task failed. The message contains the path of the task's log.
             ValueError: the extra `scale` is not installed.
         """
         self.jobs += 1
@@ -123,7 +123,7 @@ class TaskEngine:
             return
         _connect(self.workers)
         RayPipelineExecutor([Task(job)], cpus_per_task=1, mem_per_cpu_gb=1, **settings).run()
-        deadline = time.monotonic() + 30  # a network file system shows files late
+        deadline = time.monotonic() + 30  # on a network file system, files of other machines become visible late
         while time.monotonic() < deadline and not all((job / f"out-{rank:05d}").is_file() for rank in range(tasks)):
             time.sleep(0.2)
 
@@ -142,7 +142,7 @@ def _connect(workers: int) -> None:
         return
     except ConnectionError:
         pass
-    # Ray 2.60 waits 30 seconds for its own processes to start, which is too short on a busy machine.
+    # Ray 2.60 waits only 30 seconds for the start of its processes, which is too short on a busy machine.
     for attempts_left in reversed(range(START_ATTEMPTS)):
         try:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
@@ -155,7 +155,7 @@ def _connect(workers: int) -> None:
 
 @contextlib.contextmanager
 def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
-    """Context manager: the parallel steps of all builders that are called inside run on an engine.
+    """Context manager: builders that are called inside the context run their parallel steps on an engine.
 
     Args:
         name: `local` or `ray`.
@@ -164,7 +164,7 @@ def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2)
         workers: number of tasks that run at the same time.
 
     Raises:
-        ValueError: an unknown engine, or `tasks` or `workers` below 1.
+        ValueError: the engine is unknown, or `tasks` or `workers` is below 1.
     """
     if name not in ENGINES:
         raise ValueError(f"there is no engine {name!r}; use one of {', '.join(ENGINES)}")

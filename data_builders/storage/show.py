@@ -19,7 +19,7 @@ def sample_rows(
         path: file or folder of the dataset.
         count: number of rows.
         seed: seed of the draw.
-        wanted: only draw rows with these values, by column. `kind` also matches the column `format`.
+        wanted: maps a column to the value that drawn rows must have. `kind` also matches the column `format`.
 
     Returns:
         At most `count` rows, in the order of the dataset.
@@ -48,7 +48,7 @@ def sample_rows(
 
 
 def _matches(row: Mapping[str, Any], wanted: Mapping[str, str], other_values: set[str]) -> bool:
-    """Whether a row has the wanted values; if not, the values that it has are added to `other_values`."""
+    """Whether a row has the wanted values. If not, the row's different values are added to `other_values`."""
     for name, value in wanted.items():
         values = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key)}
         if value not in values:
@@ -58,7 +58,7 @@ def _matches(row: Mapping[str, Any], wanted: Mapping[str, str], other_values: se
 
 
 def show(rows: Sequence[Mapping[str, Any]], max_characters: int = 2000) -> str:
-    """Format rows as text; columns longer than `max_characters` are cut in the middle."""
+    """Format rows as text. Values longer than `max_characters` are shortened in the middle."""
     parts = []
     for row in rows:
         lines = ["=" * 80]

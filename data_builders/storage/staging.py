@@ -1,4 +1,4 @@
-"""Rows and fingerprints on disk between two passes, so that memory does not grow with the size of the texts."""
+"""Store rows and fingerprints on disk between two passes, so that memory does not grow with the size of the texts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 32
-"""Number of band keys of the MinHash of a text; see `cleaning.duplicates`."""
+"""Number of MinHash band keys of a text; see `cleaning.duplicates`."""
 
 
 class RowStore:
-    """Rows by number, in one file; 8 bytes of memory per row. A context manager that removes the file at the end."""
+    """Rows in one file, accessed by number. Uses 8 bytes of memory per row.
+
+    A context manager that removes the file at the end.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +33,7 @@ class RowStore:
         return len(self._ends) - 1
 
     def append(self, row: dict[str, Any]) -> None:
-        # A file name can have bytes that are not UTF-8, as lone surrogates; ASCII JSON preserves them.
+        # ASCII JSON preserves lone surrogates, which stand for bytes of a file name that are not UTF-8.
         content = json.dumps(row, ensure_ascii=True).encode("ascii")
         self._file.seek(self._ends[-1])
         self._file.write(content)
@@ -63,7 +66,7 @@ class _Fingerprint(Protocol):
 
 
 class FingerprintStore:
-    """Fingerprints by number, each band in its own file; 8 bytes of memory per text.
+    """Fingerprints, accessed by number, with one file per band. Uses 8 bytes of memory per text.
 
     A context manager. The files are temporary files without a name, so nothing remains after a crash.
     """
@@ -84,15 +87,15 @@ class FingerprintStore:
         self._count += len(batch)
 
     def exact(self) -> NDArray[np.uint64]:
-        """Return hashes of whole texts: (texts, 2), two 64-bit halves."""
+        """Return the hashes of whole texts as two 64-bit halves: (texts, 2)."""
         return self._load(self._exact).reshape(-1, 2)
 
     def banded(self) -> NDArray[np.int64]:
-        """Return numbers of the texts that have band keys, ascending: (banded texts,)."""
+        """Return the numbers of the texts that have band keys, ascending: (banded texts,)."""
         return np.array(self._banded, dtype=np.int64)
 
     def band(self, number: int) -> NDArray[np.uint64]:
-        """Return keys of one band for the texts of `banded`: (banded texts,)."""
+        """Return the keys of one band, for the texts that `banded` returns: (banded texts,)."""
         return self._load(self._bands[number])
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Count the tokens of texts with a tokenizer, or estimate them from their bytes."""
+"""Count the tokens of texts with a tokenizer, or estimate the number of tokens from the number of bytes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 import regex
 
 BYTES_PER_TOKEN = 3.0
-"""Used for the estimate without a tokenizer. Qwen2.5's tokenizer has about 3.3 bytes per token on Python."""
+"""Bytes per token of the estimate without a tokenizer. Qwen2.5's tokenizer has about 3.3 bytes per token on Python."""
 MAX_PIECES = 1 << 20
-"""Pieces whose lengths are cached; a larger cache is cleared."""
+"""Maximum number of pieces whose lengths are cached. A larger cache is cleared."""
 
 
 class TokenCounter:
     """Counts tokens.
 
-    Byte-level BPE does not merge across the pieces into which the tokenizer's pattern splits a text, and most pieces
-    occur often: each distinct piece is encoded once. This is four times as fast as encoding whole texts and gives the
-    same counts. With other kinds of tokenizers, whole texts are encoded.
+    The pattern of a byte-level BPE tokenizer splits a text into pieces, and tokens never cross the end of a piece. Most
+    pieces occur often, so each distinct piece is encoded once. This is four times as fast as encoding whole texts and
+    gives the same counts. With other kinds of tokenizers, whole texts are encoded.
 
     Args:
-        tokenizer: a folder with `tokenizer.json`, or that file; None estimates.
+        tokenizer: a folder with `tokenizer.json`, or the file itself. None: estimate the number of tokens.
 
     Raises:
-        ValueError: there is no `tokenizer.json`.
+        ValueError: `tokenizer.json` does not exist.
     """
 
     def __init__(self, tokenizer: str | Path | None = None) -> None:
@@ -47,7 +47,7 @@ class TokenCounter:
         self._lengths: dict[str, int] = {}
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text."""
+        """Count the tokens of each text."""
         if not self.exact:
             return [max(1, round(len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN)) for text in texts]
         return [self._length(text) for text in texts]
@@ -74,27 +74,27 @@ class TokenCounter:
 
 
 def _has_unassigned(text: str) -> bool:
-    """Whether a text has characters that Python's version of Unicode does not assign.
+    """Whether a text has characters that are unassigned in Python's version of Unicode.
 
-    `regex` and the tokenizer may know other versions, and so split at such characters differently.
+    `regex` and the tokenizer may use different versions of Unicode, and so split a text differently at these characters.
     """
     return not text.isascii() and any(unicodedata.category(char) == "Cn" for char in set(text))
 
 
 @lru_cache(maxsize=2)
 def token_counter(tokenizer: str | Path | None = None) -> TokenCounter:
-    """A counter that is cached in this process: loading a tokenizer takes longer than counting a small repository."""
+    """Return a cached counter, because loading a tokenizer takes longer than counting a small repository."""
     return TokenCounter(tokenizer)
 
 
 def _piece_splitter(tokenizer: dict[str, Any]) -> Callable[[str], list[str]] | None:
-    """Return the function that splits a text into the pieces of a byte-level BPE tokenizer such as Qwen2.5's.
+    """Make a function that splits a text into the pieces of a byte-level BPE tokenizer such as Qwen2.5's.
 
     Args:
         tokenizer: content of `tokenizer.json`.
 
     Returns:
-        None for other kinds of tokenizers.
+        The function, or None for other kinds of tokenizers.
     """
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers") or []
     if [step.get("type") for step in steps] != ["Split", "ByteLevel"] or tokenizer["model"].get("type") != "BPE":
