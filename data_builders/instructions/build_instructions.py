@@ -1,7 +1,7 @@
-"""Builder `instructions`: conversations made by rules from the code of repositories, and optionally improved by models.
+"""Builder `instructions`: make conversations by rules from the code of repositories; models can improve them.
 
-All code in the rows parses. If executable tasks of the same functions are given (`tasks:`), it was executed too: the
-original code passes the function's tests, the bug of a `fix` fails them, and a writer model's answer passes them.
+All code in the rows parses. If executable tasks of the same functions are given (`tasks:`), the code was also executed:
+the original code and a writer model's answer pass the function's tests, and the buggy code of a `fix` fails the tests.
 """
 
 from __future__ import annotations
@@ -34,45 +34,45 @@ from data_builders.tasks.python.task_context import test_sources
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
 MAX_TEST_CHARACTERS = 2999
-"""Characters of visible tests that a conversation shows, at most."""
+"""Maximum number of characters of visible tests that a conversation shows."""
 InstructionKind = Literal["implement", "document", "tests", "fix", "explain", "refactor", "translate"]
 ALL_KINDS: list[InstructionKind] = list(get_args(InstructionKind))
 
 
 class ConversationLimits(Settings):
-    """Sizes of the functions and conversations that are used."""
+    """Limits on the sizes of functions and conversations."""
 
     min_lines: Count = 3
-    """Lines of a function, header included."""
+    """Minimum number of lines of a function, including its header."""
     max_characters: Count = 8000
-    """Characters of question and answer together."""
+    """Maximum number of characters of question and answer together."""
     per_function: Positive = 4
-    """Conversations about one function, at most, so that a few functions do not fill the dataset."""
+    """Maximum number of conversations about one function, so that no function has too much weight."""
 
 
 class InstructionsSettings(Decontaminated):
     """Settings of the builder `instructions`."""
 
     sources: Sources
-    """Repositories; functions are taken from their Python files."""
+    """Repositories whose Python files contain the functions."""
     tasks: Reference | None = None
-    """Executable tasks of the same repositories, made by the builder `tasks`. With them answers are executed, and there
-    are bugs to fix and tests to write code for."""
+    """Executable tasks of the same repositories, made by the builder `tasks`. With tasks, answers are executed, and the
+    kinds `fix` and `tests` are possible."""
     kinds: list[InstructionKind] = Field(default_factory=lambda: list(ALL_KINDS))
     """Kinds of instructions to make."""
     bounds: ConversationLimits = ConversationLimits()
-    """Sizes of the functions and conversations that are used."""
+    """Limits on the sizes of functions and conversations."""
     max_rows: Positive = 20_000
-    """Conversations, at most; drawn at random if there are more."""
+    """Maximum number of conversations. If more are possible, conversations are drawn at random."""
     refinement: Refinement | None = None
-    """Models that rewrite the conversations, and judge them."""
+    """Models that rewrite and judge the conversations."""
 
 
 def build_instructions(settings: InstructionsSettings, context: BuildContext) -> dict[str, Any]:
     """Build conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
 
     Raises:
-        ValueError: a source is wrong, or no conversation could be made; the message has the reasons.
+        ValueError: a source is wrong, or no conversation could be made. The message lists the reasons.
     """
     tasks = _tasks_by_id(settings.tasks.path()) if settings.tasks is not None else {}
     benchmarks = settings.decontaminator()
@@ -119,7 +119,7 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
 
 
 def _row(draft: Draft) -> dict[str, Any]:
-    """Return the dataset row of a draft."""
+    """Make the dataset row of a draft."""
     return {
         "messages": [
             {"role": "user", "content": draft.prompt},
@@ -131,7 +131,7 @@ def _row(draft: Draft) -> dict[str, Any]:
 
 
 def _tasks_by_id(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the Python tasks of repositories in a folder or file; those for fill in the middle are left out."""
+    """Read Python tasks from a folder or file. Fill-in-the-middle tasks are left out."""
     tasks = {
         row["id"]: row for row in row_files.read(path) if row.get("kind") == "pytest" and not row["id"].endswith(":fim")
     }
@@ -149,7 +149,7 @@ def _drafts(
     bounds: ConversationLimits,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
-    """Yield the drafts of one repository, and count functions that are left out."""
+    """Yield the drafts of one repository. Functions that are left out are counted in `dropped`."""
     texts = read_texts(repository)
     for path, text in sorted(texts.items()):
         if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
@@ -183,7 +183,7 @@ def _visible_tests(task: dict[str, Any], texts: dict[str, str]) -> str:
 def _without_long_or_secret(
     drafts: Iterable[Draft], bounds: ConversationLimits, dropped: Counter[str]
 ) -> Iterator[Draft]:
-    """Yield the drafts that are short enough and hold no secret or personal datum."""
+    """Yield the drafts that are short enough and contain neither secrets nor personal data."""
     for draft in drafts:
         if len(draft.prompt) + len(draft.answer) > bounds.max_characters:
             dropped["too_long"] += 1
@@ -194,7 +194,7 @@ def _without_long_or_secret(
 
 
 def _without_unnoticed_bugs(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
-    """Drop drafts whose bug passes all tests of the function: the code that they show may be correct."""
+    """Drop drafts whose buggy code passes all tests of the function, because this code may be correct."""
     with_bug = [draft for draft in drafts if draft.broken]
     verdicts = grader.grade_many([(draft.task, draft.broken) for draft in with_bug if draft.task is not None])
     noticed = {id(draft) for draft, verdict in zip(with_bug, verdicts, strict=True) if verdict.status == "failed"}
@@ -210,7 +210,7 @@ def _uncontaminated(drafts: list[Draft], benchmarks: Decontaminator | None, drop
 
 
 def _distinct(drafts: Iterable[Draft], dropped: Counter[str]) -> list[Draft]:
-    """Return the drafts without repetitions of the same question and answer."""
+    """Drop drafts that repeat the question and answer of an earlier draft."""
     seen: set[tuple[str, str]] = set()
     distinct = []
     for draft in drafts:

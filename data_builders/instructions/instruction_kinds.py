@@ -1,4 +1,4 @@
-"""Kinds of instructions that rules make from one function of a repository: question, answer, and how it is verified."""
+"""Kinds of instructions that rules make from one function of a repository: question, answer and verification."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from data_builders.tasks.python.python_mutants import mutants
 from data_builders.tasks.python.task_context import code_block, imports_of
 
 MIN_DOC_WORDS = 4
-"""Words that a docstring needs to describe its function."""
+"""Minimum number of words of a docstring that is used as a description."""
 MUTANTS = 3
-"""Bugs per function to ask for a fix of, at most."""
+"""Maximum number of buggy versions of a function in `fix` conversations."""
 
 
 @dataclass
@@ -26,16 +26,16 @@ class Draft:
 
     kind: str
     ask: str
-    """The request in words; a writer model may reword it."""
+    """The request in words. A writer model may reword the request."""
     material: str
-    """The code shown with the request; it is never reworded."""
+    """The code that is shown with the request. The code is never reworded."""
     answer: str
     source: str
     """Repository, commit, file and function."""
     task: dict[str, Any] | None = None
     """The executable task that grades answers of a writer model."""
     broken: str = ""
-    """The buggy body shown in `fix`; the draft is dropped unless the task's tests fail with it."""
+    """The buggy body that a `fix` draft shows. If the task's tests pass with this body, the draft is dropped."""
     language: str = "python"
 
     @property
@@ -46,15 +46,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Code:
-    """A function, with everything that a kind of instruction uses."""
+    """A function with all data for making instructions."""
 
     function: Function
     text: str
-    """The text of its file."""
+    """The text of the function's file."""
     source: str
     """The row's source: repository, commit, file and function."""
     task: dict[str, Any] | None
-    """The executable task of the function, if there is one."""
+    """The executable task of the function, or None."""
     shown_tests: str
     """The code of the task's visible tests, or ""."""
 
@@ -64,7 +64,7 @@ class Code:
         return definition(self.text, self.function)
 
     def pick(self, kind: str, choices: Sequence[str]) -> str:
-        """Choose one wording by a hash of the kind and the source, and fill in the function's names."""
+        """Choose a wording by a hash of the kind and the source, and insert the names of the function."""
         digest = hashlib.sha256(f"{kind}:{self.source}".encode()).digest()
         return choices[digest[0] % len(choices)].format(
             name=self.function.qualname.rpartition(".")[2], file=self.function.file, qualname=self.function.qualname
@@ -152,7 +152,7 @@ def fix(code: Code) -> Iterator[Draft]:
 
 
 def explain(code: Code) -> Iterator[Draft]:
-    """`explain`: the first sentence of the docstring, and facts from the syntax tree."""
+    """`explain`: describe the function by the first sentence of the docstring and facts from the syntax tree."""
     first = re.split(r"(?<=[.!?])\s|\n\n", code.function.doc, maxsplit=1)[0].replace("\n", " ").strip()
     tree = parse(code.definition)
     if len(first.split()) < MIN_DOC_WORDS or tree is None or not tree.body:
@@ -193,7 +193,7 @@ def _facts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 
 
 def _name(node: ast.expr | None) -> str:
-    """Return the plain name of an expression, or of what it calls; "" for other expressions."""
+    """Return the name of a name expression or of the called function. "" for other expressions."""
     node = node.func if isinstance(node, ast.Call) else node
     return node.id if isinstance(node, ast.Name) else ""
 

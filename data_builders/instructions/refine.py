@@ -1,7 +1,7 @@
 """Improve rule-made instructions with models: reworded questions, better answers (best of N), translations, scores.
 
-A writer's answer replaces the rule's answer only if its code parses, passes the tests of the function where there is a
-task, and, where a judge is configured, scores at least `min_score`.
+An answer of the writer replaces the rule-made answer only if its code parses. If the draft has a task, the code must
+also pass the tests. If a judge is configured, the answer must also have a score of at least `min_score`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ PROSE_KINDS = ("explain", "document")
 
 
 class Refinement(Settings):
-    """Models that rewrite and judge conversations; at least one of `writer` and `judge`."""
+    """Models that rewrite and judge conversations. At least one of `writer` and `judge` is required."""
 
     writer: TextModel | None = None
-    """Rewords questions, and writes answers and translations."""
+    """Model that rewords questions and writes answers and translations."""
     judge: TextModel | None = None
-    """Scores conversations by a checklist; those below `min_score` are dropped."""
+    """Model that scores conversations by a checklist. Conversations with a score below `min_score` are dropped."""
     best_of: Positive = 4
-    """Answers that the writer gives to each question; the best one is kept (rejection sampling)."""
+    """Number of answers that the writer gives to each question. The best answer is kept (rejection sampling)."""
     min_score: Share = 0.6
-    """Lowest score that is kept, from 0 to 1."""
+    """Minimum score of a conversation, from 0 to 1."""
     reword: bool = True
-    """Let the writer reword questions; code in them stays as it is."""
+    """Whether the writer rewords questions. Code in questions is not changed."""
     translate_to: list[str] = Field(default_factory=list)
-    """Languages that the writer translates functions to; a translation is kept if it parses."""
+    """Languages into which the writer translates functions. A translation is kept if its code parses."""
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:
@@ -65,7 +65,7 @@ class _Writer:
     counts: Counter[str] = field(default_factory=Counter)
 
     def answers(self, questions: Sequence[str], n: int, seed_offset: int = 0) -> list[list[str]]:
-        """Return up to `n` answers per question; each use of the writer has another seed offset."""
+        """Return up to `n` answers per question. Each call in a build passes a different `seed_offset`."""
         conversations = [[{"role": "user", "content": text}] for text in questions]
         return self.author.answers(conversations, n, temperature=self.temperature, seed=self.seed + seed_offset)
 
@@ -75,12 +75,12 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 
     Args:
         drafts: conversations made by rules.
-        settings: the writer, the judge, and what they do.
+        settings: the writer and the judge, and their tasks.
         grader: executes answers of drafts that have a task.
-        seed: of the writer's and the judge's samples.
+        seed: seed of the samples of writer and judge.
 
     Returns:
-        The drafts that remain, translations included, and counts for the account.
+        The remaining drafts including translations, and counts for the build report.
     """
     counts: Counter[str] = Counter()
     judge = open_model(settings.judge) if settings.judge is not None else None
@@ -106,7 +106,7 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 def _with_best_answers(
     drafts: list[Draft], settings: Refinement, writer: _Writer, judge: Author | None, grader: Grader
 ) -> list[Draft]:
-    """Rejection sampling: give each draft the writer's best valid answer, if there is one."""
+    """Replace the answer of each draft by the writer's best valid answer (rejection sampling), if one is valid."""
     open_drafts = [draft for draft in drafts if draft.kind in (*CODE_KINDS, *PROSE_KINDS)]
     texts = writer.answers([draft.prompt for draft in open_drafts], settings.best_of)
     valid = _valid_answers(open_drafts, texts, grader, writer.counts)
@@ -125,7 +125,10 @@ def _with_best_answers(
 def _valid_answers(
     drafts: Sequence[Draft], texts: Sequence[Sequence[str]], grader: Grader, counts: Counter[str]
 ) -> list[list[str]]:
-    """Return the valid, distinct answers of each draft: code that passes its task's tests, or parses without a task."""
+    """Return the valid, distinct answers to each draft.
+
+    If the draft has a task, valid code passes the task's tests. Otherwise valid code parses.
+    """
     jobs: list[tuple[dict[str, Any], str]] = []
     places: list[tuple[int, str]] = []
     valid: list[list[str]] = [[] for _ in drafts]
@@ -154,7 +157,7 @@ def _valid_answers(
 
 
 def _reworded(drafts: list[Draft], writer: _Writer) -> list[Draft]:
-    """Reword the requests; a new wording must keep every name in backticks."""
+    """Reword the requests. A new wording is used only if it keeps every name in backticks."""
     questions = [
         "Say this request to a programmer in other words, in one or two sentences. Keep every name in backticks as "
         f"it is, and reply with the request alone.\n\n{draft.ask}"
@@ -173,7 +176,7 @@ def _reworded(drafts: list[Draft], writer: _Writer) -> list[Draft]:
 
 
 def _translated(drafts: list[Draft], settings: Refinement, writer: _Writer) -> list[Draft]:
-    """Return new drafts: functions in other languages, where the writer's code parses without an error."""
+    """Translate functions into other languages. Return a new draft for each translation that parses without error."""
     translated = []
     originals = [draft for draft in drafts if draft.kind == "implement"]
     for language in settings.translate_to:
@@ -190,7 +193,7 @@ def _translated(drafts: list[Draft], settings: Refinement, writer: _Writer) -> l
 
 
 def _parsed_code(text: str, language: str) -> str:
-    """Return the code of an answer, or "" if there is none or its grammar finds an error."""
+    """Return the code of an answer. "" if the answer has no code, or the code has a syntax error."""
     code = extract_code(text, language=language)
     tool = parser(language)
     tree = tool.parse(code.encode("utf-8", "surrogatepass")) if tool is not None and code.strip() else None

@@ -1,4 +1,4 @@
-"""Instructions about more than one function: rename across files (`refactor`), unittest to pytest (`translate`)."""
+"""Make instructions of two kinds: rename a function across files (`refactor`), and unittest to pytest (`translate`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from data_builders.tasks.python.python_suite import is_test_file
 from data_builders.tasks.python.task_context import code_block
 
 MAX_FILES = 5
-"""Files that one rename touches, at most."""
+"""Maximum number of files that a rename changes."""
 MAX_CHARACTERS = 12_000
-"""Characters of code that a rename shows, at most."""
+"""Maximum number of characters of code that a rename shows."""
 MIN_NAME = 5
-"""Characters of a function's name, at least: shorter ones say too little to be worth a rename."""
+"""Minimum length of a function's name. Shorter names are not descriptive enough to be the target of a rename."""
 _ASSERTIONS = {
     "assertEqual": "{0} == {1}", "assertNotEqual": "{0} != {1}", "assertIs": "{0} is {1}",
     "assertIsNot": "{0} is not {1}", "assertIn": "{0} in {1}", "assertNotIn": "{0} not in {1}",
@@ -28,15 +28,14 @@ _ASSERTIONS = {
     "assertIsNotNone": "{0} is not None", "assertGreater": "{0} > {1}", "assertLess": "{0} < {1}",
     "assertGreaterEqual": "{0} >= {1}", "assertLessEqual": "{0} <= {1}",
 }  # fmt: skip
-"""Method of `unittest.TestCase` -> the expression of a plain assertion."""
+"""Maps a method of `unittest.TestCase` to the expression of a plain assertion."""
 
 
 def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
     """Yield renames of functions across files.
 
-    The question shows the code with a meaningless name, the answer is the code as it is; so the answer is the code that
-    the repository's own tests pass with. Only functions that other files use, and whose name means nothing else in the
-    repository.
+    The question shows the code with a meaningless name. The answer is the original code, which passes the repository's
+    tests. A function is used only if other files use it and its name has no other meaning in the repository.
     """
     python = {path: text for path, text in texts.items() if path.endswith(".py") and parse(text) is not None}
     lines_of: dict[str, dict[str, list[int]]] = defaultdict(dict)
@@ -66,7 +65,7 @@ def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterato
 
 
 def _can_be_renamed(name: str, path: str, uses: Mapping[str, list[int]], python: Mapping[str, str]) -> bool:
-    """Whether a name stands for one top-level function of `path` alone, and a few files use it."""
+    """Whether a name only stands for one top-level function of `path`, and at least one but few other files use it."""
     if "." in name or name.startswith("_") or len(name) < MIN_NAME or path not in uses:
         return False
     definitions = sum(len(re.findall(rf"\b(?:def|class)\s+{name}\b", python[file])) for file in uses)
@@ -75,7 +74,7 @@ def _can_be_renamed(name: str, path: str, uses: Mapping[str, list[int]], python:
 
 
 def _names(text: str) -> dict[str, list[int]]:
-    """Return the identifiers of a file, each with its lines."""
+    """Map each identifier of a file to the lines in which it occurs."""
     lines_of: dict[str, list[int]] = defaultdict(list)
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -87,7 +86,7 @@ def _names(text: str) -> dict[str, list[int]]:
 
 
 def _statements(text: str, lines: list[int]) -> str:
-    """Return the top-level statements that contain any of the lines, with `# ...` for the code between them."""
+    """Return the top-level statements that contain at least one of the lines. `# ...` replaces the code between them."""
     tree = parse(text)
     assert tree is not None
     rows = text.split("\n")
@@ -101,7 +100,7 @@ def _statements(text: str, lines: list[int]) -> str:
 
 
 def translations(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
-    """Yield test methods of `unittest` rewritten as functions for pytest, where the method needs nothing of its class."""
+    """Yield test methods of `unittest` that are rewritten as pytest functions. Methods that use `self` are left out."""
     for path, text in sorted(texts.items()):
         tree = parse(text) if path.endswith(".py") and is_test_file(path) else None
         for owner in tree.body if tree else []:
@@ -148,7 +147,7 @@ class _Assertions(ast.NodeTransformer):
 
 
 def _as_function(method: ast.FunctionDef) -> str | None:
-    """Return the code of a test method as a function; None if it still needs `self`, or has nothing to translate."""
+    """Rewrite a test method as a function. None if the result still uses `self`, or if no assertion was translated."""
     if method.decorator_list or len(method.args.args) != 1:
         return None
     assertions = _Assertions()

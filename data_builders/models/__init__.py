@@ -1,1 +1,1 @@
-"""Language models that write or score rows while data is built."""
+"""Run language models that write or score rows during a build."""

@@ -1,9 +1,9 @@
-"""Scores from a judge model: the weighted mean of nine checklist points, for answers that cannot be executed.
+"""Score answers that cannot be executed: a judge model rates nine checklist points, and the score is the weighted mean.
 
-Qwen2.5-Coder's technical report names the points (consistency of question and answer, relevance, difficulty, whether code
-is there, correctness, clarity, comments, educational value) and the sum s = w_1 s_1 + ... + w_n s_n, but not the weights:
-those in `CHECKLIST` are ours. The judged text comes from a model and may try to influence the judge, so a score never
-overrules the result of an execution.
+Qwen2.5-Coder's technical report gives the points (consistency of question and answer, relevance, difficulty, presence of
+code, correctness, clarity, comments, educational value) and the formula s = w_1 s_1 + ... + w_n s_n, but not the weights.
+The weights in `CHECKLIST` were chosen for this toolkit. The judged text comes from a model and may try to influence the
+judge, so a score never overrules the result of an execution.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CHECKLIST: dict[str, tuple[float, str]] = {
     "comments": (0.5, "names and comments help to read the code"),
     "teaching": (0.5, "somebody who reads it learns something that is true"),
 }
-"""Point -> (weight, the statement that the judge rates)."""
+"""Maps each point to (weight, the statement that the judge rates)."""
 BEST = 10
-"""Highest rating of one point; the lowest is 0."""
+"""Highest rating of a point. The lowest rating is 0."""
 
 
 def question(prompt: str, answer: str) -> list[dict[str, str]]:
@@ -44,14 +44,14 @@ def question(prompt: str, answer: str) -> list[dict[str, str]]:
 
 
 def _without_tags(text: str) -> str:
-    """Defuse `<question>` and `<answer>` tags, so that the text cannot close the element around it."""
+    """Escape `<question>` and `<answer>` tags, so that a text cannot close the element that encloses the text."""
     return re.sub(r"</?(question|answer)\b", r"< \1", text)
 
 
 def score(reply: str) -> float | None:
     """Return the weighted mean of a judge's ratings, from 0 to 1.
 
-    None if the reply holds no JSON object, or lacks a rating between 0 and `BEST` for one of the points.
+    None if the reply contains no JSON object, or a point has no rating between 0 and `BEST`.
     """
     match = re.search(r"\{[^{}]*\}", reply)
     try:
@@ -72,6 +72,6 @@ def score(reply: str) -> float | None:
 
 
 def scores(judge: Author, pairs: Sequence[tuple[str, str]], seed: int = 0) -> list[float | None]:
-    """Return one score per (prompt, answer) pair, in order; None where the judge gave no usable reply."""
+    """Return one score per (prompt, answer) pair, in order. The score is None if the judge's reply is not usable."""
     replies = judge.answers([question(prompt, answer) for prompt, answer in pairs], 1, temperature=0.0, seed=seed)
     return [score(texts[0]) if texts else None for texts in replies]

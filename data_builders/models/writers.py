@@ -1,7 +1,7 @@
-"""Models that write or judge while data is built: an OpenAI-compatible endpoint, or a local checkpoint.
+"""Run models that write or judge rows during a build: an OpenAI-compatible endpoint, or a local checkpoint.
 
-Nothing is sent over the network unless the settings name a URL. Model output is untrusted: code in it runs in the sandbox
-or not at all.
+Data is sent over the network only if the settings name a URL. Model output is untrusted, so generated code runs only in
+the sandbox.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 Messages = list[dict[str, str]]
 RETRIES = 4
-"""Attempts per request, the first included."""
+"""Maximum number of attempts per request, including the first."""
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses after which the request is sent again: timeouts, rate limits and errors of the server."""
+"""HTTP statuses after which a request is sent again: timeouts, rate limits and server errors."""
 REPLY_BYTES = 16 << 20
-"""A longer reply is cut here, which makes it invalid JSON."""
+"""Maximum size of a reply in bytes. A longer reply is cut, and then fails to parse as JSON."""
 ERROR_BYTES = 500
-"""Bytes of an error reply that are quoted in the error message."""
+"""Number of bytes of an error reply to quote in the error message."""
 
 
 class TextModel(Settings):
-    """A model that writes or judges: give `url` (an endpoint) or `path` (a checkpoint)."""
+    """Settings of a model that writes or judges. Give either `url` (an endpoint) or `path` (a checkpoint)."""
 
     url: str | None = None
-    """An OpenAI-compatible endpoint up to its version, for example `http://localhost:8000/v1`."""
+    """URL of an OpenAI-compatible endpoint, including the version, for example `http://localhost:8000/v1`."""
     model: str | None = None
     """The name under which the endpoint serves the model."""
     key_variable: str | None = None
-    """Name of the environment variable that holds the endpoint's key; never the key itself."""
+    """Name of the environment variable that holds the endpoint's key. Never put the key itself here."""
     path: Reference | None = None
     """Folder of a checkpoint, or the model of an earlier stage: `sft/model`."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
-    """Sampling temperature of a writer; a judge is always greedy."""
+    """Sampling temperature of a writer. A judge always decodes greedily."""
     max_new_tokens: Positive = 1024
-    """Length of an answer in tokens; longer answers are cut off and not used."""
+    """Maximum length of an answer in tokens. Longer answers are not used."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Time limit of one request to the endpoint."""
     parallel: Positive = 8
-    """Requests to the endpoint at the same time."""
+    """Maximum number of simultaneous requests to the endpoint."""
 
     @model_validator(mode="after")
     def _check_place(self) -> Self:
@@ -72,12 +72,12 @@ class Author(Protocol):
     """A model that answers conversations."""
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """Return up to `n` answers per conversation, in order; answers cut off at `max_new_tokens` are left out."""
+        """Return up to `n` answers per conversation. Answers that were cut off at `max_new_tokens` are left out."""
         ...
 
 
 def open_model(settings: TextModel) -> Author:
-    """Return the endpoint or checkpoint that the settings name; a checkpoint is loaded at its first use."""
+    """Open the endpoint or checkpoint that the settings name. A checkpoint is loaded at the first call."""
     return Endpoint(settings) if settings.url is not None else Checkpoint(settings)
 
 
@@ -121,7 +121,7 @@ class Endpoint:
         return headers
 
     def _answer(self, client: httpx.Client, body: dict[str, Any]) -> str | None:
-        """Return send one request, again after errors that may pass."""
+        """Send one request. Retry after transient errors. None if the answer was cut off."""
         import httpx
 
         for attempt in range(RETRIES):
@@ -140,7 +140,7 @@ class Endpoint:
         raise AssertionError("the last attempt returns or raises")
 
     def _text(self, reply: bytes) -> str | None:
-        """Return the text of a completion; None if it was cut off."""
+        """Return the text of a completion. None if the completion was cut off."""
         try:
             choice = json.loads(reply)["choices"][0]
             text = choice["message"]["content"]
@@ -152,7 +152,7 @@ class Endpoint:
 
 
 def _read(reply: httpx.Response, limit: int) -> bytes:
-    """Return the body of a reply up to `limit` bytes; the rest is not read."""
+    """Read at most `limit` bytes of the body of a reply."""
     content = bytearray()
     for chunk in reply.iter_bytes():
         content += chunk
@@ -162,7 +162,7 @@ def _read(reply: httpx.Response, limit: int) -> bytes:
 
 
 class Checkpoint:
-    """A model on this machine, loaded into the evaluation engine at its first use."""
+    """A local model, which is loaded into the evaluation engine at the first call."""
 
     def __init__(self, settings: TextModel) -> None:
         self.settings = settings

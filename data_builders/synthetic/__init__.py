@@ -1,1 +1,1 @@
-"""The quickstart's synthetic data: a small grammar of functions with documents, conversations and tasks."""
+"""Make the quickstart's synthetic data: documents, conversations and tasks from a small grammar of functions."""

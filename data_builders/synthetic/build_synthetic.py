@@ -1,7 +1,7 @@
-"""Datasets of the grammar as JSONL files: documents, conversations and tasks.
+"""Write synthetic datasets as JSONL files: documents, conversations and tasks of the grammar.
 
 Each function writes one file and returns its number of rows. The same arguments give the same bytes, except that
-documents of the standard library and of the history depend on the Python version and the checkout.
+documents of the standard library depend on the Python version, and documents of the history depend on the checkout.
 """
 
 import json
@@ -17,7 +17,8 @@ from data_builders.synthetic.grammar_problems import Row, file_problem, fim_task
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""Fill-in-the-middle, an instruction that states its steps, or an instruction that also shows a file."""
+"""`fim`: fill in the middle; `stated`: an instruction that states all steps; `file`: an instruction that also shows a
+file."""
 
 
 def build_documents(
@@ -36,12 +37,12 @@ def build_documents(
     Args:
         path: the JSONL file to write.
         seed: seed of all random choices.
-        modules: modules of the grammar.
-        repositories: small repositories of the grammar, of two files each.
-        notes: pages that describe functions in words and then show their code.
-        standard_library: characters of the standard library, about.
-        history: characters of commits, about; fewer if the history is shorter.
-        checkout: the git checkout for `history`.
+        modules: number of modules of the grammar.
+        repositories: number of small repositories of the grammar, with two files each.
+        notes: number of pages that describe functions in words and then show the code.
+        standard_library: approximate number of characters of the standard library.
+        history: approximate number of characters of commits. Fewer if the history is shorter.
+        checkout: the git checkout whose commits are used for `history`.
     """
     parts = [
         module_documents(seed, modules),
@@ -62,9 +63,9 @@ def build_conversations(
     Args:
         path: the JSONL file to write.
         seed: seed of all random choices.
-        stated: instructions that state all their steps, one to three.
-        files: instructions that also show the file that the function joins.
-        functions: least and most functions in such a file.
+        stated: number of instructions that only state their steps (one to three).
+        files: number of instructions that also show the file to which the function is added.
+        functions: minimum and maximum number of functions in the shown file.
     """
     generator = random.Random(f"{seed}-conversations-{stated}-{files}-{functions}")
     problems = [
@@ -81,7 +82,7 @@ def build_conversations(
 def build_tasks(
     path: Path, *, seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int] = (1, 2)
 ) -> int:
-    """Write executable tasks, each of a composition that no other row of the file and no other split has.
+    """Write executable tasks. Each composition occurs in one row of the file only, and in no other split.
 
     Args:
         path: the JSONL file to write.
@@ -89,7 +90,7 @@ def build_tasks(
         split: `rl`, `dev` or `heldout`.
         form: form of the tasks.
         count: number of tasks.
-        functions: least and most functions in the file of the form `file`.
+        functions: minimum and maximum number of functions in the shown file, for the form `file`.
 
     Raises:
         ValueError: the form is unknown, or the grammar has fewer compositions than `count`.
@@ -98,7 +99,7 @@ def build_tasks(
 
 
 def draw_tasks(seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int]) -> Iterator[Row]:
-    """Yield the rows of `build_tasks`."""
+    """Yield the rows that `build_tasks` writes."""
     generator = random.Random(f"{seed}-{split}-{form}-{functions}")
     for number, composition in enumerate(draw_distinct(seed, split, count, (2, 3))):
         identifier = f"synthetic-{split}-{form}-{number:04d}"

@@ -1,4 +1,4 @@
-"""Documents for continued pretraining: modules, small repositories and notes of the grammar."""
+"""Make documents for continued pretraining from the grammar: modules, small repositories and notes."""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from data_builders.synthetic.grammar_problems import Row, caller_source, draw_pa
 def document(
     text: str, repository: str, path: str, *, kind: str = "synthetic", license: str = "Apache-2.0", commit: str = ""
 ) -> Row:
-    """Return a document row; its language is Python."""
+    """Make a document row with the language Python."""
     return {
         "text": text,
         "repository": repository,
@@ -23,12 +23,12 @@ def document(
 
 
 def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterator[Row]:
-    """Yield modules of the `train` split; most have one function.
+    """Yield modules of the `train` split. Most modules have one function.
 
     Args:
         seed: the same seed gives the same modules.
         count: number of modules.
-        callers: share of modules with a second function that calls the first.
+        callers: share of modules with two functions, of which the second calls the first.
     """
     generator = random.Random(f"{seed}-modules")
     for number in range(count):
@@ -41,14 +41,14 @@ def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterato
 
 
 def split_in_two(composition: Composition, generator: random.Random) -> list[str]:
-    """Return the composition as two functions; the second calls the first."""
+    """Return the source of a composition as two functions. The second function calls the first."""
     helper, rest = composition.cut(generator)
     used, name = draw_name(generator), draw_name(generator)
     return [helper.source(used), caller_source(name, used, helper, rest)]
 
 
 def repository_documents(seed: int, count: int) -> Iterator[Row]:
-    """Yield the files of `count` small repositories: for each the helpers, then a module that imports one of them."""
+    """Yield the files of `count` small repositories: a file of helpers, then a module that imports a helper."""
     generator = random.Random(f"{seed}-repositories")
     for number in range(count):
         composition = draw_composition(generator, generator.choice((2, 3)), "train")
@@ -64,9 +64,9 @@ def repository_documents(seed: int, count: int) -> Iterator[Row]:
 
 
 def notes_documents(seed: int, count: int) -> Iterator[Row]:
-    """`count` pages of notes: what one or two functions do in words, then their code in random order.
+    """Yield `count` pages of notes: a description of one or two functions in words, then the code in random order.
 
-    This is the text-code grounding of the grammar: the code can be predicted from the words above it.
+    The pages serve as text-code grounding: the code can be predicted from the words above.
     """
     generator = random.Random(f"{seed}-notes")
     for number in range(count):

@@ -1,8 +1,8 @@
 """Compositions of operations: small documented functions, their splits and their reference results.
 
-A composition is one to three operations, each of which takes the kind of value that the one before gives. A hash of the
-operations' names decides its split. A held-out composition is in no training data, but all its operations are, in other
-compositions.
+A composition consists of one to three operations. Each operation takes the kind of value that the previous operation
+gives. A hash of the operations' names decides the split. A held-out composition does not occur in training data, but
+each of its operations occurs there in other compositions.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from data_builders.synthetic.operations import OPERATIONS, VARIABLES, Operation
 
 SPLITS = {"train": 70, "rl": 15, "dev": 5, "heldout": 10}
-"""Percent of the compositions in each split: `rl` is for preferences and GRPO, `dev` for tuning."""
+"""Percentage of the compositions in each split. `rl` is for preferences and GRPO, `dev` for tuning."""
 
 # A block of words is easier to read than a list of quoted words.  # ruff: noqa: SIM905
 _VERBS = """
@@ -34,7 +34,7 @@ apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 
 
 @dataclass(frozen=True)
 class Composition:
-    """Operations applied in order; `takes` and `gives` are the kinds of its input and its result."""
+    """Operations that are applied in order. `takes` and `gives` are the kinds of the input and of the result."""
 
     operations: tuple[Operation, ...]
 
@@ -73,12 +73,12 @@ class Composition:
         return [f"{VARIABLES[operation.gives]} = {operation.line}" for operation in self.operations]
 
     def summary(self, phrasing: tuple[int, ...] | None = None, between: str = ", then ", first: int = 1) -> str:
-        """Return the steps in words: `keep the even numbers #1, then reverse the list #2`.
+        """Describe the steps in words: `keep the even numbers #1, then reverse the list #2`.
 
-        The mark of a step (`#1`) is also above its line in the code, so that a reader finds the line of a step.
+        The number of a step (`#1`) is also written above the step's line in the code, which connects words and code.
 
         Args:
-            phrasing: for each operation the index of its phrase; by default the first.
+            phrasing: index of the phrase to use for each operation. None: the first phrase.
             between: text between two steps.
             first: number of the first step.
         """
@@ -89,44 +89,44 @@ class Composition:
         )
 
     def cut(self, generator: random.Random) -> tuple["Composition", "Composition"]:
-        """Return the composition cut in two parts, of which the first is in the split `train`."""
+        """Cut the composition in two parts. The first part is in the split `train`."""
         parts = [
             (Composition(self.operations[:i]), Composition(self.operations[i:])) for i in range(1, len(self.operations))
         ]
         return generator.choice([pair for pair in parts if pair[0].split == "train"])
 
     def source(self, name: str, summary: str | None = None) -> str:
-        """The function as Python source; `summary` is its docstring, and no docstring is written if it is empty."""
+        """Return the function as Python source. `summary` is the docstring; an empty `summary` gives no docstring."""
         return render(
             name, self.argument, self.summary() if summary is None else summary, self.steps(), VARIABLES[self.gives]
         )
 
     def unmarked_source(self, name: str) -> str:
-        """Return the function without step marks, as ordinary code."""
+        """Return the function as Python source without step numbers (`#1`)."""
         return re.sub(r" #\d|    #\d\n", "", self.source(name))
 
 
 def render(name: str, argument: str, summary: str, steps: list[str], returned: str) -> str:
-    """The source of a function of one argument: a docstring (if `summary` is not empty), a line per step, a return."""
+    """Return the source of a function: a docstring (unless `summary` is empty), one line per step, and a return line."""
     body = "".join(f"    #{number}\n    {step}\n" for number, step in enumerate(steps, start=1))
     docstring = f'    """{summary[0].upper()}{summary[1:]}."""\n' if summary else ""
     return f"def {name}({argument}):\n{docstring}{body}    return {returned}\n"
 
 
 def draw_summary(composition: Composition, generator: random.Random, between: str = ", then ") -> str:
-    """Return the steps of a composition in words, each in a random one of its three phrases."""
+    """Describe the steps of a composition in words, with a randomly drawn phrase for each step."""
     return composition.summary(tuple(generator.randrange(3) for _ in composition.operations), between)
 
 
 def execute(source: str, name: str, inputs: list[Any]) -> list[Any]:
-    """Return the results of a function of this grammar on each input. Never call it with text that a model wrote."""
+    """Run a function of this grammar on each input, and return the results. Never pass text that a model wrote."""
     namespace: dict[str, Any] = {}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     return [namespace[name](value) for value in inputs]
 
 
 def draw_inputs(kind: str, generator: random.Random, count: int = 6) -> list[Any]:
-    """`count` inputs of a kind (`numbers` or `text`); the last one is empty."""
+    """Draw `count` inputs of a kind (`numbers` or `text`). The last input is empty."""
     inputs: list[Any] = []
     for _ in range(count - 1):
         if kind == "numbers":
@@ -138,12 +138,12 @@ def draw_inputs(kind: str, generator: random.Random, count: int = 6) -> list[Any
 
 
 def draw_name(generator: random.Random) -> str:
-    """Return a function name such as `clean_orders`."""
+    """Draw a function name such as `clean_orders`."""
     return f"{generator.choice(_VERBS)}_{generator.choice(_NOUNS)}"
 
 
 def draw_names(generator: random.Random, count: int) -> list[str]:
-    """`count` different function names."""
+    """Draw `count` different function names."""
     names: list[str] = []
     while len(names) < count:
         name = draw_name(generator)
@@ -157,7 +157,7 @@ _AFTER = {kind: tuple(o for o in OPERATIONS if o.takes == kind) for kind in VARI
 
 
 def draw_composition(generator: random.Random, depth: int, split: str | None = None) -> Composition:
-    """Return a random composition of `depth` operations in which every step matters; of the split, if one is given."""
+    """Draw a composition of `depth` operations in which every step matters. It is in `split`, unless `split` is None."""
     while True:
         operations = [generator.choice(_STARTS)]
         while len(operations) < depth and _AFTER[operations[-1].gives]:
@@ -176,7 +176,11 @@ _MATTERS: dict[str, bool] = {}
 
 
 def every_step_matters(composition: Composition) -> bool:
-    """Whether the results vary with the input, and leaving out any step (if the kinds still fit) changes a result."""
+    """Whether the composition depends on its input and on every step.
+
+    Tested on some inputs: there are at least three different results, and the results change if a step is left out. A
+    step that changes the kind of the value can't be left out, so it is not tested.
+    """
     if composition.key not in _MATTERS:
         probes = _PROBES[composition.takes]
         results = execute(composition.source("f"), "f", probes)
@@ -193,7 +197,7 @@ def every_step_matters(composition: Composition) -> bool:
 
 
 def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) -> Iterator[Composition]:
-    """Yield different compositions of a split.
+    """Draw `count` different compositions of a split.
 
     Args:
         seed: the same seed gives the same compositions.
@@ -202,7 +206,7 @@ def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) ->
         depths: numbers of operations, drawn with equal probability.
 
     Raises:
-        ValueError: the grammar has fewer than `count`.
+        ValueError: the grammar has fewer than `count` compositions.
     """
     generator = random.Random(f"{seed}-{split}")
     seen: set[str] = set()
@@ -220,11 +224,11 @@ def draw_distinct(seed: int, split: str, count: int, depths: tuple[int, ...]) ->
 
 
 SUSPICIOUS_REPEATS = 500
-"""After this many repeated draws, count whether enough compositions exist at all."""
+"""Number of repeated draws after which `draw_distinct` counts the compositions, to check that enough exist."""
 
 
 def count_compositions(split: str, depths: tuple[int, ...]) -> int:
-    """Yield the number of compositions of a split that can be drawn."""
+    """Count the compositions of a split that can be drawn."""
 
     def extended(operations: tuple[Operation, ...], depth: int) -> Iterator[Composition]:
         if len(operations) == depth:

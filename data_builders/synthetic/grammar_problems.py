@@ -1,7 +1,7 @@
-"""Compositions as rows: conversations, executable tasks and fill-in-the-middle tasks.
+"""Make rows from compositions: conversations, executable tasks and fill-in-the-middle tasks.
 
-A problem states all steps of its function. It may also show the file that the function will join; the number of
-functions in that file sets the distance between the instruction and the answer.
+A problem states all steps of a function. A problem may also show the file to which the function is added. The number of
+functions in this file sets the distance between the instruction and the answer.
 """
 
 import json
@@ -29,7 +29,7 @@ SOURCE = "synthetic"
 
 @dataclass(frozen=True)
 class GrammarProblem:
-    """A question and its reference answer, a program that defines `entry_point`."""
+    """A question and its reference answer. The answer is a program that defines `entry_point`."""
 
     prompt: str
     answer: str
@@ -37,7 +37,7 @@ class GrammarProblem:
     composition: Composition
 
     def conversation(self) -> Row:
-        """Return a conversation of one turn; the answer is a fenced code block."""
+        """Make a conversation of one turn, in which the answer is a fenced code block."""
         messages = [
             {"role": "user", "content": self.prompt},
             {"role": "assistant", "content": f"```python\n{self.answer}```"},
@@ -45,10 +45,10 @@ class GrammarProblem:
         return {"messages": messages, "source": SOURCE}
 
     def task(self, identifier: str, generator: random.Random) -> Row:
-        """Return an executable task of kind `calls`; the expected values are results of the reference answer.
+        """Make an executable task of kind `calls`. The expected values are the results of the reference answer.
 
         Args:
-            identifier: the row's `id`.
+            identifier: value of the column `id`.
             generator: draws the inputs of the tests.
         """
         return {
@@ -64,7 +64,7 @@ class GrammarProblem:
 
 
 def call_tests(source: str, entry_point: str, composition: Composition, generator: random.Random) -> str:
-    """Return the tests of a task as JSON: six inputs and the results of `source` for them."""
+    """Return the tests of a task as JSON: six inputs, and the result of `source` for each input."""
     inputs = draw_inputs(composition.takes, generator)
     results = execute(source, entry_point, inputs)
     cases = [{"args": [value], "expected": result} for value, result in zip(inputs, results, strict=True)]
@@ -76,7 +76,7 @@ ENTRY_POINT = "solve"
 
 
 def stated_problem(composition: Composition, generator: random.Random) -> GrammarProblem:
-    """Return a problem that states all steps, in one of three wordings; each step is in one of its three phrases."""
+    """Make a problem that states all steps. The wording of the request and the phrase of each step are drawn."""
     return GrammarProblem(
         _instruction(composition, generator), composition.source(ENTRY_POINT, ""), ENTRY_POINT, composition
     )
@@ -95,14 +95,14 @@ def _instruction(composition: Composition, generator: random.Random) -> str:
 
 
 def file_problem(composition: Composition, generator: random.Random, functions: int) -> GrammarProblem:
-    """Return a problem that also shows the file that its function will join, after the instruction.
+    """Make a problem that states all steps, and then shows the file to which the function is added.
 
-    The functions of the file have no step marks (`#1`): only the instruction has them, far from the answer.
+    The functions of the file have no step numbers (`#1`). Only the instruction has step numbers, far from the answer.
 
     Args:
         composition: all steps of the function.
-        generator: draws everything else.
-        functions: functions in the file; more of them put the instruction further from the answer.
+        generator: draws wordings, names, and the functions of the file.
+        functions: number of functions in the file. More functions increase the distance from instruction to answer.
     """
     sources = [
         draw_composition(generator, generator.choice((1, 2)), "train").unmarked_source(other)
@@ -116,27 +116,27 @@ def file_problem(composition: Composition, generator: random.Random, functions: 
 
 
 def caller_source(name: str, used: str, helper: Composition, rest: Composition) -> str:
-    """Return a function that calls `used`, which computes `helper`, and then computes `rest`."""
+    """Return the source of a function that calls `used` (the name of `helper`'s function), and then computes `rest`."""
     steps = [f"{VARIABLES[helper.gives]} = {used}({helper.argument})", *rest.steps()]
     summary = f"apply {used} #1, then {rest.summary(first=2)}"
     return render(name, helper.argument, summary, steps, VARIABLES[rest.gives])
 
 
 def join_functions(sources: list[str]) -> str:
-    """Return functions as one module, with two blank lines between them."""
+    """Join the sources of functions to a module, with two blank lines between functions."""
     return "\n\n".join(sources)
 
 
 def draw_path(generator: random.Random) -> str:
-    """Return a file path such as `shop/orders.py`."""
+    """Draw a file path such as `shop/orders.py`."""
     package = generator.choice(("app", "core", "lib", "shop", "tools"))
     return f"{package}/{draw_name(generator).split('_')[1]}.py"
 
 
 def fim_task(composition: Composition, identifier: str, generator: random.Random) -> Row:
-    """Return a fill-in-the-middle task: whole lines of the body are missing, perhaps with the return line.
+    """Make a fill-in-the-middle task. The middle consists of whole lines of the body, and may include the return line.
 
-    The row is a task with the additional columns `prefix`, `suffix` and `middle`; the tests run prefix + completion +
+    The row is a task with the additional columns `prefix`, `suffix` and `middle`. The tests run prefix + completion +
     suffix.
     """
     name = draw_name(generator)

@@ -1,25 +1,25 @@
 """The operations of the grammar, on lists of integers and on strings.
 
-An operation is one line of Python and three phrases for it in English. The line reads and writes the variable of its
-kind (`values` or `text`), so a phrase determines its line at any place in a function.
+An operation is one line of Python with three English phrases. The line reads and writes the variable of its kind
+(`values` or `text`), so a phrase always stands for the same line, anywhere in a function.
 """
 
 from dataclasses import dataclass
 
 VARIABLES = {"numbers": "values", "text": "text"}
-"""The variable that holds a value of each kind."""
+"""Maps a kind of value to the name of the variable that holds the value."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: `line` is an expression that reads a variable of kind `takes` and has a value of kind `gives`."""
+    """One step. The expression `line` reads the variable of kind `takes`, and gives a value of kind `gives`."""
 
     name: str
     takes: str
     gives: str
     line: str
     phrases: tuple[str, str, str]
-    """Three imperative phrases; docstrings use the first."""
+    """Three imperative phrases. Docstrings use the first phrase."""
 
 
 _NUMBERS_TO_NUMBERS = """

@@ -1,7 +1,8 @@
-"""Builder `synthetic`: the quickstart's data, made from one seed without a network.
+"""Builder `synthetic`: make the quickstart's data from one seed, without a network.
 
-Documents for pretraining, conversations for both phases of SFT, tasks for preferences and GRPO (`rl`), held-out tasks
-whose compositions occur in no training data, and the tokenizer, which is trained on the documents.
+The builder writes documents for pretraining, conversations for both phases of SFT, tasks for preferences and GRPO
+(`rl`), held-out tasks whose compositions do not occur in training data, and a tokenizer that is trained on the
+documents and conversations.
 """
 
 from __future__ import annotations
@@ -21,49 +22,49 @@ from data_builders.synthetic.build_synthetic import TaskForm, build_conversation
 from data_builders.synthetic.tokenizer import train_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-"""The git checkout of this toolkit, whose history is part of the documents."""
+"""The git checkout of this toolkit. Its history is part of the documents."""
 Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-"""Least and most of something."""
+"""Minimum and maximum of a number."""
 
 
 class SyntheticSettings(Settings):
     """Settings of the builder `synthetic`."""
 
     modules: Count = 4000
-    """Modules of documented functions, for pretraining."""
+    """Number of modules with documented functions, for pretraining."""
     repositories: Count = 400
-    """Small repositories of two files, for repo-level documents."""
+    """Number of small repositories with two files, for repo-level documents."""
     standard_library: Count = 1_000_000
-    """Characters of Python's standard library, about."""
+    """Approximate number of characters of Python's standard library."""
     history: Count = 200_000
-    """Characters of the toolkit's own commits, about; fewer if its history is shorter."""
+    """Approximate number of characters of this toolkit's commits. Fewer if the history is shorter."""
     conversations: Count = 8000
-    """Instructions that state their steps."""
+    """Number of instructions that only state their steps."""
     file_conversations: Count = 2000
-    """Instructions that also show a file of `short_functions` functions."""
+    """Number of instructions that also show a file with `short_functions` functions."""
     long_conversations: Count = 1500
-    """Instructions that also show a file of `long_functions` functions: too long for the short phase."""
+    """Number of instructions that also show a file with `long_functions` functions, too long for the short phase."""
     short_functions: Range = Field(default_factory=lambda: [1, 2])
-    """Least and most functions in the file of a short instruction."""
+    """Minimum and maximum number of functions in the file of a short instruction."""
     long_functions: Range = Field(default_factory=lambda: [6, 9])
-    """Least and most functions in the file of a long instruction."""
+    """Minimum and maximum number of functions in the file of a long instruction."""
     rl_tasks: Count = 600
-    """Tasks for preferences and GRPO."""
+    """Number of tasks for preferences and GRPO."""
     heldout_tasks: Count = 300
-    """Held-out tasks of each form."""
+    """Number of held-out tasks of each form."""
     vocab_size: Positive = 1024
-    """Size of the tokenizer's vocabulary, added tokens included."""
+    """Size of the tokenizer's vocabulary, including added tokens."""
 
 
 def inputs(settings: SyntheticSettings) -> dict[str, str]:
-    """Return what the data depends on besides its settings: the Python version, whose standard library is read."""
+    """Return the inputs of the data besides the settings: the Python version, because its standard library is read."""
     return {"python": sys.version.split()[0]}
 
 
 def build_synthetic(settings: SyntheticSettings, context: BuildContext) -> dict[str, Any]:
-    """All data of the quickstart: documents, conversations, tasks, held-out tasks and the tokenizer.
+    """Write all data of the quickstart: documents, conversations, tasks, held-out tasks and the tokenizer.
 
-    The same seed and settings give the same bytes, on the same Python and checkout.
+    The same seed and settings give the same bytes with the same Python version and checkout.
     """
     out, seed = context.out, context.seed
     documents = out / "documents.jsonl"
@@ -100,14 +101,14 @@ def build_synthetic(settings: SyntheticSettings, context: BuildContext) -> dict[
         counts[name] = build_tasks(
             out / f"{name}.jsonl", seed=seed, split=split, form=form, count=count, functions=functions
         )
-    # Documents of another seed, on which exported models are compared.
+    # Documents with another seed, for comparing exported models.
     counts["heldout_documents"] = build_documents(out / "heldout-documents.jsonl", seed=seed + 2, modules=300)
     train_tokenizer(_tokenizer_texts(documents, out / "conversations.jsonl"), settings.vocab_size, out / "tokenizer")
     return counts
 
 
 def _tokenizer_texts(documents: Path, conversations: Path) -> Iterator[str]:
-    """Texts that the tokenizer is trained on. Chats are included, so that their words do not split into letters."""
+    """Yield the texts for training the tokenizer. Chats are included, so that words of chats become whole tokens."""
     with documents.open(encoding="utf-8") as file:
         yield from (json.loads(line)["text"] for line in file)
     with conversations.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Real code that every machine has: Python's standard library, and the history of a git checkout."""
+"""Make documents from code that every machine has: Python's standard library and the history of a git checkout."""
 
 import hashlib
 import subprocess
@@ -11,15 +11,15 @@ from data_builders.synthetic.documents import document
 from data_builders.synthetic.grammar_problems import Row
 
 LARGEST_FILE = 40_000
-"""Bytes; longer files of the standard library are more often tables than code."""
+"""Maximum size of a file in bytes. Larger files of the standard library are often tables instead of code."""
 
 
 def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
-    """Yield modules of the standard library without tests and other packages, drawn by a hash of seed and path.
+    """Yield modules of the standard library, drawn by a hash of seed and path. Tests and other packages are left out.
 
     Args:
-        seed: another seed draws other modules.
-        characters: length of all documents together, about.
+        seed: seed of the hash that orders the modules.
+        characters: approximate total length of the documents.
     """
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__", "encodings"}
@@ -40,8 +40,9 @@ def history_documents(checkout: Path, characters: int, *, license: str = "Apache
     """Yield commits of a git checkout that change Python files, oldest first: the message, then the patch.
 
     Args:
-        checkout: folder of the checkout; nothing is yielded if it is none, for example an unpacked source archive.
-        characters: length of all documents together, about.
+        checkout: folder of the checkout. If the folder is no git checkout (for example, an unpacked source archive),
+            nothing is yielded.
+        characters: approximate total length of the documents.
         license: value of the column `license`.
     """
     revisions = _git(checkout, "log", "--reverse", "--no-merges", "--format=%H", "--", "*.py")

@@ -1,4 +1,4 @@
-"""A small byte-level BPE tokenizer like Qwen2.5-Coder's: same normalizer, pre-tokenizer and added tokens."""
+"""Train a small byte-level BPE tokenizer with the normalizer, pre-tokenizer and added tokens of Qwen2.5-Coder."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from alignment.models.formats import ADDED_TOKENS, CHAT_TEMPLATE, ENDOFTEXT
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The pre-tokenizer pattern in Qwen2's tokenizer.json; llama.cpp calls it `qwen2`."""
+"""The pre-tokenizer pattern in Qwen2's tokenizer.json. In llama.cpp the pattern has the name `qwen2`."""
 
 
 def train_tokenizer(
@@ -18,13 +18,13 @@ def train_tokenizer(
     """Train on `texts` and write `tokenizer.json` and `tokenizer_config.json` to `out_dir`.
 
     Args:
-        texts: texts that merges are learned from; the same texts in the same order give the same tokenizer.
-        vocab_size: size of the vocabulary, with the 256 bytes and the 22 added tokens.
-        out_dir: the folder; it is created if it does not exist.
+        texts: texts for learning the merges. The same texts in the same order give the same tokenizer.
+        vocab_size: size of the vocabulary, including the 256 bytes and the 22 added tokens.
+        out_dir: output folder, which is created if it does not exist.
         chat_template: Jinja template of the chat format.
 
     Raises:
-        ValueError: `vocab_size` is too small for the bytes and the added tokens.
+        ValueError: `vocab_size` is less than the number of bytes and added tokens.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

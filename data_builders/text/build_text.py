@@ -1,10 +1,10 @@
 """Builders of text for continued pretraining: text-code grounding, mathematics, general text, and good code.
 
 Qwen2.5-Coder filters text-code grounding data in four stages, from coarse to fine, each with a small and fast model
-(arXiv 2409.12186, section 3.1). The criteria of its stages are not published. Those used here are `prose` (connected
-text, not navigation, logs or spam), `technical` (about software), `grounded` (the text explains code that it shows) and
-`educational` (a reader learns from it). Each stage is trained on a small file of hand-written seed texts in
-`data_builders/text/seeds/`; replace them with your own by the setting `seeds`.
+(arXiv 2409.12186, section 3.1). The report does not describe the criteria of these stages. This module uses the stages
+`prose` (connected text, not navigation, logs or spam), `technical` (about software), `grounded` (the text explains the
+code that it shows) and `educational` (a reader learns something). The classifier of a stage is trained on a small file
+of hand-written seed texts in `data_builders/text/seeds/`. The setting `seeds` replaces these files with your own.
 
 In general text, code is removed: fenced blocks, indented blocks and lines that look like statements.
 """
@@ -35,18 +35,18 @@ PROSE_LANGUAGES = frozenset(
     ["", "text", "markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook", "literate-agda",
      "literate-coffeescript", "literate-haskell"]
 )  # fmt: skip
-"""Languages of text. Rows of other languages are code."""
+"""Languages of text rows. Rows in other languages are code."""
 AMBIGUOUS_LANGUAGES = frozenset(["", "text"])
-"""Of these languages, those whose rows may also be code."""
+"""Values of `language` with which a row may be text or code."""
 SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
-"""Names of the intervals in which scores are counted."""
+"""Names of the intervals for counting scores."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
 """General text with fewer words is dropped."""
 
 CODE_DECAY = 0.003
-"""Weight decay of the classifier of code. Without it nearly all scores, which users see, are above 0.95."""
+"""Weight decay of the code classifier. Without weight decay, nearly all scores in the report would be above 0.95."""
 
 _FENCED = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1[ \t]*$\n?", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)[^\n]*\n?)+")
@@ -73,7 +73,7 @@ def _document(row: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def without_code(text: str) -> str:
-    """Return the text without code: fenced blocks, indented blocks and lines that look like statements."""
+    """Remove code from a text: fenced blocks, indented blocks and lines that look like statements."""
     for pattern in (_FENCED, _INDENTED, _STATEMENT):
         text = pattern.sub("", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -115,7 +115,7 @@ def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
 
 @dataclass(frozen=True)
 class _ClassifierStages:
-    """Keeps rows that every classifier, applied in turn, gives at least `threshold`."""
+    """Keeps rows to which every classifier, applied in turn, gives a score of at least `threshold`."""
 
     models: dict[str, Classifier]
     threshold: float
@@ -146,7 +146,7 @@ class _ClassifierStages:
         return documents, counts | ({"scores": scores} if self.kind == "code" else {})
 
     def _unsuitable(self, row: dict[str, Any]) -> str:
-        """`code` or `prose` if a row is not input of these stages, else ""."""
+        """Return `code` or `prose` if a row is unsuitable for these stages, and "" for a suitable row."""
         if self.kind == "grounding":
             return "" if _is_prose(row) else "code"
         return "prose" if _is_prose(row) and str(row.get("language") or "") not in AMBIGUOUS_LANGUAGES else ""
@@ -165,9 +165,9 @@ class GroundingSettings(Decontaminated):
     inputs: list[Reference]
     """Datasets of documents (`text`), or of questions and answers."""
     threshold: Share = 0.5
-    """A stage keeps a text that it gives at least this probability."""
+    """A stage keeps a text if its classifier gives the text at least this probability."""
     seeds: dict[Literal["prose", "technical", "grounded", "educational"], Reference] = Field(default_factory=dict)
-    """Your own seed rows (`text`, `label` 1 or 0) by stage."""
+    """Your own files of seed rows (`text`, `label` 1 or 0), keyed by stage."""
 
 
 class QualitySettings(Decontaminated):
@@ -176,23 +176,23 @@ class QualitySettings(Decontaminated):
     inputs: list[Reference]
     """Datasets of code."""
     threshold: Share = 0.5
-    """Code is kept that the classifier gives at least this probability; 0 keeps all of it."""
+    """Minimum probability that the classifier must give to a row of code. 0 keeps all rows."""
     seeds: dict[Literal["code_quality"], Reference] = Field(default_factory=dict)
-    """Your own seed rows (`text`, `label` 1 or 0): `code_quality: FILE`."""
+    """Your own file of seed rows (`text`, `label` 1 or 0), as `code_quality: FILE`."""
 
 
 def build_general(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
-    """General text without code segments; texts with fewer than 20 words left are dropped and counted."""
+    """Write general text without code. A text with fewer than 20 words besides code is dropped and counted."""
     return _build(settings, context, "General text", _general, {})
 
 
 def build_math(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
-    """Mathematical text and solved problems; rows without any sign of mathematics are dropped and counted."""
+    """Write mathematical text and solved problems. Rows without a sign of mathematics are dropped and counted."""
     return _build(settings, context, "Mathematics", _math, {})
 
 
 def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[str, Any]:
-    """Text that explains code, filtered by four classifiers in turn.
+    """Write text that explains code, filtered by four classifiers in turn.
 
     The report counts rows and bytes after each stage.
     """
@@ -203,11 +203,12 @@ def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[
 
 
 def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str, Any]:
-    """Well written code, by a weak classifier (stage `code_quality`); its score is the column `quality`.
+    """Write code with a high score of a simple quality classifier. The score is the column `quality`.
 
-    It judges by form (`code_form`): commented-out code, code pasted repeatedly, dumped data, meaningless names. The report
-    counts all scores by tenths, so that you can choose a threshold for your own code. Prose and markup are left out and
-    counted: they are input of the builders `grounding` and `general`.
+    The classifier (stage `code_quality`) judges the form of code (`code_form`): commented-out code, repeatedly pasted
+    code, dumped data, meaningless names. The report counts all scores in intervals of 0.1, so that you can choose a
+    threshold for your own code. Prose and markup are left out and counted. Use the builders `grounding` and `general` for
+    prose.
     """
     files = {"code_quality": SEEDS / "code_quality.jsonl"} | _paths(settings.seeds)
     models = {name: train_from(path, code_form, CODE_DECAY) for name, path in files.items()}

@@ -1,8 +1,8 @@
 """A two-class text classifier on hashed words and word pairs (fastText's model), and on measures of a text's form.
 
-The measures (`text_form`, for code `code_features.code_form`) are shares of sentences, code, mark-up, links and so on.
-A few dozen seed texts are enough to learn these, but too few to learn a vocabulary. Training takes seconds on one core
-and is deterministic; scoring runs at several megabytes per second.
+The measures (`text_form`; for code, `code_features.code_form`) are shares of sentences, code, mark-up, links and so on.
+A few dozen seed texts are enough to learn the weights of the measures, but too few to learn a vocabulary. Training takes
+seconds on one core and is deterministic. Scoring runs at several megabytes per second.
 
     B = buckets of hashed words, M = measures of form
 """
@@ -22,9 +22,9 @@ from alignment.rows import reading as row_files
 from data_builders.cleaning.shingles import mix, ngram_hashes, word_hashes
 
 BUCKETS = 1 << 18
-"""Hash buckets of words and word pairs, each with one weight."""
+"""Number of hash buckets for words and word pairs. Each bucket has one weight."""
 MAX_CHARACTERS = 20_000
-"""Only this many characters from the start of a text are used."""
+"""Number of characters at the start of a text that are used."""
 
 
 def features(text: str) -> NDArray[np.int64]:
@@ -44,9 +44,9 @@ Measure = Callable[[str], NDArray[np.float32]]
 
 
 def text_form(text: str) -> NDArray[np.float32]:
-    """Return measures of the form of a text: (7,), each between 0 and 1.
+    """Measure the form of a text: (7,), each between 0 and 1.
 
-    Sentences, code, sentences together with code, mark-up, links, digits, short lines.
+    The measures are: sentences, code, sentences together with code, mark-up, links, digits, short lines.
     """
     size = max(len(text), 1)
     code = sum(match.end() - match.start() for match in _CODE_BLOCK.finditer(text)) / size
@@ -87,9 +87,9 @@ class Classifier:
         Args:
             positive: texts of the class whose probability `score` returns.
             negative: texts of the other class.
-            measure: the measures of form.
-            epochs: passes over all texts.
-            rate: learning rate, decreasing linearly to 0.
+            measure: computes the measures of form of a text.
+            epochs: number of passes over all texts.
+            rate: initial learning rate, which decreases linearly to 0.
             decay: weight decay per step. Larger values spread scores between 0 and 1 instead of near both ends.
 
         Raises:
@@ -117,7 +117,7 @@ class Classifier:
         return model
 
     def score(self, text: str) -> float:
-        """Return the probability of the positive class; 0 for a text without words."""
+        """Return the probability of the positive class. 0 for a text without words."""
         buckets = features(text)
         return self._score(buckets, self.measure(text[:MAX_CHARACTERS])) if len(buckets) else 0.0
 
@@ -154,6 +154,6 @@ def train_from(path: str | Path, measure: Measure = text_form, decay: float = 0.
 
 
 def accuracy(model: Classifier, rows: Iterable[tuple[str, int]]) -> float:
-    """Return share of the texts whose score is on the right side of 0.5; `rows` are texts and labels."""
+    """Compute the accuracy of a classifier at the threshold 0.5. `rows` holds (text, label) pairs."""
     correct = [(model.score(text) >= 0.5) == bool(label) for text, label in rows]
     return sum(correct) / len(correct)

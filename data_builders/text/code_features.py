@@ -1,8 +1,8 @@
-"""Measures of the form of code that correlate with its quality: layout, names, comments, repetition, literal data.
+"""Measures of the form of code that correlate with code quality: layout, names, comments, repetition, literal data.
 
 Each measure is a share of lines, names or characters, scaled to between 0 and 1. The measures count patterns instead of
-parsing, so that they work for all languages. None is meaningful alone; a classifier weighs them. In short files they
-are unreliable, so `_share` shrinks them towards 0.
+parsing, so that they work for all languages. A single measure says little about quality; a classifier combines all
+measures. The measures are unreliable in short files, so `_share` shrinks them towards 0 there.
 """
 
 from __future__ import annotations
@@ -67,20 +67,20 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, usual: float = 0.0) -> float:
-    """Return a scaled share between 0 and 1.
+    """Compute a scaled share between 0 and 1.
 
     Args:
         count: number of lines, names or characters with a property.
-        total: number of all of them.
-        scale: factor of the share.
-        prior: added to `total`, so that the share is small if there are few lines.
-        usual: share in good code, which is subtracted.
+        total: number of all lines, names or characters.
+        scale: factor by which the share is multiplied.
+        prior: number that is added to `total`, so that the share is small in short files.
+        usual: usual share in good code, which is subtracted.
     """
     return max(0.0, min(1.0, scale * (count / (total + prior) - usual)))
 
 
 def code_form(text: str) -> NDArray[np.float32]:
-    """Return the measures of a program: (len(MEASURES),), each between 0 and 1. A license at its start is ignored."""
+    """Measure the form of a program: (len(MEASURES),), each between 0 and 1. A license comment at the top is ignored."""
     text = _without_license(text)
     text, blocks = _without_blocks(text)
     raw = text.split("\n")
@@ -126,7 +126,7 @@ def _without_license(text: str) -> str:
 
 
 def _without_blocks(text: str) -> tuple[str, list[str]]:
-    """Return the text without block comments and docstrings, and a list of these."""
+    """Return the text without block comments and docstrings, and a list of the removed comments and docstrings."""
     blocks: list[str] = []
 
     def remove(match: re.Match[str]) -> str:
@@ -148,7 +148,7 @@ def _without_blocks(text: str) -> tuple[str, list[str]]:
 
 
 def _repetition(code: Sequence[str]) -> list[float]:
-    """Repeated lines; repeated blocks of four lines, ignoring numbers; neighbours that differ in numbers only."""
+    """Measure repetition: equal lines, equal blocks of four lines, neighbours that differ only in numbers."""
     long = [line for line in code if len(line) > 8]
     same = len(long) - len(set(long))
     digitless = "\n".join(long).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
@@ -163,7 +163,7 @@ def _repetition(code: Sequence[str]) -> list[float]:
 
 
 def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
-    """Return long lines, very long lines, deep nesting, lines without indentation."""
+    """Measure layout: long lines, very long lines, deep nesting, lines without indentation."""
     filled = [line for line in raw if line and not line.isspace()]
     count = len(filled)
     indented = [line[: len(line) - len(line.lstrip())] for line in filled if line[0] in " \t"]
@@ -179,7 +179,7 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
-    """The measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals and so on."""
+    """Compute the measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals, ..."""
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")

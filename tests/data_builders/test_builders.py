@@ -213,7 +213,7 @@ def test_help_has_a_line_for_every_setting(name, capsys):
 def test_help_lists_the_fields_of_nested_settings(capsys):
     cli.main(["build", "corpus", "--settings"])
     lines = capsys.readouterr().out.splitlines()
-    assert "      max_bytes: int, default 1048576. Larger files are not read." in lines
+    assert "      max_bytes: int, default 1048576. Maximum size of a file in bytes. Larger files are not read." in lines
     assert lines.index("  filters: FilterSettings, default as below. Limits of the file filters.") < lines.index(
-        "      max_line_length: int, default 1000. Length of the longest line; not for prose and markup."
+        "      max_line_length: int, default 1000. Maximum length of the longest line. Not applied to prose and markup."
     )
