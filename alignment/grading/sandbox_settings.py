@@ -12,7 +12,7 @@ from alignment.sandbox.limits import Limits
 from alignment.settings import Positive, Settings
 
 SERVICE_WORKERS = 32
-"""Requests to a grading service at the same time, by default."""
+"""Default number of simultaneous requests to a grading service."""
 
 
 class SandboxSettings(Settings):

@@ -8,7 +8,7 @@ see as empty). Other answers:
 
 | status | meaning |
 |---|---|
-| 400 | malformed request, limits above the service's maximum, or `hidden` names a file that this service does not hide |
+| 400 | malformed request, limits above the maximum, or `hidden` names a file that this service does not hide |
 | 401 | the token is missing or wrong |
 | 413 | the body is too large |
 | 429 | the queue is full; `Retry-After` says when to ask again |

@@ -51,9 +51,9 @@ class CallTests(TypedDict, total=False):
     """`json` (default): `args`, `kwargs` and `expected` are plain JSON. `tagged`: they are in wire form
     (`alignment.sandbox.inside.wire`), which distinguishes tuples, sets and bytes from lists and text."""
     compare: Literal["exact", "equal", "set", "not_none", "any", "root"]
-    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of items
-    are ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the value is a
-    root of the polynomial whose coefficients are the first argument."""
+    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of
+    items are ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the
+    value is a root of the polynomial whose coefficients are the first argument."""
     tolerance: float | None
     """Absolute difference allowed between two numbers if at least one of them is a float."""
     floats: float | None
@@ -107,7 +107,7 @@ class ProgramTests(TypedDict, total=False):
     with exit code 0 fails."""
     judge: Literal["exit", "silent", "assertions"]
     """Rule by which a run passes. `exit` (default): the exit code is 0, and in C# no `Debug.Assert` failed (mono
-    continues after a failed assertion). The other two rules are those of published verdicts. `silent`: as `exit`, and the
+    continues after a failed assertion). The two other rules reproduce published verdicts. `silent`: as `exit`, and the
     program prints nothing. `assertions` (C#): standard error does not contain `Fail`; the exit code is ignored."""
     flags: list[str]
     """Additional flags of the compiler."""

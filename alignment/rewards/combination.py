@@ -21,8 +21,8 @@ class RewardPart:
     weight: float
     required: bool = False
     """Whether a completion without a score of this part has no reward at all. True for parts that need a verdict:
-    without the verdict, the other parts would reward only the form of a program. A part that is not required and has no score
-    for a completion is left out of the sum for that completion."""
+    without the verdict, the other parts would reward only the form of a program. If another part has no score for a
+    completion, the sum of the completion is computed without that part."""
 
 
 def combined(parts: Sequence[RewardPart]) -> RewardFunction:

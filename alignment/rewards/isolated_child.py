@@ -1,8 +1,8 @@
 """The process of an isolated reward: `python -m alignment.rewards.isolated_child`, started by `alignment.rewards.isolation`.
 
 The process reads lines of JSON from stdin: first the reference to the user's function, then one batch per line. For
-each line it writes one line: `{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. Output that the user's
-code prints is redirected to stderr.
+each line it writes one line: `{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. Output that the
+user's code prints is redirected to stderr.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ get objects of the trainer.
 
 If the process dies, exceeds the time limit or sends an invalid answer, the process and all its descendants are killed,
 and a new process is started for the next batch. All scores of this reward for the failed batch are None (never 0), and
-a warning is logged. The third failure in a row ends the training. An exception in the function ends the training at once.
+a warning is logged. The third failure in a row ends the training. An exception in the function ends it at once.
 
 The separate process is not a security boundary: it has the same rights, files, environment and network as the trainer.
 Only the sandbox (`alignment.grading`) contains hostile programs. Grade untrusted programs in the sandbox, for example

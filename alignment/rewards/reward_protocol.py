@@ -5,7 +5,7 @@ score per completion. A score is a finite number, or None if the completion cann
 run, or the reward does not apply to its language. None is never counted as 0.
 
 TRL's `GRPOTrainer` calls a `RewardFunction`. You write a `UserRewardFunction`: a plain function, which a recipe names
-as `path: my_rewards.py:style`. `examples/reward.py` is a complete example, and `docs/rewards.md` describes both protocols.
+as `path: my_rewards.py:style`. `examples/reward.py` is a complete example, and `docs/rewards.md` describes both.
 """
 
 from __future__ import annotations
