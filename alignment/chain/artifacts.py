@@ -22,7 +22,7 @@ VERSIONS: Mapping[str, int] = {
     "build": 4,
     "pretrain": 3,
     "sft": 3,
-    "dpo": 1,
+    "dpo": 2,
     "grpo": 2,
     "evaluate": 4,
     "export": 2,

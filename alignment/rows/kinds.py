@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
+
+from alignment.rows.messages import SHAREGPT
+from alignment.rows.rendered import rendered_format
 
 Row = dict[str, Any]
 RowKind = Literal["document", "conversation", "preference", "task"]
-ROLES = ("system", "user", "assistant")
+
+_KINDS: tuple[tuple[RowKind, tuple[str, ...]], ...] = (
+    ("preference", ("chosen", "rejected")),
+    ("conversation", ("messages",)),
+    ("document", ("text",)),
+    ("document", ("files",)),
+    ("task", ("prompt", "tests")),
+)
+_COLUMNS: dict[str, dict[str, type]] = {
+    "document": {"repository": str, "language": str, "format": str},
+    "conversation": {},
+    "preference": {"prompt": object},
+    "task": {},
+}
+"""Columns by kind that training reads beside those that tell the kind, with the type of their values."""
+
+_CHAT_COLUMNS = {
+    **dict.fromkeys(
+        ("system", "system_prompt", "system_message", "sys_prompt", "developer"),
+        "put the text into a first message with the role `system`",
+    ),
+    **dict.fromkeys(
+        ("tools", "functions", "available_tools", "function_call", "tool_calls"), "tool calls are not supported"
+    ),
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "only text is supported"),
+    **dict.fromkeys(("documents", "context", "history"), "put the text into the messages"),
+    **dict.fromkeys(
+        ("reasoning_content", "reasoning", "thinking"), "put the text into the answer's `content`, or remove the column"
+    ),
+    "chat_template_kwargs": "the chat format has no settings",
+    "train_on_turn": "mark messages, not the row",
+}
+"""Columns of other trainers' conversations and preferences that change what is learned, and what to do about them."""
+
+_WEIGHT_COLUMNS = dict.fromkeys(
+    ("weight", "weights", "loss_weight", "sample_weight", "loss_mask", "train_mask", "labels_mask"),
+    "rows have no weights or masks; mark messages (`weight: 0`), use `share`, or remove the column",
+)
 
 
 def kind_of(row: Row, where: str | None = None) -> RowKind:
-    """Return the kind of a row, from its columns.
+    """The kind of a row, from its columns; columns that hold null count only if no others tell the kind.
 
     Args:
         row: a row as it was read.
@@ -19,39 +60,122 @@ def kind_of(row: Row, where: str | None = None) -> RowKind:
     Raises:
         ValueError: the columns belong to no kind; the message lists the columns that each kind needs.
     """
-    if "chosen" in row and "rejected" in row:
-        return "preference"
-    if "messages" in row:
-        return "conversation"
-    if "text" in row or "files" in row:
-        return "document"
-    if "prompt" in row and "tests" in row:
-        return "task"
+    for present in ({key for key, value in row.items() if value is not None}, row.keys()):
+        for kind, columns in _KINDS:
+            if present >= set(columns):
+                return kind
     place = f"{where}: " if where else ""
     raise ValueError(
         f"{place}unsupported row: columns {', '.join(sorted(map(str, row))) or '(none)'}. A document needs `text` (or "
         "`repository` and `files`), a conversation `messages`, a preference `prompt`, `chosen` and `rejected`, a task "
-        "`prompt` and `tests`."
+        f"`prompt` and `tests`.{_how_to_convert(row)}"
     )
 
 
-def messages_of(value: Any, where: str) -> list[dict[str, str]]:
-    """Check the messages of a conversation and return them unchanged.
+def _how_to_convert(row: Row) -> str:
+    """How to turn a row of another trainer into a conversation or preference; empty if its form is not known."""
+    if "conversations" in row or "conversation" in row:
+        return f" T{SHAREGPT[1:]}."
+    for question, answer in (("prompt", "completion"), ("instruction", "output"), ("question", "answer")):
+        if question in row and answer in row:
+            return (
+                f" Turn `{question}` and `{answer}` into `messages`: "
+                '[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}].'
+            )
+    return ""
+
+
+def check_columns(row: Row, kind: RowKind, where: str) -> None:
+    """Refuse columns that other trainers honour and training here would ignore, and misspelled names of known columns.
 
     Args:
-        value: what the row holds in `messages`.
+        row: a row as it was read.
+        kind: its kind.
         where: file and row number, put in front of the error.
 
     Raises:
-        ValueError: `value` is no list of `{role, content}` with text in it, or has tool calls.
+        ValueError: a column with a value in it would be ignored; the message says what to do.
     """
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: messages must be a list of {{role, content}}, not {type(value).__name__}")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f"{where}: every message needs a `content` of text")
-        if message.get("role") not in ROLES:
-            raise ValueError(f"{where}: unknown role {message.get('role')!r}; use one of {', '.join(ROLES)}")
-        if message.get("tool_calls"):
-            raise ValueError(f"{where}: tool calls are not supported in training rows")
-    return value
+    refused = _WEIGHT_COLUMNS | (_CHAT_COLUMNS if kind in ("conversation", "preference") else {})
+    known = _COLUMNS[kind]
+    absent = [name for name in known if row.get(name) is None]
+    for column, value in row.items():
+        if value is None or (not isinstance(value, int) and value in ("", [], {})):
+            continue
+        if column in refused:
+            raise ValueError(f"{where}: the column `{column}` would be ignored: {refused[column]}")
+        if kind == "preference" and column == "conversations":
+            raise ValueError(
+                f"{where}: {SHAREGPT}; name the question `prompt`, and give `chosen` and `rejected` as messages"
+            )
+        for name in absent:
+            if column not in known and isinstance(value, known[name]) and _is_slip(str(column), (name,)):
+                raise ValueError(f"{where}: unknown column `{column}`, which would be ignored. Did you mean {name!r}?")
+
+
+def _is_slip(word: str, names: Iterable[str]) -> bool:
+    """Whether a word is one of the names but for its case, a plural, or one letter added, missing, changed or swapped."""
+    return any(_one_edit(word.lower().replace("-", "_"), name) and word != f"{name}s" for name in names)
+
+
+def _one_edit(word: str, name: str) -> bool:
+    if word == name:
+        return True
+    start = next((at for at, pair in enumerate(zip(word, name, strict=False)) if pair[0] != pair[1]), None)
+    if start is None:
+        return abs(len(word) - len(name)) == 1
+    left, right = word[start:], name[start:]
+    swapped = left[:2] == right[1::-1] and left[2:] == right[2:]
+    return left[1:] == right or left == right[1:] or left[1:] == right[1:] or swapped
+
+
+def document_files(row: Row, where: str) -> list[tuple[str, str]]:
+    """The files of a repo-level document as (path, text); an empty list if the row has none.
+
+    Raises:
+        ValueError: `files` is no list of `{path, text}`, or a path or text is null or no string.
+    """
+    files = row.get("files")
+    if files is None:
+        return []
+    if not isinstance(files, list):
+        raise ValueError(f"{where}: `files` must be a list of {{path, text}}, not {type(files).__name__}")
+    for number, file in enumerate(files, 1):
+        if not isinstance(file, dict):
+            raise ValueError(f"{where}: file {number} of `files` is {{path, text}}, not {type(file).__name__}")
+        for key in ("path", "text"):
+            if not isinstance(file.get(key), str):
+                raise ValueError(
+                    f"{where}: `{key}` of file {number} in `files` must be text, not {type(file.get(key)).__name__}"
+                )
+    return [(file["path"], file["text"]) for file in files]
+
+
+def check_document(row: Row, where: str) -> None:
+    """Raise ValueError for a document whose text or files are no text, or have special tokens written out.
+
+    Args:
+        row: a row with `text`, or with `repository` and `files`.
+        where: file and row number, put in front of the error.
+    """
+    files = document_files(row, where)
+    texts = [text for _, text in files] if files else [row.get("text")]
+    if files and row.get("repository") is not None and not isinstance(row["repository"], str):
+        raise ValueError(f"{where}: `repository` must be text, not {type(row['repository']).__name__}")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: `text` must be text, not {type(text).__name__}")
+    if str(row.get("format") or "plain") != "plain":
+        raise ValueError(
+            f"{where}: the row is a {row['format']} document for another trainer: special tokens are written out in its "
+            "text, and would be tokenized as text. Name the corpus instead; the stage's `fim:` cuts its documents."
+        )
+    for text in texts:
+        if name := rendered_format(str(text)):
+            raise ValueError(
+                f"{where}: the text is written in {name} with its special tokens, which are trained as plain text. Use "
+                "`messages` for conversations, `repository` and `files` for repositories, and plain documents with the "
+                "stage's `fim:` for fill-in-the-middle."
+            )
+        if str(text).rstrip().endswith("<|endoftext|>"):
+            raise ValueError(f"{where}: the text ends with the special token <|endoftext|>, which is added; remove it")

@@ -91,9 +91,15 @@ def _read_lines(file: Path) -> Iterator[Row]:
                 if line.strip():
                     yield _parsed(line, f"{file}:{number}")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file}: not UTF-8: {error}") from None
+            raise ValueError(f"{file}:{_first_undecodable_line(file, open_text)}: not UTF-8: {error.reason}") from None
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{file}: not gzip, or cut off: {error}") from None
+
+
+def _first_undecodable_line(file: Path, open_text: Any) -> int:
+    """The number of the first line that is not UTF-8."""
+    with open_text(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
+        return next(number for number, line in enumerate(lines, 1) if re.search("[\udc80-\udcff]", line))
 
 
 def _read_json(file: Path) -> Iterator[Row]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alignment.models import formats
+from alignment.rows.dialogue_pairs import pair_of
+from alignment.rows.kinds import document_files
 
 IGNORED_KEYS = frozenset(
     [
@@ -73,12 +75,14 @@ def document_text(row: Mapping[str, Any]) -> str:
     """Return the text of a document, of all files of a repo-level document, or of a question and its answer.
 
     Raises:
-        ValueError: the row has none of these columns.
+        ValueError: the row has none of these columns, or one of them holds no text.
     """
     if row.get("text"):
-        return str(row["text"])
+        if not isinstance(row["text"], str):
+            raise ValueError(f"`text` must be text, not {type(row['text']).__name__}")
+        return row["text"]
     if row.get("files"):
-        return "\n".join(str(file["text"]) for file in row["files"])
+        return "\n".join(text for _, text in document_files(dict(row), "a repo-level document"))
     for question, answer in QUESTION_COLUMNS:
         if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
             return f"{row[question].strip()}\n\n{row[answer].strip()}\n"
@@ -96,15 +100,16 @@ def model_text(row: Mapping[str, Any]) -> ModelText:
     Raises:
         ValueError: the row has no text of its own, for example a task.
     """
-    if "messages" in row:
+    if row.get("messages") is not None:
         return ModelText(formats.chat(row["messages"]), "chat")
-    if "chosen" in row:
-        return ModelText(formats.chat([*row["prompt"], *row["chosen"]]), "chat")
+    if row.get("chosen") is not None:
+        pair = pair_of(dict(row), "a preference row")
+        return ModelText(formats.chat([*pair.prompt, *pair.chosen]), "chat") if pair else ModelText("", "plain")
     if "middle" in row and "prefix" in row:
         return ModelText(formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim")
     if isinstance(row.get("files"), list):
-        files = [(file["path"], file["text"]) for file in row["files"]]
-        return ModelText(formats.repo_document(row.get("repository", ""), files), "repository")
+        files = document_files(dict(row), "a repo-level document")
+        return ModelText(formats.repo_document(row.get("repository") or "", files), "repository")
     if "text" in row:
         return ModelText(row["text"], "plain")
     raise ValueError(

@@ -149,6 +149,9 @@ def check_task(row: Row, where: str) -> None:
         raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
     if not isinstance(row["tests"], str):
         raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
+    for column in ("id", "source"):
+        if row.get(column) is not None and not isinstance(row[column], str):
+            raise ValueError(f"{where}: `{column}` must be text, not {type(row[column]).__name__}")
     try:
         read_task(row)
     except KeyError as error:

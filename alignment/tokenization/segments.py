@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from alignment.models import formats
 from alignment.recipe.schema import DataSource
-from alignment.rows.kinds import Row, kind_of, messages_of
+from alignment.rows.kinds import Row, check_columns, check_document, document_files, kind_of
+from alignment.rows.messages import check_learned, is_learned, messages_of
 from alignment.tokenization.screen import ContaminationScreen
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import random_span, syntax_span
@@ -76,6 +77,7 @@ def row_segments(
     for number, row in screen.clean_rows(source, counts):
         where = f"{source.data}, row {number}"
         kind = kind_of(row, where)
+        check_columns(row, kind, where)
         counts["rows"] += 1
         if kind == "document":
             document = document_pieces(row, rules, rng, counts, where)
@@ -108,12 +110,12 @@ def document_pieces(
         The pieces; none for an empty text.
 
     Raises:
-        ValueError: the text is no string, or has FIM tokens in it already.
+        ValueError: the text is no string, or has special tokens written out in it.
     """
+    check_document(row, where)
     before: list[tuple[str, bool]] = []
     language = str(row.get("language") or "")
-    if row.get("files"):
-        files = [(file["path"], file["text"]) for file in row["files"]]
+    if files := document_files(row, where):
         path, text = files[-1]
         if rules.fim_spans == "syntax":
             language = detect(path, text)
@@ -122,16 +124,9 @@ def document_pieces(
         counts["repo_level"] += 1
     else:
         text = row["text"]
-    if not isinstance(text, str):
-        raise ValueError(f"{where}: `text` must be text, not {type(text).__name__}")
     if not text:
         counts["empty"] += 1
         return []
-    if str(row.get("format") or "plain") != "plain":
-        raise ValueError(
-            f"{where}: the row is a {row['format']} document for another trainer: special tokens are written out in its "
-            "text, and would be tokenized as text. Name the corpus instead; the stage's `fim:` cuts its documents."
-        )
     if rng.random() < rules.fim_rate and (span := choose_span(text, rng, rules.fim_spans, language)):
         start, end = span
         mode: formats.FimMode = "spm" if rng.random() < rules.spm_rate else "psm"
@@ -168,28 +163,28 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
     return edges[first], edges[last]
 
 
-def chat_segments(messages: Sequence[dict[str, str]], where: str) -> Iterator[Segment]:
+def chat_segments(messages: Sequence[Mapping[str, Any]], where: str) -> Iterator[Segment]:
     """Yield a conversation as ChatML; the assistant's text and the `<|im_end|>` after it are learned.
 
     Args:
-        messages: `{role, content}`; Qwen2.5's system prompt is put in front if there is none.
+        messages: `{role, content}`, and marks of answers that are not learned (`alignment.rows.messages.LOSS_MARKS`).
+            Qwen2.5's system prompt is put in front if there is none.
         where: file and row number, for errors.
 
     Raises:
-        ValueError: the conversation has no message of the assistant.
+        ValueError: the conversation has no answer to learn, or a blank one.
     """
+    check_learned(messages, where)
     if messages[0]["role"] != "system":
         messages = [{"role": "system", "content": formats.DEFAULT_SYSTEM_PROMPT}, *messages]
-    if not any(message["role"] == "assistant" for message in messages):
-        raise ValueError(f"{where}: the conversation has no message of the assistant to learn from")
     for message in messages:
-        answer = message["role"] == "assistant"
+        answer, learned = message["role"] == "assistant", is_learned(message)
         yield Segment(formats.IM_START, True, False)
         if answer:
             # Split where generation starts, so that training has the same tokens as inference.
             yield Segment("assistant\n", False, False)
-            yield Segment(message["content"], False, True)
+            yield Segment(message["content"], False, learned)
         else:
             yield Segment(f"{message['role']}\n{message['content']}", False, False)
-        yield Segment(formats.IM_END, True, answer)
+        yield Segment(formats.IM_END, True, learned)
         yield Segment("\n", False, False)

@@ -54,7 +54,11 @@ def prepared(kind, source, tokenizer, targets, out):
         trained, prepare = ("grpo", grpo.prepare_tasks) if kind == "task" else ("dpo", dpo.prepare_pairs)
         stage = {"name": trained, "kind": trained, "data": [{"data": entry.data}]}
         counts = prepare(StageRequest.for_stage(stage, out, decontaminate=targets), tokenizer, out)
-        return [json.dumps(row) for row in load_from_disk(str(out / "train"))], counts
+        rows = list(load_from_disk(str(out / "train")))
+        if kind == "task":
+            return [json.dumps(row) for row in rows], counts
+        columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+        return [tokenizer.decode([token for name in columns for token in row[name]]) for row in rows], counts
     counts = write_training_rows([entry], tokenizer, RULES, 0, out, targets)
     return [tokenizer.decode(row["input_ids"]) for row in load_from_disk(str(out / "train"))], counts
 

@@ -1,0 +1,128 @@
+"""Preference rows as pairs of dialogues: what they share is the prompt, what differs is learned.
+
+The forms are those of TRL (docs, "Dataset formats", preference): `prompt` with answers, whole dialogues without `prompt`, and
+whole dialogues with a `prompt` that repeats their question. Text stands for one message.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from alignment.rows.kinds import Row, check_columns
+from alignment.rows.messages import is_learned, messages_of
+
+Dialogue = list[dict[str, str]]
+"""Messages with `role` and `content` only."""
+
+
+@dataclass(frozen=True)
+class DialoguePair:
+    """A preference: two dialogues that begin with the same messages."""
+
+    prompt: Dialogue
+    """The messages that both dialogues begin with."""
+    chosen: Dialogue
+    """The better dialogue's other messages; the last is the assistant's."""
+    rejected: Dialogue
+    """The worse dialogue's other messages."""
+
+
+def pair_of(row: Row, where: str) -> DialoguePair | None:
+    """The dialogues of a preference row.
+
+    Args:
+        row: a row with `chosen` and `rejected`.
+        where: file and row number, put in front of the error.
+
+    Returns:
+        The pair; None if both dialogues are the same up to Unicode normalization and blanks at the end of messages.
+
+    Raises:
+        ValueError: the row has no prompt, answers that are no answers, or columns or marks that would be ignored.
+    """
+    check_columns(row, "preference", where)
+    prompt = [] if _is_empty(row.get("prompt")) else _messages(row["prompt"], f"{where}, prompt", "user")
+    sides = [_dialogue(prompt, row, where, key) for key in ("chosen", "rejected")]
+    if _comparable(sides[0]) == _comparable(sides[1]):
+        return None
+    chosen, rejected = ([_plain(message) for message in side] for side in sides)
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    if not any(message["role"] == "user" for message in chosen[:shared]):
+        raise ValueError(f"{where}: `chosen` and `rejected` answer different questions; both need the same `prompt`")
+    for key, side in zip(("chosen", "rejected"), sides, strict=True):
+        _check_answer(side[shared:], f"{where}, {key}")
+    return DialoguePair(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def _is_empty(prompt: Any) -> bool:
+    return prompt is None or prompt == [] or (isinstance(prompt, str) and not prompt.strip())
+
+
+def _messages(value: Any, where: str, role: str) -> list[dict[str, Any]]:
+    return messages_of([{"role": role, "content": value}] if isinstance(value, str) else value, where)
+
+
+def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> list[dict[str, Any]]:
+    """The whole dialogue of one side, from its answer and the prompt or from a column that holds all of it."""
+    side = row[key]
+    messages = _messages(side, f"{where}, {key}", "assistant")
+    if messages[-1]["role"] != "assistant":
+        raise ValueError(
+            f"{where}: `{key}` must end with a message of the assistant, not of the {messages[-1]['role']}"
+        )
+    if messages[0]["role"] == "assistant":
+        if not prompt:
+            raise ValueError(
+                f"{where}: a preference needs a `prompt` that is not empty, or whole dialogues in `chosen` and `rejected`, "
+                "whose shared messages are the prompt"
+            )
+        return prompt + messages
+    if not prompt:
+        return messages
+    asked, head = _without_system(prompt), _without_system(messages)
+    repeated = [_plain(message) for message in head[: len(asked)]] == [_plain(message) for message in asked]
+    if asked and (repeated or (isinstance(row["prompt"], str) and _asks(head, row["prompt"]))):
+        systems = [dialogue[0] for dialogue in (prompt, messages) if dialogue[0]["role"] == "system"]
+        if len(systems) == 2 and _plain(systems[0]) != _plain(systems[1]):
+            raise ValueError(f"{where}: the system messages of `prompt` and `{key}` differ")
+        return [*systems[:1], *head]
+    if prompt[-1]["role"] == "assistant" and messages[0]["role"] == "user":
+        return prompt + messages
+    raise ValueError(
+        f"{where}: `{key}` begins with a message of the {messages[0]['role']}, but does not repeat `prompt`. Give answers of "
+        "the assistant, or the whole dialogues"
+    )
+
+
+def _asks(messages: list[dict[str, Any]], prompt: str) -> bool:
+    """Whether a message of the user is the prompt's text."""
+    return any(message["role"] == "user" and message["content"].strip() == prompt.strip() for message in messages)
+
+
+def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return messages[1:] if messages[0]["role"] == "system" else messages
+
+
+def _plain(message: dict[str, Any]) -> dict[str, str]:
+    return {"role": message["role"], "content": message["content"]}
+
+
+def _comparable(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(message["role"], unicodedata.normalize("NFC", message["content"]).rstrip()) for message in messages]
+
+
+def _check_answer(messages: list[dict[str, Any]], where: str) -> None:
+    """Raise ValueError if the messages that only one dialogue has hold no answer, a blank one, or a marked one."""
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
+        raise ValueError(f"{where}: no answer is left to learn: the other dialogue begins with all of this one")
+    if any(not message["content"].strip() for message in answers):
+        raise ValueError(f"{where}: an answer of the assistant is empty or blank; fill it, or remove the row")
+    if not all(map(is_learned, answers)):
+        raise ValueError(
+            f"{where}: an answer is marked to have no loss, but a preference is learned from it; remove the mark"
+        )
