@@ -1,20 +1,22 @@
 """Preference rows become the token ids and masks of TRL's DPOTrainer, without turns of the user in the mask."""
 
 import json
+import math
 
 import pytest
 import torch
 from datasets import Dataset, load_from_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trl import DPOTrainer, extract_prompt
+from transformers import Qwen2ForCausalLM
+from trl import DPOConfig, DPOTrainer, extract_prompt
 
 from alignment.models import formats
 from alignment.recipe.stage_request import StageRequest
 from alignment.rows.dialogue_pairs import pair_of
 from alignment.rows.row_texts import model_text
 from alignment.stages import dpo
-from alignment.stages.pair_trainer import MaskedPairCollator
+from alignment.stages.pair_trainer import MaskedPairCollator, PairTrainer
 from alignment.tokenization.pair_tokens import tokenize_pair
 
 QUESTION, BETTER, WORSE = "How do I sum?", "Call sum(x).", "Write a loop."
@@ -182,3 +184,26 @@ def test_equal_pairs_are_dropped_and_counted(pair, tiny_tokenizer, source, tmp_p
     assert tiny_tokenizer.decode(row["chosen_ids"]) == "<|im_end|> ends<|im_end|>\n"
     assert row["chosen_ids"].count(formats.token_id(tiny_tokenizer, formats.IM_END)) == 1
     assert "\u200b" not in json.dumps(row)
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_the_trainer_takes_the_prepared_pairs_and_masks(precompute, model, tiny_tokenizer, tmp_path):
+    rows = [
+        {"prompt": "q", "chosen": [answer("One."), user("More?"), answer("Two.")], "rejected": "Three."},
+        {"prompt": "r", "chosen": "a", "rejected": "b"},
+    ]
+    pairs = [dict(tokenize_pair(pair_of(row, "row 1"), tiny_tokenizer)) for row in rows]
+    model.save_pretrained(tmp_path / "model")
+    model = Qwen2ForCausalLM.from_pretrained(tmp_path / "model")  # the reference is loaded from the same path
+    args = DPOConfig(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, precompute_ref_log_probs=precompute,
+        report_to=[], use_cpu=True, bf16=False, save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = PairTrainer(
+        model=model, args=args, train_dataset=Dataset.from_list(pairs), processing_class=tiny_tokenizer
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert int(batch["completion_mask"].sum()) == sum(
+        sum(pair["chosen_mask"] + pair["rejected_mask"]) for pair in pairs
+    )
+    assert trainer.train().training_loss == pytest.approx(math.log(2), abs=1e-3)  # the policy equals the reference
