@@ -1,1 +1,1 @@
-"""Builder `tasks`: executable tasks made from the tests of repositories."""
+"""Builder `tasks`: make executable tasks from the tests of repositories."""

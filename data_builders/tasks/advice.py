@@ -20,16 +20,16 @@ REASONS = (
     ("over_budget", "tests were not reached within `tests.budget_seconds`"),
     ("writes_into_the_repository", "tests write into the repository, which is read-only in the sandbox"),
 )  # fmt: skip
-"""(outcome of `CoverageMap.outcomes`, how it is explained)."""
+"""(outcome in `CoverageMap.outcomes`, explanation of this outcome)."""
 
 
 def redacted_lines(lines: Iterable[str]) -> list[str]:
-    """Redact secrets in lines for an account: the output of a failing test may contain a password."""
+    """Redact secrets in lines of a build report, because the output of a failing test may contain a password."""
     return [redact(line).text for line in lines]
 
 
 def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:
-    """Return one line per obstacle to tasks from a pytest suite, most with a remedy."""
+    """Explain why a pytest suite gives few or no tasks: one line per reason, usually with a remedy."""
     data, outcomes = prepared.snapshot.data, Counter(coverage.outcomes.values())
     packages = {posixpath.basename(posixpath.dirname(path)) for path in prepared.texts if path.endswith("/__init__.py")}
     lines = [
@@ -58,7 +58,10 @@ def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:
 
 
 def _hint(error: str, packages: Collection[str]) -> str:
-    """Return a remedy for an error of collection, or ""; `packages` are the repository's own."""
+    """Return a remedy for an error that pytest reports while collecting tests, or "".
+
+    `packages` are the packages that the repository itself defines.
+    """
     missing = re.search(r"No module named ['\"]?(\w+)", error)
     if missing and missing.group(1) not in packages:
         return " (install it into the environment that `tests.interpreter` names)"

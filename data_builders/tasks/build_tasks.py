@@ -1,8 +1,8 @@
-"""Builder `tasks`: executable tasks from repositories' own tests.
+"""Builder `tasks`: make executable tasks from the tests of repositories.
 
-Steps per repository: run the suite once to see which tests call which functions; mask the bodies of covered functions;
-keep functions whose tests tell the original from masked and mutated bodies; split the tests into visible and hidden; write
-the prompts.
+Steps per repository: run the suite once to find out which tests call which functions; mask the bodies of the called
+functions; keep functions whose tests pass with the original body and fail with masked and mutated bodies; split the
+tests into visible and hidden tests; write the prompts.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ from data_builders.tasks.validation import (
 )
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
-"""Characters of a fill-in-the-middle task around the body, about."""
+"""Approximate number of characters before and after the body in a fill-in-the-middle task."""
 LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 
 
 class SuiteSettings(Settings):
-    """How the tests of a repository are run: in the sandbox, without a network."""
+    """Settings for running the tests of a repository in the sandbox, without a network."""
 
     interpreter: str | None = None
-    """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`; by default the one
-    that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
+    """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`. By default the
+    interpreter that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
     paths: list[str] = Field(default_factory=list)
-    """Files and folders of the tests. By default pytest's own configuration decides for Python, and every file that looks
-    like a test is used for JavaScript; JavaScript also uses its default if none of these paths holds JavaScript tests."""
+    """Files and folders of the tests. Default for Python: the paths in pytest's configuration. Default for JavaScript, also
+    if none of these paths contains JavaScript tests: all files that look like tests."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables that the tests need."""
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Time limit for the run of the whole suite; tests that it does not reach are counted and left out."""
+    """Time limit for running the whole suite. Tests that have not run by then are counted and left out."""
 
 
 class TaskBuilderSettings(Decontaminated):
@@ -72,11 +72,11 @@ class TaskBuilderSettings(Decontaminated):
     sources: Sources
     """Repositories with pytest suites, or with tests in JavaScript or TypeScript."""
     tests: SuiteSettings = SuiteSettings()
-    """How their tests are run."""
+    """Settings for running the tests."""
     settings: TaskSettings = TaskSettings()
-    """What a function needs to become a task."""
+    """Conditions on a function to become a task."""
     context_characters: Count = 6000
-    """Characters of the file around the masked body in a prompt, about."""
+    """Approximate number of characters of the file that a prompt shows around the masked body."""
 
 
 def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
     Test frameworks: pytest; for JavaScript and TypeScript node:test, mocha, jest, vitest, tape, tap and uvu.
 
     Raises:
-        ValueError: a source is wrong, or no function became a task; the message has the reasons.
+        ValueError: a source is wrong, or no function became a task. The message lists the reasons.
     """
     benchmarks = settings.decontaminator()
     rows: list[dict[str, Any]] = []
@@ -114,7 +114,7 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
 
 
 def suite_card(tests: SuiteSettings) -> dict[str, Any]:
-    """Return the settings for a dataset card, without the values of variables and the path of the interpreter."""
+    """Return the settings for a dataset card. The values of variables and the interpreter's path are left out."""
     return tests.model_dump() | {
         "environment": sorted(tests.environment),
         "interpreter": tests.interpreter is not None,
@@ -128,14 +128,17 @@ def tasks_by_language(
     context: BuildContext,
     only: Callable[[Function | JsFunction, str], bool] | None = None,
 ) -> Iterator[tuple[str, PythonTasks | JsTasks]]:
-    """Yield (name for the report, tasks) per language in which the repository has tests; Python too if it has none.
+    """Yield (name for the report, tasks) for each language in which the repository has tests.
+
+    If the repository has no tests, Python is yielded, so that the report can explain why there are no tasks.
 
     Args:
-        repository: where functions and tests are taken from.
-        tests: how the tests are run.
-        settings: what a function needs to become a task.
-        context: processes and consent to a weaker sandbox.
-        only: called with a function and the text of its file; False leaves the function out.
+        repository: the repository with functions and tests.
+        tests: settings for running the tests.
+        settings: conditions on a function to become a task.
+        context: number of processes, and consent to a weaker sandbox.
+        only: filter that is called with a function and the text of its file. If it returns False, the function is left
+            out.
     """
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
@@ -151,7 +154,7 @@ def tasks_by_language(
 
 
 def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the counts of a finished build: rows, languages, and functions left out by reason."""
+    """Return the counts of a finished build: rows, rows by language, and omitted functions by reason."""
     removed = Counter[str]()
     for language_report in report.values():
         removed.update({**language_report["dropped"], **language_report["left_out"]})
@@ -164,14 +167,14 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
 def uncontaminated(
     rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows that contain no text of a benchmark; the others are counted in `left_out`."""
+    """Return the rows without text of a benchmark. Rows with text of a benchmark are counted in `left_out`."""
     clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
     left_out["contaminated"] += len(rows) - len(clean)
     return clean
 
 
 def failure_reasons(report: Mapping[str, Any]) -> str:
-    """Return why each repository gave no task: its advice, or else the reasons counted for its functions."""
+    """Explain why each repository gave no task: by its advice or, without advice, by the counted reasons."""
     lines = []
     for name, language_report in report.items():
         counts = language_report["dropped"] | language_report.get("left_out", {})
@@ -191,7 +194,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class PythonTasks:
-    """The Python functions of a repository after validation; those with a tier become rows."""
+    """The validated Python functions of a repository. Functions with a tier become rows."""
 
     repository: Repository
     prepared: PreparedSuite
@@ -199,12 +202,12 @@ class PythonTasks:
     candidates: list[Candidate[Function]]
     hidden_share: float
     left_out: Counter[str]
-    """Valid functions that gave no row, by reason."""
+    """Number of valid functions without a row, keyed by reason."""
     redacted: int = 0
-    """Rows in whose context a secret or a personal datum was replaced."""
+    """Number of rows with a replaced secret or personal datum in the context."""
 
     def report(self) -> dict[str, Any]:
-        """Return counts, outcomes of the tests and advice, for the account."""
+        """Return counts, outcomes of the tests and advice, for the build report."""
         return {
             **account(self.candidates), "tests": len(self.prepared.tests), "outcomes": self.coverage.account(),
             "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
@@ -216,8 +219,8 @@ class PythonTasks:
 
         Args:
             part: `train`, or `heldout` for a benchmark.
-            characters: of the file around the masked body in a prompt, about.
-            fim: ask by fill in the middle (`prefix`, `suffix` and `middle`) instead of a chat prompt.
+            characters: approximate number of characters that a prompt shows around the masked body.
+            fim: make fill-in-the-middle rows (`prefix`, `suffix` and `middle`) instead of chat prompts.
         """
         rows = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
         clean, redacted = without_secrets(rows, self.left_out)
@@ -261,15 +264,16 @@ def repository_tasks(
     """Run the suite of a repository, and validate its Python functions as tasks.
 
     Args:
-        repository: where functions and tests are taken from.
-        tests: how the tests are run.
-        settings: what a function needs to become a task.
+        repository: the repository with functions and tests.
+        tests: settings for running the tests.
+        settings: conditions on a function to become a task.
         sandbox: consent to a weaker sandbox.
-        workers: processes that grade.
-        only: called with a function and the text of its file; False leaves the function out.
+        workers: number of grading processes.
+        only: filter that is called with a function and the text of its file. If it returns False, the function is left
+            out.
 
     Raises:
-        ValueError: the interpreter or the tests' paths are wrong, or there is no sandbox.
+        ValueError: the interpreter or the paths of the tests are wrong, or no sandbox is available.
     """
     prepared = prepare_suite(
         repository,
@@ -295,10 +299,10 @@ def repository_tasks(
 
 
 def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
-    """Return the validator of Python functions against a pytest suite."""
+    """Make the validator that runs a pytest suite on Python functions."""
 
     def original(function: Function) -> str:
-        """The body as the file has it; a body on the line of its `def` moves to its own line."""
+        """Return the body as written in the file. A body on the `def` line is moved to a new line."""
         text = prepared.texts[function.file][function.start : function.end]
         return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
 
@@ -309,7 +313,7 @@ def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
 
 
 def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """Return the rows with at most this share of forgeable ones; those with the best mutation scores stay."""
+    """Drop forgeable rows until their share is at most `share`. The rows with the best mutation scores are kept."""
     safe = [row for row in rows if not row["forgeable"]]
     forgeable = [row for row in rows if row["forgeable"]]
     limit = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))

@@ -1,7 +1,7 @@
-"""Validation of functions as tasks: the original passes its tests, the masked body and most mutants fail them.
+"""Validate functions as tasks: the tests must pass with the original body, and fail with masked and most mutant bodies.
 
-The procedure is the same for every language. A language supplies its functions, the tests that call each, and the
-programs that are graded in a function's place (`TaskValidator`).
+The procedure is the same for every language. A language supplies its functions, the tests that call each function, and
+the programs that replace a function during grading (`TaskValidator`).
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 REPEATS = 3
-"""Times that the original must pass, so that functions with unstable tests are left out."""
+"""Number of times that the original must pass. Functions with unstable tests fail one of these runs."""
 
 
 class TaskSettings(Settings):
-    """What a function needs to become a task."""
+    """Conditions on a function to become a task."""
 
     min_tests: Positive = 2
-    """Tests that call the function, at least."""
+    """Minimum number of tests that call the function."""
     max_tests: Positive = 40
-    """Use at most this many covering tests per function, drawn at random."""
+    """Maximum number of tests per function. If more tests call the function, tests are drawn at random."""
     max_messages: Positive = 5000
-    """Calls from the tests to the function (which runs in another process) in one grading, at most. A test with more calls
-    is left out; if all tests together have more, those with the most calls are left out as long as `min_tests` remain."""
+    """Maximum number of calls from the tests to the function in one grading. (The function runs in another process.) A test
+    with more calls is left out. If all tests together make more calls, the tests with the most calls are left out, but
+    `min_tests` tests remain."""
     mutants: Count = 6
-    """Mutants of the function that its tests must tell from the original."""
+    """Number of mutants (changed versions of the function) on which the tests are tried."""
     min_mutation_score: Share = 0.5
-    """Share of the mutants and of trivial bodies that the tests must fail."""
+    """Minimum share of mutants and trivial bodies that must fail the tests."""
     hidden_share: Share = 0.5
-    """Share of the tests that are hidden from the prompt; at least one is."""
+    """Share of the tests that the prompt does not show. At least one test is hidden."""
     max_body_characters: Count = 4000
-    """Length of the function's body, at most."""
+    """Maximum length of the function's body in characters."""
     forgeable_share: Share = 0.3
-    """Rows of tier B, at most: their tests run in the same process as the candidate, which could forge the result."""
+    """Maximum share of rows of tier B. In tier B the tests run in the process of the candidate, which could forge the
+    result."""
 
     @model_validator(mode="after")
     def _check_tests(self) -> Self:
@@ -54,7 +56,7 @@ class TaskSettings(Settings):
 
 
 class Maskable(Protocol):
-    """A function of any language, as far as validation uses it."""
+    """The properties of a function (of any language) that validation uses."""
 
     @property
     def file(self) -> str: ...
@@ -72,11 +74,11 @@ class Maskable(Protocol):
 
     @property
     def plain(self) -> bool:
-        """Whether it can run in another process than its tests (tier A)."""
+        """Whether the function can run in another process than its tests (tier A)."""
         ...
 
     def target(self) -> dict[str, Any]:
-        """Return the place of the function, for the grader."""
+        """Describe the location of the function for the grader."""
         ...
 
 
@@ -89,21 +91,22 @@ class Candidate(Generic[F]):
 
     function: F
     covering: list[str]
-    """Names of the tests that call it."""
+    """Names of the tests that call the function."""
     copies: list[str] = field(default_factory=list)
-    """Other files that contain its body; they are hidden while it is graded."""
+    """Other files that contain the function's body. These files are hidden during grading."""
     tier: str = ""
-    """`A`: graded in another process than its tests; `B`: in the same one, which a program can forge; "": not valid."""
+    """`A`: the function runs in another process than its tests. `B`: the function runs in the process of the tests, so a
+    program can forge the result. "": the function is not valid."""
     tests: list[str] = field(default_factory=list)
-    """Tests that pass with the original body and fail with the masked one."""
+    """Tests that pass with the original body and fail with the masked body."""
     score: float = 0.0
-    """Mutation score: the share of wrong bodies that the tests fail."""
+    """Mutation score: the share of wrong bodies that fail the tests."""
     cpu: list[float] = field(default_factory=list)
-    """CPU seconds of each grading of the original after the first."""
+    """CPU seconds of each grading of the original body, except the first grading."""
     dropped: str = ""
-    """Why it is no task, or ""."""
+    """Reason why the function can't become a task, or ""."""
     busy: int = 0
-    """Tests that were left out for their number of calls (`TaskSettings.max_messages`)."""
+    """Number of tests that were left out because of too many calls (`TaskSettings.max_messages`)."""
 
 
 def make_candidate(
@@ -114,11 +117,11 @@ def make_candidate(
 
     Args:
         function: a function of any language.
-        covering: names of the tests that call it.
-        flat_texts: `flat` of all files that may hold a copy of its body, by path.
-        body: its body, as its file has it.
-        settings: what a function needs to become a task.
-        problem: why it cannot become a task in its language, or "".
+        covering: names of the tests that call the function.
+        flat_texts: texts (simplified by `flat`) of all files that may contain a copy of the body, keyed by path.
+        body: body of the function, as written in its file.
+        settings: conditions on a function to become a task.
+        problem: reason why the language rules out the function, or "".
     """
     item = Candidate(function, [name for name in dict.fromkeys(covering) if not _contains_secret(name)])
     if problem:
@@ -140,17 +143,17 @@ def make_candidate(
 
 @lru_cache(maxsize=65536)
 def _contains_secret(test: str) -> bool:
-    """Whether a test's name contains a key or a password. Such tests are not used: rows list test names unchanged."""
+    """Whether a test's name contains a key or a password. These tests are not used, because rows contain test names."""
     return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:
-    """Return the other files that contain a body; none for a body of less than three lines.
+    """Return the other files that contain a body. Copies of a body with fewer than three lines are not searched.
 
     Args:
-        flat_texts: `flat` of all files, by path.
-        file: the body's own file.
-        body: the code to look for.
+        flat_texts: texts of all files (simplified by `flat`), keyed by path.
+        file: path of the file that contains the function.
+        body: the code to search.
     """
     flat_body = flat(body)
     if flat_body.count("\n") < 2:
@@ -169,27 +172,27 @@ class TaskValidator(Generic[F]):
     """Validates functions of one language against the tests of one repository."""
 
     suite: str
-    """The snapshot's id."""
+    """Id of the snapshot of the repository."""
     kind: str
     """Kind of the task rows, which selects the grader: `pytest` or `node`."""
     language: str
     original: Callable[[F], str]
-    """Returns the function's own code, as an answer would give it."""
+    """Returns the original code of the function, in the form of an answer."""
     masked: Callable[[F], str]
-    """Returns code that does nothing in the function's place."""
+    """Returns a replacement of the function's code that does nothing."""
     wrong: Callable[[F, int], list[str]]
-    """Returns at most that many mutants of the function, and trivial bodies."""
+    """Takes a function and a number n. Returns at most n mutants of the function, and trivial bodies."""
     limits: Limits
 
     def validate(
         self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int, sandbox: SandboxSettings
     ) -> None:
-        """Set each candidate's `tier`, A if possible and else B; or `dropped`, with the reason.
+        """Set `tier` of each valid candidate (A if possible, otherwise B), and the reason in `dropped` of other candidates.
 
         Args:
-            candidates: functions; those with `dropped` set already are skipped.
-            settings: what a function needs to become a task.
-            workers: processes that grade.
+            candidates: functions. Candidates with a reason in `dropped` are skipped.
+            settings: conditions on a function to become a task.
+            workers: number of grading processes.
             sandbox: consent to a weaker sandbox.
         """
         waiting = [item for item in candidates if not item.dropped]
@@ -230,7 +233,7 @@ class TaskValidator(Generic[F]):
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        """Grade wrong bodies, and set the tier of candidates whose tests fail enough of them."""
+        """Grade wrong bodies. Set the tier of each candidate for which enough wrong bodies fail the tests."""
         wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in pairs]
         jobs = [
             (self._row(item, names, tier), program)
@@ -250,7 +253,7 @@ class TaskValidator(Generic[F]):
         self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
         program: Callable[[F], str], max_messages: int | None = None,
     ) -> list[Verdict]:  # fmt: skip
-        """Return one verdict per candidate; `failed` for a candidate without tests."""
+        """Grade one program per candidate, and return the verdicts. A candidate without tests gets `failed`."""
         jobs = [
             (self._row(item, tests, tier, max_messages), program(item.function))
             for item, tests in zip(items, names, strict=True) if tests
@@ -261,7 +264,7 @@ class TaskValidator(Generic[F]):
     def _row(
         self, item: Candidate[F], names: Sequence[str], tier: str, max_messages: int | None = None
     ) -> dict[str, Any]:
-        """Return a task row for grading, in which all tests are hidden."""
+        """Make a task row for grading, in which all tests are hidden."""
         tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": max_messages}
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
@@ -278,8 +281,8 @@ def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], se
     """Leave out the tests with the most calls until the rest sends at most `max_messages`, or `min_tests` remain.
 
     Args:
-        item: its `busy` is set to the number of tests left out.
-        verdict: of all covering tests; each was ended at `max_messages`, and tests that reached it are always left out.
+        item: the candidate. Its field `busy` is set to the number of omitted tests.
+        verdict: result of all covering tests. A test was ended at `max_messages` calls; these tests are always left out.
         names: the tests to choose from.
         settings: `max_messages` and `min_tests`.
     """
@@ -296,19 +299,19 @@ def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], se
 
 
 def tests_with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
-    """Return the tests of a verdict that passed, or that failed; none if the verdict lacks results of single tests."""
+    """Return the tests that passed (or, if `passed` is false, failed). Empty if the verdict has no results per test."""
     if len(verdict.tests) != len(names):
         return []
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
 
 
 def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
-    """Split tests into visible and hidden ones.
+    """Split tests into visible and hidden tests.
 
     Args:
-        key: names the function; the split depends on it and the names alone.
-        names: of the tests. The cases of a parametrized test stay together, unless there is no other test.
-        hidden_share: share of the tests to hide; at least one is hidden.
+        key: name of the function. The split depends only on this key, the test names and the share.
+        names: names of the tests. The cases of a parametrized test stay together, unless it is the only test.
+        hidden_share: share of the tests to hide. At least one test is hidden.
 
     Returns:
         (visible, hidden), each in the order of `names`.
@@ -332,12 +335,12 @@ CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
 def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
     """Redact secrets and personal data in the context of task rows.
 
-    A row whose code itself contains one is left out, because no answer could equal the redacted code. The column `tests`
-    stays as it is: no model sees it.
+    A row is left out if the masked body contains a secret, because no answer could equal the redacted body. The column
+    `tests` is not changed, because models do not see it.
 
     Args:
         rows: task rows.
-        left_out: counts the rows that are left out, as `secret_in_body`.
+        left_out: counter of omitted rows; the reason is `secret_in_body`.
 
     Returns:
         (rows, number of rows in which something was replaced).
@@ -354,7 +357,7 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """Return the counts of a repository's functions: covered, valid by tier, and dropped by reason."""
+    """Count a repository's functions for the build report: covered by tests, valid by tier, and dropped by reason."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]

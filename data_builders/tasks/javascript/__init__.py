@@ -1,1 +1,1 @@
-"""Executable tasks for JavaScript and TypeScript repositories."""
+"""Make executable tasks from JavaScript and TypeScript repositories."""

@@ -1,4 +1,4 @@
-"""Which JavaScript tests call which functions: every test file runs once, with a call of a counter in each function."""
+"""Find out which JavaScript tests call which functions: run each test file once, with a counter in every function."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from data_builders.tasks.python.python_coverage import FAST_SECONDS
 
 LIMITS = Limits(cpu_seconds=60, wall_seconds=60)
 TEST_MILLISECONDS = 5000
-"""Wall time of one test, at most."""
+"""Maximum wall time of one test in milliseconds."""
 ATTEMPTS = 5
-"""Runs of one file whose tests end the process, at most."""
+"""Maximum number of runs of one test file. A file is run again if a test ends the process."""
 _REASONS = (
     (r"^unsupported: (\w+\.\w+)", "needs_of_its_runner: {}"),
     (r"ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|fetch failed|EPERM|ECONNRESET", "needs_network_or_database"),
@@ -34,13 +34,13 @@ class JsCoverage:
     """Outcomes of a JavaScript suite's tests, and the functions that they call."""
 
     covering: dict[int, list[str]]
-    """Number of a function -> the usable tests that call it, in the suite's order."""
+    """Maps the number of a function to the usable tests that call the function, in the suite's order."""
     outcomes: Counter[str]
-    """Tests by outcome: `passed`, or why they cannot be used."""
+    """Number of tests by outcome: `passed`, or the reason why a test cannot be used."""
     problems: list[str]
-    """Errors in words."""
+    """Descriptions of errors."""
     loaded: set[int]
-    """Numbers of functions that run while files are loaded."""
+    """Numbers of the functions that run while files are loaded."""
     seconds: float
     """Wall time of the run."""
 
@@ -50,7 +50,7 @@ def js_coverage(prepared: JsPreparedSuite, budget_seconds: float, *, allow_weake
 
     Args:
         prepared: the suite.
-        budget_seconds: wall time of the run; files not reached by then are counted as `file_over_budget`.
+        budget_seconds: maximum wall time of the run. Files that have not run by then are counted as `file_over_budget`.
         allow_weaker: consent to a weaker sandbox.
     """
     coverage = JsCoverage({}, Counter(), list(prepared.problems), set(), 0.0)
@@ -70,7 +70,7 @@ def js_coverage(prepared: JsPreparedSuite, budget_seconds: float, *, allow_weake
 
 
 def _run_file(suite: NodeSuite, path: str, coverage: JsCoverage) -> None:
-    """Run one test file; if a test ends the process, run the file again without it."""
+    """Run one test file. If a test ends the process, run the file again without this test."""
     done: list[str] = []
     for _ in range(ATTEMPTS):
         request = {
@@ -118,7 +118,7 @@ def _count(result: dict[str, Any], coverage: JsCoverage) -> None:
 
 
 def outcome_of(result: dict[str, Any]) -> str:
-    """Return `passed`, or the reason for which a test cannot be used."""
+    """Return `passed`, or the reason why a test cannot be used."""
     if result["outcome"] == "passed":
         return "passed" if max(result["cpu"], min(result["seconds"], 10 * result["cpu"])) <= FAST_SECONDS else "slow"
     if result["outcome"] != "failed":
@@ -144,7 +144,7 @@ def _hint(detail: str) -> str:
 
 
 def js_advice(prepared: JsPreparedSuite, coverage: JsCoverage) -> list[str]:
-    """Return one line per obstacle to tasks from a JavaScript suite, most with a remedy."""
+    """Explain why a JavaScript suite gives few or no tasks: one line per reason, usually with a remedy."""
     lines = list(dict.fromkeys(coverage.problems))[:5]
     snapshot, known = prepared.snapshot, prepared.packages
     foreign = known.depends_on(*FOREIGN)

@@ -1,4 +1,4 @@
-"""Definitions of JavaScript functions with another body: mutants and trivial bodies, by tree-sitter."""
+"""Make definitions of JavaScript functions with another body (mutants and trivial bodies), using tree-sitter."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def definition(text: str, function: JsFunction, body: str | None = None) -> str:
     """Return the code of a function in the form of an answer.
 
     Args:
-        text: of the function's file.
+        text: text of the function's file.
         function: the function.
-        body: replaces its body; by default its own.
+        body: replacement of the function's body. None: the original body.
     """
     body = text[function.start : function.end] if body is None else body
     head = text[function.first : function.start - 1].rstrip()
@@ -31,12 +31,12 @@ def definition(text: str, function: JsFunction, body: str | None = None) -> str:
 
 
 def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
-    """Return definitions with one change each, then trivial ones: return undefined, or the first parameter.
+    """Return definitions with one change each, then trivial definitions: return undefined, or the first parameter.
 
     Args:
-        text: of the function's file.
-        function: the original; its file and name decide which changes are drawn.
-        count: changed definitions, at most.
+        text: text of the function's file.
+        function: the original function. Its file and name are the seed for drawing changes.
+        count: maximum number of changed definitions.
     """
     tree = Tree(text, function.file)
     opening, closing = (len(text[:place].encode("utf-8", "surrogatepass")) for place in (function.start, function.end))
@@ -51,7 +51,7 @@ def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
 
 
 def _changes(root: Any) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, new text) of every possible change; offsets are in bytes."""
+    """Yield (start, end, new text) of every possible change. Offsets are in bytes."""
     waiting = [root]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""Test setup of a JavaScript repository: its runner, test files, setup files, import aliases, and need for a transform."""
+"""Detect the test setup of a JavaScript repository: runner, test files, setup files, import aliases, need to transform."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_js_test(path: str) -> bool:
 
 
 def has_tests(path: str, text: str) -> bool:
-    """Whether a test file defines tests; others only hold helpers."""
+    """Whether a test file defines tests. Files without tests only contain helpers."""
     return is_js_test(path) and bool(_CALLS.search(text))
 
 
@@ -49,15 +49,15 @@ class Packages:
     """All package.json files of a repository."""
 
     by_folder: Mapping[str, Mapping[str, Any]]
-    """Folder -> content of its package.json; the root is ""."""
+    """Maps a folder to the content of its package.json. The root folder is ""."""
 
     @property
     def root(self) -> Mapping[str, Any]:
-        """Content of the package.json at the root, or {}."""
+        """The content of the package.json at the root, or {}."""
         return self.by_folder.get("", {})
 
     def depends_on(self, *names: str) -> list[str]:
-        """Return those of the given packages that any package.json names as a dependency."""
+        """Return the names among `names` that at least one package.json lists as a dependency."""
         dependencies = {name for package in self.by_folder.values() for part in ("dependencies", "devDependencies", "peerDependencies")
                   if isinstance(package.get(part), dict) for name in package[part]}  # fmt: skip
         return [name for name in names if name in dependencies]
@@ -75,7 +75,7 @@ class Packages:
 
 
 def read_packages(texts: Mapping[str, str]) -> Packages:
-    """Parse the package.json files of a repository; invalid ones are skipped."""
+    """Parse the package.json files of a repository. Invalid files are skipped."""
     by_folder = {}
     for path, text in texts.items():
         if posixpath.basename(path) == "package.json":
@@ -107,10 +107,10 @@ def has_module_syntax(text: str) -> bool:
 
 
 def reachable_files(texts: Mapping[str, str], tests: Collection[str]) -> set[str]:
-    """Return the tests and all files that they import, directly or not, by relative imports.
+    """Return the tests and all files that the tests import by relative imports, directly or indirectly.
 
     Args:
-        texts: of all source files, by path.
+        texts: texts of all source files, keyed by path.
         tests: paths of the tests.
     """
     reached, waiting = set(tests), list(tests)
@@ -137,8 +137,8 @@ def needs_transform(known: Packages, texts: Mapping[str, str], library: str, str
 
     Args:
         known: the repository's package.json files.
-        texts: of the files that tests reach, by path.
-        library: the library of `expect`; vitest's tests are always transformed.
+        texts: texts of the tests and of all files that the tests import, keyed by path.
+        library: the library of `expect`. Tests of vitest are always transformed.
         strips_types: whether this version of node can strip types.
     """
     if library == "vitest":
@@ -160,8 +160,8 @@ def needs_transform(known: Packages, texts: Mapping[str, str], library: str, str
 def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
     """Return import names that stand for files of the repository, as [pattern, [targets]].
 
-    They come from tsconfig.json, the settings of jest, vite and vitest, the names of the repository's own packages, and the
-    conventions `@/` and `~/` for `src`.
+    The names come from tsconfig.json, the settings of jest, vite and vitest, the packages that the repository defines, and
+    the conventions `@/` and `~/` for `src`.
     """
     pairs: list[list[Any]] = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
@@ -216,7 +216,7 @@ def setup_files(known: Packages, texts: Mapping[str, str]) -> list[str]:
 
 
 def _loadable(named: list[str], texts: Mapping[str, str]) -> Iterator[str]:
-    """Yield the files that exist, and the packages that do not only transform code."""
+    """Yield the files that exist, and the packages, except packages that only transform code."""
     for name in named:
         path = posixpath.normpath(name.replace("<rootDir>/", "").removeprefix("./"))
         if any(path + ending in texts for ending in ("", *SOURCE)):

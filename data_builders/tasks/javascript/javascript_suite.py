@@ -1,8 +1,9 @@
-"""Snapshots of JavaScript repositories for grading: export the files, find the tests, transform what node cannot load.
+"""Make snapshots of JavaScript repositories for grading: export and transform the files, and find the tests.
 
-A snapshot holds the repository as `tree` for the tests, `bare` for the candidate, without tests and documentation, and
-`marked` for the run that finds out which tests call which functions; `compiled` and `marked-compiled` hold transformed files.
-It is named by a hash of its content and made once per machine. The repository's code runs only in the sandbox.
+A snapshot contains the repository as `tree` (for the tests), as `bare` (for the candidate, without tests and
+documentation) and as `marked` (for the run that finds out which tests call which functions). `compiled` and
+`marked-compiled` contain transformed versions of files that node cannot load. The name of a snapshot is a hash of its
+content, and each snapshot is made once per machine. The repository's code runs only in the sandbox.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ from data_builders.tasks.python.python_suite import is_documentation, write_file
 from data_builders.tasks.validation import flat
 
 VERSION = 3
-"""Of the format of snapshots; raise it to have them made again."""
+"""Version of the snapshot format. After an increase, all snapshots are made again."""
 MAX_FILE = 4 << 20
-"""Bytes; larger files are not exported."""
+"""Maximum size of an exported file in bytes."""
 MAX_BYTES = 256 << 20
-"""Bytes of all exported files, at most."""
+"""Maximum total size of all exported files in bytes."""
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30)
 BATCH = 100
-"""Files that one program transforms."""
+"""Number of files that one program transforms."""
 NOT_SOURCE = (
     ".d.ts",
     ".d.mts",
@@ -63,7 +64,7 @@ NOT_SOURCE = (
     ".config.mts",
 )
 MARK = "globalThis.__align_hit?.({number});"
-"""Reports a call of the function with this number, at the start of its body."""
+"""Code at the start of a function's body that reports a call of the function with this number."""
 
 
 @dataclass
@@ -73,28 +74,28 @@ class JsPreparedSuite:
     snapshot: NodeSnapshot
     packages: Packages
     texts: dict[str, str]
-    """Text of the files whose functions may become tasks, by path."""
+    """Texts of the files whose functions may become tasks, keyed by path."""
     functions: list[JsFunction]
     source: dict[str, str]
-    """Text of all JavaScript and TypeScript files except tests, by path."""
+    """Texts of all JavaScript and TypeScript files except tests, keyed by path."""
     problems: list[str]
-    """Errors of the transform, in words."""
+    """Descriptions of errors while transforming files."""
     unparsed: int
     """Number of files that the grammar cannot parse."""
 
     @cached_property
     def flat(self) -> dict[str, str]:
-        """`validation.flat` of `source`, to find copies of a body."""
+        """The texts of `source` after `validation.flat`, for finding copies of a body."""
         return {path: flat(text) for path, text in self.source.items()}
 
     @property
     def id(self) -> str:
-        """The snapshot's id, by which task rows name it."""
+        """The id of the snapshot. Task rows refer to the snapshot by this id."""
         return self.snapshot.folder.name
 
 
 def has_javascript(paths: Mapping[str, Any] | set[str]) -> bool:
-    """Whether a repository is a package of node: it has a package.json at its root."""
+    """Whether a repository is a Node.js package, that is, has a package.json at its root."""
     return "package.json" in paths
 
 
@@ -109,7 +110,7 @@ def prepare_js_suite(
 
     Args:
         repository: from `data_builders.repositories.sources.resolve`.
-        paths: files and folders of the tests; by default all files that look like tests.
+        paths: files and folders of the tests. Empty: all files that look like tests.
         environment: environment variables that the tests need.
         allow_weaker: consent to a weaker sandbox.
 
@@ -165,7 +166,7 @@ def _has_syntax_error(path: str, text: str) -> bool:
 
 
 def _decoded(content: bytes) -> str | None:
-    """Return the text of a file; None if it is binary or not UTF-8."""
+    """Decode a file. None if the file is binary or not UTF-8."""
     try:
         return content.decode("utf-8") if b"\0" not in content else None
     except UnicodeDecodeError:
@@ -173,7 +174,7 @@ def _decoded(content: bytes) -> str | None:
 
 
 def _read(repository: Repository) -> dict[str, bytes]:
-    """Return the content of the repository's files, by path."""
+    """Read the repository's files, keyed by path."""
     files: dict[str, bytes] = {}
     size = 0
     with Reader(repository) as reader:
@@ -193,7 +194,7 @@ def _read(repository: Repository) -> dict[str, bytes]:
 
 
 def checkout(repository: Repository) -> Path:
-    """Return the folder of the checkout, where `node_modules` is installed."""
+    """Return the folder of the checkout, which contains `node_modules`."""
     return repository.path.parent if repository.is_git and repository.path.name == ".git" else repository.path
 
 
@@ -214,14 +215,14 @@ def _make_snapshot(
     """Write a snapshot into a folder, and return the data for its `suite.json`.
 
     Args:
-        folder: of the snapshot; replaced if it exists.
-        repository: its name and commit go into the data.
-        files: content of all files, by path.
-        texts: of the text files among them.
+        folder: folder of the snapshot. An existing folder is replaced.
+        repository: the repository, whose name and commit are written into the data.
+        files: content of all files, keyed by path.
+        texts: texts of all text files, keyed by path.
         known: the repository's package.json files.
         modules: (folder on the machine, path in the repository) of each `node_modules`.
         functions: all functions, in the order of their numbers.
-        paths: files and folders of the tests; by default all files that look like tests.
+        paths: files and folders of the tests. Empty: all files that look like tests.
         environment: environment variables of the tests.
         allow_weaker: consent to a weaker sandbox.
     """
@@ -273,7 +274,7 @@ def _is_hidden(path: str) -> bool:
 
 
 def _typescript() -> str:
-    """Return the path of the installed TypeScript compiler, for repositories without a transformer; "" if there is none."""
+    """Return the path of the machine's TypeScript compiler, for repositories without a transformer. "" if not installed."""
     try:
         tool = Path(toolchain("typescript").tool)
     except NoToolchain:
@@ -292,7 +293,7 @@ def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, 
 
 
 def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str], allow_weaker: bool) -> None:
-    """Write `compiled` and `marked-compiled`, and replace the tests in the snapshot's data by transformed ones."""
+    """Write `compiled` and `marked-compiled`, and replace the tests in the snapshot's data by transformed tests."""
     data, folder = snapshot.data, snapshot.folder
     sources = [[path, None] for path in code if path not in tests and not path.endswith((".d.ts", ".d.mts", ".d.cts"))]
     transformed: dict[str, str] = {}

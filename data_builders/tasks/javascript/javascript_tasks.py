@@ -1,4 +1,4 @@
-"""Executable tasks from the tests of a JavaScript or TypeScript repository, by the same steps as for Python."""
+"""Make executable tasks from the tests of a JavaScript or TypeScript repository, with the same steps as for Python."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ MASK = ' throw new Error("not implemented"); '
 
 @dataclass
 class JsTasks:
-    """The JavaScript functions of a repository after validation; those with a tier become rows."""
+    """The validated JavaScript functions of a repository. Functions with a tier become rows."""
 
     repository: Repository
     prepared: JsPreparedSuite | None
-    """None without node."""
+    """The snapshot. None if node is not installed."""
     candidates: list[Candidate[JsFunction]]
     coverage: JsCoverage
     advice: list[str]
     hidden_share: float
     left_out: Counter[str] = field(default_factory=Counter)
-    """Valid functions that gave no row, by reason."""
+    """Number of valid functions without a row, keyed by reason."""
     redacted: int = 0
-    """Rows in whose context a secret or a personal datum was replaced."""
+    """Number of rows with a replaced secret or personal datum in the context."""
 
     def report(self) -> dict[str, Any]:
-        """Return counts, outcomes of the tests and advice, for the account."""
+        """Return counts, outcomes of the tests and advice, for the build report."""
         return {
             **account(self.candidates), "tests": sum(self.coverage.outcomes.values()), "outcomes": dict(sorted(self.coverage.outcomes.items())),
             "map_seconds": self.coverage.seconds, "left_out": dict(+self.left_out),
@@ -63,7 +63,7 @@ class JsTasks:
 
         Args:
             part: `train`, or `heldout` for a benchmark.
-            characters: of the file around the masked body in a prompt, about.
+            characters: approximate number of characters that a prompt shows around the masked body.
         """
         rows = (self._row(item, part, characters) for item in self.candidates if item.tier)
         clean, redacted = without_secrets(rows, self.left_out)
@@ -109,20 +109,21 @@ def js_repository_tasks(
     """Run the tests of a repository, and validate its JavaScript and TypeScript functions as tasks.
 
     Args:
-        repository: where functions and tests are taken from.
-        settings: what a function needs to become a task.
+        repository: the repository with functions and tests.
+        settings: conditions on a function to become a task.
         sandbox: consent to a weaker sandbox.
-        workers: processes that grade.
-        only: called with a function and the text of its file; False leaves the function out.
-        paths: files and folders of the tests; by default all files that look like tests.
+        workers: number of grading processes.
+        only: filter that is called with a function and the text of its file. If it returns False, the function is left
+            out.
+        paths: files and folders of the tests. Empty: all files that look like tests.
         environment: environment variables that the tests need.
-        budget_seconds: wall time for the run of the tests.
+        budget_seconds: maximum wall time of the run of the tests.
 
     Returns:
-        The tasks; none, with advice, if node is not installed.
+        The tasks. If node is not installed, the result has no tasks, but has advice.
 
     Raises:
-        ValueError: the repository is too large, or there is no sandbox.
+        ValueError: the repository is too large, or no sandbox is available.
     """
     empty = JsCoverage({}, Counter(), [], set(), 0.0)
     try:
@@ -142,7 +143,7 @@ def js_repository_tasks(
 
 
 def task_validator(prepared: JsPreparedSuite) -> TaskValidator[JsFunction]:
-    """Return the validator of JavaScript and TypeScript functions against their repository's tests."""
+    """Make the validator that runs the repository's tests on JavaScript and TypeScript functions."""
     texts = prepared.texts
 
     def answer(function: JsFunction, body: str | None = None) -> str:

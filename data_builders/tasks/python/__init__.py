@@ -1,1 +1,1 @@
-"""Executable tasks for Python repositories, tested with pytest."""
+"""Make executable tasks from Python repositories with pytest suites."""

@@ -1,7 +1,7 @@
-"""Which tests call which functions: one run of a pytest suite, in the sandbox, under a tracer of calls.
+"""Find out which tests call which functions, by one run of a pytest suite in the sandbox with a tracer of calls.
 
-Tasks need calls, not lines, so the tracer is a few lines of `sys.settrace` inside the sandbox, and nothing has to be
-installed into the user's environment.
+Tasks need the called functions, not the executed lines. A few lines with `sys.settrace` inside the sandbox trace the
+calls, and nothing has to be installed into the user's environment.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import PreparedSuite
 
 BATCH = 25
-"""Tests per program."""
+"""Number of tests that one program runs."""
 TEST_SECONDS = 20.0
-"""Wall time of one test under the tracer, at most."""
+"""Maximum wall time of one test with the tracer, in seconds."""
 FAST_SECONDS = 2.0
-"""Tests that take longer are counted as `slow` and not used, because tasks are graded thousands of times in training."""
+"""Maximum duration in seconds of a test that is used. Training grades tasks thousands of times. Slower tests are counted
+as `slow`."""
 _NETWORK = re.compile(
     r"socket|gaierror|getaddrinfo|ConnectionError|ConnectionRefused|Network is unreachable|Temporary failure in name|"
     r"OperationalError|could not connect|urlopen error|Max retries|redis|psycopg|pymysql|mongo", re.IGNORECASE
@@ -38,14 +39,14 @@ class CoverageMap:
     """Outcomes of a pytest suite's tests, and the functions that they call."""
 
     covering: dict[tuple[str, int], list[str]]
-    """(file, line) of a function -> the usable tests that call it, in the suite's order."""
+    """Maps (file, line) of a function to the usable tests that call the function, in the suite's order."""
     outcomes: dict[str, str]
-    """Test -> `passed`, or why it cannot be used."""
+    """Maps a test to `passed`, or to the reason why the test cannot be used."""
     seconds: float
     """Wall time of the run."""
 
     def account(self) -> dict[str, int]:
-        """Return the number of tests by outcome."""
+        """Count the tests by outcome, for the build report."""
         return dict(sorted(Counter(self.outcomes.values()).items()))
 
     def tests_calling(self, function: Function) -> list[str]:
@@ -54,11 +55,11 @@ class CoverageMap:
 
 
 def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
-    """Run a suite once under the tracer; the result is stored with the snapshot and reused.
+    """Run a suite once with the tracer. The result is stored with the snapshot and reused.
 
     Args:
         prepared: the suite.
-        budget_seconds: wall time of the run; tests not reached by then are counted as `over_budget`.
+        budget_seconds: maximum wall time of the run. Tests that have not run by then are counted as `over_budget`.
         allow_weaker: consent to a weaker sandbox.
     """
     stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
@@ -78,7 +79,7 @@ def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allo
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    """Return `passed`, or the reason for which a test cannot be used."""
+    """Return `passed`, or the reason why a test cannot be used."""
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "passed":
         return "passed" if result["seconds"] <= FAST_SECONDS else "slow"
@@ -98,7 +99,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
-    """Run the tests in batches; return (result by test, wall time)."""
+    """Run the tests in batches. Return the results, keyed by test, and the wall time."""
     results: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     suite = Suite(prepared.snapshot, allow_weaker)
@@ -125,7 +126,7 @@ def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> 
 
 
 def _run_batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
-    """Run some tests in one program; return (result by test, the test during which the program ended or "")."""
+    """Run tests in one program. Return the results, keyed by test, and the test that ended the program (or "")."""
     limits = Limits(
         cpu_seconds=wall,
         wall_seconds=wall,

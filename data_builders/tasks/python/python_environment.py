@@ -1,4 +1,4 @@
-"""The Python interpreter that runs a repository's tests, and its installed packages."""
+"""Inspect the Python interpreter that runs a repository's tests, and its installed packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Environment:
 
     executable: str
     version: str
-    """`sys.version`, in full."""
+    """The full text of `sys.version`."""
     base: tuple[str, ...]
     """Folders of the interpreter outside /usr."""
     packages: tuple[str, ...]
@@ -39,12 +39,13 @@ print(json.dumps({
 
 
 def find_environment(interpreter: str | Path | None = None) -> Environment:
-    """Describe the environment of an interpreter, by default of the running one.
+    """Describe the environment of an interpreter. By default this is the running interpreter.
 
     An environment without pytest uses the pytest of the running interpreter if both have the same version of Python.
 
     Raises:
-        ValueError: the interpreter cannot be started, is no Python, or has no pytest and another version of Python.
+        ValueError: the interpreter cannot be started or is not Python, or it has no pytest and its Python version differs
+            from the running interpreter.
     """
     program = str(interpreter) if interpreter else sys.executable
     try:

@@ -1,4 +1,4 @@
-"""Wrong versions of a Python function's body: mutants and trivial bodies, which good tests must fail."""
+"""Make wrong versions of a Python function's body: mutants and trivial bodies. Good tests fail with these bodies."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
 
     Args:
         function: the original.
-        count: bodies, at most.
-        seed: with the function's file and name it decides which changes are drawn.
+        count: maximum number of bodies.
+        seed: seed for drawing changes, combined with the function's file and name.
     """
     body = ast.Module(list(function.body), [])
     original = ast.unparse(body)
@@ -49,7 +49,7 @@ def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
 
 
 def trivial_bodies(function: Function) -> list[str]:
-    """Return bodies that any model can guess and that must fail: return None, or the first argument."""
+    """Return bodies that need no understanding of the task: `return None`, and a return of the first argument."""
     parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
     names = [name for name in parameters if name and name not in ("self", "cls")]
     answers = ["return None", *([f"return {names[0]}"] if names else [])]
@@ -58,7 +58,7 @@ def trivial_bodies(function: Function) -> list[str]:
 
 
 def indented(text: str) -> str:
-    """Indent the lines of a body by four spaces; blank lines stay empty."""
+    """Indent the lines of a body by four spaces, except blank lines."""
     return "\n".join(f"    {line}" if line else line for line in text.split("\n"))
 
 
@@ -102,7 +102,7 @@ def _kinds(node: ast.AST) -> Sequence[str]:
 
 
 def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
-    """Return the code with one node changed; None if that is not possible."""
+    """Return the code with one changed node. None if the change is not possible."""
     tree = copy.deepcopy(tree)
     node = next(item for index, item in enumerate(ast.walk(tree)) if index == number)
     if kind == "comparison" and isinstance(node, ast.Compare):
@@ -130,7 +130,7 @@ def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
 
 
 def _replace(tree: ast.AST, old: ast.AST, new: ast.stmt) -> bool:
-    """Replace a statement in the block that contains it; False if no block does."""
+    """Replace a statement in the block that contains the statement. Return False if no block contains it."""
     for node in ast.walk(tree):
         for _, value in ast.iter_fields(node):
             if isinstance(value, list):

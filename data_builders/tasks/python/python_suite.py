@@ -1,9 +1,9 @@
-"""Snapshots of Python repositories for grading: export the files, find the environment, collect the tests.
+"""Make snapshots of Python repositories for grading: export the files, find the environment, collect the tests.
 
-A snapshot holds the repository twice: `tree` for the process of the tests, and `bare`, without tests and documentation, for
-the process of the candidate. It is named by a hash of its content (files, interpreter, installed packages, arguments of
-pytest) and made once per machine; `alignment.grading.repository` grades with it. The repository's code runs only in the
-sandbox, without a network.
+A snapshot contains the repository twice: `tree` for the process of the tests, and `bare` (without tests and
+documentation) for the process of the candidate. The name of a snapshot is a hash of its content: files, interpreter,
+installed packages, arguments of pytest. Each snapshot is made once per machine; `alignment.grading.repository` uses it
+for grading. The repository's code runs only in the sandbox, without a network.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.tasks.python.python_environment import Environment, find_environment
 
 VERSION = 3
-"""Of the format of snapshots; raise it to have them made again."""
+"""Version of the snapshot format. After an increase, all snapshots are made again."""
 MAX_FILE = 16 << 20
-"""Bytes; larger files are not exported."""
+"""Maximum size of an exported file in bytes."""
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})
 SOURCE_FOLDERS = ("src", "lib", "python")
@@ -50,20 +50,20 @@ class PreparedSuite:
 
     snapshot: Snapshot
     functions: list[Function]
-    """Functions of all files that are neither tests nor documentation."""
+    """Functions in all files except tests and documentation."""
     texts: dict[str, str]
-    """Text of the same files, by path."""
+    """Texts of the files that contain `functions`, keyed by path."""
     tests_texts: dict[str, str]
-    """Text of the test files, by path."""
+    """Texts of the test files, keyed by path."""
 
     @property
     def id(self) -> str:
-        """The snapshot's id, by which task rows name it."""
+        """The id of the snapshot. Task rows refer to the snapshot by this id."""
         return self.snapshot.folder.name
 
     @property
     def tests(self) -> list[str]:
-        """Pytest's names of the tests, in the suite's order."""
+        """The names of the tests in pytest's notation, in the suite's order."""
         return [name for name, _ in self.snapshot.data["tests"]]
 
 
@@ -79,9 +79,10 @@ def prepare_suite(
 
     Args:
         repository: from `data_builders.repositories.sources.resolve`.
-        interpreter: Python with the packages that the tests need, for example of a virtual environment; by default the
-            running one.
-        tests: files and folders for pytest, relative to the repository; by default its own configuration decides.
+        interpreter: Python with the packages that the tests need, for example of a virtual environment. None: the running
+            interpreter.
+        tests: files and folders for pytest, relative to the repository. Empty: the repository's pytest configuration
+            decides.
         environment: environment variables that the tests need.
         allow_weaker: consent to a weaker sandbox.
 
@@ -125,7 +126,7 @@ def _is_usable_text(content: bytes) -> bool:
 
 
 def _read(repository: Repository) -> dict[str, bytes]:
-    """Return the content of the repository's files, by path."""
+    """Read the repository's files, keyed by path."""
     files = {}
     with Reader(repository) as reader:
         for file in list_files(repository, MAX_FILE):
@@ -151,7 +152,7 @@ def is_test_file(path: str) -> bool:
 
 
 def is_documentation(path: str) -> bool:
-    """Whether a path is documentation, an example or a generated file: it gives no tasks, and candidates cannot read it."""
+    """Whether a path is documentation, an example or generated. These files give no tasks and are hidden from candidates."""
     *folders, name = path.split("/")
     return any(folder in DOCUMENTATION_FOLDERS for folder in folders) or any(
         fnmatch.fnmatch(name, pattern) for pattern in DOCUMENTATION_NAMES
@@ -165,13 +166,13 @@ def _make_snapshot(
     """Write a snapshot into a folder, and return the data for its `suite.json`.
 
     Args:
-        folder: of the snapshot; replaced if it exists.
-        files: content of all files, by path.
-        texts: of the files of Python among them.
+        folder: folder of the snapshot. An existing folder is replaced.
+        files: content of all files, keyed by path.
+        texts: texts of the Python files, keyed by path.
         python: the environment of the tests.
         tests: files and folders for pytest.
         variables: environment variables of the tests.
-        repository: its name and commit go into the data.
+        repository: the repository, whose name and commit are written into the data.
         allow_weaker: consent to a weaker sandbox.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -236,7 +237,7 @@ def _write_role(folder: Path, role: dict[str, Any]) -> None:
 
 
 def _collect(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> dict[str, Any]:
-    """Collect the tests with pytest in the sandbox, and return its tests, imported modules, problems and threads."""
+    """Collect the tests with pytest in the sandbox. Return the tests, imported modules, problems and threads."""
     _write_role(snapshot.folder, role)
     suite = Suite(snapshot, allow_weaker)
     try:
@@ -250,10 +251,10 @@ def _collect(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> di
 
 
 def roots(files: Iterable[str]) -> list[str]:
-    """Return the folders that modules are imported from, the repository's root first.
+    """Return the folders from which modules are imported, the repository's root first.
 
-    They are the root and each folder with a project file (`PROJECT_FILES`), and `src`, `lib` and `python` below those, as
-    far as they hold Python files. Projects among tests or documentation do not count.
+    These folders are the root, each folder with a project file (`PROJECT_FILES`), and the folders `src`, `lib` and
+    `python` in one of the former, if they contain Python files. Projects in tests or documentation are ignored.
     """
     projects = {""} | {
         posixpath.dirname(path) for path in files
@@ -266,7 +267,7 @@ def roots(files: Iterable[str]) -> list[str]:
 
 
 def import_mode(files: Mapping[str, bytes]) -> list[str]:
-    """Return the `--import-mode` that the repository configures for pytest, as an argument; other `addopts` are not used."""
+    """Return the `--import-mode` of the repository's pytest configuration, as arguments. Other `addopts` are ignored."""
     for name in SETTINGS_FILES:
         if match := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
             return [f"--import-mode={match.group(1).decode()}"]
@@ -274,7 +275,7 @@ def import_mode(files: Mapping[str, bytes]) -> list[str]:
 
 
 def _below(files: dict[str, bytes], base: str) -> list[str]:
-    """Return the paths below a folder, relative to it."""
+    """Return the paths below the folder `base`, relative to `base`."""
     return [path[len(base) + 1 :] if base else path for path in files if not base or path.startswith(f"{base}/")]
 
 

@@ -1,4 +1,4 @@
-"""The prompt of a Python task: the file around the masked body, signatures from other files, and the visible tests."""
+"""Make the prompt of a Python task: the file around the masked body, signatures in other files, and visible tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from data_builders.parsing.python_functions import Function, indentation, masked
 from data_builders.tasks.python.python_suite import PreparedSuite
 
 MAX_SIGNATURES = 20
-"""Names of other files that a prompt shows, at most."""
+"""Maximum number of names from other files that a prompt shows."""
 
 
 class Span(Protocol):
-    """A part of a text, by the offsets of its start and end."""
+    """A part of a text, given by the offsets of start and end."""
 
     @property
     def start(self) -> int: ...
@@ -27,10 +27,10 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
     """Return the (start, end) offsets of the part of a file to show: whole lines around a body.
 
     Args:
-        text: of the file.
-        function: the function, whose head is always shown, or any part of the file.
-        before: characters before the body, about.
-        after: characters after the body, about.
+        text: text of the file.
+        function: a function, whose head is always shown, or any part of the file.
+        before: approximate number of characters before the body.
+        after: approximate number of characters after the body.
     """
     first = function.first if isinstance(function, Function) else function.start
     opening = max(0, min(first, function.start - before))
@@ -47,9 +47,10 @@ def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], 
 
     Args:
         prepared: the repository.
-        function: the function; its body is masked.
+        function: the function whose body is masked.
         visible: names of the tests to show.
-        characters: of the file around the body, about; the tests get at most a third as much again.
+        characters: approximate number of characters of the file around the body. In addition, the tests get at most a
+            third of this number.
     """
     text = prepared.texts[function.file]
     opening, closing = window(text, function, characters * 2 // 3, characters // 3)
@@ -73,12 +74,12 @@ def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], 
 
 
 def code_block(code: str, language: str = "python") -> str:
-    """Return code as a fenced block of Markdown, without empty lines at its ends."""
+    """Format code as a fenced Markdown block, without empty lines at the start and the end."""
     return f"```{language}\n{code.strip(chr(10))}\n```"
 
 
 def imports_of(text: str, before: int) -> str:
-    """Return the top-level imports before an offset, and a mark for the code left out after them."""
+    """Return the top-level imports before an offset, followed by a marker for omitted code."""
     tree = parse(text)
     if tree is None:
         return ""
@@ -93,7 +94,7 @@ def imports_of(text: str, before: int) -> str:
 
 
 def signatures(prepared: PreparedSuite, function: Function) -> str:
-    """Return what the function's file imports from the repository: signatures with the first lines of their docstrings."""
+    """Return signatures (with first docstring lines) of the names that the function's file imports from the repository."""
     tree = parse(prepared.texts[function.file])
     if tree is None:
         return ""
@@ -117,7 +118,7 @@ def signatures(prepared: PreparedSuite, function: Function) -> str:
 
 
 def _signature(text: str, name: str) -> str:
-    """Return the signature of a top-level function or class, or the assignment of a constant; "" if there is none."""
+    """Return the signature of a top-level function or class, or the assignment of a constant. "" for unknown names."""
     tree = parse(text)
     for node in tree.body if tree else []:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
@@ -138,12 +139,12 @@ def _signature(text: str, name: str) -> str:
 
 
 def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
-    """Return the code of test functions, each once; functions that would exceed the limit are left out.
+    """Return the code of test functions without repetitions. Functions that would exceed the limit are left out.
 
     Args:
-        texts: of the files of the tests, by path.
-        names: pytest's names of the tests: `file::class::function[parameters]`.
-        characters: of code, at most.
+        texts: texts of the test files, keyed by path.
+        names: names of the tests in pytest's notation: `file::class::function[parameters]`.
+        characters: maximum number of characters of code.
     """
     parts: list[str] = []
     for name in dict.fromkeys(item.partition("[")[0] for item in names):
@@ -156,7 +157,7 @@ def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int
 
 
 def definition_of(source: str, path: Sequence[str]) -> str:
-    """Return the code of a function by its path of names (class, then function); "" if there is none."""
+    """Return the code of the function with a path of names (class, then function). "" if no function has this path."""
     tree = parse(source)
     if tree is None or not path:
         return ""
