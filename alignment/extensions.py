@@ -108,7 +108,7 @@ class Extension:
         """Return the result of a function of the user's code as a dict.
 
         Raises:
-            ExtensionError: it is not a mapping from strings to JSON values; the message has the function's place.
+            ExtensionError: the result is not a mapping from strings to JSON values; the message says where the function is defined.
         """
         expected = "return a mapping of JSON values, for example {'rows': 12}"
         if not isinstance(result, Mapping):

@@ -298,7 +298,8 @@ def own_loss_bytes(shape: Shape, micro: MicroBatch, tokens: float) -> float:
 
 
 def rollout_bytes(shape: Shape, micro: MicroBatch) -> float:
-    """Bytes of generation in transformers: keys and values of all rollouts, one layer of them twice, and one token's logits."""
+    """Bytes of generation in transformers: the key/value cache of all rollouts, a second copy of one layer's cache, and the
+    logits of one token."""
     width = 2 if micro.autocast or micro.dtype != "float32" else 4
     cache = micro.rollouts * micro.length * 2 * shape.key_value_size * width
     return cache * (shape.num_hidden_layers + 1) + micro.rollouts * shape.vocab_size * (width + 12)

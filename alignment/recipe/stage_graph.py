@@ -1,6 +1,6 @@
 """The stage graph: the steps of a recipe in order, the model each starts from, and the rows each reads.
 
-Also holds for a recipe with mistakes: a step's model may then be a name that no stage has.
+The graph can also be built for a recipe with mistakes. A step may then name a model that no stage makes.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 def _limit(name: str, value: float) -> str:
-    """Return the limit that a number breaks, for example `at least 1`. Empty if the number breaks no limit."""
+    """Describe the bound that a number violates, for example `at least 1`. Empty if the number is within its bounds."""
     if name in ABOVE_ZERO and value <= 0:
         return "above 0"
     if value < LEAST.get(name, 0):

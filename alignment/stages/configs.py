@@ -129,7 +129,7 @@ def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tupl
 
     Args:
         stages: the stages.
-        accepted: folder of the marks. Their names cover the settings, package versions, this module and the machine.
+        accepted: folder of the marks. A mark's file name is a hash of the settings, package versions, this module and the machine.
     """
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     machine = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES")]

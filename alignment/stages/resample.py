@@ -107,7 +107,7 @@ def replace_groups(
     Tensors of two dimensions are padded to the longer of the two: prompts on the left, all others on the right.
 
     Args:
-        rollouts: the rollouts to change; they are not changed in place.
+        rollouts: the rollouts; a changed copy is returned.
         new: rollouts with the same keys.
         places: (index of the group in `rollouts`, index of the group in `new`) of each replacement.
         size: rows of a group.

@@ -14,8 +14,8 @@ POOL = 50
 class LengthSampler(Sampler[int]):
     """Row indices in a random order in which the rows of each optimizer step have about the same length.
 
-    Like transformers' `LengthGroupedSampler`, with two differences: the steps of a pool are shuffled, so that long and short
-    ones alternate, and the order depends only on seed and epoch, so that a resumed run continues in the same order.
+    Like transformers' `LengthGroupedSampler`, with two differences: the steps of each pool (`POOL` steps that were sorted together) are
+    shuffled, so that long and short steps are mixed, and the order depends only on seed and epoch, so that a resumed run continues in the same order.
 
     Args:
         lengths: tokens of each row.

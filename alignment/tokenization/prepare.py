@@ -225,7 +225,7 @@ def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts:
 def _by_share(
     parts: Sequence[Dataset], shares: Sequence[float], seed: int, by_source: Mapping[str, dict[str, int]]
 ) -> list[Dataset]:
-    """Select rows of each source, in a seeded order, so that its share of all tokens comes out.
+    """Select rows, in a seeded order, so that each source makes up its requested share of the tokens.
 
     The total is the largest for which every source has enough tokens.
 

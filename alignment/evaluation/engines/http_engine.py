@@ -112,7 +112,7 @@ class HttpEngine:
         return Completion(text, tokens, "stop" if stopped else "length")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Send a request until it is answered. Raises ValueError with the last problem."""
+        """Send a request, with retries. Raises ValueError with the last error if all attempts fail."""
         problem = ""
         for attempt in range(RETRIES):
             pause = 0.5 * 2**attempt
