@@ -1,4 +1,4 @@
-"""Find dataset builders: the built-in ones by name, or a builder in the user's own code by reference.
+"""Find dataset builders: built-in builders by name, and builders in the user's own code by reference.
 
 A builder is a function `build(settings, context)`, see `data_builders.builder`. The class of its settings is the
 annotation of its first parameter. Importing this module imports no builder; `find_builder` imports only the builder

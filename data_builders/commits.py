@@ -1,6 +1,6 @@
 """Builder `commits`: make instructions to change code, or documents, from the history of repositories.
 
-The filters are those of CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
+The filters are from CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
 characters and more than 4 words in the imperative; no merges, version bumps, reverts or bots; one changed file. A row
 shows the whole file 20% of the time, otherwise a window of 31 lines around the change.
 """

@@ -67,7 +67,7 @@ class BenchmarkIndex:
     grams: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Sorted hashes of n-grams of `NGRAM_WORDS` words: (n-grams,)."""
     short: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.uint64))
-    """Short programs: (programs, 3). Columns: number of words, hash of the first `HEAD_WORDS` words, hash of all words."""
+    """Short programs: (programs, 3). Columns: number of words, hash of `HEAD_WORDS` first words, hash of all words."""
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Hashes of very short solutions, which are compared only with whole answers: (solutions,)."""
     bodies: list[str] = field(default_factory=list)

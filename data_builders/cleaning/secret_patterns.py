@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
-"""(kind, hints, pattern). The text must contain a hint. The secret is group 1, or the match of a pattern without groups."""
+"""(kind, hints, pattern). The text must contain a hint. The secret is group 1, or the whole match without groups."""
 
 
 def _pattern(kind: str, hints: str, expression: str) -> Pattern:
