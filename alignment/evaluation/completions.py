@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignment.evaluation import catalogue, scoring
+from alignment.evaluation.answer_blocks import fenced_blocks
 from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmarks import multipl_e
 from alignment.evaluation.problem import Benchmark, Problem, TextPrompt, unchanged
+from alignment.evaluation.python_code import dedent, parses
 from alignment.evaluation.results import Document, documents, write_results
 from alignment.evaluation.samples import MULTIPL_E, Sample, benchmarks_of, read_samples
 from alignment.evaluation.scoring import Outcome
@@ -137,10 +139,13 @@ def _multipl_e_programs(name: str, samples: Sequence[Sample]) -> Benchmark:
 
 
 def _warn_of_fences(samples: Sequence[Sample], sanitize: bool) -> None:
-    fenced = sum("```" in sample.text for sample in samples if sample.form in (*COMPLETE_FORMS, "completion"))
+    """Warn about completions with fenced code blocks. Fences inside strings and comments of a program are no fault."""
+    texts = [sample.text for sample in samples if sample.form in (*COMPLETE_FORMS, "completion")]
+    fenced = sum(bool(fenced_blocks(text)) and not parses(dedent(text)) for text in texts if "```" in text)
     if fenced and not sanitize:
         logger.warning(
-            "%d of %d completions contain ``` fences and are graded unchanged; --sanitize extracts the code first",
+            "%d of %d completions have fenced code blocks (```) and are graded unchanged; --sanitize extracts the code "
+            "first",
             fenced, len(samples),
         )  # fmt: skip
 

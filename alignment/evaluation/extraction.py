@@ -1,56 +1,74 @@
 """Extraction of the program from a chat model's answer.
 
-Answers come as one fenced code block, as several, as bare code, as prose around code, indented, quoted, cut off by the
-token limit, or without the imports that the code uses. `extract_code` returns one program for the whole answer.
+Answers come as one fenced code block, as several, as bare code, as prose around code, as inline code, indented, quoted,
+as a diff or an interpreter session, with line numbers, cut off by the token limit, or without the imports that the code
+uses. `extract_code` returns one program for the whole answer.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from alignment.evaluation.answer_blocks import FencedBlock, all_blocks, cleaned
+from alignment.evaluation.answer_versions import Version, version_of
+from alignment.evaluation.code_listing import is_diff, without_listing_marks
 from alignment.evaluation.python_code import (
     PARSE_BUDGET,
-    add_imports,
     dedent,
     defined_names,
     longest_valid,
     parses,
     used_names,
-    without_scripts,
 )
+from alignment.evaluation.python_imports import add_imports
+from alignment.evaluation.python_scripts import reads_input, without_scripts
 
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`~]*)(?P<rest>[^\n`]*)$", re.MULTILINE)
-_LATE_FENCE = re.compile(r"`{3,}[ \t]*[\w+#.{}-]*[ \t]*")
-_TERMINAL = re.compile(r"\x1b(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
-_SPECIAL = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text)\|>")
-_CORRECTION = re.compile(r"(?i)\b(?:correct(?:ed|ion)|fixed|revised|final|improved|mistake|wrong|bug|instead of)\b")
 _TAGS = {
-    "python": ("python", "python3", "py", "py3", "python2"),
-    "javascript": ("javascript", "js", "node", "jsx", "mjs"),
-    "typescript": ("typescript", "ts", "tsx"),
-    "cpp": ("cpp", "c++", "cc", "cxx", "c"),
+    "python": ("python", "py", "py3", "python2", "ipython", "python-repl", "pycon", "doctest"),
+    "javascript": ("javascript", "js", "node", "nodejs", "jsx", "mjs", "cjs", "es", "ecmascript"),
+    "typescript": ("typescript", "ts", "tsx", "mts"),
+    "cpp": ("cpp", "c++", "cc", "cxx", "c", "hpp", "gnu++"),
     "csharp": ("csharp", "cs", "c#"),
     "shell": ("shell", "sh", "bash", "zsh"),
     "go": ("go", "golang"),
     "rust": ("rust", "rs"),
     "ruby": ("ruby", "rb"),
     "perl": ("perl", "pl"),
-    "r": ("r",),
+    "kotlin": ("kotlin", "kt", "kts"),
+    "julia": ("julia", "jl"),
+    "haskell": ("haskell", "hs"),
+    "r": ("r", "rscript"),
 }
-"""Language -> tags of its fenced code blocks."""
+"""Language -> tags of its fenced code blocks, without versions."""
+_DEFINITION = re.compile(
+    r"""
+    ^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|sealed|async|pub(?:\([^)]*\))?|data|
+        partial|inline|unsafe|template\s*<[^>]*>)\s+)*
+    (?:class|struct|interface|enum|record|trait|object|module|type|def|fn|fun|func|function|sub|const|let|var|val)\s+\*?(\w+)
+    | ^[ \t]*(?:[\w:<>,*&\[\]]+[ \t]+)+[*&]?(?!if|for|while|switch|catch|return|else)(\w+)[ \t]*\([^;{}]*\)[^;{}]*\{
+    | ^[ \t]*(\w+)[ \t]*(?:<-|=)[ \t]*function | ^[ \t]*(\w+)[ \t]*\(\)[ \t]*\{ | ^[ \t]*\#define\s+(\w+)
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+_IMPORT = re.compile(
+    r"\s*(?:import\b|from\b.*\bimport\b|#include\b|using\b|use\b|require\b|package\b|const\s.*\brequire\(|library\()"
+)
+_INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)(?:(?:python|py)[ \t]+)?([^`\n]+?)\1(?!`)")
 
 
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
-    """Return the program in an answer.
+    """The program in an answer.
 
     Of several fenced blocks, those in the right language are used. For Python the block that defines the entry point is
     taken, with helpers that it needs from other blocks, and without statements that would run an example. Of several
-    versions the first one with a body is taken, or the last one that the text before it calls a correction. A block that
-    is never closed ends with the answer. If there is no block, or none defines the entry point, the code is the longest
-    part of the answer that parses. Python code loses its common indentation and an incomplete last statement, and gets
-    missing imports of the standard library.
+    versions the first one with a body is taken, or the last one that the text before it calls a correction; a version that
+    the text calls wrong is not taken. A block that is never closed ends with the answer. If there is no block, or none
+    defines the entry point, the code is the longest part of the answer that parses. Python code loses its common
+    indentation and an incomplete last statement, and gets missing imports of the standard library.
 
     Args:
         answer: the answer of the model.
@@ -58,103 +76,124 @@ def extract_code(answer: str, *, language: str = "python", entry_point: str | No
         entry_point: the function or class that the program must define.
     """
     answer = cleaned(answer)
-    blocks = _language_blocks(answer, language)
+    tiers = [] if language == "python" and _is_whole_program(answer, entry_point) else _tiers(answer, language)
     if language != "python":
-        return _choose([block.content for block in blocks], entry_point) if blocks else answer.strip("\n")
-    code = _python_from_blocks(blocks, entry_point) if blocks else ""
+        return _other_program(tiers, entry_point) if tiers else without_listing_marks(answer.strip("\n"))
+    code = _python_from_tiers(tiers, entry_point)
     if not code or (entry_point and not (parses(code) and entry_point in defined_names(code))):
         bare = _python_from_prose(answer, entry_point)
         if not code or (parses(bare) and entry_point in defined_names(bare)):
             code = bare
     if entry_point and entry_point in defined_names(code):
         code = without_scripts(code, entry_point)
+    elif entry_point and _is_body(code):
+        return textwrap.indent(code, "    ")
     return add_imports(code)
 
 
-def cleaned(answer: str) -> str:
-    """Return the answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual
-    blanks.
-    """
-    answer = _TERMINAL.sub("", answer).replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ").lstrip("\ufeff")
-    answer = _SPECIAL.split(answer, maxsplit=1)[0]
-    if "</think>" in answer:
-        answer = answer.rsplit("</think>", 1)[1]
-    lines = answer.split("\n")
-    if any(re.match(r"> ?(?:```|~~~)", line) for line in lines):
-        answer = "\n".join(re.sub(r"^> ?", "", line) for line in lines)
-    return "\n".join(map(_split_late_fence, answer.split("\n")))
+def _is_whole_program(answer: str, entry_point: str | None) -> bool:
+    """Whether the answer is nothing but code, whose strings may hold fences."""
+    code = dedent(answer)
+    if not code.strip() or not parses(code):
+        return False
+    return bool(defined_names(code)) if entry_point is None else entry_point in defined_names(code)
 
 
-def _split_late_fence(line: str) -> str:
-    """Put a fence that opens after text on a line of its own.
-
-    The text is not matched with a regular expression: a line of a hundred thousand blanks and brackets would take
-    minutes.
-    """
-    text, mark, _ = line.partition("`")
-    fence = line[len(text) :]
-    if not mark or not text.replace(">", " ").strip() or not _LATE_FENCE.fullmatch(fence):
-        return line
-    return f"{text}\n{fence.rstrip()}"
+def _language_of(tag: str) -> str:
+    """The tag of a block without its version, its options and the file name: `python3.11`, `main.py`, `c++17`."""
+    tag = re.split(r"[,:;{\s]", tag)[0].removeprefix("language-").removeprefix("lang-")
+    if re.search(r"\.[a-z+#]+$", tag):
+        tag = tag.rsplit(".", 1)[1]
+    return tag if tag in ("py3", "python2") else re.sub(r"[-_]?\d[\d.]*$", "", tag) or tag
 
 
-@dataclass(frozen=True)
-class FencedBlock:
-    """A fenced code block, and the prose between it and the block before."""
-
-    tag: str
-    content: str
-    prose_before: str
-
-
-def fenced_blocks(answer: str) -> list[tuple[str, str]]:
-    """Return all fenced code blocks as (tag, content), in order.
-
-    The last one may be unclosed. The content of an indented fence loses the indentation of the fence.
-    """
-    return [(block.tag, block.content) for block in _all_blocks(answer)]
-
-
-def _all_blocks(answer: str) -> list[FencedBlock]:
-    blocks: list[FencedBlock] = []
-    opening: re.Match[str] | None = None
-    previous_end = 0
-
-    def close(match: re.Match[str], end: int) -> None:
-        tag = match["tag"].lower().strip("{}.")
-        blocks.append(FencedBlock(tag, _content(answer, match, end), answer[previous_end : match.start()]))
-
-    for match in _FENCE.finditer(answer):
-        if opening is None:
-            opening = match
-        elif match["marks"][0] == opening["marks"][0] and len(match["marks"]) >= len(opening["marks"]):
-            close(opening, match.start())
-            previous_end = match.end()
-            opening = match if match["tag"] else None  # a fence with a tag opens a block: the last one was not closed
-    if opening is not None and (opening["tag"] or not blocks):
-        close(opening, len(answer))
-    return [block for block in blocks if block.content.strip()]
-
-
-def _content(answer: str, opening: re.Match[str], end: int) -> str:
-    content = answer[opening.end() + 1 : end]
-    if re.match(r"[ \t]*(?:def|class|import|from|async|@|#include)\b", opening["rest"]):  # code on the fence's own line
-        content = opening["rest"].strip() + "\n" + content
-    indent = opening["indent"]
-    if not indent:
-        return content
-    return "\n".join(line.removeprefix(indent) for line in content.split("\n"))
-
-
-def _language_blocks(answer: str, language: str) -> list[FencedBlock]:
-    """Return the blocks tagged with the language; if there are none, those without a tag; if there are none, all."""
-    blocks = _all_blocks(answer)
+def _tiers(answer: str, language: str) -> list[list[FencedBlock]]:
+    """Blocks tagged with the language; those without a tag, and diffs; all blocks. Empty tiers are left out."""
+    blocks = [block for outer in all_blocks(answer) for block in _nested(outer)]
     tags = _TAGS.get(language, (language,))
-    tagged = [block for block in blocks if block.tag in tags]
-    return tagged or [block for block in blocks if not block.tag] or blocks
+    plain = [replace(block, content=without_listing_marks(block.content, block.tag)) for block in blocks]
+    tagged = _selected(plain, lambda block: _language_of(block.tag) in tags)
+    untagged = _selected(plain, lambda block: not block.tag or is_diff(block.content, block.tag))
+    foreign = {tag for name, names in _TAGS.items() if name != language for tag in names}
+    unknown = _selected(plain, lambda block: _language_of(block.tag) not in foreign | {"text", "output", "console"})
+    return [tier for tier in (tagged, untagged, unknown, plain) if tier]
 
 
-def _choose(blocks: list[str], entry_point: str | None) -> str:
+def _selected(blocks: Sequence[FencedBlock], condition: Callable[[FencedBlock], bool]) -> list[FencedBlock]:
+    """The blocks for which a condition holds; text before the others counts as text before the next of them."""
+    selected, prose = [], ""
+    for block in blocks:
+        prose += block.prose_before
+        if condition(block):
+            selected.append(replace(block, prose_before=prose))
+            prose = ""
+    return selected
+
+
+def _nested(block: FencedBlock) -> list[FencedBlock]:
+    """The blocks inside of a block of Markdown; any other block itself."""
+    if block.tag not in ("", "md", "markdown", "mdx") or not re.search(
+        r"^[ \t]*(?:```|~~~)", block.content, re.MULTILINE
+    ):
+        return [block]
+    if parses(dedent(block.content)):  # the fences lie in a string
+        return [block]
+    inner = all_blocks(block.content)
+    return [replace(part, prose_before=block.prose_before + part.prose_before) for part in inner] or [block]
+
+
+def _other_program(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
+    """The block of another language than Python that defines the entry point, with what it needs of the others."""
+    contents = [[block.content for block in tier] for tier in tiers]
+    blocks = contents[0]
+    if entry_point:
+        blocks = next((tier for tier in contents if any(_seems_to_define(code, entry_point) for code in tier)), blocks)
+    main = _choose(blocks, entry_point)
+    return "\n".join(part for part in blocks if part in _with_helpers(main, blocks, _defined, _words, entry_point))
+
+
+def _defined(code: str) -> set[str]:
+    return {name for match in _DEFINITION.finditer(code) for name in match.groups() if name}
+
+
+def _words(code: str) -> set[str]:
+    return set(re.findall(r"\w+", code))
+
+
+def _only_imports(code: str) -> bool:
+    """Whether code has nothing but imports and comments."""
+    lines = [
+        line
+        for line in code.split("\n")
+        if line.strip() and not re.match(r"\s*(?:#\s|//|/\*|\*|\)|\(|\"[\w/.]+\")", line)
+    ]
+    return bool(lines) and all(_IMPORT.match(line) for line in lines)
+
+
+def _with_helpers(
+    main: str,
+    blocks: Sequence[str],
+    defined: Callable[[str], set[str]],
+    used: Callable[[str], set[str]],
+    entry_point: str | None,
+) -> list[str]:
+    """The main block, and blocks before or after it that define what it and its helpers use, or that only import."""
+    program = [main]
+    while True:
+        missing = set().union(*map(used, program)) - set().union(*map(defined, program))
+        more = [
+            code
+            for code in blocks
+            if code not in program
+            and (entry_point is None or entry_point not in defined(code))
+            and (defined(code) & missing or _only_imports(code))
+        ]
+        if not more:
+            return program
+        program.append(more[0])
+
+
+def _choose(blocks: Sequence[str], entry_point: str | None) -> str:
     """Of the blocks that name the entry point one that seems to define it; the longest if several or none do."""
     if entry_point:
         naming = [block for block in blocks if re.search(rf"\b{re.escape(entry_point)}\b", block)]
@@ -166,28 +205,81 @@ def _choose(blocks: list[str], entry_point: str | None) -> str:
 def _seems_to_define(block: str, entry_point: str) -> bool:
     """Whether code in any language seems to define a name, and not only to call it."""
     name = re.escape(entry_point)
-    return bool(re.search(rf"(?:\b(?:def|function|func|fn|sub)\s+{name}\b|\b{name}\s*(?:\(\)\s*\{{|=|<-))", block))
+    pattern = rf"(?:\b(?:def|function|func|fn|fun|sub|class)\s+{name}\b|\b{name}\s*(?:\(\)\s*\{{|=|<-))"
+    return bool(re.search(pattern, block)) or entry_point in _defined(block)
 
 
-def _python_from_blocks(blocks: list[FencedBlock], entry_point: str | None) -> str:
-    codes = []
-    for block in blocks:
-        code = dedent(block.content)
-        codes.append(longest_valid(code) or _python_from_prose(code, entry_point) or code)
+@dataclass(frozen=True)
+class _PythonBlock:
+    """The code of a block, and the text before it with the comments that it begins with."""
+
+    code: str
+    introduction: str
+
+
+def _python_from_tiers(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
+    """The program of the first tier that defines the entry point; of the first tier if none does."""
+    programs = []
+    for tier in tiers:
+        blocks = []
+        for block in tier:
+            code = dedent(block.content)
+            code = longest_valid(code) or _python_from_prose(code, entry_point) or code
+            comments = re.match(r"(?:\s*#[^\n]*\n){0,3}", code)
+            intro = block.prose_before + re.sub(r"#", "", comments[0] if comments else "")
+            blocks.append(_PythonBlock(code, intro))
+        programs.append(_python_from_blocks(blocks, entry_point))
+        if entry_point is None or entry_point in defined_names(programs[-1]):
+            return programs[-1]
+    return programs[0] if programs else ""
+
+
+def _python_from_blocks(blocks: Sequence[_PythonBlock], entry_point: str | None) -> str:
+    codes = [block.code for block in blocks]
     if entry_point is None:
-        return max(codes, key=len)
-    defining = [index for index, code in enumerate(codes) if entry_point in defined_names(code)]
-    with_body = [index for index in defining if not is_stub(codes[index], entry_point)]
-    if not defining:
-        return _choose(codes, entry_point)
-    chosen = (with_body or defining)[0]
-    for index in with_body[1:]:
-        if _CORRECTION.search("".join(block.prose_before for block in blocks[chosen + 1 : index + 1])):
-            chosen = index
+        ranks = [_program_rank(code) for code in codes]
+        candidates = [index for index, rank in enumerate(ranks) if rank == max(ranks)]
+        chosen = _best_version(blocks, candidates, prefer_long=True)
+    else:
+        defining = [index for index, code in enumerate(codes) if entry_point in defined_names(code)]
+        if not defining:
+            return _choose(codes, entry_point)
+        with_body = [index for index in defining if not is_stub(codes[index], entry_point)]
+        chosen = _best_version(blocks, with_body or defining)
     main = codes[chosen]
-    missing = used_names(main) - defined_names(main)
-    helpers = [code for code in codes if code is not main and defined_names(code) & missing]
-    return "\n\n".join([*(without_scripts(code, entry_point) for code in helpers), main])
+    others = [code for index, code in enumerate(codes) if index != chosen and parses(code)]
+    program = _with_helpers(main, others, defined_names, used_names, entry_point)
+    parts = [*(code for code in others if code in program), main]
+    if entry_point is None:
+        parts += [code for code in codes[chosen + 1 :] if _starts_program(code, main)]
+    return "\n\n".join(parts)
+
+
+def _program_rank(code: str) -> tuple[bool, bool, bool]:
+    """Without an entry point: programs that read input before definitions, and those before examples of use."""
+    tree = ast.parse(code) if parses(code) else None
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    has_definitions = tree is not None and any(isinstance(node, kinds) for node in tree.body)
+    return tree is not None, reads_input(code), has_definitions
+
+
+def _starts_program(code: str, main: str) -> bool:
+    """Whether a block calls a function without arguments that the main block defines and does not call: `main()`."""
+    match = re.fullmatch(r"\s*(?:if __name__ == ['\"]__main__['\"]:\s*)?(\w+)\(\)\s*", code)
+    return match is not None and match[1] in defined_names(main) and len(re.findall(rf"\b{match[1]}\(", main)) == 1
+
+
+def _best_version(blocks: Sequence[_PythonBlock], candidates: Sequence[int], *, prefer_long: bool = False) -> int:
+    """The first version that is not called wrong, or the last correction behind it; of equal ones the longest."""
+    versions = {}
+    previous = -1
+    for index in candidates:
+        text = "\n".join(block.introduction for block in blocks[previous + 1 : index + 1])
+        versions[index], previous = version_of(text), index
+    usable = [index for index in candidates if versions[index] is not Version.WRONG] or list(candidates)
+    chosen = max(usable, key=lambda index: len(blocks[index].code)) if prefer_long else usable[0]
+    corrections = [index for index in usable if index > usable[0] and versions[index] is Version.CORRECTION]
+    return corrections[-1] if corrections else chosen
 
 
 def is_stub(code: str, entry_point: str) -> bool:
@@ -196,33 +288,67 @@ def is_stub(code: str, entry_point: str) -> bool:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
+    stub = False
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point:
             statements = [
                 part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
             ]
-            return all(isinstance(part, ast.Pass | ast.Raise) for part in statements)
+            stub = all(isinstance(part, ast.Pass | ast.Raise) for part in statements)
+    return stub
+
+
+def _is_body(code: str) -> bool:
+    """Whether code is the body of a function: it returns or yields outside of all functions."""
+    if not code.strip() or not parses(code):
+        return False
+    waiting: list[ast.AST] = [ast.parse(code)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
     return False
 
 
 def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
     """Bare code in prose: the longest run of lines that parses, if possible one that defines the entry point.
 
-    A run begins at a line that looks like the beginning of code.
+    A run begins at a line that looks like the beginning of code. If no run defines the entry point, inline code may.
     """
-    text = dedent(answer.strip("\n"))
+    text = dedent(without_listing_marks(answer.strip("\n")))
     if parses(text):
         return text
     lines = answer.strip("\n").split("\n")
     starts = [
         index
         for index, line in enumerate(lines)
-        if re.match(r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=])", line)
+        if re.match(
+            r"\s*(?:def |class |import |from \w[\w.]* import |@|async def |[A-Za-z_]\w*\s*=[^=]|\s(?:return|if|for|while) )",
+            line,
+        )
     ]
     best, best_rank = "", (False, 0)
     for start in starts[: min(40, max(1, PARSE_BUDGET // (16 * len(text) + 1)))]:
-        code = longest_valid(dedent("\n".join(lines[start:])), PARSE_BUDGET // 16)
+        code = longest_valid(dedent("\n".join(_run(lines[start:]))), PARSE_BUDGET // 16)
         rank = (entry_point is not None and entry_point in defined_names(code), len(code))
         if rank > best_rank:
             best, best_rank = code, rank
+    if not best_rank[0]:
+        inline = [match[2].strip() for match in _INLINE.finditer(answer[:50_000])]
+        defining = [code for code in inline if parses(code) and re.match(r"(?:async )?def |class |\w+ = lambda", code)]
+        if entry_point is not None:
+            defining = [code for code in defining if entry_point in defined_names(code)]
+        if defining and (entry_point is not None or not best):
+            return max(defining, key=len)
     return best or (text if entry_point is None else "")
+
+
+def _run(lines: Sequence[str]) -> Sequence[str]:
+    """The lines up to the first one that is indented less than the first."""
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    for index, line in enumerate(lines):
+        if line.strip() and len(line) - len(line.lstrip()) < indent:
+            return lines[:index]
+    return lines

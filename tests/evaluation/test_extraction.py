@@ -5,10 +5,13 @@ import textwrap
 
 import pytest
 
+from alignment.evaluation.answer_blocks import fenced_blocks
 from alignment.evaluation.benchmarks import evalplus
-from alignment.evaluation.extraction import extract_code, fenced_blocks
+from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Problem, TextPrompt
-from alignment.evaluation.python_code import add_imports, longest_valid, trim_continuation, without_scripts
+from alignment.evaluation.python_code import longest_valid, trim_continuation
+from alignment.evaluation.python_imports import add_imports
+from alignment.evaluation.python_scripts import without_scripts
 
 
 def defines(code, name):

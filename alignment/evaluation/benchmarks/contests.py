@@ -17,7 +17,7 @@ from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt, task_row
-from alignment.evaluation.python_code import add_imports
+from alignment.evaluation.python_imports import add_imports
 from alignment.rows.reading import read_rows
 
 LIVECODEBENCH = PublicFile(

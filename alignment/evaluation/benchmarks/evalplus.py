@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import textwrap
 
+from alignment.evaluation.answer_blocks import cleaned, fenced_blocks
 from alignment.evaluation.benchmark_files import PublicFile, locate
 from alignment.evaluation.benchmark_request import BenchmarkRequest, resolve_task_id
 from alignment.evaluation.benchmarks.evalplus_tasks import evalplus_tasks
 from alignment.evaluation.benchmarks.mbpp_types import restore_types
-from alignment.evaluation.extraction import cleaned, extract_code, fenced_blocks, is_stub
+from alignment.evaluation.extraction import extract_code, is_stub
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import defined_names, longest_valid
 from alignment.grading import benchmark_tasks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from alignment.evaluation.extraction import fenced_blocks
+from alignment.evaluation.answer_blocks import fenced_blocks
 from alignment.evaluation.problem import Row
 
 INCLUDES = (

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import yaml
 
+from alignment.evaluation.answer_blocks import fenced_blocks
 from alignment.evaluation.benchmark_request import BenchmarkRequest
-from alignment.evaluation.extraction import extract_code, fenced_blocks
+from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row, task_row
 from alignment.rows.reading import read_rows
 from alignment.wording import did_you_mean

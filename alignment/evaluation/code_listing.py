@@ -1,0 +1,77 @@
+"""Code that is listed with marks: a diff, an interpreter session with prompts, or numbered lines."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from alignment.evaluation.python_code import parses
+
+_DIFF_TAGS = ("diff", "patch", "udiff")
+_HEADER = re.compile(r"(?:---|\+\+\+) \S|@@|diff --git |index [0-9a-f]+\.\.|\\ No newline")
+_PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
+_IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.{3,}:)(?: |$)")
+_NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
+
+
+def without_listing_marks(code: str, tag: str = "") -> str:
+    """The code without the marks of a listing; unchanged if it has none or is Python without them.
+
+    Args:
+        code: the content of a code block.
+        tag: the tag of the block, lower case.
+    """
+    if is_diff(code, tag):
+        return _new_side(code)
+    if re.search(r"^[ \t]*(?:>>> |In \[\d*\]: )", code, re.MULTILINE) and not parses(code):
+        return _session_input(code)
+    return _unnumbered(code)
+
+
+def is_diff(code: str, tag: str = "") -> bool:
+    """Whether a block is a diff: by its tag, or because every line starts as the lines of a diff do."""
+    lines = [line for line in code.split("\n") if line.strip()]
+    if not any(line.startswith("+") and not line.startswith("+++") for line in lines):
+        return False
+    if tag in _DIFF_TAGS:
+        return True
+    marked = all(line[0] in "+- \\" or _HEADER.match(line) for line in lines)
+    both = any(line.startswith("-") for line in lines)  # an indented text whose lines start with `+` is no diff
+    return marked and (both or lines[0][0] != " ") and not parses(textwrap.dedent(code))
+
+
+def _new_side(code: str) -> str:
+    lines = []
+    for line in code.split("\n"):
+        if line.startswith("-") or _HEADER.match(line):
+            continue
+        lines.append(line[1:] if line[:1] in ("+", " ") else line)
+    return "\n".join(lines)
+
+
+def _session_input(code: str) -> str:
+    """The input of a session, without prompts and output."""
+    lines = []
+    for line in code.split("\n"):
+        match = _PROMPT.match(line) or _IPYTHON.match(line)
+        if match:
+            lines.append(line[match.end() :])
+    return "\n".join(lines) + "\n"
+
+
+def _unnumbered(code: str) -> str:
+    """The code without line numbers, if all lines have them and they ascend by one."""
+    lines = code.rstrip().split("\n")
+    first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
+    lines = lines[first:]
+    matches = [_NUMBER.match(line) for line in lines]
+    if len(lines) < 2 or any(match is None for match in matches):
+        return code
+    numbers = [int(match[1]) for match in matches if match]
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or parses(code):
+        return code
+    texts = [line[match.end() :] for line, match in zip(lines, matches, strict=True) if match]
+    column = max(match.end() for match in matches if match)
+    aligned = textwrap.dedent("\n".join(line[column:] for line in lines))
+    after_numbers = textwrap.dedent("\n".join(texts))
+    return aligned + "\n" if not parses(after_numbers) and parses(aligned) else after_numbers + "\n"
