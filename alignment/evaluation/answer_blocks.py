@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,14 @@ _NEXT_TURN = re.compile(r"\s*(?:\Z|<\|(?:im_start|start_header_id|start|endoftex
 _THOUGHT = re.compile(r"\s*(?:`{3,}[ \t]*\w*\s*)?<(?P<name>think|thinking|thought|reasoning)>")
 _QUOTED_FENCE = re.compile(r"^(?P<quote>>? ?)(?:```|~~~)", re.MULTILINE)
 _CODE_ON_FENCE = re.compile(r"[ \t]*(?:def|class|import|from|async|@|#include)\b")
-_MOST_FENCES = 16
+_MOST_FENCES = 8
 """Later fences that are tried as the end of a block whose first one lies inside of a string."""
+
+
+_MOST_TAGS = 100
+"""Tags or tokens of an answer that are judged; repetitive answers have thousands."""
+_MOST_CHARACTERS = 300
+"""Characters of a line, on both sides of a tag or token, that are searched for quotes."""
 
 
 def cleaned(answer: str) -> str:
@@ -54,8 +61,8 @@ def _in_string(text: str, start: int, end: int) -> bool:
     """Whether a quote opens before a part of a line and closes after it on the same line."""
     line_start = text.rfind("\n", 0, start) + 1
     line_end = text.find("\n", end)
-    before = text[max(line_start, start - 2000) : start]
-    after = text[end : line_end if line_end >= 0 else len(text)]
+    before = text[max(line_start, start - _MOST_CHARACTERS) : start]
+    after = text[end : min(line_end if line_end >= 0 else len(text), end + _MOST_CHARACTERS)]
     quote = _open_quote(before)
     return quote is not None and quote in after
 
@@ -91,7 +98,7 @@ def _is_code(answer: str, match: re.Match[str]) -> bool:
 
 def _first_turn(answer: str) -> str:
     """The answer up to the special token that ends the model's turn."""
-    tokens = list(_SPECIAL.finditer(answer))
+    tokens = list(itertools.islice(_SPECIAL.finditer(answer), _MOST_TAGS))
     if not tokens:
         return answer
     blocks = [block for block in all_blocks(answer) if block.closed]
@@ -106,7 +113,7 @@ def _first_turn(answer: str) -> str:
 def _without_thoughts(answer: str) -> str:
     """The answer after its reasoning. The opening tag may be missing, as chat templates put it into the prompt."""
     while opening := _THOUGHT.match(answer):
-        for tag in re.finditer(f"</{opening['name']}>", answer):
+        for tag in itertools.islice(re.finditer(f"</{opening['name']}>", answer), _MOST_TAGS):
             if not _in_string(answer, tag.start(), tag.end()):
                 answer = answer[tag.end() :]
                 break
@@ -116,7 +123,7 @@ def _without_thoughts(answer: str) -> str:
         return answer
     closed = [block for block in all_blocks(answer) if block.closed]
     end = 0
-    for tag in re.finditer("</think>", answer):
+    for tag in list(re.finditer("</think>", answer))[-_MOST_TAGS:]:
         if not any(block.start <= tag.start() < block.end for block in closed) and not _is_code(answer, tag):
             end = tag.end()
     return answer[end:]
@@ -230,11 +237,12 @@ def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
     before a later one.
     """
     opening = fences[index]
-    fitting = [
+    fits = (
         number
         for number in range(index + 1, len(fences))
         if fences[number].marks[0] == opening.marks[0] and len(fences[number].marks) >= len(opening.marks)
-    ][:_MOST_FENCES]
+    )
+    fitting = list(itertools.islice(fits, _MOST_FENCES))
     if not fitting:
         return None
     for number in fitting:

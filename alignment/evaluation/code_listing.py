@@ -11,6 +11,9 @@ _DIFF_TAGS = ("diff", "patch", "udiff")
 _HEADER = re.compile(r"(?:---|\+\+\+) \S|@@|diff --git |index [0-9a-f]+\.\.|\\ No newline")
 _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.{3,}:)(?: |$)")
+_PROMPTED = re.compile(r"^[ \t]*(?:>>> |In \[\d*\]: )", re.MULTILINE)
+_UNPROMPTED = re.compile(r"^[ \t]*(?:(?:async )?def|class|import|from \w+ import)\b", re.MULTILINE)
+"""Code without prompts: the prompts stand in its docstring."""
 _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
 
 
@@ -23,7 +26,7 @@ def without_listing_marks(code: str, tag: str = "") -> str:
     """
     if is_diff(code, tag):
         return _new_side(code)
-    if re.search(r"^[ \t]*(?:>>> |In \[\d*\]: )", code, re.MULTILINE) and not parses(code):
+    if _PROMPTED.search(code) and not _UNPROMPTED.search(code) and not parses(code):
         return _session_input(code)
     return _unnumbered(code)
 

@@ -80,7 +80,10 @@ def used_names(code: str) -> set[str]:
 
 def dedent(code: str) -> str:
     """Remove common indentation, also if only the first line has lost its own."""
-    code = textwrap.dedent(code.strip("\n"))
+    stripped = code.strip("\n")
+    if parses(stripped):  # `textwrap.dedent` would change lines of blanks inside of strings
+        return stripped
+    code = textwrap.dedent(stripped)
     if parses(code):
         return code
     first, _, rest = code.partition("\n")

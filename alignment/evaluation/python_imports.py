@@ -140,8 +140,9 @@ def _uses_own_name(tree: ast.AST, name: str) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             return True
-        is_attribute = isinstance(node, ast.Attribute) and node.attr in _SAME_NAME[name]
-        if is_attribute and isinstance(node.value, ast.Name) and node.value.id == name:
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {
+            f"{name}.{attribute}" for attribute in _SAME_NAME[name]
+        }:
             return True
     return False
 

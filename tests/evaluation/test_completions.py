@@ -82,6 +82,14 @@ def test_chat_answers_are_graded_unchanged_unless_sanitized(data, write_rows, tm
     assert [d["value"] for d in grade_completions(file, tmp_path / "b", data=data, sanitize=True)] == [100.0, 100.0]
 
 
+def test_fences_in_the_strings_of_a_program_are_no_reason_for_a_warning(data, write_rows, tmp_path, caplog):
+    program = 'def f0(x):\n    """Doc.\n\n    ```\n    f0(1)\n    ```\n    """\n    return x\n'
+    file = write_rows([{"task_id": "HumanEval/0", "solution": program}], "s.jsonl")
+    with caplog.at_level(logging.WARNING):
+        assert [d["value"] for d in grade_completions(file, tmp_path / "a", data=data)] == [100.0, 100.0]
+    assert "--sanitize" not in caplog.text
+
+
 def test_a_second_start_grades_nothing_again(data, write_rows, tmp_path, monkeypatch):
     from alignment.grading import Grader
 
