@@ -31,7 +31,7 @@ _MOST_CHARACTERS = 300
 
 
 def cleaned(answer: str) -> str:
-    """The answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks.
+    """Return the answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks.
 
     Strings, comments and closed code blocks that spell one of these are code and stay as they are.
     """
@@ -68,7 +68,7 @@ def _in_string(text: str, start: int, end: int) -> bool:
 
 
 def _open_quote(before: str) -> str | None:
-    """The quote or backtick that is open at the end of a part of a line."""
+    """Return the quote or backtick that is open at the end of a part of a line."""
     quote, index = None, 0
     while index < len(before):
         char = before[index]
@@ -97,7 +97,7 @@ def _is_code(answer: str, match: re.Match[str]) -> bool:
 
 
 def _first_turn(answer: str) -> str:
-    """The answer up to the special token that ends the model's turn."""
+    """Return the answer up to the special token that ends the model's turn."""
     tokens = list(itertools.islice(_SPECIAL.finditer(answer), _MOST_TAGS))
     if not tokens:
         return answer
@@ -111,7 +111,7 @@ def _first_turn(answer: str) -> str:
 
 
 def _without_thoughts(answer: str) -> str:
-    """The answer after its reasoning. The opening tag may be missing, as chat templates put it into the prompt."""
+    """Return the answer after its reasoning. The opening tag may be missing, as chat templates put it into the prompt."""
     while opening := _THOUGHT.match(answer):
         for tag in itertools.islice(re.finditer(f"</{opening['name']}>", answer), _MOST_TAGS):
             if not _in_string(answer, tag.start(), tag.end()):
@@ -159,7 +159,7 @@ class _Fence:
 
 
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
-    """All fenced code blocks as (tag, content), in order.
+    """Return all fenced code blocks as (tag, content), in order.
 
     The last one may be unclosed. The content of an indented fence loses the indentation of the fence.
     """
@@ -167,7 +167,7 @@ def fenced_blocks(answer: str) -> list[tuple[str, str]]:
 
 
 def all_blocks(answer: str) -> list[FencedBlock]:
-    """All fenced code blocks of an answer. Fences inside of strings of the code do not end a block."""
+    """Return all fenced code blocks of an answer. Fences inside of strings of the code do not end a block."""
     fences = list(_fences(answer))
     blocks: list[FencedBlock] = []
     index = previous_end = 0
@@ -196,7 +196,7 @@ def all_blocks(answer: str) -> list[FencedBlock]:
 
 
 def _fences(answer: str) -> Iterator[_Fence]:
-    """All lines that are a fence, and fences at the end of a line.
+    """Return all lines that are a fence, and fences at the end of a line.
 
     The text before a late fence is not matched with a regular expression: a line of a hundred thousand blanks and
     brackets would take minutes.
@@ -231,7 +231,7 @@ def _fences(answer: str) -> Iterator[_Fence]:
 
 
 def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
-    """The fence that ends the block which a fence opens.
+    """Return the fence that ends the block which a fence opens.
 
     The first one that fits, unless the code before it is incomplete because the fence lies in a string, and complete
     before a later one.

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
 
 
 def without_listing_marks(code: str, tag: str = "") -> str:
-    """The code without the marks of a listing; unchanged if it has none or is Python without them.
+    """Return the code without the marks of a listing; unchanged if it has none or is Python without them.
 
     Args:
         code: the content of a code block.
@@ -53,7 +53,7 @@ def _new_side(code: str) -> str:
 
 
 def _session_input(code: str) -> str:
-    """The input of a session, without prompts and output."""
+    """Return the input of a session, without prompts and output."""
     lines = []
     for line in code.split("\n"):
         match = _PROMPT.match(line) or _IPYTHON.match(line)
@@ -63,7 +63,7 @@ def _session_input(code: str) -> str:
 
 
 def _unnumbered(code: str) -> str:
-    """The code without line numbers, if all lines have them and they ascend by one."""
+    """Return the code without line numbers, if all lines have them and they ascend by one."""
     lines = code.rstrip().split("\n")
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     lines = lines[first:]

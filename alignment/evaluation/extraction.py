@@ -61,7 +61,7 @@ _INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)(?:(?:python|py)[ \t]+)?([^`\n]+?)\1(?
 
 
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
-    """The program in an answer.
+    """Return the program in an answer.
 
     Of several fenced blocks, those in the right language are used. For Python the block that defines the entry point is
     taken, with helpers that it needs from other blocks, and without statements that would run an example. Of several
@@ -100,7 +100,7 @@ def _is_whole_program(answer: str, entry_point: str | None) -> bool:
 
 
 def _language_of(tag: str) -> str:
-    """The tag of a block without its version, its options and the file name: `python3.11`, `main.py`, `c++17`."""
+    """Return the tag of a block without its version, its options and the file name: `python3.11`, `main.py`, `c++17`."""
     tag = re.split(r"[,:;{\s]", tag)[0].removeprefix("language-").removeprefix("lang-")
     if re.search(r"\.[a-z+#]+$", tag):
         tag = tag.rsplit(".", 1)[1]
@@ -120,7 +120,7 @@ def _tiers(answer: str, language: str) -> list[list[FencedBlock]]:
 
 
 def _selected(blocks: Sequence[FencedBlock], condition: Callable[[FencedBlock], bool]) -> list[FencedBlock]:
-    """The blocks for which a condition holds; text before the others counts as text before the next of them."""
+    """Return the blocks for which a condition holds; text before the others counts as text before the next of them."""
     selected, prose = [], ""
     for block in blocks:
         prose += block.prose_before
@@ -131,7 +131,7 @@ def _selected(blocks: Sequence[FencedBlock], condition: Callable[[FencedBlock], 
 
 
 def _nested(block: FencedBlock) -> list[FencedBlock]:
-    """The blocks inside of a block of Markdown; any other block itself."""
+    """Return the blocks inside of a block of Markdown; any other block itself."""
     if block.tag not in ("", "md", "markdown", "mdx") or not re.search(
         r"^[ \t]*(?:```|~~~)", block.content, re.MULTILINE
     ):
@@ -143,7 +143,7 @@ def _nested(block: FencedBlock) -> list[FencedBlock]:
 
 
 def _other_program(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """The block of another language than Python that defines the entry point, with what it needs of the others."""
+    """Return the block of another language than Python that defines the entry point, with what it needs of the others."""
     contents = [[block.content for block in tier] for tier in tiers]
     blocks = contents[0]
     if entry_point:
@@ -177,7 +177,7 @@ def _with_helpers(
     used: Callable[[str], set[str]],
     entry_point: str | None,
 ) -> list[str]:
-    """The main block, and blocks before or after it that define what it and its helpers use, or that only import."""
+    """Return the main block, and blocks before or after it that define what it and its helpers use, or that only import."""
     program = [main]
     while True:
         missing = set().union(*map(used, program)) - set().union(*map(defined, program))
@@ -218,7 +218,7 @@ class _PythonBlock:
 
 
 def _python_from_tiers(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """The program of the first tier that defines the entry point; of the first tier if none does."""
+    """Return the program of the first tier that defines the entry point; of the first tier if none does."""
     programs = []
     for tier in tiers:
         blocks = []
@@ -270,7 +270,7 @@ def _starts_program(code: str, main: str) -> bool:
 
 
 def _best_version(blocks: Sequence[_PythonBlock], candidates: Sequence[int], *, prefer_long: bool = False) -> int:
-    """The first version that is not called wrong, or the last correction behind it; of equal ones the longest."""
+    """Return the first version that is not called wrong, or the last correction behind it; of equal ones the longest."""
     versions = {}
     previous = -1
     for index in candidates:
@@ -346,7 +346,7 @@ def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
 
 
 def _run(lines: Sequence[str]) -> Sequence[str]:
-    """The lines up to the first one that is indented less than the first."""
+    """Return the lines up to the first one that is indented less than the first."""
     indent = len(lines[0]) - len(lines[0].lstrip())
     for index, line in enumerate(lines):
         if line.strip() and len(line) - len(line.lstrip()) < indent:

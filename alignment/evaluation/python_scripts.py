@@ -54,12 +54,12 @@ def _lines_of(node: ast.stmt) -> range:
 
 
 def names_in(tree: ast.AST) -> set[str]:
-    """All names in a syntax tree."""
+    """Return all names in a syntax tree."""
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _root(node: ast.expr) -> str | None:
-    """The variable of `a.b[0].c`: `a`."""
+    """Return the variable of `a.b[0].c`: `a`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
