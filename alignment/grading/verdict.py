@@ -10,6 +10,8 @@ Status = Literal["passed", "failed", "error"]
 PASSED: Status = "passed"
 FAILED: Status = "failed"
 ERROR: Status = "error"
+NEVER_RAN = ("not_run", "syntax", "compile", "missing_entry_point", "forbidden", "too_long", "cut_off")
+"""Reasons of tests that did not run at all."""
 DETAIL = 500
 """Maximum number of characters of a program's output in a verdict."""
 
@@ -48,8 +50,8 @@ class Verdict:
     sandbox or the task."""
     reason: str
     """`passed`; for a failed program `wrong_answer`, `exception`, `timeout`, `memory`, `output_limit`, `syntax`,
-    `compile`, `missing_entry_point`, `exit`, `died`, `not_plain_data`, `protocol`, `forbidden`, `too_long` or
-    `cut_off`; for an error `invalid_task`, `toolchain` or `infrastructure`."""
+    `compile`, `missing_entry_point`, `exit`, `died`, `not_plain_data`, `not_run`, `protocol`, `forbidden`, `too_long`
+    or `cut_off`; for an error `invalid_task`, `toolchain` or `infrastructure`."""
     detail: str = ""
     tests: tuple[TestResult, ...] = ()
     cpu_seconds: float = field(default=0.0, compare=False)
@@ -64,9 +66,14 @@ class Verdict:
             return float(self.status == PASSED)
         return sum(test.passed for test in self.tests) / len(self.tests)
 
+    @property
+    def tests_run(self) -> int:
+        """How many tests ran, whatever their result."""
+        return sum(test.reason not in NEVER_RAN for test in self.tests)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return asdict(self)
+        """Return the verdict as JSON values, with the number of tests that ran."""
+        return {**asdict(self), "tests_run": self.tests_run}
 
 
 def verdict_of(tests: Sequence[TestResult], cpu_seconds: float = 0.0) -> Verdict:

@@ -11,7 +11,8 @@ import types
 from typing import Any
 
 from . import wire
-from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, NotPlain, RemoteObject, TesterClient
+from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, TesterClient
+from .remote_object import NotPlain, RemoteObject
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
 """Modules whose functions and types are sent as names instead of handles."""

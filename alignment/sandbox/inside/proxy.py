@@ -12,6 +12,8 @@ from typing import Any
 
 from . import wire
 from .channel import Channel, ChannelError
+from .remote_object import NotPlain, RemoteObject
+from .steering import RaisedExceptions
 
 PYTHON_EXCEPTIONS = {
     name: kind
@@ -21,10 +23,6 @@ PYTHON_EXCEPTIONS = {
 CAP = 1 << 20
 """Objects that one program may have behind handles, at most."""
 MUTABLE = (list, dict, set, bytearray)
-
-
-class NotPlain(BaseException):
-    """A test needs the value of something that is not plain data. Not an Exception, so that a test cannot catch it."""
 
 
 class CandidateGone(BaseException):
@@ -190,6 +188,9 @@ class TesterClient:
         """Functions of the tester that the candidate can call."""
         self.errors: list[str] = []
         """Exceptions of the candidate."""
+        self.calls = 0
+        """Calls of the candidate's objects and their methods."""
+        self.raised = RaisedExceptions()
 
     def request(self, **message: Any) -> dict[str, Any]:
         """Send a request and return its reply; calls of the tester's functions are answered meanwhile."""
@@ -199,6 +200,7 @@ class TesterClient:
             raise NotPlain("too many messages")
         self.serial += 1
         self.sent += 1
+        self.calls += message["do"] in ("call", "method")
         serial = self.serial
         try:
             self.channel.send({"serial": serial, **message})
@@ -220,7 +222,10 @@ class TesterClient:
         """Send a request and return its value; raises what the candidate raised."""
         reply = self.request(**message)
         if "error" in reply:
-            raise self._exception(reply)
+            error = self._exception(reply)
+            if not _ends_protocol(message, error):
+                self.raised.add(error)
+            raise error
         try:
             return self.decode(reply["value"])
         except (wire.WireError, KeyError) as error:
@@ -233,9 +238,12 @@ class TesterClient:
         if "missing" in reply or "value" not in reply:
             raise LookupError(name)
         try:
-            return self.decode(reply["value"])
+            value = self.decode(reply["value"])
         except wire.WireError as error:
             raise CandidateGone(str(error)) from None
+        if isinstance(value, RemoteObject) and name[:1].isupper() and "." not in name:
+            object.__setattr__(value, "_is_class", True)
+        return value
 
     def call(self, handle: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call an object of the candidate; arguments that it changes in place change here too."""
@@ -243,7 +251,9 @@ class TesterClient:
         message = {"do": "call", "object": handle, "arguments": {"t": encoded}, "keywords": self.encode(keywords)}
         reply = self.request(**message)
         if "error" in reply:
-            raise self._exception(reply)
+            error = self._exception(reply)
+            self.raised.add(error)
+            raise error
         try:
             for index, new in reply.get("changed", ()):
                 _overwrite(arguments[index], self.decode(new))
@@ -304,6 +314,15 @@ class TesterClient:
         return RemoteError(self.errors[-1])
 
 
+def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
+    """Whether an exception is the regular answer to a request: the end of an iterator, or no such attribute."""
+    if message["do"] == "get":
+        return isinstance(error, AttributeError)
+    if message["name"] == "__next__":
+        return isinstance(error, StopIteration)
+    return isinstance(error, AttributeError | TypeError)
+
+
 def _overwrite(target: Any, new: Any) -> None:
     """Give a mutable argument the content that it has after the candidate's call."""
     if type(target) is not type(new) or type(target) not in MUTABLE:
@@ -313,72 +332,3 @@ def _overwrite(target: Any, new: Any) -> None:
     else:
         target.clear()
         target.update(new)
-
-
-class RemoteObject:
-    """A proxy for an object of the candidate that is not plain data.
-
-    Calls, attributes, iteration, items and context managers are forwarded. Comparisons, conversions and arithmetic
-    raise NotPlain.
-    """
-
-    __slots__ = ("_client", "_handle")
-
-    def __init__(self, client: TesterClient, handle: int) -> None:
-        object.__setattr__(self, "_client", client)
-        object.__setattr__(self, "_handle", handle)
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._client.call(self._handle, arguments, keywords)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__name__", "__doc__"):
-            raise AttributeError(name)
-        return self._client.value(do="get", object=self._handle, name=name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._client.value(do="set", object=self._handle, name=name, value=self._client.encode(value))
-
-    def _call_method(self, name: str, *arguments: Any) -> Any:
-        data = self._client.encode(arguments)
-        try:
-            return self._client.value(do="method", object=self._handle, name=name, arguments=data)
-        except AttributeError as error:  # Python raises TypeError for a missing protocol; `list` relies on it
-            raise TypeError(str(error)) from None
-
-    def __len__(self) -> int:
-        length = self._call_method("__len__")
-        if type(length) is not int:
-            raise NotPlain("a length that is not an integer")
-        return length
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._call_method("__getitem__", key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._call_method("__setitem__", key, value)
-
-    def __iter__(self) -> Any:
-        iterator = self._call_method("__iter__")
-        while True:
-            try:
-                yield iterator._call_method("__next__") if isinstance(iterator, RemoteObject) else None
-            except StopIteration:
-                return
-
-    def __next__(self) -> Any:
-        return self._call_method("__next__")
-
-    def __enter__(self) -> Any:
-        return self._call_method("__enter__")
-
-    def __exit__(self, *_: object) -> None:
-        self._call_method("__exit__", None, None, None)
-
-    def _refuse(self, *_: object) -> Any:
-        raise NotPlain("the program returned something that is not plain data where the test needs a value")
-
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __bool__ = __hash__ = __contains__ = __add__ = __radd__ = __sub__ = __rsub__ = _refuse
-    __mul__ = __rmul__ = __truediv__ = __int__ = __float__ = __index__ = __abs__ = __round__ = _refuse
-    __str__ = __repr__ = _refuse

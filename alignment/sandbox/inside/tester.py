@@ -1,8 +1,9 @@
 """The tester: runs a task's test code in its own process, in which the program under test is a proxy.
 
 Every assert at the top level of the test code, or of one of its functions, counts as a test: if it fails, the others
-still run, so that the share of passed tests is known. After the program has ended no test passes, whatever exceptions
-the test code catches.
+still run, so that the share of passed tests is known. Test functions with parameters, decorators or `async` and plain
+test classes are run by pytest, one result per test; unittest classes by unittest. A task whose tests cannot run is
+refused. After the program has ended no test passes, whatever exceptions the test code catches.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import types
 import unittest
 from typing import Any
 
+from . import instrument, pytest_tests, unittest_tests
 from .channel import Channel
-from .proxy import CandidateGone, NotPlain, TesterClient
+from .proxy import CandidateGone, TesterClient
+from .record import Record
+from .remote_object import RemoteObject
 
-MAX_RESULTS = 10_000
+TEST_FILE = "tests.py"
 LIBRARY = {
     **{name: name for name in ("cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "itertools",
                                "json", "math", "os", "random", "re", "sys", "unittest", "numpy")},
@@ -49,69 +53,6 @@ class Names(dict[str, Any]):
         return value
 
 
-class Record:
-    """Collects the results of the tests. It is also the context manager around every assert."""
-
-    def __init__(self, client: TesterClient) -> None:
-        self.client = client
-        self.results: list[tuple[str, str]] = []
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if kind is None:
-            self.add("passed", "")
-            return True
-        if isinstance(error, AssertionError) and not self.client.errors:
-            self.add("wrong_answer", str(error))
-        elif isinstance(error, Exception | NotPlain):
-            self.add("exception" if self.client.errors else _reason(error), _describe(error))
-        else:
-            return False
-        self.client.errors.clear()
-        return True
-
-    def add(self, reason: str, detail: str) -> None:
-        if len(self.results) < MAX_RESULTS or reason != "passed":
-            self.results.append((reason, detail[:300]))
-
-
-def _reason(error: BaseException | None) -> str:
-    if isinstance(error, NotPlain):
-        return "not_plain_data"
-    return "wrong_answer" if isinstance(error, AssertionError) else "exception"
-
-
-def _describe(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
-
-
-class Recorded(ast.NodeTransformer):
-    """Wraps every assert that is a direct statement of the module or of a function in ``with __record__:``."""
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._wrap(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._wrap(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return node
-
-    def _wrap(self, node: Any) -> Any:
-        node.body = [self._statement(statement) for statement in node.body]
-        return node
-
-    def _statement(self, statement: ast.stmt) -> ast.stmt:
-        if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_"):
-            return self._wrap(statement)
-        if isinstance(statement, ast.Assert):
-            context = ast.withitem(ast.Name("__record__", ast.Load()))
-            return ast.copy_location(ast.With([context], [statement]), statement)
-        return statement
-
-
 def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) -> int:
     """Run the tests and report their results.
 
@@ -125,63 +66,105 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
         The exit code.
     """
     client = TesterClient(peer)
-    record = Record(client)
+    entry_point = payload.get("entry_point")
+    record = Record(client, entry_point)
     verdict: dict[str, Any] = {"nonce": payload["nonce"]}
     try:
-        module = ast.parse(source)
-        plain = ast.fix_missing_locations(Recorded().visit(module))
-        code = compile(plain, "tests.py", "exec", dont_inherit=True)
+        module = instrument.inline_main_blocks(ast.parse(source))
+        docstrings = _docstrings(module) if b">>>" in source else {}
+        pytest_runs = instrument.needs_pytest(module)
+        module = instrument.Recorded(pytest_runs).transform(module)
+        code = compile(module, TEST_FILE, "exec", dont_inherit=True)
         setup = compile(payload.get("setup") or "", "setup.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
         parent.send({**verdict, "task_error": f"the test code is not valid Python: {error}"})
         return 0
+    unittest_tests.note_assert_raises(record)
     names = Names(client)
     names["__record__"] = record
     test_module = types.ModuleType("test")
     sys.modules["test"] = test_module
     try:
         exec(setup, names)
-        entry_point = payload.get("entry_point")
         candidate = client.name(entry_point) if entry_point else None
         if entry_point:
             names[entry_point] = candidate
             names["candidate"] = candidate
         exec(code, names)
-        _call_tests(names, record, module, candidate)
-        if not record.results:
-            record.add("passed", "")
+        record.add_unhandled()
+        ran_inline = instrument.can_fail(module, record.functions_entered) and client.calls > 0
+        _run_tests(names, record, test_module, candidate, pytest_runs)
+        if docstrings and ("doctest" in names or not record.results):
+            unittest_tests.run_doctests(docstrings, names, record)
+        if not record.results and (record.counted or ran_inline):
+            record.passed()
+        if not record.results and record.refusal is None:
+            _report_no_tests(module, record)
     except LookupError as error:
-        record.add("missing_entry_point" if str(error).strip("'") == entry_point else "exception", _describe(error))
+        record.add(
+            "missing_entry_point" if str(error).strip("'") == entry_point else "exception", f"LookupError: {error}"
+        )
     except CandidateGone as error:
         record.add("died", str(error))
     except BaseException as error:
-        record.add("exception" if client.errors else _reason(error), _describe(error))
+        record.failed(error)
+    if record.refusal is not None and all(reason == "passed" for reason, _ in record.results):
+        parent.send({**verdict, "task_error": record.refusal})
+        return 0
     parent.send({**verdict, "results": record.results, "gone": client.gone})
     return 0
 
 
-def _call_tests(names: Names, record: Record, module: ast.Module, candidate: Any) -> None:
-    """Call what the test code defines but does not call: ``check(candidate)``, ``test_*()``, TestCase classes."""
-    called = {
-        node.func.id
-        for statement in module.body
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
+def _run_tests(names: Names, record: Record, test_module: types.ModuleType, candidate: Any, pytest_runs: bool) -> None:
+    """Run what the test code defines but does not call: ``check(candidate)``, ``test_*()``, test classes."""
+    cases: list[type[unittest.TestCase]] = []
     for name, value in list(names.items()):
-        if isinstance(value, types.FunctionType) and name not in called:
+        if isinstance(value, types.FunctionType) and name not in record.functions_entered:
             parameters = inspect.signature(value).parameters
-            if name == "check" and len(parameters) == 1:
-                value(candidate)
-            elif name.startswith("test") and not parameters:
-                value()
-        elif isinstance(value, type) and issubclass(value, unittest.TestCase):
-            _run_case(value, record)
+            if name == "check" and len(parameters) <= 1:
+                _run_function(value, record, *(candidate for _ in parameters))
+            elif name.startswith("test") and not parameters and not pytest_runs:
+                _run_function(value, record)
+        elif isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "test":
+            cases.append(value)
+    # pytest asks every global for attributes, which must not reach the candidate.
+    test_module.__dict__.update((name, value) for name, value in names.items() if not isinstance(value, RemoteObject))
+    if pytest_runs:
+        fixtures = {"candidate": candidate, **{name: names[name] for name in (record.entry_point,) if name}}
+        pytest_tests.run(test_module, record, fixtures)
+    elif cases:
+        unittest_tests.run_classes(cases, record)
 
 
-def _run_case(case: type[unittest.TestCase], record: Record) -> None:
-    for test in unittest.defaultTestLoader.loadTestsFromTestCase(case):
-        result = unittest.TestResult()
-        test.run(result)
-        problems = result.errors + result.failures
-        record.add("wrong_answer" if problems else "passed", problems[0][1][-300:] if problems else "")
+def _run_function(function: types.FunctionType, record: Record, *arguments: Any) -> None:
+    """Call a function. If its asserts were not recorded one by one, it is one test."""
+    before = len(record.results)
+    record.begin()
+    try:
+        function(*arguments)
+    except unittest.SkipTest as error:
+        record.skipped(function.__name__, str(error))
+        return
+    if len(record.results) == before:
+        record.passed()
+    else:
+        record.add_unhandled()
+
+
+def _docstrings(module: ast.Module) -> dict[str, str]:
+    """The docstrings with examples of the test code, by the name of their function or class."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(module) if isinstance(node, documented)]
+    texts = {getattr(node, "name", "module"): ast.get_docstring(node) or "" for node in nodes}
+    return {name: text for name, text in texts.items() if ">>>" in text}
+
+
+def _report_no_tests(module: ast.Module, record: Record) -> None:
+    """Refuse a task of which no test ran; if it could run but the program led it past its tests, the program fails."""
+    defined = [node.name for node in instrument.module_definitions(module.body)]
+    uncalled = [f"{name} was never called" for name in defined if name not in record.functions_entered]
+    detail = "no test ran" + "".join(f"; {text}" for text in [*record.uncounted, *uncalled][:10])
+    if record.client.calls and not record.uncounted:
+        record.add("not_run", detail)
+    else:
+        record.refusal = detail
