@@ -78,30 +78,12 @@ def run(module: types.ModuleType, record: Record, fixtures: dict[str, Any]) -> N
             record.begin()
             yield
             self.finished += 1
-            self._finish(item)
+            _finish(item, self.ends, record)
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_runtest_makereport(self, call: Any) -> Any:
             outcome = yield
             self.ends.append((outcome.get_result(), call.excinfo.value if call.excinfo else None))
-
-        def _finish(self, item: Any) -> None:
-            for report, error in self.ends:
-                if type(error).__name__ == "FixtureLookupError":
-                    record.refusal = f"{item.name} needs a fixture that does not exist: {getattr(error, 'argname', '')}"
-                    return
-                if report.failed:
-                    if error is not None:
-                        record.failed(error)
-                    else:
-                        record.failed_because(f"{item.name}: {str(report.longrepr)[-200:]}")
-                    return
-            if any(hasattr(report, "wasxfail") for report, _ in self.ends):
-                record.expected_failure(item.name)
-            elif skipped := next((report for report, _ in self.ends if report.skipped), None):
-                record.skipped(item.name, str(skipped.longrepr)[-150:])
-            else:
-                record.passed()
 
     plugin = Plugin()
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -123,3 +105,23 @@ def _constant_fixture(name: str, value: Any) -> Any:
 
     fixture.__name__ = name
     return fixture
+
+
+def _finish(item: Any, ends: list[tuple[Any, BaseException | None]], record: Record) -> None:
+    """Record the result of a test from the reports of its phases."""
+    for report, error in ends:
+        if type(error).__name__ == "FixtureLookupError":
+            record.refusal = f"{item.name} needs a fixture that does not exist: {getattr(error, 'argname', '')}"
+            return
+        if report.failed:
+            if error is not None:
+                record.failed(error)
+            else:
+                record.failed_because(f"{item.name}: {str(report.longrepr)[-200:]}")
+            return
+    if any(hasattr(report, "wasxfail") for report, _ in ends):
+        record.expected_failure(item.name)
+    elif skipped := next((report for report, _ in ends if report.skipped), None):
+        record.skipped(item.name, str(skipped.longrepr)[-150:])
+    else:
+        record.passed()
