@@ -199,7 +199,7 @@ def test_infrastructure_errors_enter_no_figure():
         ("humanevl", "Did you mean 'humaneval'"),
         ("fim", "data"),
         ({"benchmark": "fim", "data": "x.jsonl", "temprature": 1}, "Did you mean 'temperature'"),
-        ({"benchmark": "fim", "data": "missing.jsonl"}, "no file missing.jsonl"),
+        ({"benchmark": "fim", "data": "missing.jsonl"}, "no file or folder missing.jsonl"),
         ({"benchmark": "humaneval"}, "get HumanEvalPlus.jsonl.gz from"),
         ({"name": "x"}, "no benchmark is named"),
     ],
