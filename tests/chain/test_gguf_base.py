@@ -48,14 +48,14 @@ def test_a_chain_starts_from_a_gguf_file_and_trains_in_the_fastest_format(make_w
     evaluate[0]["allow_overlap"] = "the rewarded tasks themselves are measured, which is quick"
     recipe = tiny.write_recipe(folder, stages, model={"path": "base.gguf", "dtype": "auto"}, evaluate=evaluate)
     done = tiny.launch(recipe)
-    assert done.returncode == 0, tiny.said(done)
-    assert "dequantized from base.gguf: q8_0" in tiny.said(done)
+    assert done.returncode == 0, tiny.output(done)
+    assert "dequantized from base.gguf: q8_0" in tiny.output(done)
     fastest = resolve_dtype("auto", "cpu").dtype
     runs = folder / "runs" / "tiny"
     assert stored_types(runs / "pretrain") == {getattr(torch, fastest)}
     assert stored_types(runs / "sft") == {torch.float32}
     artifact = json.loads((runs / "pretrain" / "artifact.json").read_text())
     assert artifact["model"] == "base"
-    assert f"weights in {fastest}" in tiny.said(done)
+    assert f"weights in {fastest}" in tiny.output(done)
     again = tiny.launch(recipe)
-    assert "importing" not in tiny.said(again) and again.returncode == 0
+    assert "importing" not in tiny.output(again) and again.returncode == 0
