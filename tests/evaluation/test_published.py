@@ -3,10 +3,12 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
 from alignment.evaluation import grade_completions
+from alignment.sandbox.toolchains import JAVATUPLES
 
 PUBLISHED = "published/qwen2.5-coder-1.5b"
 TOOLS = {"java": "javac", "cpp": "g++", "js": "node", "cs": "mcs", "php": "php", "sh": "bash", "ts": "tsc"}
@@ -33,6 +35,8 @@ def test_multipl_e_verdicts_agree_on_a_random_sample(data_dir, tmp_path, short):
     """A whole language takes minutes: `align evaluate --completions .../multipl_e/java.json --json`."""
     if shutil.which(TOOLS[short]) is None:
         pytest.skip(f"no {TOOLS[short]} on this machine")
+    if short == "java" and not Path(JAVATUPLES).exists():
+        pytest.skip(f"the Java programs need {JAVATUPLES}: apt-get install libjavatuples-java")
     published = json.loads((data_dir / PUBLISHED / "multipl_e" / f"{short}.json").read_text())
     sampled = random.Random(0).sample(sorted(published), 30 if short in ("sh", "php", "js") else 10)
     file = tmp_path / f"{short}.json"
