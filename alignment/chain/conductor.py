@@ -24,13 +24,14 @@ from typing import Any
 
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
-from alignment.chain.plan import Step, is_gguf, plan
+from alignment.chain.plan import Step, plan
 from alignment.export.engine_environment import engine_python
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.logs import format_duration, get_logger
 from alignment.models.contract import ContractRequest
 from alignment.models.gguf_import import import_gguf
+from alignment.models.stored_config import is_gguf
 from alignment.planning import disk
 from alignment.processes import StageFailed, World, heartbeat, wait_for
 from alignment.recipe import ExportStage, Recipe, launch_file

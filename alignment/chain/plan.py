@@ -13,6 +13,7 @@ from alignment.chain.artifacts import VERSIONS, Artifact, Digests
 from alignment.extensions import ExtensionReference
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.models.source import ModelSource
+from alignment.models.stored_config import is_gguf
 from alignment.recipe import (
     MODEL_KINDS,
     AnyStage,
@@ -255,11 +256,6 @@ class _StepBuilder:
         reads = [[self.recipe.model.revision, *tokenizer], targets]
         key = fingerprint([VERSIONS[stage.kind], settings, train, reads, versions])
         return self.recipe.folder / PREPARED / f"{self.node.name}-{key[:12]}"
-
-
-def is_gguf(path: str) -> bool:
-    """Whether a model is a GGUF file, which is imported before the first step that reads it."""
-    return path.endswith(".gguf")
 
 
 def import_folder(folder: Path, file: Path, digest: str) -> Path:

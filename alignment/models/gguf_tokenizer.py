@@ -48,7 +48,9 @@ def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
     added: list[AddedToken] = []
     is_special = dict(ADDED_TOKENS)
     holes: list[int] = []
+    names: dict[int, str] = {}
     for number, token, kind in _tokens(file, reader):
+        names[number] = token
         if kind == _UNUSED:
             holes.append(number)
             continue
@@ -61,7 +63,6 @@ def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
         for left, _, right in (merge.partition(" ") for merge in field_value(reader, "tokenizer.ggml.merges", []))
     ]
     _restore_unused(vocabulary, holes, merges)
-    names = {number: token for number, token, _ in _tokens(file, reader)}
     eos = names.get(field_value(reader, "tokenizer.ggml.eos_token_id", -1), ENDOFTEXT)
     pad = names.get(field_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
     make_tokenizer: Any = Qwen2Tokenizer

@@ -18,13 +18,18 @@ _GGUF_KEYS = {
 }
 
 
+def is_gguf(path: str | Path) -> bool:
+    """Whether a model is a GGUF file, by its name; a chain imports it before the first step that reads it."""
+    return Path(path).suffix == ".gguf"
+
+
 def stored_config(path: Path) -> dict[str, Any] | None:
     """Return the config with the keys of config.json. Returns None if there is no config, or if it cannot be read.
 
     Args:
         path: a model folder with config.json, or a GGUF file of a Qwen2 model.
     """
-    if path.suffix == ".gguf" and path.is_file():
+    if is_gguf(path) and path.is_file():
         return _gguf_config(path, path.stat().st_mtime_ns)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))

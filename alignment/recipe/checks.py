@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alignment.models.stored_config import is_gguf
 from alignment.recipe.gate_checks import check_gates
 from alignment.recipe.length_checks import check_lengths
 from alignment.recipe.problems import Mistake, Place
@@ -91,7 +92,7 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
 def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistake]:
     """Yield a mistake for each file that is missing from the folder of the base model."""
     place: Place = ("model", "path")
-    if folder.suffix == ".gguf" and folder.is_file():
+    if is_gguf(folder) and folder.is_file():
         with folder.open("rb") as file:
             if file.read(4) != b"GGUF":
                 yield place, f"{display(folder)} is not a GGUF file: it does not start with GGUF"

@@ -101,8 +101,6 @@ class CpuEngine:
         while waiting or running:
             fresh: list[tuple[GenerationJob, Completion]] = []
             batch: list[_Group] = []
-            if waiting and cache is not None and cache.samples != samples and not running:
-                cache = None
             if waiting and len(running) <= REFILL_SHARE * capacity and (cache is None or cache.samples == samples):
                 batch = self._next_prompts(waiting, running, capacity)
             if batch:
