@@ -67,6 +67,8 @@ class TaskEngine:
     """Number of tasks that run at the same time."""
     jobs: int = field(default=0)
     """Number of jobs so far."""
+    connected: bool = field(default=False)
+    """Whether this engine opened the connection to Ray."""
 
     def map(
         self,
@@ -121,41 +123,44 @@ class TaskEngine:
         if self.name == "local":
             LocalPipelineExecutor([Task(job)], start_method="spawn", **settings).run()
             return
-        _connect(self.workers)
+        self.connected = _connect(self.workers) or self.connected
         RayPipelineExecutor([Task(job)], cpus_per_task=1, mem_per_cpu_gb=1, **settings).run()
         deadline = time.monotonic() + 30  # on a network file system, files of other machines become visible late
         while time.monotonic() < deadline and not all((job / f"out-{rank:05d}").is_file() for rank in range(tasks)):
             time.sleep(0.2)
 
 
-def _connect(workers: int) -> None:
-    """Connect to the running Ray cluster, or start one on this machine."""
+def _connect(workers: int) -> bool:
+    """Connect to the running Ray cluster, or start one on this machine. False if this process was connected already."""
     try:
         import ray
     except ImportError:
         raise ValueError(INSTALL) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     if ray.is_initialized():
-        return
+        return False
     try:
         ray.init(address="auto", log_to_driver=False)
-        return
+        return True
     except ConnectionError:
         pass
     # Ray 2.60 waits only 30 seconds for the start of its processes, which is too short on a busy machine.
     for attempts_left in reversed(range(START_ATTEMPTS)):
         try:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-            return
+            return True
         except Exception as error:
             ray.shutdown()
             if not attempts_left or "timed out" not in str(error):
                 raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 @contextlib.contextmanager
 def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
     """Context manager: builders that are called inside the context run their parallel steps on an engine.
+
+    A Ray connection that the steps opened is closed at the end, and with it a cluster that was started on this machine.
 
     Args:
         name: `local` or `ray`.
@@ -176,6 +181,10 @@ def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2)
         yield task_engine
     finally:
         parallel.ENGINE = previous
+        if task_engine.connected:
+            import ray
+
+            ray.shutdown()
 
 
 def _load_all(path: Path) -> Iterator[Any]:

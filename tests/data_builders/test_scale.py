@@ -34,7 +34,7 @@ def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
 ) -> None:
     pytest.importorskip("datatrove", reason="needs pip install 'code-alignment[scale]'")
     if name == "ray":
-        pytest.importorskip("ray", reason="needs pip install 'code-alignment[scale]'")
+        ray = pytest.importorskip("ray", reason="needs pip install 'code-alignment[scale]'")
     alone = make(firm, tmp_path / "alone")
     try:
         with scale.engine(name, tmp_path / "work", tasks=3, workers=2) as engine:
@@ -44,6 +44,8 @@ def test_datatrove_on_this_machine_and_on_ray_writes_what_a_local_run_writes(
             pytest.skip("Ray's processes did not start within 30 seconds: the machine is too busy")
         raise
     assert engine.jobs == 3
+    if name == "ray":
+        assert not ray.is_initialized(), "Ray's threads and processes must not outlive the builds"
     assert [hashes(folder) for folder in together] == [hashes(folder) for folder in alone]
     assert not any((tmp_path / "work").iterdir())
 
