@@ -1,3 +1,3 @@
-"""Post-training for code models: recipes, the chain of stages, and what each stage needs."""
+"""Post-training for code models: reads recipes, runs their stages in order, and implements the stages."""
 
 __version__ = "0.1.0"

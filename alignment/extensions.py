@@ -1,8 +1,8 @@
-"""Rewards, benchmarks, builders and other parts that come from the user's own code.
+"""Loads rewards, benchmarks, builders and other parts from the user's own code.
 
-A recipe names them as `path/to/file.py:name` (relative to the recipe) or as `package.module:name`. The content hash of
-the file is part of the fingerprint of a stage, so editing the file makes the stage stale. For a package, that is the
-hash of the module's file alone; changes in modules that it imports are not seen.
+A recipe refers to such a part as `path/to/file.py:name` (relative to the recipe) or as `package.module:name`. The
+SHA-256 of the source file is part of the fingerprint of a stage, so the stage runs again after the file was edited. For
+`package.module:name`, only the file of this module is hashed: changes in modules that it imports are not noticed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Z
 
 
 class ExtensionError(ValueError):
-    """A user's own code could not be loaded, raised, or returned something of the wrong shape."""
+    """The user's own code could not be loaded, raised an exception, or returned a value of the wrong form."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Extension:
     """A reference to one object of the user's code. Exactly one of `path` and `module` is set."""
 
     reference: str
-    """The text in the recipe."""
+    """The reference as it is written in the recipe."""
     name: str
     path: Path | None = None
     module: str | None = None
@@ -52,7 +52,7 @@ class Extension:
 
     @staticmethod
     def parse(reference: str, folder: Path = Path()) -> Extension:
-        """Read a reference; a relative path is relative to `folder`.
+        """Parse a reference. A relative path starts at `folder`.
 
         Raises:
             ExtensionError: the text is neither `path/to/file.py:name` nor `package.module:name`.
@@ -65,7 +65,7 @@ class Extension:
         raise ExtensionError(f"must be path/to/file.py:name or package.module:name, not {reference!r}")
 
     def file(self) -> Path:
-        """Return the source file. Raises ExtensionError where it does not exist."""
+        """Return the path of the source file. Raises ExtensionError if there is no such file."""
         if self.path is not None:
             if not self.path.is_file():
                 raise ExtensionError(f"{self.reference}: there is no file {self.path}")
@@ -80,14 +80,16 @@ class Extension:
         return Path(spec.origin)
 
     def digest(self) -> str:
-        """SHA-256 of the source file, for fingerprints."""
+        """Return the SHA-256 of the source file. It is part of the fingerprint of a stage."""
         return hashlib.sha256(self.file().read_bytes()).hexdigest()
 
     def load(self) -> Any:
-        """Return the object itself. The file is executed once per process and content.
+        """Import the source file and return the object that the reference names.
+
+        A process executes a file once, and again only if the content of the file has changed.
 
         Raises:
-            ExtensionError: the file cannot be imported, or defines no such name; the message has file and line.
+            ExtensionError: the file cannot be imported (the message has file and line), or does not define the name.
         """
         module = _import_file(self) if self.path is not None else _import_module(self)
         if not hasattr(module, self.name):
@@ -96,7 +98,7 @@ class Extension:
         return getattr(module, self.name)
 
     def place(self, function: Any) -> str:
-        """`file:line: name` of a function or class of the user's code; without the line if Python does not know it."""
+        """Return `file:line: name` of a function or class of the user's code. Omit the line if it is unknown."""
         definition = inspect.unwrap(getattr(function, "__func__", function))
         try:
             file, line = inspect.getsourcefile(definition), inspect.getsourcelines(definition)[1]
@@ -108,7 +110,8 @@ class Extension:
         """Return the result of a function of the user's code as a dict.
 
         Raises:
-            ExtensionError: the result is not a mapping from strings to JSON values; the message says where the function is defined.
+            ExtensionError: the result is not a mapping from strings to JSON values. The message says in which file and
+                line the function is defined.
         """
         expected = "return a mapping of JSON values, for example {'rows': 12}"
         if not isinstance(result, Mapping):
@@ -140,24 +143,24 @@ class Extension:
 
 
 class ExtensionReference(Reference):
-    """A setting that names an object of the user's code; a relative file is relative to the recipe that names it."""
+    """A setting that refers to an object of the user's code. A relative path starts at the recipe's folder."""
 
     described_as = "file.py:name"
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return a reference from a string of a recipe. Raises ValueError for a value of another form."""
+        """Make a reference from a string of a recipe. Raises ValueError if the value is not a valid reference."""
         if not isinstance(value, str):
             raise ValueError("must be path/to/file.py:name or package.module:name")
         Extension.parse(value)
         return super().of(value)
 
     def stage(self, names: Sequence[str]) -> None:
-        """An extension is never an output of an earlier stage."""
+        """Return None, because the user's code is never an output of an earlier stage."""
         return
 
     def extension(self) -> Extension:
-        """Return the extension that the text names. Raises ExtensionError for text of another form."""
+        """Parse the reference and return it as an `Extension`. Raises ExtensionError if the text has another form."""
         return Extension.parse(str(self), self.folder)
 
     def resolved(self) -> str:
@@ -167,8 +170,9 @@ class ExtensionReference(Reference):
 
 
 def name_or_extension(value: Any) -> str:
-    """Return a built-in part's name as plain text, or an ExtensionReference for `file.py:name` and
-    `package.module:name`.
+    """Return the value as plain text if it is the name of a built-in part, otherwise as an ExtensionReference.
+
+    Text of the form `file.py:name` or `package.module:name` is a reference. Raises ValueError if the value is not text.
     """
     if not isinstance(value, str):
         raise ValueError("must be a built-in name, or code of your own as path/to/file.py:name or package.module:name")
@@ -183,7 +187,8 @@ NameOrExtension = Annotated[
 
 def _import_file(extension: Extension) -> ModuleType:
     file = extension.file()
-    # The name carries the content: an edited file is loaded anew, and two files of one name do not collide.
+    # The module's name contains a hash of the file's content: an edited file is loaded anew, and two files with the
+    # same name do not collide.
     name = f"_align_extension_{extension.digest()[:16]}_{file.stem}"
     if name in sys.modules:
         return sys.modules[name]
@@ -208,7 +213,10 @@ def _import_module(extension: Extension) -> ModuleType:
 
 
 def _place_of(error: BaseException, file: Path) -> str | None:
-    """`file:line: function` of the innermost frame that lies in the user's file."""
+    """Return `file:line: function` of the innermost frame in the user's file, or None if no frame is in this file.
+
+    For a SyntaxError, return `file:line` of the invalid syntax.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

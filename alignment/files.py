@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old content or the new one, never a part of it."""
+"""Writes files atomically: a reader sees either the whole old content or the whole new content."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically and durably; missing folders are created.
+    """Write a file atomically and durably. Create its folder if the folder does not exist.
 
-    If it fails, the old file is unchanged and no partial file remains.
+    If writing fails, the old file is unchanged and no partial file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")

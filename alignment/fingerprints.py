@@ -11,13 +11,13 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "
 
 
 def fingerprint(value: Any) -> str:
-    """The SHA-256 of a JSON value; the order of keys does not matter."""
+    """Return the SHA-256 of a JSON value. The order of keys does not change the hash."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
-    """The installed versions of `PACKAGES`; packages that are not installed are left out."""
+    """Return the version of each package in `PACKAGES` that is installed."""
     versions = {}
     for package in PACKAGES:
         try:

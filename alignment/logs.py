@@ -1,4 +1,4 @@
-"""The toolkit's logger: progress for the user, on the terminal and in the log of a stage.
+"""Logging of the toolkit: messages for the user go to the terminal and to the log file of the running stage.
 
     from alignment.logs import get_logger
 
@@ -22,7 +22,7 @@ ROOTS = ("alignment", "data_builders")
 
 
 class TerminalHandler(logging.Handler):
-    """Writes each message as one line to stderr and, from a stage's process, to the user's terminal as well."""
+    """Writes each message as one line to stderr and, in the process of a stage, also to the user's terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
@@ -34,7 +34,7 @@ class TerminalHandler(logging.Handler):
 
 
 class _LineFormatter(logging.Formatter):
-    """`message` for information; `warning: message` and `error: message` above that."""
+    """Formats information as `message`, and higher levels as `warning: message` or `error: message`."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -54,10 +54,10 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module; pass `__name__`."""
+    """Return the logger of a module. Pass the module's `__name__`."""
     return logging.getLogger(name)
 
 
 def format_duration(seconds: float) -> str:
-    """`75 s`, or `12 min` from two minutes on."""
+    """Format a duration in seconds (`75 s`), or in minutes if it is two minutes or longer (`12 min`)."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,8 +1,9 @@
-"""Child processes of stages and jobs: start them, send a request, watch them, and end them with their parent.
+"""Starts the child processes of stages and jobs, sends them requests, watches them, and ends them with their parent.
 
-`accelerate launch` starts one conductor per rank. For every stage each conductor starts a child process, so that no state of
-DeepSpeed, Accelerate or CUDA passes from one stage to the next. Work that needs one process runs on rank 0; the other ranks
-watch its heartbeat file and wait for the artifact, so that no collective can time out.
+`accelerate launch` starts one process per rank (the conductor). Each conductor runs every stage in a new child process,
+so that no state of DeepSpeed, Accelerate or CUDA passes from one stage to the next. Work for a single process runs on
+rank 0. Meanwhile the other ranks watch the heartbeat file of rank 0 until its result exists. They do not wait in a
+collective operation, because that could time out.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ from alignment.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 HEARTBEAT_SECONDS = 5.0
-"""Time between two changes of a heartbeat file."""
+"""Seconds between two changes of a heartbeat file."""
 PATIENCE_SECONDS = 300.0
-"""Other ranks count rank 0 as dead if its heartbeat file has not changed for this long."""
+"""Seconds without a change of rank 0's heartbeat file after which the other ranks consider rank 0 dead."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StageFailed(RuntimeError):
-    """A child process failed; the message names its log."""
+    """A child process ended with an error, or rank 0 stopped responding."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that the launcher started."""
+    """The rank of this process and the number of processes that the launcher started."""
 
     rank: int
     size: int
     port: int | None
-    """The launcher's rendezvous port; None without a launcher."""
+    """The launcher's rendezvous port. None if no launcher started this process."""
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> World:
         """Read the variables that torchrun and `accelerate launch` set.
 
         Raises:
-            ValueError: several processes were asked for and only one was started.
+            ValueError: the launcher was asked for several processes, but started only one.
         """
         if "RANK" not in environment:
             if environment.get("ACCELERATE_USE_CPU") and environment.get("MASTER_PORT"):
@@ -67,10 +68,11 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
 
     Args:
         environment: the environment of this process.
-        world: this process among all ranks.
-        alone: whether the stage runs in one process, which then must not see the launcher's variables.
-        port_offset: a number per stage. A stage that runs on every rank gets a rendezvous port of its own, which its rank
-            0 serves: the store of the launcher's agent still holds the keys of the stage before.
+        world: rank of this process and number of processes.
+        alone: whether the stage runs in one process only. If so, the launcher's variables are removed.
+        port_offset: a different number for each stage. It determines the rendezvous port of a stage that runs on every
+            rank. Rank 0 of the stage serves this port. The launcher's own port cannot be used, because its store still
+            contains the keys of the previous stage.
     """
     child = {key: value for key, value in environment.items() if not key.startswith("TORCHELASTIC_")}
     if alone:
@@ -88,7 +90,7 @@ def child_environment(environment: Mapping[str, str], world: World, alone: bool,
 
 
 class ProcessRequest(Settings):
-    """What a child process is asked to do. It is sent as JSON on the child's stdin."""
+    """Base class of requests. A request tells a child process what to do and is sent as JSON to the child's stdin."""
 
     def to_json(self) -> str:
         """Return the request as JSON text."""
@@ -96,16 +98,16 @@ class ProcessRequest(Settings):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Parse what `to_json` wrote. Raises pydantic's ValidationError, which is a ValueError."""
+        """Parse JSON text that `to_json` returned. Raises pydantic's ValidationError, which is a ValueError."""
         return cls.model_validate_json(text)
 
 
 class Child:
-    """A new process `python -m module`, which reads one request from stdin and then works.
+    """A child process `python -m module` that reads one request from stdin and carries it out.
 
-    It is started at once and waits for the request, so that its imports can overlap with other work. Its output goes to a
-    log file; the environment variable ALIGN_TERMINAL has the number of a file descriptor that leads to the user's terminal
-    (see `alignment.logs`).
+    The constructor starts the process. The process imports its modules while the parent still prepares the request. The
+    output of the process goes to a log file. Its environment variable ALIGN_TERMINAL contains the number of a file
+    descriptor that leads to the user's terminal (see `alignment.logs`).
     """
 
     def __init__(self, module: str, log: Path, environment: Mapping[str, str]):
@@ -131,7 +133,7 @@ class Child:
             os.close(terminal)
 
     def finish(self, request: ProcessRequest) -> None:
-        """Send the request and wait for the process to end. Raises StageFailed if it does not end with exit code 0."""
+        """Send the request and wait until the process ends. Raises StageFailed if its exit code is not 0."""
         try:
             assert self.process.stdin is not None
             try:
@@ -149,7 +151,7 @@ class Child:
             raise StageFailed(f"{reason}{_memory_hint(code)}\n{tail}\n  whole log: {self.log}")
 
     def stop(self) -> None:
-        """End the process if it still runs."""
+        """End the process if it is still running."""
         if self.process.poll() is not None:
             return
         self.process.terminate()
@@ -161,7 +163,7 @@ class Child:
 
 
 def run(module: str, request: ProcessRequest, log: Path, environment: Mapping[str, str]) -> None:
-    """Run `python -m module` with a request on stdin until it ends. Raises StageFailed."""
+    """Run `python -m module` with a request on stdin. Raises StageFailed if its exit code is not 0."""
     Child(module, log, environment).finish(request)
 
 
@@ -170,12 +172,12 @@ def _memory_hint(code: int) -> str:
 
 
 def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
-    """Return the last lines of a log, indented. Empty if there is no log.
+    """Return the last lines of a log file, indented. Return an empty string if there is no log file.
 
     Args:
-        log: the file.
-        lines: at most this many lines.
-        since: skip this many bytes at the start of the file.
+        log: path of the log file.
+        lines: maximum number of lines.
+        since: number of bytes at the start of the file that are not read.
     """
     try:
         with log.open("rb") as file:
@@ -187,10 +189,10 @@ def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent dies, however it dies (Linux only).
+    """Ask the kernel to kill this process when its parent ends for any reason (Linux only).
 
     Args:
-        parent: process id of the parent; by default the one in ALIGN_PARENT.
+        parent: process id of the parent. By default the value of the environment variable ALIGN_PARENT.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -200,7 +202,10 @@ def die_with_parent(parent: int | None = None) -> None:
 
 @contextmanager
 def heartbeat(file: Path) -> Iterator[None]:
-    """Change `file` every few seconds while the body runs, for the ranks that wait; remove it afterwards."""
+    """Write a new number to the heartbeat file every few seconds while the body runs, then remove the file.
+
+    The ranks that wait for this process call `wait_for` with this file.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
 
@@ -222,18 +227,18 @@ def heartbeat(file: Path) -> Iterator[None]:
 
 
 def wait_for(done: Callable[[], bool], file: Path, task: str, patience: float = PATIENCE_SECONDS) -> None:
-    """Wait until `done()` is true, as long as a heartbeat file keeps changing.
+    """Wait until `done()` returns True. Raise an error if the heartbeat file of rank 0 stops changing.
 
-    Only changes of the content count, not times: the clocks of several machines need not agree.
+    The content of the file is compared, not its modification time: the clocks of several machines may differ.
 
     Args:
-        done: the condition.
+        done: function that returns whether the wait is over.
         file: the heartbeat file of rank 0.
-        task: what rank 0 is doing, for the error message: "run 'sft'".
-        patience: seconds without a change after which rank 0 counts as dead.
+        task: what rank 0 should do, for the error message, for example "run 'sft'".
+        patience: seconds without a change after which rank 0 is considered dead.
 
     Raises:
-        StageFailed: rank 0 is dead.
+        StageFailed: the file did not change for `patience` seconds.
     """
     last, since = "", time.monotonic()
     while not done():

@@ -1,4 +1,4 @@
-"""The base of all typed settings: a strict model, references to files and stages, and common number types."""
+"""Base classes of typed settings: a strict pydantic model, references to files and stages, and number types."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ _EXPECTED = "must be a file, a folder, or `stage/file` of an earlier stage"
 
 
 class Reference(str):
-    """Something a stage reads: `stage/file` of an earlier stage, or a path relative to the file that names it.
+    """A reference to an input: `stage/file` from an earlier stage, or a path.
 
-    A leading `./` makes it a path even if a stage has that name. A field of this type takes a string.
+    A relative path starts at the folder of the recipe file that contains the reference. `./name` is always a path, even
+    if a stage is called `name`. In a recipe, the value of a field with this type is a string.
     """
 
     described_as: ClassVar[str] = "path or stage/file"
-    """The type's name in help texts."""
+    """Name of this type in help texts."""
     folder: Path = Path()
-    """The folder that relative paths are relative to."""
+    """The folder at which a relative path starts."""
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return a reference from a string of a recipe, which knows its file, or from a path.
+        """Make a reference from a path or a string.
+
+        A string that was read from a recipe starts at the folder of the recipe file. Any other relative path starts at
+        the working directory.
 
         Raises:
             ValueError: the value is not text, is empty, or cannot be a path.
@@ -38,7 +42,7 @@ class Reference(str):
             raise ValueError(f"{_EXPECTED}; this is empty")
         too_long = len(value) > 4000 or any(len(part.encode(errors="replace")) > 255 for part in value.split("/"))
         if "\0" in value or too_long:
-            raise ValueError(f"{_EXPECTED}; no path looks like this")
+            raise ValueError(f"{_EXPECTED}; this text is too long for a path or contains a null character")
         try:
             Path(value).expanduser()
         except RuntimeError:
@@ -59,7 +63,11 @@ class Reference(str):
         return {"type": "string"}
 
     def stage(self, names: Sequence[str]) -> str | None:
-        """Return the earlier stage that the reference names, or None."""
+        """Return the name of the stage to which the reference points, or None if the reference is a path.
+
+        Args:
+            names: names of the earlier stages.
+        """
         first = self.split("/", 1)[0]
         return first if first in names else None
 
@@ -68,14 +76,14 @@ class Reference(str):
         return self.partition("/")[2]
 
     def path(self) -> Path:
-        """Return the absolute path; `folder` is where a relative one starts."""
+        """Return the absolute path. A relative path starts at `folder`."""
         return (self.folder / Path(self).expanduser()).resolve()
 
     def exists(self) -> bool:
-        """Whether there is a file or folder at `path()` that this process may see."""
+        """Whether `path()` is a file or folder, and this process is allowed to see it."""
         try:
             return self.path().exists()
-        except OSError:  # a folder on the way may not be entered
+        except OSError:  # this process may not enter one of the parent folders
             return False
 
 
@@ -96,7 +104,7 @@ class Settings(BaseModel):
 
 
 def nested_values(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield the place and value of everything inside settings, mappings and lists, starting with the value itself."""
+    """Yield a value and all values nested in it, each with its place: a tuple of field names, keys and list indices."""
     yield place, value
     if isinstance(value, Settings):
         for name in type(value).model_fields:

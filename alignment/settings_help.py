@@ -1,4 +1,4 @@
-"""Help for settings: each field of a settings class with its type, default and docstring.
+"""Writes help texts for settings: each field of a settings class with its type, default and docstring.
 
 >>> print("\\n".join(describe_settings(CorpusSettings)))
   sources: list[Source], required. Repositories (bare or not), folders, globs, URLs; ...
@@ -28,9 +28,9 @@ _BOUNDS = (
 
 
 def describe_settings(settings: type[BaseModel], indent: str = "  ") -> Iterator[str]:
-    """One line for each field; fields of nested settings follow with more indentation.
+    """Yield one line of help for each field. The fields of nested settings follow with more indentation.
 
-    Required fields come first, and fields that are inherited from a base class last.
+    Required fields come first. Fields that are inherited from a base class come last.
 
     Args:
         settings: the settings class.
@@ -48,7 +48,7 @@ def describe_settings(settings: type[BaseModel], indent: str = "  ") -> Iterator
 
 
 def _own_fields(settings: type[BaseModel]) -> set[str]:
-    """Names of the fields that the class itself declares."""
+    """Return the names of the fields that the class itself declares, without inherited fields."""
     return set(inspect.get_annotations(settings))
 
 
@@ -60,7 +60,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def type_name(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
-    """The type of a field in words, with its bounds: `list[Source]`, `float above 0 and at most 1`."""
+    """Return the type of a field in words, with its bounds: `list[Source]`, `float above 0 and at most 1`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = [item for part in arguments[1:] for item in (part.metadata if isinstance(part, FieldInfo) else [part])]
@@ -80,7 +80,10 @@ def type_name(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
 
 
 def _bounds(metadata: typing.Sequence[Any], count: bool) -> str:
-    """Describe the bounds of a number: `from 0 to 1`, `above 0 and at most 1`. Empty for whole numbers from 0 on (counts)."""
+    """Describe the bounds of a number: `from 0 to 1`, `above 0 and at most 1`.
+
+    Return an empty string for a count, which is an integer with 0 as its only bound.
+    """
     values = {
         words: getattr(item, attribute)
         for item in metadata
@@ -95,7 +98,7 @@ def _bounds(metadata: typing.Sequence[Any], count: bool) -> str:
 
 
 def _nested_classes(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Settings classes in an annotation: the type itself, arms of a union, items of a list, values of a mapping."""
+    """Yield the settings classes in an annotation: the type itself, or types in a union, list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

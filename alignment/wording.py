@@ -1,4 +1,4 @@
-"""Text of error messages: quoted values, paths, and suggestions for misspelled names."""
+"""Formats parts of error messages: values, paths, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 
 class Text(str):
-    """A string of a recipe that knows the file it is from, so that paths can be relative to that file."""
+    """A string from a recipe, with the path of the recipe file."""
 
     origin: Path | None = None
+    """The recipe file. A relative path in the string starts at the folder of this file."""
 
 
 def short(text: str, length: int = 60) -> str:
@@ -21,12 +22,15 @@ def short(text: str, length: int = 60) -> str:
 
 
 def shown(value: Any) -> str:
-    """Format a value for a message."""
+    """Format a value for a message: its `repr`, on one line, cut to 60 characters."""
     return short(repr(str(value) if isinstance(value, Text) else value))
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the name most similar to a misspelled word, or None. `--learning-rate` is similar to `learning_rate`."""
+    """Return the known name most similar to a misspelled word, or None if no known name is similar.
+
+    Dashes are read as underscores: for `--learning-rate`, the result is `learning_rate`.
+    """
     names = list(known)
     for spelling in (str(word)[:100].lstrip("-").replace("-", "_"), str(word)[:100]):
         if matches := difflib.get_close_matches(spelling, names, n=1, cutoff=0.6):
@@ -35,12 +39,12 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a suggestion to append to a message, with a leading space. Empty if no name is similar."""
+    """Return ` Did you mean 'name'?` to append to a message, or an empty string if no known name is similar."""
     name = closest(word, known)
     return f" Did you mean {name!r}?" if name is not None else ""
 
 
 def display(path: Path) -> str:
-    """Return a path as the user would type it: relative if it is below the working directory."""
+    """Return a path as the user would type it: relative if it is below the working directory, otherwise absolute."""
     resolved = path.resolve()
     return str(resolved.relative_to(Path.cwd())) if resolved.is_relative_to(Path.cwd()) else str(resolved)

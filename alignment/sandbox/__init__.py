@@ -1,4 +1,4 @@
-"""Runs untrusted programs: a warm Python interpreter and thirteen toolchains in namespaces, under Landlock and seccomp."""
+"""Runs untrusted programs in fourteen languages, isolated by Linux namespaces, Landlock and seccomp."""
 
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program, ProgramRun

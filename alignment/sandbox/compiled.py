@@ -50,7 +50,9 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise SandboxError(f"the folder of compiled programs cannot be made: {error}. Set ALIGN_CACHE.") from None
+        raise SandboxError(
+            f"the folder of compiled programs cannot be created: {error}. Set ALIGN_CACHE to another folder"
+        ) from None
     state = folder.stat()
     if state.st_uid != os.geteuid() or state.st_mode & 0o022:
         raise SandboxError(
@@ -191,11 +193,11 @@ def _write(entry: Path, compiled: Compiled) -> None:
 
 
 def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
-    """Delete temporary files of killed writers, and the least recently used entries until the rest fits `limit`.
+    """Delete temporary files of killed processes, then the least recently used entries until the cache fits `limit`.
 
     Args:
         cache: Folder of compiled programs.
-        limit: Total size of the remaining entries, in bytes.
+        limit: Maximum total size of the remaining entries, in bytes.
     """
     entries = []
     for path in cache.glob("??/*"):
@@ -218,7 +220,10 @@ def prune(cache: Path, limit: int = CACHE_BYTES) -> None:
 def _precompiled(
     slot: Slot, tools: Toolchain, source: bytes, flags: tuple[str, ...], cache: Path | None
 ) -> tuple[list[str], list[tuple[str, bytes]]]:
-    """Return flags and files of a precompiled ``bits/stdc++.h`` for C++ that includes it; otherwise empty lists."""
+    """Return the compiler flags and files with which a C++ program uses a precompiled ``bits/stdc++.h``.
+
+    Return two empty lists if the program is not C++, or does not include this header.
+    """
     if tools.language.name != "cpp" or b"<bits/stdc++.h>" not in source or cache is None:
         return [], []
     options = [part for part in tools.language.compile if part.startswith("-std")] + list(flags)

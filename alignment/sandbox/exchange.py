@@ -1,4 +1,4 @@
-"""Exchange data with running programs: send their input, read their output, enforce the output limits."""
+"""Exchanges data with running programs: sends their input, reads their output, and enforces the output limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPARE_SECONDS = 65.0
 
 
 class Connection:
-    """The control socket of one launcher.
+    """The control socket of one launcher, the process that starts programs in the sandbox.
 
     Args:
         control: Sequenced-packet socket whose other end belongs to the launcher.
@@ -51,7 +51,7 @@ class Connection:
         """Return the launcher's next message. Raises OSError if the launcher has ended."""
         message = self.control.recv(1 << 16)
         if not message:
-            raise OSError("it ended")
+            raise OSError("the launcher has ended")
         return json.loads(message)
 
 

@@ -1,4 +1,4 @@
-"""Settings of a launcher: which files programs see, and which kernel features contain the programs."""
+"""Settings of a launcher (the process that starts programs): which files programs see, and how they are isolated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LauncherSettings:
     """Settings with which a launcher is started."""
 
     namespaces: bool = True
-    """Contain programs in namespaces. If False, only Landlock and seccomp contain the programs."""
+    """Isolate programs in namespaces. If False, only Landlock and seccomp restrict the programs."""
     allow_weaker: bool = False
     """Allow a weaker sandbox: without namespaces if the kernel refuses namespaces, and without a process limit if the
     kernel treats the programs as the machine's root."""
@@ -26,12 +26,12 @@ class LauncherSettings:
     hidden: tuple[str, ...] = ()
     """Files and folders that programs see as empty."""
     interpreter: str = ""
-    """Python executable of the launcher. If empty, the executable of this process."""
+    """Python executable of the launcher. If empty, the launcher uses the executable of this process."""
     suite: str = ""
     """Path of a JSON file that describes a repository. The launcher loads the repository before it starts programs (see
     `inside.suite`). If empty, no repository is loaded."""
     start_seconds: float = START_SECONDS
-    """Time limit for the launcher to report that it is ready."""
+    """Time limit for the start of the launcher, in seconds."""
     mounts: tuple[tuple[str, str], ...] = ()
     """Additional read-only folders, as pairs (path on this machine, path inside the sandbox)."""
 
@@ -39,7 +39,7 @@ class LauncherSettings:
 def launcher_settings(
     allow_weaker: bool = False, extra: Sequence[str] = (), hidden: Sequence[str] = ()
 ) -> LauncherSettings:
-    """Return settings with which programs see this interpreter's installation and its packages.
+    """Return settings with which programs see the installation of this interpreter and its packages.
 
     The installation and the packages are listed explicitly, because they may be in a home folder, and programs do not
     see home folders.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 WALL_GRACE = 6.0
-"""Maximum wall time of a program, as a multiple of its wall limit, if the program has to wait for a free core."""
+"""Maximum wall time as a multiple of `wall_seconds`. Applies to programs that had to wait for a free core."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Limits:
     cpu_seconds: float = 10.0
     """CPU time of one process."""
     wall_seconds: float = 10.0
-    """Wall time, without the time in which the program was ready to run but had no free core; see `WALL_GRACE`."""
+    """Wall time, minus the time in which the program was ready to run but had no free core. See `WALL_GRACE`."""
     memory_bytes: int = 1 << 30
     """Address space of one process (for node, Java, Go and C#: data segment of one process). The same number limits the
     resident memory of all processes of the program together."""

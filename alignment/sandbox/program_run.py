@@ -15,10 +15,10 @@ class Program:
     """Describes one program to start."""
 
     entry: str
-    """``main``, ``calls``, ``candidate`` or ``tester`` (Python code, run by the warm interpreter), ``command`` (an
-    executable), or one of the ``suite_*`` entries of `inside.suite`."""
+    """Kind of the program: ``main``, ``calls``, ``candidate`` or ``tester`` (Python code, run by a forked interpreter),
+    ``command`` (an executable), or one of the ``suite_*`` kinds of `inside.suite`."""
     header: dict[str, Any]
-    """JSON object that the program's driver receives first; its keys depend on `entry`."""
+    """JSON object that the program's driver receives first. Its keys depend on `entry`."""
     body: bytes = b""
     """Data that the driver receives after the header: source code, or the content of files."""
     stdin: bytes = b""
@@ -26,7 +26,7 @@ class Program:
     address_space: bool = True
     """Limit the address space. If False, limit the data segment, for runtimes that reserve much address space."""
     cover: tuple[str, ...] = ()
-    """Files that this program sees as empty, although the launcher can read them."""
+    """Files that this program sees as empty, although the launcher sees their content."""
     replace: tuple[str, ...] = ()
     """Files that this program sees with different content. The new content of file number N is the file
     ``/tmp/.replaced/N``, which must be one of the files that are sent to the program."""
@@ -53,7 +53,7 @@ class ProgramRun:
     """Largest resident set of any process of the program, in bytes."""
 
     def messages(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the JSON objects of the reply, one for each line, at most `limit`.
+        """Parse each line of the reply as a JSON object, and return the first `limit` objects.
 
         The list ends before the first line that is not a JSON object.
         """

@@ -1,4 +1,4 @@
-"""Checks which languages work on this machine: compiles and runs a small program of each in the sandbox."""
+"""Checks which languages work on this machine by compiling and running a small program in each language."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
 
 
 class LanguageReport(TypedDict):
-    """Reports whether a language works."""
+    """Result of checking one language in the sandbox."""
 
     language: str
     works: bool
@@ -30,17 +30,20 @@ class LanguageReport(TypedDict):
 
 
 class SandboxReport(TypedDict):
-    """Reports whether the sandbox works."""
+    """Result of starting the sandbox on this machine."""
 
     works: bool
     reason: str
     """Reason why the sandbox does not work. Empty if the sandbox works."""
     notes: list[str]
-    """Sentences that describe how this sandbox is weaker than the full sandbox."""
+    """Differences from the full sandbox on this machine, one sentence each, for example a kernel without Landlock."""
 
 
 def probe_languages() -> list[LanguageReport]:
-    """Check every language. Takes seconds, because compilers run. No language works without the sandbox."""
+    """Compile and run a small program in every language, and report which languages work.
+
+    This takes some seconds, because compilers run. If the sandbox itself does not start, no language works.
+    """
     slot = Slot(launcher_settings(extra=toolchains.shown_folders()))
     try:
         return [_probe(slot, language) for language in toolchains.LANGUAGES.values()]

@@ -1,7 +1,8 @@
-"""The caller's side of one launcher: start the launcher, send programs, collect results, restart after a failure.
+"""Controls one launcher: starts it, sends it programs, collects their results, and restarts it after a failure.
 
-A slot belongs to one thread. The launcher is a separate executable with a clean environment and closed descriptors, and
-programs are forked from the launcher: the calling process, which may be a trainer with threads and a GPU, never forks.
+Only one thread may use a slot. The launcher is a separate process with a clean environment and closed descriptors.
+Programs are forked from the launcher. The calling process itself never forks, because it may be a trainer with threads
+and a GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CLOSE_SECONDS = 5.0
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
         "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
-"""Modules that the launcher imports before it forks programs, so that programs start with them loaded."""
+"""Modules that the launcher imports before it forks programs, so that programs do not have to load these modules."""
 PATH = "/usr/local/bin:/usr/bin:/bin"
 CONSENT = (
     "allow the weaker sandbox: `sandbox: {allow_weaker: true}` in a recipe, --allow-weaker-sandbox on the command line, "
@@ -41,24 +42,24 @@ CONSENT = (
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed, so there is no verdict. The cause is never the program."""
+    """The sandbox itself failed, so there is no verdict. The tested program is not the cause."""
 
 
 class SandboxUnavailable(SandboxError):
-    """This machine does not allow the requested sandbox."""
+    """The kernel or the container of this machine does not allow the requested sandbox."""
 
 
 class Slot:
-    """One launcher and its programs. Must not be used by several threads at once."""
+    """One launcher and its programs. Only one thread at a time may use it."""
 
     def __init__(self, settings: LauncherSettings) -> None:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
         self.notes: list[str] = []
-        """Sentences that describe how this sandbox is weaker than the full sandbox."""
+        """Differences from the full sandbox on this machine, one sentence each."""
         self.suite_state: dict[str, Any] = {}
-        """The launcher's report about the loaded repository (see `inside.suite`): problems, tests, threads."""
+        """The launcher's report about the repository that it loaded (see `inside.suite`): problems, tests, threads."""
 
     def start(self) -> None:
         """Start the launcher.

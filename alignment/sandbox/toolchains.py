@@ -141,7 +141,7 @@ class Toolchain:
     """Folders outside /usr that programs must see."""
     version: str
     identity: str
-    """Hash of the toolchain's path, version and settings. Part of the cache key of compiled programs."""
+    """Hash of the toolchain's path, version and settings. It is part of the cache key of compiled programs."""
 
     def command(self, template: tuple[str, ...], file: str) -> list[str]:
         """Return a command of the language with all placeholders filled in."""

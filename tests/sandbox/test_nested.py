@@ -70,7 +70,7 @@ def test_without_consent_the_sandbox_is_refused_with_reason_and_remedy(container
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_with_consent_there_are_namespaces_and_the_notes_say_what_is_weaker(container: str) -> None:
     output = _inside(CONTAINERS[container], START, "consent")
-    assert output.startswith("namespaces ['weaker: the limit on processes does not hold"), output
+    assert output.startswith("namespaces ['weaker: the limit on processes has no effect"), output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")

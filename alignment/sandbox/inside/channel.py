@@ -1,4 +1,4 @@
-"""Messages between a driver and its parent or peer: one JSON value per line, of limited length, over a descriptor."""
+"""Messages between the processes of the sandbox: one JSON value per line, of limited length, over a descriptor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChannelError(Exception):
 
 
 class Channel:
-    """A descriptor that carries messages in both directions."""
+    """Sends and receives messages over one descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -30,7 +30,7 @@ class Channel:
         """
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(data) > MAX_FRAME:
-            raise ValueError("more data than a message may hold")
+            raise ValueError(f"the message has more than {MAX_FRAME} bytes")
         view = memoryview(data)
         try:
             while view:

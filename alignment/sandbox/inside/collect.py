@@ -1,4 +1,4 @@
-"""Runs pytest in a launcher until the tests are collected, and replaces the loop in which pytest would run them."""
+"""Collects the tests of a repository with pytest in a launcher. A plugin prevents pytest from running the tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
     stderr, output = sys.stderr, io.StringIO()
 
     class Plugin:
-        """Replaces pytest's loop over the tests."""
+        """Replaces the loop in which pytest would run the tests."""
 
         def __init__(self) -> None:
             self.reports: list[Any] = []
@@ -80,7 +80,7 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
 
 
 def refusal(output: str, code: int, root: str) -> dict[str, str]:
-    """Describe why pytest ended before any test, for example because of a conftest that cannot be imported.
+    """Describe why pytest ended before it ran a test, for example because it could not import a conftest.
 
     Args:
         output: The text that pytest wrote to stderr.

@@ -1,8 +1,9 @@
-"""Restricts which names a candidate's function body may use when it runs in the same process as the tests.
+"""Rejects function bodies that could forge their test results when they run in the same process as the tests.
 
-This does not make forging impossible: code can always find a way to influence the process in which it runs. The known
-ways start from a few modules, names and attributes, called restricted words here. A body fails if it uses a restricted
-word that its file did not use before. Tasks judged in one process are marked ``forgeable``.
+The known ways to forge results begin with a few modules, names and attributes, here called restricted words. A body is
+rejected if it uses a restricted word that the original file does not use. Code can always find a way to influence the
+process in which it runs, so this check makes forging harder but not impossible. Tasks that are judged in one process
+are therefore marked ``forgeable``.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ MODULES = frozenset(
      "time", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref", "zlib",
      "zoneinfo", "__future__"]
 )  # fmt: skip
-"""Modules that a body may import even if its file does not import them."""
+"""Modules that a body may import even if the original file does not import them."""
 NAMES = frozenset(
     ["exec", "eval", "compile", "globals", "locals", "vars", "__import__", "breakpoint", "exit", "quit",
      "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "__builtins__", "__loader__", "__spec__",
      "open", "input", "delattr", "setattr", "__debug__", "pytest"]
 )  # fmt: skip
-"""Names that a body may not use."""
+"""Names that a body may not use, unless the original file uses them."""
 ATTRIBUTES = frozenset(
     ["_exit", "_getframe", "_current_frames", "modules", "meta_path", "settrace", "setprofile", "gettrace",
      "getprofile", "excepthook", "displayhook", "unraisablehook", "stdout", "stderr", "__stdout__", "__stderr__",
@@ -34,13 +35,13 @@ ATTRIBUTES = frozenset(
      "ag_frame", "get_objects", "get_referrers", "get_referents", "register", "unregister", "atexit",
      "func_globals", "co_code", "co_consts", "putenv", "environ", "chdir", "remove", "unlink", "symlink", "rename",
      "_os", "_sys", "sys", "os",
-     # Imports of other modules, by which an allowed module leads to any other.
+     # Modules that allowed modules import. Through these, a body could reach any other module.
      "builtins", "bltns", "importlib", "inspect", "gc", "ctypes", "subprocess", "shutil", "_shutil", "linecache",
      "traceback", "signal", "_thread", "exec", "eval", "globals", "locals", "vars", "setattr", "delattr",
      # Writing files: code that is written to a file can be imported.
      "write_text", "write_bytes", "writelines"]
 )  # fmt: skip
-"""Attributes that a body may not read or set."""
+"""Attributes that a body may not read or set, unless the original file uses them."""
 SYS = frozenset(
     ["argv", "byteorder", "float_info", "getrecursionlimit", "getsizeof", "hash_info", "hexversion", "int_info",
      "intern", "maxsize", "maxunicode", "platform", "setrecursionlimit", "version", "version_info"]
@@ -62,7 +63,7 @@ COMPARISONS = frozenset(
 
 
 class Forbidden(Exception):
-    """The body uses a restricted word with which it could forge its own verdict."""
+    """The body uses a restricted word, with which it could forge its test results."""
 
 
 def check(body: list[ast.stmt], known: frozenset[str]) -> None:
@@ -70,7 +71,7 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
 
     Args:
         body: The statements of the body.
-        known: Restricted words that the file used before. They are allowed.
+        known: Restricted words that the original file uses. These words are allowed.
 
     Raises:
         Forbidden: The body uses a restricted word that is not among `known`.
@@ -121,8 +122,8 @@ def words(node: ast.AST) -> list[str]:
 def _call_words(call: ast.Call) -> list[str]:
     """Return the restricted words of a call.
 
-    Restricted are ``sys`` or a function of `DYNAMIC` as an argument, and a call of a function of `DYNAMIC` with a
-    computed name.
+    A call may not pass ``sys`` or a function of `DYNAMIC` as an argument. A call of a function of `DYNAMIC` may not
+    compute the attribute name.
     """
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     restricted = [item.id for item in arguments if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]

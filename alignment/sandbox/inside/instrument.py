@@ -1,7 +1,8 @@
-"""Changes the syntax tree of test code so that every assert is counted, and analyses which tests it defines.
+"""Changes the syntax tree of test code so that every assert is recorded, and analyses which tests the code defines.
 
-Asserts that are direct statements of the module or of a function are tests of their own: ``with __record__:`` around
-them lets the others still run. Other asserts are only counted.
+An assert that is a direct statement of the module or of a function counts as one test. It is wrapped in
+``with __record__:``, so that the rest of the code still runs if the assert fails. An assert inside a loop or another
+block is not a separate test: only the number of such asserts that pass is recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 RUNNERS = ("unittest.main", "pytest.main", "doctest.testmod", "testmod")
-"""Calls that start a test runner on the module `__main__`; the tester runs the tests itself."""
+"""Calls that start a test runner on the module `__main__`. They are removed: the tester runs the tests itself."""
 XUNIT_FUNCTIONS = ("setup_module", "teardown_module", "setup_function", "teardown_function", "setup", "teardown")
 
 
@@ -26,7 +27,7 @@ def is_main_block(statement: ast.stmt) -> bool:
 
 
 def _is_runner(statement: ast.stmt) -> bool:
-    """Whether a statement only starts a test runner, perhaps as ``sys.exit(pytest.main())``."""
+    """Whether a statement only starts a test runner, for example ``pytest.main()`` or ``sys.exit(pytest.main())``."""
     value: ast.expr | None = None
     if isinstance(statement, ast.Expr | ast.Assign):
         value = statement.value
@@ -41,7 +42,7 @@ def _is_runner(statement: ast.stmt) -> bool:
 
 
 def inline_main_blocks(module: ast.Module) -> ast.Module:
-    """Replace every ``__main__`` block by its statements, and leave out calls of test runners."""
+    """Replace every ``__main__`` block by the statements inside it, and remove calls of test runners."""
     body: list[ast.stmt] = []
     for statement in module.body:
         body += statement.body if is_main_block(statement) and isinstance(statement, ast.If) else [statement]
@@ -50,7 +51,7 @@ def inline_main_blocks(module: ast.Module) -> ast.Module:
 
 
 def module_definitions(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
-    """The functions and classes of a module, those inside its `if`, `try`, `with` and loops included."""
+    """Yield the functions and classes of a module, including those inside `if`, `try`, `with` and loops."""
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield statement
@@ -62,7 +63,11 @@ def module_definitions(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef
 
 
 def needs_pytest(module: ast.Module) -> bool:
-    """Whether tests need pytest: parameters, decorators, `async`, plain classes, fixtures or xunit functions."""
+    """Whether the tests have to be run by pytest.
+
+    This is the case if a test function is `async` or has parameters or decorators, if a test class has no base class,
+    or if there are tests and the code imports pytest or defines one of `XUNIT_FUNCTIONS`.
+    """
     tests, imports_pytest, prepares = False, False, False
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
@@ -91,11 +96,13 @@ def has_parameters(node: Function) -> bool:
 
 
 def can_fail(module: ast.Module, entered: set[str]) -> bool:
-    """Whether code that ran outside test functions contains a check: `raise`, an assert or a call of ``assert...``.
+    """Whether the code that ran contains a check: `raise`, `assert`, or a call such as ``assert_equal(...)``.
+
+    The code that ran is the top level of the module and the functions in `entered`.
 
     Args:
         module: The test code.
-        entered: Names of its functions that were called.
+        entered: Names of the functions of the test code that were called.
     """
     definitions = set(module_definitions(module.body))
     pending: list[ast.AST] = [module]
@@ -114,10 +121,11 @@ def can_fail(module: ast.Module, entered: set[str]) -> bool:
 
 
 class Recorded(ast.NodeTransformer):
-    """Wraps or counts every assert outside classes, and notes which functions of the module are called.
+    """Wraps or counts every assert outside classes, and makes every function of the module record that it was called.
 
     Args:
-        pytest_runs: pytest runs the test functions. Their asserts stay as they are: a failed one has to end its test.
+        pytest_runs: Whether pytest runs the test functions. If so, the asserts of test functions are not changed,
+            because a failed assert has to end its test.
     """
 
     def __init__(self, pytest_runs: bool) -> None:
@@ -164,6 +172,6 @@ class Recorded(ast.NodeTransformer):
 
 
 def _call(method: str, *arguments: ast.expr) -> ast.Expr:
-    """The statement ``__record__.method(arguments)``."""
+    """Return the statement ``__record__.method(arguments)``."""
     function = ast.Attribute(ast.Name("__record__", ast.Load()), method, ast.Load())
     return ast.Expr(ast.Call(function, list(arguments), []))

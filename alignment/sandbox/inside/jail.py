@@ -1,7 +1,7 @@
-"""The jail: the launcher enters it once and then starts programs in it.
+"""The jail: the isolated environment that the launcher enters once, and in which it then starts programs.
 
-Containment, from the outside in: a new user (if started as root), namespaces, a private file tree, resource limits,
-Landlock, no capabilities, a seccomp filter.
+The layers of isolation, from the outside in: a new user (if started as root), namespaces, a private file tree, resource
+limits, Landlock, no capabilities, a seccomp filter.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOTS_NAME = 1000
 """The user number, inside the namespace, of programs that are root outside. The namespace then has no user 0, so a
 program cannot become root."""
 NO_LIMIT = (
-    "the limit on processes does not hold: to this kernel the programs are root, so one of them could start processes "
+    "the limit on processes has no effect: the kernel treats the programs as root, so a program could start processes "
     "until the machine stops responding"
 )
 HASH_SEED = "0"
@@ -57,11 +57,11 @@ class Jail:
     """Starts programs in the jail that this process has entered.
 
     Args:
-        namespaces: Whether programs run in namespaces. If False, only Landlock and seccomp contain them.
+        namespaces: Whether programs run in namespaces. If False, only Landlock and seccomp restrict the programs.
         pid_namespace: Descriptor of the pid namespace of the launcher.
         has_proc: Whether a /proc is mounted for programs.
         abi: Version of Landlock's ABI; 0 if the kernel has no Landlock.
-        notes: Sentences that describe how this jail is weaker than the full sandbox.
+        notes: Differences from the full sandbox, one sentence each.
         root: Whether the kernel treats programs as root. The kernel then lets them read and write more of /proc.
     """
 
@@ -183,7 +183,7 @@ def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
 
 
 def limit_on_processes_holds() -> bool:
-    """Whether the kernel applies RLIMIT_NPROC to this user, found by forking under a limit of 0.
+    """Whether the kernel applies RLIMIT_NPROC to this user. The function tries to fork under a limit of 0.
 
     The kernel applies the limit to every user except the machine's root, whatever user number root has in a container.
     Call this function inside a user namespace, where no capability lifts the limit.
@@ -280,7 +280,7 @@ def _become_user(user: int) -> bool:
 
 
 def _without_namespaces(abi: int) -> Jail:
-    """Return the weaker jail, in which only Landlock and seccomp contain programs.
+    """Return the weaker jail, in which only Landlock and seccomp restrict programs.
 
     A program cannot start processes, send signals or open sockets. It can read `ALONE_READABLE` and the files that the
     settings name, and write to a private folder. This jail is weaker than namespaces: programs share the process table

@@ -1,6 +1,6 @@
-"""Landlock: a process restricts itself to reading some paths and writing others.
+"""Landlock: a process gives up access to all files except a list of readable and a list of writable paths.
 
-Landlock is used in addition to namespaces, and instead of namespaces in the weaker sandbox.
+The full sandbox uses Landlock in addition to namespaces. The weaker sandbox uses Landlock without namespaces.
 Constants are from linux/landlock.h.
 """
 

@@ -1,12 +1,12 @@
-"""The launcher: enters the jail once, then starts each program by forking a warm interpreter into fresh namespaces.
+"""The launcher: enters the jail once, then forks itself into new namespaces for each program.
 
-A slot has two processes. The outer one enters the namespaces and waits; the inner one is the first process of the
-slot's pid namespace. When either of them ends, for any reason, the kernel kills everything below. Requests are JSON
-messages over a socket, with the program's descriptors attached. The program's own code arrives on one of these
-descriptors and is never read by the launcher.
+Programs start fast, because the forked interpreter has already loaded its modules. A launcher has two processes. The
+outer process enters the namespaces and waits. The inner process is the first process of the pid namespace. When one of
+the two ends, for any reason, the kernel kills all programs. Requests are JSON messages over a socket, with the
+program's descriptors attached. The program's own code arrives on one of these descriptors. The launcher never reads it.
 
-`alignment.sandbox.slot` starts it as ``python -s -S -c "..."`` and sends the configuration on standard input, not as
-arguments: programs can read their command line, which is the launcher's.
+`alignment.sandbox.slot` starts the launcher as ``python -s -S -c "..."`` and sends the configuration on standard input.
+It is not sent as arguments, because programs can read the command line of the launcher.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from . import jail, kernel, suite
 
 READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
-"""Seconds after which a program is killed if its own code has not begun."""
+"""Time limit for the start of a program's own code, in seconds. After this time the program is killed."""
 TICK = 0.1
 """Seconds between two checks of a program's time and memory."""
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 class RunningProgram:
-    """A program that was started: its process, its limits, and, if it was killed, the reason."""
+    """A started program: its process, its limits, and the reason if it was killed."""
 
     def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
         self.number: int = request["id"]
@@ -99,7 +99,7 @@ class Launcher:
     Args:
         control: Socket connected to the parent.
         entered: The jail of this process.
-        wall_grace: A program that waits for a free core may run for up to this many times its wall limit.
+        wall_grace: Maximum wall time of a program that has to wait for a free core, as a multiple of its wall limit.
     """
 
     def __init__(self, control: socket.socket, entered: jail.Jail, wall_grace: float) -> None:
@@ -111,7 +111,7 @@ class Launcher:
         self.poll.register(control, select.POLLIN)
 
     def serve(self, suite_state: dict[str, Any]) -> None:
-        """Start programs until the control socket is closed; `suite_state` becomes part of the ready message."""
+        """Start programs until the control socket is closed. The ready message to the parent contains `suite_state`."""
         gc.collect()
         gc.freeze()
         gc.disable()

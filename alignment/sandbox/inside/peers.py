@@ -1,7 +1,8 @@
-"""Extends `proxy` for a repository's functions: lazy iterators, and exceptions and library functions sent as names.
+"""Extends the remote calls of `proxy` for functions of a repository.
 
-An object of the tester that is not plain data is sent as a token, which the candidate can only pass back. If the
-candidate could read attributes of the tester's objects, it could reach the tests through these attributes.
+Iterators are read lazily. Exceptions and library functions are sent by their names. Any other object of the tester that
+is not plain data is sent as a token, which the candidate can only pass back. If the candidate could read attributes of
+the tester's objects, it could reach the tests through these attributes.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Token:
 
 
 class PeerServer(CandidateServer):
-    """Serves one function under the name ``target``."""
+    """Answers the tester's calls in the candidate's process, for one function with the name ``target``."""
 
     def __init__(self, channel: Any, namespace: dict[str, Any]) -> None:
         super().__init__(channel, namespace)
@@ -95,7 +96,7 @@ class PeerServer(CandidateServer):
 
 
 class PeerClient(TesterClient):
-    """Calls the function of a `PeerServer`."""
+    """Calls the function of a `PeerServer` from the tester's process."""
 
     def __init__(self, channel: Any) -> None:
         super().__init__(channel)

@@ -93,7 +93,10 @@ def _flush() -> None:
 
 
 def _load(parent: Channel, source: bytes, name: str) -> dict[str, Any] | None:
-    """Run the program's source in a new module and return its globals. If it fails, report the error, return None."""
+    """Run the program's source in a new module and return the module's globals.
+
+    If the source fails, report the error to the parent and return None.
+    """
     module = types.ModuleType(name)
     sys.modules[name] = module
     try:
@@ -142,11 +145,11 @@ def _main(parent: Channel, source: bytes) -> int:
 
 
 class _CallTooLong(BaseException):
-    """A call used up its CPU time."""
+    """A call exceeded its limit of CPU time."""
 
 
 class _CallClock:
-    """Raises `_CallTooLong` in a call that exceeds its CPU time.
+    """Raises `_CallTooLong` in a call that exceeds its limit of CPU time.
 
     Without this clock, one endless loop would use up the time of all calls that follow.
     A program that stops this clock, or catches the exception, is killed later at the sandbox's limit. The clock raises
@@ -214,7 +217,7 @@ def _text(error: BaseException) -> str:
 
 
 def _candidate(parent: Channel, source: bytes) -> int:
-    """Answer the tester's calls."""
+    """Load the candidate's code, then answer the tester's calls."""
     namespace = _load(parent, source, "program")
     if namespace is None:
         return 1

@@ -1,8 +1,9 @@
-"""Calls between the tester and the candidate: plain data is copied, every other object is replaced by a handle.
+"""Remote calls from the tester (the process with the tests) to the candidate (the process with the tested program).
 
-The candidate's side (`CandidateServer`) keeps its objects and sends their numbers. The tester's side (`TesterClient`)
-turns numbers into proxies. Comparing a proxy raises: if it returned False, a test with ``!=`` would pass. Functions of
-the tester that are passed as arguments are called back in the same way.
+Plain data is copied. Every other object stays in the candidate's process: `CandidateServer` sends a number for the
+object (its handle), and `TesterClient` makes a proxy for this number. Comparing a proxy raises an exception, because if
+the comparison returned False, a test with ``!=`` would pass. If the tester passes a function as an argument, the
+candidate can call the function in the same way.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ PYTHON_EXCEPTIONS = {
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
 }
 CAP = 1 << 20
-"""Objects that one program may have behind handles, at most."""
+"""Maximum number of objects of one program for which handles are sent."""
 MUTABLE = (list, dict, set, bytearray)
 
 
 class CandidateGone(BaseException):
-    """The candidate's process ended, or broke the protocol. No later request succeeds."""
+    """The candidate's process ended or broke the protocol. Every later request fails."""
 
 
 class RemoteError(Exception):
-    """An exception of the candidate that is not one of Python's own."""
+    """An exception of the candidate that is not derived from a builtin exception other than `Exception`."""
 
 
 # ---- the candidate's side
 
 
 def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
-    """The object that an entry point names.
+    """Return the object that an entry point names.
 
     Args:
         namespace: The candidate's globals.
-        entry_point: ``name`` or ``Class.method``; the class is instantiated without arguments.
+        entry_point: ``name`` or ``Class.method``. The class is instantiated without arguments.
 
     Raises:
-        LookupError: There is no such global.
+        LookupError: The candidate has no global with this name.
     """
     name, *rest = entry_point.split(".")
     if name not in namespace:
@@ -58,7 +59,7 @@ def resolve(namespace: dict[str, Any], entry_point: str) -> Any:
 
 
 class Callback:
-    """A function of the tester, as the candidate sees it."""
+    """Represents a function of the tester in the candidate's process. A call is sent to the tester."""
 
     def __init__(self, server: CandidateServer, number: int) -> None:
         self._server = server
@@ -69,7 +70,7 @@ class Callback:
 
 
 class CandidateServer:
-    """Answers the tester's requests.
+    """Answers the tester's requests in the candidate's process.
 
     Args:
         channel: The channel to the tester.
@@ -82,12 +83,12 @@ class CandidateServer:
         self.objects: list[Any] = []
 
     def serve(self) -> None:
-        """Answer requests until the channel is closed; then ChannelError is raised."""
+        """Answer requests until the channel is closed, then raise ChannelError."""
         while True:
             self.answer(self.channel.receive())
 
     def answer(self, request: dict[str, Any]) -> None:
-        """Carry out one request and send the result, or the exception that it raised."""
+        """Carry out one request. Send its result, or the exception that was raised."""
         reply: dict[str, Any] = {"serial": request["serial"]}
         try:
             reply.update(self._do(request))
@@ -128,7 +129,7 @@ class CandidateServer:
         raise ValueError(f"unknown operation {operation!r}")
 
     def _hold(self, value: Any) -> dict[str, int]:
-        """The handle of an object; a recent one is found again."""
+        """Return the handle of an object. If the object has one of the last 64 handles, that handle is used again."""
         for index in range(max(0, len(self.objects) - 64), len(self.objects)):
             if self.objects[index] is value:
                 return {"r": index}
@@ -148,7 +149,7 @@ class CandidateServer:
         raise wire.WireError("malformed data")
 
     def call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Call a function of the tester."""
+        """Call a function of the tester and return its result."""
         data = wire.encode(arguments, self._hold), wire.encode(keywords, self._hold)
         self.channel.send({"function": number, "arguments": data[0], "keywords": data[1]})
         while True:
@@ -175,25 +176,25 @@ def _text(error: BaseException) -> str:
 
 
 class TesterClient:
-    """Sends requests to the candidate. Once it is gone, every further request raises CandidateGone."""
+    """Sends requests to the candidate. After the candidate has ended, every request raises CandidateGone."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.serial = 0
         self.sent = 0
         self.most: float = float("inf")
-        """Limit of `sent`."""
+        """Maximum of `sent`, the number of messages sent to the candidate."""
         self.gone = False
         self.functions: list[Any] = []
         """Functions of the tester that the candidate can call."""
         self.errors: list[str] = []
-        """Exceptions of the candidate."""
+        """Class name and text of each exception that the candidate raised."""
         self.calls = 0
-        """Calls of the candidate's objects and their methods."""
+        """Number of calls of the candidate's objects and their methods."""
         self.raised = RaisedExceptions()
 
     def request(self, **message: Any) -> dict[str, Any]:
-        """Send a request and return its reply; calls of the tester's functions are answered meanwhile."""
+        """Send a request and return the reply. Until the reply arrives, run the tester's functions that are called."""
         if self.gone:
             raise CandidateGone("the program ended")
         if self.sent >= self.most:
@@ -219,7 +220,7 @@ class TesterClient:
             raise CandidateGone(str(error)) from None
 
     def value(self, **message: Any) -> Any:
-        """Send a request and return its value; raises what the candidate raised."""
+        """Send a request and return the value in the reply. If the candidate raised an exception, raise it here."""
         reply = self.request(**message)
         if "error" in reply:
             error = self._exception(reply)
@@ -233,7 +234,7 @@ class TesterClient:
             raise CandidateGone(f"malformed data: {error}") from None
 
     def name(self, name: str) -> Any:
-        """The candidate's global of this name; LookupError if it has none."""
+        """Return the candidate's global with this name. Raises LookupError if there is no such global."""
         reply = self.request(do="name", name=name)
         if "missing" in reply or "value" not in reply:
             raise LookupError(name)
@@ -246,7 +247,7 @@ class TesterClient:
         return value
 
     def call(self, handle: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Call an object of the candidate; arguments that it changes in place change here too."""
+        """Call an object of the candidate. Arguments that the call changes in place are changed in this process too."""
         encoded = [self.encode(item) for item in arguments]
         message = {"do": "call", "object": handle, "arguments": {"t": encoded}, "keywords": self.encode(keywords)}
         reply = self.request(**message)
@@ -263,11 +264,11 @@ class TesterClient:
             raise CandidateGone(f"malformed data: {error}") from None
 
     def encode(self, value: Any) -> Any:
-        """A value of the tester as JSON values."""
+        """Encode a value of the tester as JSON values."""
         return wire.encode(value, self._special)
 
     def decode(self, data: Any) -> Any:
-        """A value of the candidate, from JSON values."""
+        """Decode a value of the candidate from JSON values."""
         return wire.decode(data, self._proxy)
 
     def _special(self, value: Any) -> Any:
@@ -298,7 +299,10 @@ class TesterClient:
         self.channel.send(answer)
 
     def _exception(self, reply: dict[str, Any]) -> Exception:
-        """The candidate's exception: the nearest of its classes that is Python's own, otherwise a RemoteError."""
+        """Return the exception that the candidate raised.
+
+        Its class is the first builtin exception among the base classes named in the reply, otherwise RemoteError.
+        """
         names, text = reply["error"], str(reply.get("text", ""))[:500]
         if type(names) is not list or not all(type(name) is str for name in names):
             self.gone = True
@@ -315,7 +319,7 @@ class TesterClient:
 
 
 def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
-    """Whether an exception is the regular answer to a request: the end of an iterator, or no such attribute."""
+    """Whether an exception is a normal answer to a request: the end of an iterator, or a missing attribute."""
     if message["do"] == "get":
         return isinstance(error, AttributeError)
     if message["name"] == "__next__":
@@ -324,7 +328,7 @@ def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
 
 
 def _overwrite(target: Any, new: Any) -> None:
-    """Give a mutable argument the content that it has after the candidate's call."""
+    """Replace the content of a mutable argument with its content after the candidate's call."""
     if type(target) is not type(new) or type(target) not in MUTABLE:
         raise wire.WireError("an argument changed its type")
     if isinstance(target, list | bytearray):

@@ -1,4 +1,4 @@
-"""Runs test functions and classes of a module in memory with pytest: parameters, fixtures, marks, async tests."""
+"""Runs the tests of a module that exists only in memory with pytest, including fixtures, parameters and async tests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ARGUMENTS = (
 
 
 def run(module: types.ModuleType, record: Record, fixtures: dict[str, Any]) -> None:
-    """Run the tests of a module that pytest collects, and record their results.
+    """Collect and run the tests of a module with pytest, and record their results.
 
-    Functions that were called before are left out: the test code runs them itself.
+    Test functions that the test code itself has already called are not run again.
 
     Args:
-        module: The module; its attributes are the test code's globals.
-        record: Gets one result per test.
-        fixtures: Values that tests may have as parameters.
+        module: The module. Its attributes are the test code's globals.
+        record: Receives one result per test.
+        fixtures: Values that tests can take as parameters, by the name of the parameter.
     """
     if importlib.util.find_spec("pytest") is None:
         record.refusal = "the tests need pytest, which the sandbox's Python does not have"
@@ -36,13 +36,13 @@ def run(module: types.ModuleType, record: Record, fixtures: dict[str, Any]) -> N
     import pytest
 
     class MemoryModule(pytest.Module):
-        """A module that is not imported from a file."""
+        """A pytest node for a module that is not imported from a file."""
 
         def _getobj(self) -> types.ModuleType:
             return module
 
     class Plugin:
-        """Collects from the module and records results."""
+        """Collects the tests of the module and records their results."""
 
         def __init__(self) -> None:
             self.ends: list[tuple[Any, BaseException | None]] = []
@@ -98,7 +98,7 @@ def run(module: types.ModuleType, record: Record, fixtures: dict[str, Any]) -> N
 
 
 def _constant_fixture(name: str, value: Any) -> Any:
-    """A fixture function that returns a value."""
+    """Return a fixture function that always returns `value`."""
 
     def fixture() -> Any:
         return value
@@ -108,7 +108,7 @@ def _constant_fixture(name: str, value: Any) -> Any:
 
 
 def _finish(item: Any, ends: list[tuple[Any, BaseException | None]], record: Record) -> None:
-    """Record the result of a test from the reports of its phases."""
+    """Record the result of a test from the reports of its phases (setup, call, teardown)."""
     for report, error in ends:
         if type(error).__name__ == "FixtureLookupError":
             record.refusal = f"{item.name} needs a fixture that does not exist: {getattr(error, 'argname', '')}"

@@ -1,4 +1,4 @@
-"""The results of the tests of one task, as the tester collects them."""
+"""Collects the results of the tests of one task in the tester's process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ MAX_RESULTS = 10_000
 
 
 class Record:
-    """Collects the results of the tests. It is also the context manager around every assert that is a test."""
+    """Collects test results. Every assert that counts as one test runs in the body of ``with record:``."""
 
     def __init__(self, client: TesterClient, entry_point: str | None) -> None:
         self.client = client
         self.entry_point = entry_point
         self.results: list[tuple[str, str]] = []
         self.uncounted: list[str] = []
-        """Tests that are skipped or expected to fail: they show nothing about the program."""
+        """Tests that were skipped or are expected to fail. They show nothing about the program and do not count."""
         self.counted = 0
-        """Asserts that passed and are no tests of their own, for example in a loop."""
+        """Number of passed asserts that are not separate tests, for example asserts in a loop."""
         self.functions_entered: set[str] = set()
         self.refusal: str | None = None
-        """Why the task cannot be judged."""
+        """Reason why the task cannot be judged. None if it can be judged."""
         self._calls_before = 0
 
     def __enter__(self) -> None:
@@ -39,12 +39,12 @@ class Record:
         return False
 
     def begin(self) -> None:
-        """Note that a test begins."""
+        """Begin a test: forget the candidate's earlier errors, and note the number of calls so far."""
         self.client.errors.clear()
         self._calls_before = self.client.calls
 
     def passed(self) -> None:
-        """Record a test that passed, unless an exception of the candidate ended it without anyone's notice."""
+        """Record a passed test, or a failed test if an exception of the candidate has ended a loop of the test."""
         if not self.add_unhandled():
             self.add("passed", "")
         self.client.errors.clear()
@@ -62,7 +62,7 @@ class Record:
         self.client.errors.clear()
 
     def skipped(self, name: str, detail: str) -> None:
-        """Record a test that was skipped: it fails if it called the program first, else it is not counted."""
+        """Record a skipped test. It fails if it called the program before the skip. Otherwise it is not counted."""
         if self.client.calls > self._calls_before:
             self.add("not_run", f"{name} was skipped after it had called the program: {detail}")
         else:
@@ -71,20 +71,23 @@ class Record:
         self.client.errors.clear()
 
     def expected_failure(self, name: str) -> None:
-        """Record a test that is expected to fail. It is not counted: any wrong program would pass it."""
+        """Record a test that is expected to fail. It is not counted, because any wrong program would pass it."""
         self.uncounted.append(f"{name} is expected to fail")
         self.client.raised.take_unhandled()
         self.client.errors.clear()
 
     def add_unhandled(self) -> bool:
-        """Record a failure if an exception of the candidate was taken for the end of an iteration."""
+        """Record a failed test if the interpreter took an exception of the candidate for the end of a loop.
+
+        Return whether a failed test was recorded.
+        """
         error = self.client.raised.take_unhandled()
         if error is not None:
             self.add("exception", f"{type(error).__name__} of the program ended a loop of the test")
         return error is not None
 
     def count(self) -> None:
-        """Count an assert that passed and is no test of its own."""
+        """Count a passed assert that is not a separate test."""
         self.counted += 1
 
     def entered(self, name: str) -> None:

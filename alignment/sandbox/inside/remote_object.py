@@ -1,4 +1,4 @@
-"""`RemoteObject`: what the tester has in place of an object of the candidate that is not plain data."""
+"""Defines `RemoteObject`, the tester's proxy for an object of the candidate that is not plain data."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ COMMON_METHODS = {
     "from_bytes", "fromhex", "hex", "index", "intersection", "join", "pop", "remove", "replace", "rfind", "rindex",
     "split", "difference", "symmetric_difference", "title", "translate", "union", "update",
 }  # fmt: skip
-"""Methods of plain types that classes of programs often have too, and whose results a test compares."""
+"""Methods of plain types that are allowed on proxies: programs often define them in classes, and tests compare the
+results."""
 PLAIN_METHODS = {
     name for kind in (str, bytes, int, float, frozenset, set) for name in vars(kind) if not name.startswith("_")
 } - COMMON_METHODS | {"equals", "all", "any", "array_equal", "allclose"}
-"""Methods that are answered by plain values only; the last ones are of numpy and pandas."""
+"""Methods that tests may call on plain values, but not on a proxy. The last five names are from numpy and pandas."""
 
 
 class NotPlain(BaseException):
-    """A test needs the value of something that is not plain data. Not an Exception, so that a test cannot catch it."""
+    """A test needs a plain value, but the object is not plain data.
+
+    The base class is BaseException, so that ``except Exception`` in a test does not catch it.
+    """
 
 
 class RemoteObject:
     """A proxy for an object of the candidate that is not plain data.
 
-    Calls, attributes, iteration, items and context managers are forwarded. Comparisons, conversions and arithmetic
-    raise NotPlain, and so do methods of `PLAIN_METHODS`: a test that calls ``startswith`` expects text, and the
-    candidate's own method could answer True. Only instances of a class that the test code itself named are asked.
+    Calls, attributes, iteration, items and context managers are forwarded to the object. Comparisons, conversions and
+    arithmetic raise NotPlain. Methods of `PLAIN_METHODS` also raise NotPlain: a test that calls ``startswith`` expects
+    text, and a method written by the candidate could always return True. These methods are forwarded only if the test
+    code itself made the object from a class of the candidate.
     """
 
     __slots__ = ("_client", "_handle", "_is_class", "_is_instance")
@@ -60,7 +65,7 @@ class RemoteObject:
         data = self._client.encode(arguments)
         try:
             return self._client.value(do="method", object=self._handle, name=name, arguments=data)
-        except AttributeError as error:  # Python raises TypeError for a missing protocol; `list` relies on it
+        except AttributeError as error:  # Python raises TypeError for a missing special method; `list` expects this
             raise TypeError(str(error)) from None
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The seccomp filter: refuses system calls that are not needed for printing, computing and compiling, with EPERM.
+"""The seccomp filter: refuses, with EPERM, system calls that programs and compilers do not need.
 
 The filter is a deny list, because fourteen language runtimes have to work under it. Namespaces are the main
 containment. The filter refuses rarely used parts of the kernel (new namespaces, tracing, keys, bpf, io_uring,

@@ -1,4 +1,4 @@
-"""Puts a candidate's body into a function of a loaded repository: parse the text, compile it, swap the code object.
+"""Replaces the body of a function in a loaded repository by a candidate's body.
 
 The candidate supplies statements only. They are compiled under the original signature and run with the original
 module's globals. The new code object replaces the code object of the existing functions, so everything that refers to

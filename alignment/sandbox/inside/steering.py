@@ -1,10 +1,11 @@
-"""Exceptions of the candidate that the interpreter took as a signal instead of passing them to the test code.
+"""Finds exceptions of the candidate that the interpreter consumed, so that the test code did not see them.
 
-`StopIteration` in ``zip(map(f, inputs), expected)`` ends the loop: no exception reaches the test, and its remaining
-asserts do not run. The same holds for every exception that the interpreter's C code clears. A frame whose Python code
-handles an exception (``except``, ``with``, ``pytest.raises``) is in the exception's traceback, at an instruction that
-the frame's exception table covers. If the outermost frame of the traceback has no such entry, no Python code handled
-the exception.
+If ``f`` raises `StopIteration` in ``zip(map(f, inputs), expected)``, the loop ends: no exception reaches the test, and
+the remaining asserts do not run. The same happens with every exception that the interpreter's C code clears.
+
+A traceback begins with the outermost frame that the exception reached. If Python code in this frame handled the
+exception (``except``, ``with``, ``pytest.raises``), the frame's exception table covers the instruction at which the
+exception arrived. If the table does not cover the instruction, no Python code handled the exception.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dis
 
 MOST_EXCEPTIONS = 1000
-"""Exceptions that are remembered for one test."""
+"""Maximum number of exceptions that are remembered for one test."""
 
 
 class RaisedExceptions:
@@ -30,9 +31,9 @@ class RaisedExceptions:
         self._exceptions = [known for known in self._exceptions if known is not error]
 
     def take_unhandled(self) -> BaseException | None:
-        """Forget all exceptions; return the first that no Python code handled, or None.
+        """Return the first exception that no Python code handled, or None. Forget all exceptions.
 
-        Call it only where no exception is on its way.
+        Call this method only when no exception is being raised or handled.
         """
         exceptions, self._exceptions = self._exceptions, []
         return next((error for error in exceptions if not _is_handled(error)), None)
@@ -41,7 +42,7 @@ class RaisedExceptions:
 def _is_handled(error: BaseException) -> bool:
     """Whether the outermost frame that the exception reached has a handler at that place."""
     trace = error.__traceback__
-    if trace is None:  # Python 3.11 sets it only when a handler gets the exception
+    if trace is None:  # Python 3.11 sets the traceback only when a handler receives the exception
         return False
     entries = dis.Bytecode(trace.tb_frame.f_code).exception_entries  # type: ignore[attr-defined]
     return any(entry.start <= trace.tb_lasti < entry.end for entry in entries)

@@ -1,14 +1,15 @@
-"""A repository and its tests: loaded once by a launcher, used by every program that the launcher starts.
+"""Loads a repository and its tests once in a launcher, for all programs that the launcher starts.
 
-There are two roles, each with a launcher of its own, so that neither can reach what the other has loaded:
+A launcher has one of two roles. There is a separate launcher for each role, so that neither can reach the modules that
+the other has loaded:
 
-``tester``     pytest has collected the tests. Its programs run tests while the function under test is a proxy to a
-               candidate in another process, or (``whole``) while the function has the candidate's code.
-``candidate``  The repository's modules are loaded; the tests and pytest are absent. Its programs take a body and answer
-               the tester's calls.
+``tester``     pytest has collected the tests. The programs of this launcher run tests. The function under test either
+               calls a candidate in another process, or (entry ``suite_whole``) contains the candidate's body.
+``candidate``  The modules of the repository are loaded, but not the tests and pytest. The programs of this launcher
+               receive a body and answer the tester's calls.
 
-The launcher itself imports the repository's modules, inside the namespaces but before a program's seccomp filter: they
-are the user's code. Code written by a model never runs in the launcher.
+The launcher imports the modules of the repository inside the namespaces, but without a seccomp filter, because these
+modules are the user's own code. Code written by a model never runs in the launcher.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ Place = tuple[str, int]
 
 
 class Warm:
-    """What the launcher has loaded. Its programs inherit it by fork."""
+    """The repository that the launcher has loaded. The launcher's programs inherit this object by fork."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         self.root: str = configuration["root"]
         self.role: str = configuration["role"]
         self.items: dict[str, Any] = {}
-        """Collected tests by node id."""
+        """The collected tests, by their pytest node id."""
         self.problems: list[dict[str, str]] = []
-        """What could not be imported or collected: `where` and `why`."""
+        """Import and collection errors, each with the keys `where` and `why`."""
         self.functions: dict[Place, list[types.FunctionType]] = {}
-        """The function objects at each place that the configuration names."""
+        """The function objects at each place (file, line) that the configuration lists."""
         self.plugin: Any = None
 
 
@@ -51,11 +52,12 @@ WARM: Warm | None = None
 
 
 def load_and_serve(configuration: dict[str, Any], serve: Callable[[dict[str, Any]], None]) -> None:
-    """Load a repository and serve programs.
+    """Load a repository, then start programs until the launcher ends.
 
     Args:
-        configuration: The role's manifest: root, role, paths, environment, places, and arguments of pytest or modules.
-        serve: Starts programs until the launcher ends; its argument is reported when the launcher is ready.
+        configuration: The keys `root`, `role`, `paths` (for ``sys.path``), `environment` and `places`. Also `arguments`
+            (of pytest) for the role tester, or `modules` (to import) for the role candidate.
+        serve: Starts programs until the launcher ends. Its argument becomes part of the launcher's ready message.
     """
     global WARM
     WARM = Warm(configuration)
@@ -108,7 +110,7 @@ def _target(header: dict[str, Any]) -> list[types.FunctionType]:
 
 
 def describe(parent: Channel) -> int:
-    """Report the collected tests, and which modules are loaded."""
+    """Send the collected tests, the loaded modules and the problems to the parent."""
     assert WARM is not None
     modules = []
     for name, module in list(sys.modules.items()):
@@ -122,7 +124,7 @@ def describe(parent: Channel) -> int:
 
 
 def trace(parent: Channel, header: dict[str, Any]) -> int:
-    """Run tests and report which functions of the repository each of them called."""
+    """Run tests, and report for each test which functions of the repository it called."""
     assert WARM is not None
     os.chdir(WARM.root)
     prefix = WARM.root + os.sep
@@ -153,7 +155,7 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
 
 
 def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
-    """Run tests whose function under test is in the candidate's process."""
+    """Run tests while the function under test runs in the candidate's process."""
     functions = _target(header)
     if not functions:
         parent.send({"nonce": header["nonce"], "task_error": "the function is not loaded"})
@@ -177,12 +179,12 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
 
 
 def _after_end(name: str) -> dict[str, Any]:
-    """The result of a test that did not run because the candidate had ended."""
+    """Return the result of a test that did not run because the candidate had ended."""
     return {"test": name, "outcome": "failed", "detail": "the program ended", "seconds": 0.0}
 
 
 def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Run tests with the candidate's body in this process. It can forge the results; such tasks are marked."""
+    """Run tests with the candidate's body in this process. Such tasks are marked: the body could forge the results."""
     functions = _target(header)
     if not functions:
         parent.send({"task_error": "the function is not loaded", "nonce": header["nonce"]})
@@ -200,7 +202,7 @@ def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> in
         return 0
     nonce, tests = header.pop("nonce"), header.pop("tests")
     results = []
-    # Moved from its well-known number, so that the candidate cannot write to the parent without a search.
+    # The channel gets another number than `PARENT`, so that the candidate has to search for it to write to the parent.
     descriptor = os.dup(parent.descriptor)
     os.close(parent.descriptor)
     parent.descriptor = descriptor
@@ -222,8 +224,8 @@ def _run_test(name: str, following: str | None) -> dict[str, Any]:
         following: Node id of the next test, which decides which fixtures pytest tears down.
 
     Returns:
-        `test`, `outcome` (passed, failed, skipped or missing), `detail` and `seconds`, without time spent waiting for a
-        free core.
+        `test`, `outcome` (passed, failed, skipped or missing), `detail`, and `seconds` (without the time spent waiting
+        for a free core).
     """
     from _pytest.runner import runtestprotocol  # pytest_runtest_protocol without its logging
 
@@ -254,7 +256,7 @@ def _run_test(name: str, following: str | None) -> dict[str, Any]:
 
 
 def _queued() -> float:
-    """Seconds that this thread was ready to run but had no free core; 0 if the kernel does not count them."""
+    """Return the seconds in which this thread was ready to run but had no free core; 0 if the kernel does not say."""
     try:
         with open("/proc/thread-self/schedstat") as file:
             return int(file.read().split()[1]) / 1e9
@@ -263,7 +265,7 @@ def _queued() -> float:
 
 
 def _last_line(report: Any) -> str:
-    """The reason of a failure: the last line of the traceback, or the line that names what the test needs."""
+    """Return the reason of a failure: the missing fixture or async plugin, or the last line of the traceback."""
     text = str(report.longrepr).strip()
     if cause := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
         return cause.group(0)
@@ -274,7 +276,7 @@ def _last_line(report: Any) -> str:
 
 
 def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Put the body into the function and answer the tester's calls."""
+    """Put the candidate's body into the function, then answer the tester's calls."""
     functions = _target(header)
     target = header["target"]
     if not functions:
@@ -291,7 +293,7 @@ def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
 
 
 def run(entry: str, parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Run the program that `entry` names; returns its exit code."""
+    """Run a program of the kind `entry` and return its exit code."""
     gc.disable()
     if entry == "suite_describe":
         return describe(parent)

@@ -1,9 +1,10 @@
-"""The tester: runs a task's test code in its own process, in which the program under test is a proxy.
+"""The tester: runs the test code of a task in a process in which the program under test is only a proxy.
 
-Every assert at the top level of the test code, or of one of its functions, counts as a test: if it fails, the others
-still run, so that the share of passed tests is known. Test functions with parameters, decorators or `async` and plain
-test classes are run by pytest, one result per test; unittest classes by unittest. A task whose tests cannot run is
-refused. After the program has ended no test passes, whatever exceptions the test code catches.
+Every assert at the top level of the test code or of one of its functions counts as one test. If an assert fails, the
+other asserts still run, so that the share of passed tests is known. pytest runs test functions with parameters,
+decorators or `async`, and test classes without a base class. unittest runs its own test classes. A task whose tests
+cannot run is refused. After the program under test has ended, no test passes, even if the test code catches all
+exceptions.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ LIBRARY = {
 
 
 class Names(dict[str, Any]):
-    """The test code's globals. Names that are not among them, no builtins and not in `LIBRARY` are the candidate's."""
+    """The test code's globals. A name that is not among them, not a builtin and not in `LIBRARY` is taken from the
+    candidate's globals.
+    """
 
     def __init__(self, client: TesterClient) -> None:
         super().__init__(__name__="test", __builtins__=builtins)
@@ -42,7 +45,7 @@ class Names(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             raise KeyError(name)
-        if name in LIBRARY:  # tests without an import: with the candidate's `math`, it could influence them
+        if name in LIBRARY:  # for tests without the import: a `math` from the candidate could influence them
             self[name] = importlib.import_module(LIBRARY[name])
             return self[name]
         try:
@@ -54,10 +57,10 @@ class Names(dict[str, Any]):
 
 
 def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) -> int:
-    """Run the tests and report their results.
+    """Run the tests of a task and report their results.
 
     Args:
-        parent: Channel to the parent. The message with the results carries the payload's nonce.
+        parent: Channel to the parent. The message with the results contains the payload's nonce.
         peer: Channel to the candidate.
         source: The test code.
         payload: `nonce`, `entry_point` and `setup` (code to run first).
@@ -116,7 +119,7 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
 
 
 def _run_tests(names: Names, record: Record, test_module: types.ModuleType, candidate: Any, pytest_runs: bool) -> None:
-    """Run what the test code defines but does not call: ``check(candidate)``, ``test_*()``, test classes."""
+    """Run the tests that the test code defines but does not call: ``check(candidate)``, ``test_*()``, test classes."""
     cases: list[type[unittest.TestCase]] = []
     for name, value in list(names.items()):
         if isinstance(value, types.FunctionType) and name not in record.functions_entered:
@@ -127,7 +130,7 @@ def _run_tests(names: Names, record: Record, test_module: types.ModuleType, cand
                 _run_function(value, record)
         elif isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "test":
             cases.append(value)
-    # pytest asks every global for attributes, which must not reach the candidate.
+    # pytest reads attributes of every global. These reads must not reach the candidate.
     test_module.__dict__.update((name, value) for name, value in names.items() if not isinstance(value, RemoteObject))
     if pytest_runs:
         fixtures = {"candidate": candidate, **{name: names[name] for name in (record.entry_point,) if name}}
@@ -137,7 +140,7 @@ def _run_tests(names: Names, record: Record, test_module: types.ModuleType, cand
 
 
 def _run_function(function: types.FunctionType, record: Record, *arguments: Any) -> None:
-    """Call a function. If its asserts were not recorded one by one, it is one test."""
+    """Call a test function. If no assert in it is recorded as a separate test, the function counts as one test."""
     before = len(record.results)
     record.begin()
     try:
@@ -152,7 +155,7 @@ def _run_function(function: types.FunctionType, record: Record, *arguments: Any)
 
 
 def _docstrings(module: ast.Module) -> dict[str, str]:
-    """The docstrings with examples of the test code, by the name of their function or class."""
+    """Return the docstrings that contain examples (``>>>``), by the name of their function or class."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(module) if isinstance(node, documented)]
     texts = {getattr(node, "name", "module"): ast.get_docstring(node) or "" for node in nodes}
@@ -160,7 +163,11 @@ def _docstrings(module: ast.Module) -> dict[str, str]:
 
 
 def _report_no_tests(module: ast.Module, record: Record) -> None:
-    """Refuse a task of which no test ran; if it could run but the program led it past its tests, the program fails."""
+    """Handle test code in which no test ran.
+
+    If the test code called the program, the program fails, because it may have led the test code past its tests. If the
+    test code did not call the program, or has tests that do not count, the task is refused.
+    """
     defined = [node.name for node in instrument.module_definitions(module.body)]
     uncalled = [f"{name} was never called" for name in defined if name not in record.functions_entered]
     detail = "no test ran" + "".join(f"; {text}" for text in [*record.uncounted, *uncalled][:10])

@@ -1,4 +1,4 @@
-"""The file tree of programs: system folders and toolchains, read-only, and a private /tmp. No home folders."""
+"""The file tree that programs see: system folders and toolchains, read-only, and a private /tmp. No home folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGE = "/tmp"
 EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
 """An empty file and an empty folder, mounted over files and folders that programs must not see."""
 REPLACED = "/tmp/.replaced"
-"""Folder of the replacement files of one program, see `replace`."""
+"""Folder that contains the replacement files of one program. See `replace`."""
 SHOWN = "/etc/shown"
 """Mount point for folders and files of the machine's /tmp that programs may see. They cannot stay below /tmp, because
 each program has a private /tmp."""
@@ -127,7 +127,7 @@ def cover(path: str) -> None:
 
 
 def replace(path: str, number: int) -> None:
-    """Show the content of file `number` in `REPLACED` at `path`. The driver writes the file before the program runs."""
+    """Make `path` show the file ``REPLACED/number``, which the driver writes before the program runs."""
     replacement = Path(REPLACED) / str(number)
     replacement.parent.mkdir(exist_ok=True)
     replacement.touch()

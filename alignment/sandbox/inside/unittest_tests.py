@@ -1,4 +1,4 @@
-"""Runs unittest classes, with the fixtures of their module and class, and doctests; records one result per test."""
+"""Runs unittest classes (with class and module fixtures) and doctests, and records one result per test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .record import Record
 
 
 class _RecordingResult(unittest.TestResult):
-    """Hands the result of every test to a `Record`."""
+    """Passes the result of every test to a `Record`."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -44,7 +44,10 @@ class _RecordingResult(unittest.TestResult):
 
 
 def note_assert_raises(record: Record) -> None:
-    """Make `assertRaises` report what it handles: it removes the traceback that shows it."""
+    """Make `assertRaises` report the exceptions that it handles to the record.
+
+    The record recognizes handled exceptions by their traceback, which `assertRaises` removes.
+    """
     context: Any = unittest.case._AssertRaisesContext
     original = context.__exit__
 
@@ -62,17 +65,17 @@ def run_classes(classes: list[type[unittest.TestCase]], record: Record) -> None:
 
 
 def run_doctests(docstrings: dict[str, str], names: dict[str, Any], record: Record) -> None:
-    """Run the examples of docstrings; every docstring with examples is a test.
+    """Run the examples in docstrings. Every docstring with examples counts as one test.
 
     Args:
-        docstrings: Docstrings by the name of their function or class.
+        docstrings: Docstrings, by the name of their function or class.
         names: The test code's globals.
-        record: Gets the results.
+        record: Receives the results.
     """
     runner = doctest.DocTestRunner(verbose=False)
     for name, text in docstrings.items():
         test = doctest.DocTestParser().get_doctest(text, {}, name, "tests.py", 0)
-        test.globs = names  # get_doctest copies the globals it is given to a plain dict
+        test.globs = names  # not an argument of get_doctest, which copies its globals to a plain dict
         record.begin()
         output: list[str] = []
         result = runner.run(test, out=output.append, clear_globs=False)

@@ -1,11 +1,12 @@
-"""Plain data between processes that do not trust each other: JSON, with tags for the types that JSON lacks.
+"""Encodes plain data for processes that do not trust each other: JSON, with tags for the types that JSON lacks.
 
-Unlike pickle and marshal, decoding creates plain data only. A tag is a JSON object with one key; no other objects occur:
+Decoding creates only plain data, unlike pickle and marshal. A value of a type that JSON lacks is encoded as an object
+with one key, the tag. The data contains no other JSON objects.
 
 =========  ==============================================  =======================================================
-tag        stands for                                      content
+tag        type                                            content
 =========  ==============================================  =======================================================
-``i``      int beyond 53 bits                              hexadecimal (never a decimal string: that is quadratic)
+``i``      int beyond 53 bits                              hexadecimal (parsing decimal digits takes quadratic time)
 ``t``      tuple                                           list
 ``d``      dict                                            list of pairs
 ``s``      set                                             list
@@ -13,11 +14,11 @@ tag        stands for                                      content
 ``b``      bytes, bytearray                                hexadecimal
 ``c``      complex                                         [real, imaginary]
 ``x``      a value of the standard library                 [name, text or list]
-``o``      anything else: not plain data                   name of its type
+``o``      any other type: not plain data                  name of the type
 =========  ==============================================  =======================================================
 
-A subclass of a plain type is sent as the plain type and read with the plain type's own methods, so an object whose
-``__eq__`` always returns True arrives as the list, number or text that it holds.
+A value of a subclass of a plain type is sent as the plain type, and is read with the methods of the plain type. For
+example, a list subclass whose ``__eq__`` always returns True arrives as an ordinary list.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class WireError(ValueError):
 
 
 def is_too_large(value: Any) -> bool:
-    """Whether containers hold more than `MAX_ITEMS` items; trying to encode them would take minutes and gigabytes."""
+    """Whether a value contains more than `MAX_ITEMS` items. Encoding such a value would take minutes and gigabytes."""
     total, level = 0, [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -60,8 +61,8 @@ def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
 
     Args:
         value: Plain data.
-        other: Called with a value that is not plain data, to encode it; by default it becomes an ``o`` tag.
-        depth: Nesting so far.
+        other: Function that encodes a value that is not plain data. By default such a value becomes an ``o`` tag.
+        depth: Nesting depth of `value`.
 
     Raises:
         WireError: The value is nested too deeply, or holds an integer that is too large.
@@ -156,12 +157,12 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
-    """Decode what `encode` wrote.
+    """Decode JSON values that `encode` returned.
 
     Args:
         data: JSON values.
-        other: Called with tag and content of a tag that the table does not list.
-        depth: Nesting so far.
+        other: Function that decodes a tag that the table does not list. Its arguments are the tag and its content.
+        depth: Nesting depth of `data`.
 
     Raises:
         WireError: The data is malformed, too large, nested too deeply, or not plain.
