@@ -1,5 +1,5 @@
-"""The kinds of stages: one module each, with `run(request: StageRequest)`, mostly on top of a trainer of TRL.
+"""One module for each kind of stage, with a function `run(request: StageRequest)`. Most of them use a trainer of TRL.
 
-`alignment.stages.__main__` is the process of a stage; it imports the module that has the name of the stage's `kind`. What
-`run` returns becomes part of `artifact.json`.
+`alignment.stages.__main__` is the main program of a stage's process. It imports the module that is named like the
+stage's `kind` and calls `run`. The values that `run` returns become part of `artifact.json`.
 """

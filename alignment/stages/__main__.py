@@ -1,6 +1,7 @@
-"""The process of one stage: reads a StageRequest from stdin, runs the stage, writes result.json.
+"""Main program of a stage's process: read a StageRequest from stdin, run the stage, and write result.json.
 
-The chain starts it. To debug a stage, start it by hand: `python -m alignment.stages < request.json`.
+`alignment.chain` starts this process. To debug a stage, start the process by hand:
+`python -m alignment.stages < request.json`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alignment.recipe.stage_request import StageRequest
 
 
 def main() -> int:
-    """Exit code 0 for success, 1 for an error that the message explains."""
+    """Run the stage; return the exit code: 0 for success, 1 for an error that was explained on stderr."""
     die_with_parent()
     logs.configure()
     request = StageRequest.from_json(sys.stdin.read())
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def out_of_memory(error: RuntimeError, request: StageRequest) -> str | None:
-    """Describe what to do if the device ran out of memory. Returns None for any other error."""
+    """Return a message that says what to do if `error` is an out-of-memory error of the device, else None."""
     import torch
 
     if not isinstance(error, torch.OutOfMemoryError):
@@ -63,7 +64,10 @@ def out_of_memory(error: RuntimeError, request: StageRequest) -> str | None:
 
 
 def _peak_memory_mb() -> int:
-    """Peak memory of this process, or of the largest child that it waited for, in MB. Linux counts in KiB."""
+    """Return the peak memory in MB: of this process, or of its largest ended child process if that needed more.
+
+    Linux counts in KiB.
+    """
     processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(process).ru_maxrss for process in processes) * 1024 // 1_000_000
 

@@ -1,7 +1,7 @@
-"""Make a dataset with a builder of `data_builders`, or of the user's own.
+"""Make a dataset with a builder of `data_builders`, or with a builder that the user wrote.
 
-Uses no TRL trainer. The artifact gets the files that the builder writes (rows as JSONL or Parquet); what it counted becomes
-`summary` of artifact.json.
+This stage uses no TRL trainer. The artifact gets the files that the builder writes (rows as JSONL or Parquet). The
+builder's counts become `summary` of artifact.json.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ logger = get_logger(__name__)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
-    """Run the stage's builder in a scratch folder, then move its files to the artifact.
+    """Run the stage's builder in a scratch folder, then move the files from there to the artifact.
 
-    A builder that was killed starts again, unless it resumes by itself. Builders are deterministic, and quick compared to
-    training.
+    After an interruption, a builder that can't resume starts from the beginning. That is acceptable because builders
+    are deterministic, and quick compared to training.
     """
     stage = request.stage
     assert isinstance(stage, BuildStage)
@@ -54,7 +54,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _checkpoint(request: StageRequest) -> Path | None:
-    """Return the folder of the stage's model, or its name on the hub. Random weights are first written to the artifact."""
+    """Return the folder or hub name of the stage's model. Random weights are first written to the artifact."""
     if request.model is None:
         return None
     if request.model.init is None:

@@ -1,7 +1,8 @@
-"""Callbacks of every training stage: marks on whole checkpoints, a local metrics log, progress for the user.
+"""Training callbacks: mark complete checkpoints, log metrics and progress, seed GRPO's row order.
 
-Training waits while a checkpoint is written. transformers 5.23 and accelerate 1.15 have no other way; DeepSpeed 0.19's
-decoupled writer commits at a later step, after transformers has counted the checkpoint as whole and deleted an older one.
+Training waits while a checkpoint is written. transformers 5.23 and accelerate 1.15 can't write in the background.
+DeepSpeed 0.19's decoupled writer finishes a checkpoint at a later step, when transformers has already counted it as
+complete and deleted an older one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _SECONDS_BETWEEN_MESSAGES = 5
 
 
 def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
-    """Return the newest checkpoint that every rank finished and whose files are complete.
+    """Return the newest checkpoint that every rank finished and whose files are complete. Return None if there is none.
 
-    Rank 0 removes checkpoints that some rank did not finish.
+    Rank 0 removes checkpoints that not every rank finished.
 
     Args:
         folder: the folder of the checkpoints.
@@ -37,8 +38,8 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
         rank: this process's rank.
 
     Raises:
-        ValueError: the checkpoints come from another number of processes. Optimizer shards and random states of one
-            number of processes can't be distributed to another.
+        ValueError: a checkpoint was written by another number of processes. Optimizer shards and random states can't be
+            redistributed to a different number of processes.
     """
     whole: dict[int, Path] = {}
     for path in folder.glob("checkpoint-*"):
@@ -55,13 +56,16 @@ def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path 
                 shutil.rmtree(path)
         elif (truncated := _truncated_file(path)) is None:
             whole[int(match.group(1))] = path
-        elif rank == 0:  # not removed: the user may want to look at it
+        elif rank == 0:  # the checkpoint is kept: the user may want to look at it
             logger.warning("%s is not used: %s is truncated", path.name, truncated.relative_to(path))
     return whole[max(whole)] if whole else None
 
 
 def _truncated_file(checkpoint: Path) -> Path | None:
-    """Return a weight or state file that ends too early, as after a power failure. Returns None if all files are complete."""
+    """Return a weight or state file that is cut short, as after a power failure.
+
+    Return None if all files are complete.
+    """
     for file in sorted(checkpoint.rglob("*")):
         if file.suffix == ".safetensors":
             with file.open("rb") as stream:
@@ -79,9 +83,10 @@ def _truncated_file(checkpoint: Path) -> Path | None:
 
 
 def _marked_world_sizes(checkpoint: Path) -> list[int]:
-    """Return the number of processes that each readable mark of a checkpoint names.
+    """Read a checkpoint's `whole-<rank>.json` files and return the number of processes that each of them names.
 
-    The list is empty if rank 0 removes the folder in the meantime.
+    Each rank writes its file when it has finished the checkpoint. Unreadable files are skipped. The list is empty if
+    rank 0 removes the folder in the meantime.
     """
     sizes = []
     for mark in checkpoint.glob("whole-*.json"):
@@ -93,11 +98,11 @@ def _marked_world_sizes(checkpoint: Path) -> list[int]:
 
 
 class AlreadyTrained(Exception):
-    """Training was resumed from its last checkpoint: the weights are loaded, and no step is left."""
+    """Training resumed from the checkpoint of its last step: the weights are loaded, and no step is left."""
 
 
 class Recorder(TrainerCallback):
-    """Marks whole checkpoints, writes metrics.jsonl, and logs the progress every few seconds."""
+    """Mark complete checkpoints, write metrics.jsonl, and log the progress every few seconds."""
 
     def __init__(self, out: Path, rank: int, world_size: int):
         self.out, self.rank, self.world_size = out, rank, world_size
@@ -107,12 +112,12 @@ class Recorder(TrainerCallback):
         self.first_step: float | None = None
         """Seconds from the start of training to the end of the first step."""
         self.after_first_step = 0.0
-        """Seconds from there to the end of the last step: without start-up and compilation."""
+        """Seconds from the end of the first step to the end of the last step: without start-up and compilation."""
         self.from_start = 0.0
         """Seconds from the start of this process (imports, data, model) to the end of the first step."""
 
     def timings(self) -> dict[str, float]:
-        """Return the measured times for the artifact. Empty if no step was trained."""
+        """Return the measured times for the artifact. The dict is empty if no step was trained."""
         if self.first_step is None:
             return {}
         return {
@@ -129,7 +134,8 @@ class Recorder(TrainerCallback):
             self.file.write_text("".join(f"{line}\n" for line in kept))
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # transformers checks for the end only after a step: resumed from the last checkpoint, it would train one more.
+        # transformers checks for the end only after a step: after resuming from the last step's checkpoint, it would
+        # train one step too many.
         if state.global_step >= state.max_steps:
             raise AlreadyTrained
 
@@ -167,9 +173,10 @@ class Recorder(TrainerCallback):
 
 
 class OrderOfEpoch(TrainerCallback):
-    """Seeds the order of prompts by the number of the epoch, so that a resumed GRPO run sees the same prompts.
+    """Seed the order of prompts with the number of the epoch, so that a resumed GRPO run sees the same prompts.
 
-    TRL's sampler draws the orders of all epochs from one generator, which a new process starts from its beginning.
+    TRL's sampler draws the orders of all epochs from one generator. A resumed process starts this generator anew and
+    would repeat the order of the first epoch.
     """
 
     def on_epoch_begin(
@@ -189,7 +196,10 @@ class OrderOfEpoch(TrainerCallback):
 
 
 def _step_of(line: str) -> int:
-    """Return the step of a line of metrics.jsonl. A truncated line gets a step larger than any other, so that it is dropped."""
+    """Return the step of a line of metrics.jsonl.
+
+    A truncated line gets a huge step, so that the caller drops the line.
+    """
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""TRL's and PEFT's own config objects, built from a stage's `train:` and `peft:`.
+"""Build the config objects of TRL and PEFT from a stage's `train:` and `peft:`.
 
-`python -m alignment.stages.configs < request.json` builds those of all stages once, to find settings that are refused
-before the first stage runs.
+`python -m alignment.stages.configs < request.json` builds the objects of all stages before the first stage runs, to
+find settings that TRL or PEFT refuses.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-al
 
 
 class ConfigsRequest(ProcessRequest):
-    """The training stages to check, and how they are launched."""
+    """Training stages to check, and the launch that they will run under."""
 
     stages: list[AnyStage]
     fsdp: bool
     """Whether Accelerate was launched with FSDP."""
     processes: int
-    """Processes on this machine."""
+    """Number of processes on this machine."""
 
 
 def training_config(
@@ -49,19 +49,19 @@ def training_config(
 ) -> TrainerConfig:
     """Build the stage's SFTConfig, DPOConfig or GRPOConfig.
 
-    Defaults that differ from TRL's: no bfloat16 and no CUDA without an accelerator; two checkpoints are kept, since the
-    newest may be half-written when a machine dies; no progress bar, which would fill the log.
+    Three defaults differ from TRL's. Without an accelerator, bfloat16 and CUDA are off. Two checkpoints are kept, since
+    the newest may be half-written when a machine dies. The progress bar is off, since it would fill the log.
 
     Args:
         stage: the stage; its `train:` overrides all defaults.
         seed: seed of weights, data order and dropout.
         out: the artifact's folder; checkpoints go to `checkpoints/` in it.
         wandb: whether to report to Weights & Biases.
-        run_name: name of the run there.
+        run_name: name of the run in Weights & Biases.
         autocast: whether to compute in bfloat16 on a CPU, unless `train:` sets `bf16` or `fp16`.
 
     Raises:
-        ValueError: TRL refuses a setting; the message is TRL's.
+        ValueError: TRL refuses a setting. The error contains TRL's message.
     """
     import torch
     import trl
@@ -84,7 +84,8 @@ def training_config(
     if kind == "pretrain":
         settings.setdefault("packing", True)
     if kind in ("pretrain", "sft"):
-        # The trainer gets rows that are packed already. With "bfd" it keeps their samples apart, as "fill" needs too.
+        # The trainer gets rows that are packed already. The setting "bfd" only makes it keep the samples of a row
+        # apart, which rows packed by "fill" need too.
         if settings.get("packing_strategy", "fill") == "fill":
             settings["packing_strategy"] = "bfd"
         settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
@@ -100,7 +101,11 @@ def training_config(
 
 
 def lora_config(stage: TrainingStage) -> LoraConfig | None:
-    """Build the stage's LoraConfig; None to train all weights. Raises ValueError with PEFT's message."""
+    """Build the stage's LoraConfig, or return None if the stage trains all weights.
+
+    Raises:
+        ValueError: PEFT refuses a setting. The error contains PEFT's message.
+    """
     if stage.peft is None:
         return None
     from peft import LoraConfig
@@ -112,7 +117,7 @@ def lora_config(stage: TrainingStage) -> LoraConfig | None:
 
 
 def refusals(stages: Sequence[TrainingStage]) -> list[str]:
-    """Build the config objects of all stages; returns what TRL and PEFT refuse, one message per refusal."""
+    """Build the config objects of all stages; return the messages of TRL and PEFT, one for each refused stage."""
     messages = []
     with tempfile.TemporaryDirectory() as folder:
         for stage in stages:
@@ -125,11 +130,12 @@ def refusals(stages: Sequence[TrainingStage]) -> list[str]:
 
 
 def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tuple[TrainingStage, Path]]:
-    """The stages whose settings TRL and PEFT have not accepted before, each with the file that marks them as accepted.
+    """Yield each stage whose settings were never accepted before, and the file that will mark them as accepted.
 
     Args:
         stages: the stages.
-        accepted: folder of the marks. A mark's file name is a hash of the settings, package versions, this module and the machine.
+        accepted: folder with one file for each accepted combination. The file's name is a hash of the stage's settings,
+            the package versions, this module and the machine.
     """
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     machine = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES")]
@@ -154,7 +160,7 @@ def new_refusals(stages: Sequence[TrainingStage]) -> list[str]:
 
 
 def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
-    """Messages about packages that the stages need and that are not installed."""
+    """Return messages about missing packages and unusable vLLM settings of the stages."""
     messages = []
     for stage in stages:
         if stage.quantization and importlib.util.find_spec("bitsandbytes") is None:
@@ -167,12 +173,13 @@ def missing_packages(stages: Sequence[TrainingStage]) -> list[str]:
 
 
 def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
-    """Messages about a launch that this machine can't run.
+    """Return messages about a launch that this machine can't run.
 
     Args:
-        fsdp: whether Accelerate was launched with FSDP. accelerate 1.15.0 (state.py, lines 986 to 1013) applies it to
-            MULTI_GPU and the like but not to MULTI_CPU: on CPUs every process would train all weights, without a word.
-        processes: processes on this machine.
+        fsdp: whether Accelerate was launched with FSDP. accelerate 1.15.0 (state.py, lines 986 to 1013) applies FSDP to
+            MULTI_GPU and similar launches but not to MULTI_CPU. On CPUs every process would train all weights, without
+            a warning.
+        processes: number of processes on this machine.
     """
     import torch
 
@@ -187,7 +194,7 @@ def launch_refusals(fsdp: bool, processes: int = 1) -> list[str]:
     if not fsdp:
         return []
     return [
-        "FSDP shards on accelerators only, and there is none here: accelerate 1.15 would train all weights in every "
+        "FSDP shards on accelerators only, and this machine has none: accelerate 1.15 would train all weights in every "
         "process. Launch with accelerate_configs/zero3.yaml, which shards on CPUs too, or with ddp.yaml."
     ]
 

@@ -1,4 +1,4 @@
-"""A stage of the user's own code: calls the function that `run:` names, and checks what it returned and wrote."""
+"""Run a custom stage: call the user's function that `run:` names, and check its return value and its files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ RESERVED = ("checkpoints", "prepared", "start")
 
 
 def run(request: StageRequest) -> dict[str, Any]:
-    """Call the function with the request. After an interruption it is called again, with the files it had written.
+    """Call the user's function with the request.
+
+    After an interruption the function is called again. Files that it wrote before are still in the artifact's folder.
 
     Returns:
-        `result`: the mapping that the function returned.
+        The mapping that the function returned, under the key `result`, and the device.
 
     Raises:
-        ExtensionError: the function raised, or returned something other than a mapping of JSON values, or left files that
-            do not agree with `makes_model` or have reserved names. The message names file, line and function.
+        ExtensionError: the function raised an exception, returned something other than a mapping of JSON values, wrote
+            a file with a reserved name, or wrote a model although `makes_model` is false (or none although it is true).
+            The message names file, line and function.
     """
     stage = request.stage
     assert isinstance(stage, CustomStage)
@@ -41,8 +44,9 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _with_weights(request: StageRequest) -> StageRequest:
-    """Return the same request with a checkpoint in place of random weights, so that every model is a folder or a hub
-    name.
+    """Return the request with random weights replaced by a checkpoint on disk.
+
+    The user's function then always gets the model as a folder or a hub name.
     """
     if request.model is None or request.model.init is None:
         return request
@@ -53,7 +57,16 @@ def _with_weights(request: StageRequest) -> StageRequest:
 
 
 def _check_files(place: str, stage: CustomStage, request: StageRequest) -> None:
-    """Check the names that have a meaning in an artifact; `place` is that of the function, for messages."""
+    """Check the files that the function wrote: reserved names, and a model only if the stage declares one.
+
+    Args:
+        place: file, line and function, for messages.
+        stage: the stage's settings.
+        request: the request; its `out` is the folder to check.
+
+    Raises:
+        ExtensionError: a file or folder must not be there, or the model is missing.
+    """
     for name in RESERVED:
         if (request.out / name).exists():
             raise ExtensionError(f"{place} left {request.out / name}, which the chain would delete: rename it")

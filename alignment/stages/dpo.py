@@ -1,8 +1,10 @@
 """Direct preference optimization, with TRL's DPOTrainer.
 
-Rows are tokenized here (`alignment.tokenization.pair_tokens`). The trainer handles the reference model. With LoRA it is the model without its adapter. With full weights TRL keeps a
-frozen copy, or only its log-probabilities if the recipe sets `precompute_ref_log_probs`. The artifact gets `model/` (and
-`adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if rows were removed.
+The stage tokenizes the rows (`alignment.tokenization.pair_tokens`). The trainer handles the reference model. With LoRA,
+the reference is the model without its adapter. With full weights, TRL keeps a frozen copy of the model, or only the
+copy's log-probabilities if the recipe sets `precompute_ref_log_probs`. The artifact gets `model/` (and `adapter/` with
+LoRA), `metrics.jsonl`, `probes.json` (prompts for the check that answers end), and `contamination.jsonl` if rows were
+removed.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def prepare_pairs(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
-    """Write the pairs to `folder/train`, in a seeded order; returns what was counted."""
+    """Tokenize the pairs and write them to `folder/train`, in a seeded random order; return the counts."""
     from datasets import Dataset
 
     stage = request.stage
@@ -75,9 +77,9 @@ def _pairs(
     screen: ContaminationScreen,
     probes: list[str],
 ) -> Iterator[PairSample]:
-    """Preference rows as token ids; pairs that are equal or overlong are dropped and counted.
+    """Tokenize preference rows. Pairs with two equal answers and overlong pairs are dropped and counted in `counted`.
 
-    The prompts of the first `PROBES` pairs are added to `probes`.
+    The prompts of the first `PROBES` pairs are added to `probes`, for the check that answers end.
     """
     max_length = stage.train.get("max_length", 1024)
     for source in stage.data:

@@ -1,7 +1,7 @@
-"""Measure a model on benchmarks: those of the recipe's `evaluate:` after a training stage, or a stage's own.
+"""Measure a model on benchmarks: after a training stage on those of the recipe's `evaluate:`, or as a stage of its own.
 
-Uses no TRL trainer. The artifact gets the figures (pass@k and text scores with 95% intervals), `verdicts.jsonl` and the
-completions of every task; `alignment.evaluation` describes the files.
+This stage uses no TRL trainer. The artifact gets the metrics (pass@k and text scores with 95% intervals),
+`verdicts.jsonl` and the completions of every task. `alignment.evaluation` describes the files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def run(request: StageRequest) -> dict[str, Any]:
         seed=request.seed,
         dtype=request.model.dtype,
         sandbox=request.sandbox,
-        preflight=False,  # trained models have passed their contract, and a base model may lack chat settings
+        # Trained models have passed the checks of alignment.models.contract, and a base model may lack chat settings.
+        preflight=False,
     )
     rows = [dict(figure) for figure in figures]
     log_figures(request, rows)

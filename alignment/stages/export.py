@@ -1,6 +1,7 @@
-"""Export a model to GGUF, GPTQ, AWQ and adapter files, each compared with the original.
+"""Export a model to GGUF, GPTQ, AWQ or adapter files, and compare each exported format with the original model.
 
-Uses no TRL trainer. The artifact gets a folder or file per format, a model card, and the comparison of every format.
+This stage uses no TRL trainer. The artifact gets a folder or file per format, a model card, and the results of the
+comparisons.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def run(request: StageRequest) -> dict[str, Any]:
     """Export to all formats of the stage; see `alignment.recipe.ExportStage` for the settings.
 
     Raises:
-        ValueError: a format failed its gate. Its files are kept, under names that begin with `broken-`.
+        ValueError: a format differs from the original by more than its thresholds allow. The format's files are kept,
+            under names that begin with `broken-`.
     """
     stage = request.stage
     assert request.model is not None and isinstance(stage, ExportStage)
@@ -48,10 +50,10 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> ExportOptions:
-    """Return the options of `export` for a stage whose paths are absolute."""
+    """Translate the settings of an export stage, whose paths are absolute, into the options of `export`."""
     benchmark = None
     if stage.benchmark is not None:
-        # `allow_overlap` is about training rows, not about the measurement.
+        # `allow_overlap` concerns the screening of training rows, not the measurement.
         benchmark = PassRateBenchmark(stage.benchmark.model_dump(mode="json", exclude={"allow_overlap"}), sandbox, seed)
     return ExportOptions(
         license=stage.license,
@@ -70,9 +72,7 @@ def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> E
 
 
 def _model_folder(source: ModelSource, seed: int, out: Path) -> Path:
-    """Return the folder of the model to export. A model on the hub is downloaded; random weights are written to
-    `out/model`.
-    """
+    """Return the folder of the model to export. Download a model on the hub; write random weights to `out/model`."""
     if source.init is not None:
         from alignment.models import loading
 

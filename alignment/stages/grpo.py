@@ -1,12 +1,13 @@
 """GRPO rewarded by executing the model's code, with TRL's GRPOTrainer.
 
-Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a reward
-model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json`, and `contamination.jsonl` if
-rows were removed.
+Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a
+reward model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json` (prompts for the
+check that answers end), and `contamination.jsonl` if rows were removed.
 
-All rewards of a batch run at the same time, in the processes of the sandboxes. TRL 1.16's GRPOTrainer generates, rewards and trains
-in turn, on the weights of the step. Its experimental AsyncGRPOTrainer rewards while the next rollouts are generated, but
-from weights that are some steps old and only from a vLLM server; it is not used here.
+All rewards of a batch are computed at the same time, in the processes of the sandboxes. TRL 1.16's GRPOTrainer
+generates completions with the current weights, then rewards them, then trains on them. TRL's experimental
+AsyncGRPOTrainer overlaps rewarding with the next generation, but it needs a vLLM server and generates with weights that
+are some steps old. It is not used here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# Columns of a task that the rewards read.
+# The columns of a task row that the rewards read.
 _REWARD_COLUMNS = ("id", "language", "kind", "tests", "entry_point", "source")
 
 
@@ -60,7 +61,8 @@ def run(request: StageRequest) -> dict[str, Any]:
             end_ids = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             align_saves(args)
             if args.use_vllm:
-                # Without this, vLLM stops where the generation config of the model's folder says, as a base model does.
+                # Without this, vLLM uses the stop tokens of the generation config in the model's folder. For a base
+                # model those do not include <|im_end|>.
                 args.generation_kwargs = {"stop_token_ids": end_ids, **(args.generation_kwargs or {})}
             return _trainer_class(stage)(
                 model=model,
@@ -78,7 +80,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _trainer_class(stage: GrpoStage) -> Any:
-    """TRL's trainer, or the one that resamples prompts."""
+    """Return TRL's GRPOTrainer, or `ResamplingTrainer` if the stage sets `resample`."""
     if not stage.resample:
         from trl import GRPOTrainer
 
@@ -89,31 +91,33 @@ def _trainer_class(stage: GrpoStage) -> Any:
 
 
 def align_saves(args: Any) -> None:
-    """Round `save_steps` up so that checkpoints are written only before completions are generated anew.
+    """Round `save_steps` up to a multiple of the steps that share one generation of completions.
 
-    A checkpoint does not hold the completions that are in use. A run that resumed between two generations would train on
-    other completions than a run without interruption.
+    A checkpoint does not contain the completions. A run that resumes between two generations would train on different
+    completions than an uninterrupted run. Checkpoints are therefore written only right before a new generation.
 
     Args:
         args: the GRPOConfig; it is changed in place.
 
     Raises:
-        ValueError: `save_steps` is a share of the steps instead of a number.
+        ValueError: `save_steps` is a fraction of all steps instead of a number of steps.
     """
     batches = args.steps_per_generation * args.num_iterations
     unit = math.lcm(batches, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
     if args.save_strategy == "steps" and args.save_steps % unit:
         if args.save_steps < 1:
-            raise ValueError("save_steps must be a whole number of steps for GRPO, not a share of them")
+            raise ValueError(
+                f"`save_steps` is {args.save_steps}, a fraction of all steps: for GRPO give a whole number of steps"
+            )
         aligned = math.ceil(args.save_steps / unit) * unit
         logger.info("      save_steps %s -> %d: every %d steps share their completions", args.save_steps, aligned, unit)
         args.save_steps = aligned
 
 
 def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
-    """Write the tasks as conversational prompts to `folder/train`, in a seeded order; returns what was counted.
+    """Write the tasks as conversational prompts to `folder/train`, in a seeded random order; return the counts.
 
-    Overlong prompts are dropped and counted, since TRL never truncates them.
+    Overlong prompts are dropped and counted, since TRL does not truncate prompts.
     """
     from datasets import Dataset
 
@@ -126,7 +130,7 @@ def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
         for number, row in screen.clean_rows(source, counted):
             where = f"{source.data}, row {number}"
             if kind_of(row, where) != "task":
-                raise ValueError(f"{where}: GRPO needs tasks, with `prompt` and `tests`")
+                raise ValueError(f"{where}: GRPO needs tasks: rows with `prompt` and `tests`")
             counted["rows"] += 1
             check_task(row, where)
             prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
@@ -144,7 +148,7 @@ def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
 
 
 def check_task(row: Row, where: str) -> None:
-    """Raise ValueError for a task that can't be graded: it would get no reward at every step."""
+    """Raise ValueError if a task can't be graded. In training, such a task would never get a reward."""
     if not isinstance(row["prompt"], str):
         raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
     if not isinstance(row["tests"], str):
@@ -157,4 +161,4 @@ def check_task(row: Row, where: str) -> None:
     except KeyError as error:
         raise ValueError(f"{where}: a task needs {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: can't be graded: {error}") from None
+        raise ValueError(f"{where}: this task can't be graded: {error}") from None

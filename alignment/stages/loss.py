@@ -1,9 +1,9 @@
-"""Cross-entropy in tiles for pretraining and SFT on devices without Triton, with gradients computed in the forward pass.
+"""Tiled cross-entropy for pretraining and SFT without Triton, with gradients computed in the forward pass.
 
-TRL's tiled loss needs Triton; its plain torch version scores every position, also those whose label is not learned, and
-projects each position twice. This loss scores learned positions only, and computes the gradients of a tile while its logits
-are in memory, as Liger's fused linear cross-entropy does (arXiv 2410.10989, section 3.2). Values and gradients are those of
-the full logits.
+TRL's tiled loss needs Triton. TRL's plain torch version computes logits for every position, including positions whose
+label is not learned, and computes them twice. This loss computes logits for learned positions only, and computes the
+gradients of a tile while the tile's logits are in memory, as Liger's fused linear cross-entropy does (arXiv 2410.10989,
+section 3.2). Loss and gradients equal those of a loss that keeps all logits in memory.
 
 Shapes: B = rows of a batch, T = tokens of a row, N = learned tokens of a batch, D = model width, V = vocabulary.
 """
@@ -22,25 +22,28 @@ from alignment.planning.memory import TILE_LOGITS, TILE_MIN_ROWS
 
 
 class LossSums(NamedTuple):
-    """Sums over the learned tokens, each a scalar tensor."""
+    """Sums over the learned tokens of a batch. Each sum is a scalar tensor."""
 
     loss: torch.Tensor
-    """Negative log-likelihood, in nats; has gradients."""
+    """Negative log-likelihood in nats. The only sum with gradients."""
     entropy: torch.Tensor
-    """Entropy of the predicted distributions, in nats."""
+    """Entropy of the predicted distributions in nats."""
     correct: torch.Tensor
-    """Tokens whose logit is the largest of their position. Unlike in TRL's metric, a tie counts as correct."""
+    """Number of tokens whose logit is the largest at their position.
+
+    Unlike in TRL's metric, a tie counts as correct.
+    """
     learned: torch.Tensor
-    """The number of learned tokens, N."""
+    """N, the number of learned tokens."""
 
 
 def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> LossSums:
-    """Compute the cross-entropy of each position's next token.
+    """Compute the cross-entropy of predicting the next token at each learned position, summed over the batch.
 
     Args:
         hidden: [B, T, D], output of the last layer.
         weight: [V, D], weight of an output layer without bias.
-        labels: [B, T], not shifted; positions with label -100 are not learned.
+        labels: [B, T], label t is the token at position t (not shifted). Tokens with label -100 are not learned.
     """
     targets = labels[:, 1:]
     learned = targets != IGNORED
@@ -54,7 +57,10 @@ def tiled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor)
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
-        """Compute the sums over [N, D] hidden states and [N] targets. Products use autocast's type if autocast is on."""
+        """Compute the sums for [N, D] hidden states and [N] targets.
+
+        Matrix products use autocast's dtype if it is on.
+        """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         with torch.autocast(device, enabled=False):
@@ -82,8 +88,8 @@ class _TiledLoss(torch.autograd.Function):
             correct += (target_logits >= 0).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
-            # The gradient of the logits is powers / total, less 1 at the target. Dividing the [rows, D] products by the
-            # total is cheaper than dividing the [rows, V] powers.
+            # The gradient of the logits is powers / total, minus 1 at the target. Dividing the [rows, D] products by
+            # the total is cheaper than dividing the [rows, V] powers.
             powers.scatter_add_(-1, target, -total)
             share = 1 / total
             if dtype != torch.float32:
@@ -101,7 +107,10 @@ class _TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor, *_: Any) -> Any:
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            raise RuntimeError("the gradients of this loss are computed with it, and serve one backward pass only")
+            raise RuntimeError(
+                "backward() was called twice: this loss computes its gradients in the forward pass and frees them "
+                "after one backward pass. Compute the loss again"
+            )
         return *(
             None if gradient is None else gradient.mul_(grad).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
@@ -109,7 +118,7 @@ class _TiledLoss(torch.autograd.Function):
 
 
 def supports(model: Any) -> bool:
-    """Whether `tiled_loss` is written for a model: the Qwen2 family, with a linear output layer without bias."""
+    """Whether `tiled_loss` can be used with a model: a Qwen2 model whose output layer is linear and has no bias."""
     head = model.get_output_embeddings()
     return model.config.model_type == "qwen2" and type(head) is torch.nn.Linear and head.bias is None
 
@@ -120,9 +129,9 @@ def is_sharded(weight: torch.Tensor) -> bool:
 
 
 def add_tiled_forward(model: Any) -> None:
-    """Make `model(**inputs, labels=labels, tiled=True)` return `LossSums`; other calls are unchanged.
+    """Make `model(**inputs, labels=labels, tiled=True)` return `LossSums`. Calls without `tiled` are unchanged.
 
-    It is part of `forward`, so that the wrappers of the model (DDP, PEFT, autocast) apply to it.
+    The loss is computed inside `forward`, so that wrappers of the model (DDP, PEFT, autocast) apply to the loss too.
     """
     original = model.forward
 

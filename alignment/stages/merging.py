@@ -1,6 +1,6 @@
-"""Merge a stage's LoRA adapter into the weights it was trained on, and measure what that changes.
+"""Merge a stage's LoRA adapter into its base model, and measure how much merging changes the logits.
 
-`python -m alignment.stages.merging < request.json` is the process that `merge_in_process` starts.
+`merge_in_process` starts this module as a process: `python -m alignment.stages.merging < request.json`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from alignment.processes import ProcessRequest, StageFailed, die_with_parent
 
 
 class MergeRequest(ProcessRequest):
-    """One adapter to merge."""
+    """The adapter to merge, its base model, and the output folder."""
 
     source: ModelSource
     """The model that the adapter was trained on."""
     adapter: Path
     context: Context | None
-    """Long-context settings that it was trained with."""
+    """Long-context settings that the adapter was trained with."""
     chat: bool
-    """Whether the model ends with `<|im_end|>`; see `alignment.models.loading.set_stop_tokens`."""
+    """Whether the model ends its answers with `<|im_end|>`; see `alignment.models.loading.set_stop_tokens`."""
     out: Path
     """The artifact's folder; the merged model goes to `model/` in it."""
 
 
 def merge(request: MergeRequest) -> dict[str, float]:
-    """Save the merged model; returns the figures of `alignment.models.loading.merge_adapter`, and raises what it raises."""
+    """Merge the adapter and save the merged model.
+
+    Returns:
+        The measurements of `alignment.models.loading.merge_adapter`, which also lists the errors.
+    """
     tokenizer = loading.load_tokenizer(request.source)
     model, figures = loading.merge_adapter(request.source, request.adapter, tokenizer, request.context)
     loading.set_stop_tokens(model, tokenizer, request.chat)
@@ -41,7 +45,11 @@ def merge(request: MergeRequest) -> dict[str, float]:
 
 
 def merge_in_process(request: MergeRequest) -> dict[str, float]:
-    """`merge` in a new process, without the state of launchers, DeepSpeed or other ranks. Raises ValueError."""
+    """Run `merge` in a new process that has no state of launchers, DeepSpeed or other ranks.
+
+    Raises:
+        ValueError: the process failed.
+    """
     environment = processes.child_environment(os.environ, processes.World(0, 1, None), alone=True, port_offset=0)
     try:
         processes.run("alignment.stages.merging", request, request.out / "logs" / "merge.log", environment)

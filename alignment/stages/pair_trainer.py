@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer on pairs that the stage has tokenized, with masks that leave out turns of the user."""
+"""TRL's DPOTrainer for pairs that are already tokenized, with loss masks that exclude the user's turns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 @dataclass
 class MaskedPairCollator(DataCollatorForPreference):
-    """TRL's collator, with the completion mask from the columns `chosen_mask` and `rejected_mask`."""
+    """TRL's preference collator, which takes the completion mask from the columns `chosen_mask` and `rejected_mask`."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Batch rows of `alignment.tokenization.pair_tokens.PairSample`; see `DataCollatorForPreference`."""
+        """Collate rows of `alignment.tokenization.pair_tokens.PairSample` as `DataCollatorForPreference` does."""
         batch: dict[str, Any] = super().torch_call(examples)
         masks = [
             [0] * len(row["prompt_ids"]) + row[f"{side}_mask"] for side in ("chosen", "rejected") for row in examples
@@ -27,10 +27,10 @@ class MaskedPairCollator(DataCollatorForPreference):
 
 
 class PairTrainer(DPOTrainer):
-    """DPOTrainer whose rows are already token ids and masks.
+    """DPOTrainer for rows that are already token ids and masks.
 
     Args:
-        settings: arguments of DPOTrainer.
+        settings: the arguments of DPOTrainer.
     """
 
     def __init__(self, **settings: Any) -> None:

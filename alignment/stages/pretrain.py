@@ -1,8 +1,8 @@
 """Continued pretraining on documents, with TRL's SFTTrainer.
 
-A share of the documents becomes fill-in-the-middle documents. Rows are tokenized and packed without attention between
-samples, and the loss covers all text. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, and
-`contamination.jsonl` if rows were removed.
+A share of the documents (`fim.rate`) becomes fill-in-the-middle documents. Documents are tokenized and packed into
+rows; there is no attention between the documents of a row. The loss covers all text. The artifact gets `model/` (and
+`adapter/` with LoRA), `metrics.jsonl`, and `contamination.jsonl` if rows were removed.
 """
 
 from __future__ import annotations

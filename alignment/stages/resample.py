@@ -1,8 +1,9 @@
-"""GRPOTrainer that replaces groups which teach nothing, since all answers of the prompt scored alike.
+"""GRPOTrainer that replaces groups whose answers all got the same reward, since their advantages are zero.
 
-The idea is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), which TRL 1.16 does not have. After a generation, groups
-without spread are replaced by groups of other prompts of the dataset, for a few rounds at most. Each process generates only as
-many groups as the process with the most groups to replace.
+This is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), which TRL 1.16 does not have. After each generation,
+groups without spread (all rewards equal) are replaced by groups of other prompts of the dataset, in at most a few
+rounds. In each round, every process generates the same number of new groups: as many as the process with the most
+groups to replace needs.
 
 Shapes: R = rows (completions) of one process, in groups of G; P = prompt tokens, C = completion tokens.
 """
@@ -17,16 +18,17 @@ import torch
 from trl import GRPOTrainer
 
 Rollouts = dict[str, Any]
-"""What TRL makes of a batch of prompts: tensors of shape [R], [R, P] or [R, C], and a few scalars."""
-# TRL divides advantages by the standard deviation plus 1e-4: rounding alone stays below this.
+"""TRL's output for a batch of prompts: tensors of shape [R], [R, P] or [R, C], and a few scalars."""
+# Advantages below this count as zero. TRL divides by the standard deviation plus 1e-4, so rounding errors stay below
+# it.
 _NO_SPREAD = 5e-3
 
 
 class ResamplingTrainer(GRPOTrainer):
-    """GRPOTrainer with at most `resample` rounds of new prompts for groups without spread.
+    """GRPOTrainer that replaces groups without spread, in at most `resample` rounds per generation.
 
     Raises:
-        ValueError: groups are split between processes, or advantages are not computed per group.
+        ValueError: a group is split between processes, or advantages are not computed per group.
     """
 
     def __init__(self, *arguments: Any, resample: int, **settings: Any):
@@ -64,7 +66,7 @@ class ResamplingTrainer(GRPOTrainer):
         return rollouts
 
     def _generate_unlogged(self, inputs: list[dict[str, Any]]) -> Rollouts:
-        """Generate rollouts without logging their metrics: the logged metrics describe the prompts in the dataset's own order."""
+        """Generate rollouts without logging their metrics, so that the log describes only the regular prompts."""
         metrics = self._metrics["train"]
         before = {key: len(values) for key, values in metrics.items()}
         rollouts: Rollouts = super()._generate_and_score_completions(inputs)
@@ -80,11 +82,11 @@ class ResamplingTrainer(GRPOTrainer):
 
 
 def check_whole_groups(rows: int, size: int) -> None:
-    """Raise ValueError if the rows that a process generates at a time can't be divided into groups of `size`."""
+    """Raise ValueError if the rows that a process generates at a time do not make up whole groups of `size` rows."""
     if rows % size:
         raise ValueError(
-            f"`resample` needs whole groups in every process: per_device_train_batch_size x steps_per_generation is {rows}, "
-            f"which num_generations ({size}) does not divide"
+            f"`resample` needs whole groups in every process: per_device_train_batch_size x steps_per_generation is {rows}. "
+            f"Make it a multiple of num_generations ({size})"
         )
 
 
@@ -93,7 +95,7 @@ def groups_without_spread(advantages: torch.Tensor, size: int) -> list[int]:
 
     Args:
         advantages: [R]
-        size: rows of a group.
+        size: number of rows in a group.
     """
     dead = advantages.view(-1, size).abs().amax(dim=1) < _NO_SPREAD
     return [int(index) for index in dead.nonzero().flatten()]
@@ -102,16 +104,17 @@ def groups_without_spread(advantages: torch.Tensor, size: int) -> list[int]:
 def replace_groups(
     rollouts: Rollouts, new: Rollouts, places: Sequence[tuple[int, int]], size: int, pad: int
 ) -> Rollouts:
-    """Replace groups of `rollouts` by groups of `new`.
+    """Return a copy of `rollouts` in which some groups are replaced by groups of `new`.
 
-    Tensors of two dimensions are padded to the longer of the two: prompts on the left, all others on the right.
+    Two-dimensional tensors of the two rollouts are padded to the same length: prompts on the left, all others on the
+    right.
 
     Args:
-        rollouts: the rollouts; a changed copy is returned.
+        rollouts: the rollouts; they are not changed.
         new: rollouts with the same keys.
-        places: (index of the group in `rollouts`, index of the group in `new`) of each replacement.
-        size: rows of a group.
-        pad: the padding token's id.
+        places: for each replacement, the index of the group in `rollouts` and the index of the group in `new`.
+        size: number of rows in a group.
+        pad: id of the padding token.
     """
     if not places:
         return rollouts

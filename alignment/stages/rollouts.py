@@ -1,8 +1,9 @@
 """Statistics of GRPO's rollouts over a run, and a check that vLLM samples from the weights that are trained.
 
-TRL logs these figures per step. Averaged over the run they go to the artifact: how many groups teach nothing, and how many
-answers are cut short. If vLLM samples from other weights (a weight sync that failed), training goes on but learns noise;
-the difference of log-probabilities shows it, and stops the run.
+TRL logs these metrics per step. The artifact gets their averages over the run: the share of groups whose rewards are
+all equal, the share of answers that are cut short, and others. If vLLM samples from other weights (for example because
+a weight sync failed), training continues but learns noise. The log-probabilities of vLLM and of the trainer then
+differ, and the check stops the run.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Largest allowed mean difference of a token's log-probability in vLLM and in the trainer, in nats. Kernels and bf16 alone
-# differ by 0.01 to 0.05 (as others report for bf16), weights that are one step older by more, other weights by whole nats.
+# Largest allowed mean difference between a token's log-probability in vLLM and in the trainer, in nats. Different
+# kernels and bf16 rounding cause 0.01 to 0.05 (reported by others), weights that are one step old cause more, and
+# unrelated weights cause several nats.
 MAX_LOGP_DIFFERENCE = 0.5
-# Names of the figures in TRL's log.
+# Names of the metrics in TRL's log.
 LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"
 ZERO_SPREAD = "frac_reward_zero_std"
 CUT_SHORT = "completions/clipped_ratio"
 RESAMPLED = "resampled_groups"  # logged by alignment.stages.resample
-# The same in the artifact.
+# Names of the same metrics in the artifact.
 _METRICS = {
     ZERO_SPREAD: "groups_without_spread",
     CUT_SHORT: "completions_cut_short",
@@ -29,7 +31,7 @@ _METRICS = {
 
 
 class RolloutWatch(TrainerCallback):
-    """Averages TRL's figures over the logged steps; raises ValueError if vLLM and the trainer disagree."""
+    """Average TRL's metrics over the logged steps. Raises ValueError at a step where vLLM and the trainer disagree."""
 
     def __init__(self, max_difference: float = MAX_LOGP_DIFFERENCE):
         self.max_difference = max_difference
@@ -53,15 +55,16 @@ class RolloutWatch(TrainerCallback):
         difference = (logs or {}).get(LOGP_DIFFERENCE)
         if isinstance(difference, int | float):
             self.largest_difference = max(self.largest_difference, difference)
-            if not difference <= self.max_difference:  # also if it is NaN
+            if not difference <= self.max_difference:  # true for NaN too
                 raise ValueError(
-                    f"step {state.global_step}: vLLM and the trainer give the same tokens log-probabilities that differ by "
-                    f"{difference:.3g} on average: vLLM samples from other weights than those that are trained. Check its "
-                    "version against TRL's, and that both load the same checkpoint; `use_vllm: false` samples without it"
+                    f"step {state.global_step}: the log-probabilities of vLLM and of the trainer for the same tokens "
+                    f"differ by {difference:.3g} on average: vLLM samples from other weights than those that are trained. "
+                    "Check that TRL supports this version of vLLM, and that vLLM and the trainer load the same "
+                    "checkpoint. With `use_vllm: false` transformers samples instead"
                 )
 
     def metrics(self) -> dict[str, float]:
-        """Averages over the run, for the artifact."""
+        """Return the averages over the run, for the artifact."""
         averages = {
             name: round(self.sums[key] / self.counts[key], 4) for key, name in _METRICS.items() if self.counts.get(key)
         }

@@ -1,8 +1,9 @@
-"""Attention by sdpa without a mask: sample by sample in packed rows, and over the padding at the end of padded rows.
+"""Attention by sdpa without a mask: packed rows sample by sample, padded rows with plain causal attention.
 
-With the block-diagonal mask that transformers builds from positions, sdpa computes all pairs of a row's tokens, repeats keys
-and values for every query head, and stores the mask. Sample by sample, it computes only the pairs that count. Flash attention
-does that by itself, and flex attention skips empty blocks; this module is for CPUs, and for GPUs without either.
+For packed rows, transformers builds a block-diagonal mask from the positions. With this mask, sdpa computes all pairs
+of a row's tokens, repeats keys and values for every query head, and stores the mask. When sdpa is called once per
+sample, it computes only the pairs within a sample. Flash attention does so by itself, and flex attention skips empty
+blocks. This module is for CPUs, and for GPUs that have neither flash nor flex attention.
 
 Shapes: B = rows of a batch, T = tokens of a row, H = query heads, K = key and value heads, S = head size.
 """
@@ -17,19 +18,20 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_by_sample"
-"""Name of this attention in transformers."""
-_SIZES = "_align_sample_sizes"  # attribute of a tensor of positions
+"""Name under which transformers registers this attention function."""
+_SIZES = "_align_sample_sizes"  # attribute of the positions tensor that caches the sample sizes
 
 
 def enable(model: Any, *, compiled: bool = False) -> None:
-    """Use this attention in a model of the Qwen2 family that attends by sdpa.
+    """Switch a Qwen2 model from transformers' sdpa attention to this one.
 
-    Other model families are left unchanged: this needs layers that forward `position_ids`, and full attention.
+    Models of other families, with other attention, or with sliding windows are left unchanged: `attend` needs full
+    attention and layers that pass on `position_ids`.
 
     Args:
         model: a causal language model of transformers.
-        compiled: whether the model is compiled. Then it is left unchanged: the number of samples differs from batch to
-            batch, and each would be compiled anew.
+        compiled: whether the model is compiled. A compiled model is left unchanged: the number of samples differs from
+            batch to batch, and each new number would trigger a compilation.
     """
     config = model.config
     windows = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
@@ -49,19 +51,19 @@ def attend(
     position_ids: torch.Tensor | None = None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Compute attention; an attention function in the form that transformers calls.
+    """Compute attention sample by sample. The signature is that of transformers' attention functions.
 
     Args:
         module: the attention layer.
         query: [B, H, T, S].
         key: [B, K, T, S].
         value: [B, K, T, S].
-        attention_mask: if there is one (padding to the left, generation), it is used and positions are ignored.
-        position_ids: [B or 1, T]; a sample starts where a position is not the one before plus 1.
-        settings: more arguments of transformers' sdpa attention.
+        attention_mask: if given (padding on the left, generation), the mask is used and positions are ignored.
+        position_ids: [B or 1, T]; a new sample starts wherever a position is not the previous position plus 1.
+        settings: further arguments of transformers' sdpa attention.
 
     Returns:
-        [B, T, H, S], and None for the attention weights.
+        The output, [B, T, H, S], and None in place of the attention weights.
     """
     rows, length = query.shape[0], query.shape[2]
     sizes: list[int] = []
@@ -69,7 +71,7 @@ def attend(
         sizes = sample_sizes(position_ids) * (rows // position_ids.shape[0])
     if len(sizes) <= rows:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
-    # The pieces of a split are views, and its backward pass is one concatenation: nothing is gathered or padded.
+    # `split` returns views, and its backward pass is one concatenation: nothing is gathered or padded.
     pieces = [tensor.transpose(1, 2).flatten(0, 1).split(sizes) for tensor in (query, key, value)]
     outputs = []
     for sample in zip(*pieces, strict=True):
@@ -81,8 +83,8 @@ def attend(
 def sample_sizes(position_ids: torch.Tensor) -> list[int]:
     """Return the number of tokens of each sample, in the order of the rows.
 
-    The list is kept on the tensor: every layer of a forward pass asks for the same positions, and computing it on a
-    device makes the CPU wait.
+    The list is cached as an attribute of the tensor: every layer of a forward pass asks for the same positions, and
+    computing the list on a device makes the CPU wait.
 
     Args:
         position_ids: [B, T]
@@ -98,8 +100,11 @@ def sample_sizes(position_ids: torch.Tensor) -> list[int]:
 
 
 def _mask(**settings: Any) -> torch.Tensor | None:
-    """Return None if no mask is needed: positions separate the samples, or padding is on the right, where no earlier token can
-    attend to it."""
+    """Return transformers' sdpa mask, or None if no mask is needed.
+
+    No mask is needed where positions separate the samples, or where padding is on the right: with causal attention no
+    token attends to padding after it.
+    """
     padding = settings.get("attention_mask")
     full = settings["q_length"] == settings["kv_length"] and settings.get("local_size") is None
     if full and (padding is None or bool((padding[:, 1:] <= padding[:, :-1]).all())):

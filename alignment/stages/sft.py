@@ -1,7 +1,8 @@
 """Supervised fine-tuning on conversations in ChatML, with TRL's SFTTrainer.
 
-The loss covers the assistant's answers; documents may be mixed in. The artifact gets `model/` (and `adapter/` with LoRA),
-`metrics.jsonl`, `probes.json` (prompts for the check that answers end), and `contamination.jsonl` if rows were removed.
+The loss covers the assistant's answers. Documents may be mixed with the conversations. The artifact gets `model/` (and
+`adapter/` with LoRA), `metrics.jsonl`, `probes.json` (prompts for the check that answers end), and
+`contamination.jsonl` if rows were removed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alignment.tokenization.segments import TokenizationRules
 def run(request: StageRequest) -> dict[str, Any]:
     """Train on the stage's rows; see `alignment.recipe.SftStage` for the settings.
 
-    By default overlong rows are dropped, as in Qwen2.5-Coder's own fine-tuning code.
+    By default overlong rows are dropped, as in the fine-tuning code of Qwen2.5-Coder.
     """
     stage = request.stage
     assert isinstance(stage, SftStage)
@@ -33,17 +34,17 @@ def train_on_tokens(
     chat: bool,
     packing: bool,
 ) -> dict[str, Any]:
-    """Tokenize and pack the stage's rows, then train on them: for SFT and pretraining.
+    """Tokenize and pack the rows of an SFT or pretraining stage, then train on them.
 
     Args:
-        request: the stage.
-        stage: its settings.
-        overlong: what happens to a row longer than `max_length`.
-        chat: whether the model ends with `<|im_end|>`; see `train`.
-        packing: whether rows are packed if `train:` does not say.
+        request: the request to run the stage.
+        stage: the stage's settings.
+        overlong: what happens to a row that is longer than `max_length`.
+        chat: whether the model ends its answers with `<|im_end|>`; see `train`.
+        packing: whether rows are packed if `train:` does not set `packing`.
 
     Returns:
-        What `train` returns.
+        The stage's part of artifact.json; see `train`.
     """
     tokenizer = load_stage_tokenizer(request)
     rules = TokenizationRules(

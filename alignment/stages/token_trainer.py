@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on rows that the stage has tokenized, for pretraining and SFT."""
+"""TRL's SFTTrainer for rows that are already tokenized, for pretraining and SFT."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from alignment.tokenization.packed_collator import PackedRowCollator, takes_vari
 
 
 class TokenTrainer(SFTTrainer):
-    """SFTTrainer with a row order, collator, attention and loss that suit the rows and the device.
+    """SFTTrainer that chooses row order, collator, attention and loss for the rows and the device.
 
-    Losses, gradients and metrics are those of SFTTrainer on the same batches, up to rounding.
+    Loss, gradients and metrics equal those of SFTTrainer on the same batches, up to rounding.
 
     Args:
-        packed: whether rows hold several samples, whose lengths are in `seq_lengths`.
-        by_length: whether rows come in the order of `LengthSampler`.
-        settings: arguments of SFTTrainer.
+        packed: whether a row may hold several samples. Their lengths are in the column `seq_lengths`.
+        by_length: whether rows are ordered by `LengthSampler`.
+        settings: the arguments of SFTTrainer.
     """
 
     def __init__(self, *, packed: bool, by_length: bool, **settings: Any) -> None:
@@ -42,18 +42,19 @@ class TokenTrainer(SFTTrainer):
             loss.add_tiled_forward(base)
 
     def _can_tile(self, base: Any) -> bool:
-        """Whether `tiled_loss` computes the loss that is asked for, and is faster here than TRL's own."""
+        """Whether `tiled_loss` computes the requested loss, and is faster on this device than TRL's loss."""
         device = self.accelerator.device.type
         triton = is_triton_available() and device in ("cuda", "xpu")
         args: Any = self.args
         plain = args.loss_type == "nll" and not args.label_smoothing_factor and self.compute_loss_func is None
-        # The number of learned tokens differs from batch to batch: a compiled model would be compiled anew for each.
+        # The number of learned tokens differs from batch to batch: a compiled model would be compiled anew for each
+        # number.
         return plain and not triton and not args.torch_compile and loss.supports(base)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the loss and metrics of SFTTrainer; computed by `tiled_loss` if that is faster."""
+        """Compute SFTTrainer's loss and log its metrics, with `tiled_loss` if that is faster."""
         if return_outputs or not self.tiles_loss or loss.is_sharded(self.head.weight):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         sums = model(**inputs, use_cache=False, tiled=True)
@@ -65,7 +66,7 @@ class TokenTrainer(SFTTrainer):
         return value
 
     def _log_metrics(self, sums: loss.LossSums, inputs: Any, mode: str) -> None:
-        """Log entropy, accuracy and the number of tokens over all ranks, under TRL's names."""
+        """Log entropy, accuracy and the number of tokens over all ranks, under the names that TRL uses."""
         mask = inputs.get("attention_mask")
         tokens = torch.as_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
         values = torch.stack([value.detach().float() for value in (*sums[1:], tokens.to(sums.learned.device))])

@@ -1,11 +1,13 @@
-"""What all training stages share: load the model, resume, train, save, merge the adapter. The training loop is TRL's.
+"""Code shared by all training stages: load the model, resume, train, save, merge the adapter.
 
-A stage prepares its rows, then calls `train` with a function that makes a TRL trainer. On every rank `train` runs that
-trainer; then rank 0 alone leaves in the artifact:
+TRL runs the training loop.
+
+A stage prepares its rows, then calls `train` with a function that makes a TRL trainer. `train` runs that trainer on
+every rank. Afterwards rank 0 alone writes these files to the artifact:
 
     model/           full weights, config, generation config and tokenizer
     adapter/         the LoRA adapter, if the stage has `peft:`; model/ is then the merged model
-    metrics.jsonl    what the trainer logged, one line per logged step
+    metrics.jsonl    the trainer's metrics, one line per logged step
     wandb/           W&B's files, unless tracking is disabled
 """
 
@@ -45,7 +47,7 @@ logger = get_logger(__name__)
 
 
 def load_stage_tokenizer(request: StageRequest) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of the stage's model. Needs no distributed state."""
+    """Load the tokenizer of the stage's model. This works before torch.distributed is initialized."""
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
     if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
@@ -61,14 +63,14 @@ def train(
     chat: bool,
     counts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train, save, and merge; resumes from the newest whole checkpoint.
+    """Train, from the newest complete checkpoint if there is one; save the weights and merge the adapter.
 
     Args:
-        request: the stage.
+        request: the request to run the stage.
         tokenizer: the model's tokenizer.
-        make_trainer: returns a TRL trainer for (model, config object, LoraConfig or None).
+        make_trainer: function of (model, config object, LoraConfig or None) that returns a TRL trainer.
         chat: whether the model ends its answers with `<|im_end|>` (SFT, DPO, GRPO) or `<|endoftext|>` (pretraining).
-        counts: what was counted while the rows were prepared.
+        counts: counts from the preparation of the rows.
 
     Returns:
         The stage's part of artifact.json: metrics, counts, device, context changes, attention kernel.
@@ -79,7 +81,7 @@ def train(
     assert isinstance(stage, TrainingStage)
     os.environ.update(wandb_environment(request))
     wandb = request.tracking.wandb != "disabled"
-    # Before any training settings exist: with them, ZeRO-3 would shard every new weight before it is drawn.
+    # This must come before training_config: once training settings exist, ZeRO-3 shards weights before they are drawn.
     source = _write_random_weights(request, tokenizer)
     source, autocast = _resolve_precision(request, stage, source)
     run_name = f"{request.recipe}/{request.name}"
@@ -94,7 +96,7 @@ def train(
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP
     trainer.accelerator.wait_for_everyone()
-    _end_process_group()  # rank 0 works alone from here on, and no other rank may wait for it in a collective
+    _end_process_group()  # from here on rank 0 works alone: no other rank may wait for it in a collective
     metrics = run.metrics | recorder.timings() | _token_rate(trainer, counts, run)
     if (removed := counts.get("decontamination", {}).get("removed")) is not None:
         metrics["contaminated_rows_removed"] = removed
@@ -114,8 +116,9 @@ def train(
 
 
 def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
-    """Return the checkpoint to start from. Random weights are written to disk by rank 0, and all ranks load them from
-    there.
+    """Return the checkpoint to start from.
+
+    If the stage starts from random weights, rank 0 first writes them to disk.
     """
     source = request.model
     assert source is not None
@@ -134,7 +137,7 @@ def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
 
 
 def _resolve_precision(request: StageRequest, stage: TrainingStage, source: ModelSource) -> tuple[ModelSource, bool]:
-    """Return the source with a definite `dtype`, and whether to compute in bfloat16 on a CPU."""
+    """Replace the source's `dtype: auto` by a definite type; also return whether to compute in bfloat16 on a CPU."""
     if source.dtype != "auto":
         return source, False
     import torch
@@ -153,7 +156,7 @@ def _resolve_precision(request: StageRequest, stage: TrainingStage, source: Mode
 def _load_model(
     request: StageRequest, stage: TrainingStage, source: ModelSource, tokenizer: Any, chat: bool
 ) -> tuple[Any, list[str]]:
-    """Return the model to train, and descriptions of what the stage's `context:` changed in it."""
+    """Load the model to train. Also return descriptions of what the stage's `context:` changed in it."""
     import torch
 
     arguments: dict[str, Any] = kernels.fused_kernels(source)
@@ -175,7 +178,7 @@ def _load_model(
 
 @dataclass(frozen=True)
 class _Run:
-    """What one call of `trainer.train` did."""
+    """Metrics and duration of one call of `trainer.train`."""
 
     metrics: dict[str, Any]
     seconds: float
@@ -183,7 +186,7 @@ class _Run:
 
 
 def _run(request: StageRequest, trainer: Any) -> _Run:
-    """Train; resume from the newest complete checkpoint if there is one."""
+    """Train. If there is a complete checkpoint, resume from the newest."""
     checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir), request.world_size, request.rank)
     if checkpoint and request.rank == 0:
         logger.info("      resumes from %s", checkpoint.name)
@@ -195,16 +198,17 @@ def _run(request: StageRequest, trainer: Any) -> _Run:
     seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
     metrics = {key: value for key, value in logged.items() if isinstance(value, int | float)}
     metrics |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1)}
-    metrics["train_cpu_seconds"] = round(cpu, 2)  # of this process: a busy machine does not change it
+    metrics["train_cpu_seconds"] = round(cpu, 2)  # CPU time of this process, which does not depend on other load
     return _Run(metrics, seconds, resumed=checkpoint is not None)
 
 
 def _merge(
     request: StageRequest, stage: TrainingStage, source: ModelSource, adapter: Path, chat: bool
 ) -> dict[str, float]:
-    """Merge the adapter into `model/`.
+    """Merge the adapter and write the merged model to `model/`.
 
-    In a process of its own if several ranks trained, or if ZeRO-3 would shard what is loaded here.
+    Merging runs in a separate process if several ranks trained, or under ZeRO-3, which would shard the model that is
+    loaded for merging.
     """
     from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -220,7 +224,7 @@ def _merge(
 
 
 def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> None:
-    """Save config, generation config and tokenizer, with the same stop tokens, next to the weights."""
+    """Save config, generation config and tokenizer next to the weights, all with the same stop tokens."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     loading.set_stop_tokens(model, tokenizer, chat)
     model.config.use_cache = True
@@ -231,10 +235,10 @@ def _save_configs(trainer: Any, tokenizer: Any, folder: Path, chat: bool) -> Non
 
 
 def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, float]:
-    """Tokens per second over all ranks, padding not counted. Empty for a run that was resumed.
+    """Return tokens and tokens per second over all ranks, without padding. The dict is empty for a resumed run.
 
-    If the stage prepared the tokens itself, its own count is used: TRL 1.16 counts one row instead of the whole batch if
-    the batch has no attention mask.
+    If the stage counted the tokens while it prepared the rows, that count is used. TRL 1.16 counts one row instead of
+    the whole batch if the batch has no attention mask.
     """
     logged = next((log["num_tokens"] for log in reversed(trainer.state.log_history) if "num_tokens" in log), None)
     tokens = round(counts["tokens"] * (trainer.state.epoch or 0)) if "tokens" in counts else logged
@@ -244,7 +248,7 @@ def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, fl
 
 
 def peak_memory_bytes() -> int:
-    """Peak memory so far: of tensors on the device, or of this process if there is no device."""
+    """Return the peak memory so far, in bytes: of tensors on the GPU, or of this process if there is no GPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -255,8 +259,8 @@ def peak_memory_bytes() -> int:
 def _check_world_size(request: StageRequest, args: Any) -> None:
     if args.world_size != request.world_size:
         raise ValueError(
-            f"the launcher started {request.world_size} processes but training sees {args.world_size}: "
-            "each would train alone. Use one of accelerate_configs/."
+            f"the launcher started {request.world_size} processes but training sees {args.world_size}: each process "
+            "would train alone. Launch with one of the files in accelerate_configs/."
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a GRPO stage's vLLM settings can run here, checked before a model is loaded."""
+"""Check whether a GRPO stage's vLLM settings can run on this machine, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 
 def check_vllm(train: Mapping[str, Any]) -> None:
-    """Check a GRPO stage's `train:`.
+    """Check the vLLM settings of a GRPO stage's `train:`.
 
     Raises:
-        ValueError: `use_vllm` is set and vLLM is not installed, or TRL's comparison of log-probabilities is off.
+        ValueError: `use_vllm` is set, but vLLM is not installed, or the setting turns off TRL's comparison of the
+            log-probabilities of vLLM and the trainer.
     """
     if train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise ValueError(
@@ -20,6 +21,7 @@ def check_vllm(train: Mapping[str, Any]) -> None:
         )
     if train.get("use_vllm") and train.get("vllm_importance_sampling_correction") is False:
         raise ValueError(
-            "`vllm_importance_sampling_correction: false` hides whether vLLM samples from the weights that are trained: TRL "
-            "compares their log-probabilities only with it. Leave it out"
+            "remove `vllm_importance_sampling_correction: false` from the stage's `train:`. The setting hides whether vLLM "
+            "samples from the weights that are trained: without the correction TRL does not compare the log-probabilities "
+            "of vLLM and the trainer"
         )
