@@ -2,8 +2,8 @@
 
 align run RECIPE              run the steps of a recipe that are not done yet
 align check RECIPE            find all mistakes of a recipe
-align plan RECIPE             show the steps, which of them would run, and what they need
-align status RECIPE           show what is done, and the ladder so far
+align plan RECIPE             show the steps, which of them would run, and the memory, disk and tokens that they need
+align status RECIPE           show which steps are done, and the ladder (metrics after each stage) so far
 align report RECIPE           write the report of a recipe again
 align launch RECIPE --slurm   write files that start a recipe on a cluster
 align schema                  print the recipe's JSON schema
@@ -15,9 +15,9 @@ align show DATASET            show rows of a dataset
 align sandbox serve           grade programs for other machines
 align doctor                  show what this machine can do
 
-Each group of commands has a module with a function `add`, which adds its parsers and sets their `handler`: a function
-that takes the parsed arguments and returns the exit code. Handlers import what they need when they are called, so that
-`align --help` starts quickly.
+Each group of commands has a module with a function `add`, which adds the parsers of the commands. Each parser has a
+default `handler`: a function that takes the parsed arguments and returns the exit code. Handlers import modules only
+when they are called, so that `align --help` starts quickly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Version(argparse.Action):
-    """`--version`: the version, and the commit if this is a checkout."""
+    """Print the version for `--version`, and the commit if the code is a Git checkout."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         commit = None
@@ -77,11 +77,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Parse the command line and run the command.
 
     Returns:
-        The exit code: 0 for success, 1 for an error that was explained, 130 after Ctrl-C. A wrong command line ends with
-        SystemExit(2), as argparse does.
+        The exit code: 0 for success, 1 for an error that was explained, 130 after Ctrl-C. For a wrong command line
+        argparse raises SystemExit(2).
     """
     arguments = parser().parse_args(argv)
     logs.configure()
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report_error(error: ValueError | OSError, arguments: argparse.Namespace) -> None:
-    """Print an error: one JSON document on stdout with `--json`, else text on stderr."""
+    """Print an error: with `--json` as a JSON document on stdout, else as text on stderr."""
     from alignment.launch.accelerate_launcher import explain
     from alignment.recipe.problems import RecipeError
 

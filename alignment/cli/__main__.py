@@ -1,4 +1,4 @@
-"""`python -m alignment.cli` is `align`."""
+"""Run the command line `align` as `python -m alignment.cli`."""
 
 from alignment.cli import main
 

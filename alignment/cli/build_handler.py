@@ -1,4 +1,4 @@
-"""What `align build` does. Kept apart from its parser, which must not import the builders."""
+"""Run `align build`. The command's parser is in another module because the parser must not import the builders."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 
 def _help(builder: LoadedBuilder) -> Iterator[str]:
-    """What a builder makes, and its settings."""
+    """Yield the help of a builder, line by line: the dataset that the builder makes, and the builder's settings."""
     yield _first_paragraph(builder.function)
     if builder.settings_class is None:
         yield "  It takes any settings: its function takes a plain dict."
@@ -85,10 +85,13 @@ def _engine(arguments: argparse.Namespace, folder: Path, workers: int) -> contex
 
 
 def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Settings | dict[str, Any]]:
-    """Return the builder and its settings, checked as those of a build stage are.
+    """Find the builder and check the settings of the command line in the same way as the settings of a build stage.
+
+    Returns:
+        The builder and the checked settings.
 
     Raises:
-        ValueError: all mistakes, one a line.
+        ValueError: a setting is wrong. The message lists all mistakes, one per line.
     """
     values: dict[str, Any] = {}
     source = YamlSource({"settings": values})
@@ -114,7 +117,10 @@ def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Set
 
 
 def _paths_setting(builder: LoadedBuilder) -> str | None:
-    """Return the setting that positional paths are for: the first required one that is a list of paths or sources."""
+    """Return the name of the setting that gets the positional PATH arguments, or None if no setting can take them.
+
+    It is the first required setting whose value is a list of paths or sources.
+    """
     fields = builder.settings_class.model_fields if builder.settings_class is not None else {}
     for name, field in fields.items():
         item = (*typing.get_args(field.annotation), None)[0]

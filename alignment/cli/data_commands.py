@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Add the parsers."""
+    """Add the parsers of `align build` and `align show`."""
     build = add_command(commands, "build", "Make a dataset, as a recipe's build stage does.")
     build.add_argument(
         "builder", nargs="?", help="a built-in builder (--list names them), or your own as path/to/file.py:function"
     )
-    build.add_argument("paths", nargs="*", metavar="PATH", help="what it reads: repositories or datasets")
+    build.add_argument("paths", nargs="*", metavar="PATH", help="repositories or datasets that the builder reads")
     build.add_argument("--out", type=Path, help="folder of the new dataset")
     add_set(build, "one setting of the builder, for example filters.max_line_length=500")
     build.add_argument("--seed", type=int, default=0)
     add_consent(build)
     build.add_argument(
-        "--workers", type=int, help="processes (default: one per core); the result does not depend on it"
+        "--workers", type=int, help="number of processes (default: one per core); it does not change the result"
     )
     build.add_argument(
         "--engine", choices=("local", "ray"), help="run on datatrove's local executor, or on a Ray cluster"
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
     show.add_argument("--kind", help="only rows with this value in the column `kind` or `format`")
     show.add_argument("--language", help="only rows of this language")
     show.add_argument("--seed", type=int, default=0, help="seed of the random choice of rows")
-    show.add_argument("--characters", type=int, default=2000, help="characters of one text, at most (default: 2000)")
+    show.add_argument("--characters", type=int, default=2000, help="most characters of one text (default: 2000)")
     add_json(show)
     show.set_defaults(handler=_show)
 

@@ -1,4 +1,4 @@
-"""`align doctor`: what this machine can do, and what to install for the rest."""
+"""`align doctor`: show what this machine can do, and which packages to install for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alignment.cli.shared_options import add_command, add_json
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
 
-# package -> (the extra that installs it, its purpose)
+# optional package -> (the extra of code-alignment that installs the package, the purpose of the package)
 OPTIONAL = {
     "xllamacpp": ("gguf", "GGUF export and its comparison with llama.cpp"),
     "bitsandbytes": ("qlora", "QLoRA"),
@@ -27,27 +27,28 @@ OPTIONAL = {
 
 
 def add(commands: Commands) -> None:
-    """Add the parser."""
+    """Add the parser of `align doctor`."""
     doctor = add_command(commands, "doctor", "Show what this machine can do, and what to install for the rest.")
     add_json(doctor)
     doctor.set_defaults(handler=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    """Print the findings; the exit code is 0 if the sandbox can run Python programs."""
+    """Print the findings. Return the exit code: 0 if the sandbox can run Python programs, else 1."""
     findings = examine()
     print(json.dumps(findings, indent=2) if arguments.json else "\n".join(describe(findings)))
     python = next((item for item in findings["languages"] if item["language"] == "python"), None)
     if python is None or not python["works"]:
-        print("the sandbox can't run Python here: rewards and evaluation would refuse to start", file=sys.stderr)
+        print(
+            "the sandbox can't run Python on this machine: rewards and evaluation would not start",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def examine() -> dict[str, Any]:
-    """Return the findings as plain values: Python, memory, devices, packages, the sandbox, and each language it can
-    run.
-    """
+    """Return the findings as plain values: Python, memory, devices, packages, sandbox, and the sandbox's languages."""
     from alignment.fingerprints import package_versions
     from alignment.sandbox.self_check import probe_languages, probe_sandbox
 

@@ -27,14 +27,14 @@ COMPLETION_OPTIONS = ("sanitize", "benchmark")
 
 
 def add(commands: Commands) -> None:
-    """Add the parser."""
+    """Add the parser of `align evaluate`."""
     evaluate = add_command(
         commands, "evaluate", "Measure a model, grade completions made elsewhere, or compare two evaluations."
     )
     evaluate.add_argument("model", nargs="?", help="folder of a model, or its name on the Hugging Face hub")
     evaluate.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME",
-        help="benchmarks: humaneval; fim:rows.jsonl to name its rows; my_bench.py:Tasks for your own code",
+        help="benchmarks: humaneval; fim:rows.jsonl with a file of its rows; my_bench.py:Tasks for your own code",
     )  # fmt: skip
     evaluate.add_argument("--list", action="store_true", help="list all benchmarks")
     evaluate.add_argument(
@@ -47,7 +47,9 @@ def add(commands: Commands) -> None:
         "--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"),
         help="compare two result folders: tasks won and lost, with a significance test",
     )  # fmt: skip
-    evaluate.add_argument("--benchmark", help="with --completions: their benchmark, if the task ids do not tell")
+    evaluate.add_argument(
+        "--benchmark", help="with --completions: the benchmark of the completions, if the task ids do not show it"
+    )
     evaluate.add_argument("--data", type=Path, help="rows of the benchmarks: a file, or a folder of files")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="result folder (default: evaluation)")
     evaluate.add_argument("--mode", choices=("base", "chat"), help="plain prompts for base models, or ChatML")
@@ -70,7 +72,7 @@ def add(commands: Commands) -> None:
         help="generate with this OpenAI-compatible server, for example http://127.0.0.1:8000 (vLLM, llama.cpp); MODEL is "
         "then the folder of its tokenizer. A token is read from the environment variable ALIGN_SERVER_TOKEN",
     )  # fmt: skip
-    evaluate.add_argument("--served-model", metavar="NAME", help="with --server: the model's name there")
+    evaluate.add_argument("--served-model", metavar="NAME", help="with --server: the model's name on the server")
     evaluate.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
     evaluate.add_argument(
         "--sandbox", metavar="URL", help="a grading service, for example http://host:8711 (default: this machine)"
@@ -111,13 +113,13 @@ def _list() -> int:
 
 
 def _sandbox(arguments: argparse.Namespace) -> SandboxSettings:
-    """How programs run, from `--sandbox`, `--workers` and `--allow-weaker-sandbox`."""
+    """Return the sandbox settings from `--sandbox`, `--workers` and `--allow-weaker-sandbox`."""
     from alignment.grading import SandboxSettings
 
     if arguments.sandbox in ("namespaces", "landlock"):
         raise ValueError(
-            f"--sandbox {arguments.sandbox}: give the URL of a grading service, or leave it out to run programs on this "
-            "machine; --allow-weaker-sandbox allows a weaker sandbox"
+            f"--sandbox {arguments.sandbox}: give the URL of a grading service, or remove --sandbox to run programs on "
+            "this machine. --allow-weaker-sandbox allows a weaker sandbox"
         )
     return SandboxSettings(
         address=arguments.sandbox, workers=arguments.workers, allow_weaker=arguments.allow_weaker_sandbox
@@ -125,7 +127,7 @@ def _sandbox(arguments: argparse.Namespace) -> SandboxSettings:
 
 
 def _reject(arguments: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
-    """Raise ValueError if one of the options is given."""
+    """Raise ValueError with `reason` if one of the named options is given."""
     for name in names:
         if getattr(arguments, name) not in (None, False, []):
             raise ValueError(f"--{name.replace('_', '-')} {reason}")
@@ -134,7 +136,9 @@ def _reject(arguments: argparse.Namespace, names: tuple[str, ...], reason: str) 
 def _grade(arguments: argparse.Namespace) -> list[Document]:
     from alignment.evaluation import grade_completions
 
-    _reject(arguments, (*GENERATION_OPTIONS, "tasks"), "is for generating: it has no effect on --completions")
+    _reject(
+        arguments, (*GENERATION_OPTIONS, "tasks"), "is for generating and has no effect with --completions: remove it"
+    )
     return grade_completions(
         arguments.completions,
         arguments.out,
@@ -147,13 +151,13 @@ def _grade(arguments: argparse.Namespace) -> list[Document]:
 
 
 def _measure(arguments: argparse.Namespace) -> list[Document] | None:
-    """Measure the model. Returns None on ranks other than 0."""
+    """Measure the model and return the results. Return None on ranks other than 0."""
     from alignment.evaluation import evaluate, read_documents
     from alignment.evaluation.benchmark_request import parse_request
 
     if not arguments.tasks:
         raise ValueError("name the benchmarks with --tasks; `align evaluate --list` lists them")
-    _reject(arguments, COMPLETION_OPTIONS, "is for --completions: it has no effect on a model")
+    _reject(arguments, COMPLETION_OPTIONS, "is for --completions and has no effect with a model: remove it")
     settings = {
         name: getattr(arguments, name)
         for name in (*GENERATION_OPTIONS, "limit")
@@ -178,7 +182,7 @@ def _measure(arguments: argparse.Namespace) -> list[Document] | None:
 
 
 def _server_engine(arguments: argparse.Namespace) -> Engine:
-    """Return the engine of `--server`."""
+    """Return an engine that generates with the server of `--server`."""
     from transformers import AutoTokenizer
 
     from alignment.evaluation.engines.decoding import end_token_ids

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
     from alignment.recipe import ExportStage
 
-# Keys of an export stage that have an option of their own.
+# Keys of an export stage that have a command-line option.
 OPTIONS = {
     "formats": "--to",
     "data": "--held-out",
@@ -33,7 +33,7 @@ OPTIONS = {
 
 
 def add(commands: Commands) -> None:
-    """Add the parser."""
+    """Add the parser of `align export`."""
     export = add_command(commands, "export", "Convert and quantize a model, and compare each result with the original.")
     export.add_argument("model", type=Path, help="folder of the model")
     export.add_argument(
@@ -52,11 +52,14 @@ def add(commands: Commands) -> None:
         "--imatrix", action="store_true", help="weight the quantization of GGUF levels by an importance matrix"
     )
     export.add_argument(
-        "--benchmark", metavar="NAME[:ROWS]", help="also measure pass@1 of the original and of every export on it"
+        "--benchmark", metavar="NAME[:ROWS]", help="benchmark to measure pass@1 of the original and of every export on"
     )
     export.add_argument("--adapter", type=Path, metavar="DIR", help="the LoRA adapter, for the format `adapter`")
     export.add_argument(
-        "--adapter-base", type=Path, metavar="DIR", help="the adapter's base model (default: as its config says)"
+        "--adapter-base",
+        type=Path,
+        metavar="DIR",
+        help="the adapter's base model (default: as the adapter's config says)",
     )
     export.add_argument("--name", help="name in file names and the model card (default: the folder's name)")
     export.add_argument("--license", help="licence for metadata and model card, for example apache-2.0")
@@ -95,7 +98,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def export_stage(arguments: argparse.Namespace) -> ExportStage:
-    """Return the command line as the export stage of a recipe, checked as one. Raises RecipeError."""
+    """Turn the command line into the export stage of a recipe, and check the stage.
+
+    Raises:
+        RecipeError: a setting is wrong.
+    """
     from alignment.evaluation.benchmark_request import parse_request
     from alignment.recipe.overlays import override
     from alignment.recipe.recipe_file import validate_export

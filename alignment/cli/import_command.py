@@ -1,4 +1,4 @@
-"""`align import`: a GGUF file as a model folder.
+"""`align import`: convert a GGUF file into a model folder.
 
 align import qwen2.5-coder-0.5b-instruct-q4_k_m.gguf models/0.5b-instruct
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Add the parser."""
+    """Add the parser of `align import`."""
     parser = add_command(
         commands, "import", "Write a GGUF file as a model folder: weights dequantized, tokenizer and chat template."
     )

@@ -1,4 +1,4 @@
-"""`align launch`: the options, and writing or printing the launch files of a cluster."""
+"""`align launch`: parse the options, and write or print files that start a recipe on a cluster."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from alignment.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout, where jobs run."""
+"""Folder of the checkout, in which jobs run."""
 
 ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": ("image", "claim", "namespace")}
-"""Options that only one kind of cluster reads."""
+"""Options that apply to only one kind of cluster."""
 
 
 def add(commands: Commands) -> None:
-    """Add the parser."""
+    """Add the parser of `align launch`."""
     parser = add_command(commands, "launch", "Write files that start a recipe on a cluster: Slurm or Kubernetes.")
     add_recipe(parser)
     parser.set_defaults(handler=_launch)
@@ -50,9 +50,7 @@ def add(commands: Commands) -> None:
         help="Slurm: the time limit, after which the job is queued again (default: 24:00:00)",
     )
     parser.add_argument("--image", help="Kubernetes: container image with the toolkit's packages")
-    parser.add_argument(
-        "--claim", help="Kubernetes: claim of a volume that all nodes can mount, with the checkout on it"
-    )
+    parser.add_argument("--claim", help="Kubernetes: claim of a volume with the checkout, which all nodes can mount")
     parser.add_argument("--namespace", help="Kubernetes: the namespace")
     parser.add_argument(
         "--mount", default="/workspace", help="Kubernetes: where the volume is mounted (default: /workspace)"
@@ -68,7 +66,11 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
-    """Write the launch files if `--out` is given; returns the lines to print, else the file itself.
+    """Write the launch files if `--out` is given.
+
+    Returns:
+        The lines to print: the names of the written files and the command to start them, or without `--out` the content
+        of the launch file.
 
     Raises:
         ValueError: an option does not belong to the kind of cluster, or the recipe can't be launched on these nodes.
@@ -98,7 +100,7 @@ def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
     )
     foreign = [name for kind, names in ONLY_FOR.items() if kind != arguments.cluster for name in names]
     if given := [f"--{name}" for name in foreign if getattr(arguments, name)]:
-        raise ValueError(f"{', '.join(given)}: not used with --{arguments.cluster}")
+        raise ValueError(f"{', '.join(given)}: not used with --{arguments.cluster}; remove it")
     if arguments.out is not None:
         files = write_launch_files(recipe, arguments.recipe, cluster, arguments.cluster, arguments.out, ROOT)
         submit = "kubectl apply -f" if arguments.cluster == "kubernetes" else "sbatch"
@@ -106,8 +108,10 @@ def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
     recipe_file = path_in_checkout(arguments.recipe, ROOT)
     if arguments.cluster == "kubernetes":
         return [kubernetes_manifests(recipe, recipe_file, cluster)]
-    accelerate_config(recipe, cluster)  # raises if the recipe names no launch file, or one for other machines
+    accelerate_config(recipe, cluster)  # raises if the recipe names no launch file, or a launch file for other machines
     assert recipe.launch is not None
     if cluster.nodes > 1 or cluster.gpus_per_node is not None:
-        raise ValueError("the script needs an Accelerate file for these nodes beside it: give --out FOLDER")
+        raise ValueError(
+            "with --nodes or --gpus-per-node the script needs an Accelerate file in the same folder: give --out FOLDER"
+        )
     return [slurm_script(recipe, recipe_file, str(recipe.launch.path()), cluster, str(ROOT))]

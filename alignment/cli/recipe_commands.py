@@ -1,4 +1,4 @@
-"""The commands on a recipe: `align run`, `check`, `plan`, `status`, `report` and `schema`."""
+"""The commands for recipes: `align run`, `check`, `plan`, `status`, `report` and `schema`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Add the parsers."""
+    """Add the parsers of the commands for recipes."""
     run = add_command(commands, "run", "Run the steps of a recipe that are not done yet.")
     add_recipe(run)
     run.add_argument("--until", metavar="STEP", help="stop after this step")
@@ -91,9 +91,12 @@ def _print_summary(recipe: Recipe, steps: Sequence[Step]) -> None:
 
 
 def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
-    """Replace this process by `accelerate launch` with the file that the recipe names."""
+    """Replace this process by `accelerate launch`, with the launch file that the recipe names."""
     if recipe.launch is None:
-        raise ValueError("the recipe names no `launch:` file: add one of accelerate_configs/, or use accelerate launch")
+        raise ValueError(
+            "the recipe names no `launch:` file: set `launch:` to a file in accelerate_configs/, or start recipes/run.py "
+            "with accelerate launch"
+        )
     target = Path(__file__).resolve().parents[2] / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
@@ -121,7 +124,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _config_refusals(recipe: Recipe) -> list[str]:
-    """Messages about settings of the training stages that the config classes of TRL and PEFT refuse."""
+    """Return messages about settings of training stages that the config classes of TRL and PEFT refuse."""
     from alignment.recipe import TrainingStage
     from alignment.stages.configs import new_refusals
 
@@ -131,7 +134,7 @@ def _config_refusals(recipe: Recipe) -> list[str]:
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Return the values that `--json` prints for each step."""
+    """Return, for each step, the values that `--json` prints."""
     artifacts = [step.artifact() for step in steps]
     return [
         {

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    """Add the parsers."""
+    """Add the parsers of `align sandbox`."""
     sandbox = add_command(commands, "sandbox", "Grade programs for other machines, over HTTP.")
     actions = sandbox.add_subparsers(dest="action", required=True, metavar="ACTION")
     serve = add_command(actions, "serve", "Grade programs until stopped.")
     serve.add_argument(
         "--host", default="127.0.0.1",
-        help="address to listen on (default: 127.0.0.1, this machine only). Any other needs a token in the environment "
-        "variable ALIGN_TOKEN",
+        help="address to listen on (default: 127.0.0.1, this machine only). Any other address needs a token in the "
+        "environment variable ALIGN_TOKEN",
     )  # fmt: skip
     serve.add_argument("--port", type=int, default=8711, help="port to listen on (default: 8711; 0: any free one)")
     serve.add_argument("--workers", type=int, help="programs to run at the same time (default: one per core)")
@@ -32,14 +32,21 @@ def add(commands: Commands) -> None:
         "--queue", type=int, default=256, help="requests to hold; further ones get HTTP status 429 (default: 256)"
     )
     serve.add_argument(
-        "--hide", action="append", default=[], metavar="FILE", help="show programs an empty file here. May be repeated"
+        "--hide",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="hide this file: programs see an empty file in its place. May be repeated",
     )
     add_consent(serve)
     serve.set_defaults(handler=_serve)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    """Start one sandbox, so that a machine that refuses it is known before the first request; then serve."""
+    """Serve until stopped.
+
+    First start one sandbox, to find out before any request whether this machine allows sandboxes.
+    """
     from alignment.grading import Grader
     from alignment.grading.service import serve
     from alignment.sandbox.launcher_settings import launcher_settings

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-    """What `ArgumentParser.add_subparsers` returns."""
+    """The return type of `ArgumentParser.add_subparsers`."""
 
 
 def add_command(commands: Commands, name: str, description: str) -> argparse.ArgumentParser:
-    """Add a command whose help and description are the same sentence."""
+    """Add a command, and use the same sentence for the command's help and its description."""
     return commands.add_parser(name, help=description, description=description)
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
-    """Add the recipe and `--set` to a command that reads a recipe."""
+    """Add the argument RECIPE and the option `--set` to a command that reads a recipe."""
     command.add_argument("recipe", type=Path, help="a recipe file, for example recipes/quickstart.yaml")
     add_set(
         command,
-        "override one setting, for example stages.dpo.train.beta=0.2. Items of a list go by name or number. Put a key "
-        "that has dots in quotes: 'stages.export.max_perplexity_change.\"llama.cpp:q8_0\"=3'",
+        "override one setting, for example stages.dpo.train.beta=0.2. Name an item of a list by its name or number. Put a "
+        "key that has dots in quotes: 'stages.export.max_perplexity_change.\"llama.cpp:q8_0\"=3'",
     )
 
 
 def add_set(command: argparse.ArgumentParser, text: str) -> None:
-    """Add `--set KEY=VALUE`; `text` says what it sets."""
+    """Add `--set KEY=VALUE`. `text` is the beginning of the option's help."""
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=f"{text}. May be repeated"
     )
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
-    """Add `--json`."""
+    """Add the option `--json` to a command."""
     command.add_argument("--json", action="store_true", help="print one JSON document")
 
 

@@ -1,1 +1,1 @@
-"""From rows to token ids: screening against benchmarks, segments, tokenization, packing and batches."""
+"""Turn rows into token ids: remove benchmark texts, split rows into segments, tokenize, pack, and order batches."""

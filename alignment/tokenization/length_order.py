@@ -1,4 +1,4 @@
-"""Order of rows that are not packed: rows of similar length share an optimizer step, so that batches have little padding."""
+"""Order of unpacked rows: rows of similar length share an optimizer step, so that batches have little padding."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import torch
 from torch.utils.data import Sampler
 
 POOL = 50
-"""Steps whose rows are sorted together: enough to find rows of similar length, few enough to stay a random order."""
+"""Number of steps whose rows are sorted together.
+
+Large enough to find rows of similar length, and small enough to keep the order random.
+"""
 
 
 class LengthSampler(Sampler[int]):
-    """Row indices in a random order in which the rows of each optimizer step have about the same length.
+    """Sample row indices in a random order in which the rows of each optimizer step have about the same length.
 
-    Like transformers' `LengthGroupedSampler`, with two differences: the steps of each pool (`POOL` steps that were sorted together) are
-    shuffled, so that long and short steps are mixed, and the order depends only on seed and epoch, so that a resumed run continues in the same order.
+    The sampler works like transformers' `LengthGroupedSampler`, with two differences. Rows are sorted by length within
+    pools of `POOL` steps, and the steps of a pool are then shuffled, so that steps with long and short rows are mixed.
+    The order depends only on seed and epoch, so that a resumed run continues in the same order.
 
     Args:
-        lengths: tokens of each row.
-        step: rows of one optimizer step, on all devices together.
+        lengths: number of tokens of each row.
+        step: number of rows of one optimizer step, over all devices.
         seed: seed of the order.
     """
 
@@ -28,7 +32,7 @@ class LengthSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next order is drawn for; Accelerate calls this before each epoch."""
+        """Set the epoch whose order `__iter__` yields. Accelerate calls this method before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -40,7 +44,8 @@ class LengthSampler(Sampler[int]):
         for start in range(0, len(order), POOL * self.step):
             pool = sorted(order[start : start + POOL * self.step], key=lambda row: self.lengths[row])
             steps = [pool[at : at + self.step] for at in range(0, len(pool), self.step)]
-            # An incomplete step goes to the end of the epoch: in its place, all later steps would mix two lengths.
+            # An incomplete step goes to the end of the epoch. Elsewhere it would shift the boundaries of all later
+            # steps, and each of them would mix rows of two lengths.
             last = [steps.pop()] if len(steps[-1]) < self.step else []
             for number in torch.randperm(len(steps), generator=draw).tolist():
                 yield from steps[number]

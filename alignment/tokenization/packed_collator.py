@@ -1,6 +1,6 @@
-"""Batches of packed rows, for attention kernels that take no sample lengths.
+"""Collate packed rows into batches for attention kernels that can't take the lengths of samples.
 
-Shapes: B = rows of the batch, T = tokens of its longest row.
+Shapes: B = rows of the batch, T = tokens of the longest row in the batch.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from alignment.models.formats import IGNORED
 class PackedRowCollator:
     """Collate packed rows without merging them: `input_ids`, `labels` and `position_ids`, each of shape [B, T].
 
-    Position ids restart at 0 with every sample; the padding at the end of a row counts as one more sample. There is no
-    attention mask: `sample_attention` cuts the rows at these restarts, or transformers builds the block-diagonal causal mask
-    from them, so that no sample attends to another. TRL's own collator flattens the batch into a single row, which suits
-    flash attention; for sdpa that would need a mask of [B * T, B * T].
+    Position ids restart at 0 with every sample, and the padding at the end of a row counts as one more sample. The
+    batch has no attention mask. Instead, `sample_attention` splits the rows where positions restart, or transformers
+    builds the block-diagonal causal mask from the positions, so that no sample attends to another. TRL's collator
+    flattens the batch into a single row. That suits flash attention, but sdpa would need a mask of shape [B * T, B *
+    T].
     """
 
     pad_token_id: int
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Collate rows with `input_ids`, `labels` and, if they are packed, `seq_lengths`, the lengths of their samples."""
+        """Collate rows with `input_ids`, `labels` and, if packed, `seq_lengths` (the lengths of a row's samples)."""
         length = max(len(example["input_ids"]) for example in examples)
         shape = (len(examples), length)
         batch = {
@@ -46,5 +47,5 @@ class PackedRowCollator:
 
 
 def takes_variable_lengths(model: Any) -> bool:
-    """Whether the model's attention kernel reads sample lengths from a flattened batch (flash attention does)."""
+    """Whether the model's attention kernel can take the lengths of samples, as flash attention can."""
     return "flash" in str(getattr(model.config, "_attn_implementation", ""))

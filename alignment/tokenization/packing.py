@@ -1,9 +1,9 @@
-"""Packing of samples into rows: best-fit decreasing or subset sum, whichever needs fewer rows.
+"""Pack samples into rows by best-fit decreasing or by subset sums, whichever needs fewer rows.
 
-Best-fit decreasing works well if short samples can fill the rest of rows with long ones. Without short samples it wastes what
-is less than the shortest sample: about 4% for lengths of 65 to 137 tokens in rows of 512. There, a row is a subset, of a few dozen
-samples drawn at random, whose lengths add up to the row's length (subset sum, Bellman 1957; the reachable sums are the bits of
-one integer).
+Best-fit decreasing works well if short samples can fill the space that long samples leave in a row. Without short
+samples, that space is wasted: about 4% of it for samples of 65 to 137 tokens in rows of 512. Subset sums work better
+there: draw a few dozen samples at random, and choose the subset whose lengths add up to the length of the row (Bellman
+1957). The reachable sums are stored as the bits of one integer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CANDIDATES = 40
-"""Samples among which the subset for a row is searched: 2**40 subsets, far more than a row has different lengths."""
+"""Number of samples that are drawn to find the subset for a row. 40 have 2**40 subsets, far more than possible sums."""
 TRIES = 4
-"""Draws of candidates for one row, as long as their best sum is not exact."""
+"""How often candidates are drawn for one row at most. Drawing ends when a subset fills the row exactly."""
 PACKED = "packed.arrow"
 _ROWS_IN_MEMORY = 256
 
@@ -32,12 +32,12 @@ def fill_rows(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
     """Pack samples into rows.
 
     Args:
-        lengths: tokens of each sample, none above `size`.
-        size: tokens that a row holds.
-        seed: seed of the draws; the same lengths and seed give the same rows.
+        lengths: number of tokens of each sample, none above `size`.
+        size: number of tokens that a row holds.
+        seed: seed of the draws. The same lengths and seed give the same rows.
 
     Returns:
-        The rows in a random order, each a list of indices into `lengths` in a random order.
+        The rows in a random order. Each row is a list of indices into `lengths`, in a random order.
 
     Raises:
         ValueError: a sample is longer than a row.
@@ -55,7 +55,7 @@ def fill_rows(lengths: Sequence[int], size: int, seed: int) -> list[list[int]]:
 
 
 def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Best-fit decreasing: put each sample, the longest first, into the fullest row that still has space for it.
+    """Pack by best-fit decreasing: put each sample, longest first, into the fullest row that has space for the sample.
 
     Args:
         lengths: tokens of each sample, none above `size`.
@@ -66,7 +66,7 @@ def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
     """
     rows: list[list[int]] = []
     rows_by_space: list[list[int]] = [[] for _ in range(size + 1)]
-    spaces = 0  # bit n: some row has space for n more tokens
+    spaces = 0  # bit n is set if some row has space for exactly n more tokens
     for sample in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         length = lengths[sample]
         if fitting := spaces >> length:
@@ -85,14 +85,15 @@ def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def subset_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
-    """Fill each row with one sample and the subset of random candidates whose sum comes closest to the remaining space.
+    """Fill each row with a first sample and the subset of random candidates that best fills the remaining space.
 
-    Samples longer than half a row are placed first: no two of them share a row, and they need short ones to go with them.
+    Samples longer than half a row are placed first: two of them never fit into one row, and each needs short samples to
+    fill its row.
 
     Args:
-        lengths: tokens of each sample, none above `size`.
-        size: tokens that a row holds.
-        draw: source of all draws.
+        lengths: number of tokens of each sample, none above `size`.
+        size: number of tokens that a row holds.
+        draw: random generator of all draws.
 
     Returns:
         Rows of indices into `lengths`.
@@ -106,7 +107,7 @@ def subset_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[
         space = size - lengths[row[0]]
         places = remaining.candidates(space)
         while len(places) == CANDIDATES and (total := sum(remaining.sorted_lengths[at] for at in places)) < space:
-            row += remaining.remove(places)  # all of these short samples fit: search a subset for the end of the row
+            row += remaining.remove(places)  # all of these samples fit: look for a subset only at the end of the row
             space -= total
             places = remaining.candidates(space)
         best: list[int] = []
@@ -123,7 +124,7 @@ def subset_sums(lengths: Sequence[int], size: int, draw: random.Random) -> list[
 
 
 class _RemainingSamples:
-    """Samples that are in no row yet, sorted by length. A place is an index into that order."""
+    """Samples that are not in a row yet, sorted by length. A `place` is an index into this sorted order."""
 
     def __init__(self, lengths: Sequence[int], draw: random.Random) -> None:
         self.order = list(range(len(lengths)))
@@ -147,12 +148,12 @@ class _RemainingSamples:
         return at
 
     def remove(self, places: Sequence[int]) -> list[int]:
-        """Remove the samples at these places and return them. Places that were drawn before are invalid afterwards."""
+        """Remove and return the samples at these places. Places that were returned earlier become invalid."""
         samples = [self.order[at] for at in places]
         for at in places:
             self.removed[at] = 1
         self.count -= len(places)
-        if self.count < len(self.order) // 2:  # most draws would hit removed samples: close the gaps
+        if self.count < len(self.order) // 2:  # most draws would hit removed samples: rebuild the lists without them
             present = [at for at in range(len(self.order)) if not self.removed[at]]
             self.order = [self.order[at] for at in present]
             self.sorted_lengths = [self.sorted_lengths[at] for at in present]
@@ -161,7 +162,7 @@ class _RemainingSamples:
         return samples
 
     def candidates(self, longest: int) -> list[int]:
-        """Places of up to `CANDIDATES` samples of at most `longest` tokens, in a random order."""
+        """Return the places of up to `CANDIDATES` samples of at most `longest` tokens, in a random order."""
         end = bisect_right(self.sorted_lengths, longest)
         if end <= 4 * CANDIDATES:
             places = [at for at in range(end) if not self.removed[at]]
@@ -174,14 +175,14 @@ def closest_subset(lengths: Sequence[int], limit: int) -> tuple[list[int], int]:
     """Return the subset with the largest sum that is at most `limit`.
 
     Args:
-        lengths: tokens of each sample.
-        limit: the sum to reach.
+        lengths: number of tokens of each sample.
+        limit: largest allowed sum.
 
     Returns:
-        Indices into `lengths`, and their sum.
+        The subset as indices into `lengths`, and its sum.
     """
     mask = (1 << (limit + 1)) - 1
-    reachable = [1]  # item k, bit n: the first k samples have a subset with sum n
+    reachable = [1]  # bit n of item k is set if a subset of the first k samples has sum n
     for length in lengths:
         reachable.append((reachable[-1] | reachable[-1] << length) & mask)
         if reachable[-1] >> limit:
@@ -200,12 +201,12 @@ def pack(data: Dataset, size: int, seed: int, folder: Path) -> Dataset:
 
     Args:
         data: samples with `input_ids`, `labels` and `length`, read from their file on disk.
-        size: tokens that a row holds.
-        seed: seed of the rows and their order.
-        folder: gets `packed.arrow`, the file that the returned dataset reads.
+        size: number of tokens that a row holds.
+        seed: seed of the packing and of the order of rows.
+        folder: folder for `packed.arrow`, the file that the returned dataset reads.
 
     Returns:
-        Rows with `input_ids`, `labels`, and `seq_lengths`, the lengths of their samples.
+        Rows with `input_ids`, `labels`, and `seq_lengths` (the lengths of the row's samples).
     """
     from datasets import Dataset
 
@@ -227,6 +228,6 @@ def pack(data: Dataset, size: int, seed: int, folder: Path) -> Dataset:
 
 
 def _concatenated(column: pa.ChunkedArray, ends: list[int]) -> pa.ListArray:
-    """Concatenate the lists of a column and split the result at the boundaries `ends`: list i is `[ends[i]:ends[i + 1]]`."""
+    """Concatenate all lists of a column, then cut the result anew: list i is `values[ends[i]:ends[i + 1]]`."""
     values = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)

@@ -1,9 +1,10 @@
-"""From pairs of dialogues to token ids and masks for DPO.
+"""Turn pairs of dialogues into token ids and loss masks for DPO.
 
-The ids are those of TRL's DPOTrainer with Qwen2.5's template: each dialogue in ChatML, encoded as one text between special
-tokens. The prompt ends where the ids of the prompt (with the start of an answer) and those of both dialogues diverge. The mask
-covers all ids after the prompt, except turns of the user: TRL's own mask has those too. Unlike with a rendered template,
-special tokens written in messages stay plain text.
+The token ids equal those of TRL's DPOTrainer with Qwen2.5's chat template: each dialogue is written in ChatML, and the
+text between two special tokens is encoded in one piece. Three sequences are compared: the prompt followed by the header
+of an answer, and the two full dialogues. The shared prompt ends where one of them first differs from the others. The
+mask covers all ids after the prompt except the user's turns, which TRL's own mask includes. Special tokens that are
+written out in messages stay plain text; with a rendered template they would become special tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alignment.rows.dialogue_pairs import Dialogue, DialoguePair
 
 
 class PairSample(TypedDict):
-    """A pair as DPOTrainer takes it (ids), and the tokens of each answer that the loss covers (masks, 0 or 1)."""
+    """A tokenized pair for DPOTrainer. The mask of an answer is 1 for tokens that the loss covers, else 0."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
@@ -28,7 +29,11 @@ class PairSample(TypedDict):
 
 
 def tokenize_pair(pair: DialoguePair, tokenizer: Tokenizer) -> PairSample:
-    """Encode a pair; raises ValueError if the tokenizer lacks ChatML's special tokens."""
+    """Tokenize a pair of dialogues.
+
+    Raises:
+        ValueError: the tokenizer does not have ChatML's special tokens.
+    """
     shared, _ = _encode(tokenizer, pair.prompt, [])
     header = _answer_header(tokenizer)
     prompt_ids = [*shared, formats.token_id(tokenizer, formats.IM_START), *header]
@@ -36,7 +41,8 @@ def tokenize_pair(pair: DialoguePair, tokenizer: Tokenizer) -> PairSample:
     rejected_ids, rejected_mask = _encode(tokenizer, pair.prompt, pair.rejected)
     size = min(_shared_length(prompt_ids, chosen_ids), _shared_length(prompt_ids, rejected_ids))
     if pair.chosen[0]["role"] == pair.rejected[0]["role"] == "assistant":
-        # If one answer's first token reaches into the prompt's last, the prompt of both ends before it.
+        # An answer's first characters may merge with the end of the prompt into one token. Then the shared prompt ends
+        # before this token, and the masks cover the token too.
         for mask in (chosen_mask, rejected_mask):
             start = mask.index(1)
             mask[size:start] = [1] * (start - size)
@@ -50,7 +56,7 @@ def tokenize_pair(pair: DialoguePair, tokenizer: Tokenizer) -> PairSample:
 
 
 def _encode(tokenizer: Tokenizer, prompt: Dialogue, answers: Dialogue) -> tuple[list[int], list[int]]:
-    """The ids of a dialogue and a mask of the tokens that are learned: what the assistant says in `answers`."""
+    """Return the ids of a dialogue and a mask that is 1 for learned tokens: the assistant's text in `answers`."""
     start, end = (formats.token_id(tokenizer, token) for token in (formats.IM_START, formats.IM_END))
     newline, header = formats.encode_text(tokenizer, "\n"), _answer_header(tokenizer)
     ids: list[int] = []
@@ -72,5 +78,5 @@ def _answer_header(tokenizer: Tokenizer) -> list[int]:
 
 
 def _shared_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """The number of ids that two sequences begin with in common."""
+    """Return the length of the longest common prefix of two sequences."""
     return sum(1 for _ in takewhile(lambda ids: ids[0] == ids[1], zip(first, second, strict=False)))

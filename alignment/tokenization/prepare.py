@@ -1,7 +1,7 @@
-"""Preparing a stage's rows once: rank 0 tokenizes, mixes, shuffles and packs them; all ranks read the result from disk.
+"""Prepare a stage's rows once: rank 0 tokenizes, mixes, shuffles and packs, and all ranks read the result from disk.
 
-No collective is open while rank 0 works, so nothing times out, however long it takes; the other ranks watch its heartbeat. Rows
-that are dropped, split or masked are counted and reported.
+The other ranks wait for rank 0 outside of collectives, so that no timeout applies; they watch a heartbeat file to
+notice if rank 0 has died. Rows that are dropped, split or masked are counted and reported.
 """
 
 from __future__ import annotations
@@ -36,23 +36,24 @@ logger = get_logger(__name__)
 
 PROBES_FILE = "probes.json"  # read by alignment.models.contract
 _ROWS_PER_CALL = 512
-"""Rows that are tokenized with one call of the tokenizer."""
+"""Number of rows that are tokenized with one call of the tokenizer."""
 
 Sample = tuple[list[int], list[int]]
 """Token ids and labels, of the same length."""
 
 
 def prepare_once(request: StageRequest, prepare: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """Run `prepare` on rank 0, unless an earlier run did so with the same rows and rules.
+    """Run `prepare` on rank 0, unless an earlier run has prepared the same rows with the same rules.
 
-    The prompts for the stop check and the contamination report, if `prepare` writes them, are copied to the artifact.
+    If `prepare` writes `probes.json` (prompts for the check that answers end) or a contamination report, the file is
+    copied to the artifact.
 
     Args:
-        request: the stage.
-        prepare: writes the training set to the folder it is given, and returns counts for the artifact.
+        request: the request to run the stage.
+        prepare: function that writes the training set to a given folder, and returns counts for the artifact.
 
     Returns:
-        On every rank: the folder, and the counts.
+        The folder with the training set, and the counts, on every rank.
     """
     folder = request.prepared or request.out / "prepared"
     done = folder / "counts.json"
@@ -92,11 +93,11 @@ def write_training_rows(
         tokenizer: the stage's tokenizer.
         rules: how rows become samples.
         seed: seed of FIM cuts, shares, order and packing.
-        folder: also gets a few prompts for the stop check, and the contamination report.
-        targets: texts that rows must not share.
+        folder: output folder. It also gets prompts for the check that answers end, and the contamination report.
+        targets: benchmarks and files that training rows must share no text with.
 
     Returns:
-        Counts by source, samples, tokens, packed rows, and removed rows, for the artifact.
+        Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows.
 
     Raises:
         ValueError: a row is malformed, or no row is left.
@@ -142,7 +143,7 @@ def write_training_rows(
 
 
 def write_probes(prompts: Sequence[str], folder: Path) -> None:
-    """Write prompts of the stage's own rows for the check that the trained model's answers end."""
+    """Write a few prompts of the stage's rows. `models.contract` uses them to check that the model's answers end."""
     write_json(folder / PROBES_FILE, prompts[:PROBES])
 
 
@@ -204,7 +205,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment]]) -> I
 
 
 def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[Sample]:
-    """Apply `overlong` to a sample, and count it; returns the samples that remain."""
+    """Apply the rule `overlong` to a sample and update the counts. Return the sample, its pieces, or nothing."""
     ids, labels = sample
     if len(ids) <= rules.max_length:
         counts["tokens"] += len(ids)
@@ -225,15 +226,15 @@ def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts:
 def _by_share(
     parts: Sequence[Dataset], shares: Sequence[float], seed: int, by_source: Mapping[str, dict[str, int]]
 ) -> list[Dataset]:
-    """Select rows, in a seeded order, so that each source makes up its requested share of the tokens.
+    """Select rows, in a seeded random order, so that each source makes up its requested share of the tokens.
 
-    The total is the largest for which every source has enough tokens.
+    The total number of tokens is the largest for which every source has enough tokens for its share.
 
     Args:
         parts: tokenized rows of each source.
-        shares: share of each source; they add up to 1.
+        shares: share of each source. The shares add up to 1.
         seed: seed of the order.
-        by_source: counts of each source, in the same order; gets `used_tokens`.
+        by_source: counts of each source, in the same order. `used_tokens` is added to each.
     """
     available = [sum(part["length"][:]) for part in parts]
     total = min(tokens / share for tokens, share in zip(available, shares, strict=True) if share > 0)

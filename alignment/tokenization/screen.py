@@ -1,7 +1,8 @@
-"""Removal of benchmark texts from training data: every training row is compared with the recipe's benchmarks.
+"""Remove training rows that share text with a benchmark of the recipe.
 
-The benchmarks are those of `evaluate:` and of evaluate stages, and the files that the recipe names under `decontaminate:`. The
-rules are those of `data_builders.cleaning.decontamination`: shared runs of 10 words, and exact matches of shorter texts.
+Rows are compared with the benchmarks of `evaluate:` and of evaluate stages, and with the files that the recipe names
+under `decontaminate:`. `data_builders.cleaning.decontamination` defines a match: a shared run of 10 words, or an exact
+match of a shorter text.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ REPORT = "contamination.jsonl"
 
 @dataclass
 class ContaminationScreen:
-    """Removes rows from a stage's training data if they share text with a benchmark; counts and reports them."""
+    """Remove rows that share text with a benchmark from a stage's training data; count and report the removed rows."""
 
     index: Decontaminator | None
-    """The texts of the benchmarks; None if there are none to compare with."""
+    """Index of the benchmarks' texts. None if the stage has no benchmarks or files to compare with."""
     allowed: dict[str, str]
-    """Benchmarks that rows may share text with, and the reason that the recipe gives."""
+    """Names of benchmarks that rows may share text with, each with the reason that the recipe gives."""
     report: Path
-    """File that gets a line per removed row."""
+    """File to which a line is written for each removed row."""
     removed: Counter[str] = field(default_factory=Counter)
-    """Removed rows by benchmark."""
+    """Number of removed rows for each benchmark."""
     read: int = 0
-    """Rows that were compared."""
+    """Number of rows that were compared."""
 
     @classmethod
     def for_targets(cls, targets: ScreenTargets, out: Path) -> ContaminationScreen:
-        """Index the texts of a stage's targets.
+        """Create a screen: index the texts of the benchmarks and files that training rows are compared with.
 
         Args:
             targets: benchmarks and files that training rows must share no text with.
-            out: folder for the report; an older one is removed.
+            out: folder for the report. An older report in it is removed.
 
         Raises:
             ValueError: the rows of a benchmark are missing.
@@ -71,11 +72,11 @@ class ContaminationScreen:
         return cls(index, allowed, report)
 
     def clean_rows(self, source: DataSource, counts: Counter[str]) -> Iterator[tuple[int, Row]]:
-        """Read one `data:` entry and yield the rows that share no text with a benchmark, with their numbers from 1.
+        """Read one `data:` entry; yield the number (from 1) and the row for each row without text of a benchmark.
 
         Args:
-            source: the entry; its path is absolute.
-            counts: `contaminated` is increased for each removed row.
+            source: the entry, with an absolute path.
+            counts: counter whose `contaminated` is increased for each removed row.
         """
         for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
             self.read += 1
@@ -94,7 +95,7 @@ class ContaminationScreen:
             file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def counts(self) -> dict[str, Any]:
-        """Return the counts for the artifact, under `decontamination`; logs how many rows were removed."""
+        """Return the counts for the artifact, under the key `decontamination`, and log how many rows were removed."""
         if self.index is None:
             return {"decontamination": {"benchmarks": {}, "allowed": self.allowed}} if self.allowed else {}
         total = sum(self.removed.values())
@@ -115,14 +116,14 @@ class ContaminationScreen:
 
 
 def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[Row]:
-    """All rows of a benchmark, whatever the recipe's `limit`."""
+    """Yield all rows of a benchmark, including rows beyond the recipe's `limit`."""
     request = BenchmarkRequest(benchmark=entry.benchmark, name=entry.name, data=entry.data, sandbox=sandbox)
     try:
         problems = catalogue.load(request).problems
     except ValueError as error:
         raise ValueError(
-            f"{error}\n  Training rows are compared with this benchmark. Get its rows, or give its entry `allow_overlap` "
-            "with the reason why the comparison is not needed."
+            f"{error}\n  The stage compares its training rows with this benchmark. Get the benchmark's rows, or set "
+            "`allow_overlap` in its entry to the reason why the comparison is not needed."
         ) from None
     for problem in problems:
         yield problem.row

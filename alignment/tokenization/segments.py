@@ -1,7 +1,8 @@
-"""From rows to segments: pieces of text and special tokens, before tokenization.
+"""Split rows into segments, before tokenization. A segment is a piece of plain text or one special token.
 
-A document is plain text, fill-in-the-middle (FIM) or the files of a repository; a conversation is ChatML. Texts are never
-parsed for special tokens: each special token is a segment of its own, so that text can't turn into one.
+A document row is plain text, fill-in-the-middle (FIM) or the files of a repository. A conversation row is written in
+ChatML. Each special token is a segment of its own, and the text segments are never parsed for special tokens. Text in a
+row therefore can't become a special token.
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from data_builders.parsing.syntax_spans import random_span, syntax_span
 
 FimSpans = Literal["lines", "characters", "syntax"]
 PROBES = 4
-"""Prompts of a stage's rows that are kept for the check that answers end."""
+"""Number of prompts that are kept from a stage's rows, for the check that the trained model's answers end."""
 
 
 class Segment(NamedTuple):
-    """A piece of a row."""
+    """A piece of plain text or one special token of a row."""
 
     text: str
     special: bool
     """Whether `text` is one special token."""
     learned: bool
-    """Whether the loss covers it."""
+    """Whether the loss covers this segment."""
 
 
 @dataclass(frozen=True)
 class TokenizationRules:
-    """How rows become samples; cached token ids are used again only under the same rules."""
+    """Settings that determine how rows become samples. Cached token ids are reused only under the same rules."""
 
     max_length: int
-    """Tokens of a sample."""
+    """Largest number of tokens in a sample."""
     overlong: Literal["drop", "error", "split"]
-    """What happens to a longer sample."""
+    """What happens to a sample with more than `max_length` tokens."""
     fim_rate: float
     """Share of documents that become FIM documents."""
     spm_rate: float
     """Share of FIM documents in suffix-prefix-middle order."""
     fim_spans: FimSpans
-    """Where the middle may start and end; see `choose_span`."""
+    """Where the middle of a FIM document may start and end; see `choose_span`."""
     packing: str | None
-    """`fill` (alignment.tokenization.packing), a packing strategy of TRL, or None."""
+    """`fill` (alignment.tokenization.packing), a packing strategy of TRL, or None for no packing."""
 
 
 def row_segments(
@@ -64,15 +65,15 @@ def row_segments(
     """Yield the segments of each row of a `data:` entry.
 
     Args:
-        source: the entry; its path is absolute.
+        source: the entry, with an absolute path.
         rules: FIM rates and spans.
-        rng: source of the FIM draws.
-        counts: counts of rows by what happened to them.
-        probes: gets prompts of conversations, up to `PROBES`.
+        rng: random generator of the FIM draws.
+        counts: counter of what happened to the rows.
+        probes: list to which up to `PROBES` prompts of conversations are added.
         screen: removes rows that share text with a benchmark.
 
     Raises:
-        ValueError: a row is no document or conversation, or malformed; the message names file and row.
+        ValueError: a row is malformed, or neither a document nor a conversation. The message names file and row.
     """
     for number, row in screen.clean_rows(source, counts):
         where = f"{source.data}, row {number}"
@@ -96,21 +97,23 @@ def row_segments(
 def document_pieces(
     row: Row, rules: TokenizationRules, rng: random.Random, counts: Counter[str], where: str
 ) -> list[tuple[str, bool]]:
-    """Return a document as (text, special) pieces: plain, FIM at the rate of the rules, or repo-level with FIM in its
-    last file.
+    """Split a document into (text, special) pieces, where `special` says whether the text is a special token.
+
+    A draw with probability `rules.fim_rate` makes the document a FIM document. If the row holds the files of a
+    repository, only the last file can become FIM.
 
     Args:
         row: a row with `text`, or with `repository` and `files`.
         rules: FIM rates and spans.
-        rng: source of the draws.
-        counts: `repo_level`, `empty` and `fim` are increased.
+        rng: random generator of the draws.
+        counts: counter whose `repo_level`, `empty` and `fim` are increased.
         where: file and row number, for errors.
 
     Returns:
-        The pieces; none for an empty text.
+        The pieces. The list is empty for an empty text.
 
     Raises:
-        ValueError: the text is no string, or has special tokens written out in it.
+        ValueError: the text is not a string, or contains written-out special tokens.
     """
     check_document(row, where)
     before: list[tuple[str, bool]] = []
@@ -140,10 +143,11 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
 
     Args:
         text: the document.
-        rng: source of the draws.
-        spans: `characters` and `lines` draw two cuts uniformly (arXiv 2207.14255, section 3), between characters or at line
-            ends. `syntax` takes a node of the syntax tree for half of the documents, and characters for the others.
-        language: of the text, for `syntax`.
+        rng: random generator of the draws.
+        spans: `characters` and `lines` draw two cuts uniformly (arXiv 2207.14255, section 3), between characters or at
+            line ends. `syntax` takes a node of the syntax tree with probability 1/2, and else draws as `characters`
+            does.
+        language: language of the text, for `syntax`.
 
     Returns:
         Start and end of the middle, or None if the text is too short.
@@ -164,15 +168,15 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
 
 
 def chat_segments(messages: Sequence[Mapping[str, Any]], where: str) -> Iterator[Segment]:
-    """Yield a conversation as ChatML; the assistant's text and the `<|im_end|>` after it are learned.
+    """Yield the segments of a conversation in ChatML. The assistant's text and the `<|im_end|>` after it are learned.
 
     Args:
-        messages: `{role, content}`, and marks of answers that are not learned (`alignment.rows.messages.LOSS_MARKS`).
-            Qwen2.5's system prompt is put in front if there is none.
+        messages: mappings with `role` and `content`. A key of `alignment.rows.messages.LOSS_MARKS` can exclude an
+            answer from the loss. Qwen2.5's default system prompt is added if the first message is not a system prompt.
         where: file and row number, for errors.
 
     Raises:
-        ValueError: the conversation has no answer to learn, or a blank one.
+        ValueError: the conversation has no answer to learn, or a blank answer.
     """
     check_learned(messages, where)
     if messages[0]["role"] != "system":
@@ -181,7 +185,7 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], where: str) -> Iterator
         answer, learned = message["role"] == "assistant", is_learned(message)
         yield Segment(formats.IM_START, True, False)
         if answer:
-            # Split where generation starts, so that training has the same tokens as inference.
+            # Split where generation starts, so that training and inference have the same tokens.
             yield Segment("assistant\n", False, False)
             yield Segment(message["content"], False, learned)
         else:

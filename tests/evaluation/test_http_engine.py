@@ -100,7 +100,7 @@ def test_a_request_that_fails_for_good_is_reported_with_the_address(server, toke
 def test_a_server_that_is_not_there_or_has_another_model_is_reported_at_once(server, tokenizer, monkeypatch):
     monkeypatch.setattr(http_engine.time, "sleep", lambda seconds: None)
     server.models += ["other"]
-    with pytest.raises(ValueError, match=r"serves these models: other, tiny\. Name one of them, not None"):
+    with pytest.raises(ValueError, match=r"serves these models: other, tiny\. Name one of these models, not None"):
         HttpEngine(server.address, tokenizer)
     assert HttpEngine(server.address, tokenizer, model="other").model == "other"
     with pytest.raises(ValueError, match=r"127\.0\.0\.1:1/v1/models gave no answer: ConnectError"):

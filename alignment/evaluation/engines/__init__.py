@@ -1,1 +1,1 @@
-"""Engines that generate completions, all behind `protocol.Engine`."""
+"""Engines that generate completions. All of them implement `protocol.Engine`."""

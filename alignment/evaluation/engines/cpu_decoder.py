@@ -1,14 +1,15 @@
-"""A decoder for Qwen2 models on CPUs: packed weights, a static cache, and prompts that several samples share.
+"""A decoder for Qwen2 models on CPUs, with packed weights, a static cache, and prompts that several samples share.
 
-Three things make it faster than the generic forward pass of transformers on the same weights:
+Three things make the decoder faster than the generic forward pass of transformers with the same weights:
 
-- Weights are packed once for oneDNN, the matrix library behind torch on CPUs; `torch.nn.functional.linear` packs them
-  anew at every call. Query, key and value projections are one product, and so are gate and up.
-- The cache is allocated once and written in place. Keys and values are not repeated for the query heads that share them.
-- The samples of one prompt share its keys and values: a prompt is computed once, whatever the number of samples.
+- Weights are packed once for oneDNN, torch's matrix library on CPUs. `torch.nn.functional.linear` packs the weights
+  anew at every call. Query, key and value projections are one matrix product, and so are gate and up projections.
+- The cache is allocated once and written in place. Keys and values are not repeated for the query heads that share
+  them.
+- All samples of a prompt share the keys and values of the prompt: a prompt is computed once for any number of samples.
 
-Shapes: G = groups (prompts), R = samples of a prompt, P = longest prompt, S = columns for generated tokens, D = model width,
-K = key/value heads, C = width of a head, T = tokens, V = vocabulary.
+Shapes: G = groups (prompts), R = samples of a prompt, P = longest prompt, S = columns for generated tokens, D = model
+width, K = key/value heads, C = width of a head, T = tokens, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 
 def unsupported_reason(model: Any) -> str | None:
-    """Return why `CpuDecoder` cannot compute this transformers model. Returns None if it can."""
+    """Return the reason why `CpuDecoder` can't run a transformers model, or None if it can."""
     config = model.config
     if config.model_type != "qwen2":
         return f"model type {config.model_type}"
@@ -38,7 +39,7 @@ def unsupported_reason(model: Any) -> str | None:
 
 
 class PackedLinear:
-    """A linear layer whose weight is laid out once for oneDNN; equal to `functional.linear`."""
+    """A linear layer whose weight is packed once for oneDNN. The output equals that of `functional.linear`."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.packed = _pack(weight) if weight.dtype == torch.bfloat16 else None
@@ -52,7 +53,7 @@ class PackedLinear:
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:
-    """Return the weight in oneDNN's layout. Returns None if this torch build or CPU has no such layout."""
+    """Return the weight in oneDNN's layout, or None if this torch build or CPU does not support that layout."""
     try:
         return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 64)
     except (AttributeError, RuntimeError, NotImplementedError):
@@ -73,20 +74,20 @@ class _Layer:
 
 @dataclass
 class GroupCache:
-    """Keys and values of G prompts with R samples each.
+    """Keys and values of G prompts (groups) with R samples each.
 
-    Generated tokens of all rows share their columns: a group that joins later starts at a later column, and sees none
-    before it.
+    A step writes the new tokens of all rows into the same column. A group that joins later starts at a later column;
+    earlier columns are masked for that group.
     """
 
     samples: int
     prompt_keys: list[torch.Tensor]
-    """One per layer, (G, K, P, C), padded on the right."""
+    """One tensor per layer, (G, K, P, C), padded on the right."""
     prompt_values: list[torch.Tensor]
     prompt_lengths: torch.Tensor
-    """(G,) tokens of each prompt."""
+    """(G,) number of tokens of each prompt."""
     keys: list[torch.Tensor]
-    """One per layer, (G, K, R, S, C)."""
+    """One tensor per layer, (G, K, R, S, C)."""
     values: list[torch.Tensor]
     starts: torch.Tensor
     """(G,) first column of each group's generated tokens."""
@@ -98,11 +99,11 @@ class GroupCache:
         return len(self.prompt_lengths)
 
     def select(self, groups: torch.Tensor, rows: torch.Tensor) -> None:
-        """Keep these groups, and of each these samples.
+        """Keep the given samples of the given groups, and drop all others.
 
         Args:
-            groups: (G') indices of groups.
-            rows: (G', R') indices of samples in each of them.
+            groups: (G') indices of the groups to keep.
+            rows: (G', R') indices of the samples to keep in each of these groups.
         """
         longest = int(self.prompt_lengths[groups].max())
         first = int(self.starts[groups].min())
@@ -117,7 +118,7 @@ class GroupCache:
         self.samples = rows.shape[1]
 
     def join(self, other: GroupCache) -> None:
-        """Append the groups of another cache, which has no generated tokens yet."""
+        """Append the groups of another cache, which must not contain generated tokens."""
         assert other.samples == self.samples and other.column == 0
         width = max(self.prompt_keys[0].shape[2], other.prompt_keys[0].shape[2])
         for name in ("prompt_keys", "prompt_values"):
@@ -132,7 +133,7 @@ class GroupCache:
 
 
 def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
-    """Return the tensor with zeros appended along a dimension."""
+    """Append zeros along a dimension, up to `size`."""
     missing = size - tensor.shape[dimension]
     if missing <= 0:
         return tensor
@@ -141,7 +142,7 @@ def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
 
 
 class CpuDecoder:
-    """Prefill and decoding steps of a Qwen2 model."""
+    """Compute prompts and decoding steps of a Qwen2 model."""
 
     def __init__(self, model: Any) -> None:
         config = model.config
@@ -173,15 +174,15 @@ class CpuDecoder:
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], samples: int, room: int) -> tuple[GroupCache, torch.Tensor]:
-        """Compute prompts.
+        """Compute prompts and create their cache.
 
         Args:
-            prompts: G lists of token ids, best of similar length: shorter ones are padded.
-            samples: R, samples of each prompt.
-            room: columns to allocate for generated tokens.
+            prompts: G lists of token ids. Shorter prompts are padded, so lists of similar length are best.
+            samples: R, the number of samples of each prompt.
+            room: number of columns to allocate for generated tokens.
 
         Returns:
-            The cache, and the logits after each prompt, shape (G, V), in float32.
+            The cache, and the logits of the token after each prompt, shape (G, V), in float32.
         """
         groups, longest = len(prompts), max(map(len, prompts))
         lengths = torch.tensor([len(prompt) for prompt in prompts])
@@ -209,10 +210,11 @@ class CpuDecoder:
 
     @torch.inference_mode()
     def step(self, cache: GroupCache, tokens: torch.Tensor) -> torch.Tensor:
-        """Decode one token of every row.
+        """Run the model on the last token of every row.
 
         Args:
-            tokens: (G, R) the tokens that were chosen last.
+            cache: keys and values so far; those of the last tokens are added.
+            tokens: (G, R) the last chosen tokens.
 
         Returns:
             Logits of the next tokens, shape (G, R, V), in float32.
@@ -233,13 +235,16 @@ class CpuDecoder:
         return self._logits(x[:, 0]).view(groups, samples, -1)
 
     def _by_group(self, projected: torch.Tensor, groups: int) -> torch.Tensor:
-        """(G * R, heads, 1, C) as (G, K, R, heads / K, C)."""
+        """Reshape (G * R, heads, 1, C) to (G, K, R, heads / K, C)."""
         samples, heads = projected.shape[0] // groups, projected.shape[1]
         shape = (groups, samples, self.kv_heads, heads // self.kv_heads, self.head_width)
         return projected.reshape(shape).transpose(1, 2)
 
     def _bias(self, cache: GroupCache, end: int) -> torch.Tensor | None:
-        """(G, 1, 1, 1, P + end) in float32: 0 for what a group may see, -inf for padding and columns before its start."""
+        """Return the attention bias, (G, 1, 1, 1, P + end) in float32, or None if nothing is masked.
+
+        The bias is -inf for the padding of a prompt and for columns before a group's start, and 0 elsewhere.
+        """
         width = cache.prompt_keys[0].shape[2]
         hidden = torch.cat(
             [
@@ -255,10 +260,14 @@ class CpuDecoder:
     def _attend(
         self, query: torch.Tensor, cache: GroupCache, number: int, end: int, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """Attention of one token of every row over its prompt and what it generated.
+        """Compute the attention of each row's last token over the row's prompt and generated tokens.
 
         Args:
             query: (G, K, R, heads / K, C).
+            cache: keys and values.
+            number: number of the layer.
+            end: number of columns of generated tokens.
+            bias: the result of `_bias`.
 
         Returns:
             (G, R, heads * C)
@@ -287,7 +296,7 @@ class CpuDecoder:
     def _project(
         self, layer: _Layer, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, key and value of x (rows, T, D), each (rows, heads, T, C); query and key are rotated."""
+        """Compute query, key and value of x (rows, T, D), each (rows, heads, T, C). Rotate query and key."""
         rows, length, _ = x.shape
         normed = functional.rms_norm(x, (x.shape[-1],), layer.input_norm, self.epsilon)
         projected = layer.qkv(normed.view(rows * length, -1)).view(rows, length, -1, self.head_width).transpose(1, 2)
@@ -299,7 +308,7 @@ class CpuDecoder:
         return rotated[:, : self.heads], rotated[:, self.heads :], value
 
     def _finish(self, layer: _Layer, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """Output projection and MLP of a layer, with their residual connections; x and mixed are (..., D)."""
+        """Compute the output projection and the MLP of a layer, with residual connections; x and mixed are (..., D)."""
         shape, width = x.shape, x.shape[-1]
         x = x.reshape(-1, width) + layer.output(mixed.reshape(-1, mixed.shape[-1]))
         normed = functional.rms_norm(x, (width,), layer.post_norm, self.epsilon)

@@ -1,7 +1,8 @@
-"""Generation on a CPU with `CpuDecoder`: samples of one prompt share it, and free rows are refilled while others go on.
+"""Generate on a CPU with `CpuDecoder`: compute each prompt once for all its samples, and refill rows that have ended.
 
-Jobs with the same prompt form a group. Groups of one size are decoded together; when enough of them have ended, the
-next prompts are computed and join the running batch. Memory is bounded by `batch_size` rows.
+Jobs with the same prompt form a group. Groups with the same number of samples are decoded together. When enough groups
+have ended, the next prompts are computed and join the running batch. At most `batch_size` rows run at the same time,
+which bounds the memory.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from alignment.evaluation.engines.protocol import (
 
 DEFAULT_ROWS = 64
 PREFILL_TOKENS = 4096
-"""Most prompt tokens, padding included, that are computed in one forward pass."""
+"""Largest number of prompt tokens, including padding, that are computed in one forward pass."""
 CACHE_SHARE = 0.3
-"""Share of the free memory for keys and values."""
+"""Share of the free memory that keys and values may use."""
 REFILL_SHARE = 0.75
 """New prompts join when fewer than this share of the rows is in use."""
 
 
 @dataclass
 class _Group:
-    """The running samples of one prompt."""
+    """One prompt and the sequences that are sampled for it."""
 
     prompt: list[int]
     sequences: list[DecodedSequence]
@@ -45,7 +46,7 @@ class _Group:
 
 
 class CpuEngine:
-    """An engine for Qwen2 models in bfloat16 or float32 on this machine's CPU."""
+    """An engine that runs Qwen2 models in bfloat16 or float32 on this machine's CPU."""
 
     name = "transformers"
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
@@ -53,14 +54,14 @@ class CpuEngine:
     def __init__(
         self, model: Any, tokenizer: Any, *, stop_ids: tuple[int, ...], max_length: int, batch_size: int | None = None
     ) -> None:
-        """Pack the weights of a transformers model. The model itself can be released afterwards.
+        """Pack the weights of a transformers model. Afterwards the model can be freed.
 
         Args:
             model: a Qwen2 model for which `cpu_decoder.unsupported_reason` is None.
-            tokenizer: its tokenizer.
+            tokenizer: the model's tokenizer.
             stop_ids: token ids that end every completion.
-            max_length: most tokens of prompt and completion together.
-            batch_size: rows that are decoded at the same time; 64 by default.
+            max_length: largest number of tokens of a prompt and its completion together.
+            batch_size: number of rows that are decoded at the same time; 64 by default.
         """
         self.decoder = CpuDecoder(model)
         self.tokenizer = tokenizer
@@ -70,7 +71,10 @@ class CpuEngine:
         self._cache_tokens = int(psutil.virtual_memory().available * CACHE_SHARE / self.decoder.bytes_per_token)
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Yield completions as they end; longest prompts first, so that running out of memory shows at once."""
+        """Yield each completion when it ends.
+
+        Start with the longest prompts, so that memory runs out early or never.
+        """
         refuse_unsupported(jobs, self.name, self.supported_fields)
         fitting, too_long = split_by_length([job.tokenized(self.tokenizer) for job in jobs], self.max_length)
         yield from too_long
@@ -83,7 +87,7 @@ class CpuEngine:
             yield from self._decode(groups, samples, max(1, rows // samples))
 
     def _groups(self, jobs: Sequence[GenerationJob], rows: int) -> list[_Group]:
-        """Jobs by prompt, in groups of at most `rows` samples."""
+        """Group jobs with the same prompt, in groups of at most `rows` samples."""
         by_prompt: dict[tuple[int, ...], list[DecodedSequence]] = {}
         for job in jobs:
             by_prompt.setdefault(tuple(job.ids), []).append(DecodedSequence(job, self.max_length - len(job.ids)))
@@ -94,7 +98,7 @@ class CpuEngine:
         ]
 
     def _decode(self, waiting: list[_Group], samples: int, capacity: int) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Decode groups of one size, at most `capacity` at the same time."""
+        """Decode groups that all have the same number of samples, at most `capacity` groups at the same time."""
         running: list[_Group] = []
         cache: GroupCache | None = None
         tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens
@@ -112,7 +116,10 @@ class CpuEngine:
             cache, tokens = self._drop_ended(running, cache, tokens)
 
     def _next_prompts(self, waiting: list[_Group], running: list[_Group], capacity: int) -> list[_Group]:
-        """Take groups from `waiting`, which is sorted by length, up to the limits of rows, memory and prefill tokens."""
+        """Remove the next groups from `waiting`, as many as the limits of rows, memory and prefill tokens allow.
+
+        `waiting` is sorted by the length of the prompts, longest first.
+        """
         longest = len(waiting[0].prompt)
         free = capacity - len(running)
         fitting = self._cache_tokens // _cached_tokens(waiting[0]) - len(running)
@@ -146,7 +153,7 @@ class CpuEngine:
     def _choose(
         self, logits: torch.Tensor, groups: Sequence[_Group]
     ) -> tuple[torch.Tensor, list[tuple[GenerationJob, Completion]]]:
-        """Choose the next token of every row of logits (G, R, V). Also return the completions that ended with this token."""
+        """Choose a token for every row of logits (G, R, V). Also return the completions that end with that token."""
         sequences = [sequence for group in groups for sequence in group.sequences]
         chosen = choose_tokens(logits.reshape(len(sequences), -1), sequences)
         ended: list[tuple[GenerationJob, Completion]] = []
@@ -161,7 +168,7 @@ class CpuEngine:
     def _drop_ended(
         running: list[_Group], cache: GroupCache | None, tokens: torch.Tensor
     ) -> tuple[GroupCache | None, torch.Tensor]:
-        """Drop finished groups once they make up a quarter of the batch, and drop the rows that no group needs any more."""
+        """Drop finished groups once they make up a quarter of the batch. Also drop rows that no group needs any more."""
         alive = [group.alive for group in running]
         left = [number for number, indices in enumerate(alive) if indices]
         if cache is None or not running:
@@ -172,7 +179,8 @@ class CpuEngine:
         samples = max(len(indices) for indices in alive)
         if len(left) > REFILL_SHARE * len(running) and samples > REFILL_SHARE * cache.samples:
             return cache, tokens
-        # Every group keeps as many rows as the group with the most living ones; ended rows fill up the others.
+        # Every group keeps the same number of rows: as many as the largest number of running rows in any group. Groups
+        # with fewer running rows keep some ended rows.
         rows = [_padded(alive[number], samples, cache.samples) for number in left]
         groups, picked = torch.tensor(left), torch.tensor(rows)
         cache.select(groups, picked)
@@ -184,11 +192,11 @@ class CpuEngine:
 
 
 def _cached_tokens(group: _Group) -> int:
-    """Return the number of tokens that the cache must hold for a group."""
+    """Return the number of tokens that a group needs in the cache."""
     return len(group.prompt) + sum(sequence.limit for sequence in group.sequences)
 
 
 def _padded(alive: list[int], size: int, samples: int) -> list[int]:
-    """Return `size` sample indices: first those of running samples, then those of finished ones."""
+    """Return `size` sample indices: the running samples first, then finished samples."""
     ended = [index for index in range(samples) if index not in alive]
     return [*alive, *ended][:size]

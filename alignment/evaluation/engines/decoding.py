@@ -1,4 +1,4 @@
-"""Decoding shared by engines that compute logits in this process: token choice, stop conditions, prompt lengths.
+"""Code shared by engines that compute logits in this process: choosing tokens, stop conditions, prompt lengths.
 
 Shapes: B = sequences, V = vocabulary.
 """
@@ -12,26 +12,33 @@ from typing import Any
 from alignment.evaluation.engines.protocol import Completion, Finish, GenerationJob
 
 STOP_CHECK_INTERVAL = 8
-"""Steps between searches for stop strings; tokens generated after a stop string are cut off."""
+"""Number of steps between two searches for stop strings. Tokens generated after a stop string are cut off."""
 
 
 def split_by_length(
     jobs: Sequence[GenerationJob], max_length: int
 ) -> tuple[list[GenerationJob], list[tuple[GenerationJob, Completion]]]:
-    """Jobs whose prompt leaves room for at least one token, and the others with their empty completion."""
+    """Separate jobs whose prompt leaves room for at least one new token from jobs whose prompt is too long.
+
+    Returns:
+        The jobs that fit, and the jobs that are too long, each with an empty completion.
+    """
     fitting = [job for job in jobs if len(job.ids) + 1 <= max_length]
     too_long = [(job, Completion("", 0, "prompt_too_long")) for job in jobs if len(job.ids) + 1 > max_length]
     return fitting, too_long
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """`text` before the first stop string, and whether there was one."""
+    """Return `text` up to the first stop string, and whether `text` contains a stop string."""
     positions = [index for index in (text.find(string) for string in stop) if index >= 0]
     return (text[: min(positions)], True) if positions else (text, False)
 
 
 def end_token_ids(tokenizer: Any, generation_config: Any) -> tuple[int, ...]:
-    """Ids that end every completion: EOS of tokenizer and generation config, `<|endoftext|>` and `<|im_end|>`."""
+    """Return the token ids that end every completion.
+
+    They are the EOS tokens of the tokenizer and of the generation config, `<|endoftext|>` and `<|im_end|>`.
+    """
     ids = {tokenizer.eos_token_id}
     configured = getattr(generation_config, "eos_token_id", None)
     ids |= set(configured) if isinstance(configured, list) else {configured}
@@ -41,20 +48,23 @@ def end_token_ids(tokenizer: Any, generation_config: Any) -> tuple[int, ...]:
 
 
 class DecodedSequence:
-    """One sequence while it is generated: its new tokens, its random numbers, and why it ended."""
+    """A sequence that is being generated: its new tokens, its random generator, and why it ended."""
 
     def __init__(self, job: GenerationJob, free_positions: int) -> None:
-        """`free_positions`: tokens that the model can take after the prompt."""
+        """Start a sequence for a job.
+
+        `free_positions` is the number of tokens that the model can take after the prompt.
+        """
         self.job = job
         self.limit = min(job.max_new_tokens, free_positions)
         self.new: list[int] = []
         self.finish: Finish | None = None
         self.random = random.Random(job.seed)
-        # A stop string of n bytes has at most n tokens, and it was complete at most one interval ago.
+        # A stop string of n bytes has at most n tokens, and it became complete at most one interval ago.
         self._window = STOP_CHECK_INTERVAL + max((len(string.encode()) for string in job.stop), default=0)
 
     def add(self, token: int, stop_ids: tuple[int, ...], tokenizer: Any) -> None:
-        """Append a token, and set `finish` if it ends the sequence. Does nothing once the sequence has ended."""
+        """Append a token, and set `finish` if the token ends the sequence. Do nothing if the sequence has ended."""
         if self.finish is not None:
             return
         if token in stop_ids or token in self.job.stop_ids:
@@ -76,11 +86,11 @@ class DecodedSequence:
 
 
 def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int]:
-    """Return the next token of each sequence: the most likely one, or a draw with the sequence's own random numbers.
+    """Return the next token of each sequence: the most likely token, or one drawn with the sequence's random generator.
 
     Args:
         logits: tensor [B, V] of float32.
-        sequences: B sequences; those that have ended get any token.
+        sequences: B sequences. A sequence that has ended gets an arbitrary token.
     """
     chosen = logits.argmax(-1).tolist()
     sampled = [index for index, item in enumerate(sequences) if item.job.temperature > 0 and item.finish is None]
@@ -95,7 +105,7 @@ def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int
 
 
 def _draw(logits: Any, sequences: Sequence[DecodedSequence], nucleus: bool) -> list[int]:
-    """Draw one token per row of `logits` [B, V]; with `nucleus`, from the smallest set with probability `top_p`."""
+    """Draw one token for each row of `logits` [B, V], with `nucleus` only from the most likely tokens (see `top_p`)."""
     import torch
 
     temperature = torch.tensor([item.job.temperature for item in sequences], device=logits.device)

@@ -1,7 +1,7 @@
-"""Generation by an OpenAI-compatible server: vLLM's, llama.cpp's, or any other with `/v1/completions`.
+"""Generate with an OpenAI-compatible server: vLLM's, llama.cpp's, or any other server that has `/v1/completions`.
 
-Prompts are sent as token ids, so that the server sees exactly the tokens that the other engines see. The tokenizer comes
-from the checkpoint folder (or hub name) that the evaluation names; it must be the one of the served model.
+Prompts are sent as token ids, so that the server sees exactly the same tokens as the other engines. The tokenizer comes
+from the checkpoint folder (or hub name) that the evaluation names. It must be the tokenizer of the served model.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from alignment.evaluation.engines.protocol import Completion, GenerationJob, Sam
 
 CONCURRENT_REQUESTS = 16
 RETRIES = 6
-"""Attempts of one request. Between two attempts the engine waits 0.5, 1, 2, ... seconds, or as long as the server says."""
+"""Number of attempts for one request.
+
+The engine waits 0.5, 1, 2, ... seconds between attempts, or as the server says.
+"""
 TIMEOUT_SECONDS = 600.0
 _TEMPORARY = (408, 429, 500, 502, 503, 504)
-"""Status codes after which a request is sent again."""
+"""HTTP status codes after which a request is sent again."""
 _FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop"))
 
 
 class HttpEngine:
-    """An engine that asks a server. Completions that arrived are kept if a later request fails."""
+    """An engine that generates with a server. If a request fails, completions that arrived before are kept."""
 
     name = "http"
 
@@ -41,19 +44,21 @@ class HttpEngine:
         max_length: int = 2**31,
         batch_size: int | None = None,
     ) -> None:
-        """Ask the server for its models.
+        """Connect to the server and find the model that it serves.
 
         Args:
             server: address without path, for example `http://127.0.0.1:8000`.
             tokenizer: the tokenizer of the served model.
-            model: name of the served model; by default the only one.
+            model: name of the served model. Can be omitted if the server serves one model only.
             token: bearer token for the server.
-            stop_ids: token ids that end every completion. The server knows its model's own; vLLM is also told these.
-            max_length: most tokens of prompt and completion together.
-            batch_size: requests at the same time; 16 by default.
+            stop_ids: token ids that end every completion, besides the stop tokens that the server uses for its model.
+                They are sent to vLLM only.
+            max_length: largest number of tokens of a prompt and its completion together.
+            batch_size: number of requests at the same time; 16 by default.
 
         Raises:
-            ValueError: The server does not answer, does not have the model, or has several and none is named.
+            ValueError: the server does not answer, does not serve the model, or serves several models and `model` is
+                None.
         """
         self.server = server.rstrip("/")
         self.tokenizer = tokenizer
@@ -75,11 +80,11 @@ class HttpEngine:
             wanted = next(iter(models))
         if wanted is None or wanted not in models:
             names = ", ".join(sorted(models)) or "none"
-            raise ValueError(f"{self.server} serves these models: {names}. Name one of them, not {wanted!r}")
+            raise ValueError(f"{self.server} serves these models: {names}. Name one of these models, not {wanted!r}")
         return wanted, models[wanted].get("owned_by") == "vllm"
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Yield completions as they arrive. Raises ValueError when a request fails for good."""
+        """Yield completions as they arrive. Raises ValueError when all attempts of a request have failed."""
         refuse_unsupported(jobs, f"{self.name} ({self.server})", self.supported_fields)
         fitting, too_long = split_by_length([job.tokenized(self.tokenizer) for job in jobs], self.max_length)
         yield from too_long
@@ -112,7 +117,7 @@ class HttpEngine:
         return Completion(text, tokens, "stop" if stopped else "length")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Send a request, with retries. Raises ValueError with the last error if all attempts fail."""
+        """Send a request; retry after temporary errors. Raises ValueError with the last error if all attempts fail."""
         problem = ""
         for attempt in range(RETRIES):
             pause = 0.5 * 2**attempt
@@ -130,5 +135,6 @@ class HttpEngine:
             if attempt < RETRIES - 1:
                 time.sleep(min(pause, 30.0))
         raise ValueError(
-            f"{self.server}{path} gave no answer: {problem}. What arrived before is kept: run the same command again"
+            f"{self.server}{path} gave no answer: {problem}. Completions that arrived before are kept: run the same "
+            "command again when the server works"
         )

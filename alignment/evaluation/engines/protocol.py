@@ -1,7 +1,7 @@
-"""The engine protocol: generation jobs, completions, and what every engine does with them.
+"""The protocol of engines: generation jobs, completions, and the interface that every engine implements.
 
-A new engine is a class with the attributes of `Engine` and a `generate` method; `selection.open_engine` chooses between
-the built-in ones, and `alignment.evaluation.evaluate` takes an instance of any other.
+`selection.open_engine` chooses between the built-in engines. To add an engine, write a class with the attributes of
+`Engine` and a method `generate`, and pass an instance to `alignment.evaluation.evaluate`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ ALL_SAMPLING_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """One completion to generate. The prompt is given either as `ids` or as `text`."""
+    """A request for one completion. The prompt is given either as `ids` or as `text`."""
 
     key: str
-    """Identifies the job among those of one call."""
+    """Name of the job, unique among the jobs of one call."""
     ids: list[int]
-    """The prompt as token ids of the engine's tokenizer; empty if it is given as `text`."""
+    """The prompt as token ids of the engine's tokenizer. Empty if the prompt is given as `text`."""
     max_new_tokens: int
-    """Generation ends after this many tokens, or earlier where the model's maximum length is reached."""
+    """Generation ends after this many tokens, or earlier at the model's maximum length."""
     stop: tuple[str, ...] = ()
-    """Strings that end the completion; the completion ends before the first of them."""
+    """Strings that end the completion. The completion's text ends before the first of these strings."""
     stop_ids: tuple[int, ...] = ()
-    """Token ids that end the completion, besides the engine's `stop_ids`. They are not part of its text."""
+    """Token ids that end the completion, besides the engine's `stop_ids`.
+
+    They are not part of the completion's text.
+    """
     temperature: float = 0.0
     """Divides the logits before sampling; 0 is greedy decoding."""
     top_p: float = 1.0
@@ -38,7 +41,10 @@ class GenerationJob:
     seed: int = 0
     """Seed of this job's random numbers. Without effect at temperature 0."""
     text: str = ""
-    """The whole prompt as text, chat template applied. Special tokens in it count as such; none is added."""
+    """The whole prompt as text, after the chat template. Written-out special tokens are encoded as special tokens.
+
+    No special tokens are added.
+    """
 
     def __post_init__(self) -> None:
         if bool(self.ids) == bool(self.text):
@@ -58,7 +64,7 @@ class GenerationJob:
         return fields
 
     def tokenized(self, tokenizer: Any) -> GenerationJob:
-        """Return the same job with the prompt as ids."""
+        """Return the job with its prompt as token ids."""
         if self.ids:
             return self
         return dataclasses.replace(self, ids=tokenizer.encode(self.text, add_special_tokens=False), text="")
@@ -69,37 +75,37 @@ class Completion:
     """A generated text."""
 
     text: str
-    """Without special tokens, and without the stop string."""
+    """The text without special tokens and without the stop string."""
     tokens: int
-    """Generated tokens."""
+    """Number of generated tokens."""
     finish: Finish
-    """`stop`: at a stop id or stop string. `length`: at the token limit. `prompt_too_long`: the prompt leaves no room
-    for a token; nothing was generated and the text is empty."""
+    """Why generation ended: `stop` at a stop id or stop string, `length` at the token limit. `prompt_too_long`: the
+    prompt leaves no room for a token, so nothing was generated and the text is empty."""
 
 
 class Engine(Protocol):
-    """Generates completions for jobs.
+    """Interface of an engine, which generates completions for jobs.
 
-    A completion depends on its own job alone, not on the others of the same call, up to the rounding of batched
-    arithmetic. A job that sets a field which the engine does not support is refused with a ValueError
-    (`refuse_unsupported`), never generated with another setting.
+    A completion depends only on its job, not on other jobs of the same call, up to rounding in batched arithmetic. An
+    engine refuses a job with an unsupported setting (ValueError of `refuse_unsupported`) and never generates the
+    completion with another setting instead.
     """
 
     name: str
-    """For messages."""
+    """Name of the engine in messages."""
     tokenizer: Any
     """The Hugging Face tokenizer of the model."""
     stop_ids: tuple[int, ...]
     """Token ids that end every completion."""
     max_length: int
-    """Most tokens of prompt and completion together."""
+    """Largest number of tokens of a prompt and its completion together."""
     batch_size: int | None
-    """Sequences that are generated at the same time; None: as many as fit."""
+    """Number of sequences that are generated at the same time. None means as many as fit into memory."""
     supported_fields: frozenset[SamplingField]
     """Sampling settings that the engine follows exactly as `GenerationJob` defines them."""
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Yield each job with its completion, in any order, as soon as it is ready."""
+        """Yield each job with its completion as soon as the completion is ready, in any order."""
         ...
 
 
@@ -108,11 +114,11 @@ def refuse_unsupported(jobs: Iterable[GenerationJob], name: str, supported: froz
 
     Args:
         jobs: the jobs of one call.
-        name: the engine's name for the message.
+        name: the engine's name, for the message.
         supported: the engine's `supported_fields`.
     """
     unsupported = sorted({field for job in jobs for field in job.sampling_fields()} - supported)
     if unsupported:
         raise ValueError(
-            f"the engine {name} does not support {', '.join(unsupported)}: leave the setting out, or use another engine"
+            f"the engine {name} does not support {', '.join(unsupported)}: remove the setting, or use another engine"
         )

@@ -1,6 +1,7 @@
-"""Selection of the engine: vLLM if it is installed and there is a GPU, else transformers.
+"""Choose the engine: vLLM if it is installed and there is a GPU, else transformers.
 
-On a CPU, Qwen2 models in bfloat16 are decoded by `CpuEngine`, which computes the same with packed weights.
+On a CPU, `CpuEngine` decodes Qwen2 models in bfloat16. It does the same computation as transformers, with packed
+weights.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def open_engine(
 
     Args:
         model_path: a checkpoint folder, or a name on the hub.
-        name: which engine; `auto` is vLLM if it is installed and there is a GPU, else transformers.
-        batch_size: sequences at the same time; by default as many as fit.
-        dtype: number format of the weights; `auto` is bfloat16 on accelerators and on CPUs that multiply it in
+        name: name of the engine. `auto` is vLLM if it is installed and there is a GPU, else transformers.
+        batch_size: number of sequences at the same time; by default as many as fit into memory.
+        dtype: number format of the weights. `auto` is bfloat16 on accelerators and on CPUs that multiply bfloat16 in
             hardware, else float32.
 
     Raises:
-        ValueError: `vllm` is asked for and not installed.
+        ValueError: `name` is `vllm` and vLLM is not installed.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if name == "vllm" and not installed:

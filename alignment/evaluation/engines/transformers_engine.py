@@ -1,4 +1,4 @@
-"""Batched generation with transformers in this process, on the accelerator if there is one.
+"""Generate in batches with transformers in this process, on a GPU if there is one.
 
 Prompts are sorted by length and padded on the left. Shapes: B = sequences of a batch, T = longest prompt,
 V = vocabulary.
@@ -42,7 +42,7 @@ class TransformersEngine:
 
         Args:
             model_path: a checkpoint folder, or a name on the hub.
-            batch_size: sequences at the same time; by default as many as fit.
+            batch_size: number of sequences at the same time; by default as many as fit into memory.
             device: a torch device; by default the current GPU if there is one.
             dtype: number format of the weights; see `alignment.models.precision`.
         """
@@ -61,7 +61,7 @@ class TransformersEngine:
         self.batch_size = batch_size
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Yield completions batch by batch, longest prompts first, so that running out of memory shows at once."""
+        """Yield completions batch by batch. Start with the longest prompts, so that memory runs out early or never."""
         import torch
 
         refuse_unsupported(jobs, self.name, self.supported_fields)
@@ -84,8 +84,10 @@ class TransformersEngine:
             waiting = waiting[size:]
 
     def _batch_size(self, longest: GenerationJob) -> int:
-        """As many sequences as have their keys and values fit into half of the free memory; at most 64 on a CPU, 256 on
-        a GPU."""
+        """Return the batch size: 64 on a CPU, and at most 256 on a GPU.
+
+        On a GPU, keys and values of the batch fit into half of the free memory.
+        """
         import torch
 
         config = self.model.config
@@ -98,7 +100,7 @@ class TransformersEngine:
         return int(min(256, max(1, free // 2 // (per_token * (len(longest.ids) + longest.max_new_tokens)))))
 
     def _generate_batch(self, jobs: Sequence[GenerationJob]) -> list[tuple[GenerationJob, Completion]]:
-        """Generate one batch; finished sequences leave it once they are half of it."""
+        """Generate one batch. Finished sequences are removed from the batch when they make up half of it."""
         import torch
         from transformers import DynamicCache
 

@@ -1,4 +1,4 @@
-"""Generation with vLLM, on GPUs."""
+"""Generate with vLLM, on GPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alignment.evaluation.engines.protocol import (
 )
 
 CHUNK = 1024
-"""Jobs per call of vLLM, and so the most that an interrupted run loses."""
+"""Number of jobs per call of vLLM. An interrupted run loses at most the completions of one call."""
 
 
 class VllmEngine:
@@ -29,7 +29,8 @@ class VllmEngine:
 
         Args:
             model_path: a checkpoint folder, or a name on the hub.
-            batch_size: jobs per call; by default `CHUNK`. vLLM makes its own batches of them.
+            batch_size: number of jobs per call; by default `CHUNK`. vLLM divides the jobs of a call into batches by
+                itself.
             settings: further arguments of `vllm.LLM`.
         """
         from transformers import GenerationConfig
