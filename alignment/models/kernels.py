@@ -36,7 +36,9 @@ def fused_kernels(source: ModelSource) -> dict[str, bool]:
     import torch
 
     if not torch.accelerator.is_available():
-        raise ValueError("model.use_kernels: fused kernels are for accelerators, and there is none here: leave it out")
+        raise ValueError(
+            "model.use_kernels: fused kernels need an accelerator, and this machine has none: remove `use_kernels`"
+        )
     from transformers.utils import import_utils
 
     if not import_utils.is_kernels_available():
