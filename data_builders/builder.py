@@ -3,12 +3,13 @@
 A builder is a function `build(settings, context)`. `settings` is an instance of a class derived from
 `alignment.settings.Settings`; the class is the schema of the stage's `settings:` in a recipe, and the docstrings below
 its fields are the help texts. The builder writes its files below `context.out` and returns its counts as plain JSON
-values. The same settings, inputs and seed must give the same bytes for any number of `context.workers`.
+values. The same settings, inputs and seed must give the same bytes, whatever the value of `context.workers`.
 
 To use your own builder in a recipe or with `align build`, write `builder: my_builder.py:build` (relative to the recipe)
-or `package.module:build`. The toolkit checks the settings as for built-in builders, or passes them as a plain dict if
-the annotation of the first parameter is `dict`. A field of type `Reference` is a path, or `stage/file` of an earlier
-stage; a source of code is a `data_builders.repositories.sources.Source`. `examples/builder.py` is a complete example.
+or `package.module:build`. If the first parameter has the annotation `dict` or none, the settings are passed as a plain
+dict. Otherwise the toolkit checks them as for built-in builders. A field of the type `Reference` holds a path, or
+`stage/file` for a file of an earlier stage. A field of the type `data_builders.repositories.sources.Source` holds a
+source of code. `examples/builder.py` is a complete example.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ class BuildContext:
     """The second argument of a builder: output folder, seed, and options of the run."""
 
     out: Path
-    """The folder to write to. The folder exists, and is empty unless the builder resumes an interrupted build."""
+    """Folder for the builder's files. It exists, and is empty unless the builder resumes an interrupted build."""
     seed: int = 0
     workers: int = 1
     """Number of processes to use. The result must not depend on this number."""
     model: Path | None = None
-    """For builders that sample from a model: the model's folder, or its name on the Hugging Face hub."""
+    """Folder or Hugging Face name of the model. Only builders that sample from a model use this field."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     """Settings of the sandbox that runs code of repositories and of models."""
     show_progress: bool | None = None
-    """Whether to show progress on stderr. None: only if stderr is a terminal."""
+    """Whether to show progress on stderr. With None, progress is shown only if stderr is a terminal."""
     clone_folder: Path | None = None
-    """Folder for clones of remote repositories. None: a temporary folder, removed at the end."""
+    """Folder for clones of remote repositories. With None, a temporary folder is used, and removed at the end."""
 
 
 class Builder(Protocol[SettingsType]):

@@ -1,8 +1,9 @@
-"""Find dataset builders: built-in builders by name, and builders in the user's own code by reference.
+"""Find dataset builders: built-in builders by name, user-written builders by a reference such as `my_builder.py:build`.
 
-A builder is a function `build(settings, context)`, see `data_builders.builder`. The class of its settings is the
-annotation of its first parameter. Importing this module imports no builder; `find_builder` imports only the builder
-that it returns.
+A builder is a function `build(settings, context)`, see `data_builders.builder`. The annotation of the first parameter
+is the class of the builder's settings.
+
+Importing this module imports no builder. `find_builder` imports only the builder that it returns.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ class BuiltinBuilder:
     """The location of a built-in builder's function, and the files that the builder writes."""
 
     function: str
-    """`module:function`."""
+    """Location of the function, as `module:function`."""
     outputs: Mapping[str, str]
-    """Maps each written file or folder to the kind of its rows ("" for a file without rows).
+    """Maps each file or folder that the builder writes to the kind of its rows.
 
-    `{form}` stands for the value of the setting `form`.
+    The kind is "" if the file has no rows, or if the rows have the kind of the input. `{form}` is replaced by the
+    value of the setting `form`.
     """
     inputs: str = ""
-    """`module:function` that takes the settings and returns (as JSON) the state of inputs outside the settings, for
-    example commits. It is part of the stage's fingerprint. "" if the result depends on the settings only."""
+    """Location (`module:function`) of a function that returns the state of the inputs, for example the commits of the
+    repositories. The function takes the settings and returns a JSON value, which is part of the stage's fingerprint. ""
+    if the result depends only on the settings."""
     samples: bool = False
     """Whether the builder samples from the model of its stage."""
     resumes: bool = False
-    """Whether the builder continues an interrupted build from its files. Other builders start again."""
+    """Whether the builder can continue an interrupted build. Other builders start from the beginning."""
 
 
 DOCUMENTS = {"data": "document"}
@@ -85,19 +88,19 @@ BUILDERS: Mapping[str, BuiltinBuilder] = {
 
 @dataclass(frozen=True)
 class LoadedBuilder:
-    """A builder that is ready to run, built-in or the user's own."""
+    """A built-in or user-written builder that is ready to run."""
 
     name: str
     function: Callable[[Any, BuildContext], Any]
     settings_class: type[Settings] | None
-    """None for a user's builder that takes a plain dict."""
+    """Class of the builder's settings. None if a user-written builder takes a plain dict."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """See `BuiltinBuilder.outputs`. Empty for a user's builder: its files are known only after it has run."""
+    """See `BuiltinBuilder.outputs`. Empty for a user-written builder, whose files are known only after the run."""
     input_state: Callable[[Any], Any] | None = None
     samples: bool = False
     resumes: bool = False
     extension: Extension | None = None
-    """The user's code; None for a built-in builder."""
+    """Reference to the user's code. None for a built-in builder."""
 
     def validate(self, values: Mapping[str, Any]) -> Settings | dict[str, Any]:
         """Check settings and convert them to the builder's settings class. Raises pydantic's ValidationError."""
@@ -109,7 +112,7 @@ class LoadedBuilder:
         Raises:
             ExtensionError: the user's builder raised an error, wrote no file, or did not return a mapping of JSON
                 values. The message names file, line and function.
-            ValueError: a built-in builder found that a setting or its data is wrong.
+            ValueError: a built-in builder found an error in a setting or in the data.
         """
         if self.extension is None:
             return dict(self.function(settings, context))
@@ -122,7 +125,7 @@ class LoadedBuilder:
 
 
 def find_builder(name: str) -> LoadedBuilder:
-    """Find a builder by its name, or by a reference to the user's own code.
+    """Find a builder by the name of a built-in builder, or by a reference to the user's own code.
 
     Args:
         name: a name in `BUILDERS`, `path/to/file.py:function` (an absolute path, or one relative to the working
@@ -136,7 +139,7 @@ def find_builder(name: str) -> LoadedBuilder:
         return _builtin(name)
     if not Extension.is_reference(name):
         raise ValueError(
-            f"there is no builder {name!r}: {', '.join(BUILDERS)}, or your own as path/to/file.py:function."
+            f"there is no builder {name!r}; use {', '.join(BUILDERS)}, or your own builder as path/to/file.py:function."
             f"{did_you_mean(name, BUILDERS)}"
         )
     extension = Extension.parse(name)
@@ -169,7 +172,7 @@ def _user_settings_class(extension: Extension, function: Any) -> type[Settings] 
     try:
         annotation = typing.get_type_hints(inspect.unwrap(function)).get(parameters[0].name)
     except (NameError, TypeError) as error:
-        raise ExtensionError(f"{place}: its annotations cannot be read: {error}") from None
+        raise ExtensionError(f"{place}: the annotations of this function cannot be read: {error}") from None
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     if annotation in (None, Any) or (typing.get_origin(annotation) or annotation) in (dict, Mapping):

@@ -1,4 +1,4 @@
-"""Builder `commits`: make instructions to change code, or documents, from the history of repositories.
+"""Builder `commits`: make conversations about code changes, or documents, from the history of repositories.
 
 The filters are from CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
 characters and more than 4 words in the imperative; no merges, version bumps, reverts or bots; one changed file. A row
@@ -49,7 +49,7 @@ _REFERENCE = re.compile(r"\s*\((?:#|gh-|!)\d+\)|\s*\[?(?:#|gh-)\d+\]?\s*$", re.I
 
 
 class CommitLimits(Settings):
-    """Conditions on a commit, and the display of its change. Lengths are in characters."""
+    """Conditions that a commit must meet, and options for showing the changed code. Lengths are in characters."""
 
     max_file_characters: Count = 50_000
     """Maximum length of a changed file, both before and after the change."""
@@ -64,33 +64,36 @@ class CommitLimits(Settings):
     whole_file_rate: Share = 0.2
     """Share of conversations that show the whole file. Other conversations show a window around the change."""
     window_lines: Count = 31
-    """Lines of the window around a change of one line."""
+    """Number of lines to show for a change of one line. A longer change is shown whole, with lines around it."""
     max_changed_lines: Count = 200
-    """Maximum number of lines from the first changed line to the last."""
+    """Maximum number of lines from the first changed line to the last changed line."""
 
 
 class CommitsSettings(Decontaminated):
     """Settings of the builder `commits`."""
 
     sources: Sources
-    """Git repositories: paths, globs, URLs, or mappings with `path` and the settings below."""
+    """Git repositories: paths, globs or URLs. A mapping with `path` sets options for one source."""
     form: Literal["conversation", "document"] = "conversation"
     """`conversation`: the message and the code, answered by the changed code. `document`: the message and the diff."""
     limits: CommitLimits = CommitLimits()
     """Conditions on the commits that become rows."""
     licenses: LicensePolicy = LicensePolicy()
-    """Licenses whose code is kept."""
+    """Rules that decide by license which code is kept."""
 
 
 def subject_and_body(message: str) -> tuple[str, str]:
-    """Return the subject without prefixes and issue numbers, and the body without trailers."""
+    """Split a commit message into the subject, without prefixes and issue numbers, and the body, without trailers."""
     subject, _, body = message.partition("\n")
     subject = _REFERENCE.sub("", _CONVENTIONAL.sub("", subject.strip())).strip()
     return subject[:1].upper() + subject[1:], _TRAILER.sub("", body).strip()
 
 
 def drop_commit(commit: Commit, limits: CommitLimits) -> str:
-    """Return the name of the rule that drops a commit by its author, message or number of files. "" keeps the commit."""
+    """Check the author, message and number of files of a commit.
+
+    Return the name of the rule that drops the commit, or "" for a commit that is kept.
+    """
     if _BOT.search(commit.author):
         return "bot"
     first_line = commit.message.split("\n", 1)[0]
@@ -108,16 +111,16 @@ def drop_commit(commit: Commit, limits: CommitLimits) -> str:
 
 
 def window(before: str, after: str, lines: int) -> tuple[str, str, int] | None:
-    """Return the part of two versions of a file around their difference.
+    """Cut the old and the new version of a file to the lines around their difference.
 
     Args:
         before: the old version.
         after: the new version.
-        lines: lines of the window for a change of one line. A longer change is shown whole, with the same number of
-            lines around it.
+        lines: number of lines to return for a change of one line. A longer change is returned whole, with as many lines
+            around it.
 
     Returns:
-        Both windows and the number of changed lines, or None if the versions are equal.
+        The cut old version, the cut new version and the number of changed lines, or None if the versions are equal.
     """
     old, new = before.split("\n"), after.split("\n")
     start = 0
@@ -145,7 +148,7 @@ class CommitBatch:
 
 @dataclass(frozen=True)
 class CommitRows:
-    """Makes rows from a batch of commits, and counts omitted commits. Picklable, because it runs in worker processes."""
+    """Callable that makes rows from a batch of commits, and counts omitted commits. Picklable for worker processes."""
 
     form: str
     limits: CommitLimits
@@ -269,7 +272,7 @@ def _batches(repositories: Sequence[Repository], policy: LicensePolicy) -> Itera
 
 
 def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str, Any]:
-    """Write the commits of repositories that meet the limits, as instructions to change code or as documents.
+    """Write one row for each commit that meets the limits: a conversation about the change, or a document.
 
     Secrets are replaced; duplicates and rows with benchmark texts are removed.
 

@@ -50,15 +50,15 @@ class CorpusSettings(Decontaminated):
     """Settings of the builder `corpus`."""
 
     sources: Sources
-    """Repositories (bare or not), folders, globs, URLs; or mappings with `path` and the settings below."""
+    """Git repositories (bare or not), folders, globs or URLs. A mapping with `path` sets options for one source."""
     languages: list[Annotated[str, AfterValidator(_known_language)]] = Field(default_factory=list)
     """Keep only files in these languages. An empty list keeps all 92 supported languages."""
     filters: FilterSettings = FilterSettings()
-    """Limits of the file filters."""
+    """Limits that decide which files are dropped."""
     licenses: LicensePolicy = LicensePolicy()
-    """Licenses that are kept."""
+    """Rules that decide by license which files are kept."""
     notebooks: list[NotebookForm] = Field(default_factory=lambda: list(NOTEBOOK_FORMS))
-    """Forms in which a notebook becomes a row: `script` (its code), `structured` (all cells in order), or both."""
+    """Forms of a notebook that become rows: `script` (only the code), `structured` (all cells in order), or both."""
     redact: bool = True
     """Replace secrets and personal data."""
     deduplicate: bool = True
@@ -66,7 +66,7 @@ class CorpusSettings(Decontaminated):
     threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
     """Two files are duplicates if the Jaccard similarity of their word 5-grams is at least this number."""
     kind: str = "code"
-    """Value of the column `kind`."""
+    """Value of the column `kind`. Notebooks in the form `structured` always have the kind `notebook`."""
 
 
 def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class _FileList:
             yield from cut_batches(repository, license, map(self._count, iterate_files(repository, *limits)))
 
     def _count(self, file: File) -> tuple[File, str]:
-        """Count a file if it is read. Return the file, and the reason to skip the file ("" if it is read)."""
+        """Return a file and the reason to skip the file, which is "" for a file that is read and counted."""
         reason = skip_reason(file, self.settings)
         if not reason:
             self.count += 1
@@ -157,10 +157,10 @@ class _FileList:
 def _clean(
     files: _FileList, store: RowStore, prints: FingerprintStore, removed: _Removed, context: BuildContext
 ) -> tuple[Counter[str], int]:
-    """Clean all files into `store` and `prints`.
+    """Clean all files. Add the rows to `store`, and the fingerprints of the rows to `prints`.
 
     Returns:
-        Counts of redactions by kind, and the number of files in which text of special tokens was escaped.
+        The number of redacted values by kind, and the number of rows in which the text of a special token was escaped.
     """
     redacted: Counter[str] = Counter()
     escaped = 0

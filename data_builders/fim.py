@@ -1,7 +1,7 @@
 """Builder `fim`: cut a share of the documents into prefix, middle and suffix for fill-in-the-middle training.
 
 Documents are cut before packing. The defaults are DeepSeek-Coder's: half of the documents, in prefix-suffix-middle
-order. Qwen2.5-Coder does not publish its rate. The cut of a file depends only on the seed and the file, not on the
+order. The rate of Qwen2.5-Coder is not published. The cut of a file depends only on the seed and the file, not on the
 other files.
 """
 
@@ -31,21 +31,24 @@ class FimSettings(Settings):
     syntax_rate: Share = 0.5
     """Share of the cut documents whose middle is a node of the syntax tree. Other middles are random spans."""
     spm_rate: Share = 0.0
-    """Share of the cut documents in suffix-prefix-middle order. The rest is in prefix-suffix-middle order."""
+    """Share of the cut documents in suffix-prefix-middle order. The others are in prefix-suffix-middle order."""
 
 
 class FimDocumentsSettings(Settings):
     """Settings of the builder `fim`."""
 
     inputs: list[Reference]
-    """Datasets of documents."""
+    """Datasets of documents to cut."""
     fim: FimSettings = FimSettings()
-    """Share of documents to cut, and the method of cutting."""
+    """How many documents are cut, and how."""
 
 
 @dataclass(frozen=True)
 class FimCut:
-    """A file cut into prefix, middle and suffix. `span` names the method that chose the middle."""
+    """A file cut into prefix, middle and suffix.
+
+    `mode` is the order of the three parts. `span` is the method that chose the middle.
+    """
 
     prefix: str
     middle: str
@@ -55,7 +58,7 @@ class FimCut:
 
 
 def row_random(row: dict[str, Any], seed: int, purpose: str) -> random.Random:
-    """Make a random generator whose seed is a hash of the file, `seed` and `purpose`."""
+    """Return a random generator for one row. Its seed is a hash of the row's file and text, `seed` and `purpose`."""
     name = "\0".join([str(seed), purpose, *(str(row.get(key) or "") for key in ("repository", "path", "commit"))])
     digest = hashlib.blake2b(
         name.encode("utf-8", "surrogatepass") + b"\0" + str(row["text"]).encode("utf-8", "surrogatepass")
@@ -64,7 +67,10 @@ def row_random(row: dict[str, Any], seed: int, purpose: str) -> random.Random:
 
 
 def cut_document(row: dict[str, Any], settings: FimSettings, seed: int) -> FimCut | None:
-    """Cut a document into prefix, middle and suffix. None if the document is too short or was not drawn for cutting."""
+    """Cut a document into prefix, middle and suffix.
+
+    Return None for a document that is too short, or that is not drawn for cutting (see `FimSettings.rate`).
+    """
     rng = row_random(row, seed, "fim")
     if rng.random() >= settings.rate:
         return None
@@ -83,7 +89,10 @@ def cut_document(row: dict[str, Any], settings: FimSettings, seed: int) -> FimCu
 
 
 def fim_row(row: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
-    """Return a copy of the row whose text has the special tokens. `format` is `plain` or `fim-MODE-SPAN`."""
+    """Return a copy of a row in which the text is cut and written with special tokens.
+
+    The new column `format` is `fim-MODE-SPAN`, or `plain` if the text is not cut.
+    """
     cut = cut_document(row, settings, seed)
     if cut is None:
         return row | {"text": escape_special_text(str(row["text"])), "format": "plain"}
@@ -97,9 +106,9 @@ def _fim_batch(state: tuple[FimSettings, int], rows: list[dict[str, Any]]) -> li
 
 
 def build_fim(settings: FimDocumentsSettings, context: BuildContext) -> dict[str, Any]:
-    """Write documents as text with special tokens, a share of them cut for fill-in-the-middle, for other trainers.
+    """Cut a share of the documents for fill-in-the-middle, and write all documents as text for other trainers.
 
-    The stages of a recipe do not read these rows: they read an uncut corpus and cut documents themselves (`fim:`).
+    The training stages of a recipe do not read these rows. They read an uncut corpus and cut it (setting `fim`).
     """
     inputs = [path.path() for path in settings.inputs]
     writer = DatasetWriter(context.out, "document", {"format": pa.string()})

@@ -48,7 +48,7 @@ class MixturePart(Settings):
     share: Annotated[float, Field(gt=0)]
     """Weight of the part. The weights of all parts are scaled so that they add up to 1."""
     repeat: Annotated[float, Field(gt=0)] = 1.0
-    """Largest number of times that each row is used."""
+    """Maximum number of times that each row may be used."""
 
     def paths(self) -> list[Path]:
         """Return the paths of the part's datasets."""
@@ -61,7 +61,7 @@ class MixtureSettings(Settings):
     parts: Annotated[dict[str, MixturePart], Field(min_length=1)]
     """The parts of the mixture, keyed by name: `{code: {path: corpus, share: 0.7}, ...}`."""
     tokens: Positive | None = None
-    """Total number of tokens. By default the largest number for which every part has enough tokens."""
+    """Total number of tokens of the mixture. By default, the largest total for which every part has enough tokens."""
     tokenizer: Reference | None = None
     """Folder with `tokenizer.json`. Without a tokenizer, the number of tokens is estimated as bytes / 3."""
     tolerance: Share = 0.005
@@ -75,28 +75,28 @@ class _Selection:
     shares: dict[str, float]
     """The requested shares, which add up to 1."""
     lengths: dict[str, array[int]]
-    """Tokens of each row."""
+    """Number of tokens of each row of the part."""
     rows: dict[str, list[int]]
-    """Indices of the drawn rows."""
+    """Indices of the drawn rows of the part."""
 
     def tokens(self) -> dict[str, int]:
         return {name: sum(self.lengths[name][index] for index in rows) for name, rows in self.rows.items()}
 
     def shuffled(self, seed: int) -> list[tuple[str, int]]:
-        """Return (part, index) of all drawn rows in random order."""
+        """Return (name of the part, index of the row) of all drawn rows, in random order."""
         order = [(name, index) for name, rows in self.rows.items() for index in rows]
         random.Random(f"{seed} order").shuffle(order)
         return order
 
 
 def build_mixture(settings: MixtureSettings, context: BuildContext) -> dict[str, Any]:
-    """Mix datasets of documents by their shares of the tokens.
+    """Mix datasets of documents so that each has the requested share of the tokens.
 
     Raises:
         ValueError: a part has too few tokens, or its rows are too long to meet its share within the tolerance.
     """
     tokenizer = settings.tokenizer.path() if settings.tokenizer is not None else None
-    counter = token_counter(tokenizer)  # also finds a wrong path before the worker processes do
+    counter = token_counter(tokenizer)  # raises an error for a wrong path before worker processes start
     lengths = {name: _lengths(name, part.paths(), tokenizer, context) for name, part in settings.parts.items()}
     selection = _select(settings, lengths, context.seed)
     _check_shares(selection, settings.tolerance)
@@ -112,7 +112,7 @@ def build_mixture(settings: MixtureSettings, context: BuildContext) -> dict[str,
 
 
 def _select(settings: MixtureSettings, lengths: dict[str, array[int]], seed: int) -> _Selection:
-    """Draw rows of each part up to its share of the tokens."""
+    """Draw rows from each part until the part has its share of the tokens."""
     parts = settings.parts
     total_weight = sum(part.share for part in parts.values())
     shares = {name: part.share / total_weight for name, part in parts.items()}
@@ -122,7 +122,8 @@ def _select(settings: MixtureSettings, lengths: dict[str, array[int]], seed: int
     if settings.tokens is not None and settings.tokens > most * (1 + settings.tolerance):
         raise ValueError(
             f"{settings.tokens:,} tokens can't be mixed: {scarcest!r} has {int(available[scarcest]):,} tokens for a share "
-            f"of {shares[scarcest]:.3f}, enough for {most:,} in all. Ask for fewer, add data, or raise its `repeat`."
+            f"of {shares[scarcest]:.3f}, enough for {most:,} tokens of the mixture. Lower `tokens`, add data to this "
+            "part, or raise its `repeat`."
         )
     total = min(settings.tokens, most) if settings.tokens is not None else most
     rows = {
@@ -137,9 +138,9 @@ def _count(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[int]:
 
 
 def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: BuildContext) -> array[int]:
-    """Count the tokens of each row of a part, and save the counts.
+    """Count the tokens of each row of a part. The counts are saved, and reused by the next build in the same folder.
 
-    The name of the saved file is a hash of the tokenizer's path and the rows.
+    The file name of saved counts is a hash of the tokenizer's path and the rows.
     """
     key = hashlib.sha256(str(tokenizer).encode())
     for path in paths:
@@ -170,7 +171,8 @@ def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: 
 def _choose(lengths: Sequence[int], target: int, repeat: float, rng: random.Random) -> list[int]:
     """Return indices of rows, in random order, whose lengths add up to about `target`.
 
-    Rows are taken in order if they still fit. At the end, one more row is added if the sum then is nearer to the target.
+    The rows are shuffled, and each row that still fits is taken. At the end, the shortest row that did not fit is added
+    if this brings the sum nearer to the target.
     """
     chosen: list[int] = []
     missing = target

@@ -31,7 +31,7 @@ class PreferencesSettings(Settings):
     tasks: Reference | None = None
     """Executable tasks. Never use held-out tasks here."""
     questions: Reference | None = None
-    """Conversations whose answers can't be executed. They need a `judge`."""
+    """Conversations whose first user messages are questions. Answers can't be executed, so a `judge` scores them."""
     judge: TextModel | None = None
     """The model that scores answers to `questions` by a checklist."""
     min_gap: Share = 0.2
@@ -56,17 +56,17 @@ class PreferencesSettings(Settings):
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
         if self.tasks is None and self.questions is None:
-            raise ValueError("tasks is missing (or give `questions` and a `judge`)")
+            raise ValueError("tasks is missing: give `tasks`, or give `questions` and a `judge`")
         if (self.questions is None) != (self.judge is None):
             raise ValueError("`questions` and `judge` belong together: give both, or neither")
         if self.references and self.tasks is None:
-            raise ValueError("`references` are those of `tasks`, which is not given: leave it out")
+            raise ValueError("`references` uses the reference answers of `tasks`: give `tasks`, or remove `references`")
         return self
 
 
 @dataclass(frozen=True)
 class SampledAnswer:
-    """A sampled answer. `ended` is whether the model ended the answer before `max_new_tokens`."""
+    """A sampled answer. `ended` is false for an answer that was cut off at `max_new_tokens`."""
 
     text: str
     ended: bool
@@ -74,7 +74,7 @@ class SampledAnswer:
 
 @dataclass
 class GradedAnswers:
-    """Distinct answers to one task. Answers that could not be graded are in neither list."""
+    """The distinct answers to one task that passed or failed. Answers that could not be graded are left out."""
 
     passing: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ def build_preferences(settings: PreferencesSettings, context: BuildContext) -> d
 def _advice(references: bool) -> str:
     if references:
         return "sample more answers (`n`), or longer ones (`max_new_tokens`)"
-    return "train longer before, sample more answers (`n`), or use `references` where no answer passes"
+    return "train longer before this stage, sample more answers (`n`), or set `references` to use reference answers"
 
 
 def _question(row: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -139,7 +139,10 @@ def _executed_pairs(
     generator: random.Random,
     counts: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """Pair passing and failing answers of each task. The number of pairs with a reference is added to `counts`."""
+    """Pair passing and failing answers of each task.
+
+    The number of pairs whose chosen answer is the task's reference answer is added to `counts`.
+    """
     pairs = []
     for task, answers in zip(tasks, graded, strict=True):
         passing, source = answers.passing, "execution"
@@ -238,7 +241,8 @@ def grade_answers(
     """Run the tests of each task on its distinct answers.
 
     Returns:
-        The graded answers of each task, and counts: `sampled`, `unended`, and the verdicts `passed`, `failed`, `error`.
+        The graded answers of each task, and counts: all answers (`sampled`), answers that were cut off (`unended`), and
+        the number of verdicts `passed`, `failed` and `error`.
 
     Raises:
         ValueError: no answer could be graded, because every verdict is an infrastructure error.

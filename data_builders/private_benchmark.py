@@ -2,7 +2,8 @@
 
 A source with `before` or `held_out` is split by time. Builders of training data read the last commit before the split.
 This builder uses code of the head commit that no file of the earlier commit contains, exactly or nearly (see
-`data_builders.cleaning.held_out`). Moved or slightly edited code is therefore not new; the report counts it.
+`data_builders.cleaning.held_out`). Code that was only moved or slightly edited is therefore not new. The report counts
+this code.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from data_builders.tasks.validation import TaskSettings, without_secrets
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
 """Languages that are not code. Their files give no benchmark rows."""
 MIN_LINES, MAX_LINES, PART_LINES = 3, 40, 20
-"""Smallest and largest run of added lines that is used whole. A longer run is cut into parts of `PART_LINES` lines."""
+"""A block of added lines is used if it has at least `MIN_LINES` lines. If it has more than `MAX_LINES` lines, it is cut
+into parts of `PART_LINES` lines."""
 _HUNK = re.compile(rb"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
@@ -55,7 +57,7 @@ class PrivateBenchmarkSettings(Settings):
     tests: SuiteSettings = SuiteSettings()
     """Settings for running the tests of the repositories."""
     settings: TaskSettings = TaskSettings()
-    """Conditions on a new function to become an executable task."""
+    """Conditions that a new function must meet to become an executable task."""
     executable: bool = True
     """Whether to make executable tasks from tests. If false, the benchmark only measures exact match and similarity."""
     max_pieces: Positive = 300
@@ -75,9 +77,9 @@ class PrivateBenchmarkSettings(Settings):
 
 @dataclass(frozen=True)
 class NewCode:
-    """A function or a run of added lines that a row asks for.
+    """Code that a benchmark row asks the model to write: the body of a function, or consecutive added lines of a file.
 
-    `start` and `end` are character offsets in the file; `line` is the first line.
+    `line` is the number of the first line. `start` and `end` are the offsets of the code in the file, in characters.
     """
 
     file: str
@@ -90,7 +92,7 @@ class NewCode:
 
 @dataclass
 class _Rows:
-    """The rows of the benchmark, one list for each of its files."""
+    """The rows of the benchmark: one list for each output file."""
 
     fim: list[dict[str, Any]] = field(default_factory=list)
     fim_tasks: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +103,7 @@ class _Rows:
 
 
 def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildContext) -> dict[str, Any]:
-    """Write a benchmark of code that is new since the split: fill-in-the-middle rows, and executable tasks from tests.
+    """Write a benchmark of code that was added after the split: fill-in-the-middle rows, and executable tasks.
 
     Raises:
         ValueError: a source has no commits after the split, or no new code to measure. The message says what to do.
@@ -120,12 +122,12 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
     (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows.fim:
         raise ValueError(
-            f"nothing in {', '.join(report)} is new since the split: choose an earlier date, or a larger share"
+            f"nothing in {', '.join(report)} is new since the split: choose an earlier date or a larger share"
         )
     if settings.executable and not rows.tasks:
         raise ValueError(
             f"no new function became a task: {failure_reasons(report)}. Choose an earlier date or a larger share, or set "
-            "`executable: false` and measure `fim` alone"
+            "`executable: false` to make only fill-in-the-middle rows"
         )
     counts = {name: len(file_rows) for name, file_rows in rows.by_file().items()}
     origins = [
@@ -144,7 +146,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
 
 
 def _card_counts(rows: _Rows, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Count rows by language, and functions left out by reason, for the dataset card."""
+    """Count the rows by language and the omitted functions by reason, for the dataset card."""
     removed = Counter[str]()
     for account in report.values():
         removed.update({reason: count for reason, count in account["pieces"].items() if reason != "new"})
@@ -185,7 +187,7 @@ def _add_tasks(
     settings: PrivateBenchmarkSettings,
     context: BuildContext,
 ) -> None:
-    """Add executable tasks of the new functions to `rows`, and their counts to the report `account`."""
+    """Add executable tasks of the new functions to `rows`, and the counts of these tasks to the report `account`."""
     wanted = {(piece.file, piece.start, piece.end) for piece in new}
 
     def is_new(function: Function | JsFunction, text: str) -> bool:
@@ -203,7 +205,7 @@ def _add_tasks(
 
 
 def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
-    """Collect code of changed files: functions in Python and JavaScript, runs of added lines in other languages.
+    """Collect code that may be new: functions of changed Python and JavaScript files, added lines of other files.
 
     Args:
         repository: a repository that is split by time.
@@ -231,7 +233,7 @@ def _function_piece(function: Function) -> NewCode:
 
 
 def _added_lines(repository: Repository, path: str, text: str, language: str) -> Iterable[NewCode]:
-    """Yield runs of lines that were added to a file after the split."""
+    """Yield the blocks of consecutive lines that were added to a file after the split."""
     difference = git.run(
         repository.path, "diff-tree", "-p", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
         repository.commit, repository.head, "--", f":(top,literal){path}",
@@ -255,7 +257,7 @@ def select_new(
     """Return the pieces that no earlier file contains, exactly or nearly.
 
     Args:
-        pieces: candidates.
+        pieces: code that may be new.
         earlier: texts of the last commit before the split, keyed by path.
         now: texts of the head commit, keyed by path.
         counts: the numbers of `too_short`, `not_new` and `new` pieces are added to this counter.

@@ -131,7 +131,7 @@ def _split(text: str, tokens: int, limit: int, counter: TokenCounter) -> list[st
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A row with escaped text, the imports of the file, and the lengths in tokens of path and text."""
+    """A row with escaped text, the names that the file imports, and the number of tokens of its path and its text."""
 
     row: dict[str, Any]
     imports: list[str]
@@ -140,7 +140,7 @@ class _File:
 
 
 def _examine(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[_File]:
-    """Find imports and count tokens of a batch of rows."""
+    """Find the imports and count the tokens of each row of a batch."""
     rows = [row | {"text": escape_special_text(row["text"])} for row in rows]
     lengths = counter.count([str(text) for row in rows for text in (row["path"], row["text"])])
     return [
@@ -182,7 +182,7 @@ def _documents(
         path_length, length = lengths[index]
         limit = max_length - OVERHEAD - path_length - counter.count([str(row["repository"])])[0]
         if limit < 16:
-            raise ValueError(f"max_length {max_length} is too small for the file {row['path']!r}; use a larger one")
+            raise ValueError(f"max_length {max_length} is too small for the file {row['path']!r}; use a larger number")
         parts = _split(text, length, limit, counter)
         part_lengths = [length] if len(parts) == 1 else counter.count(parts)
         for part, part_length in zip(parts, part_lengths, strict=True):
@@ -209,7 +209,14 @@ def _row(document: list[tuple[dict[str, Any], str]]) -> dict[str, Any]:
 
 
 def _rendered(row: dict[str, Any], last: dict[str, Any], settings: FimSettings, seed: int) -> dict[str, Any]:
-    """Render a document as one text with special tokens. Its last file, of the row `last`, may be cut."""
+    """Render a document as one text with special tokens. The last file may be cut for fill-in-the-middle.
+
+    Args:
+        row: the document, with the columns `repository` and `files`.
+        last: the row of the last file. It determines the random numbers for cutting.
+        settings: how many documents are cut, and how.
+        seed: seed of the random numbers.
+    """
     files = [(file["path"], file["text"]) for file in row["files"]]
     path, text = files[-1]
     cut = cut_document(last | {"text": text}, settings, seed)
@@ -233,12 +240,14 @@ class RepoLevelSettings(Settings):
     render: bool = False
     """Write each document as one text with special tokens, for use with other trainers."""
     fim: FimSettings | None = None
-    """Share of the documents that end in a fill-in-the-middle block, and the method of cutting. Needs `render`."""
+    """How many documents end in a fill-in-the-middle block, and how the last file is cut. Needs `render`."""
 
     @model_validator(mode="after")
     def _check_fim(self) -> Self:
         if self.fim is not None and not self.render:
-            raise ValueError("`fim` is used only with `render`: the stages of a recipe have a `fim` of their own")
+            raise ValueError(
+                "`fim` needs `render: true`. To cut documents in a stage of a recipe, use the `fim` of that stage"
+            )
         return self
 
 
@@ -262,7 +271,7 @@ def build_repo_level(settings: RepoLevelSettings, context: BuildContext) -> dict
     seen: set[str] = set()
     for repository, group in itertools.groupby(files, key=lambda file: str(file.row["repository"])):
         if repository in seen:
-            raise ValueError(f"the rows of repository {repository!r} are not together; sort the input by repository")
+            raise ValueError(f"the rows of repository {repository!r} are not adjacent; sort the input by repository")
         seen.add(repository)
         with RowStore(context.out / "rows.tmp") as store:
             for row in _repository_rows(repository, group, store, counter, settings, context.seed):
@@ -293,7 +302,7 @@ def _repository_rows(
     settings: RepoLevelSettings,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the documents of one repository. Its files are appended to `store`."""
+    """Yield the documents of one repository. The rows of all its files are appended to `store`."""
     by_path: dict[str, int] = {}
     names: dict[str, tuple[str, list[str]]] = {}
     lengths: list[tuple[int, int]] = []

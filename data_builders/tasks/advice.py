@@ -20,7 +20,7 @@ REASONS = (
     ("over_budget", "tests were not reached within `tests.budget_seconds`"),
     ("writes_into_the_repository", "tests write into the repository, which is read-only in the sandbox"),
 )  # fmt: skip
-"""(outcome in `CoverageMap.outcomes`, explanation of this outcome)."""
+"""Pairs of a value of `CoverageMap.outcomes` and its explanation, which follows the number of tests with this value."""
 
 
 def redacted_lines(lines: Iterable[str]) -> list[str]:
@@ -40,11 +40,12 @@ def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:
             "no tests were collected: name their folders with `tests.paths`, or use this repository for the corpus only"
         )
     if data["threads"]:
-        lines.append(f"importing it starts threads ({', '.join(data['threads'][:3])}): its programs may hang")
+        lines.append(f"importing the code starts threads ({', '.join(data['threads'][:3])}): graded programs may hang")
     missing = sorted(key.partition(": ")[2] for key in outcomes if key.startswith("needs_package"))
     if foreign := [name for name in missing if name.partition(".")[0] not in packages]:
         lines.append(
-            f"tests need packages that the environment lacks: {', '.join(foreign)}; name an interpreter that has them with `tests.interpreter`"
+            f"tests need packages that are not installed: {', '.join(foreign)}; install them, or name an "
+            "interpreter that has them with `tests.interpreter`"
         )
     if unbuilt := [name for name in missing if name.partition(".")[0] in packages]:
         lines.append(f"tests need modules of the repository that do not exist: {', '.join(unbuilt)}{BUILD_HINT}")

@@ -58,8 +58,9 @@ class SuiteSettings(Settings):
     """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`. By default the
     interpreter that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
     paths: list[str] = Field(default_factory=list)
-    """Files and folders of the tests. Default for Python: the paths in pytest's configuration. Default for JavaScript, also
-    if none of these paths contains JavaScript tests: all files that look like tests."""
+    """Files and folders that contain the tests. By default, Python tests are in the paths of pytest's configuration,
+    and all JavaScript files that look like tests are used. The default for JavaScript also applies if the given paths
+    contain no JavaScript tests."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables that the tests need."""
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -74,13 +75,13 @@ class TaskBuilderSettings(Decontaminated):
     tests: SuiteSettings = SuiteSettings()
     """Settings for running the tests."""
     settings: TaskSettings = TaskSettings()
-    """Conditions on a function to become a task."""
+    """Conditions that a function must meet to become a task."""
     context_characters: Count = 6000
     """Approximate number of characters of the file that a prompt shows around the masked body."""
 
 
 def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[str, Any]:
-    """Build executable tasks from repositories' own tests: a function's body is masked, and its tests grade the answer.
+    """Build executable tasks: the body of a function is masked, and the repository's tests grade the answer.
 
     Test frameworks: pytest; for JavaScript and TypeScript node:test, mocha, jest, vitest, tape, tap and uvu.
 
@@ -114,7 +115,10 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
 
 
 def suite_card(tests: SuiteSettings) -> dict[str, Any]:
-    """Return the settings for a dataset card. The values of variables and the interpreter's path are left out."""
+    """Return the settings as the dataset card shows them.
+
+    The values of environment variables and the path of the interpreter are left out.
+    """
     return tests.model_dump() | {
         "environment": sorted(tests.environment),
         "interpreter": tests.interpreter is not None,
@@ -130,15 +134,15 @@ def tasks_by_language(
 ) -> Iterator[tuple[str, PythonTasks | JsTasks]]:
     """Yield (name for the report, tasks) for each language in which the repository has tests.
 
-    If the repository has no tests, Python is yielded, so that the report can explain why there are no tasks.
+    For a repository without tests, an entry for Python is yielded, so that the report can explain why it has no tasks.
 
     Args:
         repository: the repository with functions and tests.
         tests: settings for running the tests.
-        settings: conditions on a function to become a task.
-        context: number of processes, and consent to a weaker sandbox.
-        only: filter that is called with a function and the text of its file. If it returns False, the function is left
-            out.
+        settings: conditions that a function must meet to become a task.
+        context: supplies the number of processes and the settings of the sandbox.
+        only: filter that is called with a function and the text of the function's file. A function for which the filter
+            returns False is left out.
     """
     paths = {file.path for file in list_files(repository, MAX_FILE)}
     javascript = has_javascript(paths)
@@ -167,14 +171,14 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
 def uncontaminated(
     rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows without text of a benchmark. Rows with text of a benchmark are counted in `left_out`."""
+    """Return the rows that contain no text of a benchmark. The number of other rows is added to `left_out`."""
     clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
     left_out["contaminated"] += len(rows) - len(clean)
     return clean
 
 
 def failure_reasons(report: Mapping[str, Any]) -> str:
-    """Explain why each repository gave no task: by its advice or, without advice, by the counted reasons."""
+    """Explain for each repository why it gave no task, with advice or else with the number of functions per reason."""
     lines = []
     for name, language_report in report.items():
         counts = language_report["dropped"] | language_report.get("left_out", {})
@@ -194,7 +198,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class PythonTasks:
-    """The validated Python functions of a repository. Functions with a tier become rows."""
+    """The Python functions of a repository after validation. Valid functions (with a tier) become rows."""
 
     repository: Repository
     prepared: PreparedSuite
@@ -202,9 +206,9 @@ class PythonTasks:
     candidates: list[Candidate[Function]]
     hidden_share: float
     left_out: Counter[str]
-    """Number of valid functions without a row, keyed by reason."""
+    """Number of valid functions that do not become rows, keyed by reason."""
     redacted: int = 0
-    """Number of rows with a replaced secret or personal datum in the context."""
+    """Number of rows in which a secret or personal data around the masked body was replaced."""
 
     def report(self) -> dict[str, Any]:
         """Return counts, outcomes of the tests and advice, for the build report."""
@@ -218,7 +222,7 @@ class PythonTasks:
         """Make the task rows.
 
         Args:
-            part: `train`, or `heldout` for a benchmark.
+            part: value of the column `split`: `train`, or `heldout` for a benchmark.
             characters: approximate number of characters that a prompt shows around the masked body.
             fim: make fill-in-the-middle rows (`prefix`, `suffix` and `middle`) instead of chat prompts.
         """
@@ -266,11 +270,11 @@ def repository_tasks(
     Args:
         repository: the repository with functions and tests.
         tests: settings for running the tests.
-        settings: conditions on a function to become a task.
-        sandbox: consent to a weaker sandbox.
+        settings: conditions that a function must meet to become a task.
+        sandbox: settings of the sandbox, of which only `allow_weaker` is used.
         workers: number of grading processes.
-        only: filter that is called with a function and the text of its file. If it returns False, the function is left
-            out.
+        only: filter that is called with a function and the text of the function's file. A function for which the filter
+            returns False is left out.
 
     Raises:
         ValueError: the interpreter or the paths of the tests are wrong, or no sandbox is available.
@@ -313,7 +317,10 @@ def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
 
 
 def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """Drop forgeable rows until their share is at most `share`. The rows with the best mutation scores are kept."""
+    """Drop forgeable rows until at most `share` of all rows are forgeable.
+
+    The forgeable rows with the best mutation scores are kept.
+    """
     safe = [row for row in rows if not row["forgeable"]]
     forgeable = [row for row in rows if row["forgeable"]]
     limit = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))

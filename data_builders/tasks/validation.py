@@ -1,7 +1,7 @@
-"""Validate functions as tasks: the tests must pass with the original body, and fail with masked and most mutant bodies.
+"""Validate functions as tasks: tests must pass with the original body, and fail with a masked body and most mutants.
 
-The procedure is the same for every language. A language supplies its functions, the tests that call each function, and
-the programs that replace a function during grading (`TaskValidator`).
+The procedure is the same for every language. The modules of a language supply the functions, the tests that call each
+function, and (in `TaskValidator`) the programs that replace a function during grading.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 REPEATS = 3
-"""Number of times that the original must pass. Functions with unstable tests fail one of these runs."""
+"""Number of runs in which the original body must pass the tests. This excludes functions with unstable tests."""
 
 
 class TaskSettings(Settings):
-    """Conditions on a function to become a task."""
+    """Conditions that a function must meet to become a task."""
 
     min_tests: Positive = 2
     """Minimum number of tests that call the function."""
     max_tests: Positive = 40
     """Maximum number of tests per function. If more tests call the function, tests are drawn at random."""
     max_messages: Positive = 5000
-    """Maximum number of calls from the tests to the function in one grading. (The function runs in another process.) A test
-    with more calls is left out. If all tests together make more calls, the tests with the most calls are left out, but
-    `min_tests` tests remain."""
+    """Maximum number of calls from the tests to the function in one grading. Each call is a message to another process.
+    A test that makes more calls is left out. If all tests together make more calls, the tests with the most calls are
+    left out until `min_tests` tests remain."""
     mutants: Count = 6
-    """Number of mutants (changed versions of the function) on which the tests are tried."""
+    """Maximum number of mutants (versions of the function with one error) with which the tests are run."""
     min_mutation_score: Share = 0.5
-    """Minimum share of mutants and trivial bodies that must fail the tests."""
+    """Minimum share of the wrong versions of the function (mutants and trivial bodies) that must fail the tests."""
     hidden_share: Share = 0.5
     """Share of the tests that the prompt does not show. At least one test is hidden."""
     max_body_characters: Count = 4000
     """Maximum length of the function's body in characters."""
     forgeable_share: Share = 0.3
-    """Maximum share of rows of tier B. In tier B the tests run in the process of the candidate, which could forge the
-    result."""
+    """Maximum share of forgeable tasks (tier B) among all rows. The tests of a forgeable task run in the process of
+    the graded program, which could forge the result."""
 
     @model_validator(mode="after")
     def _check_tests(self) -> Self:
@@ -56,7 +56,7 @@ class TaskSettings(Settings):
 
 
 class Maskable(Protocol):
-    """The properties of a function (of any language) that validation uses."""
+    """A function in any language, with the properties that validation needs."""
 
     @property
     def file(self) -> str: ...
@@ -64,21 +64,21 @@ class Maskable(Protocol):
     def name(self) -> str: ...
     @property
     def start(self) -> int:
-        """Offset of the body's first character."""
+        """Offset of the first character of the body."""
         ...
 
     @property
     def end(self) -> int:
-        """Offset after the body's last character."""
+        """Offset after the last character of the body."""
         ...
 
     @property
     def plain(self) -> bool:
-        """Whether the function can run in another process than its tests (tier A)."""
+        """Whether the function can run in a different process than its tests (tier A)."""
         ...
 
     def target(self) -> dict[str, Any]:
-        """Describe the location of the function for the grader."""
+        """Return the location of the function, in the form that the grader needs."""
         ...
 
 
@@ -93,10 +93,10 @@ class Candidate(Generic[F]):
     covering: list[str]
     """Names of the tests that call the function."""
     copies: list[str] = field(default_factory=list)
-    """Other files that contain the function's body. These files are hidden during grading."""
+    """Other files that contain a copy of the function's body. These files are hidden during grading."""
     tier: str = ""
-    """`A`: the function runs in another process than its tests. `B`: the function runs in the process of the tests, so a
-    program can forge the result. "": the function is not valid."""
+    """`A` if the function runs in a different process than its tests. `B` if the function runs in the same process,
+    so that a program can forge the result. "" if the function is not valid."""
     tests: list[str] = field(default_factory=list)
     """Tests that pass with the original body and fail with the masked body."""
     score: float = 0.0
@@ -106,22 +106,22 @@ class Candidate(Generic[F]):
     dropped: str = ""
     """Reason why the function can't become a task, or ""."""
     busy: int = 0
-    """Number of tests that were left out because of too many calls (`TaskSettings.max_messages`)."""
+    """Number of tests that were left out because they make too many calls (`TaskSettings.max_messages`)."""
 
 
 def make_candidate(
     function: F, covering: Sequence[str], flat_texts: Mapping[str, str], body: str, settings: TaskSettings,
     problem: str = "",
 ) -> Candidate[F]:  # fmt: skip
-    """Make a candidate, with the reason in `dropped` if the function cannot become a task.
+    """Make a candidate. If the function cannot become a task, the field `dropped` of the candidate holds the reason.
 
     Args:
         function: a function of any language.
         covering: names of the tests that call the function.
-        flat_texts: texts (simplified by `flat`) of all files that may contain a copy of the body, keyed by path.
+        flat_texts: maps the path of each file that may contain a copy of the body to its text, simplified by `flat`.
         body: body of the function, as written in its file.
-        settings: conditions on a function to become a task.
-        problem: reason why the language rules out the function, or "".
+        settings: conditions that a function must meet to become a task.
+        problem: reason why a rule of the language excludes the function, or "".
     """
     item = Candidate(function, [name for name in dict.fromkeys(covering) if not _contains_secret(name)])
     if problem:
@@ -143,17 +143,17 @@ def make_candidate(
 
 @lru_cache(maxsize=65536)
 def _contains_secret(test: str) -> bool:
-    """Whether a test's name contains a key or a password. These tests are not used, because rows contain test names."""
+    """Whether the name of a test contains a key or a password. If so, the test is not used: rows contain test names."""
     return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:
-    """Return the other files that contain a body. Copies of a body with fewer than three lines are not searched.
+    """Return the other files that contain a copy of a function's body. A body of one or two lines is not searched.
 
     Args:
-        flat_texts: texts of all files (simplified by `flat`), keyed by path.
-        file: path of the file that contains the function.
-        body: the code to search.
+        flat_texts: maps the path of each file to its text, simplified by `flat`.
+        file: path of the function's file, which is left out of the result.
+        body: the body of the function.
     """
     flat_body = flat(body)
     if flat_body.count("\n") < 2:
@@ -177,23 +177,26 @@ class TaskValidator(Generic[F]):
     """Kind of the task rows, which selects the grader: `pytest` or `node`."""
     language: str
     original: Callable[[F], str]
-    """Returns the original code of the function, in the form of an answer."""
+    """Function that returns the original code of its argument, in the form of an answer."""
     masked: Callable[[F], str]
-    """Returns a replacement of the function's code that does nothing."""
+    """Function that returns code to replace its argument. The body of this code only raises an error."""
     wrong: Callable[[F, int], list[str]]
-    """Takes a function and a number n. Returns at most n mutants of the function, and trivial bodies."""
+    """Function that takes a function and a number n. It returns at most n mutants of the function, and trivial
+    bodies."""
     limits: Limits
 
     def validate(
         self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int, sandbox: SandboxSettings
     ) -> None:
-        """Set `tier` of each valid candidate (A if possible, otherwise B), and the reason in `dropped` of other candidates.
+        """Decide which candidates are valid, and store the decisions in the candidates.
+
+        A valid candidate gets a `tier`: A if possible, otherwise B. Any other candidate gets a reason in `dropped`.
 
         Args:
-            candidates: functions. Candidates with a reason in `dropped` are skipped.
-            settings: conditions on a function to become a task.
+            candidates: the functions. Candidates that already have a reason in `dropped` are skipped.
+            settings: conditions that a function must meet to become a task.
             workers: number of grading processes.
-            sandbox: consent to a weaker sandbox.
+            sandbox: settings of the sandbox, of which only `allow_weaker` is used.
         """
         waiting = [item for item in candidates if not item.dropped]
         with Grader(workers, self.limits, allow_weaker=sandbox.allow_weaker) as grader:
@@ -233,7 +236,7 @@ class TaskValidator(Generic[F]):
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        """Grade wrong bodies. Set the tier of each candidate for which enough wrong bodies fail the tests."""
+        """Grade wrong bodies of each candidate. Set `tier` if enough of them fail the tests, otherwise `dropped`."""
         wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in pairs]
         jobs = [
             (self._row(item, names, tier), program)
@@ -253,7 +256,7 @@ class TaskValidator(Generic[F]):
         self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
         program: Callable[[F], str], max_messages: int | None = None,
     ) -> list[Verdict]:  # fmt: skip
-        """Grade one program per candidate, and return the verdicts. A candidate without tests gets `failed`."""
+        """Return the verdict on one program per candidate. Candidates without tests get the verdict `failed`."""
         jobs = [
             (self._row(item, tests, tier, max_messages), program(item.function))
             for item, tests in zip(items, names, strict=True) if tests
@@ -264,7 +267,7 @@ class TaskValidator(Generic[F]):
     def _row(
         self, item: Candidate[F], names: Sequence[str], tier: str, max_messages: int | None = None
     ) -> dict[str, Any]:
-        """Make a task row for grading, in which all tests are hidden."""
+        """Make a task row to grade programs with. All tests of the row are hidden tests."""
         tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": max_messages}
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
@@ -272,19 +275,22 @@ class TaskValidator(Generic[F]):
 def tests_of(
     suite: str, item: Candidate[Any], tier: str, visible: Sequence[str], hidden: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the column `tests` of a task row (`alignment.grading.task.RepositoryTests`)."""
+    """Return the value of the column `tests` of a task row, see `alignment.grading.task.RepositoryTests`."""
     return {"suite": suite, "tier": tier, "target": item.function.target(), "visible": list(visible), "hidden": list(hidden),
             "copies": item.copies}  # fmt: skip
 
 
 def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], settings: TaskSettings) -> list[str]:
-    """Leave out the tests with the most calls until the rest sends at most `max_messages`, or `min_tests` remain.
+    """Select tests that together make at most `max_messages` calls.
+
+    The tests with the most calls are left out first, until the limit is met or `min_tests` tests remain.
 
     Args:
         item: the candidate. Its field `busy` is set to the number of omitted tests.
-        verdict: result of all covering tests. A test was ended at `max_messages` calls; these tests are always left out.
-        names: the tests to choose from.
-        settings: `max_messages` and `min_tests`.
+        verdict: results of all tests that call the function. Each test was stopped after `max_messages` calls. Stopped
+            tests are always left out.
+        names: the tests to select from.
+        settings: the limits `max_messages` and `min_tests`.
     """
     messages = {name: result.messages for name, result in zip(item.covering, verdict.tests, strict=False)}
     ended = {name for name, count in messages.items() if count >= settings.max_messages}
@@ -299,7 +305,10 @@ def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], se
 
 
 def tests_with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> list[str]:
-    """Return the tests that passed (or, if `passed` is false, failed). Empty if the verdict has no results per test."""
+    """Return the tests that passed or, if `passed` is false, the tests that failed.
+
+    Return an empty list if the verdict has no result for each test.
+    """
     if len(verdict.tests) != len(names):
         return []
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
@@ -310,11 +319,11 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
 
     Args:
         key: name of the function. The split depends only on this key, the test names and the share.
-        names: names of the tests. The cases of a parametrized test stay together, unless it is the only test.
+        names: names of the tests. The cases of a parametrized test stay together, unless there is no other test.
         hidden_share: share of the tests to hide. At least one test is hidden.
 
     Returns:
-        (visible, hidden), each in the order of `names`.
+        The visible and the hidden tests, each in the order of `names`.
     """
     groups: dict[str, list[str]] = {}
     for name in names:
@@ -343,7 +352,7 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
         left_out: counter of omitted rows; the reason is `secret_in_body`.
 
     Returns:
-        (rows, number of rows in which something was replaced).
+        The rows that are kept, and the number of rows in which something was replaced.
     """
     clean, redacted = [], 0
     for row in rows:
@@ -357,7 +366,7 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """Count a repository's functions for the build report: covered by tests, valid by tier, and dropped by reason."""
+    """Count functions for the build report: functions with tests, valid functions by tier, and dropped functions."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]

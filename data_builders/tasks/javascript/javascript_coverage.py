@@ -1,4 +1,4 @@
-"""Find out which JavaScript tests call which functions: run each test file once, with a counter in every function."""
+"""Run each JavaScript test file once, with a counter in every function, and record which tests call which functions."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _REASONS = (
 
 @dataclass
 class JsCoverage:
-    """Outcomes of a JavaScript suite's tests, and the functions that they call."""
+    """The outcomes of the tests of a JavaScript suite, and the functions that each test calls."""
 
     covering: dict[int, list[str]]
     """Maps the number of a function to the usable tests that call the function, in the suite's order."""
     outcomes: Counter[str]
     """Number of tests by outcome: `passed`, or the reason why a test cannot be used."""
     problems: list[str]
-    """Descriptions of errors."""
+    """Descriptions of errors in test files, and of errors while transforming files."""
     loaded: set[int]
-    """Numbers of the functions that run while files are loaded."""
+    """Numbers of the functions that are called while files are loaded, not only by tests."""
     seconds: float
     """Wall time of the run."""
 
 
 def js_coverage(prepared: JsPreparedSuite, budget_seconds: float, *, allow_weaker: bool = False) -> JsCoverage:
-    """Run every test file of a snapshot.
+    """Run every test file of a snapshot, and record the outcomes and the called functions.
 
     Args:
         prepared: the suite.
         budget_seconds: maximum wall time of the run. Files that have not run by then are counted as `file_over_budget`.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
     """
     coverage = JsCoverage({}, Counter(), list(prepared.problems), set(), 0.0)
     suite = NodeSuite(prepared.snapshot, allow_weaker)
@@ -149,14 +149,14 @@ def js_advice(prepared: JsPreparedSuite, coverage: JsCoverage) -> list[str]:
     snapshot, known = prepared.snapshot, prepared.packages
     foreign = known.depends_on(*FOREIGN)
     if not snapshot.tests and foreign:
-        lines.append(f"its tests are for {', '.join(foreign)}, which is not supported: only {SUPPORTED} are")
+        lines.append(f"the tests are for {', '.join(foreign)}, which is not supported: use {SUPPORTED}")
     elif not snapshot.tests:
-        lines.append(f"no tests were found: files like *.test.js or below test/, for {SUPPORTED}")
+        lines.append(f"no tests were found: name test files like *.test.js or use a folder test/, with {SUPPORTED}")
     elif not coverage.outcomes and foreign:
-        lines.append(f"its tests are for {', '.join(foreign)}, which is not supported: only {SUPPORTED} are")
+        lines.append(f"the tests are for {', '.join(foreign)}, which is not supported: use {SUPPORTED}")
     if snapshot.tests and not snapshot.data["modules"] and any(package.get("dependencies") or package.get("devDependencies") for package in known.by_folder.values()):  # fmt: skip
         lines.append(
-            "it has no node_modules: run npm install (or pnpm, yarn) in its folder, so that tests can import packages"
+            "node_modules is missing: run npm install (or pnpm, yarn) in the repository, so that tests find packages"
         )
     if prepared.unparsed:
         lines.append(f"{prepared.unparsed} files cannot be parsed: their functions are left out")

@@ -1,4 +1,4 @@
-"""Make definitions of JavaScript functions with another body (mutants and trivial bodies), using tree-sitter."""
+"""Make wrong versions of JavaScript functions (mutants and trivial bodies) with tree-sitter."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SWAPS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "===": "!==", "!==": "==="
 
 
 def definition(text: str, function: JsFunction, body: str | None = None) -> str:
-    """Return the code of a function in the form of an answer.
+    """Return the definition of a function as an answer gives it. The body can be replaced.
 
     Args:
         text: text of the function's file.
         function: the function.
-        body: replacement of the function's body. None: the original body.
+        body: replacement of the function's body. With None, the original body is used.
     """
     body = text[function.start : function.end] if body is None else body
     head = text[function.first : function.start - 1].rstrip()
@@ -31,7 +31,9 @@ def definition(text: str, function: JsFunction, body: str | None = None) -> str:
 
 
 def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
-    """Return definitions with one change each, then trivial definitions: return undefined, or the first parameter.
+    """Return wrong versions of a function: mutants with one change each, then versions with a trivial body.
+
+    A trivial body returns undefined, or the first parameter.
 
     Args:
         text: text of the function's file.

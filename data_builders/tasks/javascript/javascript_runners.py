@@ -1,4 +1,4 @@
-"""Detect the test setup of a JavaScript repository: runner, test files, setup files, import aliases, need to transform."""
+"""Detect how a JavaScript repository runs tests: runner, test files, setup files, import aliases, transformation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEST_NAMES = ("*.test.*", "*.spec.*", "*-test.*", "*_test.*", "*.tests.*", "*-sp
 TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "spec", "specs", "__test__"})
 FOREIGN = ("ava", "jasmine", "qunit", "qunitjs", "@japa/runner", "lab", "@hapi/lab", "karma", "cypress", "@playwright/test", "@web/test-runner",
            "bun-types", "jasmine-core", "nodeunit", "testem", "intern", "japa", "brittle", "zora", "baretest", "tapzero")  # fmt: skip
-"""Runners that are not supported."""
+"""Test runners that are not supported."""
 SUPPORTED = "node:test, mocha, jest, vitest, tape, tap and uvu"
 _CALLS = re.compile(
     r"\b(?:test|it|describe|suite|specify|context)(?:\.\w+)*\s*(?:\(|`)|\bt\.test\(|\b(?:test|suite)\b.*\.run\(\)"
@@ -32,7 +32,7 @@ _TRANSFORMERS = re.compile(r"register|ts-node|tsx|esm$|source-map|dotenv|swc|suc
 
 
 def is_js_test(path: str) -> bool:
-    """Whether a path looks like a test file, by its name or its folder."""
+    """Whether a path looks like a test file, judged by the file name and the folders."""
     *folders, name = path.split("/")
     return name.endswith(SOURCE) and not name.endswith(".d.ts") and (
         any(fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES) or any(folder in TEST_FOLDERS for folder in folders)
@@ -40,7 +40,7 @@ def is_js_test(path: str) -> bool:
 
 
 def has_tests(path: str, text: str) -> bool:
-    """Whether a test file defines tests. Files without tests only contain helpers."""
+    """Whether a path looks like a test file, and the text defines tests. Other test files only contain helpers."""
     return is_js_test(path) and bool(_CALLS.search(text))
 
 
@@ -63,7 +63,7 @@ class Packages:
         return [name for name in names if name in dependencies]
 
     def is_es_module(self, path: str) -> bool:
-        """Whether node loads a file as an ES module: by its name, or by `type` in the nearest package.json."""
+        """Whether node loads a file as an ES module. The file name or `type` in the nearest package.json decides."""
         if path.endswith((".mjs", ".mts")):
             return True
         if path.endswith((".cjs", ".cts")):
@@ -89,7 +89,7 @@ def read_packages(texts: Mapping[str, str]) -> Packages:
 
 
 def expect_library(known: Packages, tests: Collection[str]) -> str:
-    """Return the library whose `expect` the tests use: `vitest`, `jest`, or "".
+    """Return the library whose function `expect` the tests use: `vitest`, `jest`, or "" if they use neither.
 
     Args:
         known: the repository's package.json files.
@@ -138,8 +138,8 @@ def needs_transform(known: Packages, texts: Mapping[str, str], library: str, str
     Args:
         known: the repository's package.json files.
         texts: texts of the tests and of all files that the tests import, keyed by path.
-        library: the library of `expect`. Tests of vitest are always transformed.
-        strips_types: whether this version of node can strip types.
+        library: result of `expect_library`. Tests of vitest are always transformed.
+        strips_types: whether this version of node can load TypeScript by removing the types.
     """
     if library == "vitest":
         return True
@@ -216,7 +216,7 @@ def setup_files(known: Packages, texts: Mapping[str, str]) -> list[str]:
 
 
 def _loadable(named: list[str], texts: Mapping[str, str]) -> Iterator[str]:
-    """Yield the files that exist, and the packages, except packages that only transform code."""
+    """Yield the names of existing files and of packages. Packages that only transform code are left out."""
     for name in named:
         path = posixpath.normpath(name.replace("<rootDir>/", "").removeprefix("./"))
         if any(path + ending in texts for ending in ("", *SOURCE)):

@@ -1,7 +1,7 @@
 """Make snapshots of JavaScript repositories for grading: export and transform the files, and find the tests.
 
-A snapshot contains the repository as `tree` (for the tests), as `bare` (for the candidate, without tests and
-documentation) and as `marked` (for the run that finds out which tests call which functions). `compiled` and
+A snapshot contains the repository three times: as `tree` (for the tests), as `bare` (for the graded program, without
+tests and documentation) and as `marked` (for the run that finds out which tests call which functions). `compiled` and
 `marked-compiled` contain transformed versions of files that node cannot load. The name of a snapshot is a hash of its
 content, and each snapshot is made once per machine. The repository's code runs only in the sandbox.
 """
@@ -44,7 +44,7 @@ from data_builders.tasks.python.python_suite import is_documentation, write_file
 from data_builders.tasks.validation import flat
 
 VERSION = 3
-"""Version of the snapshot format. After an increase, all snapshots are made again."""
+"""Version of the snapshot format. If this number is increased, all snapshots are made again."""
 MAX_FILE = 4 << 20
 """Maximum size of an exported file in bytes."""
 MAX_BYTES = 256 << 20
@@ -64,7 +64,7 @@ NOT_SOURCE = (
     ".config.mts",
 )
 MARK = "globalThis.__align_hit?.({number});"
-"""Code at the start of a function's body that reports a call of the function with this number."""
+"""Code that is inserted at the start of each function's body. It reports the number of the called function."""
 
 
 @dataclass
@@ -85,7 +85,7 @@ class JsPreparedSuite:
 
     @cached_property
     def flat(self) -> dict[str, str]:
-        """The texts of `source` after `validation.flat`, for finding copies of a body."""
+        """The texts of `source`, simplified by `validation.flat`. Copies of a function's body are searched in them."""
         return {path: flat(text) for path, text in self.source.items()}
 
     @property
@@ -106,13 +106,13 @@ def prepare_js_suite(
     *,
     allow_weaker: bool = False,
 ) -> JsPreparedSuite:
-    """Make the snapshot of a repository's JavaScript and TypeScript at its commit, or reuse a stored one.
+    """Make a snapshot of a JavaScript or TypeScript repository at its commit, or reuse a stored snapshot.
 
     Args:
-        repository: from `data_builders.repositories.sources.resolve`.
-        paths: files and folders of the tests. Empty: all files that look like tests.
+        repository: a repository from `data_builders.repositories.sources.resolve`.
+        paths: files and folders of the tests. If empty, all files that look like tests are used.
         environment: environment variables that the tests need.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
 
     Raises:
         NoToolchain: node is not installed.
@@ -166,7 +166,7 @@ def _has_syntax_error(path: str, text: str) -> bool:
 
 
 def _decoded(content: bytes) -> str | None:
-    """Decode a file. None if the file is binary or not UTF-8."""
+    """Decode a file. Return None if the file is binary or not UTF-8."""
     try:
         return content.decode("utf-8") if b"\0" not in content else None
     except UnicodeDecodeError:
@@ -194,12 +194,12 @@ def _read(repository: Repository) -> dict[str, bytes]:
 
 
 def checkout(repository: Repository) -> Path:
-    """Return the folder of the checkout, which contains `node_modules`."""
+    """Return the folder of the repository's working tree, in which packages are installed (`node_modules`)."""
     return repository.path.parent if repository.is_git and repository.path.name == ".git" else repository.path
 
 
 def _installed(repository: Repository, known: Packages) -> Iterator[tuple[str, str]]:
-    """Yield (folder on the machine, path in the repository) of each `node_modules`."""
+    """Yield (folder on this machine, path in the repository) of each folder `node_modules`."""
     base = checkout(repository)
     for folder in sorted(known.by_folder, key=lambda item: (item.count("/"), item)):
         place = posixpath.join(folder, "node_modules")
@@ -220,11 +220,11 @@ def _make_snapshot(
         files: content of all files, keyed by path.
         texts: texts of all text files, keyed by path.
         known: the repository's package.json files.
-        modules: (folder on the machine, path in the repository) of each `node_modules`.
+        modules: (folder on this machine, path in the repository) of each folder `node_modules`.
         functions: all functions, in the order of their numbers.
-        paths: files and folders of the tests. Empty: all files that look like tests.
+        paths: files and folders of the tests. If empty, all files that look like tests are used.
         environment: environment variables of the tests.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     tests = {path: text for path, text in texts.items() if has_tests(path, text)}
@@ -269,12 +269,15 @@ def _make_snapshot(
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether a file is hidden from candidates: tests, files in their folders, and documentation."""
+    """Whether a file is hidden from graded programs. Tests, files in test folders, and documentation are hidden."""
     return is_js_test(path) or is_js_test(f"{posixpath.dirname(path)}/x.js") or is_documentation(path)
 
 
 def _typescript() -> str:
-    """Return the path of the machine's TypeScript compiler, for repositories without a transformer. "" if not installed."""
+    """Return the path of the TypeScript compiler on this machine, or "" if no compiler is installed.
+
+    The compiler transforms files of repositories that have no transformer of their own.
+    """
     try:
         tool = Path(toolchain("typescript").tool)
     except NoToolchain:
@@ -284,7 +287,7 @@ def _typescript() -> str:
 
 
 def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, str]:
-    """Return the files with `MARK` at the start of every function's body."""
+    """Return the files that contain functions, with `MARK` inserted at the start of every function's body."""
     marked: dict[str, str] = {}
     for number, item in reversed(list(enumerate(functions))):  # from the end, so that offsets stay right
         text = marked.get(item.file, texts[item.file])
@@ -293,7 +296,7 @@ def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, 
 
 
 def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str], allow_weaker: bool) -> None:
-    """Write `compiled` and `marked-compiled`, and replace the tests in the snapshot's data by transformed tests."""
+    """Transform the files of a snapshot. Write sources to `compiled` and `marked-compiled`, and tests to the data."""
     data, folder = snapshot.data, snapshot.folder
     sources = [[path, None] for path in code if path not in tests and not path.endswith((".d.ts", ".d.mts", ".d.cts"))]
     transformed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Make executable tasks from the tests of a JavaScript or TypeScript repository, with the same steps as for Python."""
+"""Make executable tasks from the tests of a JavaScript or TypeScript repository, in the same steps as for Python."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from data_builders.tasks.validation import (
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
 MASK = ' throw new Error("not implemented"); '
-"""The body of a masked function."""
+"""Replacement of the body of a masked function."""
 
 
 @dataclass
 class JsTasks:
-    """The validated JavaScript functions of a repository. Functions with a tier become rows."""
+    """The JavaScript functions of a repository after validation. Valid functions (with a tier) become rows."""
 
     repository: Repository
     prepared: JsPreparedSuite | None
@@ -46,9 +46,9 @@ class JsTasks:
     advice: list[str]
     hidden_share: float
     left_out: Counter[str] = field(default_factory=Counter)
-    """Number of valid functions without a row, keyed by reason."""
+    """Number of valid functions that do not become rows, keyed by reason."""
     redacted: int = 0
-    """Number of rows with a replaced secret or personal datum in the context."""
+    """Number of rows in which a secret or personal data around the masked body was replaced."""
 
     def report(self) -> dict[str, Any]:
         """Return counts, outcomes of the tests and advice, for the build report."""
@@ -62,7 +62,7 @@ class JsTasks:
         """Make the task rows.
 
         Args:
-            part: `train`, or `heldout` for a benchmark.
+            part: value of the column `split`: `train`, or `heldout` for a benchmark.
             characters: approximate number of characters that a prompt shows around the masked body.
         """
         rows = (self._row(item, part, characters) for item in self.candidates if item.tier)
@@ -110,17 +110,17 @@ def js_repository_tasks(
 
     Args:
         repository: the repository with functions and tests.
-        settings: conditions on a function to become a task.
-        sandbox: consent to a weaker sandbox.
+        settings: conditions that a function must meet to become a task.
+        sandbox: settings of the sandbox, of which only `allow_weaker` is used.
         workers: number of grading processes.
-        only: filter that is called with a function and the text of its file. If it returns False, the function is left
-            out.
-        paths: files and folders of the tests. Empty: all files that look like tests.
+        only: filter that is called with a function and the text of the function's file. A function for which the filter
+            returns False is left out.
+        paths: files and folders of the tests. If empty, all files that look like tests are used.
         environment: environment variables that the tests need.
-        budget_seconds: maximum wall time of the run of the tests.
+        budget_seconds: maximum wall time for running the tests to find out which functions they call.
 
     Returns:
-        The tasks. If node is not installed, the result has no tasks, but has advice.
+        The tasks. If node is not installed, the result has no tasks, only advice to install it.
 
     Raises:
         ValueError: the repository is too large, or no sandbox is available.

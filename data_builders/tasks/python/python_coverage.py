@@ -1,7 +1,7 @@
-"""Find out which tests call which functions, by one run of a pytest suite in the sandbox with a tracer of calls.
+"""Run a pytest suite once in the sandbox, and trace which tests call which functions.
 
-Tasks need the called functions, not the executed lines. A few lines with `sys.settrace` inside the sandbox trace the
-calls, and nothing has to be installed into the user's environment.
+Only calls are traced, not executed lines. A few lines with `sys.settrace` inside the sandbox are enough for this.
+Nothing has to be installed into the user's environment.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import PreparedSuite
 
 BATCH = 25
-"""Number of tests that one program runs."""
+"""Number of tests that one program in the sandbox runs."""
 TEST_SECONDS = 20.0
 """Maximum wall time of one test with the tracer, in seconds."""
 FAST_SECONDS = 2.0
-"""Maximum duration in seconds of a test that is used. Training grades tasks thousands of times. Slower tests are counted
-as `slow`."""
+"""Maximum duration of a usable test in seconds, because training runs each test thousands of times. Slower tests are
+counted as `slow`."""
 _NETWORK = re.compile(
     r"socket|gaierror|getaddrinfo|ConnectionError|ConnectionRefused|Network is unreachable|Temporary failure in name|"
     r"OperationalError|could not connect|urlopen error|Max retries|redis|psycopg|pymysql|mongo", re.IGNORECASE
@@ -36,7 +36,7 @@ _NETWORK = re.compile(
 
 @dataclass
 class CoverageMap:
-    """Outcomes of a pytest suite's tests, and the functions that they call."""
+    """The outcome of each test of a pytest suite, and the functions that each test calls."""
 
     covering: dict[tuple[str, int], list[str]]
     """Maps (file, line) of a function to the usable tests that call the function, in the suite's order."""
@@ -55,12 +55,12 @@ class CoverageMap:
 
 
 def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
-    """Run a suite once with the tracer. The result is stored with the snapshot and reused.
+    """Run a suite once with the tracer of calls. The result is stored with the snapshot and reused.
 
     Args:
         prepared: the suite.
         budget_seconds: maximum wall time of the run. Tests that have not run by then are counted as `over_budget`.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
     """
     stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
     if not stored_map.is_file():
@@ -113,7 +113,7 @@ def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> 
             ended, broken = _run_batch(suite, batch, wall)
             results.update(ended)
             if broken and broken not in ended:
-                if size > 1:  # run it again alone: earlier tests may have used up the time of the batch
+                if size > 1:  # run this test again alone: earlier tests may have used up the time of the batch
                     waiting = waiting[waiting.index(broken) :]
                     size = 1
                     continue

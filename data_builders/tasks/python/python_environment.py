@@ -1,4 +1,4 @@
-"""Inspect the Python interpreter that runs a repository's tests, and its installed packages."""
+"""Inspect the Python interpreter that runs the tests of a repository, and the packages that are installed for it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Environment:
     version: str
     """The full text of `sys.version`."""
     base: tuple[str, ...]
-    """Folders of the interpreter outside /usr."""
+    """The folder in which the interpreter is installed. Empty if this folder is below /usr."""
     packages: tuple[str, ...]
-    """Folders of installed packages."""
+    """Folders in which packages are installed."""
     distributions: tuple[str, ...]
     """Installed packages as `name==version`."""
 
@@ -39,13 +39,14 @@ print(json.dumps({
 
 
 def find_environment(interpreter: str | Path | None = None) -> Environment:
-    """Describe the environment of an interpreter. By default this is the running interpreter.
+    """Describe an interpreter and its packages. By default, describe the interpreter that runs this process.
 
-    An environment without pytest uses the pytest of the running interpreter if both have the same version of Python.
+    If pytest is not installed for the interpreter, the pytest of this process is used. This needs the same version of
+    Python.
 
     Raises:
-        ValueError: the interpreter cannot be started or is not Python, or it has no pytest and its Python version differs
-            from the running interpreter.
+        ValueError: the interpreter cannot be started or is not Python, or it has no pytest and its version of Python
+            differs from the version of this process.
     """
     program = str(interpreter) if interpreter else sys.executable
     try:
@@ -61,7 +62,7 @@ def find_environment(interpreter: str | Path | None = None) -> Environment:
     packages, distributions = list(description["packages"]), list(description["distributions"])
     if not any((Path(folder) / "pytest").is_dir() for folder in packages):
         if description["version"] != "{}.{}".format(*sys.version_info[:2]):
-            raise ValueError(f"{program} has no pytest: install it there ({program} -m pip install pytest)")
+            raise ValueError(f"{program} has no pytest: install pytest with {program} -m pip install pytest")
         ours = sysconfig.get_path("purelib")
         packages.append(ours)
         distributions.append(f"pytest of {ours}")

@@ -20,7 +20,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 
 def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
-    """Return distinct bodies with one change each, spread over the kinds of change.
+    """Return different bodies with one change each. The kinds of change are used in turn.
 
     Args:
         function: the original.
@@ -49,7 +49,7 @@ def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
 
 
 def trivial_bodies(function: Function) -> list[str]:
-    """Return bodies that need no understanding of the task: `return None`, and a return of the first argument."""
+    """Return two bodies that ignore the task: one returns None, and one returns the first argument."""
     parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
     names = [name for name in parameters if name and name not in ("self", "cls")]
     answers = ["return None", *([f"return {names[0]}"] if names else [])]
@@ -63,7 +63,7 @@ def indented(text: str) -> str:
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield (kind of change, number of the node in the order of `ast.walk`)."""
+    """Yield every possible change, as the kind of change and the number of the node in the order of `ast.walk`."""
     # Changes of error messages and assertions seldom change what a function does.
     skipped = {
         id(part)
@@ -102,7 +102,7 @@ def _kinds(node: ast.AST) -> Sequence[str]:
 
 
 def _changed(tree: ast.Module, kind: str, number: int) -> str | None:
-    """Return the code with one changed node. None if the change is not possible."""
+    """Return the code with one changed node, or None if the change is not possible."""
     tree = copy.deepcopy(tree)
     node = next(item for index, item in enumerate(ast.walk(tree)) if index == number)
     if kind == "comparison" and isinstance(node, ast.Compare):

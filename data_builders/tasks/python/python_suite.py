@@ -30,7 +30,7 @@ from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.tasks.python.python_environment import Environment, find_environment
 
 VERSION = 3
-"""Version of the snapshot format. After an increase, all snapshots are made again."""
+"""Version of the snapshot format. If this number is increased, all snapshots are made again."""
 MAX_FILE = 16 << 20
 """Maximum size of an exported file in bytes."""
 TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
@@ -75,16 +75,16 @@ def prepare_suite(
     environment: dict[str, str] | None = None,
     allow_weaker: bool = False,
 ) -> PreparedSuite:
-    """Make the snapshot of a repository at its commit, or reuse a stored one.
+    """Make a snapshot of a repository at its commit, or reuse a stored snapshot.
 
     Args:
-        repository: from `data_builders.repositories.sources.resolve`.
-        interpreter: Python with the packages that the tests need, for example of a virtual environment. None: the running
-            interpreter.
-        tests: files and folders for pytest, relative to the repository. Empty: the repository's pytest configuration
+        repository: a repository from `data_builders.repositories.sources.resolve`.
+        interpreter: Python interpreter with the packages of the tests, for example of a virtual environment. By
+            default, the interpreter of this process is used.
+        tests: files and folders for pytest, relative to the repository. If empty, the repository's pytest configuration
             decides.
         environment: environment variables that the tests need.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
 
     Raises:
         ValueError: the interpreter cannot be used, or `tests` names a file that does not exist.
@@ -122,7 +122,7 @@ def _is_usable_text(content: bytes) -> bool:
         content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return b"\r" not in content  # Python translates line ends, so offsets would not agree
+    return b"\r" not in content  # Python converts line ends, so that offsets would be wrong
 
 
 def _read(repository: Repository) -> dict[str, bytes]:
@@ -144,7 +144,7 @@ def _is_excluded(path: str) -> bool:
 
 
 def is_test_file(path: str) -> bool:
-    """Whether a path looks like a test file: by its name, or by a folder `tests` or `test`."""
+    """Whether a path looks like a test file, judged by the file name and by folders named `tests` or `test`."""
     *folders, name = path.split("/")
     return any(folder in TEST_FOLDERS for folder in folders) or any(
         fnmatch.fnmatch(name, pattern) for pattern in TEST_NAMES
@@ -152,7 +152,10 @@ def is_test_file(path: str) -> bool:
 
 
 def is_documentation(path: str) -> bool:
-    """Whether a path is documentation, an example or generated. These files give no tasks and are hidden from candidates."""
+    """Whether a path is documentation, an example or a generated file.
+
+    These files give no tasks, and the process that runs a graded program does not see them.
+    """
     *folders, name = path.split("/")
     return any(folder in DOCUMENTATION_FOLDERS for folder in folders) or any(
         fnmatch.fnmatch(name, pattern) for pattern in DOCUMENTATION_NAMES
@@ -173,7 +176,7 @@ def _make_snapshot(
         tests: files and folders for pytest.
         variables: environment variables of the tests.
         repository: the repository, whose name and commit are written into the data.
-        allow_weaker: consent to a weaker sandbox.
+        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", files)
@@ -207,7 +210,7 @@ def _make_snapshot(
     }  # fmt: skip
     collection = _collect(Snapshot(folder, data), roles["tester"], allow_weaker)
     if not mode and any("unique basename" in problem["why"] for problem in collection["problems"]):
-        # Test files of the same name need another import mode. It is used only if it finds more tests.
+        # Test files of the same name need another import mode. The other mode is used only if it finds more tests.
         other_role = {**roles["tester"], "arguments": [IMPORTLIB, *tests]}
         other = _collect(Snapshot(folder, data), other_role, allow_weaker)
         if len(other["tests"]) > len(collection["tests"]):
@@ -253,8 +256,9 @@ def _collect(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> di
 def roots(files: Iterable[str]) -> list[str]:
     """Return the folders from which modules are imported, the repository's root first.
 
-    These folders are the root, each folder with a project file (`PROJECT_FILES`), and the folders `src`, `lib` and
-    `python` in one of the former, if they contain Python files. Projects in tests or documentation are ignored.
+    The root and each folder with a project file (`PROJECT_FILES`) are project folders, except folders of tests and
+    documentation. The result has the project folders and their subfolders `src`, `lib` and `python`, if they contain
+    Python files. The root is always included.
     """
     projects = {""} | {
         posixpath.dirname(path) for path in files
@@ -267,7 +271,10 @@ def roots(files: Iterable[str]) -> list[str]:
 
 
 def import_mode(files: Mapping[str, bytes]) -> list[str]:
-    """Return the `--import-mode` of the repository's pytest configuration, as arguments. Other `addopts` are ignored."""
+    """Return the arguments that set pytest's import mode as in the repository's pytest configuration.
+
+    The list is empty if the configuration does not change the import mode. Other `addopts` are ignored.
+    """
     for name in SETTINGS_FILES:
         if match := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
             return [f"--import-mode={match.group(1).decode()}"]
@@ -292,7 +299,7 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _copy_generated(tree: Path, files: dict[str, bytes], python: Environment) -> list[str]:
-    """Copy files that only a build makes (extension modules, version files) from the installed package of the same name.
+    """Copy files that a build generates (extension modules, version files) from the installed package of the same name.
 
     Returns:
         The paths of the copied files in the tree.

@@ -1,4 +1,4 @@
-"""Make the prompt of a Python task: the file around the masked body, signatures in other files, and visible tests."""
+"""Make the prompt of a Python task from the code around the masked body, signatures of other files, and tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from data_builders.parsing.python_functions import Function, indentation, masked
 from data_builders.tasks.python.python_suite import PreparedSuite
 
 MAX_SIGNATURES = 20
-"""Maximum number of names from other files that a prompt shows."""
+"""Maximum number of signatures from other files that a prompt shows."""
 
 
 class Span(Protocol):
-    """A part of a text, given by the offsets of start and end."""
+    """A part of a text, given by its start offset and its end offset."""
 
     @property
     def start(self) -> int: ...
@@ -24,13 +24,16 @@ class Span(Protocol):
 
 
 def window(text: str, function: Function | Span, before: int, after: int) -> tuple[int, int]:
-    """Return the (start, end) offsets of the part of a file to show: whole lines around a body.
+    """Choose the lines around a function's body that a prompt shows.
 
     Args:
         text: text of the file.
-        function: a function, whose head is always shown, or any part of the file.
-        before: approximate number of characters before the body.
-        after: approximate number of characters after the body.
+        function: the function, whose header is always shown, or another part of the file.
+        before: approximate number of characters to show before the body.
+        after: approximate number of characters to show after the body.
+
+    Returns:
+        The offsets of the start and the end of the shown lines.
     """
     first = function.first if isinstance(function, Function) else function.start
     opening = max(0, min(first, function.start - before))
@@ -43,13 +46,13 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
 
 
 def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], characters: int) -> str:
-    """Return the user's message of a task, which asks for the body of one function.
+    """Return the prompt of a task: a user message that asks for the body of one function.
 
     Args:
-        prepared: the repository.
+        prepared: the snapshot of the repository.
         function: the function whose body is masked.
         visible: names of the tests to show.
-        characters: approximate number of characters of the file around the body. In addition, the tests get at most a
+        characters: approximate number of characters to show of the function's file. The shown tests are limited to a
             third of this number.
     """
     text = prepared.texts[function.file]
@@ -79,7 +82,7 @@ def code_block(code: str, language: str = "python") -> str:
 
 
 def imports_of(text: str, before: int) -> str:
-    """Return the top-level imports before an offset, followed by a marker for omitted code."""
+    """Return the top-level imports above an offset of a file, followed by the line `# ...` in place of omitted code."""
     tree = parse(text)
     if tree is None:
         return ""
@@ -94,7 +97,10 @@ def imports_of(text: str, before: int) -> str:
 
 
 def signatures(prepared: PreparedSuite, function: Function) -> str:
-    """Return signatures (with first docstring lines) of the names that the function's file imports from the repository."""
+    """Return the signatures of functions and classes that the function's file imports from files of the repository.
+
+    Each signature is followed by the first line of the docstring. For an imported constant, its assignment is returned.
+    """
     tree = parse(prepared.texts[function.file])
     if tree is None:
         return ""
@@ -118,7 +124,10 @@ def signatures(prepared: PreparedSuite, function: Function) -> str:
 
 
 def _signature(text: str, name: str) -> str:
-    """Return the signature of a top-level function or class, or the assignment of a constant. "" for unknown names."""
+    """Return the signature of the top-level function or class `name`, or the assignment to the constant `name`.
+
+    Return "" if the text does not define the name.
+    """
     tree = parse(text)
     for node in tree.body if tree else []:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
@@ -139,7 +148,7 @@ def _signature(text: str, name: str) -> str:
 
 
 def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
-    """Return the code of test functions without repetitions. Functions that would exceed the limit are left out.
+    """Return the code of test functions, each function once. Functions that would exceed the limit are left out.
 
     Args:
         texts: texts of the test files, keyed by path.
@@ -157,7 +166,10 @@ def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int
 
 
 def definition_of(source: str, path: Sequence[str]) -> str:
-    """Return the code of the function with a path of names (class, then function). "" if no function has this path."""
+    """Return the code of a function, given by a path of names such as `["TestCart", "test_total"]` (class, function).
+
+    Return "" if the source has no such function.
+    """
     tree = parse(source)
     if tree is None or not path:
         return ""
