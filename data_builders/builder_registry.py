@@ -172,7 +172,7 @@ def _user_settings_class(extension: Extension, function: Any) -> type[Settings] 
     try:
         annotation = typing.get_type_hints(inspect.unwrap(function)).get(parameters[0].name)
     except (NameError, TypeError) as error:
-        raise ExtensionError(f"{place}: the annotations of this function cannot be read: {error}") from None
+        raise ExtensionError(f"{place}: its annotations cannot be read: {error}") from None
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     if annotation in (None, Any) or (typing.get_origin(annotation) or annotation) in (dict, Mapping):

@@ -60,7 +60,7 @@ class PreferencesSettings(Settings):
         if (self.questions is None) != (self.judge is None):
             raise ValueError("`questions` and `judge` belong together: give both, or neither")
         if self.references and self.tasks is None:
-            raise ValueError("`references` uses the reference answers of `tasks`: give `tasks`, or remove `references`")
+            raise ValueError("`references` needs `tasks`, which is not given: give `tasks`, or remove `references`")
         return self
 
 

@@ -122,7 +122,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
     (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows.fim:
         raise ValueError(
-            f"nothing in {', '.join(report)} is new since the split: choose an earlier date or a larger share"
+            f"nothing in {', '.join(report)} is new since the split: choose an earlier date, or a larger share"
         )
     if settings.executable and not rows.tasks:
         raise ValueError(

@@ -296,6 +296,6 @@ def test_an_unsupported_runner_is_an_error_that_names_it(
     package = '{"name": "x", "devDependencies": {"ava": "^6"}}'
     write_files(tmp_path / "x", {"package.json": package, "index.js": MODULE})
     with pytest.raises(
-        ValueError, match="its tests are for ava, which is not supported: only node:test, mocha, jest, vitest"
+        ValueError, match="the tests are for ava, which is not supported: use node:test, mocha, jest, vitest"
     ):
         run_builder("tasks", tmp_path / "out", sources=[tmp_path / "x"])

@@ -187,5 +187,5 @@ def test_rows_of_one_repository_must_be_together(tmp_path: Path) -> None:
             {"text": code("x"), "repository": repository, "path": "x.py", "language": "python", "license": "owned"}
         )
     writer.finish("in", {}, {})
-    with pytest.raises(ValueError, match="not together"):
+    with pytest.raises(ValueError, match="not adjacent"):
         run_builder("repo_level", tmp_path / "out", inputs=[tmp_path / "in"])
