@@ -1,8 +1,8 @@
 """Read trees, blobs and history of git repositories (bare or not) at any commit, without a checkout.
 
-A repository is untrusted input. The module only runs plumbing commands, with hooks, file-system monitors, replace refs,
-signature checks, external diffs and every network transport switched off. So git executes nothing from the repository's
-configuration, and does not fetch missing objects of a partial clone.
+A repository is untrusted input. This module runs only plumbing commands of git, and switches off hooks, file-system
+monitors, replace refs, signature checks, external diffs and all network transports. Therefore git executes no program
+that the repository's configuration names, and does not fetch missing objects of a partial clone.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SAFE_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One file of a tree."""
+    """One file of a git tree."""
 
     path: str
-    """Path as stored by git. Bytes that are not UTF-8 are decoded as surrogates."""
+    """Path as git stores it. Bytes that are not UTF-8 are decoded as surrogates."""
     object_id: str
     mode: str
     """File mode in octal, for example `100644`."""
@@ -58,11 +58,12 @@ _LOCAL = frozenset(
 
 
 def environment(transports: str = "none") -> dict[str, str]:
-    """Return the environment of a git process, without variables that would point git to another repository.
+    """Return environment variables for a git process. Variables that point git to another repository are removed.
 
     Args:
-        transports: value of GIT_ALLOW_PROTOCOL. With "none", all GIT_* variables of the user are removed. With other
-            values, GIT_* variables that give access to remotes (askpass, settings, certificates, proxies) are kept.
+        transports: value of the variable GIT_ALLOW_PROTOCOL. With "none", all GIT_* variables of the user are removed.
+            With other values, variables that give access to remotes (askpass, settings, certificates, proxies) are
+            kept.
     """
     excluded = _LOCAL if transports != "none" else [key for key in os.environ if key.startswith("GIT_")]
     inherited = {key: value for key, value in os.environ.items() if key not in excluded}
@@ -77,7 +78,7 @@ def environment(transports: str = "none") -> dict[str, str]:
 
 
 def command(git_dir: Path, *arguments: str) -> list[str]:
-    """Return the command line of git for one repository, with `SAFE_OPTIONS`."""
+    """Return the command line that runs git on one repository, including `SAFE_OPTIONS`."""
     # The user named this folder, so another owner (a shared mount, a container) is accepted. The work tree is not read.
     # `--work-tree` overrides `core.worktree` of the repository's configuration, which may name any folder.
     places = ["-c", f"safe.directory={git_dir}", f"--git-dir={git_dir}", f"--work-tree={git_dir}"]
@@ -85,7 +86,7 @@ def command(git_dir: Path, *arguments: str) -> list[str]:
 
 
 def error_message(stderr: bytes) -> str:
-    """Format the error output of a failed git command as one line, without git's general advice at the end."""
+    """Format the error output of a failed git command as one line. General advice at the end is left out."""
     lines = stderr.decode("utf-8", "replace").strip().partition("\nPlease make sure you have the correct access")[0]
     return "; ".join([line.strip() for line in lines.splitlines() if line.strip()][:6]) or "no message"
 
@@ -106,7 +107,7 @@ def run(git_dir: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def find_git_dir(folder: Path) -> Path | None:
-    """Return the git directory of a folder, or None if the folder is no repository. Parent folders are not searched."""
+    """Return the git directory of a folder, or None if it is not a repository. Parent folders are not searched."""
     dot_git = folder / ".git"
     if dot_git.is_dir():
         return dot_git.resolve()
@@ -115,7 +116,7 @@ def find_git_dir(folder: Path) -> Path | None:
             line = os.fsdecode(stream.read(8192)).strip()
         named = line.removeprefix("gitdir:").strip()
         if named == line or not named or "\0" in named:
-            raise ValueError(f"{dot_git} does not name a git directory; repair it or use another folder")
+            raise ValueError(f"{dot_git} does not name a git directory; repair this file or use another folder")
         target = Path(os.path.realpath(folder / named))
         if not os.access(target, os.F_OK):
             raise ValueError(
@@ -149,20 +150,22 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
     except ValueError as error:
         raise ValueError(f"{error}; repair the repository (`git fsck` lists the damage) or remove it") from None
     if not any_commit:
-        raise ValueError(f"{git_dir} has no commits; commit something or remove it from the sources")
+        raise ValueError(f"{git_dir} has no commits; commit something or remove this source")
     known = ", ".join(names.decode("utf-8", "replace").split("\n")[:-1])
     hint = _shallow_hint(git_dir)
     raise ValueError(
-        f"{git_dir} has no commit {revision!r}; use a branch, a tag or a commit of it"
+        f"{git_dir} has no commit {revision!r}; use a branch, tag or commit of this repository"
         f"{f' (for example {known})' if known else ''}.{hint}"
     )
 
 
 def parse_date(text: str) -> datetime.datetime:
-    """Parse a date with or without a time. The time zone is UTC if the text has none. (git accepts any text as a date.)
+    """Parse an ISO 8601 date with or without a time. Without a time zone, the date is in UTC.
+
+    Dates are not parsed by git, because git accepts any text as a date.
 
     Raises:
-        ValueError: the text is not an ISO 8601 date.
+        ValueError: the text is not a date in this format.
     """
     try:
         date = datetime.datetime.fromisoformat(text)
@@ -172,7 +175,7 @@ def parse_date(text: str) -> datetime.datetime:
 
 
 def commit_before(git_dir: Path, head: str, date: str) -> str:
-    """Return the last commit before a date, following first parents from `head`.
+    """Return the newest commit before a date, among `head` and its first-parent ancestors.
 
     Raises:
         ValueError: no commit is older than the date, or `date` is not a date.
@@ -187,11 +190,11 @@ def commit_before(git_dir: Path, head: str, date: str) -> str:
 
 
 def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
-    """Return the last commit before the newest `share` of the commits, following first parents from `head`.
+    """Hold out the newest commits of a repository, and return the last commit before them.
 
     Args:
         git_dir: the repository.
-        head: the newest commit.
+        head: the newest commit. Only first-parent ancestors of this commit are counted.
         share: share of the commits to hold out, between 0 and 1. At least one commit is held out.
 
     Raises:
@@ -207,11 +210,14 @@ def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
 
 
 def _shallow_hint(git_dir: Path) -> str:
-    return " The clone is shallow: run `git fetch --unshallow` to get its history." if shallow_boundary(git_dir) else ""
+    return " The clone is shallow: run `git fetch --unshallow` to get all commits." if shallow_boundary(git_dir) else ""
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """Return the oldest commits of a shallow clone. git shows all files of these commits as added."""
+    """Return the commits at which the history of a shallow clone is cut. git shows all files of them as added.
+
+    The result is empty for a complete clone.
+    """
     common = git_dir / run(git_dir, "rev-parse", "--git-common-dir").decode().strip()
     path = common / "shallow"
     return set(path.read_text(encoding="ascii", errors="replace").split()) if path.is_file() else set()
@@ -223,7 +229,7 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
     Args:
         git_dir: the repository.
         commit: a commit id.
-        top: only list files of the top-level folder.
+        top: whether to list only the files of the top-level folder.
 
     Raises:
         ValueError: git failed.
@@ -250,11 +256,14 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
 
 
 WINDOW = 48
-"""Number of object ids to send at once. They fit into the smallest pipe buffer (one page), which prevents a deadlock."""
+"""Number of object ids to send to git at once. So few ids fit into any pipe buffer, which prevents a deadlock."""
 
 
 class BlobReader:
-    """Reads objects through one `git cat-file --batch` process. A context manager; not thread-safe."""
+    """Reads objects of a repository through one `git cat-file --batch` process.
+
+    Use the reader as a context manager. It is not thread-safe.
+    """
 
     def __init__(self, git_dir: Path) -> None:
         self.git_dir = git_dir
@@ -270,16 +279,19 @@ class BlobReader:
         )
 
     def read(self, object_id: str, max_bytes: int | None = None) -> bytes | None:
-        """Read one object. None if the object is missing (partial clone) or damaged.
+        """Return the content of one object, or None if the object is missing (in a partial clone) or damaged.
 
         Args:
             object_id: id of a blob or commit.
-            max_bytes: if an object is larger, only its first `max_bytes + 1` bytes are returned.
+            max_bytes: maximum number of bytes. Of a larger object, only the first `max_bytes + 1` bytes are returned.
         """
         return next(self.read_many([object_id], max_bytes))
 
     def read_many(self, object_ids: Iterable[str], max_bytes: int | None = None) -> Iterator[bytes | None]:
-        """Read several objects in order, which is faster than one at a time. Exhaust the iterator before the next call."""
+        """Yield the contents of several objects in order. This is faster than calling `read` for each object.
+
+        The iterator must be exhausted before the next call of `read` or `read_many`.
+        """
         remaining = iter(object_ids)
         while window := list(itertools.islice(remaining, WINDOW)):
             while window:

@@ -12,12 +12,12 @@ from data_builders.repositories import git
 BATCH_COMMITS = 256
 """Number of commits per batch. One worker process reads a batch with one git process."""
 MAX_COMMIT_BYTES = 1 << 20
-"""Maximum number of bytes to read of a commit object."""
+"""Number of bytes that are read of a commit object. The rest of a longer message is ignored."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One changed file."""
+    """One file that a commit changed."""
 
     path: str
     before: str
@@ -32,16 +32,16 @@ class Commit:
 
     id: str
     author: str
-    """`Name <address`, without the closing bracket."""
+    """Name and e-mail address of the author, as `Name <address` without the closing bracket."""
     message: str
     changes: list[Change]
 
 
 def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
-    """Yield the ids of commits reachable from `head` with exactly one parent, oldest first, `BATCH_COMMITS` at a time.
+    """Yield batches of the ids of all commits that `head` contains and that have exactly one parent, oldest first.
 
-    Merges, root commits and the oldest commits of a shallow clone are left out. For the last two kinds, git would show
-    all files as added.
+    Merges are left out. Root commits and the oldest commits of a shallow clone are also left out, because git would
+    show all of their files as added.
     """
     boundary = git.shallow_boundary(git_dir)
     output = git.run(git_dir, "rev-list", "--no-merges", "--min-parents=1", "--topo-order", "--reverse", head)
@@ -51,7 +51,7 @@ def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
 
 
 def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
-    """Read commits and their changes. Commits that the repository does not contain are left out."""
+    """Yield the commits with the given ids, and the files that they changed. Missing commits are left out."""
     changes = _changes(git_dir, identifiers)
     for identifier, content in zip(identifiers, reader.read_many(identifiers, MAX_COMMIT_BYTES), strict=True):
         if content is not None:
@@ -59,7 +59,7 @@ def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) 
 
 
 def _changes(git_dir: Path, identifiers: list[str]) -> dict[str, list[Change]]:
-    """Map each commit to its changed regular files, with one call of `git diff-tree`."""
+    """Return the changed regular files of each commit, from one call of `git diff-tree`."""
     output = git.run(
         git_dir,
         "diff-tree",

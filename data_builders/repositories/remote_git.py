@@ -1,4 +1,4 @@
-"""Clone remote repositories with the user's installation of git and its credentials. No credentials are stored."""
+"""Clone remote repositories with the git credentials of the user. No credentials are stored in clones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRANSPORTS = "https:http:ssh:git:file"
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL (or `user@host:path`) that git can clone. Otherwise it is a path."""
+    """Whether a location is a URL (or `user@host:path`) that git can clone. Any other location is a path."""
     return bool(_URL.match(location))
 
 
@@ -30,7 +30,7 @@ def repository_name(url: str) -> str:
 
 
 def remote_state(url: str) -> str:
-    """Return a hash of all refs of a remote repository and the commits that they point to."""
+    """Return a hash of the branches, tags and other refs of a remote repository, and of their commits."""
     return hashlib.sha256(_run(url, "read", "ls-remote", "--", url)).hexdigest()
 
 
@@ -42,7 +42,7 @@ def clone(url: str, clone_dir: Path) -> Path:
 
     Args:
         url: a URL for which `is_url` is true.
-        clone_dir: folder for clones.
+        clone_dir: folder in which the clone is created.
 
     Returns:
         The path of the clone, `clone_dir/NAME.git`.
@@ -80,7 +80,10 @@ def clone(url: str, clone_dir: Path) -> Path:
 
 
 def _run(url: str, action: str, *arguments: str, git_dir: Path | str = os.devnull) -> bytes:
-    """Run git with the user's access to remotes. The default `git_dir` hides the settings of an enclosing repository."""
+    """Run git with network access and the user's credentials.
+
+    The default of `git_dir` prevents git from reading the settings of a repository around the working directory.
+    """
     command = ["git", "--no-pager", *git.SAFE_OPTIONS, f"--git-dir={git_dir}", *arguments]
     process = subprocess.run(command, capture_output=True, env=git.environment(_TRANSPORTS))
     if process.returncode:

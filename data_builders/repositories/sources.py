@@ -1,6 +1,6 @@
-"""Resolve sources of code (repositories, folders, globs, remote URLs), and list and read their files in a fixed order.
+"""Find repositories and folders from paths, globs and URLs, and list and read their files in a fixed order.
 
-In a recipe, a source is a path, a glob or a URL, or a mapping (`Source`) with `path` and optional settings:
+In a recipe, a source of code is a path, a glob, a URL, or a mapping (`Source`) with `path` and optional settings:
 
     sources:
       - /srv/git/*.git
@@ -32,7 +32,7 @@ _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Location(Reference):
-    """Location of repositories: a path, a glob, or a URL that git can clone. Never a reference to an earlier stage."""
+    """Location of repositories: a path, a glob, or a URL that git can clone. It cannot refer to an earlier stage."""
 
     described_as = "path, glob or URL"
 
@@ -45,22 +45,24 @@ class Location(Reference):
 
 
 class Source(Settings):
-    """One source of code. A plain string is short for `{path: STRING}`."""
+    """One source of code. In a recipe, a string is short for the mapping `{path: STRING}`."""
 
     path: Location
     """Path of a repository or folder, a glob that matches repositories or folders, or a URL that git can clone."""
     commit: str | None = None
-    """A commit, branch or tag; by default HEAD. For a URL, give a full commit id if the result must be reproducible."""
+    """Commit, branch or tag to read. The default is HEAD. For a URL, only a full commit id makes the result
+    reproducible."""
     name: str | None = None
-    """Name of the repository in the rows; by default the name of the folder."""
+    """Name of the repository in the rows. The default is the name of the folder."""
     license: str | None = None
-    """An SPDX id, or `owned` for private code. By default the license is detected from the repository's license files."""
+    """License of the code: an SPDX id, or `owned` for private code. By default, it is detected from license files."""
     before: str | None = None
-    """A date (`2026-01-31`, UTC). Only commits before this date are read. Later commits are for the private benchmark."""
+    """Date (`2026-01-31`, UTC) before which commits are read. Later commits are left for the private benchmark."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Alternative to `before`: share of the newest commits to leave for the private benchmark, for example 0.1."""
+    """Share of the newest commits that are left for the private benchmark, for example 0.1. Alternative to `before`."""
     interpreter: str | None = None
-    """Python interpreter with the packages that the repository's tests need, for example `/srv/venv/bin/python`."""
+    """Python interpreter with all packages that the tests of the repository need, for example
+    `/srv/venv/bin/python`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,7 +72,7 @@ class Source(Settings):
     @model_validator(mode="after")
     def _check_split(self) -> Self:
         if self.before is not None and self.held_out is not None:
-            raise ValueError("give either `before` or `held_out`: both set where the newest commits begin")
+            raise ValueError("give either `before` or `held_out`, not both: each selects the commits to hold out")
         if self.before is not None:
             git.parse_date(self.before)
         return self
@@ -90,19 +92,20 @@ Sources = Annotated[list[Source], Field(min_length=1)]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One resolved source."""
+    """A repository or folder that a source refers to."""
 
     name: str
     path: Path
-    """The git directory, or the folder."""
+    """The git directory of a repository, or the path of a plain folder."""
     commit: str
-    """Full commit id, or "" for a plain folder. If the source is split by time, the last commit before the split."""
+    """Full id of the commit to read, or "" for a plain folder. In a source that is split by time, the last commit
+    before the split."""
     license: str
-    """License that the source declares, or "" to detect the license."""
+    """License that the user declares for the source, or "" if the license is to be detected."""
     head: str = ""
-    """Newest commit of a source that is split by time; "" for other sources."""
+    """Newest commit of a source that is split by time, or "" for any other source."""
     interpreter: str = ""
-    """Python interpreter for the repository's tests; "" for the default interpreter."""
+    """Python interpreter for the tests of the repository, or "" for the default interpreter."""
 
     @property
     def is_git(self) -> bool:
@@ -116,25 +119,25 @@ class File:
 
     path: str
     size: int
-    """In bytes."""
+    """Size of the file in bytes."""
     object_id: str
-    """Id of the file's blob; "" in a plain folder."""
+    """Id of the git blob that holds the file, or "" for a file of a plain folder."""
     skip: str = ""
     """Reason to skip the file (`symlink`, `too_large`, ...), or "" to read the file."""
 
 
 def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = None) -> list[Repository]:
-    """Expand globs, clone URLs and resolve commits.
+    """Find the repositories and folders of sources: expand globs, clone URLs and resolve commits.
 
     Args:
-        sources: sources, or their paths and URLs.
-        clone_folder: folder for clones of URLs. If None, a URL is an error.
+        sources: sources, or only their paths and URLs.
+        clone_folder: folder for clones. If None, a source with a URL is an error.
 
     Returns:
         The repositories without duplicates, in the order of `sources`. Matches of a glob are sorted.
 
     Raises:
-        ValueError: a source does not exist, or does not contain its commit.
+        ValueError: a source does not exist, or does not contain the commit that it names.
     """
     repositories: dict[tuple[Path, str], Repository] = {}
     for source in map(Source.model_validate, sources):
@@ -148,7 +151,7 @@ def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = 
 
 @contextlib.contextmanager
 def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
-    """Context manager: resolve sources, with clones in `clone_folder` or, if None, in a temporary folder."""
+    """Resolve sources in a context manager. Clones are in `clone_folder` or, if it is None, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         yield resolve(sources, clone_folder or Path(temporary))
 
@@ -172,7 +175,7 @@ def _expand(location: str, clone_folder: Path | None) -> list[tuple[Path, str]]:
 
 
 def location_problem(location: Location) -> str:
-    """Describe the error in a location, or return "" for a valid location. Remotes are not contacted."""
+    """Return a description of the error in a location, or "" for a valid location. Remotes are not contacted."""
     try:
         absolute = location.absolute()
         if not is_url(absolute):
@@ -183,7 +186,10 @@ def location_problem(location: Location) -> str:
 
 
 def source_problem(source: Source) -> str:
-    """Describe the error in a source whose location exists, for example an unknown commit. "" for a valid source."""
+    """Return a description of the error in a source, for example an unknown commit, or "" for a valid source.
+
+    The location of the source must exist, see `location_problem`.
+    """
     location = source.path.absolute()
     try:
         for path, name in [] if is_url(location) else _expand(location, None):
@@ -194,7 +200,7 @@ def source_problem(source: Source) -> str:
 
 
 class ReadsSources(Protocol):
-    """Settings with the field `sources`."""
+    """Settings of a builder that reads sources of code (field `sources`)."""
 
     @property
     def sources(self) -> list[Source]: ...
@@ -203,8 +209,8 @@ class ReadsSources(Protocol):
 def source_states(settings: ReadsSources) -> list[list[str]]:
     """Return [name, state] of each repository, for fingerprints.
 
-    The state of a git repository is its commit. The state of a plain folder is a hash of the sizes and times of its
-    files. The state of a URL without a full commit id is a hash of the remote's refs, which are requested from it.
+    The state of a git repository is the id of its commit. The state of a plain folder is a hash of the sizes and times
+    of its files. For a URL without a full commit id, the remote is asked for its refs, and the state is a hash of them.
     """
     return [[name, commit] for name, commit, _ in _states(settings.sources)]
 
@@ -257,7 +263,10 @@ def _open(path: Path, name: str, source: Source) -> Repository:
 
 
 def _distinct_names(repositories: list[Repository]) -> list[Repository]:
-    """Make names unique, because rows are grouped by repository name: two checkouts `app` become `app` and `app-2`."""
+    """Make the names of repositories unique: two repositories named `app` become `app` and `app-2`.
+
+    This is needed because rows are grouped by the name of the repository.
+    """
     seen: dict[str, int] = {}
     distinct = []
     for repository in repositories:
@@ -277,13 +286,14 @@ def iterate_files(
 ) -> Iterator[File]:
     """Yield the files of a repository, sorted by path in byte order. Memory does not grow with the number of files.
 
-    Symbolic links, submodules, large files and paths that lead out of the repository have a reason in `File.skip`.
+    `File.skip` gives a reason for symbolic links, submodules, large files, and paths that lead out of the repository.
 
     Args:
         repository: the repository.
         max_bytes: maximum size of a file. Larger files are skipped.
-        max_notebook_bytes: if larger than `max_bytes`, the limit for notebooks. Pictures in notebooks are dropped later.
-        top: only list files of the top-level folder.
+        max_notebook_bytes: maximum size of a notebook, if this number is larger than `max_bytes`. Notebooks may be
+            larger than other files, because their pictures are dropped later.
+        top: whether to list only the files of the top-level folder.
     """
 
     def limit(path: str) -> int:
@@ -297,12 +307,12 @@ def iterate_files(
         if not skip and entry.size > limit(entry.path):
             skip = "too_large"
         if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
-            skip = "unsafe_path"  # git never creates trees with such paths, but reads them
+            skip = "unsafe_path"  # git never creates trees with these paths, but can read them
         yield File(entry.path, entry.size, entry.object_id, skip)
 
 
 def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
-    """Yield the files of a plain folder. Links are not followed, so that all paths are below `root`, without loops."""
+    """Yield the files of a plain folder. Links are not followed: they could form loops or lead out of `root`."""
     stack = [""]  # paths to visit, the next path last. Paths of folders end in a slash; the path of the root is empty.
     while stack:
         path = stack.pop()
@@ -329,18 +339,21 @@ def _walk(root: Path, limit: Callable[[str], int], top: bool) -> Iterator[File]:
 
 
 class Reader:
-    """Reads the files of one repository through one git process. A context manager."""
+    """Reads the files of one repository through one git process. Use the reader as a context manager."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.blobs = git.BlobReader(repository.path) if repository.is_git else None
 
     def read(self, file: File) -> bytes | None:
-        """Read a file. None if the file can't be read."""
+        """Return the content of a file, or None if the file can't be read."""
         return next(self.read_many([file]))
 
     def read_many(self, files: Iterable[File]) -> Iterator[bytes | None]:
-        """Read several files in order, which is faster than one at a time. Exhaust the iterator before the next call."""
+        """Yield the contents of several files in order. This is faster than calling `read` for each file.
+
+        The iterator must be exhausted before the next call of `read` or `read_many`.
+        """
         if self.blobs is not None:
             return self.blobs.read_many(file.object_id for file in files)
         return map(self._open, files)

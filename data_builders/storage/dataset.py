@@ -35,17 +35,17 @@ SCHEMAS: dict[str, pa.Schema] = {
         [("prompt", _MESSAGES), ("chosen", _MESSAGES), ("rejected", _MESSAGES), ("source", pa.string())]
     ),
 }
-"""Columns of each kind of row. A builder may append further columns."""
+"""Maps each kind of row to its columns. A builder may append further columns."""
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
-"""Size of a row group, and thereby of the rows that are buffered in memory."""
+"""Size of a row group in bytes. The rows of one row group are buffered in memory."""
 SHARD_BYTES = 256 * 1024 * 1024
 COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
-"""Maps a column whose values are counted to the name of the counts in the report."""
+"""Maps each column whose values are counted to the name under which the report lists the counts."""
 
 
 def row_size(row: dict[str, Any]) -> int:
-    """Estimate the size of a row in memory in bytes: the number of characters of its strings, plus 8 per value."""
+    """Estimate the size of a row in bytes: the number of characters of all strings, plus 8 for each value."""
     total = 0
     stack: list[Any] = [row]
     while stack:
@@ -62,7 +62,7 @@ def row_size(row: dict[str, Any]) -> int:
 
 
 def refuse_finished(out_dir: Path) -> None:
-    """Raise a ValueError if a folder already holds a finished dataset, because datasets are never overwritten."""
+    """Raise a ValueError if a folder already holds a finished dataset. Finished datasets are never overwritten."""
     if (out_dir / "report.json").exists():
         raise ValueError(f"{out_dir} already holds a finished dataset; remove it or use another folder")
 
@@ -71,7 +71,7 @@ class DatasetWriter:
     """Streams rows of one kind into Parquet shards. Memory holds one row group. Call `finish` at the end.
 
     Args:
-        out_dir: folder of the dataset. Shards of an unfinished build in this folder are removed.
+        out_dir: folder of the dataset. If it contains shards of an unfinished build, they are removed.
         kind: a key of `SCHEMAS`.
         extra: names and types of additional columns.
         shard_bytes: size of a shard before compression.
@@ -103,7 +103,7 @@ class DatasetWriter:
             leftover.unlink()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row. Columns that the schema does not have are dropped; columns that the row does not have are null."""
+        """Add a row. Keys of the row that are not in the schema are dropped, and missing keys are written as null."""
         size = row_size(row)
         if self._in_shard + self._buffered + size > self.shard_bytes and self._in_shard + self._buffered:
             self._close_shard()
@@ -140,7 +140,7 @@ class DatasetWriter:
         Args:
             title: title of the card.
             settings: the settings of the builder.
-            report: counts of the builder, which are added to the counts of rows.
+            report: counts of the builder. They are added to the report, after the counts of rows.
 
         Returns:
             The content of `report.json`.
@@ -166,19 +166,22 @@ class DatasetWriter:
         return summary
 
     def abort(self) -> None:
-        """Close the open shard and leave the dataset unfinished."""
+        """Close the open shard without finishing the dataset."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
-    """Return counts as a dictionary, largest first. Equal counts are in the order of their names."""
+    """Sort counts from large to small. Equal counts are sorted by name."""
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 def lineage(paths: Iterable[Path | str]) -> list[str]:
-    """Describe the input datasets of a dataset: title, hash and sources, or only the name of an input without a report."""
+    """Describe each input dataset of a build by its title, hash and sources.
+
+    An input without `report.json` is described by its file name.
+    """
     descriptions = []
     for path in map(Path, paths):
         places = (path / "report.json", path.parent / "report.json")
@@ -193,14 +196,14 @@ def lineage(paths: Iterable[Path | str]) -> list[str]:
 
 
 def _write_escaped(path: Path, text: str) -> None:
-    """Write a text file atomically. Lone surrogates (bytes of a path that are not UTF-8) are written as escapes."""
+    """Write a text file atomically. Lone surrogates, which stand for bytes that are not UTF-8, are escaped."""
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_card(
     out_dir: Path, title: str, files: Mapping[str, int], sources: list[str], settings: Any, report: Mapping[str, Any]
 ) -> None:
-    """Write the card of a dataset of JSON lines. Call this after writing all files, because the card has their hash.
+    """Write the card of a dataset of JSONL files. Call this function last: the card contains a hash of the files.
 
     Args:
         out_dir: folder of the dataset.
@@ -226,7 +229,8 @@ def dataset_card(summary: dict[str, Any], configs: Mapping[str, str] | None = No
 
     Args:
         summary: the report. `title` and `settings` are required.
-        configs: maps the name of a configuration to a file pattern. None: one configuration with all shards.
+        configs: maps the name of each configuration to a file pattern. With None, there is one configuration, which
+            contains all shards.
     """
     parts = configs or {"default": "data/*.parquet"}
     lines = [

@@ -1,4 +1,4 @@
-"""Apply a function to items in several processes, in order. The result does not depend on the number of processes."""
+"""Apply a function to items in several processes. The results are in order, whatever the number of processes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ R = TypeVar("R")
 
 _STATE: Any = None
 ENGINE: Callable[..., Iterator[Any]] | None = None
-"""Replacement for local processes in `ordered_map`, or None. See `data_builders.storage.scale`."""
+"""Function that `ordered_map` uses instead of local processes, or None. See `data_builders.storage.scale`."""
 
 ROW_BATCH_CHARACTERS = 2_000_000
-"""Size of a batch of `row_batches`, in characters."""
+"""Size in characters at which `row_batches` ends a batch."""
 ROW_OVERHEAD = 200
-"""Number of characters that `row_batches` adds to the strings of each row."""
+"""Number of characters that `row_batches` adds to the size of each row."""
 
 
 def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None = None) -> Iterator[list[T]]:
@@ -37,8 +37,8 @@ def batched(items: Iterable[T], limit: int, size_of: Callable[[T], int] | None =
 
     Args:
         items: the stream. One list at a time is in memory.
-        limit: size of a list, in the unit of `size_of`.
-        size_of: returns the size of an item. None: every item has the size 1.
+        limit: size at which a list ends, in the unit of `size_of`.
+        size_of: function that returns the size of an item. With None, every item has the size 1.
     """
     batch: list[T] = []
     total = 0
@@ -58,7 +58,7 @@ def row_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def identity(argument: Any) -> Any:
-    """Return the argument unchanged. This is the default `initial` of `ordered_map`."""
+    """Return the argument unchanged. This function is the default of the argument `initial` of `ordered_map`."""
     return argument
 
 
@@ -84,13 +84,13 @@ def ordered_map(
 ) -> Iterator[R]:
     """Yield `function(state, item)` for each item, in order. Each process computes `state = initial(argument)` once.
 
-    Processes are spawned, not forked, since the caller may have threads. At most `2 * workers` items are in flight.
+    Processes are spawned, not forked, because the caller may have threads. At most `2 * workers` items are in memory.
 
     Args:
-        function: called for each item. Must be picklable if `workers` > 1.
-        items: the items, which are read as workers become free.
-        initial: makes the state of a process. Must be picklable if `workers` > 1.
-        argument: argument of `initial`. Must be picklable if `workers` > 1.
+        function: function to call for each item. It must be picklable if `workers` > 1.
+        items: the items. An item is read when a worker becomes free.
+        initial: function that returns the state of a process. It must be picklable if `workers` > 1.
+        argument: argument of `initial`. It must be picklable if `workers` > 1.
         workers: number of processes. With 1, the calling process does the work.
 
     Raises:
@@ -134,7 +134,7 @@ class Progress:
     Args:
         label: name of the step.
         total: number of items, or 0 if the number is unknown.
-        enabled: whether to log progress. None: only if standard error is a terminal.
+        enabled: whether to log progress. With None, progress is logged only if standard error is a terminal.
     """
 
     def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:

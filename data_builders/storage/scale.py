@@ -9,8 +9,8 @@
 
 `local` is datatrove's executor for one machine, and `ray` is datatrove's executor for a Ray cluster. If no Ray cluster
 is running, a cluster is started on this machine. Sources, output and the work folder must have the same paths on all
-machines, and this package must be installed on every machine. The result has the same bytes as without an engine: item
-number i belongs to task i modulo `tasks`, and results are read back in the order of the items.
+machines, and this package must be installed on every machine. The result has the same bytes as without an executor:
+item number i belongs to task i modulo `tasks`, and results are read in the order of the items.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ INSTALL = "distributed builds need datatrove and Ray: pip install 'code-alignmen
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a job: reads the items of the task and writes their results. Picklable."""
+    """One task of a job (a parallel step of a builder). Reads items and writes their results. Picklable."""
 
     folder: Path
-    """Folder of the job."""
+    """Folder with the files of the job."""
 
     def __call__(self, _: Any, rank: int, world_size: int) -> None:
         """Run the task with the number `rank`. datatrove calls this method."""
@@ -56,7 +56,10 @@ class Task:
 
 @dataclass
 class TaskEngine:
-    """Runs `parallel.ordered_map` as jobs. The files of a job are deleted after its results have been read."""
+    """Runs each call of `parallel.ordered_map` as one job on a datatrove executor.
+
+    The files of a job are deleted after all results have been read.
+    """
 
     name: EngineName
     folder: Path
@@ -66,7 +69,7 @@ class TaskEngine:
     workers: int
     """Number of tasks that run at the same time."""
     jobs: int = field(default=0)
-    """Number of jobs so far."""
+    """Number of jobs that were started."""
     connected: bool = field(default=False)
     """Whether this engine opened the connection to Ray."""
 
@@ -77,11 +80,11 @@ class TaskEngine:
         initial: Callable[[Any], Any],
         argument: Any,
     ) -> Iterator[Any]:
-        """Apply a function to items, with the same arguments and results as `parallel.ordered_map`.
+        """Apply a function to items. Arguments and results are the same as for `parallel.ordered_map`.
 
         Raises:
             RuntimeError: a task failed. The message contains the path of the task's log.
-            ValueError: the extra `scale` is not installed.
+            ValueError: the optional dependencies `scale` are not installed.
         """
         self.jobs += 1
         job = self.folder / f"job-{self.jobs:03d}"
@@ -131,7 +134,10 @@ class TaskEngine:
 
 
 def _connect(workers: int) -> bool:
-    """Connect to the running Ray cluster, or start one on this machine. False if this process was connected already."""
+    """Connect to the running Ray cluster, or start a cluster on this machine.
+
+    Return False if this process was already connected, otherwise True.
+    """
     try:
         import ray
     except ImportError:
@@ -158,9 +164,10 @@ def _connect(workers: int) -> bool:
 
 @contextlib.contextmanager
 def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
-    """Context manager: builders that are called inside the context run their parallel steps on an engine.
+    """Run the parallel steps of all builders that are called inside this context manager on an executor.
 
-    A Ray connection that the steps opened is closed at the end, and with it a cluster that was started on this machine.
+    At the end, a connection to Ray that was opened inside the context is closed, and a cluster that was started on this
+    machine is stopped.
 
     Args:
         name: `local` or `ray`.
@@ -169,7 +176,7 @@ def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2)
         workers: number of tasks that run at the same time.
 
     Raises:
-        ValueError: the engine is unknown, or `tasks` or `workers` is below 1.
+        ValueError: `name` is unknown, or `tasks` or `workers` is below 1.
     """
     if name not in ENGINES:
         raise ValueError(f"there is no engine {name!r}; use one of {', '.join(ENGINES)}")

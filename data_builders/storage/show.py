@@ -19,13 +19,14 @@ def sample_rows(
         path: file or folder of the dataset.
         count: number of rows.
         seed: seed of the draw.
-        wanted: maps a column to the value that drawn rows must have. `kind` also matches the column `format`.
+        wanted: maps a column to the value that drawn rows must have in this column. For `kind`, the value may instead
+            be in the column `format`.
 
     Returns:
         At most `count` rows, in the order of the dataset.
 
     Raises:
-        ValueError: `count` is below 1, or no row has the wanted values.
+        ValueError: `count` is below 1, or no row has the values in `wanted`.
     """
     if count < 1:
         raise ValueError(f"the number of rows to show must be at least 1, not {count}")
@@ -48,7 +49,7 @@ def sample_rows(
 
 
 def _matches(row: Mapping[str, Any], wanted: Mapping[str, str], other_values: set[str]) -> bool:
-    """Whether a row has the wanted values. If not, the row's different values are added to `other_values`."""
+    """Whether a row has the wanted values. If a value differs, the row's value is added to `other_values`."""
     for name, value in wanted.items():
         values = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key)}
         if value not in values:

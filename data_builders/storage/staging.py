@@ -18,9 +18,9 @@ BANDS = 32
 
 
 class RowStore:
-    """Rows in one file, accessed by number. Uses 8 bytes of memory per row.
+    """Rows in a temporary file, accessed by number. The store uses 8 bytes of memory per row.
 
-    A context manager that removes the file at the end.
+    Use the store as a context manager, which removes the file at the end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,9 +66,9 @@ class _Fingerprint(Protocol):
 
 
 class FingerprintStore:
-    """Fingerprints, accessed by number, with one file per band. Uses 8 bytes of memory per text.
+    """Fingerprints of texts in temporary files. The store uses 8 bytes of memory per text.
 
-    A context manager. The files are temporary files without a name, so nothing remains after a crash.
+    Use the store as a context manager. The temporary files have no name, so that nothing remains after a crash.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -87,7 +87,7 @@ class FingerprintStore:
         self._count += len(batch)
 
     def exact(self) -> NDArray[np.uint64]:
-        """Return the hashes of whole texts as two 64-bit halves: (texts, 2)."""
+        """Return the hash of each whole text, as two 64-bit numbers: (texts, 2)."""
         return self._load(self._exact).reshape(-1, 2)
 
     def banded(self) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ class FingerprintStore:
         return np.array(self._banded, dtype=np.int64)
 
     def band(self, number: int) -> NDArray[np.uint64]:
-        """Return the keys of one band, for the texts that `banded` returns: (banded texts,)."""
+        """Return the keys of one band for the texts whose numbers `banded` returns: (banded texts,)."""
         return self._load(self._bands[number])
 
     @staticmethod

@@ -12,20 +12,20 @@ from typing import Any
 import regex
 
 BYTES_PER_TOKEN = 3.0
-"""Bytes per token of the estimate without a tokenizer. Qwen2.5's tokenizer has about 3.3 bytes per token on Python."""
+"""Number of bytes per token with which tokens are estimated. Qwen2.5's tokenizer has about 3.3 for Python code."""
 MAX_PIECES = 1 << 20
-"""Maximum number of pieces whose lengths are cached. A larger cache is cleared."""
+"""Maximum number of pieces of text whose token counts are cached. If the cache is larger, it is cleared."""
 
 
 class TokenCounter:
-    """Counts tokens.
+    """Counts the tokens of texts, exactly with a tokenizer or estimated from the number of bytes.
 
     The pattern of a byte-level BPE tokenizer splits a text into pieces, and tokens never cross the end of a piece. Most
     pieces occur often, so each distinct piece is encoded once. This is four times as fast as encoding whole texts and
     gives the same counts. With other kinds of tokenizers, whole texts are encoded.
 
     Args:
-        tokenizer: a folder with `tokenizer.json`, or the file itself. None: estimate the number of tokens.
+        tokenizer: a folder with `tokenizer.json`, or this file. With None, the number of tokens is estimated.
 
     Raises:
         ValueError: `tokenizer.json` does not exist.
@@ -76,14 +76,15 @@ class TokenCounter:
 def _has_unassigned(text: str) -> bool:
     """Whether a text has characters that are unassigned in Python's version of Unicode.
 
-    `regex` and the tokenizer may use different versions of Unicode, and so split a text differently at these characters.
+    At these characters, `regex` and the tokenizer may split the text differently, because they may use different
+    versions of Unicode.
     """
     return not text.isascii() and any(unicodedata.category(char) == "Cn" for char in set(text))
 
 
 @lru_cache(maxsize=2)
 def token_counter(tokenizer: str | Path | None = None) -> TokenCounter:
-    """Return a cached counter, because loading a tokenizer takes longer than counting a small repository."""
+    """Return the `TokenCounter` of a tokenizer from a cache, because loading a tokenizer takes long."""
     return TokenCounter(tokenizer)
 
 
@@ -94,7 +95,7 @@ def _piece_splitter(tokenizer: dict[str, Any]) -> Callable[[str], list[str]] | N
         tokenizer: content of `tokenizer.json`.
 
     Returns:
-        The function, or None for other kinds of tokenizers.
+        The function, or None for any other kind of tokenizer.
     """
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers") or []
     if [step.get("type") for step in steps] != ["Split", "ByteLevel"] or tokenizer["model"].get("type") != "BPE":
