@@ -1,4 +1,4 @@
-"""Index the texts of a benchmark as hashes of word n-grams, and cache the index by file.
+"""Index the texts of benchmarks as hashes of word n-grams, and cache the index of each benchmark file.
 
 Indexing all public benchmarks takes seconds, which is longer than cleaning a small repository. The key of a cache entry
 is a hash of the benchmark file's bytes and of the indexing code. A damaged cache entry is replaced.
@@ -30,15 +30,16 @@ from data_builders.cleaning import held_out, shingles
 from data_builders.cleaning.shingles import Hashes, Runs, ngram_hashes, word_hashes, word_hashes_of, word_spans
 
 NGRAM_WORDS = 10
-"""Length in words of the n-grams that are searched anywhere in a row (arXiv 2409.12186, section 5)."""
+"""Number of words in an n-gram. N-grams of benchmarks are searched everywhere in a row (arXiv 2409.12186, section
+5)."""
 MIN_WORDS = 3
 """Benchmark texts with fewer words are not indexed, because nearly every text contains them."""
 HEAD_WORDS = MIN_WORDS + 1
-"""Number of first words by which a short program is looked up. No short program has fewer words."""
+"""Number of words at the start of a short program that are used to look it up. No short program has fewer words."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
-"""N-grams that occur in at least this number and this share of a benchmark's rows are ignored.
+"""An n-gram is ignored if it occurs in at least `FRAME_ROWS` rows and in at least this share of a benchmark's rows.
 
-They belong to the frame that the benchmark puts around every prompt or test.
+It then belongs to the frame that the benchmark puts around every prompt or test.
 """
 
 _DEFINES = re.compile(r"\b(?:def|function|func|fn|sub|fun|defn|defun|class|proc)\b")
@@ -67,7 +68,8 @@ class BenchmarkIndex:
     grams: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Sorted hashes of n-grams of `NGRAM_WORDS` words: (n-grams,)."""
     short: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.uint64))
-    """Short programs: (programs, 3). Columns: number of words, hash of `HEAD_WORDS` first words, hash of all words."""
+    """Short programs: (programs, 3). Columns: number of words, hash of the first `HEAD_WORDS` words, hash of all
+    words."""
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Hashes of very short solutions, which are compared only with whole answers: (solutions,)."""
     bodies: list[str] = field(default_factory=list)
@@ -108,7 +110,7 @@ class _IndexBuilder:
         self.whole: dict[int, None] = {}
 
     def add(self, rows: list[list[str]]) -> None:
-        """Add a batch: the texts of each row."""
+        """Add a batch of rows. Each row is a list of its texts."""
         originals = [text for texts in rows for text in texts]
         texts = [_IMPORT_LINE.sub("", text) for text in originals]
         words, bounds = word_hashes_of(texts, lower=True)
@@ -118,7 +120,7 @@ class _IndexBuilder:
         for original, text, first, last in zip(
             originals, texts, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
         ):
-            inside = slice(first, max(first, last - NGRAM_WORDS + 1))  # n-grams that end in this text
+            inside = slice(first, max(first, last - NGRAM_WORDS + 1))  # n-grams that lie completely in this text
             grams = all_grams[inside][telling[inside]]
             if (not len(grams) or original != text) and last - first > MIN_WORDS and _DEFINES.search(text):
                 # The text has no n-gram (it is too short, or all names are single letters), or imports were removed.
@@ -151,7 +153,7 @@ class _IndexBuilder:
 
 
 def _programs(row: dict[str, Any]) -> Iterator[str]:
-    """Yield the function that consists of the prompt's last `def` line and the solution, without a docstring."""
+    """Yield the complete function of a row: the last `def` line of the prompt and the solution, without a docstring."""
     solution = next((row[key] for key in _SOLUTION_KEYS if isinstance(row.get(key), str)), None)
     prompt = next((row[key] for key in _PROMPT_KEYS if isinstance(row.get(key), str)), None)
     if solution is None or prompt is None:
@@ -162,14 +164,14 @@ def _programs(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _lettered_words(raw: bytes) -> NDArray[np.int64]:
-    """Return 1 for each word of at least two letters, else 0 (numbers, names such as `a`): (words,)."""
+    """Return 1 for each word with at least two letters, and 0 for each other word, such as `42` and `a`: (words,)."""
     starts, ends, letters = word_spans(raw, lower=True)
     is_letter = np.concatenate([[0], np.cumsum((letters > 57) & (letters != 95))])
     return (is_letter[ends] - is_letter[starts] >= 2).astype(np.int64)
 
 
 def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
-    """Return for each n-gram whether at least half of its words have two letters or more: (n-grams,)."""
+    """Return whether at least half of the words of an n-gram have two letters or more, for each n-gram: (n-grams,)."""
     counts = np.concatenate([[0], np.cumsum(_lettered_words(text.encode("utf-8", "surrogatepass")))])
     if len(counts) != len(words) + 1:  # a block boundary split a word (see `word_hashes`): take all n-grams
         return np.ones(max(0, len(words) - length + 1), dtype=np.bool_)
@@ -204,7 +206,7 @@ def code_hash() -> str:
 
 
 def _load_entry(entry: Path) -> BenchmarkIndex | None:
-    """Load an index from the cache. None if the entry does not exist or is damaged."""
+    """Load an index from the cache. Return None if the entry does not exist or is damaged."""
     try:
         with np.load(entry, allow_pickle=False) as arrays:
             index = BenchmarkIndex(int(arrays["rows"]), arrays["grams"], arrays["short"], arrays["whole"])

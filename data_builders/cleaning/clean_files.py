@@ -26,7 +26,7 @@ from data_builders.repositories.sources import File, Reader, Repository
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
-"""A batch ends as soon as it reaches one of these three limits."""
+"""A batch ends when it has `BATCH_BYTES` bytes of files, `BATCH_FILES` files, or this number of skipped files."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,33 @@ class CleanSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some files of one repository."""
+    """A batch of files of one repository."""
 
     repository: Repository
     license: str
-    """SPDX expression of the repository."""
+    """License of the repository, as an SPDX expression."""
     files: list[File]
     size: int
     """Total size of the files in bytes."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    """Removal records of files that are not read."""
+    """Records of files that are not read, see `removal_record`."""
 
 
 @dataclass
 class Cleaned:
-    """The result for one batch."""
+    """The result of cleaning one batch of files."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     prints: list[Fingerprint] = field(default_factory=list)
-    """Fingerprints of the rows."""
+    """Fingerprint of each row, for finding duplicates."""
     removed: list[dict[str, Any]] = field(default_factory=list)
-    """Removal records."""
+    """Records of removed files, see `removal_record`."""
     redacted: Counter[str] = field(default_factory=Counter)
-    """Replaced secrets and personal data by kind."""
+    """Number of replaced secrets and personal data, by kind."""
     escaped: int = 0
-    """Rows in which text that looks like special tokens was escaped."""
+    """Number of rows in which text that looks like special tokens was escaped."""
     files: int = 0
-    """Files that were read."""
+    """Number of files that were read."""
     bytes: int = 0
     """Total size in bytes of the files that were read."""
 
@@ -80,7 +80,7 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
     Args:
         repository: the repository.
-        license: SPDX expression of the repository.
+        license: license of the repository, as an SPDX expression.
         files: files of the repository, each with the reason to skip the file ("" to read the file).
     """
     batch: list[File] = []
@@ -100,13 +100,13 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
 
 def printable_path(path: str) -> str:
-    """Return a path as text; bytes that are not UTF-8 are escaped as `\\xff`."""
+    """Return a path as text. Bytes that are not UTF-8 are escaped as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)
 def redacted_path(path: str) -> str:
-    """Replace secrets in a path, for rows and reports: the name of a file can contain a token."""
+    """Return a path as text without secrets. Rows and reports contain this path, because a file name can be a token."""
     return redact(printable_path(path)).text
 
 

@@ -45,7 +45,7 @@ def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
 
 
 def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> Any:
-    """Copy a nested value, and append its strings to `collected`. If `parts` is given, `parts` replaces the strings."""
+    """Copy a nested value, and append its strings to `collected`. If `parts` is given, they replace the strings."""
     if isinstance(value, str):
         collected.append(value)
         return parts[len(collected) - 1] if parts is not None else value
@@ -174,16 +174,16 @@ def clean_stream(
         items: lists of rows, or the inputs of `prepare`.
         out: folder of the dataset.
         title: title of the dataset card.
-        settings: settings for the card.
+        settings: settings of the builder, for the dataset card.
         decontaminator: drops rows that contain benchmark texts.
-        redact: replace secrets and personal data.
-        deduplicate: drop exact and near-duplicates.
+        redact: whether to replace secrets and personal data.
+        deduplicate: whether to drop exact and near-duplicates.
         threshold: two rows are duplicates if the Jaccard similarity of their 5-grams is at least this number.
         workers: number of processes.
-        progress: log progress; by default only on a terminal.
+        progress: whether to log progress. With None, progress is logged only on a terminal.
         report: further counts for the report. They are read at the end, so the generator `items` may fill them.
-        kind: kind of the rows. None: the kind of the first row.
-        prepare: makes rows from an item in a worker process. None: the items are lists of rows.
+        kind: kind of the rows. With None, all rows have the kind of the first row.
+        prepare: makes rows from an item in a worker process. With None, each item is a list of rows.
 
     Returns:
         The report of the dataset.

@@ -11,8 +11,8 @@ DeepSeek-Coder adds an exact match for strings of 3 to 9 words. This module has 
 N-grams that occur in at least ten rows and 5% of a benchmark are ignored. They belong to the frame of the benchmark's
 prompts or to its test harness, and do not show that a training row contains a task.
 
-If a row of a private benchmark has the column `held_out`, training rows are compared with this code only, see
-`held_out`. The other columns hold code of the repository that may be used for training.
+If a row of a private benchmark has the column `held_out`, training rows are compared with this column only, see the
+module `held_out`. The other columns hold code of the repository that may be used for training.
 
 Words are runs of letters, digits and `_` of any script; ASCII letters are compared without case. A 10-gram is used only
 if at least half of its words have two letters or more: `1 2 3 4 5 6 7 8 9 10` and `a b c d e f g h i j` occur in
@@ -47,7 +47,7 @@ from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _FILTER_BITS = 24
 _HEAD_FILTER_BITS = 20
-"""Leading bits of a hash that index the filters, which exclude most n-grams with one table look-up."""
+"""Number of leading bits of a hash with which a filter table is indexed. The table excludes most n-grams quickly."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Match:
     benchmark: str
     """Name of the benchmark file."""
     rule: str
-    """`10-gram`, `short program`, `whole answer` or `held-out code`."""
+    """The rule that found the text: `10-gram`, `short program`, `whole answer` or `held-out code`."""
     words: str
     """The matching words. Empty for held-out code."""
 
@@ -121,8 +121,8 @@ class Decontaminator:
     def seal(self) -> None:
         """Build the look-up tables.
 
-        `check` calls this if rows were added. Call it before sending the index to worker processes, so that not every
-        process builds the tables.
+        `check` calls `seal` if benchmarks were added since the last call. Call `seal` before you send the index to
+        worker processes, so that not every process builds the tables.
         """
         grams = np.concatenate([*self._grams, np.empty(0, dtype=np.uint64)])
         owners = np.concatenate([*self._owners, np.empty(0, dtype=np.int32)])

@@ -1,4 +1,4 @@
-"""Find exact and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
+"""Find exact duplicates, and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
 
 Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values
 form 32 bands of 8. A pair with similarity s becomes a candidate with probability 1 - (1 - s^8)^32, which is 0.85 for
@@ -64,7 +64,7 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
 
 
 def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
-    """Compute the band keys of sets of 5-grams: (texts, 32). Texts with an equal key in any band are candidates."""
+    """Compute the band keys of sets of 5-grams: (texts, 32). Texts with an equal key in a band may be duplicates."""
     if not sets:
         return np.empty((0, BANDS), dtype=np.uint64)
     offsets = np.cumsum([0, *(len(grams) for grams in sets)]).astype(np.uint64)
@@ -100,7 +100,7 @@ def find_duplicates(
 
     Args:
         prints: fingerprints of all texts.
-        text_of: returns the text with a given number; only called for candidates.
+        text_of: function that returns the text with a given number. It is called only for possible near-duplicates.
         threshold: two texts are duplicates if the Jaccard similarity of their 5-grams is at least this number.
 
     Returns:
@@ -149,7 +149,9 @@ def _find_near(
 
 
 class _RecentHashes:
-    """A least-recently-used cache, limited by its number of hashes instead of entries: file sizes differ by 100 times.
+    """A least-recently-used cache of arrays of hashes, limited by the total number of hashes.
+
+    A limit on the number of arrays would not limit memory, because files differ in size by a factor of 100.
 
     Args:
         compute: the function whose results are cached.
@@ -175,7 +177,7 @@ class _RecentHashes:
 def _groups(
     prints: FingerprintStore, removed: dict[int, Duplicate]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
-    """Group the texts that have the same key in a band.
+    """Group the texts that have the same key in a band. A text can be in several groups, one for each band.
 
     Returns:
         rows: number of the text of each (text, group) pair, sorted: (pairs,).

@@ -1,4 +1,4 @@
-"""Filter files by rules on path and text. Reports count the dropped files by the name of the rule.
+"""Filter files by rules on their path and text. Reports count the dropped files by the name of the rule.
 
 Sources of the limits: bigcode for lines (longest 1000, mean 100), alphanumeric share (0.25) and comment share (at most
 0.8); StarCoder2's report (arXiv 2402.19173, section 4) for the rest: 100,000 lines, alphabetic share 0.25, markers of
@@ -31,7 +31,7 @@ class FilterSettings(Settings):
     max_notebook_bytes: Count = 33_554_432
     """Maximum size of a notebook in bytes. It is larger than `max_bytes`, because notebooks hold pictures."""
     min_characters: Count = 16
-    """Minimum length of a file, without leading and trailing white space."""
+    """Minimum length of a file. Leading and trailing white space is not counted."""
     max_lines: Count = 100_000
     """Maximum number of lines of a file."""
     max_line_length: Count = 1000
@@ -55,11 +55,12 @@ class FilterSettings(Settings):
     max_encoded_share: Share = 0.5
     """Maximum share of a file that consists of runs of base64 or hexadecimal data."""
     keep_vendored: bool = False
-    """Keep third-party code that was copied into the repository."""
+    """Whether to keep third-party code that was copied into the repository."""
     keep_generated: bool = False
-    """Keep generated files and build output."""
+    """Whether to keep generated files and build output."""
     parse_python: bool = False
-    """Drop Python files that do not parse, or that consist mostly of `pass`, imports or prints (OpenCoder's limits)."""
+    """Whether to drop Python files that do not parse, or that are mostly `pass`, imports or prints (OpenCoder's
+    limits)."""
 
 
 _VENDORED = re.compile(
@@ -224,7 +225,7 @@ def _drop_html(text: str, settings: FilterSettings) -> str:
 
 
 def comment_share(lines: list[str], language: str) -> float | None:
-    """Compute the share of characters in whole-line comments. None if the language's comment syntax is unknown."""
+    """Return the share of characters in whole-line comments, or None if the language's comment syntax is unknown."""
     marker = line_comment(language)
     if not marker:
         return None

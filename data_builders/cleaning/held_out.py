@@ -57,7 +57,7 @@ class Bodies:
         return len(self.sizes)
 
     def add(self, body: str) -> bool:
-        """Add a body and return True. A body with fewer than `MIN_WORDS` words is not added; False is returned."""
+        """Add a body to the index. Return False, and add nothing, if the body has fewer than `MIN_WORDS` words."""
         words = code_words(body)
         if len(words) < MIN_WORDS:
             return False
@@ -69,7 +69,7 @@ class Bodies:
         return True
 
     def check(self, text: str) -> int | None:
-        """Return the number of the first body that a text contains exactly or nearly. None if it contains no body."""
+        """Return the number of the first body that a text contains, exactly or nearly, or None if there is no match."""
         return next(self._contained(text), None)
 
     def matches(self, texts: Iterable[str]) -> set[int]:
@@ -90,7 +90,13 @@ class Bodies:
                 yield owner
 
     def _close_together(self, hits: list[tuple[int, int]], words: int, distinct: int) -> bool:
-        """Whether enough distinct 5-grams lie within a window; `hits` are (place, hash) in order of places."""
+        """Whether enough distinct 5-grams of a body lie close together in a text.
+
+        Args:
+            hits: place in the text and hash of each 5-gram that the text shares with the body, in order of places.
+            words: number of words of the body.
+            distinct: number of distinct 5-grams of the body.
+        """
         needed = max(1, int(np.ceil(self.threshold * distinct)))
         if len(hits) < needed:
             return False

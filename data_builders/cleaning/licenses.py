@@ -1,4 +1,4 @@
-"""Detect the licenses of repositories and files, and decide which licenses are kept for training.
+"""Detect the licenses of repositories and files, and decide by license which code is kept for training.
 
 The module reads SPDX headers, and identifies common license files by phrases. Any other license is `unknown`. The
 result is not legal advice, and does not replace a scanner such as scancode.
@@ -25,7 +25,7 @@ _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+\-() ]{2,200}?)[ \t]*(?:\*/|-->|#|\"|'|$)", re.MULTILINE
 )
 
-# License ids and phrases. A license file has the first license in this list whose phrases all occur in the file.
+# License ids and phrases. The license of a file is the first license in this list whose phrases all occur in the file.
 _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AGPL-3.0", ("gnu affero general public license", "version 3")),
     ("LGPL-3.0", ("gnu lesser general public license", "version 3")),
@@ -49,18 +49,19 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 class LicensePolicy(Settings):
-    """Rules for keeping code by license.
+    """Rules that decide by license which code is kept.
 
-    The license `owned` means the user's own code: the source declares it, or the repository has no license file.
+    The license `owned` stands for the user's own code. A source can declare this license. By default, it is also the
+    license of repositories without a license file.
     """
 
     allow: list[str] = Field(default_factory=list)
-    """Keep only code under these SPDX ids, which may include `owned` and `unknown`. If empty, all licenses outside of
-    `deny` are kept."""
+    """SPDX ids of licenses to keep, which may include `owned` and `unknown`. If the list is empty, all licenses except
+    those in `deny` are kept."""
     deny: list[str] = Field(default_factory=list)
-    """SPDX ids that are never kept."""
+    """SPDX ids of licenses whose code is never kept."""
     unlicensed: str = OWNED
-    """License of a repository without a license file: `owned` for private code, `unknown` to be strict."""
+    """License to assume for a repository without a license file: `owned` for private code, otherwise `unknown`."""
 
     def permits(self, expression: str) -> bool:
         """Whether code under an SPDX expression is kept; see `license_expressions.is_satisfied`."""
@@ -85,7 +86,7 @@ def is_license_file(path: str) -> bool:
 
 
 def identify(text: str) -> str:
-    """Identify the license in the text of a license file. Return an SPDX id or `unknown`."""
+    """Return the SPDX id of the license in the text of a license file, or `unknown`."""
     words = " ".join(text[:20_000].lower().split())
     for identifier, phrases in _PHRASES:
         if all(phrase in words for phrase in phrases):

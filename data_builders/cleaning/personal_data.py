@@ -84,7 +84,10 @@ def _is_version(address: str) -> bool:
 
 
 def _start_of_ipv6(text: str, place: int) -> int:
-    """Return the start of the run of hexadecimal digits and colons around `place`, at most 40 characters before it."""
+    """Return the offset at which the run of hexadecimal digits and colons around `place` starts.
+
+    At most 40 characters before `place` are searched.
+    """
     lowest = max(0, place - 40)
     while place > lowest and text[place - 1] in _IPV6_CHARACTERS:
         place -= 1

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 
 Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
-"""(kind, hints, pattern). The text must contain a hint. The secret is group 1, or the whole match without groups."""
+"""(kind, hints, pattern). The pattern is applied to texts that contain one of the hints.
+
+The secret is group 1 of a match, or the whole match if the pattern has no groups.
+"""
 
 
 def _pattern(kind: str, hints: str, expression: str) -> Pattern:
@@ -62,7 +65,8 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("FACEBOOK_TOKEN", "EAACEdEose0cBA", r"EAACEdEose0cBA[A-Za-z0-9]+"),
     _pattern("DOCKER_TOKEN", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{27}"),
 )  # fmt: skip
-"""Token formats with a run of at least 16 letters and digits. Their hints are searched only near runs of this length."""
+"""Token formats with a run of at least 16 letters and digits. Their hints are searched only near runs of this
+length."""
 
 CONTEXTS: tuple[Pattern, ...] = (
     _pattern("WEBHOOK", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows)/([A-Za-z0-9/_-]{20,120})"),
@@ -145,7 +149,7 @@ COMMENT = re.compile(r"//|/\*|^[ \t]*\*|#|--[ \t]|<!--")
 CONTINUED = re.compile(
     r"""["'`][ \t]{0,80}(?:[+.&\\]|\.\.)?[ \t]{0,80}(?:\r?\n[ \t]{0,80}(?:[+.&][ \t]{0,80})?)?["'`]([A-Za-z0-9+/=_.~-]{6,200})["'`]"""
 )
-"""The next literal of a concatenated string."""
+"""Matches the end of a string literal, up to the next literal of the same concatenation, which is group 1."""
 XML_VALUE = re.compile(r"""[ \t]*(?:[\w:-]+="[^"\n]{0,60}"[ \t]*)*>[ \t]*([^\s<>{}$"']{4,200})[ \t]*</""")
 XML_ATTRIBUTE_VALUE = re.compile(r"""["'][ \t]+value[ \t]*=[ \t]*["']([^"'\n<>{}$]{4,200})["']""")
 

@@ -24,7 +24,7 @@ _HEX_ENTROPY = 3.0
 
 
 def _lower(text: str) -> str:
-    """Convert to lower case. Characters whose lower case has another length are unchanged, to keep offsets valid."""
+    """Convert a text to lower case without changing its length, so that offsets stay valid."""
     lowered = text.lower()
     return lowered if len(lowered) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
 
@@ -60,7 +60,7 @@ def assigned_values(text: str, language: str) -> list[Finding]:
 
 
 def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple[int, int] | None:
-    """Return the span of the secret that is assigned to a name. None if no value, or only a harmless value, is assigned.
+    """Return the span of the secret that is assigned to a name, or None if no secret is assigned.
 
     Args:
         text: the text to search.
@@ -108,7 +108,11 @@ def _mixed(value: str) -> bool:
 
 
 def _looks_secret(value: str, strong: bool) -> bool:
-    """Whether a value is a secret. If `strong` (assigned to a password name), any word is; otherwise it must look random."""
+    """Whether a value is a secret.
+
+    If `strong` is true, the value is assigned to the name of a password, and any word is a secret. Otherwise, a secret
+    must look random.
+    """
     if is_placeholder(value) or not any(char.isalnum() for char in value) or len(set(value)) < 3:
         return False
     if patterns.VERSION.match(value) or patterns.EXPRESSION.match(value):

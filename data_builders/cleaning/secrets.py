@@ -5,8 +5,8 @@ The module finds private keys, tokens of known formats, values that are assigned
 Within a file, a value always gets the same replacement, for example `REDACTED_PASSWORD_1`. The values are never printed
 or stored. Reports only count the values of each kind.
 
-The module does not find names of people, telephone numbers, postal addresses, and weak passwords in prose that have no
-word like "password" next to them.
+The module does not find names of people, telephone numbers, postal addresses, and weak passwords in prose without a
+word like "password" next to the value.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Redacted:
 
 
 def redact(text: str, language: str = "") -> Redacted:
-    """Replace all secrets and personal data.
+    """Replace all secrets and personal data in a text.
 
     Args:
         text: a text of any kind.
@@ -84,7 +84,7 @@ def _replacement(kind: str, number: int) -> str:
 
 
 def _replace_elsewhere(text: str, names: dict[str, str]) -> str:
-    """Replace the values in `names` at all other places, except values that could be an ordinary word or number."""
+    """Replace each key of `names` by its value in the whole text. Keys that may be ordinary words are skipped."""
     for value, name in names.items():
         unusual = len(value) >= 6 and not value.isalpha() and not value.isdigit() and "\n" not in value
         if unusual and value in text and "@" not in name and not name[0].isdigit():
@@ -100,8 +100,8 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
         language: language of the text, see `redact`.
 
     Returns:
-        Findings in order, without overlap. Of overlapping findings, the first is returned; of findings with the same
-        start, the longest.
+        Findings in the order of the text, without overlap. Of overlapping findings, only the first is returned. If they
+        start at the same place, only the longest is returned.
     """
     text = _masked(text)
     findings: list[Finding] = []
@@ -120,7 +120,7 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
 
 
 def _continued(text: str, findings: list[Finding]) -> list[Finding]:
-    """Find the other parts of secrets that are written as several concatenated string literals."""
+    """Find the rest of secrets that are written as several concatenated string literals."""
     parts = []
     for finding in findings:
         if finding.kind in _PERSONAL:

@@ -67,7 +67,7 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
 
     Args:
         text: UTF-8 bytes.
-        lower: fold ASCII case, and count all non-ASCII bytes as letters.
+        lower: whether to ignore ASCII case and count all non-ASCII bytes as letters.
 
     Returns:
         starts: byte offset of each word: (words,).
@@ -87,7 +87,7 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
 
     Args:
         text: the text.
-        lower: fold ASCII case, and count all non-ASCII characters as letters.
+        lower: whether to ignore ASCII case and count all non-ASCII characters as letters.
     """
     raw = text.encode("utf-8", "surrogatepass")
     if len(raw) <= _BLOCK:
@@ -104,7 +104,7 @@ def word_hashes(text: str, *, lower: bool = False) -> Hashes:
 
 
 def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes, NDArray[np.int64]]:
-    """Hash each word of many texts. For short texts this is several times as fast as calling `word_hashes` for each.
+    """Hash each word of many texts. For short texts, this is several times as fast as `word_hashes`.
 
     Returns:
         hashes: hashes of the words of all texts: (words,).
@@ -124,7 +124,7 @@ def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes
     def flush() -> None:
         raw = b"\n".join(pending)
         starts, ends, letters = word_spans(raw, lower=lower)
-        # The end of each text. The line break that joins two texts ends a word.
+        # The offset of the end of each text. The line break that joins two texts ends a word.
         edges = np.cumsum([len(text) + 1 for text in pending])
         append(_hash_spans(starts, ends, letters), np.searchsorted(starts, edges))
         pending.clear()
@@ -160,7 +160,9 @@ def _hash_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDA
 
 
 class Runs:
-    """Hashes of word n-grams of any length, computed as differences of prefix sums. They are exact modulo 2**64.
+    """Computes sums over word n-grams of any length, as differences of prefix sums modulo 2**64.
+
+    `mix` turns a sum into the hash of the n-gram.
 
     Args:
         words: hashes of the words of a text: (words,).
@@ -176,7 +178,8 @@ class Runs:
 
         Args:
             length: number of words of an n-gram.
-            starts: only compute n-grams that begin at these words. N-grams that would end after the text are left out.
+            starts: numbers of the words at which n-grams start. N-grams that would end after the text are left out.
+                With None, all n-grams are computed.
         """
         count = max(0, len(self.before) - length)
         if starts is None:
@@ -186,7 +189,7 @@ class Runs:
 
 
 def ngram_hashes(words: Hashes, length: int) -> Hashes:
-    """Hash each n-gram of `length` words, in order. Empty if the text has fewer than `length` words."""
+    """Return the hash of each n-gram of `length` words, in order. A text with fewer words has no n-grams."""
     return mix(Runs(words).sums(length))
 
 

@@ -1,4 +1,4 @@
-"""Score answers that cannot be executed: a judge model rates nine checklist points, and the score is the weighted mean.
+"""Score answers that cannot be executed. A judge model rates nine points, and the score is the weighted mean.
 
 Qwen2.5-Coder's technical report gives the points (consistency of question and answer, relevance, difficulty, presence of
 code, correctness, clarity, comments, educational value) and the formula s = w_1 s_1 + ... + w_n s_n, but not the weights.
@@ -44,14 +44,14 @@ def question(prompt: str, answer: str) -> list[dict[str, str]]:
 
 
 def _without_tags(text: str) -> str:
-    """Escape `<question>` and `<answer>` tags, so that a text cannot close the element that encloses the text."""
+    """Escape `<question>` and `<answer>` tags in a judged text, so that the text cannot end the element around it."""
     return re.sub(r"</?(question|answer)\b", r"< \1", text)
 
 
 def score(reply: str) -> float | None:
     """Return the weighted mean of a judge's ratings, from 0 to 1.
 
-    None if the reply contains no JSON object, or a point has no rating between 0 and `BEST`.
+    Return None if the reply contains no JSON object, or if a point has no rating between 0 and `BEST`.
     """
     match = re.search(r"\{[^{}]*\}", reply)
     try:

@@ -34,12 +34,12 @@ ERROR_BYTES = 500
 
 
 class TextModel(Settings):
-    """Settings of a model that writes or judges. Give either `url` (an endpoint) or `path` (a checkpoint)."""
+    """Settings of a model that writes or judges rows. Give either `url` (an endpoint) or `path` (a checkpoint)."""
 
     url: str | None = None
     """URL of an OpenAI-compatible endpoint, including the version, for example `http://localhost:8000/v1`."""
     model: str | None = None
-    """The name under which the endpoint serves the model."""
+    """Name of the model at the endpoint."""
     key_variable: str | None = None
     """Name of the environment variable that holds the endpoint's key. Never put the key itself here."""
     path: Reference | None = None
@@ -60,9 +60,9 @@ class TextModel(Settings):
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url must begin with http:// or https://, not {self.url!r}")
         if self.url is not None and not self.model:
-            raise ValueError("an endpoint needs `model`, the name under which it serves the model")
+            raise ValueError("an endpoint needs `model`, the name of the model at the endpoint")
         if self.url is None and (self.model or self.key_variable):
-            raise ValueError("`model` and `key_variable` belong to an endpoint: leave them out with `path`")
+            raise ValueError("`model` and `key_variable` are only for an endpoint (`url`): remove them to use `path`")
         if self.key_variable is not None and not os.environ.get(self.key_variable):
             raise ValueError(f"the environment variable {self.key_variable}, named by `key_variable`, is not set")
         return self
@@ -77,12 +77,12 @@ class Author(Protocol):
 
 
 def open_model(settings: TextModel) -> Author:
-    """Open the endpoint or checkpoint that the settings name. A checkpoint is loaded at the first call."""
+    """Return the endpoint or checkpoint that the settings name. A checkpoint is loaded when it is first asked."""
     return Endpoint(settings) if settings.url is not None else Checkpoint(settings)
 
 
 class Endpoint:
-    """Chat completions of an OpenAI-compatible server, over HTTP."""
+    """A model on an OpenAI-compatible server, called by its chat completions interface over HTTP."""
 
     def __init__(self, settings: TextModel) -> None:
         assert settings.url is not None
@@ -90,10 +90,10 @@ class Endpoint:
         self.address = f"{settings.url.rstrip('/')}/chat/completions"
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """See `Author.answers`.
+        """Return the answers of the endpoint, see `Author.answers`.
 
         Raises:
-            ValueError: the endpoint cannot be reached, refuses the request, or sends an unknown form of reply.
+            ValueError: the endpoint cannot be reached, refuses the request, or replies in an unknown format.
         """
         import httpx
 
@@ -103,7 +103,7 @@ class Endpoint:
             for prompt in prompts for sample in range(n)
         ]  # fmt: skip
         with (
-            # `parallel` threads bound the number of connections.
+            # The number of connections needs no limit of its own: each of the `parallel` threads uses one connection.
             httpx.Client(
                 headers=self._headers(),
                 timeout=self.settings.timeout_seconds,
@@ -121,7 +121,7 @@ class Endpoint:
         return headers
 
     def _answer(self, client: httpx.Client, body: dict[str, Any]) -> str | None:
-        """Send one request. Retry after transient errors. None if the answer was cut off."""
+        """Send one request and return the answer, or None if the answer was cut off. Retry after transient errors."""
         import httpx
 
         for attempt in range(RETRIES):
@@ -132,7 +132,7 @@ class Endpoint:
                         return self._text(_read(reply, REPLY_BYTES))
                     if is_last or reply.status_code not in RETRIED_STATUSES:
                         message = _read(reply, ERROR_BYTES).decode("utf-8", "replace").strip()
-                        raise ValueError(f"{self.address} refused with {reply.status_code}: {message}")
+                        raise ValueError(f"{self.address} refused a request with status {reply.status_code}: {message}")
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 if is_last:
                     raise ValueError(f"{self.address} can't be reached: {error}") from None
@@ -140,7 +140,7 @@ class Endpoint:
         raise AssertionError("the last attempt returns or raises")
 
     def _text(self, reply: bytes) -> str | None:
-        """Return the text of a completion. None if the completion was cut off."""
+        """Return the text of a completion, or None if the completion was cut off."""
         try:
             choice = json.loads(reply)["choices"][0]
             text = choice["message"]["content"]
@@ -152,7 +152,7 @@ class Endpoint:
 
 
 def _read(reply: httpx.Response, limit: int) -> bytes:
-    """Read at most `limit` bytes of the body of a reply."""
+    """Return at most `limit` bytes of the body of a reply."""
     content = bytearray()
     for chunk in reply.iter_bytes():
         content += chunk
@@ -162,14 +162,14 @@ def _read(reply: httpx.Response, limit: int) -> bytes:
 
 
 class Checkpoint:
-    """A local model, which is loaded into the evaluation engine at the first call."""
+    """A local model, which is loaded into the evaluation engine when it is first asked."""
 
     def __init__(self, settings: TextModel) -> None:
         self.settings = settings
         self._engine: Engine | None = None
 
     def answers(self, prompts: Sequence[Messages], n: int, *, temperature: float, seed: int) -> list[list[str]]:
-        """See `Author.answers`.
+        """Return the answers of the local model, see `Author.answers`.
 
         Raises:
             ValueError: the folder holds no checkpoint that can be loaded.

@@ -1,8 +1,8 @@
 """Find the files of a repository that a file imports (Python, JavaScript/TypeScript, JVM languages, Go, Rust, C/C++).
 
-Imports are found with regular expressions and resolved to paths of the repository. Imports of other modules are
-ignored. The module does not resolve path aliases of bundlers, include paths of a build system (an include is matched by
-the end of its path), Java types of the same package (which are used without an import), and Rust's `#[path]`.
+Imports are found with regular expressions and resolved to paths of the repository. Imports from outside the repository
+are ignored. Not supported: path aliases of bundlers, include paths of a build system (a C include is matched by the end
+of its path), Java types of the same package (which are used without an import), and Rust's `#[path]`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _SCRIPT_ENDINGS = ("", ".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".
 
 
 def imports(language: str, text: str) -> list[str]:
-    """Return the imported names as written in a file, in order, without repetitions. Empty for other languages."""
+    """Return the imported names as written in a file, in order, without repetitions.
+
+    The list is empty for a language that this module does not support.
+    """
     names: list[str] = []
     if language == "python":
         for match in _PYTHON.finditer(text):
@@ -111,7 +114,7 @@ class Resolver:
         return sorted(files - {path})
 
     def _python_names(self, path: str) -> set[str]:
-        """Return the dotted names under which a file can be imported: relative to its package, the root or `src`."""
+        """Return the dotted names by which a file can be imported: from its top package, the root, or `src`."""
         parts = path.rsplit(".", 1)[0].split("/")
         root = len(parts) - 1
         while root and f"{'/'.join(parts[:root])}/__init__.py" in self.paths:
@@ -218,7 +221,10 @@ class Resolver:
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """Return the candidate that shares most leading folders with `path`. Ties: the shortest path, then by name."""
+        """Return a list of the candidate that shares the most leading folders with `path`.
+
+        Of several such candidates, the one with the shortest path is returned, then the first in alphabetical order.
+        """
         if len(candidates) < 2:
             return candidates
         return [

@@ -127,8 +127,8 @@ _BY_INTERPRETER = {
     "sbcl": "common-lisp", "swipl": "prolog", "make": "makefile", "ocaml": "ocaml", "guile": "scheme",
 }  # fmt: skip
 
-# Maps an extension to (pattern, language) pairs in order. The first matching pattern decides; `""` means no listed
-# language. If no pattern matches, the language in `EXTENSIONS` is used.
+# Maps an extension to (pattern, language) pairs. The first pattern that matches the text decides on the language; `""`
+# means none of the listed languages. If no pattern matches, the language in `EXTENSIONS` is used.
 _AMBIGUOUS: dict[str, list[tuple[str, str]]] = {
     "h": [
         (r"^\s*(?:@interface|@protocol|@class|#import)\b", "objectc++"),

@@ -1,4 +1,4 @@
-"""Convert Jupyter notebooks to a script (cells in the percent format) and to Markdown with code and outputs."""
+"""Convert Jupyter notebooks to scripts (with `# %%` before each cell) and to Markdown with code and outputs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Notebook:
     language: str
     """Language of the notebook's kernel."""
     script: str
-    """Source code; text cells are comments."""
+    """Source code in which the text cells are comments."""
     structured: str
-    """Markdown; code cells and outputs are fenced blocks."""
+    """Markdown in which the code cells and outputs are fenced blocks."""
 
 
 def convert(text: str) -> Notebook | None:
-    """Convert the JSON of a notebook (format 3 or 4). None if the text is no notebook, or the notebook has no code."""
+    """Convert the JSON of a notebook (format 3 or 4). Return None if the text is not a notebook with code."""
     try:
         data = json.loads(text)
         cells = data["cells"] if "cells" in data else [cell for sheet in data["worksheets"] for cell in sheet["cells"]]
@@ -59,7 +59,7 @@ def convert(text: str) -> Notebook | None:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Wrap a text to lines of at most `WIDTH` characters. Longer words are not broken."""
+    """Break a text into lines of at most `WIDTH` characters. Longer words are not broken."""
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
@@ -81,7 +81,7 @@ def _language(metadata: dict[str, Any]) -> str:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Return (kind, source, output) of a cell; the kind is `code` or `text`. None for cells of other types."""
+    """Return (kind, source, output) of a cell of the kind `code` or `text`, or None for any other cell."""
     kind = cell.get("cell_type")
     source = _joined(cell.get("source", cell.get("input", "")))
     if kind == "code":
@@ -117,5 +117,5 @@ def _without_magics(source: str, marker: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Replace lone surrogates, which JSON can hold and UTF-8 cannot, and end the text with a line break."""
+    """Replace lone surrogates, which JSON can contain but UTF-8 cannot, and add a line break at the end of the text."""
     return text.encode("utf-8", "replace").decode("utf-8") + "\n"

@@ -1,4 +1,4 @@
-"""Find the functions of Python source and the spans of their bodies, and mask a body to make a task."""
+"""Find the functions in Python source and the spans of their bodies, and replace a body by a mask."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Function:
     file: str
     qualname: str
     line: int
-    """Line of the first decorator, or of `def` if the function has no decorator (`co_firstlineno` of the code object)."""
+    """Line of the first decorator, or of `def` if the function has no decorator (`co_firstlineno` of the code
+    object)."""
     header: str
-    """The `def` line in normalized form; see `splice.bare_header`."""
+    """The `def` line in the normalized form of `splice.bare_header`."""
     start: int
     """Offset of the body, after the docstring."""
     end: int
@@ -33,11 +34,11 @@ class Function:
     first: int
     """Offset of the definition, decorators included."""
     plain: bool
-    """Whether plain data can be passed to the function: it is at module level, and neither method nor coroutine."""
+    """Whether the function can be called with plain data: it is at module level, and not a method or coroutine."""
     doc: str = ""
     """The docstring."""
     names: tuple[str, ...] = ()
-    """Words in the original body. `sandbox.inside.guard` permits these words in a candidate's body too."""
+    """Words in the original body. `sandbox.inside.guard` also permits these words in the body of a graded program."""
     problem: str = ""
     """Reason why the function can't become a task (`no_body`, `nonlocal`), or ""."""
     body: tuple[ast.stmt, ...] = field(default=(), repr=False, compare=False)
@@ -47,7 +48,7 @@ class Function:
         return self.qualname
 
     def target(self) -> dict[str, Any]:
-        """Return the fields that the sandbox needs, as JSON values."""
+        """Return the fields by which the sandbox finds the function, as JSON values."""
         return {
             "file": self.file,
             "line": self.line,
@@ -58,7 +59,7 @@ class Function:
 
 
 def parse(text: str) -> ast.Module | None:
-    """Parse Python source. None if the running version of Python can't parse the text."""
+    """Parse Python source. Return None if the running version of Python can't parse the text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -68,14 +69,14 @@ def parse(text: str) -> ast.Module | None:
 
 
 def functions(file: str, text: str) -> list[Function]:
-    """Return all functions and methods of a file, in order, except functions inside of other functions.
+    """Return the functions and methods of a file, in order. Functions inside other functions are left out.
 
     Args:
         file: path of the file, copied to the result.
         text: source code of the file.
 
     Returns:
-        The functions. Empty if the text does not parse.
+        The functions, or an empty list if the text does not parse.
     """
     tree = parse(text)
     if tree is None:
@@ -98,7 +99,7 @@ def _definitions(body: list[ast.stmt], owners: tuple[str, ...]) -> Iterator[tupl
 
 
 class _Lines:
-    """Converts the lines and byte columns of a syntax tree to character offsets."""
+    """Converts line numbers and byte columns of a syntax tree to character offsets in the text."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
@@ -181,7 +182,7 @@ def masked(text: str, function: Function, mask: str) -> str:
 
 
 def indentation(text: str, function: Function) -> str:
-    """Return the white space before the first statement of the body. "" for a body on the `def` line."""
+    """Return the white space before the first statement of the body, or "" if the body is on the `def` line."""
     body = text[function.start : function.end]
     line = next((item for item in body.split("\n") if item.strip() and not item.strip().startswith("#")), "")
     return line[: len(line) - len(line.lstrip())]

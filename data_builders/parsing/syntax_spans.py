@@ -15,12 +15,12 @@ Span = tuple[int, int]
 
 MIN_MIDDLE = 4
 MAX_SYNTAX_MIDDLE = 4000
-"""Minimum and maximum size in bytes of a node that becomes a middle. Smaller nodes are single names, larger nodes whole
-files."""
+"""Minimum and maximum size in bytes of a node that becomes a middle. Smaller nodes are single names, and larger nodes
+are nearly whole files."""
 ATTEMPTS = 4
 """Number of random positions that `syntax_span` tries in one file."""
 
-# Maps a name in `languages.LANGUAGES` to a different name in tree-sitter-language-pack, or to "" if it has no grammar.
+# Languages with another name in tree-sitter-language-pack. "" means that the package has no grammar of the language.
 _GRAMMARS = {
     "c#": "csharp", "c++": "cpp", "assembly": "asm", "common-lisp": "commonlisp", "emacs-lisp": "elisp",
     "f#": "fsharp", "makefile": "make", "protocol-buffer": "proto", "restructuredtext": "rst", "shell": "bash",
@@ -33,7 +33,7 @@ def parser(language: str) -> Parser | None:
     """Return the tree-sitter parser of a language, or None if tree-sitter-language-pack has no grammar for it.
 
     Raises:
-        ValueError: the extra `syntax` is not installed.
+        ValueError: the optional dependencies `syntax` are not installed.
     """
     name = _GRAMMARS.get(language, language)
     if not name:
@@ -56,7 +56,7 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
     Args:
         text: the text to cut.
-        rng: random generator. It is used once, or not at all if the text is too short.
+        rng: random generator, from which one draw is taken, or none if the text is too short.
         min_characters: texts with fewer characters are not cut.
 
     Returns:
@@ -71,13 +71,13 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 def syntax_span(text: str, language: str, rng: random.Random) -> Span | None:
     """Draw a node of the syntax tree, and return its span.
 
-    The function draws a random position and a random size, then goes up from the node at the position until a node has
-    this size. Sizes are log-uniform, so that expressions, statements and whole functions are about equally frequent.
+    A position and a size are drawn. Starting from the node at this position, the function goes to parent nodes until a
+    node has this size. Sizes are log-uniform, so that expressions, statements and functions are about equally frequent.
 
     Args:
         text: the text to cut.
         language: language of the text, one of `languages.LANGUAGES`.
-        rng: random generator. It is used twice for each attempt.
+        rng: random generator, from which two numbers are drawn for each attempt.
 
     Returns:
         Start and end of the node, or None if the language has no grammar or no attempt finds a suitable node.
