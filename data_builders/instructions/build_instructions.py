@@ -1,7 +1,8 @@
-"""Builder `instructions`: make conversations by rules from the code of repositories; models can improve them.
+"""Builder `instructions`: make conversations from the code of repositories by rules. Models can improve the result.
 
-All code in the rows parses. If executable tasks of the same functions are given (`tasks:`), the code was also executed:
-the original code and a writer model's answer pass the function's tests, and the buggy code of a `fix` fails the tests.
+All code in the rows parses. If executable tasks of the same functions are given (setting `tasks`), the code was also
+executed: the original code and answers of a writer model pass the tests of the function, and the buggy code that a
+conversation of the kind `fix` shows fails the tests.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class InstructionsSettings(Decontaminated):
     sources: Sources
     """Repositories whose Python files contain the functions."""
     tasks: Reference | None = None
-    """Executable tasks of the same repositories, made by the builder `tasks`. With tasks, answers are executed, and the
-    kinds `fix` and `tests` are possible."""
+    """Executable tasks of the same repositories, made by the builder `tasks`. With this setting, answers are executed,
+    and the kinds `fix` and `tests` are possible."""
     kinds: list[InstructionKind] = Field(default_factory=lambda: list(ALL_KINDS))
     """Kinds of instructions to make."""
     bounds: ConversationLimits = ConversationLimits()
@@ -65,11 +66,11 @@ class InstructionsSettings(Decontaminated):
     max_rows: Positive = 20_000
     """Maximum number of conversations. If more are possible, conversations are drawn at random."""
     refinement: Refinement | None = None
-    """Models that rewrite and judge the conversations."""
+    """Models that rewrite and judge the conversations. By default, no model is used."""
 
 
 def build_instructions(settings: InstructionsSettings, context: BuildContext) -> dict[str, Any]:
-    """Build conversations from repositories: implement, document, tests to code, fix, explain, refactor, translate.
+    """Build conversations from repositories, which ask to implement, document, fix, explain or rewrite functions.
 
     Raises:
         ValueError: a source is wrong, or no conversation could be made. The message lists the reasons.
@@ -131,7 +132,7 @@ def _row(draft: Draft) -> dict[str, Any]:
 
 
 def _tasks_by_id(path: Path) -> dict[str, dict[str, Any]]:
-    """Read Python tasks from a folder or file. Fill-in-the-middle tasks are left out."""
+    """Read the Python tasks of a folder or file, keyed by their id. Fill-in-the-middle tasks are left out."""
     tasks = {
         row["id"]: row for row in row_files.read(path) if row.get("kind") == "pytest" and not row["id"].endswith(":fim")
     }
@@ -149,7 +150,7 @@ def _drafts(
     bounds: ConversationLimits,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
-    """Yield the drafts of one repository. Functions that are left out are counted in `dropped`."""
+    """Yield the drafts of conversations from one repository. Omitted functions and drafts are counted in `dropped`."""
     texts = read_texts(repository)
     for path, text in sorted(texts.items()):
         if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
@@ -194,7 +195,7 @@ def _without_long_or_secret(
 
 
 def _without_unnoticed_bugs(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
-    """Drop drafts whose buggy code passes all tests of the function, because this code may be correct."""
+    """Drop drafts whose buggy code passes all tests of the function, because the code may not have a bug."""
     with_bug = [draft for draft in drafts if draft.broken]
     verdicts = grader.grade_many([(draft.task, draft.broken) for draft in with_bug if draft.task is not None])
     noticed = {id(draft) for draft, verdict in zip(with_bug, verdicts, strict=True) if verdict.status == "failed"}

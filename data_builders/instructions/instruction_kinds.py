@@ -1,4 +1,4 @@
-"""Kinds of instructions that rules make from one function of a repository: question, answer and verification."""
+"""Rules that make instructions from one function of a repository: a request, the shown code and the answer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Draft:
     source: str
     """Repository, commit, file and function."""
     task: dict[str, Any] | None = None
-    """The executable task that grades answers of a writer model."""
+    """The executable task whose tests grade the answers of a writer model, or None."""
     broken: str = ""
-    """The buggy body that a `fix` draft shows. If the task's tests pass with this body, the draft is dropped."""
+    """The buggy body that a draft of the kind `fix` shows. If this body passes the tests, the draft is dropped."""
     language: str = "python"
 
     @property
@@ -46,13 +46,13 @@ class Draft:
 
 @dataclass(frozen=True)
 class Code:
-    """A function with all data for making instructions."""
+    """A function of a repository, with the data from which rules make instructions."""
 
     function: Function
     text: str
     """The text of the function's file."""
     source: str
-    """The row's source: repository, commit, file and function."""
+    """Value of the column `source`, which names repository, commit, file and function."""
     task: dict[str, Any] | None
     """The executable task of the function, or None."""
     shown_tests: str
@@ -64,7 +64,7 @@ class Code:
         return definition(self.text, self.function)
 
     def pick(self, kind: str, choices: Sequence[str]) -> str:
-        """Choose a wording by a hash of the kind and the source, and insert the names of the function."""
+        """Choose one of several wordings by a hash of `kind` and `source`, and insert the names of the function."""
         digest = hashlib.sha256(f"{kind}:{self.source}".encode()).digest()
         return choices[digest[0] % len(choices)].format(
             name=self.function.qualname.rpartition(".")[2], file=self.function.file, qualname=self.function.qualname
@@ -72,12 +72,12 @@ class Code:
 
 
 def _head(code: Code) -> str:
-    """Return decorators, signature and docstring: the function up to its body."""
+    """Return the code of a function above its body: decorators, signature and docstring."""
     return textwrap.dedent(code.text[code.function.first : code.function.start]).rstrip()
 
 
 def implement(code: Code) -> Iterator[Draft]:
-    """`implement`: write the function from its signature and docstring."""
+    """Yield an instruction of the kind `implement`: write a function from its signature and docstring."""
     if len(code.function.doc.split()) < MIN_DOC_WORDS:
         return
     ask = code.pick("implement", (
@@ -92,14 +92,14 @@ def implement(code: Code) -> Iterator[Draft]:
 
 
 def _body_indentation(code: Code) -> str:
-    """Return the indentation of the body once the definition is moved to the left margin."""
+    """Return the indentation that the body has after the definition is moved to the left margin."""
     inner = len(indentation(code.text, code.function))
     line = code.text[code.function.first : code.function.first + 200]
     return " " * max(1, inner - (len(line) - len(line.lstrip(" "))) or 4)
 
 
 def document(code: Code) -> Iterator[Draft]:
-    """`document`: write the docstring of the function."""
+    """Yield an instruction of the kind `document`: write the docstring of a function."""
     if len(code.function.doc.split()) < MIN_DOC_WORDS:
         return
     tree = parse(code.definition)
@@ -120,7 +120,7 @@ def document(code: Code) -> Iterator[Draft]:
 
 
 def from_tests(code: Code) -> Iterator[Draft]:
-    """`tests`: write the function from its signature and visible tests."""
+    """Yield an instruction of the kind `tests`: write a function from its signature and visible tests."""
     if not code.shown_tests or code.task is None:
         return
     ask = code.pick("tests", (
@@ -133,7 +133,7 @@ def from_tests(code: Code) -> Iterator[Draft]:
 
 
 def fix(code: Code) -> Iterator[Draft]:
-    """`fix`: correct a mutant of the function."""
+    """Yield instructions of the kind `fix`: correct a mutant (a version with one error) of a function."""
     if code.task is None:
         return
     head = code.text[code.function.first : code.function.start]
@@ -152,7 +152,10 @@ def fix(code: Code) -> Iterator[Draft]:
 
 
 def explain(code: Code) -> Iterator[Draft]:
-    """`explain`: describe the function by the first sentence of the docstring and facts from the syntax tree."""
+    """Yield an instruction of the kind `explain`: describe what a function does.
+
+    The answer is the first sentence of the docstring, followed by facts from the syntax tree.
+    """
     first = re.split(r"(?<=[.!?])\s|\n\n", code.function.doc, maxsplit=1)[0].replace("\n", " ").strip()
     tree = parse(code.definition)
     if len(first.split()) < MIN_DOC_WORDS or tree is None or not tree.body:
@@ -172,7 +175,7 @@ def explain(code: Code) -> Iterator[Draft]:
 
 
 def _facts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Yield sentences about a function that follow from its syntax tree."""
+    """Yield sentences about a function whose facts come from its syntax tree."""
     parameters = [*node.args.posonlyargs, *node.args.args]
     names = [item.arg for item in parameters if item.arg not in ("self", "cls")]
     optional = {item.arg for item in parameters[len(parameters) - len(node.args.defaults) :]}
@@ -193,7 +196,7 @@ def _facts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 
 
 def _name(node: ast.expr | None) -> str:
-    """Return the name of a name expression or of the called function. "" for other expressions."""
+    """Return the name of a variable, or of the called function if `node` is a call. Otherwise return ""."""
     node = node.func if isinstance(node, ast.Call) else node
     return node.id if isinstance(node, ast.Name) else ""
 
@@ -206,4 +209,5 @@ def listed(items: Sequence[str]) -> str:
 KINDS: Mapping[str, Callable[[Code], Iterator[Draft]]] = {
     "implement": implement, "document": document, "tests": from_tests, "fix": fix, "explain": explain,
 }  # fmt: skip
-"""Kinds made from one function. `refactor` and `translate` are in `data_builders.instructions.rewrites`."""
+"""Maps each kind of instruction to its rule. The kinds `refactor` and `translate` need several functions or tests;
+their rules are in `data_builders.instructions.rewrites`."""

@@ -1,7 +1,7 @@
-"""Improve rule-made instructions with models: reworded questions, better answers (best of N), translations, scores.
+"""Improve rule-made instructions with models: reword questions, sample better answers, translate functions, score.
 
-An answer of the writer replaces the rule-made answer only if its code parses. If the draft has a task, the code must
-also pass the tests. If a judge is configured, the answer must also have a score of at least `min_score`.
+An answer of the writer model replaces the rule-made answer only if the code of the new answer parses. If the draft has
+a task, the code must also pass the tests. If a judge is configured, the score must be at least `min_score`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Refinement(Settings):
         if self.writer is None and self.judge is None:
             raise ValueError("refinement needs a `writer`, a `judge`, or both")
         if self.translate_to and self.writer is None:
-            raise ValueError("translate_to needs a `writer`: rules do not translate between languages")
+            raise ValueError("`translate_to` needs a `writer`, the model that translates")
         for language in self.translate_to:
             if parser(language) is None:
-                raise ValueError(f"no grammar can check translations to {language!r} (install the extra [syntax])")
+                raise ValueError(f"translations to {language!r} can't be checked: no grammar parses this language")
         return self
 
 
@@ -65,7 +65,7 @@ class _Writer:
     counts: Counter[str] = field(default_factory=Counter)
 
     def answers(self, questions: Sequence[str], n: int, seed_offset: int = 0) -> list[list[str]]:
-        """Return up to `n` answers per question. Each call in a build passes a different `seed_offset`."""
+        """Return up to `n` answers per question. Calls with another `seed_offset` give other samples."""
         conversations = [[{"role": "user", "content": text}] for text in questions]
         return self.author.answers(conversations, n, temperature=self.temperature, seed=self.seed + seed_offset)
 
@@ -75,12 +75,12 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 
     Args:
         drafts: conversations made by rules.
-        settings: the writer and the judge, and their tasks.
+        settings: the models, and what each model does.
         grader: executes answers of drafts that have a task.
-        seed: seed of the samples of writer and judge.
+        seed: seed for sampling from both models.
 
     Returns:
-        The remaining drafts including translations, and counts for the build report.
+        The drafts that are kept, including translations, and counts for the build report.
     """
     counts: Counter[str] = Counter()
     judge = open_model(settings.judge) if settings.judge is not None else None
@@ -106,7 +106,7 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 def _with_best_answers(
     drafts: list[Draft], settings: Refinement, writer: _Writer, judge: Author | None, grader: Grader
 ) -> list[Draft]:
-    """Replace the answer of each draft by the writer's best valid answer (rejection sampling), if one is valid."""
+    """Replace the answer of each draft by the best valid answer of the writer, if an answer is valid."""
     open_drafts = [draft for draft in drafts if draft.kind in (*CODE_KINDS, *PROSE_KINDS)]
     texts = writer.answers([draft.prompt for draft in open_drafts], settings.best_of)
     valid = _valid_answers(open_drafts, texts, grader, writer.counts)
@@ -157,7 +157,7 @@ def _valid_answers(
 
 
 def _reworded(drafts: list[Draft], writer: _Writer) -> list[Draft]:
-    """Reword the requests. A new wording is used only if it keeps every name in backticks."""
+    """Reword the request of each draft. The new wording is used only if it contains all names in backticks."""
     questions = [
         "Say this request to a programmer in other words, in one or two sentences. Keep every name in backticks as "
         f"it is, and reply with the request alone.\n\n{draft.ask}"
@@ -193,7 +193,7 @@ def _translated(drafts: list[Draft], settings: Refinement, writer: _Writer) -> l
 
 
 def _parsed_code(text: str, language: str) -> str:
-    """Return the code of an answer. "" if the answer has no code, or the code has a syntax error."""
+    """Return the code of an answer, or "" if the answer has no code or the code has a syntax error."""
     code = extract_code(text, language=language)
     tool = parser(language)
     tree = tool.parse(code.encode("utf-8", "surrogatepass")) if tool is not None and code.strip() else None

@@ -1,4 +1,4 @@
-"""Make instructions of two kinds: rename a function across files (`refactor`), and unittest to pytest (`translate`)."""
+"""Make instructions of two kinds: rename a function (`refactor`), and rewrite a unittest for pytest (`translate`)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _ASSERTIONS = {
 
 
 def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
-    """Yield renames of functions across files.
+    """Yield instructions to rename a function in all files that use the function.
 
-    The question shows the code with a meaningless name. The answer is the original code, which passes the repository's
-    tests. A function is used only if other files use it and its name has no other meaning in the repository.
+    The question shows the code with a meaningless name. The answer is the original code. A function is selected only if
+    other files use it, and if its name has no other meaning in the repository.
     """
     python = {path: text for path, text in texts.items() if path.endswith(".py") and parse(text) is not None}
     lines_of: dict[str, dict[str, list[int]]] = defaultdict(dict)
@@ -65,7 +65,7 @@ def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterato
 
 
 def _can_be_renamed(name: str, path: str, uses: Mapping[str, list[int]], python: Mapping[str, str]) -> bool:
-    """Whether a name only stands for one top-level function of `path`, and at least one but few other files use it."""
+    """Whether a name stands only for one top-level function of `path`, and one to four other files use the name."""
     if "." in name or name.startswith("_") or len(name) < MIN_NAME or path not in uses:
         return False
     definitions = sum(len(re.findall(rf"\b(?:def|class)\s+{name}\b", python[file])) for file in uses)
@@ -86,7 +86,7 @@ def _names(text: str) -> dict[str, list[int]]:
 
 
 def _statements(text: str, lines: list[int]) -> str:
-    """Return the top-level statements that contain at least one of the lines. `# ...` replaces the code between them."""
+    """Return the top-level statements of a file that contain one of the lines. `# ...` replaces the code in between."""
     tree = parse(text)
     assert tree is not None
     rows = text.split("\n")
@@ -100,7 +100,10 @@ def _statements(text: str, lines: list[int]) -> str:
 
 
 def translations(repository: str, commit: str, texts: Mapping[str, str]) -> Iterator[Draft]:
-    """Yield test methods of `unittest` that are rewritten as pytest functions. Methods that use `self` are left out."""
+    """Yield instructions to rewrite a `unittest` test method as a function for pytest.
+
+    Methods that use `self` for more than assertions are left out.
+    """
     for path, text in sorted(texts.items()):
         tree = parse(text) if path.endswith(".py") and is_test_file(path) else None
         for owner in tree.body if tree else []:
@@ -118,7 +121,7 @@ def translations(repository: str, commit: str, texts: Mapping[str, str]) -> Iter
 
 
 class _Assertions(ast.NodeTransformer):
-    """Replaces calls of `self.assert...` by assertions, and `self.assertRaises` by `pytest.raises`."""
+    """Replaces calls of `self.assert...` methods by `assert` statements, and `self.assertRaises` by `pytest.raises`."""
 
     def __init__(self) -> None:
         self.changed = 0
@@ -147,7 +150,7 @@ class _Assertions(ast.NodeTransformer):
 
 
 def _as_function(method: ast.FunctionDef) -> str | None:
-    """Rewrite a test method as a function. None if the result still uses `self`, or if no assertion was translated."""
+    """Rewrite a test method as a function. Return None if no assertion is translated, or the result uses `self`."""
     if method.decorator_list or len(method.args.args) != 1:
         return None
     assertions = _Assertions()

@@ -1,1 +1,1 @@
-"""Make the quickstart's synthetic data: documents, conversations and tasks from a small grammar of functions."""
+"""Make synthetic data for the quickstart: documents, conversations and tasks from a small grammar of functions."""

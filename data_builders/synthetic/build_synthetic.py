@@ -17,8 +17,8 @@ from data_builders.synthetic.grammar_problems import Row, file_problem, fim_task
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""`fim`: fill in the middle; `stated`: an instruction that states all steps; `file`: an instruction that also shows a
-file."""
+"""Form of a task: `fim` (fill in the middle), `stated` (an instruction that states all steps), or `file` (the same,
+with a file that the function is added to)."""
 
 
 def build_documents(
@@ -37,11 +37,11 @@ def build_documents(
     Args:
         path: the JSONL file to write.
         seed: seed of all random choices.
-        modules: number of modules of the grammar.
-        repositories: number of small repositories of the grammar, with two files each.
+        modules: number of modules that are drawn from the grammar.
+        repositories: number of small repositories that are drawn from the grammar, with two files each.
         notes: number of pages that describe functions in words and then show the code.
         standard_library: approximate number of characters of the standard library.
-        history: approximate number of characters of commits. Fewer if the history is shorter.
+        history: approximate number of characters of commits. If the history is shorter, all commits are used.
         checkout: the git checkout whose commits are used for `history`.
     """
     parts = [
@@ -58,12 +58,12 @@ def build_documents(
 def build_conversations(
     path: Path, *, seed: int, stated: int = 0, files: int = 0, functions: tuple[int, int] = (1, 2)
 ) -> int:
-    """Write conversations of the `train` split, shuffled.
+    """Write conversations from the split `train`, in random order.
 
     Args:
         path: the JSONL file to write.
         seed: seed of all random choices.
-        stated: number of instructions that only state their steps (one to three).
+        stated: number of instructions that state the steps (one to three) and show no file.
         files: number of instructions that also show the file to which the function is added.
         functions: minimum and maximum number of functions in the shown file.
     """
@@ -82,7 +82,7 @@ def build_conversations(
 def build_tasks(
     path: Path, *, seed: int, split: str, form: TaskForm, count: int, functions: tuple[int, int] = (1, 2)
 ) -> int:
-    """Write executable tasks. Each composition occurs in one row of the file only, and in no other split.
+    """Write executable tasks. Each task asks for a different composition, which belongs to this split only.
 
     Args:
         path: the JSONL file to write.

@@ -10,7 +10,7 @@ from data_builders.synthetic.grammar_problems import Row, caller_source, draw_pa
 def document(
     text: str, repository: str, path: str, *, kind: str = "synthetic", license: str = "Apache-2.0", commit: str = ""
 ) -> Row:
-    """Make a document row with the language Python."""
+    """Make a row for a document in Python."""
     return {
         "text": text,
         "repository": repository,
@@ -23,7 +23,7 @@ def document(
 
 
 def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterator[Row]:
-    """Yield modules of the `train` split. Most modules have one function.
+    """Yield documents that hold one module each, from the split `train`. Most modules have one function.
 
     Args:
         seed: the same seed gives the same modules.
@@ -41,7 +41,7 @@ def module_documents(seed: int, count: int, *, callers: float = 0.15) -> Iterato
 
 
 def split_in_two(composition: Composition, generator: random.Random) -> list[str]:
-    """Return the source of a composition as two functions. The second function calls the first."""
+    """Return the sources of two functions that together compute a composition. The second function calls the first."""
     helper, rest = composition.cut(generator)
     used, name = draw_name(generator), draw_name(generator)
     return [helper.source(used), caller_source(name, used, helper, rest)]
@@ -64,9 +64,9 @@ def repository_documents(seed: int, count: int) -> Iterator[Row]:
 
 
 def notes_documents(seed: int, count: int) -> Iterator[Row]:
-    """Yield `count` pages of notes: a description of one or two functions in words, then the code in random order.
+    """Yield `count` pages of notes. A page describes one or two functions in words, and then shows their code.
 
-    The pages serve as text-code grounding: the code can be predicted from the words above.
+    The pages teach a model to connect text and code, because the code can be predicted from the words above it.
     """
     generator = random.Random(f"{seed}-notes")
     for number in range(count):

@@ -34,13 +34,16 @@ apple Data 42 the quick fox a1 Banana tree on code 7up Zoo eel over Lazy dog x2 
 
 @dataclass(frozen=True)
 class Composition:
-    """Operations that are applied in order. `takes` and `gives` are the kinds of the input and of the result."""
+    """A function that applies one to three operations in order.
+
+    `takes` is the kind of the input, and `gives` is the kind of the result.
+    """
 
     operations: tuple[Operation, ...]
 
     @property
     def key(self) -> str:
-        """The names of the operations; two compositions with the same key are the same function."""
+        """The names of the operations. Two compositions with the same key compute the same function."""
         return ">".join(operation.name for operation in self.operations)
 
     @property
@@ -53,12 +56,12 @@ class Composition:
 
     @property
     def argument(self) -> str:
-        """The name of the parameter."""
+        """The name of the function's parameter."""
         return VARIABLES[self.takes]
 
     @property
     def split(self) -> str:
-        """The split of this composition; a single operation is always in `train`."""
+        """The split of this composition, a key of `SPLITS`. A single operation is always in `train`."""
         if len(self.operations) == 1:
             return "train"
         place = int.from_bytes(hashlib.sha256(self.key.encode()).digest()[:8], "big") % 100
@@ -69,7 +72,7 @@ class Composition:
         raise AssertionError("the shares add up to 100")
 
     def steps(self) -> list[str]:
-        """Return the lines of the body, without indentation and without the return."""
+        """Return the lines of the function's body, without indentation and without the `return` line."""
         return [f"{VARIABLES[operation.gives]} = {operation.line}" for operation in self.operations]
 
     def summary(self, phrasing: tuple[int, ...] | None = None, between: str = ", then ", first: int = 1) -> str:
@@ -78,7 +81,7 @@ class Composition:
         The number of a step (`#1`) is also written above the step's line in the code, which connects words and code.
 
         Args:
-            phrasing: index of the phrase to use for each operation. None: the first phrase.
+            phrasing: index of the phrase to use for each operation. With None, the first phrase is used.
             between: text between two steps.
             first: number of the first step.
         """
@@ -96,7 +99,12 @@ class Composition:
         return generator.choice([pair for pair in parts if pair[0].split == "train"])
 
     def source(self, name: str, summary: str | None = None) -> str:
-        """Return the function as Python source. `summary` is the docstring; an empty `summary` gives no docstring."""
+        """Return the function as Python source.
+
+        Args:
+            name: name of the function.
+            summary: the docstring. With None, it describes the steps. With "", the function has no docstring.
+        """
         return render(
             name, self.argument, self.summary() if summary is None else summary, self.steps(), VARIABLES[self.gives]
         )
@@ -107,7 +115,7 @@ class Composition:
 
 
 def render(name: str, argument: str, summary: str, steps: list[str], returned: str) -> str:
-    """Return the source of a function: a docstring (unless `summary` is empty), one line per step, and a return line."""
+    """Return the source of a function: a docstring if `summary` is not empty, a line per step, and a `return` line."""
     body = "".join(f"    #{number}\n    {step}\n" for number, step in enumerate(steps, start=1))
     docstring = f'    """{summary[0].upper()}{summary[1:]}."""\n' if summary else ""
     return f"def {name}({argument}):\n{docstring}{body}    return {returned}\n"
@@ -157,7 +165,10 @@ _AFTER = {kind: tuple(o for o in OPERATIONS if o.takes == kind) for kind in VARI
 
 
 def draw_composition(generator: random.Random, depth: int, split: str | None = None) -> Composition:
-    """Draw a composition of `depth` operations in which every step matters. It is in `split`, unless `split` is None."""
+    """Draw a composition of `depth` operations from a split, or from all splits if `split` is None.
+
+    Every step of the composition matters, see `every_step_matters`.
+    """
     while True:
         operations = [generator.choice(_STARTS)]
         while len(operations) < depth and _AFTER[operations[-1].gives]:
@@ -176,10 +187,10 @@ _MATTERS: dict[str, bool] = {}
 
 
 def every_step_matters(composition: Composition) -> bool:
-    """Whether the composition depends on its input and on every step.
+    """Whether the result of a composition depends on the input and on every step.
 
-    Tested on some inputs: there are at least three different results, and the results change if a step is left out. A
-    step that changes the kind of the value can't be left out, so it is not tested.
+    This is tested on eight inputs. There must be at least three different results, and the results must change if a
+    step is left out. A step that changes the kind of the value can't be left out, so it is not tested.
     """
     if composition.key not in _MATTERS:
         probes = _PROBES[composition.takes]

@@ -24,12 +24,12 @@ from data_builders.synthetic.operations import VARIABLES
 Row = dict[str, Any]
 
 SOURCE = "synthetic"
-"""Value of the column `source` in all rows of this grammar."""
+"""Value of the column `source` in all rows from this grammar."""
 
 
 @dataclass(frozen=True)
 class GrammarProblem:
-    """A question and its reference answer. The answer is a program that defines `entry_point`."""
+    """A question and its reference answer. The answer is a program that defines the function `entry_point`."""
 
     prompt: str
     answer: str
@@ -116,14 +116,21 @@ def file_problem(composition: Composition, generator: random.Random, functions: 
 
 
 def caller_source(name: str, used: str, helper: Composition, rest: Composition) -> str:
-    """Return the source of a function that calls `used` (the name of `helper`'s function), and then computes `rest`."""
+    """Return the source of the function `name`, which calls another function and then computes `rest`.
+
+    Args:
+        name: name of the function.
+        used: name of the function to call.
+        helper: composition that the called function computes.
+        rest: composition that is applied to the result of the call.
+    """
     steps = [f"{VARIABLES[helper.gives]} = {used}({helper.argument})", *rest.steps()]
     summary = f"apply {used} #1, then {rest.summary(first=2)}"
     return render(name, helper.argument, summary, steps, VARIABLES[rest.gives])
 
 
 def join_functions(sources: list[str]) -> str:
-    """Join the sources of functions to a module, with two blank lines between functions."""
+    """Join the sources of functions into a module, with two blank lines between functions."""
     return "\n\n".join(sources)
 
 
@@ -136,8 +143,8 @@ def draw_path(generator: random.Random) -> str:
 def fim_task(composition: Composition, identifier: str, generator: random.Random) -> Row:
     """Make a fill-in-the-middle task. The middle consists of whole lines of the body, and may include the return line.
 
-    The row is a task with the additional columns `prefix`, `suffix` and `middle`. The tests run prefix + completion +
-    suffix.
+    The row is a task with the additional columns `prefix`, `suffix` and `middle`. The tests run the program that
+    consists of the prefix, the completion and the suffix.
     """
     name = draw_name(generator)
     source = composition.source(name)

@@ -12,7 +12,7 @@ VARIABLES = {"numbers": "values", "text": "text"}
 
 @dataclass(frozen=True)
 class Operation:
-    """One step. The expression `line` reads the variable of kind `takes`, and gives a value of kind `gives`."""
+    """One step. `line` is an expression that takes a value of kind `takes` and gives a value of kind `gives`."""
 
     name: str
     takes: str

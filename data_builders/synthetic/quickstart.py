@@ -24,7 +24,7 @@ from data_builders.synthetic.tokenizer import train_tokenizer
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The git checkout of this toolkit. Its history is part of the documents."""
 Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-"""Minimum and maximum of a number."""
+"""Type of a setting that gives the minimum and the maximum of a number."""
 
 
 class SyntheticSettings(Settings):
@@ -37,13 +37,13 @@ class SyntheticSettings(Settings):
     standard_library: Count = 1_000_000
     """Approximate number of characters of Python's standard library."""
     history: Count = 200_000
-    """Approximate number of characters of this toolkit's commits. Fewer if the history is shorter."""
+    """Approximate number of characters of this toolkit's commits. If the history is shorter, all commits are used."""
     conversations: Count = 8000
-    """Number of instructions that only state their steps."""
+    """Number of instructions that state the steps and show no file."""
     file_conversations: Count = 2000
     """Number of instructions that also show a file with `short_functions` functions."""
     long_conversations: Count = 1500
-    """Number of instructions that also show a file with `long_functions` functions, too long for the short phase."""
+    """Number of instructions that also show a file with `long_functions` functions, for the SFT phase on long rows."""
     short_functions: Range = Field(default_factory=lambda: [1, 2])
     """Minimum and maximum number of functions in the file of a short instruction."""
     long_functions: Range = Field(default_factory=lambda: [6, 9])
@@ -57,7 +57,7 @@ class SyntheticSettings(Settings):
 
 
 def inputs(settings: SyntheticSettings) -> dict[str, str]:
-    """Return the inputs of the data besides the settings: the Python version, because its standard library is read."""
+    """Return the version of Python. The data depends on it, because documents contain the standard library."""
     return {"python": sys.version.split()[0]}
 
 
@@ -101,7 +101,7 @@ def build_synthetic(settings: SyntheticSettings, context: BuildContext) -> dict[
         counts[name] = build_tasks(
             out / f"{name}.jsonl", seed=seed, split=split, form=form, count=count, functions=functions
         )
-    # Documents with another seed, for comparing exported models.
+    # These documents have another seed. They are used to compare exported models.
     counts["heldout_documents"] = build_documents(out / "heldout-documents.jsonl", seed=seed + 2, modules=300)
     train_tokenizer(_tokenizer_texts(documents, out / "conversations.jsonl"), settings.vocab_size, out / "tokenizer")
     return counts

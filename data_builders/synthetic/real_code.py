@@ -11,11 +11,11 @@ from data_builders.synthetic.documents import document
 from data_builders.synthetic.grammar_problems import Row
 
 LARGEST_FILE = 40_000
-"""Maximum size of a file in bytes. Larger files of the standard library are often tables instead of code."""
+"""Maximum size of a file in bytes. Larger files of the standard library are often tables of data instead of code."""
 
 
 def standard_library_documents(seed: int, characters: int) -> Iterator[Row]:
-    """Yield modules of the standard library, drawn by a hash of seed and path. Tests and other packages are left out.
+    """Yield modules of the standard library, in an order that depends on `seed`. Tests are left out.
 
     Args:
         seed: seed of the hash that orders the modules.
@@ -40,7 +40,7 @@ def history_documents(checkout: Path, characters: int, *, license: str = "Apache
     """Yield commits of a git checkout that change Python files, oldest first: the message, then the patch.
 
     Args:
-        checkout: folder of the checkout. If the folder is no git checkout (for example, an unpacked source archive),
+        checkout: folder of the checkout. If the folder is not a git checkout (for example, an unpacked source archive),
             nothing is yielded.
         characters: approximate total length of the documents.
         license: value of the column `license`.

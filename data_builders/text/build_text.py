@@ -37,13 +37,13 @@ PROSE_LANGUAGES = frozenset(
 )  # fmt: skip
 """Languages of text rows. Rows in other languages are code."""
 AMBIGUOUS_LANGUAGES = frozenset(["", "text"])
-"""Values of `language` with which a row may be text or code."""
+"""Values of the column `language` that do not tell whether a row is text or code."""
 SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
-"""Names of the intervals for counting scores."""
+"""Names of the intervals in which the report counts scores."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20
-"""General text with fewer words is dropped."""
+"""Minimum number of words of general text. Shorter texts are dropped."""
 
 CODE_DECAY = 0.003
 """Weight decay of the code classifier. Without weight decay, nearly all scores in the report would be above 0.95."""
@@ -115,7 +115,7 @@ def _math(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counts]:
 
 @dataclass(frozen=True)
 class _ClassifierStages:
-    """Keeps rows to which every classifier, applied in turn, gives a score of at least `threshold`."""
+    """Callable that applies classifiers in turn, and keeps rows for which every score is at least `threshold`."""
 
     models: dict[str, Classifier]
     threshold: float
@@ -146,7 +146,7 @@ class _ClassifierStages:
         return documents, counts | ({"scores": scores} if self.kind == "code" else {})
 
     def _unsuitable(self, row: dict[str, Any]) -> str:
-        """Return `code` or `prose` if a row is unsuitable for these stages, and "" for a suitable row."""
+        """Return why a row is unsuitable for the classifiers (`code` or `prose`), or "" for a suitable row."""
         if self.kind == "grounding":
             return "" if _is_prose(row) else "code"
         return "prose" if _is_prose(row) and str(row.get("language") or "") not in AMBIGUOUS_LANGUAGES else ""
@@ -163,31 +163,31 @@ class GroundingSettings(Decontaminated):
     """Settings of the builder `grounding`."""
 
     inputs: list[Reference]
-    """Datasets of documents (`text`), or of questions and answers."""
+    """Datasets of documents (with the column `text`), or of questions and answers."""
     threshold: Share = 0.5
     """A stage keeps a text if its classifier gives the text at least this probability."""
     seeds: dict[Literal["prose", "technical", "grounded", "educational"], Reference] = Field(default_factory=dict)
-    """Your own files of seed rows (`text`, `label` 1 or 0), keyed by stage."""
+    """Your own seed files, keyed by stage. Each row has `text` and `label` (1 or 0)."""
 
 
 class QualitySettings(Decontaminated):
     """Settings of the builder `quality`."""
 
     inputs: list[Reference]
-    """Datasets of code."""
+    """Datasets of code to filter."""
     threshold: Share = 0.5
     """Minimum probability that the classifier must give to a row of code. 0 keeps all rows."""
     seeds: dict[Literal["code_quality"], Reference] = Field(default_factory=dict)
-    """Your own file of seed rows (`text`, `label` 1 or 0), as `code_quality: FILE`."""
+    """Your own seed file, as `code_quality: FILE`. Each row has `text` and `label` (1 or 0)."""
 
 
 def build_general(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
-    """Write general text without code. A text with fewer than 20 words besides code is dropped and counted."""
+    """Write general text without code. Texts that have fewer than 20 words after removing code are dropped."""
     return _build(settings, context, "General text", _general, {})
 
 
 def build_math(settings: TextSettings, context: BuildContext) -> dict[str, Any]:
-    """Write mathematical text and solved problems. Rows without a sign of mathematics are dropped and counted."""
+    """Write mathematical text and solved problems. Rows without formulas, mathematical terms or numbers are dropped."""
     return _build(settings, context, "Mathematics", _math, {})
 
 
@@ -203,12 +203,12 @@ def build_grounding(settings: GroundingSettings, context: BuildContext) -> dict[
 
 
 def build_quality(settings: QualitySettings, context: BuildContext) -> dict[str, Any]:
-    """Write code with a high score of a simple quality classifier. The score is the column `quality`.
+    """Write code to which a simple quality classifier gives a high score. The column `quality` has the score.
 
     The classifier (stage `code_quality`) judges the form of code (`code_form`): commented-out code, repeatedly pasted
     code, dumped data, meaningless names. The report counts all scores in intervals of 0.1, so that you can choose a
-    threshold for your own code. Prose and markup are left out and counted. Use the builders `grounding` and `general` for
-    prose.
+    threshold for your own code. Prose and markup are left out and counted. For prose, use the builders `grounding` and
+    `general`.
     """
     files = {"code_quality": SEEDS / "code_quality.jsonl"} | _paths(settings.seeds)
     models = {name: train_from(path, code_form, CODE_DECAY) for name, path in files.items()}

@@ -1,8 +1,8 @@
-"""A two-class text classifier on hashed words and word pairs (fastText's model), and on measures of a text's form.
+"""Classify texts into two classes by their words, their word pairs (as in fastText) and measures of their form.
 
-The measures (`text_form`; for code, `code_features.code_form`) are shares of sentences, code, mark-up, links and so on.
-A few dozen seed texts are enough to learn the weights of the measures, but too few to learn a vocabulary. Training takes
-seconds on one core and is deterministic. Scoring runs at several megabytes per second.
+The measures of form (`text_form` or, for code, `code_features.code_form`) are shares of sentences, code, links and so
+on. A few dozen seed texts are enough to learn the weights of the measures, but too few to learn a vocabulary. Training
+takes seconds on one core and is deterministic. Scoring runs at several megabytes per second.
 
     B = buckets of hashed words, M = measures of form
 """
@@ -24,11 +24,11 @@ from data_builders.cleaning.shingles import mix, ngram_hashes, word_hashes
 BUCKETS = 1 << 18
 """Number of hash buckets for words and word pairs. Each bucket has one weight."""
 MAX_CHARACTERS = 20_000
-"""Number of characters at the start of a text that are used."""
+"""Number of characters of a text that are used. The rest of a longer text is ignored."""
 
 
 def features(text: str) -> NDArray[np.int64]:
-    """Return the buckets of the distinct words and word pairs of a text, sorted: (features,)."""
+    """Return the sorted hash buckets of all different words and word pairs of a text: (features,)."""
     words = word_hashes(text[:MAX_CHARACTERS], lower=True)
     grams = np.concatenate([words, ngram_hashes(words, 2)])
     return np.unique(mix(grams) % np.uint64(BUCKETS)).astype(np.int64)
@@ -40,7 +40,7 @@ _TAG = re.compile(r"<[^<>\n]{1,300}>|\{[{%][^}\n]{1,200}\}")
 _LINK = re.compile(r"https?://|\]\(|`_\b|href=")
 _SENTENCE = re.compile(r"(?:[a-z,']+ ){4,}[^\n]{0,200}?[.:!?](?=\s|$)")
 Measure = Callable[[str], NDArray[np.float32]]
-"""A function from a text to measures of its form, each between 0 and 1: (M,)."""
+"""Type of a function that takes a text and returns measures of its form, each between 0 and 1: (M,)."""
 
 
 def text_form(text: str) -> NDArray[np.float32]:
@@ -62,10 +62,10 @@ def text_form(text: str) -> NDArray[np.float32]:
 
 @dataclass
 class Classifier:
-    """A trained classifier."""
+    """A trained two-class classifier of texts."""
 
     weights: NDArray[np.float32]
-    """Weights of word buckets: (B,)."""
+    """Weights of the hash buckets of words and word pairs: (B,)."""
     forms: NDArray[np.float32]
     """Weights of the measures of form: (M,)."""
     bias: float
@@ -90,7 +90,7 @@ class Classifier:
             measure: computes the measures of form of a text.
             epochs: number of passes over all texts.
             rate: initial learning rate, which decreases linearly to 0.
-            decay: weight decay per step. Larger values spread scores between 0 and 1 instead of near both ends.
+            decay: weight decay per step. With larger values, fewer scores are close to 0 or 1.
 
         Raises:
             ValueError: a class has no texts.
@@ -117,7 +117,7 @@ class Classifier:
         return model
 
     def score(self, text: str) -> float:
-        """Return the probability of the positive class. 0 for a text without words."""
+        """Return the probability that a text is in the positive class, or 0 if the text has no words."""
         buckets = features(text)
         return self._score(buckets, self.measure(text[:MAX_CHARACTERS])) if len(buckets) else 0.0
 

@@ -1,8 +1,8 @@
 """Measures of the form of code that correlate with code quality: layout, names, comments, repetition, literal data.
 
 Each measure is a share of lines, names or characters, scaled to between 0 and 1. The measures count patterns instead of
-parsing, so that they work for all languages. A single measure says little about quality; a classifier combines all
-measures. The measures are unreliable in short files, so `_share` shrinks them towards 0 there.
+parsing, so that they work for all languages. A single measure says little about quality. A classifier combines all
+measures. In short files, the measures are unreliable, so `_share` reduces them.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def _share(count: float, total: float, scale: float = 1.0, prior: float = 5.0, u
         count: number of lines, names or characters with a property.
         total: number of all lines, names or characters.
         scale: factor by which the share is multiplied.
-        prior: number that is added to `total`, so that the share is small in short files.
+        prior: number that is added to `total`, which makes the share smaller in short files.
         usual: usual share in good code, which is subtracted.
     """
     return max(0.0, min(1.0, scale * (count / (total + prior) - usual)))
 
 
 def code_form(text: str) -> NDArray[np.float32]:
-    """Measure the form of a program: (len(MEASURES),), each between 0 and 1. A license comment at the top is ignored."""
+    """Return the measures in `MEASURES` of a program, each between 0 and 1. A license comment at the top is ignored."""
     text = _without_license(text)
     text, blocks = _without_blocks(text)
     raw = text.split("\n")
@@ -179,7 +179,7 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
-    """Compute the measures from `tight_signs` to `empty_bodies`: spacing, statements per line, names, literals, ..."""
+    """Compute the measures of `MEASURES` from `tight_signs` to `empty_bodies`, for example on names and literals."""
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")

@@ -214,6 +214,8 @@ def test_help_lists_the_fields_of_nested_settings(capsys):
     cli.main(["build", "corpus", "--settings"])
     lines = capsys.readouterr().out.splitlines()
     assert "      max_bytes: int, default 1048576. Maximum size of a file in bytes. Larger files are not read." in lines
-    assert lines.index("  filters: FilterSettings, default as below. Limits that decide which files are dropped.") < lines.index(
+    assert lines.index(
+        "  filters: FilterSettings, default as below. Limits that decide which files are dropped."
+    ) < lines.index(
         "      max_line_length: int, default 1000. Maximum length of the longest line. Not applied to prose and markup."
     )

@@ -225,7 +225,9 @@ def test_an_endpoint_that_stays_busy_is_an_error_with_its_status(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     author = open_model(TextModel(url=endpoint(str, failures=4), model="m"))
-    with pytest.raises(ValueError, match=r"/v1/chat/completions refused with 503: (?s:.*)Service Unavailable"):
+    with pytest.raises(
+        ValueError, match=r"/v1/chat/completions refused a request with status 503: (?s:.*)Service Unavailable"
+    ):
         author.answers([[{"role": "user", "content": "hi"}]], 1, temperature=0.5, seed=0)
 
 
