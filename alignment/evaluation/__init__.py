@@ -1,4 +1,4 @@
-"""Evaluation of checkpoints: benchmarks, pass@k with intervals, and paired comparisons.
+"""Evaluate checkpoints: run benchmarks, compute pass@k with intervals, and compare two results task by task.
 
 from alignment.evaluation import evaluate
 

@@ -1,4 +1,4 @@
-"""Cleaning of a chat model's answer, and its fenced code blocks."""
+"""Clean a chat model's answer, and find the fenced code blocks in it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _THOUGHT = re.compile(r"\s*(?:`{3,}[ \t]*\w*\s*)?<(?P<name>think|thinking|though
 _QUOTED_FENCE = re.compile(r"^(?P<quote>>? ?)(?:```|~~~)", re.MULTILINE)
 _CODE_ON_FENCE = re.compile(r"[ \t]*(?:def|class|import|from|async|@|#include)\b")
 _MOST_FENCES = 8
-"""Later fences that are tried as the end of a block whose first one lies inside of a string."""
+"""How many fences are tried as the end of a block. A fence inside a string of the code does not end the block."""
 
 
 _MOST_TAGS = 100
-"""Tags or tokens of an answer that are judged; repetitive answers have thousands."""
+"""How many tags or special tokens of an answer are examined. Repetitive answers have thousands."""
 _MOST_CHARACTERS = 300
-"""Characters of a line, on both sides of a tag or token, that are searched for quotes."""
+"""How many characters of a line, on each side of a tag or token, are searched for quotes."""
 
 
 def cleaned(answer: str) -> str:
-    """Return the answer without reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks.
+    """Remove reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks from an answer.
 
-    Strings, comments and closed code blocks that spell one of these are code and stay as they are.
+    They are kept where they are part of the code: in strings, in comments and in closed code blocks.
     """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     if "\x1b" in answer:
@@ -58,7 +58,7 @@ def _replace_outside_strings(pattern: re.Pattern[str], answer: str) -> str:
 
 
 def _in_string(text: str, start: int, end: int) -> bool:
-    """Whether a quote opens before a part of a line and closes after it on the same line."""
+    """Whether `text[start:end]` lies in a string: a quote opens before it and closes after it on the same line."""
     line_start = text.rfind("\n", 0, start) + 1
     line_end = text.find("\n", end)
     before = text[max(line_start, start - _MOST_CHARACTERS) : start]
@@ -68,14 +68,14 @@ def _in_string(text: str, start: int, end: int) -> bool:
 
 
 def _open_quote(before: str) -> str | None:
-    """Return the quote or backtick that is open at the end of a part of a line."""
+    """Return the quote or backtick that is still open at the end of `before`, or None if none is open."""
     quote, index = None, 0
     while index < len(before):
         char = before[index]
         if char == "\\":
             index += 1
         elif quote is None and char in "\"'`":
-            # An apostrophe in a word opens no string.
+            # An apostrophe inside a word does not open a string.
             word_before = char == "'" and index > 0 and before[index - 1].isalpha()
             if not (word_before and before[index + 1 : index + 2].isalpha()):
                 quote = char
@@ -86,7 +86,7 @@ def _open_quote(before: str) -> str | None:
 
 
 def _is_code(answer: str, match: re.Match[str]) -> bool:
-    """Whether a tag or token lies in a string, a comment or a docstring."""
+    """Whether a matched tag or special token is part of the code: it lies in a string, a comment or a docstring."""
     start, end = match.span()
     if _in_string(answer, start, end):
         return True
@@ -111,7 +111,10 @@ def _first_turn(answer: str) -> str:
 
 
 def _without_thoughts(answer: str) -> str:
-    """Return the answer after its reasoning. The opening tag may be missing, as chat templates put it into the prompt."""
+    """Return the part of the answer after the reasoning.
+
+    The opening tag of the reasoning may be missing, since some chat templates put that tag into the prompt.
+    """
     while opening := _THOUGHT.match(answer):
         for tag in itertools.islice(re.finditer(f"</{opening['name']}>", answer), _MOST_TAGS):
             if not _in_string(answer, tag.start(), tag.end()):
@@ -131,7 +134,7 @@ def _without_thoughts(answer: str) -> str:
 
 @dataclass(frozen=True)
 class FencedBlock:
-    """A fenced code block, and the prose between it and the block before."""
+    """A fenced code block, and the text between the previous block and this one."""
 
     tag: str
     content: str
@@ -141,7 +144,7 @@ class FencedBlock:
     end: int
     """Index of the end of the content."""
     closed: bool
-    """Whether a fence of its own closes the block: not the next block, nor the end of the answer."""
+    """Whether a closing fence ends the block, instead of the next block's opening fence or the end of the answer."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,13 @@ class _Fence:
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
     """Return all fenced code blocks as (tag, content), in order.
 
-    The last one may be unclosed. The content of an indented fence loses the indentation of the fence.
+    The last block may lack a closing fence. If the fence is indented, its indentation is removed from the content.
     """
     return [(block.tag, block.content) for block in all_blocks(answer)]
 
 
 def all_blocks(answer: str) -> list[FencedBlock]:
-    """Return all fenced code blocks of an answer. Fences inside of strings of the code do not end a block."""
+    """Return all fenced code blocks of an answer. A fence inside a string of the code does not end the block."""
     fences = list(_fences(answer))
     blocks: list[FencedBlock] = []
     index = previous_end = 0
@@ -175,7 +178,7 @@ def all_blocks(answer: str) -> list[FencedBlock]:
         opening = fences[index]
         closing = _closing(answer, fences, index)
         if closing is None and not opening.tag and blocks:
-            break  # a single fence without a tag behind the last block
+            break  # a single fence without a tag after the last block
         end = len(answer) if closing is None else fences[closing].start
         closed = closing is not None and not fences[closing].tag
         blocks.append(
@@ -191,15 +194,15 @@ def all_blocks(answer: str) -> list[FencedBlock]:
         if closing is None:
             break
         previous_end = fences[closing].end if closed else end
-        index = closing + closed  # a fence with a tag opens the next block: this one was not closed
+        index = closing + closed  # if the closing fence has a tag, it opens the next block
     return [block for block in blocks if block.content.strip()]
 
 
 def _fences(answer: str) -> Iterator[_Fence]:
-    """Return all lines that are a fence, and fences at the end of a line.
+    """Yield the fences of an answer: lines that are a fence, and fences at the end of a line of text.
 
-    The text before a late fence is not matched with a regular expression: a line of a hundred thousand blanks and
-    brackets would take minutes.
+    The text before a fence at the end of a line is not matched with a regular expression, which would take minutes for
+    a line of a hundred thousand blanks and brackets.
     """
     offset = 0
     for line in answer.split("\n"):
@@ -231,10 +234,10 @@ def _fences(answer: str) -> Iterator[_Fence]:
 
 
 def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
-    """Return the fence that ends the block which a fence opens.
+    """Return the index of the fence that closes the block opened by fence `index`, or None if there is none.
 
-    The first one that fits, unless the code before it is incomplete because the fence lies in a string, and complete
-    before a later one.
+    It is the first fence of the same kind. If that fence lies in a string of the code, it is the first later fence
+    before which the code is complete.
     """
     opening = fences[index]
     fits = (
@@ -265,14 +268,14 @@ def _in_comment(answer: str, index: int) -> bool:
 
 
 def _ends_in_string(content: str) -> bool:
-    """Whether a string of several lines seems to be open at the end of code: three quotes, or a JavaScript template."""
+    """Whether a multi-line string seems to be open at the end of the code: triple quotes or a JavaScript template."""
     if any(content.count(marks) % 2 for marks in ('"""', "'''")):
         return True
     return bool(len(re.findall(r"(?<![\\`])`(?!`)", content)) % 2)
 
 
 def _is_complete(content: str, tag: str) -> bool:
-    """Whether code with fences inside is complete; what is not Python is judged by its quotes alone."""
+    """Whether code that contains fences is complete. For languages other than Python only the quotes are checked."""
     python = not tag or tag.lower().strip("{}.").startswith(("py", "main.py"))
     return parses(dedent(content)) if python else not _ends_in_string(content)
 

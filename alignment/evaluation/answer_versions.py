@@ -1,4 +1,4 @@
-"""What the text before a code block says about it: that it corrects the code before, or that it is a wrong example."""
+"""Tell from the text before a code block whether the block is a correction or an example of wrong code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 class Version(enum.Enum):
-    """What a text says about the version of the code that follows."""
+    """What the text before a code block says about the block: nothing, a correction, or wrong code."""
 
     PLAIN = "plain"
     CORRECTION = "correction"
@@ -33,7 +33,7 @@ _WRONG = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""The code that follows is an example of what not to do."""
+"""Matches text which says that the following code is an example of wrong code."""
 _CONFESSION = re.compile(
     rf"""
     \b(?:there\s+(?:is|was|are|were)|there['’]s)\b[^.:]*\b{_FAULT}\b
@@ -43,14 +43,14 @@ _CONFESSION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""The author takes the code before back, or says that the code that follows repairs it."""
+"""Matches text which admits an error in the previous code, or says that the following code repairs an error."""
 _BEFORE = re.compile(
     rf"""
     \b(?:that|it|above|first|previous|earlier|my|original|initial|last)\b[^.]*\b(?:{_BAD}|{_FAULT}|fails?|(?:does|do)(?:\s+not|n['’]t)\s+work)\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""The code before has a fault."""
+"""Matches text which says that the previous code has an error."""
 _CORRECTION = re.compile(
     r"""
     \b(?:correct(?:ed|ion|ly|s|ing)?|fix(?:ed|es|ing)?|revised|final|improved|amended|repaired|updated|working|proper|right)\b
@@ -63,12 +63,13 @@ _NOT_CORRECT = re.compile(r"(?i)\bnot\s+(?:\w+\s+)?(?:correct|right|work)")
 
 
 def version_of(introduction: str) -> Version:
-    """What the text before a block says about it.
+    """Classify a code block by the text before it.
 
-    The last sentence with a cue counts: "The wrong way would be:" names the block, "That is wrong." the block before.
+    The last sentence that says something about a block counts. "The wrong way would be:" is about the block that
+    follows; "That is wrong." is about the previous block, so the block that follows is a correction.
 
     Args:
-        introduction: the text between a code block and the one before.
+        introduction: the text between the previous code block and this one.
     """
     for sentence in reversed(_sentences(introduction[-2000:])):
         text = re.sub(r"[*_`]", "", sentence)

@@ -1,8 +1,8 @@
-"""Files of public benchmarks: given with `data`, in the cache, or downloaded.
+"""Find the files of public benchmarks: at `data`, in the cache, or by a download.
 
-Nothing is downloaded if `data` names the file or `HF_HUB_OFFLINE=1` is set. Downloads lie in `$ALIGN_CACHE/benchmarks`
-(default `~/.cache/code-alignment/benchmarks`). Their SHA-256 is checked on every use, against the sum in the benchmark's
-module, or against that of the first download if the module has none.
+Nothing is downloaded if `data` names the file or `HF_HUB_OFFLINE=1` is set. Downloads are stored in
+`$ALIGN_CACHE/benchmarks` (default `~/.cache/code-alignment/benchmarks`). The SHA-256 of a file is checked on every use.
+The expected hash is in the benchmark's module; if the module has none, it is the hash of the first download.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ class PublicFile:
     """A file with the rows of a public benchmark."""
 
     file: str
-    """Its name in the cache, and in a folder that `data` names."""
+    """The file's name in the cache, and in a folder that `data` names."""
     url: str
-    """The address of the download; with `by_hand`, the page where a person gets the file."""
+    """The address of the download, or with `by_hand` the page where a person gets the file."""
     sha256: str | None = None
     """SHA-256 of the uncompressed content."""
     by_hand: bool = False
-    """The file takes more than one download: it is not fetched, and an error says where to get it."""
+    """Whether a person must get the file, because it takes more than one download.
+
+    An error then says where to get it.
+    """
     aliases: tuple[str, ...] = ()
-    """Other names of the file in folders."""
+    """Other names that the file may have in a folder."""
     note: str = ""
-    """Further instructions for getting it."""
+    """Further instructions for getting the file."""
 
 
 def cache_folder() -> Path:
@@ -49,11 +52,11 @@ def cache_folder() -> Path:
 
 
 def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
-    """Return the path of a benchmark's file; it is downloaded if necessary.
+    """Return the path of a benchmark's file. Download the file if necessary.
 
     Raises:
         ValueError: the file is missing (the message says where to get it and where to put it), the download failed, or
-            the content has another SHA-256.
+            the content does not have the expected SHA-256.
     """
     if request.data is not None:
         return _given(Path(request.data), request, source)
@@ -70,7 +73,7 @@ def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
             )
         cached.parent.mkdir(parents=True, exist_ok=True)
         with cached.with_name(cached.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # several ranks start at the same time: one of them downloads
+            fcntl.flock(lock, fcntl.LOCK_EX)  # several ranks start at the same time: only one of them downloads
             if not cached.exists():
                 _download(request, source, cached)
     _check(request, source, cached)
@@ -78,7 +81,7 @@ def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
 
 
 def _given(path: Path, request: BenchmarkRequest, source: PublicFile) -> Path:
-    """Return the file at `data`, which may also be its folder or the folder of several benchmarks' folders."""
+    """Return the file that `data` names. `data` may also be the file's folder or the parent of that folder."""
     if path.is_dir():
         names = (source.file, *source.aliases)
         for name in names:
@@ -97,7 +100,10 @@ def _instructions(source: PublicFile) -> str:
 
 
 def _download(request: BenchmarkRequest, source: PublicFile, target: Path) -> None:
-    """Download a file, resuming an earlier download of it; a gzipped source is unpacked unless the target is `.gz`."""
+    """Download a file, or resume an earlier download.
+
+    Unpack a gzipped source unless the target's name ends in `.gz`.
+    """
     address = urllib.parse.urlparse(source.url).path
     packed = target.with_name(target.name + ".gz") if address.endswith(".gz") and target.suffix != ".gz" else target
     partial = packed.with_name(packed.name + ".partial")
@@ -116,7 +122,7 @@ def _download(request: BenchmarkRequest, source: PublicFile, target: Path) -> No
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Complete the file `partial`; only the missing part is requested if the server supports ranges."""
+    """Complete the file `partial`. If the server supports ranges, only the missing part is requested."""
     size = partial.stat().st_size if partial.exists() else 0
     headers = {"Range": f"bytes={size}-"} if size else {}
     try:
@@ -125,7 +131,7 @@ def _fetch(url: str, partial: Path) -> None:
         error.close()
         if error.code != 416 or not size:
             raise
-        partial.unlink()  # longer than the file, so it belongs to another one
+        partial.unlink()  # the partial file is longer than the file on the server, so it belongs to another file
         return _fetch(url, partial)
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
@@ -141,21 +147,24 @@ def _fetch(url: str, partial: Path) -> None:
 
 
 def _check(request: BenchmarkRequest, source: PublicFile, path: Path) -> None:
-    """Raise ValueError if the content has another SHA-256 than the module says or than at the first use."""
+    """Raise ValueError if the content's SHA-256 differs from the module's, or from the SHA-256 at the first use."""
     actual = content_sha256(path)
     remembered = path.with_name(path.name + ".sha256")
     expected = source.sha256 or (remembered.read_text().strip() if remembered.exists() else None)
     if expected is None:
-        write_text(remembered, actual + "\n")  # atomically: other ranks may be reading it
+        write_text(remembered, actual + "\n")  # atomically: other ranks may be reading the file
     elif actual != expected:
         raise ValueError(
-            f"{request.name}: {path} has SHA-256 {actual}, not {expected}: remove it and start again, or name rows that "
-            f"you trust with `data:`. The file comes from {source.url}"
+            f"{request.name}: {path} has SHA-256 {actual}, not {expected}: remove the file and start again, or name a "
+            f"file that you trust with `data:`. The file comes from {source.url}"
         )
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content; of the unpacked content for `.gz`, as gzip headers differ from copy to copy."""
+    """Return the SHA-256 of a file's content.
+
+    A `.gz` file is unpacked first, since gzip headers differ between copies.
+    """
     hasher = hashlib.sha256()
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         while block := file.read(1 << 20):

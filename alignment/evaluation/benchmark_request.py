@@ -1,4 +1,4 @@
-"""Which benchmark to run, and with which settings: an entry of a recipe's `evaluate:`, or a word of `--tasks`."""
+"""Describe a benchmark to run and its settings: an entry of a recipe's `evaluate:`, or a value of `--tasks`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from alignment.grading import SandboxSettings
 from alignment.wording import did_you_mean
 
 NOT_SETTINGS = ("only", "sandbox")
-"""Fields of `BenchmarkRequest` that no recipe and no command line sets."""
+"""Fields of `BenchmarkRequest` that can't be set in a recipe or on the command line."""
 _USER_CODE = re.compile(r"(?P<code>.+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+:[A-Za-z_]\w*)(?::(?P<data>.+))?")
 
 
 @dataclass(frozen=True)
 class BenchmarkRequest:
-    """One benchmark to run. A setting that is None keeps the benchmark's own, published value.
+    """One benchmark to run. If a setting is None, the benchmark's published value applies.
 
     Raises:
         ValueError: a number is below 1, or the mode is neither `base` nor `chat`.
@@ -28,23 +28,26 @@ class BenchmarkRequest:
     benchmark: str
     """A name in `catalogue.BENCHMARKS`, or the user's own code as `path/to/file.py:name` or `package.module:name`."""
     name: str = ""
-    """Its name in the figures; by default that of the benchmark."""
+    """Name of the benchmark in the results; by default the value of `benchmark`."""
     data: str | None = None
-    """File or folder of its rows. Required for a benchmark whose rows are not public."""
+    """File or folder of the benchmark's rows. Required for a benchmark whose rows are not public."""
     mode: Literal["base", "chat"] | None = None
     n: int | None = None
-    """Samples per task."""
+    """Number of samples per task."""
     temperature: float | None = None
     top_p: float | None = None
     max_new_tokens: int | None = None
     limit: int | None = None
-    """Use the first tasks only, at most this many."""
+    """Use at most this many tasks, the first ones."""
     only: frozenset[str] | None = None
-    """Use the tasks with these ids only, in any spelling of `resolve_task_id`. Set when given completions are graded."""
+    """Use only the tasks with these ids, in any spelling of `resolve_task_id`.
+
+    Set when existing completions are graded.
+    """
     batch_size: int | None = None
-    """Sequences that are generated at the same time."""
+    """Number of sequences that are generated at the same time."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    """How programs run while the benchmark is loaded: EvalPlus's reference solutions compute the expected values."""
+    """Sandbox for programs that run while the benchmark is loaded, such as EvalPlus's reference solutions."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -58,12 +61,12 @@ class BenchmarkRequest:
 
 
 def parse_request(entry: str | Mapping[str, Any] | BenchmarkRequest | Any) -> BenchmarkRequest:
-    """Return a request from one of its forms.
+    """Create a request from a string, a mapping or an object.
 
     Args:
-        entry: a word (`humaneval`; with rows `fim:held-out.jsonl`; the user's code `my_bench.py:Tasks` or
-            `package.module:Tasks`, with rows `my_bench.py:Tasks:rows.jsonl`), a mapping of settings, or an object with
-            such attributes.
+        entry: a string, a mapping of settings, or an object with settings as attributes. A string names a benchmark
+            (`humaneval`), optionally with its rows (`fim:held-out.jsonl`), or the user's code (`my_bench.py:Tasks` or
+            `package.module:Tasks`), optionally with rows (`my_bench.py:Tasks:rows.jsonl`).
 
     Raises:
         ValueError: a setting is unknown or has a wrong value, or no benchmark is named.
@@ -91,9 +94,9 @@ def parse_request(entry: str | Mapping[str, Any] | BenchmarkRequest | Any) -> Be
 
 
 def resolve_task_id(task_id: str, known: Collection[str]) -> str | None:
-    """Return the benchmark's own spelling of a task id, or None.
+    """Return the benchmark's spelling of a task id, or None if the benchmark does not have the task.
 
-    `HumanEval_3`, `humaneval/3` and a bare `3` are spellings of `HumanEval/3`; the same holds for MBPP.
+    `HumanEval_3`, `humaneval/3` and a bare `3` are spellings of `HumanEval/3`. The same spellings work for MBPP.
     """
     if task_id in known:
         return task_id

@@ -1,4 +1,7 @@
-"""Catalogue of benchmarks by name, and their loading. A benchmark's module is imported when it is loaded."""
+"""List the benchmarks by name, and load them.
+
+The module of a benchmark is imported only when the benchmark is loaded.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class CatalogueEntry(NamedTuple):
     """A built-in benchmark."""
 
     function: str
-    """`module:function` in `PACKAGE`; the function takes a `BenchmarkRequest` and returns a `Benchmark`."""
+    """`module:function` in `PACKAGE`. The function takes a `BenchmarkRequest` and returns a `Benchmark`."""
     description: str
 
 
@@ -102,21 +105,21 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
         "user_rows:completion", "the same rows as fim, left to right: the model sees the prefix alone"
     ),
 }
-"""The built-in benchmarks by the name that `benchmark:` and `--tasks` take."""
+"""The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
 NEEDS_DATA = ("tasks", "fim", "completion", "editing", "regression")
-"""Benchmarks without public rows: `data` must name the user's own."""
+"""Benchmarks without public rows. For these, `data` must name the user's rows."""
 
 
 def check_benchmark(name: str, *, has_data: bool) -> Iterator[tuple[str, str]]:
     """Check an entry of `evaluate:` without reading or downloading anything.
 
     Args:
-        name: the value of `benchmark`. A reference to the user's own code is not checked here.
+        name: the value of `benchmark`. A reference to the user's code is not checked here.
         has_data: whether the entry names rows with `data`.
 
     Yields:
-        (key, message) of each mistake.
+        The key and the message of each mistake.
     """
     if Extension.is_reference(name):
         return
@@ -131,9 +134,9 @@ def load(request: BenchmarkRequest) -> Benchmark:
     """Load a benchmark with its rows, and apply the settings of the request.
 
     Raises:
-        ValueError: the benchmark or its rows are missing (the message says how to get them), or a setting of the request
-            does not fit it.
-        ExtensionError: the user's own benchmark raised or returned something of a wrong type.
+        ValueError: the benchmark or its rows are missing (the message says how to get them), or a setting of the
+            request does not suit the benchmark.
+        ExtensionError: the user's benchmark raised an exception or returned a value of a wrong type.
     """
     for _, message in check_benchmark(request.benchmark, has_data=request.data is not None):
         raise ValueError(message)
@@ -148,7 +151,7 @@ def load(request: BenchmarkRequest) -> Benchmark:
         if (value := getattr(request, key)) is not None
     }
     if request.mode is not None and benchmark.mode != request.mode:
-        raise ValueError(f"{request.name}: {request.benchmark!r} has {benchmark.mode} prompts only: leave `mode` out")
+        raise ValueError(f"{request.name}: {request.benchmark!r} has {benchmark.mode} prompts only: remove `mode`")
     problems = benchmark.problems[: request.limit]
     if not problems:
         raise ValueError(f"{request.name}: there are no rows in {request.data or 'its data'}")
@@ -160,5 +163,5 @@ def load(request: BenchmarkRequest) -> Benchmark:
     if benchmark.n > 1 and benchmark.temperature == 0:
         raise ValueError(f"{request.name}: greedy samples are all the same: set a temperature above 0, or n: 1")
     if benchmark.n > 1 and benchmark.retry is not None:
-        raise ValueError(f"{request.name} asks again after a failure, which works with one sample per task: set n: 1")
+        raise ValueError(f"{request.name} asks again after a failure, which needs one sample per task: set n: 1")
     return benchmark

@@ -1,4 +1,4 @@
-"""Code that is listed with marks: a diff, an interpreter session with prompts, or numbered lines."""
+"""Remove the marks of listings from code: a diff's `+` and `-`, an interpreter's prompts, or line numbers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.{3,}:)(?: |$)")
 _PROMPTED = re.compile(r"^[ \t]*(?:>>> |In \[\d*\]: )", re.MULTILINE)
 _UNPROMPTED = re.compile(r"^[ \t]*(?:(?:async )?def|class|import|from \w+ import)\b", re.MULTILINE)
-"""Code without prompts: the prompts stand in its docstring."""
+"""Matches code outside of prompts. If there is any, the prompts in the text are examples in a docstring."""
 _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
 
 
 def without_listing_marks(code: str, tag: str = "") -> str:
-    """Return the code without the marks of a listing; unchanged if it has none or is Python without them.
+    """Return the code without the marks of a listing. Code without such marks, and valid Python, is returned unchanged.
 
     Args:
         code: the content of a code block.
-        tag: the tag of the block, lower case.
+        tag: the tag of the block in lower case.
     """
     if is_diff(code, tag):
         return _new_side(code)
@@ -32,14 +32,14 @@ def without_listing_marks(code: str, tag: str = "") -> str:
 
 
 def is_diff(code: str, tag: str = "") -> bool:
-    """Whether a block is a diff: by its tag, or because every line starts as the lines of a diff do."""
+    """Whether a block is a diff: its tag says so, or every line starts like a line of a diff."""
     lines = [line for line in code.split("\n") if line.strip()]
     if not any(line.startswith("+") and not line.startswith("+++") for line in lines):
         return False
     if tag in _DIFF_TAGS:
         return True
     marked = all(line[0] in "+- \\" or _HEADER.match(line) for line in lines)
-    both = any(line.startswith("-") for line in lines)  # an indented text whose lines start with `+` is no diff
+    both = any(line.startswith("-") for line in lines)  # an indented text whose lines start with `+` is not a diff
     return marked and (both or lines[0][0] != " ") and not parses(textwrap.dedent(code))
 
 
@@ -53,7 +53,7 @@ def _new_side(code: str) -> str:
 
 
 def _session_input(code: str) -> str:
-    """Return the input of a session, without prompts and output."""
+    """Return the input lines of an interpreter session, without prompts and output."""
     lines = []
     for line in code.split("\n"):
         match = _PROMPT.match(line) or _IPYTHON.match(line)
@@ -63,7 +63,7 @@ def _session_input(code: str) -> str:
 
 
 def _unnumbered(code: str) -> str:
-    """Return the code without line numbers, if all lines have them and they ascend by one."""
+    """Remove line numbers if every line has a number and the numbers ascend by one. Else return the code unchanged."""
     lines = code.rstrip().split("\n")
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     lines = lines[first:]

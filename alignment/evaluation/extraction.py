@@ -1,7 +1,7 @@
-"""Extraction of the program from a chat model's answer.
+"""Extract the program from a chat model's answer.
 
-Answers come as one fenced code block, as several, as bare code, as prose around code, as inline code, indented, quoted,
-as a diff or an interpreter session, with line numbers, cut off by the token limit, or without the imports that the code
+An answer may be one fenced code block, several blocks, bare code, prose around code, or inline code. The code may be
+indented, quoted, a diff, an interpreter session, numbered, cut off by the token limit, or lack the imports that it
 uses. `extract_code` returns one program for the whole answer.
 """
 
@@ -43,7 +43,7 @@ _TAGS = {
     "haskell": ("haskell", "hs"),
     "r": ("r", "rscript"),
 }
-"""Language -> tags of its fenced code blocks, without versions."""
+"""Tags that fenced code blocks of each language may have, without version numbers."""
 _DEFINITION = re.compile(
     r"""
     ^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|sealed|async|pub(?:\([^)]*\))?|data|
@@ -63,12 +63,17 @@ _INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)(?:(?:python|py)[ \t]+)?([^`\n]+?)\1(?
 def extract_code(answer: str, *, language: str = "python", entry_point: str | None = None) -> str:
     """Return the program in an answer.
 
-    Of several fenced blocks, those in the right language are used. For Python the block that defines the entry point is
-    taken, with helpers that it needs from other blocks, and without statements that would run an example. Of several
-    versions the first one with a body is taken, or the last one that the text before it calls a correction; a version that
-    the text calls wrong is not taken. A block that is never closed ends with the answer. If there is no block, or none
-    defines the entry point, the code is the longest part of the answer that parses. Python code loses its common
-    indentation and an incomplete last statement, and gets missing imports of the standard library.
+    These rules apply:
+
+    - If there are several fenced blocks, only blocks in the right language are used.
+    - For Python, the program is the block that defines the entry point, plus helpers from other blocks that the block
+      needs, minus statements that would run an example.
+    - If several blocks define the entry point, the first block with a body is used. A later block is used instead if
+      the text before it calls it a correction. A block that the text calls wrong is not used.
+    - A block without a closing fence ends at the end of the answer.
+    - If no block defines the entry point, the program is the longest part of the answer that parses.
+    - Python code loses common indentation and an incomplete last statement, and gets missing imports of the standard
+      library.
 
     Args:
         answer: the answer of the model.
@@ -92,7 +97,7 @@ def extract_code(answer: str, *, language: str = "python", entry_point: str | No
 
 
 def _is_whole_program(answer: str, entry_point: str | None) -> bool:
-    """Whether the answer is nothing but code, whose strings may hold fences."""
+    """Whether the whole answer is valid code that defines the entry point. Strings in the code may contain fences."""
     code = dedent(answer)
     if not code.strip() or not parses(code):
         return False
@@ -100,7 +105,10 @@ def _is_whole_program(answer: str, entry_point: str | None) -> bool:
 
 
 def _language_of(tag: str) -> str:
-    """Return the tag of a block without its version, its options and the file name: `python3.11`, `main.py`, `c++17`."""
+    """Return the language in the tag of a block, without version, options and file name.
+
+    For example `python3.11` becomes `python`, `main.py` becomes `py`, and `c++17` becomes `c++`.
+    """
     tag = re.split(r"[,:;{\s]", tag)[0].removeprefix("language-").removeprefix("lang-")
     if re.search(r"\.[a-z+#]+$", tag):
         tag = tag.rsplit(".", 1)[1]
@@ -108,7 +116,11 @@ def _language_of(tag: str) -> str:
 
 
 def _tiers(answer: str, language: str) -> list[list[FencedBlock]]:
-    """Blocks tagged with the language; those without a tag, and diffs; all blocks. Empty tiers are left out."""
+    """Return the blocks of an answer in tiers (lists of blocks), best first, without empty tiers.
+
+    The first tier holds the blocks tagged with the language, the second holds untagged blocks and diffs, the third
+    holds blocks whose tag is no other language, and the last holds all blocks.
+    """
     blocks = [block for outer in all_blocks(answer) for block in _nested(outer)]
     tags = _TAGS.get(language, (language,))
     plain = [replace(block, content=without_listing_marks(block.content, block.tag)) for block in blocks]
@@ -120,7 +132,10 @@ def _tiers(answer: str, language: str) -> list[list[FencedBlock]]:
 
 
 def _selected(blocks: Sequence[FencedBlock], condition: Callable[[FencedBlock], bool]) -> list[FencedBlock]:
-    """Return the blocks for which a condition holds; text before the others counts as text before the next of them."""
+    """Return the blocks for which a condition holds.
+
+    Text before a dropped block is added to the next returned block.
+    """
     selected, prose = [], ""
     for block in blocks:
         prose += block.prose_before
@@ -131,7 +146,7 @@ def _selected(blocks: Sequence[FencedBlock], condition: Callable[[FencedBlock], 
 
 
 def _nested(block: FencedBlock) -> list[FencedBlock]:
-    """Return the blocks inside of a block of Markdown; any other block itself."""
+    """Return the blocks inside a Markdown block, or the block itself if it is not Markdown."""
     if block.tag not in ("", "md", "markdown", "mdx") or not re.search(
         r"^[ \t]*(?:```|~~~)", block.content, re.MULTILINE
     ):
@@ -143,7 +158,7 @@ def _nested(block: FencedBlock) -> list[FencedBlock]:
 
 
 def _other_program(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """Return the block of another language than Python that defines the entry point, with what it needs of the others."""
+    """Return the program in a language other than Python: the block that defines the entry point, and its helpers."""
     contents = [[block.content for block in tier] for tier in tiers]
     blocks = contents[0]
     if entry_point:
@@ -161,7 +176,7 @@ def _words(code: str) -> set[str]:
 
 
 def _only_imports(code: str) -> bool:
-    """Whether code has nothing but imports and comments."""
+    """Whether code consists of imports and comments only."""
     lines = [
         line
         for line in code.split("\n")
@@ -177,7 +192,10 @@ def _with_helpers(
     used: Callable[[str], set[str]],
     entry_point: str | None,
 ) -> list[str]:
-    """Return the main block, and blocks before or after it that define what it and its helpers use, or that only import."""
+    """Return the main block and the blocks that belong to it.
+
+    A block belongs to it if it consists of imports, or defines a name that the main block or one of its helpers uses.
+    """
     program = [main]
     while True:
         missing = set().union(*map(used, program)) - set().union(*map(defined, program))
@@ -194,7 +212,11 @@ def _with_helpers(
 
 
 def _choose(blocks: Sequence[str], entry_point: str | None) -> str:
-    """Of the blocks that name the entry point one that seems to define it; the longest if several or none do."""
+    """Return the block that seems to define the entry point.
+
+    If several blocks do, return the longest of them. If none does, return the longest block that contains the entry
+    point's name, or else the longest block.
+    """
     if entry_point:
         naming = [block for block in blocks if re.search(rf"\b{re.escape(entry_point)}\b", block)]
         if naming:
@@ -203,7 +225,7 @@ def _choose(blocks: Sequence[str], entry_point: str | None) -> str:
 
 
 def _seems_to_define(block: str, entry_point: str) -> bool:
-    """Whether code in any language seems to define a name, and not only to call it."""
+    """Whether code in any language seems to define a name instead of only calling it."""
     name = re.escape(entry_point)
     pattern = rf"(?:\b(?:def|function|func|fn|fun|sub|class)\s+{name}\b|\b{name}\s*(?:\(\)\s*\{{|=|<-))"
     return bool(re.search(pattern, block)) or entry_point in _defined(block)
@@ -211,14 +233,14 @@ def _seems_to_define(block: str, entry_point: str) -> bool:
 
 @dataclass(frozen=True)
 class _PythonBlock:
-    """The code of a block, and the text before it with the comments that it begins with."""
+    """The code of a block, and its introduction: the text before the block and the comments at its beginning."""
 
     code: str
     introduction: str
 
 
 def _python_from_tiers(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """Return the program of the first tier that defines the entry point; of the first tier if none does."""
+    """Return the program of the first tier whose program defines the entry point, or else of the first tier."""
     programs = []
     for tier in tiers:
         blocks = []
@@ -256,7 +278,10 @@ def _python_from_blocks(blocks: Sequence[_PythonBlock], entry_point: str | None)
 
 
 def _program_rank(code: str) -> tuple[bool, bool, bool]:
-    """Without an entry point: programs that read input before definitions, and those before examples of use."""
+    """Rank a block for answers without an entry point; a larger rank is better.
+
+    Code that parses ranks above other code, then programs that read input, then code with definitions.
+    """
     tree = ast.parse(code) if parses(code) else None
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     has_definitions = tree is not None and any(isinstance(node, kinds) for node in tree.body)
@@ -264,13 +289,20 @@ def _program_rank(code: str) -> tuple[bool, bool, bool]:
 
 
 def _starts_program(code: str, main: str) -> bool:
-    """Whether a block calls a function without arguments that the main block defines and does not call: `main()`."""
+    """Whether a block only starts the program, as `main()` does.
+
+    Such a block calls a function without arguments, which the main block defines but does not call.
+    """
     match = re.fullmatch(r"\s*(?:if __name__ == ['\"]__main__['\"]:\s*)?(\w+)\(\)\s*", code)
     return match is not None and match[1] in defined_names(main) and len(re.findall(rf"\b{match[1]}\(", main)) == 1
 
 
 def _best_version(blocks: Sequence[_PythonBlock], candidates: Sequence[int], *, prefer_long: bool = False) -> int:
-    """Return the first version that is not called wrong, or the last correction behind it; of equal ones the longest."""
+    """Return the index of the block to use among several versions of the same code.
+
+    It is the last version that its introduction calls a correction. Without corrections it is the first version that is
+    not called wrong, or with `prefer_long` the longest such version.
+    """
     versions = {}
     previous = -1
     for index in candidates:
@@ -283,7 +315,7 @@ def _best_version(blocks: Sequence[_PythonBlock], candidates: Sequence[int], *, 
 
 
 def is_stub(code: str, entry_point: str) -> bool:
-    """Whether a function has nothing but a docstring and `pass`, `...` or `raise`."""
+    """Whether the body of a function is only a docstring and `pass`, `...` or `raise`."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -299,7 +331,7 @@ def is_stub(code: str, entry_point: str) -> bool:
 
 
 def _is_body(code: str) -> bool:
-    """Whether code is the body of a function: it returns or yields outside of all functions."""
+    """Whether code is the body of a function: it has a `return` or `yield` outside of any function."""
     if not code.strip() or not parses(code):
         return False
     waiting: list[ast.AST] = [ast.parse(code)]
@@ -313,9 +345,10 @@ def _is_body(code: str) -> bool:
 
 
 def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
-    """Bare code in prose: the longest run of lines that parses, if possible one that defines the entry point.
+    """Return the code in prose without fences: the longest run of lines that parses.
 
-    A run begins at a line that looks like the beginning of code. If no run defines the entry point, inline code may.
+    Runs that define the entry point are preferred. A run begins at a line that looks like the beginning of code. If no
+    run defines the entry point, inline code that defines it is returned.
     """
     text = dedent(without_listing_marks(answer.strip("\n")))
     if parses(text):
@@ -346,7 +379,7 @@ def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
 
 
 def _run(lines: Sequence[str]) -> Sequence[str]:
-    """Return the lines up to the first one that is indented less than the first."""
+    """Return the lines before the first line that is indented less than line 1."""
     indent = len(lines[0]) - len(lines[0].lstrip())
     for index, line in enumerate(lines):
         if line.strip() and len(line) - len(line.lstrip()) < indent:

@@ -1,10 +1,11 @@
-"""Perplexity by token position: shows whether a model uses distant context, which an average over all tokens hides.
+"""Measure perplexity by token position, which shows whether a model uses distant context.
 
     python -m alignment.evaluation.positions MODEL --data documents.jsonl --length 32768
 
-Windows are the beginnings of documents of at least `length` tokens, never several documents joined, so that late tokens
-have real context. Perplexity that falls with the position shows that the context is used. If it rises beyond some
-position, the model was not trained that far, or its YaRN settings are missing.
+The perplexity over all tokens hides whether distant context is used. A window is the beginning of one document of at
+least `length` tokens, never several joined documents, so that late tokens have real context. If perplexity falls with
+the position, the model uses the context. If it rises beyond some position, the model was not trained on contexts of
+that length, or its YaRN settings are missing.
 
 Shapes: T = tokens of a window, C = tokens of a chunk, D = model width, V = vocabulary.
 """
@@ -22,11 +23,11 @@ from typing import Any
 from alignment.rows.reading import read_rows
 
 _CHUNK = 1024
-"""Tokens whose logits [C, V] are in memory at the same time."""
+"""Number of tokens whose logits [C, V] are in memory at the same time."""
 
 
 def edges_of(length: int, first: int = 256) -> list[int]:
-    """Ends of bins of positions, doubling from `first` up to `length`: 256, 512, 1024, ..."""
+    """Return the ends of position bins, doubling from `first` up to `length`: 256, 512, 1024, ..."""
     edges = [min(first, length)]
     while edges[-1] < length:
         edges.append(min(2 * edges[-1], length))
@@ -36,19 +37,19 @@ def edges_of(length: int, first: int = 256) -> list[int]:
 def by_position(
     model: Any, windows: Iterable[Sequence[int]], length: int, edges: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
-    """Perplexity in bins of token positions. Every token counts in the bin of its own position, except the first.
+    """Compute the perplexity in bins of token positions. The first token of a window is not predicted and not counted.
 
     Args:
         model: a causal language model of transformers.
-        windows: token ids, each window at least `length` long.
-        length: tokens of a window that are used.
+        windows: token ids of the windows, each at least `length` long.
+        length: number of tokens that are used of each window.
         edges: ends of the bins; by default `edges_of(length)`.
 
     Returns:
-        Rows `{from, to, perplexity, tokens}`, one per bin with tokens.
+        Rows `{from, to, perplexity, tokens}`, one for each bin that has tokens.
 
     Raises:
-        ValueError: the model has fewer positions than `length`, or a window is shorter.
+        ValueError: the model has fewer positions than `length`, or a window has fewer tokens.
     """
     import torch
 
@@ -84,13 +85,13 @@ def by_position(
 
 
 def long_windows(rows: Iterable[dict[str, Any]], tokenizer: Any, length: int, limit: int) -> list[list[int]]:
-    """Token ids of the first `limit` documents of at least `length` tokens, cut to `length`.
+    """Return the token ids of the first `limit` documents that have at least `length` tokens, cut to `length` tokens.
 
     Args:
         rows: documents with the column `text`.
         tokenizer: a Hugging Face tokenizer.
-        length: tokens of a window.
-        limit: windows.
+        length: number of tokens of a window.
+        limit: largest number of windows.
 
     Raises:
         ValueError: no document is long enough.
@@ -113,7 +114,7 @@ def long_windows(rows: Iterable[dict[str, Any]], tokenizer: Any, length: int, li
 
 
 def main() -> int:
-    """Command line of `python -m alignment.evaluation.positions`."""
+    """Run the command line of `python -m alignment.evaluation.positions`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model's folder, or its name on the hub")
     parser.add_argument("--data", type=Path, required=True, help="documents (`text`), JSONL or Parquet")

@@ -1,4 +1,4 @@
-"""Checks of a checkpoint before a long evaluation: chat template, stop tokens, and whether the tokenizer fits the model."""
+"""Check a checkpoint before a long evaluation: chat template, stop tokens, and whether the tokenizer fits the model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _CONVERSATION = [
 ]
 QWEN_IDS = {formats.ENDOFTEXT: 151643, formats.IM_START: 151644, formats.IM_END: 151645}
 QWEN_VOCABULARIES = (151936, 152064)
-"""Embedding rows of the released Qwen2.5 checkpoints: up to 3B, and from 7B on."""
+"""Number of embedding rows of the released Qwen2.5 checkpoints: up to 3B, and from 7B on."""
 
 
 def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = False) -> list[str]:
-    """Check that scores of a checkpoint will be meaningful. Loads configuration and tokenizer, not the weights.
+    """Check that a checkpoint can be measured, from its configuration and tokenizer, without loading weights.
 
     Args:
         model_path: a checkpoint folder, or a name on the hub.
         modes: modes of the benchmarks to run, `base` and `chat`.
-        fim: whether fill-in-the-middle benchmarks are among them.
+        fim: whether some of these benchmarks are fill-in-the-middle benchmarks.
 
     Returns:
-        Warnings about what does not change the scores.
+        Warnings about problems that do not change the scores.
 
     Raises:
         ValueError: the checkpoint cannot be loaded or measured; the message lists all problems.
@@ -40,7 +40,7 @@ def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = F
         config = AutoConfig.from_pretrained(model_path)
         tokenizer = AutoTokenizer.from_pretrained(model_path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{model_path} is no checkpoint that transformers can load: {error}") from error
+        raise ValueError(f"{model_path} is not a checkpoint that transformers can load: {error}") from error
     problems = [*_embedding_problems(Path(model_path), config, tokenizer)]
     warnings: list[str] = []
     stops = _generation_stops(Path(model_path), config)
@@ -55,8 +55,8 @@ def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = F
                 problems.append(f"fill-in-the-middle needs the token {token}, which this tokenizer does not have")
     if not chat and stops and tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in stops:
         warnings.append(
-            f"{model_path}: the tokenizer's EOS is {tokenizer.eos_token!r}, generation_config.json stops at ids {stops}; "
-            "here both end a completion, but other runtimes may use only one of them"
+            f"{model_path}: the tokenizer's EOS is {tokenizer.eos_token!r}, but generation_config.json stops at ids "
+            f"{stops}. In this evaluation both end a completion; other runtimes may use only one of them"
         )
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
@@ -91,7 +91,7 @@ def _embedding_problems(folder: Path, config: Any, tokenizer: Any) -> Iterable[s
 
 
 def _embedding_rows(folder: Path) -> int | None:
-    """Rows of the input embedding, from the headers of the safetensors files. None if there is none."""
+    """Read the number of input embedding rows from the safetensors headers. Return None if there is no such file."""
     from safetensors import SafetensorError, safe_open
 
     if not folder.is_dir():
@@ -108,7 +108,7 @@ def _embedding_rows(folder: Path) -> int | None:
 
 
 def _generation_stops(folder: Path, config: Any) -> list[int]:
-    """Ids at which generation stops, by generation_config.json or else config.json."""
+    """Return the token ids that stop generation, from generation_config.json, or else from config.json."""
     file = folder / "generation_config.json"
     stops = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else config.eos_token_id
     return [stop for stop in (stops if isinstance(stops, list) else [stops]) if stop is not None]
@@ -124,13 +124,14 @@ def _template_problems(tokenizer: Any) -> Iterable[str]:
         yield f"the chat template cannot render a conversation: {error}"
         return
     if formats.IM_START not in tokenizer.get_vocab():
-        return  # the template of another model family: what is correct is not known
+        return  # the template of another model family: the correct rendering is unknown
     expected = formats.chat(_CONVERSATION, add_generation_prompt=True)
-    # What comes before the first user turn may differ: templates have their own default system prompts.
+    # Text before the first user turn may differ, since templates have different default system prompts.
     if rendered.split(formats.IM_START + "user", 1)[-1] != expected.split(formats.IM_START + "user", 1)[-1]:
         yield (
-            "the chat template is not ChatML, though the tokenizer has its tokens: a model trained on "
-            f"`{expected.splitlines()[-1]}` would be prompted with {rendered[-60:]!r}. Save Qwen2.5's template with it"
+            "the chat template is not ChatML, although the tokenizer has ChatML's tokens: a model trained on "
+            f"`{expected.splitlines()[-1]}` would be prompted with {rendered[-60:]!r}. Save Qwen2.5's template with the "
+            "tokenizer"
         )
 
 

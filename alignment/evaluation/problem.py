@@ -1,18 +1,19 @@
-"""The benchmark protocol: a benchmark as data, with its problems, prompts, and rules that turn completions into scores.
+"""The protocol of benchmarks: problems, prompts, and functions that turn completions into scores.
 
 A benchmark is a function or class that takes a `BenchmarkRequest` and returns a `Benchmark`. For every problem and
 sample, `alignment.evaluation.runner`
 
 1. encodes `problem.prompt` and generates a completion with the benchmark's sampling settings,
-2. calls `assemble(problem, completion)`: the result is the program to run, or the answer to compare,
-3. if the problem has a `task`, runs the program against its tests in the sandbox: the score `pass` is 1 or 0,
-4. if the benchmark has a `score`, adds `score(problem, answer)`, where `answer` is what `assemble` returned, or the
-   whole completion if the problem has a task.
+2. calls `assemble(problem, completion)`, which returns the program to run or the answer to compare,
+3. if the problem has a `task`, runs the program against the task's tests in the sandbox; the score `pass` is 1 or 0,
+4. if the benchmark has a `score`, adds the scores of `score(problem, answer)`. `answer` is the whole completion if the
+   problem has a task, else the result of `assemble`.
 
-Figures are means over tasks in percent; the score `pass` becomes pass@k. `assemble`, `score` and `retry` run in the
-evaluating process: they must treat a completion as text and never execute it. Executing is what tasks are for.
+Metrics are means over tasks in percent; the score `pass` becomes pass@k. `assemble`, `score` and `retry` run in the
+evaluating process, outside the sandbox: they must treat a completion as text and never execute it. A completion is
+executed only through a `task`.
 
-Benchmarks of the user's own code follow the same protocol; see `alignment.evaluation.user_benchmark` and
+Benchmarks in the user's code follow the same protocol; see `alignment.evaluation.user_benchmark` and
 `examples/benchmark.py`.
 """
 
@@ -31,14 +32,14 @@ Row = dict[str, Any]
 
 
 class Prompt(Protocol):
-    """A prompt that depends on the model's tokenizer."""
+    """Interface of a prompt, whose text may depend on the model's tokenizer."""
 
     def text(self, tokenizer: Any) -> str:
-        """The prompt as text, special tokens included."""
+        """Return the prompt as text, with special tokens."""
         ...
 
     def encode(self, tokenizer: Any) -> list[int]:
-        """The token ids that the model gets."""
+        """Return the token ids that the model gets."""
         ...
 
 
@@ -57,12 +58,12 @@ class TextPrompt:
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A conversation in the chat template of the checkpoint."""
+    """A conversation, rendered with the chat template of the checkpoint."""
 
     messages: tuple[dict[str, str], ...]
-    """`{"role": ..., "content": ...}` each."""
+    """The messages, each `{"role": ..., "content": ...}`."""
     prefill: str = ""
-    """The beginning of the model's answer. The completion continues it and does not repeat it."""
+    """The beginning of the model's answer. The completion continues this text and does not repeat it."""
 
     def text(self, tokenizer: Any) -> str:
         opened = tokenizer.apply_chat_template(list(self.messages), tokenize=False, add_generation_prompt=True)
@@ -74,7 +75,10 @@ class ChatPrompt:
 
 @dataclass(frozen=True)
 class FimPrompt:
-    """Fill in the middle in PSM order. Text that spells a special token is encoded as text."""
+    """A fill-in-the-middle prompt in prefix-suffix-middle order.
+
+    Written-out special tokens are encoded as plain text.
+    """
 
     prefix: str
     suffix: str
@@ -91,21 +95,24 @@ class Problem:
     """One question of a benchmark."""
 
     id: str
-    """Unique in the benchmark."""
+    """Id of the problem, unique in the benchmark."""
     prompt: Prompt
     task: Row | None = None
-    """What the program is graded with: `language`, `kind`, `tests` and `entry_point` of a task row (see
-    `alignment.grading`). None if answers are compared as text."""
+    """Task row that grades the program, with `language`, `kind`, `tests` and `entry_point` (see `alignment.grading`).
+
+    None if answers are compared as text.
+    """
     reference: str | None = None
-    """The correct text, for `score`."""
+    """The correct answer as text, for `score`."""
     stop: tuple[str, ...] = ()
-    """Stop strings of this problem, besides those of the benchmark."""
+    """Strings that end a completion of this problem, besides the benchmark's `stop`."""
     row: Row = field(default_factory=dict, repr=False)
-    """The benchmark's own row, for `assemble` and `score`. Decontamination compares training data with its texts."""
+    """The benchmark's row for this problem, for `assemble` and `score`. Decontamination compares training data with the
+    texts in this row."""
 
     @cached_property
     def task_digest(self) -> str:
-        """A hash of the task. Computed once: the tests of a task can be megabytes, and its completions many."""
+        """Hash of the task. It is cached: the tests can have megabytes, and the hash is needed for every completion."""
         return digest(self.task)
 
 
@@ -119,7 +126,7 @@ def task_row(
     entry_point: str | None = None,
     prompt: str = "",
 ) -> Row:
-    """Return a task row for `Problem.task`; `alignment.grading.task` documents kinds and tests."""
+    """Create a task row for `Problem.task`. `alignment.grading.task` documents `kind` and `tests`."""
     return {
         "id": task_id,
         "prompt": prompt,
@@ -138,43 +145,48 @@ Retry = Callable[[Problem, str, str], Problem]
 
 
 def unchanged(problem: Problem, completion: str) -> str:
-    """Return the completion itself; the default of `Benchmark.assemble`."""
+    """Return the completion unchanged. This is the default of `Benchmark.assemble`."""
     return completion
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Problems, and the settings that their published scores were measured with."""
+    """Problems of a benchmark, and the settings with which its published scores were measured."""
 
     name: str
     problems: list[Problem]
     max_new_tokens: int
     assemble: Assemble = unchanged
-    """(problem, completion) -> the program to run, or the answer to compare."""
+    """Function of (problem, completion) that returns the program to run, or the answer to compare."""
     score: Score | None = None
-    """(problem, answer) -> scores by name, each from 0 to 1. Required for problems without a task."""
+    """Function of (problem, answer) that returns scores by name, each from 0 to 1.
+
+    Required for problems without a task.
+    """
     mode: Literal["base", "chat"] = "base"
-    """Whether the prompts are for a base or for a chat model."""
+    """Whether the prompts are for a base model or for a chat model."""
     stop: tuple[str, ...] = ()
-    """Strings that end a completion, and are not part of it."""
+    """Strings that end a completion. The completion's text ends before the first of them."""
     stop_tokens: tuple[str, ...] = ()
-    """Special tokens that end a completion, besides those of the checkpoint."""
+    """Special tokens that end a completion, besides the checkpoint's stop tokens."""
     n: int = 1
-    """Samples per task."""
+    """Number of samples per task."""
     temperature: float = 0.0
-    """0 is greedy decoding."""
+    """Sampling temperature; 0 is greedy decoding."""
     top_p: float = 1.0
     least_limits: Mapping[str, float] = field(default_factory=dict)
-    """Limits that its programs need, by fields of `alignment.grading.Limits`; lower limits of a recipe are raised to
-    these."""
+    """Limits that the benchmark's programs need, by field of `alignment.grading.Limits`. Lower limits in a recipe are
+    raised to these values."""
     hidden: tuple[str, ...] = ()
-    """Files of this machine that its programs must not see, because the published harness did not have them."""
+    """Files of this machine that are hidden from programs, because they are missing in the published harness."""
     needs: tuple[str, str] | None = None
-    """A program in the language of the tasks that must run in the sandbox, and what to install if it does not."""
+    """A test program in the language of the tasks, and a text that says what to install if the test program fails."""
     size: int | None = None
-    """Number of tasks of the whole benchmark, if `problems` holds a part of them."""
+    """Number of tasks of the whole benchmark, if `problems` holds only a part of them."""
     retry: Retry | None = None
-    """(problem, completion, failures) -> the problem asked again; for benchmarks with a second try."""
+    """Function of (problem, completion, failures) that returns the problem for a second try. None for one try."""
     source_digest: str = ""
-    """SHA-256 of the user's file that defines the benchmark, empty for a built-in one. Stored completions of another
-    version are not reused."""
+    """SHA-256 of the user's file that defines the benchmark; empty for a built-in benchmark.
+
+    Completions that were stored with another version of the file are not reused.
+    """

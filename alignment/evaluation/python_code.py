@@ -1,4 +1,4 @@
-"""Analysis and repair of Python source text: what parses, and which names it defines and uses."""
+"""Analyse and repair Python source text: find the part that parses, and the names that code defines and uses."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import re
 import textwrap
 
 PARSE_BUDGET = 1_000_000
-"""Characters that are parsed at most while searching one answer for code; without a limit, repetitive answers would stall
-an evaluation."""
+"""Largest number of characters that are parsed in the search for code in one answer.
+
+Without this limit, repetitive answers would stall an evaluation.
+"""
 
 
 def longest_valid(code: str, budget: int = PARSE_BUDGET) -> str:
-    """Return the longest beginning of the code, in whole lines, that parses. Empty if there is none.
+    """Return the longest beginning of the code, in whole lines, that parses. Return "" if no beginning parses.
 
     Args:
         code: source text.
-        budget: characters to parse at most; the search ends with an empty result beyond it.
+        budget: largest number of characters to parse. If the search needs more, the result is "".
     """
     code = code.rstrip()
     if parses(code):
         return code
     lines = code.split("\n")
     low = 0
-    # Lines are removed from the end one by one, but never fewer than up to the line of the first syntax error.
+    # Lines are removed from the end one by one, but at least all lines from the first syntax error on.
     end = len(lines)
     while end > low:
         end -= 1
@@ -40,7 +42,10 @@ def longest_valid(code: str, budget: int = PARSE_BUDGET) -> str:
 
 
 def trim_continuation(prefix: str, completion: str) -> str:
-    """Return the longest beginning of a left-to-right completion that parses after its prefix; all of it if none does."""
+    """Return the longest beginning of a completion, in whole lines, with which `prefix` parses.
+
+    If no beginning parses, return the whole completion.
+    """
     if parses(prefix + completion):
         return completion
     lines = completion.split("\n")
@@ -52,7 +57,10 @@ def trim_continuation(prefix: str, completion: str) -> str:
 
 
 def defined_names(code: str) -> set[str]:
-    """Names that the top level of the code binds; if it does not parse, those of its functions and classes."""
+    """Return the names that the code binds at the top level.
+
+    If the code does not parse, return the names of its top-level functions and classes.
+    """
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -71,7 +79,7 @@ def defined_names(code: str) -> set[str]:
 
 
 def used_names(code: str) -> set[str]:
-    """Return all names in the code; all words if it does not parse."""
+    """Return all names in the code. If the code does not parse, return all words."""
     try:
         return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -79,9 +87,9 @@ def used_names(code: str) -> set[str]:
 
 
 def dedent(code: str) -> str:
-    """Remove common indentation, also if only the first line has lost its own."""
+    """Remove the common indentation of code. The first line may have lost its indentation already."""
     stripped = code.strip("\n")
-    if parses(stripped):  # `textwrap.dedent` would change lines of blanks inside of strings
+    if parses(stripped):  # `textwrap.dedent` would change blank lines inside strings
         return stripped
     code = textwrap.dedent(stripped)
     if parses(code):
@@ -100,7 +108,7 @@ def parses(code: str) -> bool:
 
 
 def _syntax_error(code: str) -> int | None:
-    """Return the line of the first syntax error, 0 if it names no line, or None for code that parses."""
+    """Return the line of the first syntax error, 0 if the line is unknown, or None if the code parses."""
     try:
         ast.parse(code)
     except SyntaxError as error:

@@ -1,4 +1,4 @@
-"""Imports of the standard library that Python code uses without importing them."""
+"""Add missing imports to Python code: standard library names that the code uses without importing them."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ _SAME_NAME = {
     "pprint": [],
     "time": [],
 }
-"""Modules with a function or class of the same name, and the attributes that only this has."""
+"""Modules that contain a function or class of the same name, and attributes that only that function or class has."""
 
 
 def add_imports(code: str) -> str:
-    """Add imports of the standard library, numpy and pandas for names that the code uses without defining them."""
+    """Import names that the code uses without defining them, from the standard library, numpy, pandas and matplotlib."""
     try:
         tree = ast.parse(code)
         free = free_names(tree, code)
@@ -129,14 +129,14 @@ def add_imports(code: str) -> str:
     if future:
         return code[: future.end()] + head + "\n" + code[future.end() :]
     late = next((node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"), None)
-    if late is not None:  # a docstring or comments stand before the future import, which must stay the first statement
+    if late is not None:  # a docstring or comments precede the future import, which must stay the first statement
         split = code.split("\n")
         return "\n".join([*split[: late.end_lineno], head, *split[late.end_lineno :]])
     return f"{head}\n\n{code}"
 
 
 def _uses_own_name(tree: ast.AST, name: str) -> bool:
-    """Whether `name` means the function or class in the module of the same name."""
+    """Whether the code uses `name` as the function or class in the module of the same name, not as the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             return True
@@ -148,7 +148,7 @@ def _uses_own_name(tree: ast.AST, name: str) -> bool:
 
 
 def free_names(tree: ast.Module, code: str) -> set[str]:
-    """Names that code reads from its global scope and that no top-level statement binds.
+    """Return the names that code reads from its global scope but does not bind.
 
     Args:
         tree: the syntax tree of the code.
@@ -169,7 +169,10 @@ def free_names(tree: ast.Module, code: str) -> set[str]:
 
 
 def _annotation_names(node: ast.AST) -> set[str]:
-    """Names in the annotations of a statement; the symbol table omits them under `from __future__ import annotations`."""
+    """Return the names in the annotations of a syntax node.
+
+    The symbol table omits these names under `from __future__ import annotations`.
+    """
     parts: list[ast.expr | None] = []
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         parts.append(node.returns)

@@ -1,4 +1,4 @@
-"""Removal of top-level statements that run an example, read input or check the code, and are no part of the solution."""
+"""Remove top-level statements that are not part of the solution: they run an example, read input or check the code."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ _READERS = {"input", "raw_input"}
 def without_scripts(code: str, entry_point: str) -> str:
     """Remove top-level statements that would run when the file is imported: examples, input, checks, `if __name__`.
 
-    Imports, definitions and assignments stay, inside `try` and `if` too, and so do settings such as
-    `sys.setrecursionlimit`, and calls and loops that change what the entry point uses: a table that is filled, a class
-    that gets a method. An assignment is removed if it reads input, or if it calls the entry point and nothing that the
-    entry point needs uses the result; so is what uses a removed variable.
+    These statements are kept: imports, definitions and assignments (also inside `try` and `if`), settings such as
+    `sys.setrecursionlimit`, and calls and loops that change something the entry point uses, for example fill a table or
+    add a method to a class.
+
+    An assignment is removed if it reads input. It is also removed if it calls the entry point and the entry point does
+    not need the result. Statements that use a removed variable are removed too.
 
     Args:
         code: source text.
-        entry_point: the function that the code is for.
+        entry_point: the function or class that the code must define.
     """
     try:
         tree = ast.parse(code)
@@ -41,7 +43,7 @@ def without_scripts(code: str, entry_point: str) -> str:
 
 
 def reads_input(code: str) -> bool:
-    """Whether code reads standard input or the command line when it runs, in a function too."""
+    """Whether code reads standard input or the command line, at the top level or in a function."""
     try:
         return _reads(ast.parse(code), set())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -54,19 +56,19 @@ def _lines_of(node: ast.stmt) -> range:
 
 
 def names_in(tree: ast.AST) -> set[str]:
-    """Return all names in a syntax tree."""
+    """Return all variable names in a syntax tree."""
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _root(node: ast.expr) -> str | None:
-    """Return the variable of `a.b[0].c`: `a`."""
+    """Return the variable that an expression starts with, for example `a` for `a.b[0].c`. None if there is none."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
 
 
 def _stored(node: ast.AST) -> set[str]:
-    """Variables that code binds, or changes by an index, an attribute or `del`."""
+    """Return the variables that code binds, or changes through an index, an attribute or `del`."""
     roots = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)}
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute | ast.Subscript) and not isinstance(part.ctx, ast.Load):
@@ -76,7 +78,7 @@ def _stored(node: ast.AST) -> set[str]:
 
 
 def _reads(node: ast.AST, readers: set[str]) -> bool:
-    """Whether code reads input: `input()`, `sys.stdin`, `sys.argv`, `parse_args()`, or calls one of `readers`."""
+    """Whether code reads input with `input()`, `sys.stdin`, `sys.argv` or `parse_args()`, or calls one of `readers`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Subscript) and ast.unparse(part.value) == "sys.argv":
             return True
@@ -95,7 +97,7 @@ def _reads(node: ast.AST, readers: set[str]) -> bool:
 
 
 class _Program:
-    """Top-level statements of a file, and what its entry point needs of them."""
+    """The top-level statements of a file, and the names that the entry point needs."""
 
     def __init__(self, tree: ast.Module, entry_point: str):
         self.body = tree.body
@@ -112,7 +114,7 @@ class _Program:
         self.changers = self._closure(self._changes)
 
     def _needed(self) -> set[str]:
-        """Names that the entry point uses, directly or through other definitions and variables."""
+        """Return the names that the entry point uses, directly or through other definitions and variables."""
         uses: dict[str, set[str]] = {}
         for node in self.body:
             if isinstance(node, _DEFINITIONS):
@@ -131,7 +133,7 @@ class _Program:
         return needed - {self.entry_point}
 
     def _closure(self, holds: Callable[[ast.AST, set[str]], bool]) -> set[str]:
-        """Functions for which a property holds, or that call one of them."""
+        """Return the functions for which `holds` is true. Its second argument is the set of functions found so far."""
         names: set[str] = set()
         while more := {name for name, node in self.functions.items() if name not in names and holds(node, names)}:
             names |= more
@@ -182,7 +184,7 @@ class _Program:
         )
 
     def scripts(self) -> list[ast.stmt]:
-        """Top-level statements to remove, and those that use a variable which they bind."""
+        """Return the top-level statements to remove: scripts, and statements that use a variable of a removed one."""
         scripts: list[ast.stmt] = []
         lost: set[str] = set()
         available: set[str] = set()
@@ -224,7 +226,7 @@ class _Program:
         return False
 
     def _is_setting(self, value: ast.expr) -> bool:
-        """Whether an expression is a call such as `sys.setrecursionlimit(...)`, without a call of the entry point."""
+        """Whether an expression changes a setting (`sys.setrecursionlimit(...)`) without calling the entry point."""
         if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)):
             return False
         return bool(_SETTINGS.match(value.func.attr)) and not self._calls_entry(value)

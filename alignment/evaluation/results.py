@@ -1,4 +1,4 @@
-"""Result files of an evaluation: `figures.json`, `completions.jsonl` and `verdicts.jsonl`, and documents made of them."""
+"""Write and read the result files of an evaluation: `figures.json`, `completions.jsonl` and `verdicts.jsonl`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from alignment.files import write_json
 
 
 class Document(TypedDict):
-    """A figure with the verdict of every task, as `align evaluate --json` prints it. Values are percents."""
+    """One metric with the verdict of every task, as `align evaluate --json` prints it.
+
+    `value`, `low` and `high` are percents.
+    """
 
     benchmark: str
     metric: str
@@ -23,19 +26,19 @@ class Document(TypedDict):
     low: float
     high: float
     verdicts: dict[str, str | list[str]]
-    """`passed`, `failed` or `error` by task id; a list if a task has several samples."""
+    """`passed`, `failed` or `error` for each task id, or a list of them if a task has several samples."""
 
 
 def write_results(
     out_dir: Path, figures: list[Figure], results: Mapping[str, Sequence[Outcome]], modes: Mapping[str, str]
 ) -> None:
-    """Write `completions.jsonl`, `verdicts.jsonl`, and `figures.json` as the last one.
+    """Write `completions.jsonl`, `verdicts.jsonl`, and last `figures.json`.
 
     Args:
-        out_dir: the folder of results.
-        figures: all figures.
-        results: outcomes by benchmark name.
-        modes: `base` or `chat` by benchmark name.
+        out_dir: the folder for the results.
+        figures: the metrics of all benchmarks.
+        results: outcomes of each benchmark, by name.
+        modes: `base` or `chat` for each benchmark, by name.
     """
     completions, verdicts = [], []
     for name, outcomes in results.items():
@@ -66,15 +69,15 @@ def write_results(
 
 
 def documents(figures: Sequence[Figure], results: Mapping[str, Sequence[Outcome]]) -> list[Document]:
-    """One document per figure, from outcomes by benchmark name."""
+    """Return one document for each figure (metric). `results` holds the outcomes of each benchmark, by name."""
     return [_document(figure, ((o.task_id, o.status) for o in results[figure["benchmark"]])) for figure in figures]
 
 
 def read_documents(out_dir: str | Path) -> list[Document]:
-    """Return the documents of a folder that `evaluate` or `grade_completions` has written.
+    """Read the documents from a folder of results that `evaluate` or `grade_completions` has written.
 
     Raises:
-        ValueError: the folder holds no results.
+        ValueError: the folder has no results.
     """
     folder = Path(out_dir)
     if not (folder / "figures.json").exists():

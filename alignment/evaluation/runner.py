@@ -1,9 +1,9 @@
-"""Evaluation of a checkpoint: generate completions, grade them, and write figures.
+"""Evaluate a checkpoint: generate completions, grade them, and write metrics.
 
-The folder of results gets `figures.json`, `completions.jsonl` (every completion), `verdicts.jsonl` (every program with
-its verdict), and `raw/`, from which an interrupted evaluation resumes. Several ranks share the work through `raw/`, which
-must be on storage that all of them see: each takes every `world_size`-th task, and rank 0 waits for the others and writes
-the results.
+The result folder gets `figures.json` (metrics), `completions.jsonl` (every completion), `verdicts.jsonl` (every program
+with its verdict), and `raw/`, from which an interrupted evaluation resumes. Several ranks can share the work. Each rank
+takes every `world_size`-th task and writes to `raw/`, which must be on storage that all ranks see. Rank 0 waits for the
+other ranks and writes the results.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from alignment.models.source import DType
 logger = get_logger(__name__)
 
 SILENCE_SECONDS = 1800
-"""Seconds that rank 0 waits while no other rank writes anything."""
+"""Rank 0 stops with an error after this many seconds in which no other rank has written anything."""
 PROGRESS_SECONDS = 15
-"""Seconds between two log lines while completions are generated."""
+"""Seconds between two progress messages while completions are generated."""
 
 
 def evaluate(
@@ -57,18 +57,18 @@ def evaluate(
         model_path: a checkpoint folder, or a name on the hub.
         benchmarks: requests in any form that `parse_request` takes: `BenchmarkRequest`, mapping, object with the same
             attributes, or a word such as `humaneval`, `fim:held-out.jsonl`, `my_bench.py:Tasks`.
-        out_dir: the folder of results. Completions and verdicts that it already has are reused.
-        seed: of sampling and of bootstrap intervals.
+        out_dir: the folder for the results. Completions and verdicts in this folder are reused.
+        seed: seed of sampling and of bootstrap intervals.
         engine: name of an engine, or an engine with a loaded model.
-        batch_size: sequences that are generated at the same time; by default as many as fit.
+        batch_size: number of sequences that are generated at the same time; by default as many as fit into memory.
         dtype: number format of the weights; see `alignment.models.precision`.
         sandbox: how programs run; by default on this machine.
-        rank: number of this process; by default the environment variable RANK, as Accelerate and torchrun set it.
+        rank: number of this process; by default the environment variable RANK, which Accelerate and torchrun set.
         world_size: number of processes; by default the environment variable WORLD_SIZE.
-        preflight: check first that chat template, stop tokens and tokenizer fit the checkpoint.
+        preflight: whether to check first that chat template, stop tokens and tokenizer suit the checkpoint.
 
     Returns:
-        The figures, in percent with 95% intervals; an empty list on ranks other than 0.
+        The metrics in percent with 95% intervals. The list is empty on ranks other than 0.
 
     Raises:
         ValueError: a benchmark is unknown, its data is missing, or the checkpoint cannot be measured. Raised before
@@ -119,13 +119,19 @@ class _EvaluationRun:
     rank: int
     world_size: int
     loaded_engine: Engine | None
-    """The engine, once it is needed: an evaluation whose completions are all stored loads no model."""
+    """The engine, or None before it is needed. If all completions are stored already, no model is loaded."""
     loaded_tokenizer: Any = None
     jobs: dict[tuple[str, str, int, bool], GenerationJob] = field(default_factory=dict)
-    """Jobs by benchmark, problem, sample, and whether it is the second try: prompts are encoded once."""
+    """Cached jobs, so that each prompt is encoded once.
+
+    Keys: benchmark, problem, sample, whether it is a second try.
+    """
 
     def run(self, loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> list[Figure]:
-        """Generate and grade this rank's part; on rank 0 wait for the others, and write and return the figures."""
+        """Generate and grade this rank's tasks.
+
+        Rank 0 then waits for the other ranks, and writes and returns the metrics.
+        """
         raw = self.out_dir / "raw"
         self.model = model_fingerprint(self.model_path)
         with (
@@ -142,7 +148,10 @@ class _EvaluationRun:
         return all_figures
 
     def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
-        """Generate and grade completions of problems, and the second try of a benchmark that has one."""
+        """Generate and grade completions of problems.
+
+        If the benchmark has a second try, do the same for failed problems.
+        """
         self.generate(request, benchmark, problems)
         self.grade(benchmark, problems)
         if benchmark.retry is not None:
@@ -151,7 +160,7 @@ class _EvaluationRun:
             self.grade(benchmark, retried, second=True)
 
     def second_try(self, benchmark: Benchmark, problem: Problem) -> Problem | None:
-        """Return the problem asked again. None if the first try did not fail."""
+        """Return the problem with the prompt of the second try, or None if the first try did not fail."""
         assert benchmark.retry is not None
         outcome = self.outcome(benchmark, problem, 0)
         if outcome is None or outcome.status != "failed":
@@ -160,7 +169,7 @@ class _EvaluationRun:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of the model; loading it does not load the model."""
+        """The model's tokenizer, which is loaded without the model."""
         if self.loaded_engine is not None:
             return self.loaded_engine.tokenizer
         if self.loaded_tokenizer is None:
@@ -171,20 +180,20 @@ class _EvaluationRun:
 
     @property
     def engine(self) -> Engine:
-        """The engine; the first use loads the model."""
+        """The engine. The first access loads the model."""
         if self.loaded_engine is None:
             self.loaded_engine = open_engine(self.model_path, self.engine_name, self.batch_size, self.dtype)
         return self.loaded_engine
 
     def job(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> GenerationJob:
-        """Return the job of one sample."""
+        """Return the generation job of one sample, from the cache if possible."""
         place = (benchmark.name, problem.id, sample, second)
         if place not in self.jobs:
             self.jobs[place] = self.new_job(benchmark, problem, sample)
         return self.jobs[place]
 
     def new_job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
-        """Encode the prompt and derive seed and key: hashes of everything that the completion depends on."""
+        """Create a job: encode the prompt, and derive seed and key from everything that the completion depends on."""
         stop = (*benchmark.stop, *problem.stop)
         ids = problem.prompt.encode(self.tokenizer)
         random = digest("sample", ids, self.seed, sample)
@@ -192,7 +201,7 @@ class _EvaluationRun:
         vocabulary = self.tokenizer.get_vocab()
         settings = (benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled)
         source: tuple[str, ...] = (benchmark.source_digest,) if benchmark.source_digest else ()
-        # Completions of another number format are other completions; float32 has no mark, as it always was the default.
+        # The number format changes completions. float32 adds nothing to the key because it was the default in the past.
         source += (self.dtype,) if self.dtype != "float32" else ()
         return GenerationJob(
             key=digest("completion", self.model, ids, *settings, *source),
@@ -208,7 +217,7 @@ class _EvaluationRun:
     def generate(
         self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False
     ) -> None:
-        """Generate and store the completions that the store does not have."""
+        """Generate and store the completions that are not in the store yet."""
         jobs = {
             job.key: job
             for problem in problems
@@ -235,7 +244,7 @@ class _EvaluationRun:
                 logger.info("%s: %d/%d completions, %.0f tokens/s", benchmark.name, count, len(jobs), speed)
 
     def grade(self, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False) -> None:
-        """Grade the stored completions of problems with a task."""
+        """Grade the stored completions of those problems that have a task."""
         pairs = []
         for problem in problems:
             if problem.task is None:
@@ -248,17 +257,17 @@ class _EvaluationRun:
             scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> Outcome | None:
-        """Return the outcome of one sample. None if its completion or verdict is not stored yet."""
+        """Return the outcome of one sample, or None if its completion or verdict is not stored yet."""
         record = self.completions.records.get(self.job(benchmark, problem, sample, second).key)
         if record is None:
             return None
         return scoring.outcome_of(benchmark, problem, sample, record, self.verdicts, self.sandbox.limits())
 
     def wait_for_outcomes(self, benchmark: Benchmark) -> list[Outcome]:
-        """Return all outcomes of a benchmark, once every rank has written its part.
+        """Wait until every rank has written its part of a benchmark, and return all outcomes.
 
         Raises:
-            RuntimeError: nothing was written for `SILENCE_SECONDS`.
+            RuntimeError: no rank wrote anything for `SILENCE_SECONDS`.
         """
         known, last = -1, time.monotonic()
         while True:
@@ -270,8 +279,8 @@ class _EvaluationRun:
                 known, last = size, time.monotonic()
             elif time.monotonic() - last > SILENCE_SECONDS:
                 raise RuntimeError(
-                    f"{benchmark.name}: other ranks have written nothing for {SILENCE_SECONDS // 60} minutes. Check that "
-                    f"all {self.world_size} of them run and see {self.out_dir}; a second start resumes here."
+                    f"{benchmark.name}: the other ranks have written nothing for {SILENCE_SECONDS // 60} minutes. "
+                    f"Check that all {self.world_size} ranks run and see {self.out_dir}, then start again to resume."
                 )
             time.sleep(1)
             self.completions.reload()

@@ -1,4 +1,4 @@
-"""Verdicts and scores of completions. Programs are graded by `alignment.grading` alone."""
+"""Compute verdicts and scores of completions. Only `alignment.grading` runs and grades programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Outcome:
     answer: str
     """The program that ran, or the text that was compared."""
     status: str
-    """`passed`, `failed`, or `error`: an infrastructure error, which counts in no figure."""
+    """`passed`, `failed` or `error`. `error` is an infrastructure error; the completion then counts in no metric."""
     reason: str
     detail: str
     scores: dict[str, float]
@@ -43,7 +43,7 @@ class Outcome:
 
 @cache
 def grader_version() -> str:
-    """Return a hash of the code that grades; verdicts of another version are not reused."""
+    """Return a hash of the grading code. Verdicts of another version are not reused."""
     hasher = hashlib.sha256()
     for package in ("alignment.grading", "alignment.sandbox"):
         spec = importlib.util.find_spec(package)
@@ -54,12 +54,12 @@ def grader_version() -> str:
 
 
 def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
-    """Return the given limits, raised to what the benchmark needs."""
+    """Raise the given limits to the limits that the benchmark needs."""
     return limits.at_least(**benchmark.least_limits)
 
 
 def verdict_key(problem: Problem, program: str, limits: Limits, hidden: Sequence[str] = ()) -> str:
-    """Return the key of a verdict in the store: a hash of everything that can change it."""
+    """Return the key of a verdict in the store: a hash of everything that can change the verdict."""
     return digest("verdict", grader_version(), problem.task_digest, program, repr(limits), list(hidden))
 
 
@@ -71,14 +71,14 @@ def grade(
     limits: Limits,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Grade programs whose verdict the store does not have, each distinct (task, program) once, and store the verdicts.
+    """Grade programs that have no verdict in the store, each distinct (task, program) once, and store the verdicts.
 
     Args:
-        pairs: problems with a task, and programs.
-        store: gets each verdict as soon as it is there, so an interrupted run loses only what was running.
+        pairs: problems that have a task, each with a program.
+        store: the store of verdicts. Each verdict is stored at once, so an interrupted run loses only running programs.
         sandbox: how programs run.
-        limits: of one program.
-        hidden: files that the programs must not see.
+        limits: limits of one program.
+        hidden: files that programs must not see.
     """
     missing: dict[str, tuple[Row, str]] = {}
     for problem, program in pairs:
@@ -103,17 +103,17 @@ def grade(
                     "cpu_seconds": round(verdict.cpu_seconds, 3),
                 }
             )
-            store.records[keys[future]]["fresh"] = True  # errors of earlier runs are graded again, of this one not
+            store.records[keys[future]]["fresh"] = True  # only errors of earlier runs are graded again
 
 
 def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:
-    """Check that toolchains and test frameworks of the benchmarks' languages are installed.
+    """Check that the toolchains and test frameworks of the benchmarks' languages are installed.
 
-    Without them every program would fail, or be an error, at the end of a long run. A benchmark that misses some of its
-    languages only causes a warning.
+    Otherwise every program would fail, or be an error, after a long generation. If only some languages of a benchmark
+    can't run, a warning is logged.
 
     Raises:
-        ValueError: no language of a benchmark can run, or its test framework is missing; the message says what to
+        ValueError: no language of a benchmark can run, or a test framework is missing. The message says what to
             install.
     """
     for benchmark in benchmarks:
@@ -130,7 +130,7 @@ def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> No
         if missing and len(missing) == len(languages):
             raise ValueError(f"{benchmark.name}: {'; '.join(missing.values())}")
         for text in missing.values():
-            logger.warning("%s: %s; its tasks count as errors and enter no score", benchmark.name, text)
+            logger.warning("%s: %s; tasks in this language count as errors and enter no score", benchmark.name, text)
         if benchmark.needs is not None:
             program, install = benchmark.needs
             task = {"kind": "program", "language": next(iter(languages)), "tests": "{}", "entry_point": None}
@@ -146,12 +146,12 @@ def outcome_of(
     """Return the outcome of one completion, or None if its program is not graded yet.
 
     Args:
-        benchmark: whose rules apply.
+        benchmark: the benchmark, whose `assemble` and `score` apply.
         problem: the problem of the completion.
         sample: number of the sample.
         record: the stored completion: `text`, `finish` and `tokens`.
         verdicts: the store of verdicts.
-        limits: limits of the sandbox settings, as they were when the program was graded.
+        limits: limits of the sandbox settings with which the program was graded.
     """
     answer = benchmark.assemble(problem, record["text"])
     status, reason, detail = "", "", ""
@@ -183,11 +183,11 @@ def outcome_of(
 
 
 def outcome_of_two_tries(first: Outcome, second: Outcome | None) -> Outcome:
-    """One outcome of a benchmark with a second try: `pass_rate_1` after the first try, `pass_rate_2` after both.
+    """Combine the outcomes of two tries: the score `pass_rate_1` counts the first try, `pass_rate_2` both tries.
 
     Args:
-        first: the first try.
-        second: the second try; None if the first did not fail.
+        first: outcome of the first try.
+        second: outcome of the second try, or None if the first try did not fail.
     """
     last = second or first
     if last.status == "error":

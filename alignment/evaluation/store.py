@@ -1,7 +1,7 @@
-"""Stored completions and verdicts, one JSON line each, so that an interrupted or repeated evaluation does nothing twice.
+"""Store completions and verdicts as JSON lines, so that an interrupted or repeated evaluation reuses them.
 
-The key of a record is a hash of everything that can change it (prompt, sampling settings, checkpoint, task, program), so
-a record of other settings is never reused.
+The key of a record is a hash of everything that can change the record (prompt, sampling settings, checkpoint, task,
+program). A record that was made with other settings is therefore never reused.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from alignment.files import write_text
 
 
 def digest(*parts: Any) -> str:
-    """Return a hash of JSON-like values: 32 hexadecimal digits."""
+    """Return a hash of JSON-like values, as 32 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def model_fingerprint(model_path: str | Path) -> str:
-    """Return a hash of the names, sizes and modification times of a checkpoint's files; of the path itself if it is no
-    folder.
+    """Return a hash of a checkpoint: of the names, sizes and modification times of its files.
 
-    Weights are not read, which would take minutes. A copied checkpoint counts as another one.
+    If the path is not a folder, the path is hashed. Weights are not read, since that would take minutes. A copy of a
+    checkpoint counts as a different checkpoint.
     """
     folder = Path(model_path)
     if not folder.is_dir():
@@ -36,7 +36,7 @@ def model_fingerprint(model_path: str | Path) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file; lines that are not complete, as an interrupted run leaves them, are skipped."""
+    """Yield the records of a file. Skip incomplete lines, which an interrupted run can leave."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -55,9 +55,9 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 class Store:
-    """Records of one kind in one folder: reads the files `<kind>.<rank>.jsonl` of all ranks, appends to its own.
+    """Records of one kind in one folder: read the files `<kind>.<rank>.jsonl` of all ranks, append to this rank's file.
 
-    Use it as a context manager to append; every record is written as soon as it is added.
+    To append records, use the store as a context manager. Every record is written as soon as it is added.
     """
 
     def __init__(self, folder: Path, kind: str, rank: int = 0) -> None:
@@ -67,7 +67,7 @@ class Store:
         self.reload()
 
     def reload(self) -> None:
-        """Read what all ranks have written so far."""
+        """Read the records that all ranks have written so far."""
         for path in sorted(self.folder.glob(f"{self.kind}.*.jsonl")):
             for record in read_jsonl(path):
                 if "key" in record:
@@ -82,7 +82,7 @@ class Store:
         return self
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append a record; its `key` identifies it."""
+        """Append a record. The field `key` identifies the record."""
         self.records[record["key"]] = record
         self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
         self._file.flush()

@@ -1,8 +1,8 @@
-"""Benchmarks from the user's own code: `benchmark: my_bench.py:Tasks` or `benchmark: package.module:Tasks`.
+"""Load benchmarks from the user's code: `benchmark: my_bench.py:Tasks` or `benchmark: package.module:Tasks`.
 
-The name is a function or class that takes a `BenchmarkRequest`. It returns a `Benchmark`, or any object with attributes
-and methods of the same names: `problems` and `max_new_tokens` are required, the others have the defaults of `Benchmark`.
-A class therefore needs no base class:
+`Tasks` is a function or class that takes a `BenchmarkRequest`. It returns a `Benchmark`, or any object that has
+attributes and methods of the same names. `problems` and `max_new_tokens` are required; the others have the defaults of
+`Benchmark`. A class therefore needs no base class:
 
     class Tasks:
         mode = "chat"
@@ -12,10 +12,10 @@ A class therefore needs no base class:
         def assemble(self, problem, completion): return completion.strip()
         def score(self, problem, answer): return {"exact_match": float(answer == problem.reference)}
 
-`alignment.evaluation.problem` documents the types, and what happens with a completion. `assemble`, `score` and `retry`
+`alignment.evaluation.problem` documents the types, and how a completion is processed. `assemble`, `score` and `retry`
 run in the evaluating process, outside the sandbox: they must never execute a completion.
 
-Whatever is wrong with the code (an exception, a value of a wrong type, a score that is not a number from 0 to 1) raises
+Every error in the user's code (an exception, a value of a wrong type, a score that is not a number from 0 to 1) raises
 an `ExtensionError` that names file, line and function.
 """
 
@@ -44,10 +44,10 @@ from alignment.grading import Limits, read_task
 
 
 def load_user_benchmark(extension: Extension, request: BenchmarkRequest) -> Benchmark:
-    """Load the user's code, call it with the request, and check the benchmark that it returns.
+    """Load the user's function or class, call it with the request, and check the benchmark that it returns.
 
     Raises:
-        ExtensionError: the code cannot be loaded, raised, or returned something of a wrong type.
+        ExtensionError: the code can't be loaded, raises an exception, or returns a value of a wrong type.
     """
     factory = extension.load()
     if not callable(factory):
@@ -82,7 +82,8 @@ def load_user_benchmark(extension: Extension, request: BenchmarkRequest) -> Benc
     without_task = next((problem for problem in benchmark.problems if problem.task is None), None)
     if benchmark.score is None and without_task is not None:
         raise ExtensionError(
-            f"{place}: problem {without_task.id!r} has no `task` and the benchmark has no `score`: nothing measures it"
+            f"{place}: problem {without_task.id!r} has no `task` and the benchmark has no `score`, so nothing measures "
+            "the problem: add a `task` or a `score`"
         )
     return dataclasses.replace(
         benchmark,
@@ -119,7 +120,7 @@ def _checked_problem(place: str, number: int, problem: Any) -> Problem:
 
 
 def _default_row(problem: Problem) -> Row:
-    """Return the texts of a problem without a row, so that decontamination knows them."""
+    """Make a row from a problem's texts, for decontamination. It is used if the problem has no row."""
     texts: list[str] = []
     if isinstance(problem.prompt, TextPrompt):
         texts = [problem.prompt.content]
@@ -156,7 +157,7 @@ def _checked_score(extension: Extension, function: Score) -> Score:
                 "example {'exact_match': 1.0}"
             )
         if not scores and problem.task is None:
-            raise ExtensionError(f"{place} no score for problem {problem.id!r}, which has no task either")
+            raise ExtensionError(f"{place} no score for problem {problem.id!r}, which has no task: return a score")
         for name, value in scores.items():
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ExtensionError(
@@ -182,7 +183,7 @@ def _checked_retry(extension: Extension, function: Retry) -> Retry:
 
 
 def _described(value: Any) -> str:
-    """Return a value for a message: itself if it is short and plain, else its type."""
+    """Describe a value in a message: numbers and short texts by their value, other values by their type."""
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
         return text if len(text) <= 60 else f"{text[:57]}..."
@@ -229,4 +230,4 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "size": (lambda value: value is None or _is_count(value), "a number of tasks"),
     "retry": (lambda value: value is None or callable(value), "a function (problem, completion, failures) -> Problem"),
 }
-"""Field of `Benchmark` -> (whether a value is valid, what it must be)."""
+"""For each field of `Benchmark`, a function that tells whether a value is valid, and a text that says what is valid."""

@@ -138,7 +138,7 @@ def test_an_id_in_no_known_spelling_is_not_found():
         ([{"name": "HumanEval_0_f", "language": "js", "completions": [""]}], "needs its `prompt`"),
         (
             [{"name": "HumanEval_0_f", "language": "js", "results": [{"status": "OK"}]}],
-            "results without their `program`",
+            "a result has no `program`",
         ),
     ],
 )

@@ -122,7 +122,7 @@ FINE = "Problem('a', TextPrompt('p'))"
         (f"def f(request):\n    return Benchmark('x', [{FINE}], 8, mode='talk')\n", "mode is 'talk'"),
         (
             f"def f(request):\n    return Benchmark('x', [{FINE}], 8)\n",
-            "problem 'a' has no `task`.*nothing measures it",
+            "problem 'a' has no `task`.*nothing measures",
         ),
         (
             f"def f(request):\n    return Benchmark('x', [{FINE}], 8, least_limits={{'cpu': 3}})\n",

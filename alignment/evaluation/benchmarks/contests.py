@@ -45,7 +45,8 @@ ENTRY = "\n\ndef __entry__(*arguments):\n    return Solution().{name}(*arguments
 
 
 def livecodebench(request: BenchmarkRequest) -> Benchmark:
-    """LiveCodeBench; `livecodebench@2024-07..2024-11` is restricted to contests of these months, first and last included.
+    """LiveCodeBench; `livecodebench@2024-07..2024-11` is restricted to contests of these months, first and last
+    included.
 
     Published with 10 samples at temperature 0.2.
     """

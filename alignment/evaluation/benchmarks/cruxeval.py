@@ -1,7 +1,7 @@
 """CRUXEval: predict the output of a Python function, or an input for a given output; with or without chain of thought.
 
-Prompts, stop strings and answer rules: `qwencoder-eval/base/benchmarks/cruxeval` of QwenLM/Qwen2.5-Coder, which took them
-from CRUXEval (Gu et al., 2024, arXiv 2401.03065). Answers are checked by running the function in the sandbox.
+Prompts, stop strings and answer rules: `qwencoder-eval/base/benchmarks/cruxeval` of QwenLM/Qwen2.5-Coder, which took
+them from CRUXEval (Gu et al., 2024, arXiv 2401.03065). Answers are checked by running the function in the sandbox.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def answer(completion: str, kind: str, cot: bool) -> str:
 
 
 def program(row: Row, answer: str, kind: str) -> str:
-    """Return a program that succeeds if the answer is right. An answer that repeats the call of the question is wrong."""
+    """Return a program that succeeds if the answer is right.
+
+    An answer that repeats the call of the question is wrong.
+    """
     if (kind == "input" and "f(" not in answer) or (kind == "output" and f"f({row['input']})" in answer):
         return FAILS
     return f"{row['code']}\nassert {row['output']} == {answer}\n"

@@ -1,4 +1,7 @@
-"""Prompts of CRUXEval, byte for byte (facebookresearch/cruxeval, MIT). `{code}`, `{input}`, `{output}`: fields of a row."""
+"""Prompts of CRUXEval, byte for byte (facebookresearch/cruxeval, MIT).
+
+`{code}`, `{input}`, `{output}`: fields of a row.
+"""
 
 OUTPUT = """\
 You are given a Python function and an assertion containing an input to the function. Complete the assertion with a literal (no unsimplified expressions, no function calls) containing the output when executing the provided code on the given input, even if the function is incorrect or incomplete. Do NOT output any extra information. Provide the full assertion with the correct output in [ANSWER] and [/ANSWER] tags, following the examples.

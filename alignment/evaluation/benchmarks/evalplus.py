@@ -34,8 +34,10 @@ MBPP = PublicFile(
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
 """EvalPlus allows up to 60 seconds and 4 GB per task; one of its tasks returns 80 MB."""
 BASE_TOKENS, CHAT_TOKENS = 768, 512
-"""New tokens. Qwen's chat script requests 2048 for ChatML models, in a context of 1536 tokens; the default of its harness
-is 512."""
+"""New tokens.
+
+Qwen's chat script requests 2048 for ChatML models, in a context of 1536 tokens; the default of its harness is 512.
+"""
 COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 FENCE_STOPS = ("\n```\n", "```")
 BASE_STOPS = {

@@ -23,8 +23,10 @@ from alignment.logs import get_logger
 
 logger = get_logger(__name__)
 EXPECTED_VERSION = 2
-"""Part of the cache key. Increase it when the same reference solutions may return other values: 2 came with a fixed hash
-seed for all programs."""
+"""Part of the cache key.
+
+Increase it when the same reference solutions may return other values: 2 came with a fixed hash seed for all programs.
+"""
 FINAL_REASONS = ("memory", "output_limit")
 """Reasons for a missing expected value that hold on every machine."""
 
@@ -32,8 +34,8 @@ FINAL_REASONS = ("memory", "output_limit")
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:
     """Tasks by id.
 
-    Inputs for which the reference solution returns no value are left out with a warning. In MBPP+ these are two inputs of
-    Mbpp/255: their values have 128 and 6 million items, more than the 64 MB that one value may take.
+    Inputs for which the reference solution returns no value are left out with a warning. In MBPP+ these are two inputs
+    of Mbpp/255: their values have 128 and 6 million items, more than the 64 MB that one value may take.
 
     Args:
         rows: rows of EvalPlus.

@@ -1,6 +1,7 @@
 """HumanEval-Infilling (single-line, multi-line, random-span; OpenAI) and HumanEval-FIM (first-line exact match).
 
-HumanEval-Infilling runs the completed program. HumanEval-FIM is the benchmark of the FIM table in Qwen2.5-Coder's report:
+HumanEval-Infilling runs the completed program. HumanEval-FIM is the benchmark of the FIM table in Qwen2.5-Coder's
+report:
 64 new tokens, greedy decoding, the first line compared with the missing one, in Python, Java and JavaScript
 (`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`).
 """

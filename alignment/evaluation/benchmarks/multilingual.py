@@ -1,7 +1,8 @@
-"""McEval (write a function) and MdEval (repair a function) in many languages, with the rows' own instructions and tests.
+"""McEval (write a function) and MdEval (repair a function) in many languages, with the rows' own instructions and
+tests.
 
-`data` is a folder of LANGUAGE.jsonl files or one of them. Languages whose tests need a project (Go with testify, Rust with
-crates) or have no toolchain in the sandbox are left out with a warning.
+`data` is a folder of LANGUAGE.jsonl files or one of them. Languages whose tests need a project (Go with testify, Rust
+with crates) or have no toolchain in the sandbox are left out with a warning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Code from chat answers to MultiPL-E, in the form that the tests continue.
 
-Imports are added; a `main` of the answer and the closing braces that the tests bring are removed. The rules are those of
-`qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), extended to braces in strings and comments,
-classes of another name, and code around the class.
+Imports are added; a `main` of the answer and the closing braces that the tests bring are removed. The rules are those
+of `qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), extended to braces in strings and
+comments, classes of another name, and code around the class.
 """
 
 from __future__ import annotations

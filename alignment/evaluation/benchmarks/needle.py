@@ -1,8 +1,8 @@
 """Needle in a haystack for code: a constant that a function returns, hidden in a long file and asked for at its end.
 
-`needle-32k` fills 32,768 tokens with modules of Python's standard library, or with the `text` of the user's rows, and hides
-the needle at eleven depths. Retrieval is necessary for using a long context and not sufficient: a model may find the
-needle and still fail at tasks that need the whole file.
+`needle-32k` fills 32,768 tokens with modules of Python's standard library, or with the `text` of the user's rows, and
+hides the needle at eleven depths. Retrieval is necessary for using a long context and not sufficient: a model may find
+the needle and still fail at tasks that need the whole file.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ the hole, 2048 of cross-file text at the end of the suffix, and the rest before 
 tokens and edit similarity, of as many non-blank lines as the reference has. (The harness cuts whole functions by their
 syntax tree; here lines are counted for them too.)
 
-SAFIM (Gong et al., 2024, arXiv 2403.04814): PSM prompts, programs from `eval_prompt`, input and output cases; without its
-truncation by syntax.
+SAFIM (Gong et al., 2024, arXiv 2403.04814): PSM prompts, programs from `eval_prompt`, input and output cases; without
+its truncation by syntax.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Benchmarks on the user's own rows: executable tasks, fill in the middle, and left-to-right completion.
 
-Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, split`). Fill-in-the-middle rows have `prefix`,
-`suffix` and `middle` too, and their program is prefix + completion + suffix.
+Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, split`). Fill-in-the-middle rows have
+`prefix`, `suffix` and `middle` too, and their program is prefix + completion + suffix.
 """
 
 from __future__ import annotations

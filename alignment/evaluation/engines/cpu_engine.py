@@ -168,7 +168,10 @@ class CpuEngine:
     def _drop_ended(
         running: list[_Group], cache: GroupCache | None, tokens: torch.Tensor
     ) -> tuple[GroupCache | None, torch.Tensor]:
-        """Drop finished groups once they make up a quarter of the batch. Also drop rows that no group needs any more."""
+        """Drop finished groups once they make up a quarter of the batch.
+
+        Also drop rows that no group needs any more.
+        """
         alive = [group.alive for group in running]
         left = [number for number, indices in enumerate(alive) if indices]
         if cache is None or not running:

@@ -1,1 +1,1 @@
-"""Statistics of evaluations: pass@k, text scores, intervals and paired comparisons."""
+"""Statistics of evaluations: pass@k, text scores, confidence intervals and paired comparisons."""

@@ -1,4 +1,4 @@
-"""Figures of a benchmark from its outcomes: pass@k and mean scores with 95% intervals, in percent."""
+"""Compute metrics (figures) of a benchmark from its outcomes: pass@k and mean scores, in percent with 95% intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.intervals import interval, pass_at_k
 
 REPORTED_K = (1, 5, 10, 50, 100)
-"""pass@k is reported for these k, as far as there are that many samples of every task."""
+"""pass@k is reported for those of these values of k for which every task has at least k samples."""
 
 
 class Figure(TypedDict):
@@ -20,16 +20,16 @@ class Figure(TypedDict):
     metric: str
     value: float
     n: int
-    """Tasks."""
+    """Number of tasks."""
     low: float
     high: float
     seed: int
     errors: int
-    """Completions that could not be graded; they enter no value."""
+    """Number of completions that could not be graded and do not enter `value`."""
 
 
 def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
-    """Return all values of one score by task; samples without it (infrastructure errors) are left out."""
+    """Return the values of one score for each task. Samples without the score (infrastructure errors) are omitted."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
         if score in outcome.scores:
@@ -38,12 +38,12 @@ def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
 
 
 def figures(benchmark: str, outcomes: Sequence[Outcome], seed: int) -> list[Figure]:
-    """Return all metrics of one benchmark: `pass@k` for the score `pass`, the mean over tasks for every other score.
+    """Return all metrics of one benchmark: pass@k for the score `pass`, the mean over tasks for every other score.
 
     Args:
-        benchmark: the name in the figures.
-        outcomes: one per task and sample.
-        seed: of the bootstrap, and written into the figures.
+        benchmark: name of the benchmark in the results.
+        outcomes: one outcome for each task and sample.
+        seed: seed of the bootstrap. It is also written into the results.
 
     Raises:
         ValueError: no completion could be graded.

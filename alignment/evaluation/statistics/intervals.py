@@ -1,6 +1,6 @@
-"""pass@k, and 95% intervals of a mean over tasks.
+"""Compute pass@k, and 95% intervals of a mean over tasks.
 
-Everything works on plain numbers; scores are shares from 0 to 1, one per task.
+All functions work on plain numbers. A score is a number from 0 to 1; there is one score per task.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import numpy as np
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
 BOOTSTRAP_RESAMPLES = 2000
-"""Efron and Tibshirani (1993, section 13.3) advise at least 1000 resamples for percentile intervals."""
+"""Number of bootstrap resamples.
+
+Efron and Tibshirani (1993, section 13.3) advise at least 1000 for percentile intervals.
+"""
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Return the unbiased estimator of pass@k: 1 - C(n - correct, k) / C(n, k).
+    """Compute the unbiased estimator of pass@k for one task: 1 - C(n - correct, k) / C(n, k).
 
     Source: Chen et al., 2021, "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1.
 
     Args:
-        n: samples of one task.
-        correct: samples of it that passed.
-        k: samples that are drawn; the task counts as solved if one of them passed.
+        n: number of samples of the task.
+        correct: number of samples that passed.
+        k: number of samples that are drawn. The task counts as solved if one of the drawn samples passed.
     """
     if not 0 <= correct <= n:
         raise ValueError(f"correct is {correct}: it must lie between 0 and the number of samples, {n}")
@@ -34,7 +37,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; (0, 1) if n is 0.
+    """Compute Wilson's score interval of a proportion. Return (0, 1) if n is 0.
 
     Source: Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22, 209-212.
     """
@@ -48,7 +51,7 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, resampling tasks; (0, 1) if there are no values.
+    """Compute a percentile bootstrap interval of the mean by resampling tasks. Return (0, 1) if there are no values.
 
     Source: Efron and Tibshirani, 1993, "An Introduction to the Bootstrap", section 13.3.
     """
@@ -59,14 +62,17 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 
 def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Wilson's interval if every task scored 0 or 1, else the bootstrap over tasks."""
+    """Compute Wilson's interval if every score is 0 or 1, else a bootstrap interval over tasks."""
     if all(value in (0.0, 1.0) for value in values):
         return wilson(sum(values), len(values))
     return bootstrap(values, seed)
 
 
 def resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
-    """Means of `BOOTSTRAP_RESAMPLES` resamples of `values` with replacement; the same for the same seed."""
+    """Return the means of `BOOTSTRAP_RESAMPLES` resamples of `values` with replacement.
+
+    The seed determines the result.
+    """
     generator = np.random.default_rng(seed)
     means = np.empty(BOOTSTRAP_RESAMPLES)
     for index in range(BOOTSTRAP_RESAMPLES):  # one row at a time keeps memory small for thousands of tasks

@@ -1,4 +1,4 @@
-"""Paired comparison of two checkpoints on the same tasks: won, lost, and whether the difference exceeds chance."""
+"""Compare two checkpoints on the same tasks: tasks won and lost, and a significance test of the difference."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from alignment.evaluation.store import read_jsonl
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Scores of two checkpoints on the tasks that both have, as shares from 0 to 1."""
+    """Mean scores (from 0 to 1) of two checkpoints on the tasks that both results contain, and their difference."""
 
     n: int
-    """Tasks."""
+    """Number of tasks."""
     before: float
     after: float
     difference: float
-    """after - before, with the 95% bootstrap interval from `low` to `high`."""
+    """after - before. The 95% bootstrap interval of the difference is from `low` to `high`."""
     low: float
     high: float
     p_value: float
-    """Two-sided: the exact McNemar test if all scores are 0 or 1, else a paired bootstrap of the mean difference."""
+    """Two-sided p-value: exact McNemar test if all scores are 0 or 1, else paired bootstrap of the mean difference."""
     won: list[str]
     """Tasks on which `after` scored higher."""
     lost: list[str]
@@ -34,14 +34,14 @@ class PairedComparison:
 
 
 def compare_scores(before: dict[str, float], after: dict[str, float], seed: int = 0) -> PairedComparison:
-    """Compare scores by task id, on the tasks that both results have.
+    """Compare the scores of two checkpoints, given by task id, on the tasks that both results contain.
 
-    The interval and the p-value of shares come from a paired bootstrap: tasks are resampled, and both checkpoints keep
-    their scores on them (Koehn, 2004, "Statistical Significance Tests for Machine Translation Evaluation"). A p-value
-    from B resamples is at least 2 / B.
+    The interval, and the p-value of scores other than 0 and 1, come from a paired bootstrap, which resamples tasks
+    together with the scores of both checkpoints (Koehn, 2004, "Statistical Significance Tests for Machine Translation
+    Evaluation"). The smallest possible p-value from B resamples is 2 / B.
 
     Raises:
-        ValueError: the two have no task in common.
+        ValueError: the two results have no task in common.
     """
     tasks = [task for task in before if task in after]
     if not tasks:
@@ -72,8 +72,7 @@ def compare_scores(before: dict[str, float], after: dict[str, float], seed: int 
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Return the p-value of the exact two-sided McNemar test: a binomial test of `won` against `lost` with probability
-    1/2.
+    """Compute the p-value of the exact two-sided McNemar test, a binomial test of `won` against `lost` with p = 1/2.
 
     Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12, 153-157.
@@ -86,14 +85,14 @@ def mcnemar(won: int, lost: int) -> float:
 
 
 def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
-    """Compare two result folders of `evaluate` or `grade_completions`, per benchmark and score.
+    """Compare two result folders of `evaluate` or `grade_completions`, separately for each benchmark and score.
 
     Returns:
         One row per benchmark and score: `{benchmark, score, n, before, after, difference, low, high, p_value, won,
-        lost}`; before, after, difference, low and high in percent.
+        lost}`. `before`, `after`, `difference`, `low` and `high` are percents.
 
     Raises:
-        ValueError: a folder has no verdicts, or the two have no benchmark in common.
+        ValueError: a folder has no verdicts, or the two folders have no benchmark in common.
     """
     first, second = _task_scores(Path(before)), _task_scores(Path(after))
     rows = []
@@ -110,7 +109,7 @@ def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
 
 
 def _task_scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """Return the mean score of each task over its samples, by (benchmark, score)."""
+    """Read, for each (benchmark, score), the mean score of each task over the task's samples."""
     path = folder / "verdicts.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} has no verdicts.jsonl: run `align evaluate` with that folder first")

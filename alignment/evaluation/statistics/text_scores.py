@@ -1,4 +1,4 @@
-"""Scores that compare an answer with a reference text: exact match and two edit similarities."""
+"""Compare an answer with a reference text: exact match and two edit similarities."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from alignment.evaluation.problem import Problem
 
 
 def edit_similarity(first: str, second: str) -> float:
-    """1 - d / max(len(first), len(second)), with d the Levenshtein distance in characters; 1 for two empty strings."""
+    """Compute 1 - d / max(len(first), len(second)), where d is the Levenshtein distance. 1 for two empty strings."""
     return Levenshtein.normalized_similarity(first, second)
 
 
 def fuzz_ratio(first: str, second: str) -> float:
-    """`ratio` of the package fuzzywuzzy without its optional C library, which reports whole percents; from 0 to 1.
+    """Compute fuzzywuzzy's `ratio` (without the optional C library), in whole percents, as a number from 0 to 1.
 
-    That is 2 m / (len(first) + len(second)) with m the characters in matching blocks of `difflib.SequenceMatcher`
-    (Ratcliff and Obershelp, 1988). `rapidfuzz.fuzz.ratio` uses the longest common subsequence instead and gives other
-    figures.
+    The ratio is 2 m / (len(first) + len(second)), where m is the number of characters in the matching blocks of
+    `difflib.SequenceMatcher` (Ratcliff and Obershelp, 1988). `rapidfuzz.fuzz.ratio` uses the longest common subsequence
+    instead and returns different values.
     """
     if not first and not second:
         return 1.0
@@ -28,7 +28,7 @@ def fuzz_ratio(first: str, second: str) -> float:
 
 
 def infilling_scores(problem: Problem, completion: str) -> dict[str, float]:
-    """Exact match and edit similarity of a filled-in middle; white space around it and at line ends is ignored."""
+    """Return exact match and edit similarity of a filled-in middle, ignoring outer white space and line ends."""
     assert problem.reference is not None
     answer, expected = _without_outer_space(completion), _without_outer_space(problem.reference)
     return {"exact_match": float(answer == expected), "edit_similarity": edit_similarity(answer, expected)}
