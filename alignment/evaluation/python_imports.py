@@ -109,7 +109,7 @@ _SAME_NAME = {
 
 
 def add_imports(code: str) -> str:
-    """Import names that the code uses without defining them, from the standard library, numpy, pandas and matplotlib."""
+    """Add imports of the standard library, numpy, pandas and matplotlib for names that the code does not define."""
     try:
         tree = ast.parse(code)
         free = free_names(tree, code)

@@ -41,13 +41,14 @@ class Sample:
     task_id: str
     text: str
     form: Form = "completion"
-    """`completion`: continues the prompt.
+    """What the text is.
 
-    `program`: a complete program. `tested`: a complete program of MultiPL-E's own harness. `function`: complete except
-    for MultiPL-E's tests. `raw`: a model's answer, which the benchmark assembles.
+    `completion` is a continuation of the prompt, `program` a complete program, `tested` a complete program with tests
+    from MultiPL-E's harness, `function` a program without MultiPL-E's tests, and `raw` a model's answer, from which the
+    benchmark assembles the program.
     """
     mode: Literal["base", "chat"] | None = None
-    """The prompts that a `raw` sample answers, if known."""
+    """Whether a `raw` sample answers a base prompt or a chat prompt. None if unknown."""
 
 
 def read_samples(path: Path, benchmark: str | None = None) -> list[Sample]:

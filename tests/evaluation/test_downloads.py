@@ -105,7 +105,7 @@ def test_a_partial_download_of_another_file_is_discarded(server):
 
 
 def test_content_with_another_checksum_is_refused(server):
-    with pytest.raises(ValueError, match=f"not {'0' * 64}: remove it"):
+    with pytest.raises(ValueError, match=f"not {'0' * 64}: remove the file"):
         locate(BenchmarkRequest("x"), public_file(server, sha256="0" * 64))
 
 

@@ -59,7 +59,7 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_is_an_error(broken):
 
 
 def test_a_folder_without_a_checkpoint_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no checkpoint"):
+    with pytest.raises(ValueError, match="not a checkpoint"):
         check_checkpoint(tmp_path, ["base"])
 
 

@@ -1,1 +1,1 @@
-"""The built-in benchmarks, one module per family: functions that take a `BenchmarkRequest` and return a `Benchmark`."""
+"""The built-in benchmarks. Each is a function that takes a `BenchmarkRequest` and returns a `Benchmark`."""

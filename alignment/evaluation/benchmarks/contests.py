@@ -1,6 +1,6 @@
-"""LiveCodeBench (windows by contest date) and BigCodeBench (full and hard).
+"""LiveCodeBench (all contests, or those of some months) and BigCodeBench (full and hard).
 
-Prompts: `qwencoder-eval/instruct` of QwenLM/Qwen2.5-Coder.
+The prompts are those of `qwencoder-eval/instruct` in QwenLM/Qwen2.5-Coder.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ ENTRY = "\n\ndef __entry__(*arguments):\n    return Solution().{name}(*arguments
 
 
 def livecodebench(request: BenchmarkRequest) -> Benchmark:
-    """LiveCodeBench; `livecodebench@2024-07..2024-11` is restricted to contests of these months, first and last
-    included.
+    """Load LiveCodeBench. `livecodebench@2024-07..2024-11` uses only contests of these months (both included).
 
-    Published with 10 samples at temperature 0.2.
+    The published scores were measured with 10 samples at temperature 0.2.
     """
     window = request.benchmark.partition("@")[2]
     rows = [row for row in read_rows(locate(request, LIVECODEBENCH)) if in_window(row["contest_date"], window)]
@@ -97,7 +96,7 @@ def livecodebench_prompt(row: Row) -> ChatPrompt:
 
 
 def _function(row: Row) -> str:
-    """Return the method of `Solution` that a problem asks for. Empty if the program reads stdin and writes stdout."""
+    """Return the method of `Solution` that a problem asks for, or "" if the program reads stdin and writes stdout."""
     return str(json.loads(row.get("metadata") or "{}").get("func_name") or "")
 
 
@@ -128,19 +127,23 @@ def livecodebench_task(row: Row) -> Row:
 
 
 class _TextOnly(pickle.Unpickler):
-    """Unpickles text only. LiveCodeBench packs its test cases as pickled JSON text, and other pickles can run code."""
+    """Unpickler for text only.
+
+    LiveCodeBench packs test cases as pickled JSON text, and other pickles could run code.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(
-            f"a file of test cases refers to {module}.{name}: refused, because loading it could run code"
+            f"a file of test cases refers to {module}.{name}, and loading that could run code: get the file again from "
+            f"{LIVECODEBENCH.url}"
         )
 
 
 def private_cases(packed: str) -> list[Row]:
-    """Private test cases: JSON, or base64 of zlib of pickled JSON text.
+    """Decode private test cases, which are JSON, or base64 of zlib of pickled JSON text.
 
     Raises:
-        pickle.UnpicklingError: the pickle holds anything but text.
+        pickle.UnpicklingError: the pickle contains something other than text.
     """
     try:
         return list(json.loads(packed))
@@ -183,9 +186,9 @@ RUN_TESTS = (
 
 
 def bigcodebench(request: BenchmarkRequest) -> Benchmark:
-    """BigCodeBench: the complete split in base mode, the instruct split in chat mode.
+    """Load BigCodeBench: the split `complete` in base mode, the split `instruct` in chat mode.
 
-    The sandbox's Python needs the libraries that the tasks use.
+    The libraries that the tasks use must be installed in the sandbox's Python.
     """
     chat = request.mode == "chat"
     rows = read_rows(locate(request, BIGCODEBENCH[request.benchmark]))[: request.limit]

@@ -1,7 +1,8 @@
-"""CRUXEval: predict the output of a Python function, or an input for a given output; with or without chain of thought.
+"""CRUXEval: predict a Python function's output, or an input for a given output, with or without chain of thought.
 
-Prompts, stop strings and answer rules: `qwencoder-eval/base/benchmarks/cruxeval` of QwenLM/Qwen2.5-Coder, which took
-them from CRUXEval (Gu et al., 2024, arXiv 2401.03065). Answers are checked by running the function in the sandbox.
+Prompts, stop strings and the extraction of answers are those of `qwencoder-eval/base/benchmarks/cruxeval` in
+QwenLM/Qwen2.5-Coder, which took them from CRUXEval (Gu et al., 2024, arXiv 2401.03065). Answers are checked by running
+the function in the sandbox.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ CRUXEVAL = PublicFile(
     sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",
 )
 FAILS = "raise SystemExit(1)\n"
-"""The program of a wrong answer that need not run."""
+"""Program that always fails. It stands for an answer that is wrong without being run."""
 
 
 def cruxeval(request: BenchmarkRequest) -> Benchmark:
-    """CRUXEval-I or CRUXEval-O, by the name of the benchmark."""
+    """Load CRUXEval-I or CRUXEval-O, depending on the name of the benchmark."""
     kind = "input" if "input" in request.benchmark else "output"
     cot = request.benchmark.endswith("-cot")
     template = PROMPTS[kind, cot]
@@ -48,7 +49,7 @@ def cruxeval(request: BenchmarkRequest) -> Benchmark:
 
 
 def prompt_of(row: Row, template: str) -> str:
-    """Fill a template with the fields of a row; braces in the row's code stay."""
+    """Fill a template with the fields of a row. Braces in the row's code are left unchanged."""
     for field in ("code", "input", "output"):
         template = template.replace("{" + field + "}", "\x00" + field + "\x00")
     for field in ("code", "input", "output"):
@@ -74,10 +75,7 @@ def answer(completion: str, kind: str, cot: bool) -> str:
 
 
 def program(row: Row, answer: str, kind: str) -> str:
-    """Return a program that succeeds if the answer is right.
-
-    An answer that repeats the call of the question is wrong.
-    """
+    """Return a program that succeeds if the answer is right. An answer that only repeats the question's call is wrong."""
     if (kind == "input" and "f(" not in answer) or (kind == "output" and f"f({row['input']})" in answer):
         return FAILS
     return f"{row['code']}\nassert {row['output']} == {answer}\n"

@@ -1,6 +1,6 @@
 """Prompts of CRUXEval, byte for byte (facebookresearch/cruxeval, MIT).
 
-`{code}`, `{input}`, `{output}`: fields of a row.
+`{code}`, `{input}` and `{output}` are filled in.
 """
 
 OUTPUT = """\

@@ -1,7 +1,7 @@
-"""EvalPlus rows as tasks, with expected values computed by the reference solutions.
+"""Turn rows of EvalPlus into tasks, with expected values computed by the reference solutions.
 
-EvalPlus publishes inputs and reference solutions. The expected values are computed in the sandbox, once, and cached in
-the folder `expected` of the benchmark cache. `alignment.grading` defines how values are compared.
+EvalPlus publishes inputs and reference solutions, but no expected values. They are computed once in the sandbox, and
+cached in the folder `expected` of the benchmark cache. `alignment.grading` defines how values are compared.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ logger = get_logger(__name__)
 EXPECTED_VERSION = 2
 """Part of the cache key.
 
-Increase it when the same reference solutions may return other values: 2 came with a fixed hash seed for all programs.
+Increase this number when the same reference solutions may return different values. Version 2 came with a fixed hash
+seed for all programs.
 """
 FINAL_REASONS = ("memory", "output_limit")
-"""Reasons for a missing expected value that hold on every machine."""
+"""Reasons for a missing expected value that are the same on every machine, so that the result is cached."""
 
 
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:
-    """Tasks by id.
+    """Return the tasks of rows, by task id.
 
-    Inputs for which the reference solution returns no value are left out with a warning. In MBPP+ these are two inputs
+    An input for which the reference solution returns no value is dropped with a warning. In MBPP+ these are two inputs
     of Mbpp/255: their values have 128 and 6 million items, more than the 64 MB that one value may take.
 
     Args:
         rows: rows of EvalPlus.
         dataset: `humaneval` or `mbpp`.
-        plus: use the additional inputs besides those of the original benchmark.
+        plus: whether to use the additional inputs besides the inputs of the original benchmark.
         sandbox: how the reference solutions run.
 
     Raises:
@@ -56,20 +57,24 @@ def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: Sandbo
         if len(cases) < len(inputs):
             problem = next(output for output in outputs if "value" not in output)
             logger.warning(
-                "%s: its reference solution returns no value for %d of %d inputs (%s): they are left out",
+                "%s: the reference solution returns no value for %d of %d inputs (%s): these inputs are dropped",
                 row["task_id"], len(inputs) - len(cases), len(inputs), str(problem)[:200],
             )  # fmt: skip
         if not cases:
-            raise ValueError(f"{row['task_id']}: its reference solution returns no value for any input")
+            raise ValueError(
+                f"{row['task_id']}: the reference solution returns no value for any input: check the row's "
+                "`canonical_solution` and that the sandbox works (`align doctor`)"
+            )
         values = [value for _, value in cases]
         tasks[row["task_id"]] = plus_task(row, [case for case, _ in cases], values, dataset + "+")
     return tasks
 
 
 def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, list[CallOutput]]:
-    """Outputs of the reference solutions by task id, for the inputs in the column `key`, in the grader's wire format.
+    """Return the outputs of the reference solutions by task id, in the encoding of the grader.
 
-    The cache key is a hash of program and inputs. Programs in the sandbox cannot see the cache.
+    The inputs are those in the column `key`. The cache key is a hash of program and inputs. Programs in the sandbox
+    can't see the cache.
     """
     folder = cache_folder() / "expected"
     outputs: dict[str, list[CallOutput]] = {}
@@ -86,7 +91,8 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
         logger.info("computing the expected values of %d tasks with their reference solutions", len(missing))
         folder.mkdir(parents=True, exist_ok=True)
         limits = Limits(cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, reply_bytes=512 << 20)
-        local = Grader(limits=limits, allow_weaker=sandbox.allow_weaker)  # a grading service returns no values
+        # Values are computed on this machine even if the recipe names a grading service, which returns no values.
+        local = Grader(limits=limits, allow_weaker=sandbox.allow_weaker)
         with local as grader, ThreadPoolExecutor(grader.workers) as threads:
 
             def compute(item: tuple[Row, Path]) -> None:
@@ -94,7 +100,7 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
                 program = row["prompt"] + row["canonical_solution"]
                 values = grader.outputs(program, row["entry_point"], [(arguments, {}) for arguments in row[key]])
                 outputs[row["task_id"]] = values
-                # After a timeout nothing is cached and the next start tries again; a value that is too large stays so.
+                # After a timeout nothing is cached, and the next start tries again. A value that is too large is final.
                 if all("value" in value or value["reason"] in FINAL_REASONS for value in values):
                     _write_cached(path, values)
 
@@ -103,7 +109,7 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
 
 
 def _read_cached(path: Path) -> list[CallOutput] | None:
-    """Outputs from the cache. None if the file is missing or damaged."""
+    """Read outputs from the cache. Return None if the file is missing or damaged."""
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             values = json.load(file)

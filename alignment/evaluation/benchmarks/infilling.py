@@ -1,9 +1,8 @@
 """HumanEval-Infilling (single-line, multi-line, random-span; OpenAI) and HumanEval-FIM (first-line exact match).
 
 HumanEval-Infilling runs the completed program. HumanEval-FIM is the benchmark of the FIM table in Qwen2.5-Coder's
-report:
-64 new tokens, greedy decoding, the first line compared with the missing one, in Python, Java and JavaScript
-(`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`).
+report, in Python, Java and JavaScript. It generates 64 new tokens greedily, and compares the first line of the
+completion with the missing line (`qwencoder-eval/base/benchmarks/fim-bench/hm_fim`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ HUMANEVAL_FIM = PublicFile(
 
 
 def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
-    """One of the three parts of HumanEval-Infilling (Bavarian et al., 2022, arXiv 2207.14255)."""
+    """Load one of the three parts of HumanEval-Infilling (Bavarian et al., 2022, arXiv 2207.14255)."""
     file, sha256 = FILES[request.benchmark]
     rows = read_rows(locate(request, PublicFile(file=file, url=OPENAI + file, sha256=sha256)))
     problems = [
@@ -70,7 +69,7 @@ def humaneval_infilling(request: BenchmarkRequest) -> Benchmark:
 
 
 def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
-    """First-line exact match."""
+    """Load HumanEval-FIM, which compares the first line of the completion with the missing line."""
     rows = read_rows(locate(request, HUMANEVAL_FIM))
     problems = [
         Problem(
@@ -92,7 +91,7 @@ def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
 
 
 def first_line(text: str) -> str:
-    """Return the first line without surrounding white space; the second if the first is empty or a single blank."""
+    """Return the first line without surrounding white space, or the second line if the first is empty or one blank."""
     lines = text.split("\n")
     return (lines[1] if len(lines) > 1 and lines[0] in ("", " ") else lines[0]).strip()
 
@@ -108,7 +107,7 @@ def _first_line_scores(problem: Problem, answer: str) -> dict[str, float]:
 
 
 def _numbered(problems: list[Problem]) -> list[Problem]:
-    """Problems with unique ids; the rows repeat a task id once per masked line."""
+    """Make the problems' ids unique by appending a number. The rows repeat a task id for every masked line."""
     counts: dict[str, int] = {}
     numbered = []
     for problem in problems:

@@ -1,7 +1,7 @@
-"""GSM8K and MATH, both 4-shot: final answers of mathematical problems.
+"""GSM8K and MATH, both 4-shot: compare the final answers of mathematical problems.
 
-Answers of GSM8K are compared as numbers; those of MATH by math-verify, which `pip install 'code-alignment[math]'`
-installs.
+Answers of GSM8K are compared as numbers. Answers of MATH are compared by math-verify, which
+`pip install 'code-alignment[math]'` installs.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ SHOTS = (
     ("Mia has three times as many pens as Tom. Together they have 28. How many pens has Tom?",
      "Tom has x pens and Mia 3x, so 4x = 28 and x = 28 / 4 = 7.", "7"),
 )  # fmt: skip
-"""Four worked examples (question, solution, answer), written for this toolkit: Qwen's report does not publish its own."""
+"""Four worked examples (question, solution, answer). They were written for this toolkit, since Qwen did not publish its
+examples."""
 
 
 def gsm8k(request: BenchmarkRequest) -> Benchmark:
-    """GSM8K (Cobbe et al., 2021, arXiv 2110.14168); the score is `accuracy`."""
+    """Load GSM8K (Cobbe et al., 2021, arXiv 2110.14168). The score is `accuracy`."""
 
     def reference(row: Row) -> str:
         return str(row["answer"].rsplit("####", 1)[1]).strip().replace(",", "")
@@ -51,7 +52,7 @@ def gsm8k(request: BenchmarkRequest) -> Benchmark:
 
 
 def math(request: BenchmarkRequest) -> Benchmark:
-    """MATH (Hendrycks et al., 2021, arXiv 2103.03874); the score is `accuracy`."""
+    """Load MATH (Hendrycks et al., 2021, arXiv 2103.03874). The score is `accuracy`."""
     try:
         import math_verify  # noqa: F401
     except ImportError as error:
@@ -78,16 +79,16 @@ def _benchmark(
     *,
     numbers: bool,
 ) -> Benchmark:
-    """Return a benchmark of final answers.
+    """Create a benchmark that compares final answers.
 
     Args:
-        request: the request.
-        source: the file of its rows.
+        request: the request for the benchmark.
+        source: the file of the benchmark's rows.
         column: the column with the question.
-        reference: row -> the correct answer.
-        mark: what precedes the answer in the worked examples.
+        reference: function that returns the correct answer of a row.
+        mark: text that precedes the answer in the worked examples.
         stop: stop strings of base prompts.
-        numbers: compare as numbers, not as mathematical expressions.
+        numbers: whether answers are compared as numbers instead of mathematical expressions.
     """
     chat = request.mode == "chat"
     shots = "".join(f"Question: {question}\nAnswer: {work}\n{mark}{answer}\n\n" for question, work, answer in SHOTS)
@@ -124,7 +125,7 @@ def _benchmark(
 
 
 def boxed(text: str) -> str | None:
-    """Return the content of the last `\\boxed{...}` with balanced braces. None if there is none."""
+    """Return the content of the last `\\boxed{...}`, or None if there is none or its braces are not balanced."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -137,9 +138,9 @@ def boxed(text: str) -> str | None:
 
 
 def final_answer(completion: str, mark: str, *, numbers: bool) -> str:
-    """Return the final answer in a completion: what is boxed, or else the rest of the line after the mark.
+    """Return the final answer in a completion: the content of `\\boxed{...}`, or else the text after `mark`.
 
-    Without both it is the last number if `numbers`, or else the last line.
+    If the completion has neither, the answer is the last number (with `numbers`) or the last line.
     """
     in_box = boxed(completion)
     if in_box is not None:
@@ -160,7 +161,7 @@ def same_number(answer: str, reference: str) -> bool:
 
 
 def same_expression(answer: str, reference: str) -> bool:
-    """Whether two expressions are mathematically equal, by math-verify."""
+    """Whether two expressions are mathematically equal according to math-verify."""
     from math_verify import parse, verify
 
     return bool(verify(parse(f"${reference}$"), parse(f"${answer}$")))

@@ -1,6 +1,6 @@
-"""Python types of MBPP's inputs that JSON cannot represent: tuples, sets and complex numbers.
+"""Restore the Python types of MBPP's inputs that JSON can't represent: tuples, sets and complex numbers.
 
-The conversion of each task is that of EvalPlus (`evalplus/data/mbpp.py`, `mbpp_deserialize_inputs`).
+Each task is converted as in EvalPlus (`evalplus/data/mbpp.py`, `mbpp_deserialize_inputs`).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _RESTORE: list[tuple[tuple[int, ...], Callable[[Any], Any]]] = [
 
 
 def restore_types(number: int, inputs: list[Any]) -> list[Any]:
-    """Inputs of one task with their Python types.
+    """Restore the Python types in the inputs of one task.
 
     Args:
         number: the number of the task.

@@ -1,8 +1,8 @@
-"""McEval (write a function) and MdEval (repair a function) in many languages, with the rows' own instructions and
-tests.
+"""McEval (write a function) and MdEval (repair a function) in many languages.
 
-`data` is a folder of LANGUAGE.jsonl files or one of them. Languages whose tests need a project (Go with testify, Rust
-with crates) or have no toolchain in the sandbox are left out with a warning.
+Instructions and tests come from the rows. `data` is a folder of LANGUAGE.jsonl files, or one such file. A language is
+skipped with a warning if its tests need a project (Go with testify, Rust with crates) or the sandbox has no toolchain
+for it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FOLDERS = {
 JAVASCRIPT_ASSERT = (
     "console.assert = (condition, ...message) => { if (!condition) { throw new Error(message.join(' ')); } };\n"
 )
-"""In Node, a failed `console.assert` only prints a message."""
+"""Makes a failed `console.assert` an error. In Node, it only prints a message."""
 
 
 def multilingual(request: BenchmarkRequest) -> Benchmark:
-    """McEval or MdEval, by the name of the benchmark."""
+    """Load McEval or MdEval, depending on the name of the benchmark."""
     if request.data is None:
         url = FOLDERS[request.benchmark].url
         raise ValueError(f"{request.name}: get its files from {url} and name their folder with `data:`")
@@ -60,7 +60,7 @@ def _rows(path: Path, request: BenchmarkRequest) -> list[tuple[str, Row]]:
     if len(left_out) == len(files):
         raise ValueError(f"{request.name}: {path} has no file of a supported language: {', '.join(LANGUAGES)}")
     if left_out:
-        logger.warning("%s: these languages are not supported and left out: %s", request.name, ", ".join(left_out))
+        logger.warning("%s: these languages are not supported and skipped: %s", request.name, ", ".join(left_out))
     return [(file.stem, row) for file in files for row in read_rows(file)]
 
 
@@ -86,8 +86,9 @@ def _problem(language: str, row: Row) -> Problem:
 
 
 def assemble(problem: Problem, completion: str) -> str:
-    """Return the code of an answer and the tests as one program; after the prompt if the answer has only the function's
-    body.
+    """Join the code of an answer and the tests into one program.
+
+    If the answer has only the function's body, the row's prompt is put before the body.
     """
     row, language = problem.row, problem.row["language"]
     entry_point = row.get("entry_point") or None
@@ -98,20 +99,20 @@ def assemble(problem: Problem, completion: str) -> str:
 
 
 def join_tests(language: str, code: str, row: Row) -> str:
-    """Code and tests as one program."""
+    """Join code and tests into one program."""
     head = _head(row.get("prompt") or row["buggy_code"], code, language)
     if language == "JavaScript":
         return f"{JAVASCRIPT_ASSERT}{head}{code}\n{row['test']}"
     if language == "Java" and row["test"].count("}") > row["test"].count("{"):  # the tests close the class
         return f"{head}{code.rstrip().removesuffix('}') if code.count('{') == code.count('}') else code}\n{row['test']}"
     test = row["test"]
-    if language == "CPP":  # without a final `return`, the grader can append the proof that all tests ran
+    if language == "CPP":  # without a final `return`, the grader can append code that proves that all tests ran
         test = re.sub(r"\breturn\s+0\s*;\s*\}\s*$", "}\n", test)
     return f"{head}{code}\n{test}"
 
 
 def _head(prompt: str, code: str, language: str) -> str:
-    """Imports of the prompt that the code does not repeat."""
+    """Return the imports of the prompt that the code does not have."""
     starts = {"CPP": ("#include", "using "), "Java": ("import ",), "Python": ("import ", "from ")}.get(language, ())
     lines = [line for line in prompt.split("\n") if starts and line.startswith(starts)]
     return "".join(f"{line}\n" for line in lines if line not in code)

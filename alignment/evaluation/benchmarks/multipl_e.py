@@ -1,7 +1,8 @@
-"""MultiPL-E: HumanEval in thirteen languages, with prompts and assembly of `qwencoder-eval` (QwenLM/Qwen2.5-Coder).
+"""MultiPL-E: HumanEval in thirteen languages.
 
-`multipl-e-java` and so on are one language each; `data` is the folder of `humaneval-LANG.jsonl` files or one of them.
-Source: Cassano et al., 2022, arXiv 2208.08227.
+Prompts and the assembly of programs follow `qwencoder-eval` (QwenLM/Qwen2.5-Coder). Each language is one benchmark, for
+example `multipl-e-java`. `data` is the folder of `humaneval-LANG.jsonl` files, or one such file. Source: Cassano et
+al., 2022, arXiv 2208.08227.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
     "go": "go", "lua": "lua", "pl": "perl", "r": "r", "rb": "ruby", "rs": "rust",
 }  # fmt: skip
-"""Short name in the benchmark -> language of the grader; those of Qwen2.5-Coder's table first."""
+"""Short name in the benchmark's name -> language of the grader. The languages of Qwen2.5-Coder's table come first."""
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
 HIDDEN = ("/usr/bin/bc",)
-"""Missing in the image that the published verdicts were made with, as their error messages show."""
+"""Programs that are hidden, since the image of the published verdicts lacks them, as its error messages show."""
 STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>")
 TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nexport default", "\nimport default", "\nconsole.log")
 CHAT_REQUEST = (
@@ -40,17 +41,20 @@ CSHARP_USINGS = (
 
 
 UNMARKED = ("go", "lua", "rb")
-"""Languages whose test frameworks end the process: no marker can follow the tests, so the exit code decides."""
+"""Languages whose test framework ends the process.
+
+No marker can be printed after the tests, so the exit code decides.
+"""
 NEEDS = {
     "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
     "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
     "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
 }
-"""Short name -> a program that must run in the sandbox, and what to install if it does not."""
+"""Short name -> a program that must run in the sandbox, and a text that says what to install if it does not."""
 
 
 def multipl_e(request: BenchmarkRequest) -> Benchmark:
-    """MultiPL-E in the language of the benchmark's name."""
+    """Load MultiPL-E in the language that the benchmark's name ends with."""
     short = request.benchmark.partition("-e-")[2]
     if short == "r":
         raise ValueError(f"{request.name}: R is not supported: the sandbox has no R")
@@ -62,7 +66,7 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
     )
     rows = read_rows(locate(request, source))[: request.limit]
     chat = request.mode == "chat"
-    cuts = tuple(rows[0]["stop_tokens"]) if rows else ()  # the harness uses those of the first row for all
+    cuts = tuple(rows[0]["stop_tokens"]) if rows else ()  # the harness uses the first row's stop strings for all rows
 
     def assemble(problem: Problem, completion: str) -> str:
         code = chat_code(completion, problem.row, short) if chat else base_code(completion, problem.row, short, cuts)
@@ -91,13 +95,13 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
 
 
 def task_of(name: str, short: str, *, published: bool = True) -> Row:
-    """Return a task for programs that include their tests, which must run to their end.
+    """Return a task that grades programs which include their tests. The tests must run to their end.
 
     Args:
         name: the name of the problem.
-        short: the language.
-        published: grade by the rules of qwencoder-eval, which made the published verdicts, not by those of MultiPL-E's
-            own harness (exit code 0).
+        short: the short name of the language.
+        published: whether to grade by the rules of qwencoder-eval, which made the published verdicts, instead of the
+            rule of MultiPL-E's harness (exit code 0).
     """
     tests = multipl_e_tests(short) if published and short not in UNMARKED else {"marker": short not in UNMARKED}
     return task_row(name, "program", tests, source="multipl-e", language=LANGUAGES[short])
@@ -110,7 +114,7 @@ def chat_prompt(row: Row, short: str) -> ChatPrompt:
 
 
 def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> str:
-    """Prompt and completion, cut before the first of the stop strings `cuts`."""
+    """Return the prompt and the completion. The completion is cut before the first of the stop strings `cuts`."""
     stops = (*cuts, *TYPESCRIPT_STOPS) if short == "ts" else cuts
     ends = [index for index in (completion.find(stop) for stop in stops) if index >= 0]
     return f"{row['prompt']}\n{completion[: min(ends, default=len(completion))]}"
@@ -131,7 +135,7 @@ def join_tests(code: str, row: Row, short: str) -> str:
 
 
 def go_main(program: str) -> str:
-    """A Go test file as a program with a `main` that runs the tests; `go test` would need a module around it."""
+    """Turn a Go test file into a program whose `main` runs the tests, since `go test` would need a Go module."""
     tests = re.findall(r"^func (Test\w+)\(\w+ \*testing\.T\)", program, re.MULTILINE)
     if not tests or re.search(r"^func main\(\)", program, re.MULTILINE):
         return program

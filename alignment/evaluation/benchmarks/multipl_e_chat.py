@@ -1,8 +1,8 @@
-"""Code from chat answers to MultiPL-E, in the form that the tests continue.
+"""Extract code from chat answers to MultiPL-E, so that the tests can be appended.
 
-Imports are added; a `main` of the answer and the closing braces that the tests bring are removed. The rules are those
-of `qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), extended to braces in strings and
-comments, classes of another name, and code around the class.
+Imports are added. The answer's `main`, and closing braces that the tests contain, are removed. The rules are those of
+`qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), and also handle braces in strings and
+comments, classes with another name, and code around the class.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ INCLUDES = (
     "optional", "cassert", "stdlib.h", "algorithm", "cmath", "math.h", "numeric", "stdio.h", "vector", "set", "map",
     "queue", "stack", "list", "deque", "string", "climits", "cstring", "iostream", "sstream", "fstream",
 )  # fmt: skip
-"""Headers that every C++ answer may use. The harness also includes Boost's `any`, which no task needs."""
+"""Headers that are included in every C++ program. The harness also includes Boost's `any`, which no task needs."""
 USINGS = (
     "System", "System.Numerics", "System.Diagnostics", "System.Collections.Generic", "System.Linq", "System.Text",
     "System.Security.Cryptography",
 )  # fmt: skip
 STD_NAMES = ("unique", "max_element", "is_sorted", "exchange", "search")
-"""Function names of C++ tasks that the standard library has too: `using namespace std` makes their calls ambiguous."""
+"""Functions of C++ tasks that the standard library has too. `using namespace std` would make their calls ambiguous."""
 _LITERALS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _MAIN = {
     "java": r"^[ \t]*public static void main\b",
@@ -34,14 +34,14 @@ _MAIN = {
 
 
 def chat_code(answer: str, row: Row, short: str) -> str:
-    """Return the code of an answer, up to where the row's tests continue it.
+    """Return the code of an answer, in a form to which the row's tests can be appended.
 
     If the answer has only the function's body, the code is the prompt and the body.
 
     Args:
         answer: the model's answer.
         row: the row of the benchmark.
-        short: the language.
+        short: the short name of the language.
     """
     code = _block_of(answer, row, short)
     if short == "php":
@@ -68,7 +68,7 @@ def _block_of(answer: str, row: Row, short: str) -> str:
 
 
 def function_name(row: Row) -> str:
-    """Return the function that the prompt's last line begins to define. Empty if it is not recognised."""
+    """Return the name of the function that the prompt's last line begins to define, or "" if it is not recognised."""
     line = row["prompt"].strip().split("\n")[-1] if row["prompt"].strip() else ""
     if "my($" in line.replace(" ", ""):  # Perl unpacks its arguments on a line of their own
         line = row["prompt"].strip().split("\n")[-2]
@@ -77,7 +77,7 @@ def function_name(row: Row) -> str:
 
 
 def _defines(code: str, row: Row, short: str) -> bool:
-    """Whether the code defines the row's function with a body, and does not only call it."""
+    """Whether the code defines the row's function with a body, instead of only calling it."""
     name = re.escape(function_name(row))
     if not name:
         return True
@@ -91,7 +91,7 @@ def _defines(code: str, row: Row, short: str) -> bool:
 
 
 def _imports(row: Row, code: str, short: str) -> str:
-    """Imports that the prompt has or the tests need, and the code lacks."""
+    """Return the imports that the prompt has or the tests need, and that the code lacks."""
     if short == "cpp":
         return "".join(f"#include<{name}>\n" for name in INCLUDES)
     lines = re.findall(r"^(?:import .*;|using .*;)$", row["prompt"], re.MULTILINE) if short in ("java", "cs") else []
@@ -101,7 +101,7 @@ def _imports(row: Row, code: str, short: str) -> str:
 
 
 def _go_imports(code: str) -> str:
-    """Return the code with the imports of the tests; Go requires every import once, before all other code."""
+    """Add the imports that the tests need. Go requires that every import occurs once, before all other code."""
     imported = re.findall(r'^import\s+(?:\w+\s+)?"([^"]+)"', code, re.MULTILINE)
     for group in re.findall(r"^import\s*\(([^)]*)\)", code, re.MULTILINE):
         imported += re.findall(r'"([^"]+)"', group)
@@ -111,14 +111,12 @@ def _go_imports(code: str) -> str:
 
 
 def _blank(code: str) -> str:
-    """Return the code with blanks in place of strings, characters and comments, whose braces do not count."""
+    """Replace strings, characters and comments in the code by blanks, so that braces in them are not counted."""
     return _LITERALS.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), code)
 
 
 def _end_of_block(plain: str, start: int) -> int:
-    """Return the index after the brace that closes the first one opened after `start`; the end of the text if none
-    does.
-    """
+    """Return the index after the brace that closes the first block after `start`, or the end of the text."""
     depth = 0
     for index in range(start, len(plain)):
         depth += {"{": 1, "}": -1}.get(plain[index], 0)
@@ -128,14 +126,14 @@ def _end_of_block(plain: str, start: int) -> int:
 
 
 def _without_main(code: str, short: str) -> str:
-    """Return the code without its `main`; the tests have their own."""
+    """Remove `main` from the code, since the tests contain a `main`."""
     plain = _blank(code)
     start = re.search(_MAIN[short], plain, re.MULTILINE)
     return code if start is None else code[: start.start()] + code[_end_of_block(plain, start.start()) :]
 
 
 def _in_class_problem(code: str, short: str) -> str:
-    """Return the code with its class last and named `Problem`, as the tests expect it, and without namespaces."""
+    """Rename the class to `Problem` and move it to the end, as the tests expect, and remove namespaces."""
     head = "".join(f"{line}\n" for line in re.findall(r"^\s*((?:import|using) [^(]*;)\s*$", code, re.MULTILINE))
     code = re.sub(
         r"^\s*(?:(?:import|using) [^(]*;|package [^(]*;|namespace [^({]*;)[ \t]*$", "", code, flags=re.MULTILINE
@@ -162,9 +160,9 @@ def _in_class_problem(code: str, short: str) -> str:
 
 
 def _without_closing(code: str, row: Row, short: str, *, complete: bool) -> str:
-    """Return the code without the closing braces that the tests bring, and without what follows them.
+    """Remove the closing braces that the tests contain, and all text after them.
 
-    `complete`: the code has the function's header too, not only its body.
+    `complete` says whether the code has the function's header, or only its body.
     """
     opens = 0 if not row["tests"].lstrip().startswith("}") else {"java": 2, "cs": 2}.get(short, 1)
     if not opens:

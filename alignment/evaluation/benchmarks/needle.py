@@ -1,8 +1,9 @@
-"""Needle in a haystack for code: a constant that a function returns, hidden in a long file and asked for at its end.
+"""Needle in a haystack for code: find a constant that a function in a long file returns.
 
 `needle-32k` fills 32,768 tokens with modules of Python's standard library, or with the `text` of the user's rows, and
-hides the needle at eleven depths. Retrieval is necessary for using a long context and not sufficient: a model may find
-the needle and still fail at tasks that need the whole file.
+hides the function (the needle) at eleven depths. The end of the file asks for the constant. A model that uses a long
+context must find the needle. But finding the needle is not sufficient: the model may still fail at tasks that need the
+whole file.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from alignment.models import formats
 from alignment.rows.reading import read_rows
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
-"""Tokens of prompt and answer together, by the name of the benchmark."""
+"""Number of tokens of prompt and answer together, for each benchmark."""
 DEPTHS = tuple(step / 10 for step in range(11))
 VARIANTS = 3
 ANSWER_TOKENS = 16
 _WORDS = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper", "kelp")
 _MARGIN = 24
-"""Tokens that tokenizing the joined text may add."""
+"""Number of extra tokens that may result when the parts of the file are joined and tokenized again."""
 
 
 class Filler:
-    """The text around the needles. All problems share it, so that it is tokenized once."""
+    """The text around the needles. All problems share one filler, so that the text is tokenized once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -38,7 +39,7 @@ class Filler:
         self._ids: list[int] = []
 
     def ids(self, tokenizer: Any) -> list[int]:
-        """Token ids of the whole text."""
+        """Return the token ids of the whole text."""
         if self._tokenizer is not tokenizer:
             self._tokenizer, self._ids = tokenizer, _encode(tokenizer, self.text)
         return self._ids
@@ -46,16 +47,16 @@ class Filler:
 
 @dataclass(frozen=True)
 class HaystackPrompt:
-    """A file with the needle at a depth and the question at its end; with the answer it has `length` tokens."""
+    """A file with a needle at some depth and a question at the end. File and answer have `length` tokens together."""
 
     filler: Filler
     needle: str
     question: str
     depth: float
-    """0 is the beginning of the file, 1 its end."""
+    """Position of the needle: 0 is the beginning of the file, 1 is the end."""
     length: int
     start: float
-    """Where in the filler the file begins, from 0 to 1: each variant uses other code."""
+    """Position in the filler at which the file begins, from 0 to 1. Variants start at different positions."""
     chat: bool
 
     def text(self, tokenizer: Any) -> str:
@@ -63,7 +64,7 @@ class HaystackPrompt:
         without_filler = self._with_question(f"\n\n\n{self.needle}\n\n\n")
         filler_tokens = self.length - len(_encode(tokenizer, without_filler)) - ANSWER_TOKENS - _MARGIN
         if filler_tokens < 1:
-            raise ValueError(f"{self.length} tokens are too few for needle, question and answer")
+            raise ValueError(f"{self.length} tokens are too few for needle, question and answer: use a longer needle-*")
         first = int(self.start * len(ids))
         filler_ids = [ids[(first + offset) % len(ids)] for offset in range(filler_tokens)]
         lines = tokenizer.decode(filler_ids).splitlines(keepends=True)
@@ -87,9 +88,9 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def needle(request: BenchmarkRequest) -> Benchmark:
-    """Three variants at each of eleven depths.
+    """Create a needle benchmark with three variants at each of eleven depths.
 
-    Scores: `retrieved`, and `retrieved@50%` and so on for each depth.
+    The scores are `retrieved`, and for each depth one such as `retrieved@50%`.
     """
     length = LENGTHS[request.benchmark]
     filler = Filler(_rows_text(request.data) if request.data is not None else _library())
@@ -120,7 +121,7 @@ def needle(request: BenchmarkRequest) -> Benchmark:
 
 
 def _retrieval_scores(problem: Problem, answer: str) -> dict[str, float]:
-    """Whether the first number of an answer is the needle's."""
+    """Return score 1 if the first number in the answer is the needle's constant, else 0."""
     numbers = "".join(character if character.isdigit() else " " for character in answer).split()
     retrieved = float(bool(numbers) and numbers[0] == problem.reference)
     return {"retrieved": retrieved, f"retrieved@{problem.row['depth']:.0%}": retrieved}
@@ -129,13 +130,15 @@ def _retrieval_scores(problem: Problem, answer: str) -> dict[str, float]:
 def _rows_text(data: str) -> str:
     text = "\n".join(str(row["text"]) for row in read_rows(data) if row.get("text"))
     if not text:
-        raise ValueError(f"{data}: no row has the column `text`, which becomes the file around the needle")
+        raise ValueError(
+            f"{data}: no row has the column `text`, from which the file around the needle is made: name rows with `text`"
+        )
     return text
 
 
 @functools.cache
 def _library() -> str:
-    """Large modules of Python's standard library, in a fixed order."""
+    """Return the source of large modules of Python's standard library, in a fixed order."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     names = (
         "argparse", "ast", "calendar", "configparser", "datetime", "difflib", "doctest", "fractions", "inspect", "tarfile",

@@ -1,8 +1,8 @@
-"""The user's own regression prompts (YAML), and editing of files with two tries as in Aider's benchmark.
+"""Regression prompts that the user writes in YAML, and editing of files with two tries as in Aider's benchmark.
 
-A regression file is a list of entries with `prompt` and one of `expected` (text that the answer must equal), `contains`
-(text or texts that it must contain) and `tests` (Python asserts that run after the answer's code). `id`, `entry_point`,
-`language` and `system` are optional.
+A regression file is a list of entries. Each entry has a `prompt` and one of these: `expected` (text that the answer
+must equal), `contains` (one or several texts that the answer must contain), `tests` (Python asserts that run after the
+answer's code). `id`, `entry_point`, `language` and `system` are optional.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ KEYS = ("id", "prompt", "system", "expected", "contains", "tests", "entry_point"
 
 
 def regression(request: BenchmarkRequest) -> Benchmark:
-    """Return the prompts of a regression file. The score is `pass`.
+    """Load a benchmark from a regression file. The score is `pass`.
 
     Raises:
-        ValueError: the file is missing or wrong; the message names the entry.
+        ValueError: the file is missing, or an entry is wrong. The message names the entry.
     """
     assert request.data is not None
     path = Path(request.data)
@@ -86,7 +86,7 @@ def _regression_problem(path: Path, number: int, entry: Row) -> Problem:
 
 
 def _text_score(problem: Problem, answer: str) -> dict[str, float]:
-    """Return the score of entries without tests."""
+    """Return the score `pass` of an entry without tests, and no score for an entry with tests."""
     row = problem.row
     if row.get("tests"):
         return {}
@@ -109,10 +109,12 @@ SECOND_TRY = (
 
 
 def editing(request: BenchmarkRequest) -> Benchmark:
-    """Edit a whole file; after a failure the model sees the failed tests and tries once more.
+    """Load a benchmark in which the model edits a whole file.
 
-    The scores `pass_rate_1` and `pass_rate_2` are those of Aider's benchmark. Its Exercism files are at
-    https://github.com/Aider-AI/aider; convert them to rows `id, instructions, file, content, kind, tests, entry_point`.
+    After a failure the model sees the errors and tries again.
+
+    The scores are `pass_rate_1` and `pass_rate_2` of Aider's benchmark. Aider's Exercism files are at
+    https://github.com/Aider-AI/aider. Convert them to rows `id, instructions, file, content, kind, tests, entry_point`.
     """
     assert request.data is not None
     rows = read_rows(request.data)

@@ -1,12 +1,14 @@
 """Completion inside repositories (CrossCodeEval, CrossCodeLongEval, RepoEval), and syntax-aware infilling (SAFIM).
 
-Repository completion: prompts as in `qwencoder-eval/base/benchmarks/fim-bench`, 8192 tokens in all, of which 2048 after
-the hole, 2048 of cross-file text at the end of the suffix, and the rest before the hole. Scores: exact match of code
-tokens and edit similarity, of as many non-blank lines as the reference has. (The harness cuts whole functions by their
-syntax tree; here lines are counted for them too.)
+Repository completion uses the prompts of `qwencoder-eval/base/benchmarks/fim-bench`. A prompt and its completion have
+8192
+tokens: up to 2048 after the hole, up to 2048 of text from other files at the end of the suffix, and the rest before the
+hole. The scores are exact match of code tokens and edit similarity. They compare the first lines of the completion, as
+many non-blank lines as the reference has. (The harness cuts whole functions by their syntax tree; here they are cut by
+lines too.)
 
-SAFIM (Gong et al., 2024, arXiv 2403.04814): PSM prompts, programs from `eval_prompt`, input and output cases; without
-its truncation by syntax.
+SAFIM (Gong et al., 2024, arXiv 2403.04814) uses prefix-suffix-middle prompts. Its programs are made from `eval_prompt`
+and run on input and output cases. SAFIM's truncation by syntax is not implemented.
 """
 
 from __future__ import annotations
@@ -51,12 +53,12 @@ FILES = {
     ),
 }
 FUNCTION_TOKENS, LINE_TOKENS = 256, 50
-"""New tokens for whole functions, and for lines, API calls and chunks."""
+"""Largest number of new tokens: for whole functions, and for lines, API calls and chunks."""
 
 
 @dataclass(frozen=True)
 class CrossFilePrompt:
-    """FIM prompt with text of other files at the end of the suffix; each part is cut to its share of the tokens."""
+    """A FIM prompt with text of other files at the end of the suffix. Each part is cut to a number of tokens."""
 
     left: str
     """Text before the hole."""
@@ -67,7 +69,7 @@ class CrossFilePrompt:
     new_tokens: int
 
     def parts(self, tokenizer: Any) -> tuple[str, str]:
-        """Prefix and suffix."""
+        """Return prefix and suffix of the FIM prompt, cut to their numbers of tokens."""
 
         def ids(text: str) -> list[int]:
             return formats.encode_text(tokenizer, text)
@@ -87,7 +89,7 @@ class CrossFilePrompt:
 
 
 def repository_completion(request: BenchmarkRequest) -> Benchmark:
-    """CrossCodeEval, CrossCodeLongEval or RepoEval, by the name of the benchmark."""
+    """Load CrossCodeEval, CrossCodeLongEval or RepoEval, depending on the name of the benchmark."""
     path = locate(request, FILES[request.benchmark])
     function = "function_completion" in path.name
     new_tokens = FUNCTION_TOKENS if function else LINE_TOKENS
@@ -119,7 +121,7 @@ def first_lines(completion: str, reference: str) -> str:
 
 
 def code_tokens(code: str) -> list[str]:
-    """Words and signs of code. White space is ignored, and all quotes are equal."""
+    """Split code into words and signs. White space is ignored, and all kinds of quotes count as equal."""
     code = re.sub(r"([^A-Za-z0-9_])", r" \1 ", code)
     code = re.sub(r"([a-z])([A-Z])", r"\1 \2", code)
     return code.replace('"', "`").replace("'", "`").split()
@@ -144,7 +146,7 @@ HOLE = "{{completion}}"
 
 
 def safim(request: BenchmarkRequest) -> Benchmark:
-    """One of the three parts of SAFIM."""
+    """Load one of the three parts of SAFIM."""
     file = SAFIM_FILES[request.benchmark]
     source = PublicFile(
         file=file,
@@ -175,7 +177,7 @@ def safim(request: BenchmarkRequest) -> Benchmark:
 
 
 def _safim_task(row: Row) -> Row | None:
-    """Return the test cases of a row as a task. None for API calls, which have none."""
+    """Return the test cases of a row as a task, or None for API calls, which have no test cases."""
     cases = row.get("unit_tests")
     cases = json.loads(cases) if isinstance(cases, str) else cases
     if not cases:
@@ -185,6 +187,6 @@ def _safim_task(row: Row) -> Row | None:
 
 
 def _same_call(problem: Problem, answer: str) -> dict[str, float]:
-    """Exact match of API calls, ignoring white space."""
+    """Return the exact match of two API calls, ignoring white space."""
     call, expected = ("".join(text.split()) for text in (answer, problem.reference or ""))
     return {"exact_match": float(call == expected)}

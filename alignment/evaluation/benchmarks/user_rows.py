@@ -1,7 +1,7 @@
-"""Benchmarks on the user's own rows: executable tasks, fill in the middle, and left-to-right completion.
+"""Benchmarks on rows of the user: executable tasks, fill-in-the-middle, and left-to-right completion.
 
-Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, split`). Fill-in-the-middle rows have
-`prefix`, `suffix` and `middle` too, and their program is prefix + completion + suffix.
+Rows are task rows (`id, prompt, language, kind, tests, entry_point, source, split`). Rows for fill-in-the-middle also
+have `prefix`, `suffix` and `middle`; the program to run is then prefix + completion + suffix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", 
 
 
 def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
-    """Return the rows of a request, all of which must have the columns."""
+    """Read the rows of a request. Raise ValueError if a row lacks one of the columns."""
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
@@ -31,7 +31,7 @@ def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
 
 
 def tasks(request: BenchmarkRequest) -> Benchmark:
-    """Executable tasks; the prompt is a user's message (chat, the default) or plain text (base)."""
+    """Load executable tasks. The prompt is a user's message in chat mode (the default) and plain text in base mode."""
     chat = request.mode != "base"
 
     def prompt(row: Row) -> Prompt:
@@ -57,7 +57,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
 
 
 def fim(request: BenchmarkRequest) -> Benchmark:
-    """Fill in the middle, with PSM prompts."""
+    """Load fill-in-the-middle tasks, with prefix-suffix-middle prompts."""
     _base_only(request)
     rows = _rows(request, "id", "prefix", "suffix", "middle")
     return Benchmark(
@@ -75,7 +75,7 @@ def _filled_in(problem: Problem, text: str) -> str:
 
 
 def completion(request: BenchmarkRequest) -> Benchmark:
-    """Left-to-right completion of the prefix; in the program the suffix of the row, if any, follows the completion."""
+    """Load tasks in which the model continues the prefix. In the program, the row's suffix follows the completion."""
     _base_only(request)
 
     def assemble(problem: Problem, text: str) -> str:
@@ -102,7 +102,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
 
 
 def _infilling(row: Row, prompt: Prompt) -> Problem:
-    """Return a problem with the row's tests, if any, and its middle as the reference."""
+    """Return a problem with the row's tests, if the row has tests, and the row's middle as the reference."""
     executable = row.get("tests") and row.get("kind")
     return Problem(
         id=str(row["id"]), prompt=prompt, task=row if executable else None, reference=row.get("middle"), row=row
@@ -111,4 +111,4 @@ def _infilling(row: Row, prompt: Prompt) -> Problem:
 
 def _base_only(request: BenchmarkRequest) -> None:
     if request.mode == "chat":
-        raise ValueError(f"{request.name}: {request.benchmark!r} has base prompts only: leave `mode` out")
+        raise ValueError(f"{request.name}: {request.benchmark!r} has base prompts only: remove `mode`")
