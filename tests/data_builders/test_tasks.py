@@ -132,7 +132,7 @@ def test_the_advice_names_remedies(built: Any) -> None:
     lines = "\n".join(built[0][1]["advice"])
     for words in (
         "No module named 'package_that_nobody_has' (install it into the environment that `tests.interpreter` names)",
-        "tests need packages that the environment lacks: numbers_of_the_firm", "1 tests need the network",
+        "tests need packages that are not installed: numbers_of_the_firm", "1 tests need the network",
     ):  # fmt: skip
         assert words in lines
 
