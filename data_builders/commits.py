@@ -1,8 +1,9 @@
-"""Builder `commits`: make conversations about code changes, or documents, from the history of repositories.
+"""Builder `commits`: turn the history of repositories into conversations about code changes, or into documents.
 
-The filters are from CommitPackFT (arXiv 2308.07124): files of at most 50,000 characters; a subject of more than 10
-characters and more than 4 words in the imperative; no merges, version bumps, reverts or bots; one changed file. A row
-shows the whole file 20% of the time, otherwise a window of 31 lines around the change.
+The filters are from CommitPackFT (arXiv 2308.07124). A commit must change one file of at most 50,000 characters. The
+subject must be in the imperative and have more than 10 characters and more than 4 words. Merges, version bumps, reverts
+and commits of bots are left out. 20% of the conversations show the whole file, and the others show a window of 31 lines
+around the change.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class CommitsSettings(Decontaminated):
     sources: Sources
     """Git repositories: paths, globs or URLs. A mapping with `path` sets options for one source."""
     form: Literal["conversation", "document"] = "conversation"
-    """`conversation`: the message and the code, answered by the changed code. `document`: the message and the diff."""
+    """Form of the rows: `conversation` (the message and the code, answered by the changed code) or `document` (the
+    message and the diff)."""
     limits: CommitLimits = CommitLimits()
     """Conditions on the commits that become rows."""
     licenses: LicensePolicy = LicensePolicy()

@@ -75,9 +75,9 @@ class _Selection:
     shares: dict[str, float]
     """The requested shares, which add up to 1."""
     lengths: dict[str, array[int]]
-    """Number of tokens of each row of the part."""
+    """Number of tokens of each row, for each part."""
     rows: dict[str, list[int]]
-    """Indices of the drawn rows of the part."""
+    """Indices of the rows that were drawn from each part."""
 
     def tokens(self) -> dict[str, int]:
         return {name: sum(self.lengths[name][index] for index in rows) for name, rows in self.rows.items()}

@@ -181,7 +181,7 @@ def _judged_pairs(
 def choose_pairs(
     passing: Sequence[str], failing: Sequence[str], most: int, generator: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """Yield pairs of a passing answer and a failing answer. Each failing answer is used once.
+    """Yield pairs of a passing answer and a failing answer. No answer is used twice.
 
     A passing answer is paired with the unused failing answer that is nearest in length, so that DPO does not learn to
     prefer short or long answers.

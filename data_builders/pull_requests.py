@@ -24,7 +24,7 @@ from data_builders.storage.parallel import row_batches
 
 MIN_CHARACTERS = 80
 MAX_CHARACTERS = 50_000
-"""Limits on the length of a document. Shorter and longer documents are left out and counted."""
+"""Maximum length of a document. Documents with fewer than `MIN_CHARACTERS` or more characters are left out."""
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
 )
@@ -113,7 +113,7 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
 
 
 def _rows(exports: list[Path], repository: str, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Yield the documents. Omitted records are counted by reason in `left_out`."""
+    """Yield one document for each pull request or issue. Omitted records are counted by reason in `left_out`."""
     for path in exports:
         for record in _records(path):
             if "title" not in record:

@@ -44,7 +44,7 @@ def dependency_order(dependencies: Mapping[str, Sequence[str]]) -> list[list[str
         dependencies: maps each file to the files that it imports. Imports of files that are not keys are ignored.
 
     Returns:
-        Groups of connected files. Within a group, dependencies come first. Groups and ties are in the order of paths.
+        Groups of connected files. Within a group, dependencies come first. Otherwise the order is that of the paths.
     """
     neighbours: dict[str, set[str]] = {path: set() for path in dependencies}
     missing: dict[str, set[str]] = {path: set() for path in dependencies}
@@ -232,7 +232,8 @@ class RepoLevelSettings(Settings):
     """Settings of the builder `repo_level`."""
 
     inputs: list[Reference]
-    """Datasets of documents in which the rows of a repository are adjacent, as in the output of the builder `corpus`."""
+    """Datasets of documents in which the rows of a repository are adjacent, as in the output of the builder
+    `corpus`."""
     max_length: Positive = 32_768
     """Maximum length of a document, in tokens of `tokenizer`."""
     tokenizer: Reference | None = None

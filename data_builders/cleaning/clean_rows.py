@@ -28,7 +28,7 @@ from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
-"""Joins the texts of a row for redaction, so that a secret gets the same replacement in all texts of the row."""
+"""Text that joins all texts of a row before redaction, so that a secret gets the same replacement in all of them."""
 
 Counts = dict[str, Counter[str]]
 """Counters of a report, keyed by name."""

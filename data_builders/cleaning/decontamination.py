@@ -138,14 +138,14 @@ class Decontaminator:
         self._sealed = True
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
-        """Return the first benchmark text found in the texts of a row, or None."""
+        """Return the first benchmark text that the texts of a row contain, or None if they contain none."""
         for text in all_texts(row):
             if match := self.check(text):
                 return match
         return None
 
     def check(self, text: str) -> Match | None:
-        """Return the first benchmark text found in a text, or None."""
+        """Return the first benchmark text that `text` contains, or None if it contains none."""
         if not self._sealed:
             self.seal()
         words = word_hashes(text, lower=True)

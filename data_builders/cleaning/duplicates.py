@@ -1,8 +1,8 @@
 """Find exact duplicates, and near-duplicates by MinHash over word 5-grams, verified by the Jaccard similarity.
 
-Parameters are bigcode's: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256 values
-form 32 bands of 8. A pair with similarity s becomes a candidate with probability 1 - (1 - s^8)^32, which is 0.85 for
-s = 0.7 and 0.997 for s = 0.8. A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at
+The parameters are those of bigcode: 5-grams of words split on `[^A-Za-z_0-9]`, 256 permutations, threshold 0.7. The 256
+values form 32 bands of 8. A pair with similarity s becomes a candidate with probability 1 - (1 - s^8)^32, which is 0.85
+for s = 0.7 and 0.997 for s = 0.8. A candidate is a duplicate if the Jaccard similarity of the two sets of 5-grams is at
 least the threshold.
 
 Texts are compared in order, and the first text of a group of duplicates is kept. Each text is compared only with kept

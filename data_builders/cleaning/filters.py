@@ -1,10 +1,10 @@
 """Filter files by rules on their path and text. Reports count the dropped files by the name of the rule.
 
-Sources of the limits: bigcode for lines (longest 1000, mean 100), alphanumeric share (0.25) and comment share (at most
-0.8); StarCoder2's report (arXiv 2402.19173, section 4) for the rest: 100,000 lines, alphabetic share 0.25, markers of
-generated files in the first 5 lines, encoded data over 1024 characters or half of the file, data files of at most 512
-lines, at least 20% visible text in HTML. OpenCoder's rules for Python (arXiv 2411.04905) are off by default, because
-`parse_python` parses every file, which takes longer than all other rules together.
+The limits on the length of lines, the alphanumeric share and the comment share are those of bigcode. All other limits
+are from StarCoder2's report (arXiv 2402.19173, section 4): the number of lines, the alphabetic share, markers of
+generated files in the first 5 lines, encoded data, the number of lines of data files, and the visible share of HTML.
+OpenCoder's rules for Python (arXiv 2411.04905) are off by default, because `parse_python` parses every file, which
+takes longer than all other rules together.
 
 bigcode also drops files with a comment share below 0.01. This rule is off by default (`min_comment_share`): it is meant
 for code from the web. A model should learn a company's own code even if the code has no comments.
@@ -24,7 +24,7 @@ from data_builders.parsing.languages import line_comment
 
 
 class FilterSettings(Settings):
-    """Limits of the file filters. Lengths are in characters, shares between 0 and 1."""
+    """Limits of the file filters. Lengths are in characters, and shares are between 0 and 1."""
 
     max_bytes: Count = 1_048_576
     """Maximum size of a file in bytes. Larger files are not read."""
@@ -168,7 +168,7 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
     Args:
         path: path of the file.
         text: text of the file.
-        language: language of the file; some rules apply to some languages only.
+        language: language of the file. Some rules apply only to some languages.
         settings: the limits.
     """
     if len(text.strip()) < settings.min_characters:
@@ -257,7 +257,7 @@ def _drop_by_comments(lines: list[str], language: str, settings: FilterSettings)
 
 
 def _drop_python(text: str) -> str:
-    """Apply OpenCoder's rules: the file must parse; at most 5% of its lines are `pass`, 30% imports and 40% prints."""
+    """Apply OpenCoder's rules: the file must parse, with at most 5% `pass`, 30% imports and 40% prints in its lines."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

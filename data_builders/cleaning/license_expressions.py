@@ -17,8 +17,8 @@ def is_satisfied(expression: str, permits: Callable[[str], bool]) -> bool:
     the license before `WITH` decides. Text that is not a valid expression is treated as one identifier.
 
     Args:
-        expression: an SPDX expression; operators may be in lower case.
-        permits: returns whether a license identifier is permitted.
+        expression: an SPDX expression. Its operators may be in lower case.
+        permits: function that returns whether a license identifier is permitted.
     """
     parsed = _parse(expression)
     return permits(expression) if parsed is None else _evaluate(parsed, permits)

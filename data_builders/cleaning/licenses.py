@@ -81,7 +81,7 @@ def _normal(identifier: str) -> str:
 
 
 def is_license_file(path: str) -> bool:
-    """Whether a path is a license file: in the repository's top-level folder, with a usual name."""
+    """Whether a path is a license file: a file of the top-level folder with a usual name, such as `LICENSE`."""
     return "/" not in path and bool(_LICENSE_FILE.match(PurePosixPath(path).name))
 
 

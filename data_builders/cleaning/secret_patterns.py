@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 Pattern = tuple[str, tuple[str, ...], re.Pattern[str]]
-"""(kind, hints, pattern). The pattern is applied to texts that contain one of the hints.
+"""Tuple (kind, hints, pattern). The pattern is applied to texts that contain one of the hints.
 
 The secret is group 1 of a match, or the whole match if the pattern has no groups.
 """
@@ -107,10 +107,10 @@ PRIVATE_KEY = re.compile(
 PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>(?:[A-Za-z0-9+/=]{4,}\r?\n?)+)")
 
 STRONG_STEMS = ("password", "passwd", "passwort", "passphrase", "pwd", "db_pass", "dbpass", "contraseña", "contrasena")
-"""Parts of names of passwords. Any word that is assigned to a name with one of these parts is a secret."""
+"""Parts of the names of password variables. Any word that is assigned to a name with one of these parts is a secret."""
 WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
-"""Parts of names of other secrets. A value that is assigned to a name with one of these parts is a secret if the value
-looks random."""
+"""Parts of the names of variables for other secrets. A value that is assigned to a name with one of these parts is a
+secret only if the value looks random."""
 BEFORE_KEY = ("api", "auth", "service", "account", "db", "database", "priv", "private", "client", "access", "encryption", "signing",
               "master", "app", "license", "shared", "storage", "secret", "consumer", "deploy", "subscription", "host")  # fmt: skip
 AFTER_NAME = frozenset("\"'`\\=:,(])<>?+! \t\r\n")

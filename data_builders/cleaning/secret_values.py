@@ -65,7 +65,7 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
     Args:
         text: the text to search.
         end: offset after the name.
-        strong: whether the name is the name of a password. If so, any word is a secret.
+        strong: whether the value is assigned to the name of a password. If so, any word is a secret.
         bare: whether the value may be written without quotes.
         dashed: whether the name follows a dash, as an option on a command line.
     """
@@ -98,7 +98,7 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
 
 
 def is_placeholder(value: str) -> bool:
-    """Whether a value is a placeholder for a secret: `changeme`, `${TOKEN}`."""
+    """Whether a value is a placeholder for a secret, such as `changeme` and `${TOKEN}`."""
     return bool(patterns.PLACEHOLDER.match(value) or patterns.TEMPLATE.search(value))
 
 

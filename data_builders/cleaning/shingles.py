@@ -23,11 +23,12 @@ def _tables(extra: bytes) -> NDArray[np.uint8]:
 
 
 _CODE_TABLE = _tables(b"")
-"""Table of the characters of words, as in bigcode's deduplication: [A-Za-z_0-9], case-sensitive."""
+"""Maps each byte of a word to itself, and all other bytes to 0. As in bigcode's deduplication, words are
+[A-Za-z_0-9]."""
 _TEXT_TABLE = _tables(bytes(range(128, 256)))
 for _byte in range(65, 91):
     _TEXT_TABLE[_byte] = _byte + 32
-"""Table of the characters of words in any script. ASCII letters are converted to lower case."""
+"""Maps each byte of a word in any script to itself, and all other bytes to 0. ASCII letters become lower case."""
 
 
 class _Powers:
@@ -48,9 +49,9 @@ class _Powers:
 
 
 _POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
-"""Factors of the characters of a word. The base is 2**64 divided by the golden ratio."""
+"""Factors by which the bytes of a word are multiplied and then added. The base is 2**64 divided by the golden ratio."""
 _RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
-"""Factors of the words of an n-gram."""
+"""Factors by which the hashes of the words of an n-gram are multiplied and then added."""
 _BLOCK = 1 << 20
 """Number of bytes to hash at once."""
 

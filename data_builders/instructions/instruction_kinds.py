@@ -31,7 +31,7 @@ class Draft:
     """The code that is shown with the request. The code is never reworded."""
     answer: str
     source: str
-    """Repository, commit, file and function."""
+    """Repository, commit, file and function of which the draft is made."""
     task: dict[str, Any] | None = None
     """The executable task whose tests grade the answers of a writer model, or None."""
     broken: str = ""
@@ -175,7 +175,7 @@ def explain(code: Code) -> Iterator[Draft]:
 
 
 def _facts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Yield sentences about a function whose facts come from its syntax tree."""
+    """Yield sentences with facts about a function, which are read from the syntax tree."""
     parameters = [*node.args.posonlyargs, *node.args.args]
     names = [item.arg for item in parameters if item.arg not in ("self", "cls")]
     optional = {item.arg for item in parameters[len(parameters) - len(node.args.defaults) :]}
@@ -209,5 +209,5 @@ def listed(items: Sequence[str]) -> str:
 KINDS: Mapping[str, Callable[[Code], Iterator[Draft]]] = {
     "implement": implement, "document": document, "tests": from_tests, "fix": fix, "explain": explain,
 }  # fmt: skip
-"""Maps each kind of instruction to its rule. The kinds `refactor` and `translate` need several functions or tests;
-their rules are in `data_builders.instructions.rewrites`."""
+"""Maps a kind of instruction to the rule that makes instructions of this kind. The rules for `refactor` and `translate`
+are in `data_builders.instructions.rewrites`, because they need more than one function."""

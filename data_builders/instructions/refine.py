@@ -1,4 +1,4 @@
-"""Improve rule-made instructions with models: reword questions, sample better answers, translate functions, score.
+"""Improve rule-made instructions with models: reword questions, sample better answers, translate, score.
 
 An answer of the writer model replaces the rule-made answer only if the code of the new answer parses. If the draft has
 a task, the code must also pass the tests. If a judge is configured, the score must be at least `min_score`.

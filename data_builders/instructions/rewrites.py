@@ -86,7 +86,7 @@ def _names(text: str) -> dict[str, list[int]]:
 
 
 def _statements(text: str, lines: list[int]) -> str:
-    """Return the top-level statements of a file that contain one of the lines. `# ...` replaces the code in between."""
+    """Return the top-level statements that contain one of the given lines. `# ...` replaces the code between them."""
     tree = parse(text)
     assert tree is not None
     rows = text.split("\n")

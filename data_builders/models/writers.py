@@ -77,7 +77,7 @@ class Author(Protocol):
 
 
 def open_model(settings: TextModel) -> Author:
-    """Return the endpoint or checkpoint that the settings name. A checkpoint is loaded when it is first asked."""
+    """Return the endpoint or checkpoint that the settings name. The first call of `answers` loads a checkpoint."""
     return Endpoint(settings) if settings.url is not None else Checkpoint(settings)
 
 
@@ -162,7 +162,7 @@ def _read(reply: httpx.Response, limit: int) -> bytes:
 
 
 class Checkpoint:
-    """A local model, which is loaded into the evaluation engine when it is first asked."""
+    """A local model, which the first call of `answers` loads into the evaluation engine."""
 
     def __init__(self, settings: TextModel) -> None:
         self.settings = settings

@@ -223,7 +223,8 @@ class Resolver:
     def _nearest(path: str, candidates: list[str]) -> list[str]:
         """Return a list of the candidate that shares the most leading folders with `path`.
 
-        Of several such candidates, the one with the shortest path is returned, then the first in alphabetical order.
+        If several candidates share as many folders, the shortest path is chosen. Among paths of the same length, the
+        first in alphabetical order is chosen.
         """
         if len(candidates) < 2:
             return candidates

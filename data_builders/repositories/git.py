@@ -38,7 +38,7 @@ class TreeEntry:
     mode: str
     """File mode in octal, for example `100644`."""
     size: int
-    """Size in bytes; 0 for a submodule."""
+    """Size in bytes, or 0 for a submodule."""
 
     @property
     def is_symlink(self) -> bool:
@@ -214,7 +214,7 @@ def _shallow_hint(git_dir: Path) -> str:
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """Return the commits at which the history of a shallow clone is cut. git shows all files of them as added.
+    """Return the commits at which the history of a shallow clone is cut. git shows all their files as added.
 
     The result is empty for a complete clone.
     """

@@ -21,9 +21,9 @@ class Change:
 
     path: str
     before: str
-    """Object id of the old content; "" for an added file."""
+    """Object id of the old content, or "" for an added file."""
     after: str
-    """Object id of the new content; "" for a deleted file."""
+    """Object id of the new content, or "" for a deleted file."""
 
 
 @dataclass(frozen=True)

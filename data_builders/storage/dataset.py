@@ -5,7 +5,8 @@
       report.json     settings, counts and hash, for programs
       README.md       dataset card, for people and for `datasets.load_dataset(out_dir)`
 
-`report.json` is written last: a folder without it is unfinished, and building into it starts over.
+`report.json` is written last. A folder without this file is unfinished, and the next build into the folder starts from
+the beginning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Builder `tasks`: make executable tasks from the tests of repositories.
 
-Steps per repository: run the suite once to find out which tests call which functions; mask the bodies of the called
-functions; keep functions whose tests pass with the original body and fail with masked and mutated bodies; split the
-tests into visible and hidden tests; write the prompts.
+These steps are done for each repository:
+
+1. Run the test suite once to find out which tests call which functions.
+2. Mask the bodies of the called functions.
+3. Keep functions whose tests pass with the original body and fail with masked and mutated bodies.
+4. Split the tests of each function into visible and hidden tests.
+5. Write the prompts.
 """
 
 from __future__ import annotations
@@ -58,9 +62,9 @@ class SuiteSettings(Settings):
     """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`. By default the
     interpreter that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
     paths: list[str] = Field(default_factory=list)
-    """Files and folders that contain the tests. By default, Python tests are in the paths of pytest's configuration,
-    and all JavaScript files that look like tests are used. The default for JavaScript also applies if the given paths
-    contain no JavaScript tests."""
+    """Files and folders that contain the tests. By default, the paths in pytest's configuration are used, and all
+    JavaScript files that look like tests are used. The default for JavaScript also applies if the given paths contain
+    no JavaScript tests."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables that the tests need."""
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -178,7 +182,7 @@ def uncontaminated(
 
 
 def failure_reasons(report: Mapping[str, Any]) -> str:
-    """Explain for each repository why it gave no task, with advice or else with the number of functions per reason."""
+    """Explain why each repository gave no task: by advice or, without advice, by the number of functions per reason."""
     lines = []
     for name, language_report in report.items():
         counts = language_report["dropped"] | language_report.get("left_out", {})

@@ -366,7 +366,7 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """Count functions for the build report: functions with tests, valid functions by tier, and dropped functions."""
+    """Count functions for the build report: with tests, valid (by tier), and dropped (by reason)."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]

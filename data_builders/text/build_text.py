@@ -156,7 +156,7 @@ class TextSettings(Decontaminated):
     """Settings of the builders `general` and `math`."""
 
     inputs: list[Reference]
-    """Datasets of documents (`text`), or of questions and answers."""
+    """Datasets of documents (with the column `text`), or of questions and answers."""
 
 
 class GroundingSettings(Decontaminated):

@@ -4,7 +4,7 @@ The measures of form (`text_form` or, for code, `code_features.code_form`) are s
 on. A few dozen seed texts are enough to learn the weights of the measures, but too few to learn a vocabulary. Training
 takes seconds on one core and is deterministic. Scoring runs at several megabytes per second.
 
-    B = buckets of hashed words, M = measures of form
+In array shapes, B is the number of hash buckets, and M is the number of measures of form.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def _marked(texts: Mapping[str, str], functions: list[JsFunction]) -> dict[str, 
 
 
 def _transform(snapshot: NodeSnapshot, code: Mapping[str, str], tests: dict[str, str], allow_weaker: bool) -> None:
-    """Transform the files of a snapshot. Write sources to `compiled` and `marked-compiled`, and tests to the data."""
+    """Transform the files of a snapshot. Write sources to `compiled` and `marked-compiled`, tests to `data`."""
     data, folder = snapshot.data, snapshot.folder
     sources = [[path, None] for path in code if path not in tests and not path.endswith((".d.ts", ".d.mts", ".d.cts"))]
     transformed: dict[str, str] = {}

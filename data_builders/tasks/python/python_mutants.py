@@ -20,7 +20,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 
 def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
-    """Return different bodies with one change each. The kinds of change are used in turn.
+    """Return different wrong bodies of a function, each with one change. The kinds of change are used in turn.
 
     Args:
         function: the original.
@@ -49,7 +49,7 @@ def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
 
 
 def trivial_bodies(function: Function) -> list[str]:
-    """Return two bodies that ignore the task: one returns None, and one returns the first argument."""
+    """Return bodies that ignore the task: one returns None, and one returns the first argument, if there is one."""
     parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
     names = [name for name in parameters if name and name not in ("self", "cls")]
     answers = ["return None", *([f"return {names[0]}"] if names else [])]

@@ -1,9 +1,9 @@
 """Make snapshots of Python repositories for grading: export the files, find the environment, collect the tests.
 
 A snapshot contains the repository twice: `tree` for the process of the tests, and `bare` (without tests and
-documentation) for the process of the candidate. The name of a snapshot is a hash of its content: files, interpreter,
-installed packages, arguments of pytest. Each snapshot is made once per machine; `alignment.grading.repository` uses it
-for grading. The repository's code runs only in the sandbox, without a network.
+documentation) for the process of the graded program. The name of a snapshot is a hash of its content: files,
+interpreter, installed packages, arguments of pytest. Each snapshot is made once per machine;
+`alignment.grading.repository` uses it for grading. The repository's code runs only in the sandbox, without a network.
 """
 
 from __future__ import annotations
