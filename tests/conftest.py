@@ -39,7 +39,7 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def checkpoint_folder(tmp_path) -> Path:
-    """A folder `base` that looks like a checkpoint to whoever does not load it."""
+    """A folder `base` that has the files of a checkpoint, but can't be loaded."""
     folder = tmp_path / "base"
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -56,7 +56,7 @@ def real_tokenizer(data_dir):
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer_dir(tmp_path_factory) -> Path:
-    """A byte-level BPE of 320 tokens with the structure and the added tokens of Qwen2.5-Coder's."""
+    """Folder of a byte-level BPE tokenizer of 320 tokens, with the structure and added tokens of Qwen2.5-Coder."""
     from data_builders.synthetic.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -66,7 +66,7 @@ def tiny_tokenizer_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny_tokenizer(tiny_tokenizer_dir):
-    """A fresh one for each test: stages change its EOS and template."""
+    """The tiny tokenizer, loaded anew for each test, because stages change its EOS token and template."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
@@ -74,7 +74,7 @@ def tiny_tokenizer(tiny_tokenizer_dir):
 
 @pytest.fixture(scope="session")
 def grader():
-    """One grader for all tests: a sandbox takes a fraction of a second to start."""
+    """One grader for all tests, because starting a sandbox takes a fraction of a second."""
     from alignment.grading import Grader, Limits
     from alignment.sandbox import SandboxUnavailable
 

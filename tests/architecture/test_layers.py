@@ -1,4 +1,4 @@
-"""Imports point downwards: every import, those inside functions included, goes to a lower layer or stays in its own."""
+"""Every import, also inside functions, is from the own layer of a module or from a lower layer."""
 
 import ast
 from pathlib import Path
@@ -62,7 +62,7 @@ def layer_name(module: str) -> str:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(line, module) of every import of the project's own modules, those inside functions included."""
+    """Return (line, module) of every import of the project's own modules, also inside functions."""
     modules: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

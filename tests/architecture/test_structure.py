@@ -1,4 +1,4 @@
-"""Sizes, names and start-up cost: what keeps the code base readable."""
+"""Limits on the sizes of files and functions, on names, and on what is imported at the start."""
 
 import ast
 import statistics
@@ -74,7 +74,7 @@ def private(name: str) -> bool:
 
 
 def private_names_of_others(tree: ast.Module) -> list[str]:
-    """Private names that a file imports from, or reads on, another module of the project."""
+    """Return the private names of other modules of the project that a file imports or reads."""
     modules: set[str] = set()
     names: list[str] = []
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Folders with a tokenizer and rows, for one recipe each."""
+"""Fixture: new folders with a tokenizer and rows, one folder for each recipe."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One tiny recipe with the real launcher: all stages run, then none, then only those that a change concerns."""
+"""One tiny recipe with the real launcher: the first run does all stages, the second none, and a change some again."""
 
 import json
 
@@ -50,7 +50,7 @@ def recipe(folder, **dpo):
 
 @pytest.fixture(scope="module")
 def finished(make_workshop):
-    """The folder after one complete run, and what it printed."""
+    """Return the folder after one complete run, and the output of the run."""
     pytest.importorskip("xllamacpp", reason="export needs: pip install 'code-alignment[gguf]'")
     folder = make_workshop()
     done = tiny.launch(recipe(folder))

@@ -1,4 +1,4 @@
-"""A stage of the user's own code: the example through the chain, and what is wrong with code is said with its place."""
+"""A stage from the user's own code: the example runs in a chain, and errors in the code are reported by place."""
 
 import json
 import re

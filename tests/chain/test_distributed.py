@@ -1,4 +1,4 @@
-"""Training in two processes on the CPU follows that of one process with twice the batch, also with DeepSpeed."""
+"""Training in two processes on the CPU has the losses of one process with twice the batch, also with DeepSpeed."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def alone(make_workshop):
 
 
 @pytest.mark.parametrize("config", ["ddp", "zero2", "zero3"])
-def test_two_processes_killed_and_resumed_follow_one_with_twice_the_batch(config, alone, make_workshop):
+def test_two_processes_killed_and_resumed_have_the_losses_of_one_process(config, alone, make_workshop):
     folder = make_workshop()
     path = recipe(folder, "sft", batch=2)
     moment = "sft-*/checkpoints/checkpoint-4/whole-1.json"  # the checkpoint before it is then whole on both ranks
@@ -47,7 +47,7 @@ def test_two_processes_killed_and_resumed_follow_one_with_twice_the_batch(config
 
 
 @pytest.mark.parametrize("config", ["zero1", "zero3_offload"])
-def test_zero1_and_offloading_follow_one_process_too(config, alone, make_workshop):
+def test_zero1_and_offloading_have_the_losses_of_one_process(config, alone, make_workshop):
     """At its first use, offloading compiles DeepSpeed's Adam for CPUs."""
     folder = make_workshop()
     done = tiny.launch(recipe(folder, "sft", batch=2, max_steps=4), config=config, processes=2)

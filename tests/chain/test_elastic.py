@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def stage_of_rank(launcher, rank):
-    """The process below a launcher that trains as `rank`; None if there is none."""
+    """Return the process below a launcher that trains as `rank`, or None if there is no such process."""
     for process in psutil.Process(launcher).children(recursive=True):
         try:
             if "alignment.stages" in process.cmdline() and process.environ().get("RANK") == str(rank):

@@ -1,4 +1,4 @@
-"""The exact shape of Qwen2.5-Coder-0.5B, random weights and the real tokenizer: one step of every stage with LoRA."""
+"""One step of every stage with LoRA, on random weights in the exact shape of Qwen2.5-Coder-0.5B."""
 
 import json
 import shutil

@@ -49,7 +49,7 @@ def fingerprints(tmp_path, monkeypatch, checkpoint_folder):
 
 
 def changed(before, after):
-    """The keys whose values differ."""
+    """Return the keys whose values differ."""
     return {name for name in before if before[name] != after[name]}
 
 

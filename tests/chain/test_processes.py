@@ -108,7 +108,7 @@ def test_stop_ends_a_process_that_still_waits_for_its_request(tmp_path):
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie has)."""
+    """Whether a process has ended. A zombie counts as ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[0] == "Z"

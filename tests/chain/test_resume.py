@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and started again ends with the same weights as one without interruption."""
+"""A run that is killed at any moment and started again ends with the same weights as a run without interruption."""
 
 import hashlib
 import random
@@ -36,7 +36,7 @@ def recipe(folder, names):
 
 
 def weights(folder, names):
-    """Digests of the final weights, by stage."""
+    """Return a digest of the final weights of each stage."""
     run = folder / "runs" / "tiny"
     return {
         name: hashlib.sha256((run / name / "model" / "model.safetensors").read_bytes()).hexdigest() for name in names

@@ -80,7 +80,7 @@ def write_rows(folder: Path) -> None:
 
 
 def stages() -> dict[str, dict]:
-    """The settings of training stages by name, for a test to choose from and change."""
+    """Return the settings of training stages, keyed by name. Tests select and change them."""
 
     def data(name):
         return [{"data": f"{name}.jsonl"}]
@@ -155,7 +155,7 @@ def launch(recipe: Path, *options: str, config: str = "cpu", processes: int = 1)
 
 
 def output(done: subprocess.CompletedProcess[str]) -> str:
-    """All that a process printed, without colours."""
+    """Return the whole output of a process, without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The cached index of a benchmark: equal to a fresh one, and renewed with the file and the code."""
+"""The cached index of a benchmark equals a new index, and is made again after the file or the code changed."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def plain_jaccard(left: str, right: str) -> float:
 
 
 def with_changes(words: list[str], changed: int) -> list[str]:
-    """The words with `changed` of them, evenly spread, replaced."""
+    """Return a copy of the words in which `changed` evenly spread words are replaced."""
     step = len(words) // max(changed, 1)
     return [
         f"x{index}" if changed and index % step == 3 and index // step < changed else word
@@ -97,7 +97,7 @@ def test_short_texts_are_only_exact_duplicates() -> None:
 
 
 def plain_search(texts: list[str], threshold: float) -> list[tuple[int, int]]:
-    """The same rule without bands: every text is compared with every earlier text that was kept."""
+    """Find duplicates without bands: compare every text with every earlier text that was kept."""
     sets = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} for words in map(bigcode_words, texts)]
     kept: list[int] = []
     removed = []

@@ -71,7 +71,7 @@ def build(shop: Source, out: Path, **settings: Any) -> tuple[list[dict[str, Any]
 
 
 def of_kind(rows: list[dict[str, Any]], kind: str) -> list[tuple[str, str]]:
-    """(question, answer) of the rows of one kind."""
+    """Return (question, answer) of each row of one kind."""
     selected = [row for row in rows if row["source"].startswith(f"{kind}:")]
     return [(row["messages"][0]["content"], row["messages"][1]["content"]) for row in selected]
 
@@ -202,7 +202,7 @@ def endpoint() -> Iterator[Any]:
 
 
 def points(value: int) -> str:
-    """A judge's reply that rates every point the same."""
+    """Return a judge's reply that gives every point the same rating."""
     return "Here: " + json.dumps(dict.fromkeys(CHECKLIST, value))
 
 

@@ -148,7 +148,7 @@ def test_no_returned_object_controls_its_comparison(built: Any, grader: Any, key
 
 
 def test_the_test_files_are_empty_when_a_candidate_runs_in_their_process(built: Any, grader: Any) -> None:
-    """Even if the guard of restricted words is switched off."""
+    """The test files are empty even if the guard of restricted words is switched off."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(node_guard, "restricted_words", lambda *_: set())
         seen = (

@@ -104,7 +104,7 @@ def test_distinct_draws_are_distinct_repeatable_and_of_their_split() -> None:
 
 
 def lines_of_bodies(text: str) -> list[tuple[str, ...]]:
-    """The lines of each function's body below its docstring, calls of helpers replaced by the helper's lines."""
+    """Return the lines of each function's body below the docstring. Calls of helpers are replaced by their lines."""
     bodies: dict[str, tuple[str, ...]] = {}
     code = text.split("```python\n")[-1].removesuffix("```\n")
     for function in ast.parse(code).body:

@@ -81,7 +81,7 @@ def shop(repository: MakeRepository) -> Path:
 
 
 def states(builder: str, sources: list[Source]) -> Any:
-    """The state of sources in the fingerprint of a builder."""
+    """Return the state of the sources that is part of a builder's fingerprint."""
     loaded = find_builder(builder)
     assert loaded.input_state is not None
     return loaded.input_state(loaded.validate({"sources": sources}))

@@ -247,7 +247,7 @@ def test_base_and_chat_mode_have_different_prompts(data_dir):
 
 @pytest.mark.parametrize("name", ["mceval", "mdeval"])
 def test_multilingual_solutions_of_the_rows_pass_and_wrong_ones_fail(data_dir, name):
-    """For the first task of every language with a toolchain."""
+    """Checked for the first task of each language whose toolchain is installed."""
     from alignment.grading import Grader, Limits
     from alignment.sandbox import toolchains
 

@@ -156,7 +156,7 @@ def test_every_public_benchmark_says_where_to_get_missing_rows(name, monkeypatch
 
 
 def test_programs_in_the_sandbox_do_not_see_the_cache(grader):
-    """It holds the expected values of EvalPlus."""
+    """The cache holds the expected values of EvalPlus, which programs must not read."""
     folder = cache_folder() / "expected"
     folder.mkdir(parents=True, exist_ok=True)
     program = f"import os\ndef f():\n    return [os.path.exists(p) for p in ({str(folder)!r}, {str(folder.parent.parent)!r})]\n"

@@ -210,7 +210,7 @@ def test_comments_at_the_start_of_a_block_count_as_its_text():
 
 
 @pytest.mark.parametrize("words", ["", "Alternatively:", "To avoid recursion, a loop may be used."])
-def test_text_without_a_verdict_says_nothing(words):
+def test_text_that_does_not_judge_a_block_gives_a_plain_version(words):
     assert version_of(words) is Version.PLAIN
 
 

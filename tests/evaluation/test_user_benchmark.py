@@ -76,7 +76,7 @@ def test_an_edited_benchmark_is_measured_anew(tiny_checkpoint, tmp_path, monkeyp
         ("fim:rows", "fim", "rows", "rows"),
     ],
 )
-def test_words_name_user_code_and_rows(word, benchmark, data, name):
+def test_a_benchmark_argument_is_parsed_into_code_rows_and_name(word, benchmark, data, name):
     request = parse_request(word)
     assert (request.benchmark, request.data, request.name) == (benchmark, data, name)
 

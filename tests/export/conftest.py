@@ -19,13 +19,13 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def held_out() -> list[dict]:
-    """The code that the model has learned: its top tokens there have clear margins."""
+    """Code that the model has learned. There, its most likely tokens have clear margins."""
     return [{"text": training_text()[:6000]}]
 
 
 @pytest.fixture(scope="session")
 def exported(trained, held_out, tmp_path_factory) -> list[dict]:
-    """Rows of the trained model at every GGUF level."""
+    """The result rows of exporting the trained model at every GGUF level."""
     from alignment.export import ExportOptions, export
     from alignment.export.export_settings import Comparison
     from alignment.export.levels import LEVELS

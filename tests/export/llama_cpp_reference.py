@@ -1,4 +1,4 @@
-"""Runs llama.cpp's own converter, the reference for ours, in a separate process."""
+"""Run llama.cpp's own converter, the reference for our converter, in a separate process."""
 
 import json
 import os
@@ -44,7 +44,7 @@ sys.exit(code)
 
 
 def reference_source() -> Path:
-    """The folder with llama.cpp's converter; ValueError if there is none and it cannot be downloaded."""
+    """Return the folder with llama.cpp's converter. Raise a ValueError if it is missing and can't be downloaded."""
     if source := os.environ.get("LLAMA_CPP_SOURCE"):
         folder = Path(source)
     else:
@@ -80,14 +80,14 @@ def _is_wanted(name: str) -> bool:
 
 
 def convert(source: Path, model: Path, out: Path, *kinds: str, tiny: bool = True) -> dict[str, float]:
-    """Run llama.cpp's converter, which writes `out`-KIND.gguf; returns what `measured` returns."""
+    """Run llama.cpp's converter, which writes `out`-KIND.gguf. Return the result of `measured`."""
     python = os.environ.get("LLAMA_CPP_PYTHON") or sys.executable
     arguments = [str(source), "tiny" if tiny else "real", str(model), str(out), *kinds]
     return measured([python, "-c", CONVERT, *arguments])
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Run a command; returns `wall` and `cpu` seconds, and `peak` memory in MB."""
+    """Run a command. Return its `wall` and `cpu` seconds, and its `peak` memory in MB."""
     wrapped = [sys.executable, "-c", WRAP, *command]
     done = subprocess.run(wrapped, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr[-3000:]

@@ -69,7 +69,7 @@ def small():
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write files into the working directory of the test; returns the path of the last one."""
+    """Write files into the working directory of the test. Return the path of the last file."""
     monkeypatch.chdir(tmp_path)
 
     def files(**texts):
@@ -83,7 +83,7 @@ def write(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mistakes(write, small):
-    """The mistakes of the small recipe after replacements, as text; an empty list if there are none."""
+    """Return the mistakes of the small recipe after replacements, as text. The list is empty for a correct recipe."""
     from alignment.recipe import RecipeError, load
 
     def check(*replacements, overrides=(), text=None):

@@ -227,7 +227,7 @@ KINDS = [name for name in vars(Mutator) if not name.startswith("_") and name not
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory, small):
-    """(folder, plain values) of the small recipe and of every shipped one, with what it extends."""
+    """Return (folder, plain values) of the small recipe and of each shipped recipe, merged with all that it extends."""
     root = tmp_path_factory.mktemp("mutations")
     shutil.copytree(ROOT / "accelerate_configs", root / "accelerate_configs")
     (root / "recipes").mkdir()
@@ -281,7 +281,7 @@ def test_a_broken_recipe_is_refused_with_file_and_line(bases, kind):
 
 
 def settings_below(model, path=()):
-    """The place of every setting of a settings class, nested ones included."""
+    """Yield the place of every setting of a settings class, including nested settings."""
     for name, field in model.model_fields.items():
         yield (*path, name)
         inner = mistakes.settings_class(field.annotation)
@@ -313,7 +313,7 @@ def _refuses_everywhere(folder, value, places):
 
 
 def put(value, place, new):
-    """A copy with `new` at `place`; missing mappings and lists on the way are created."""
+    """Return a copy with `new` at `place`. Missing mappings and lists on the way are created."""
     if not place:
         return new
     key, rest = place[0], place[1:]

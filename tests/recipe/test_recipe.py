@@ -262,7 +262,7 @@ def test_a_wrong_sandbox_address_is_refused(write, small, setting, expected):
 
 
 def settings_classes(annotation):
-    """All settings classes in an annotation, and in the fields of those."""
+    """Return all settings classes in an annotation, and in the fields of these classes."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():

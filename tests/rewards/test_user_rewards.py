@@ -23,7 +23,7 @@ ANSWERS = [
 
 @pytest.fixture
 def write(tmp_path):
-    """`write(text)`: a file with the function `score`; returns the reference to it."""
+    """`write(text)` writes a file with the function `score`, and returns a reference to the function."""
 
     def save(text: str, name: str = "mine.py") -> str:
         (tmp_path / name).write_text(text)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def recipe_with(tmp_path):
-    """Write and load the recipe; call it with the name of an Accelerate file and more YAML for the recipe's top level."""
+    """Function that writes and loads a recipe, given the name of an Accelerate file and more YAML for the recipe."""
 
     def make(
         config: str | None = "zero3", train: str = "{max_steps: 2}", more: str = "", path="Qwen/Qwen2.5-Coder-1.5B"

@@ -1,4 +1,4 @@
-"""The kernels and the loss that the plan assumes for a stage: masks, and whose loss is used, as the trainer chooses them."""
+"""The plan of memory assumes the same attention masks and the same loss that the trainer uses."""
 
 import pytest
 

@@ -9,7 +9,7 @@ PAD = 9
 
 
 def rollouts(groups, prompt, completion, base):
-    """Rollouts of `groups` groups of two; every row holds a number of its own."""
+    """Return rollouts of `groups` groups of two rows. Every row holds a different number."""
     rows = torch.arange(base, base + 2 * groups)
     return {
         "prompt_ids": rows[:, None].expand(-1, prompt).clone(), "prompt_mask": torch.ones(2 * groups, prompt),

@@ -11,7 +11,7 @@ from alignment.models.source import RandomInit
 
 @pytest.fixture
 def source(tmp_path):
-    """Write rows as JSONL; gives what a recipe's `data:` entry looks like to a stage."""
+    """Function that writes rows as JSONL, and returns what a stage gets for an entry of `data:` in a recipe."""
 
     def write(rows, name="rows.jsonl", share=None, limit=None):
         path = tmp_path / name
@@ -23,7 +23,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def model(tiny_tokenizer):
-    """As stages train it: with a cache transformers would not look for samples in the positions."""
+    """A model without a cache, as stages train it. With a cache, transformers would not find samples by positions."""
     init = RandomInit(
         hidden_size=64,
         intermediate_size=96,

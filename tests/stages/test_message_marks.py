@@ -63,7 +63,7 @@ def test_what_would_be_ignored_is_refused_with_its_row(keys, message):
         learned(answer(**keys))
 
 
-def test_keys_that_say_nothing_or_only_describe_are_read():
+def test_empty_and_descriptive_keys_of_a_message_are_accepted():
     assert learned(answer(tool_calls=None, name="", function_call={}, images=[], id=3, timestamp="now", prefix=False))
 
 
@@ -83,7 +83,7 @@ def test_columns_that_would_be_ignored_are_refused_unless_they_are_empty(column)
 
 
 @pytest.mark.parametrize("column", ["langauge", "Language", "formats_", "fromat", "repositry", "languag"])
-def test_slips_of_known_columns_are_refused(column):
+def test_misspelled_columns_are_refused_with_the_right_name(column):
     row = {"text": "x", column: "y"}
     if column == "formats_":
         check_columns(row, "document", "row 1")

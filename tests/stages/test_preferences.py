@@ -42,7 +42,7 @@ def test_the_order_of_the_answers_does_not_matter_and_the_seed_does():
 
 
 class Judge:
-    """Scores an answer by its length; gives no score to one with a question mark."""
+    """Scores an answer by its length, and gives no score to an answer with a question mark."""
 
     def answers(self, prompts, n, *, temperature, seed):
         from data_builders.models.judge import CHECKLIST
@@ -52,7 +52,7 @@ class Judge:
 
 
 def build(tmp_path, monkeypatch, answers, graded=None, **settings):
-    """Run the builder with these answers and grades; returns its counts and the pairs it writes."""
+    """Run the builder with these answers and grades. Return the builder's counts and the written pairs."""
     sampled = [[SampledAnswer(*answer) for answer in own] for own in answers]
     monkeypatch.setattr(preferences, "sample_answers", lambda *_: sampled)
     monkeypatch.setattr(

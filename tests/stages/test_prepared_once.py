@@ -29,7 +29,7 @@ def request_for(tmp_path, tiny_tokenizer_dir):
 
 @pytest.fixture
 def prepare(monkeypatch):
-    """Run an SFT stage without the training; returns what was counted while its rows were prepared."""
+    """Function that runs an SFT stage without the training, and returns the counts from preparing the rows."""
 
     def trained(request, tokenizer, make_trainer, *, chat, counts):
         return counts

@@ -23,7 +23,7 @@ CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "train"
 
 
 def prepared(kind, path, tokenizer, out):
-    """Prepare a file's rows for a stage; gives (ids, whether each is learned) by side of the first row."""
+    """Prepare the rows of a file for a stage. Return (ids, whether each is learned) for each side of the first row."""
     out.mkdir(exist_ok=True)
     if kind in ("dpo", "grpo"):
         stage = {"name": kind, "kind": kind, "data": [{"data": str(path)}]}
@@ -54,7 +54,7 @@ def texts_of(ids, mask, tokenizer):
 
 
 def faults(right, kind, path, tokenizer, out):
-    """What differs from the right result; empty if nothing does."""
+    """Return the differences from the right result. The list is empty if there are none."""
     try:
         sides = prepared(kind, path, tokenizer, out)
     except Exception as error:
