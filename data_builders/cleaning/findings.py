@@ -10,9 +10,9 @@ class Finding:
     """A span of text with a secret or personal data, which has to be replaced."""
 
     start: int
-    """Offset of the first character."""
+    """Offset of the first character of the span."""
     end: int
-    """Offset after the last character."""
+    """Offset after the last character of the span."""
     kind: str
     """Kind of secret or personal data in upper case, for example `PASSWORD` or `EMAIL`."""
 

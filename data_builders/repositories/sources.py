@@ -98,7 +98,7 @@ class Repository:
     path: Path
     """The git directory of a repository, or the path of a plain folder."""
     commit: str
-    """Full id of the commit to read, or "" for a plain folder. In a source that is split by time, the last commit
+    """Full id of the commit to read, or "" for a plain folder. If the source is split by time, this is the last commit
     before the split."""
     license: str
     """License that the user declares for the source, or "" if the license is to be detected."""
