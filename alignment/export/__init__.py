@@ -1,4 +1,4 @@
-"""Exports of trained models (GGUF, GPTQ, AWQ, runtime folders), each compared with the original model.
+"""Export trained models to GGUF, GPTQ, AWQ and runtime folders, and compare each export with the original model.
 
     from alignment.export import ExportOptions, export
 

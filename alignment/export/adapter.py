@@ -1,4 +1,4 @@
-"""Writes LoRA adapters as GGUF adapters, for llama.cpp's `--lora`, without torch and without merging."""
+"""Write LoRA adapters as GGUF adapters for llama.cpp's `--lora`, without torch and without merging."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from alignment.export.gguf_file import gguf_name
 from alignment.models.stored_tensors import StoredTensor, to_float32
 
 UNSUPPORTED = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "trainable_token_indices")
-"""Settings of PEFT that GGUF adapters cannot represent: llama.cpp supports plain LoRA only."""
+"""PEFT settings that a GGUF adapter can't represent, since llama.cpp supports plain LoRA only."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """adapter_config.json of a PEFT adapter; ValueError if the folder has none."""
+    """Read adapter_config.json of a PEFT adapter. Raise ValueError if the folder does not have that file."""
     if not (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} has no adapter_config.json: it is not a PEFT adapter")
     return read_json(folder / "adapter_config.json")
@@ -29,11 +29,11 @@ def write_adapter(adapter: str | Path, base: Qwen2Checkpoint, out: Path) -> Path
 
     Args:
         adapter: Folder of the adapter.
-        base: The model that it was trained on.
+        base: The model that the adapter was trained on.
         out: The file to write.
 
     Raises:
-        ValueError: It is not a plain LoRA adapter of this base model.
+        ValueError: The folder is not a plain LoRA adapter of this base model.
     """
     folder = Path(adapter)
     config = read_adapter_config(folder)
@@ -42,7 +42,8 @@ def write_adapter(adapter: str | Path, base: Qwen2Checkpoint, out: Path) -> Path
     unsupported = [key for key in UNSUPPORTED if config.get(key)]
     if unsupported:
         raise ValueError(
-            f"{folder} uses {', '.join(unsupported)}, which GGUF adapters do not support: merge it into its base model"
+            f"{folder} uses {', '.join(unsupported)}, which GGUF adapters do not support: merge the adapter into its base "
+            "model and export the merged model"
         )
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
@@ -52,16 +53,20 @@ def write_adapter(adapter: str | Path, base: Qwen2Checkpoint, out: Path) -> Path
 
 
 def _effective_alpha(config: dict[str, Any]) -> float:
-    """Return the alpha with which llama.cpp's scale, alpha / rank, equals PEFT's.
+    """Return the alpha for which llama.cpp's scale, alpha / rank, equals PEFT's scale.
 
-    Rank-stabilized LoRA scales by alpha / sqrt(rank), so its alpha is multiplied by sqrt(rank).
+    Rank-stabilized LoRA scales by alpha / sqrt(rank). Its alpha is therefore multiplied by sqrt(rank).
     """
     alpha = float(config["lora_alpha"])
     return alpha * float(config["r"]) ** 0.5 if config.get("use_rslora") else alpha
 
 
 def _lora_matrices(file: Path, stored: dict[str, StoredTensor], base: Qwen2Checkpoint) -> dict[str, np.ndarray]:
-    """The A and B matrices by GGUF name (`blk.0.attn_q.weight.lora_a`), float32; every A has its B."""
+    """Return the A and B matrices in float32, by GGUF name (`blk.0.attn_q.weight.lora_a`).
+
+    Raises:
+        ValueError: A tensor is not a LoRA matrix of the base model, or an A or B matrix is missing.
+    """
     shapes = expected_shapes(base.config, base.tied)
     matrices: dict[str, np.ndarray] = {}
     for name, tensor in sorted(stored.items()):
@@ -79,7 +84,10 @@ def _lora_matrices(file: Path, stored: dict[str, StoredTensor], base: Qwen2Check
         matrices[f"{gguf_name(target)}.lora_{kind[0].lower()}"] = values
     single = [name for name in matrices if f"{name[:-1]}{'b' if name[-1] == 'a' else 'a'}" not in matrices]
     if single or not matrices:
-        raise ValueError(f"{file} lacks the other half of {single[0] if single else 'every LoRA matrix'}")
+        raise ValueError(
+            f"{file} has {f'only one matrix of the pair of {single[0]}' if single else 'no LoRA matrix'}: save the adapter "
+            "again"
+        )
     return matrices
 
 

@@ -1,4 +1,4 @@
-"""The model card of an export: what was written, its figures, and how to run it."""
+"""Write the model card of an export: the exported files, their measurements, and commands to run them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COLUMNS = (
     ("Fallback tensors", "fallback_tensors", "{}"),
     ("Gate", "passed", "{}"),
 )
-"""Title, key and format of each column of the table."""
+"""Title, key and number format of each column of the table."""
 
 SUMMARY_KEYS = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
-"""Keys of a row that artifacts and reports keep."""
+"""Keys of an `ExportRow` that artifacts and reports keep."""
 
 
 def figures_table(rows: Sequence[ExportRow]) -> str:
-    """Return the figures of all rows as a Markdown table, without the columns that no row has."""
+    """Return the measurements of all rows as a Markdown table. Columns without any value are omitted."""
     columns = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
     lines = ["| " + " | ".join(title for title, _, _ in columns) + " |", "|" + " --- |" * len(columns)]
     for row in rows:
@@ -42,12 +42,12 @@ def figures_table(rows: Sequence[ExportRow]) -> str:
 
 
 def summary(row: ExportRow) -> dict[str, Any]:
-    """Return the figures of a row without its files: every key of `SUMMARY_KEYS`, None for a missing figure."""
+    """Return the keys `SUMMARY_KEYS` of a row, with None for missing values."""
     return {key: row.get(key) for key in SUMMARY_KEYS}
 
 
 def row_line(row: ExportRow) -> str:
-    """Return a row as one line for the terminal."""
+    """Format a row as one line of text for the terminal."""
     parts = [f"{row['size_bytes'] / 1e6:.1f} MB"]
     if "perplexity" in row:
         parts.append(f"perplexity {row['perplexity']:.4f} (original {row['original_perplexity']:.4f})")
@@ -70,7 +70,7 @@ def _cell(row: ExportRow, key: str, form: str) -> str:
 
 
 def calibration_lines(rows: Sequence[ExportRow]) -> list[str]:
-    """Return the calibration data of the rows, rows with the same data together. Empty if there is none."""
+    """Return lines that describe the calibration data. Targets with the same data share a line."""
     targets: dict[str, list[str]] = {}
     for row in rows:
         if data := row.get("calibration"):
@@ -88,12 +88,12 @@ def model_card(
     measured_on: str,
     commands: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """README.md of an export, with the metadata block that the Hugging Face Hub reads.
+    """Return README.md of an export, with the metadata block that the Hugging Face Hub reads.
 
     Args:
-        description: The model.
-        rows: Its exports.
-        measured_on: What the figures were measured on, in words.
+        description: The model's name, licence, base model and provenance.
+        rows: The model's exports.
+        measured_on: A phrase that names the data of the measurements.
         commands: Titles and shell commands, see `run_commands`.
     """
     header = ["---"]
@@ -147,7 +147,10 @@ def _figures_section(rows: Sequence[ExportRow], measured_on: str) -> list[str]:
 
 
 def run_commands(checkpoint: Qwen2Checkpoint, name: str, out: Path, rows: Sequence[ExportRow]) -> list[tuple[str, str]]:
-    """How to run each row that passed: titles and shell commands, to be run in `out`."""
+    """Return titles and shell commands that run each export that passed.
+
+    The commands must be run in the folder `out`.
+    """
     commands: list[tuple[str, str]] = []
     long = serving_files.supports_long_context(checkpoint)
     for row in rows:

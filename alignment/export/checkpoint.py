@@ -1,7 +1,7 @@
-"""Opens the Hugging Face folder of a Qwen2 model without torch, and checks it against its config.json.
+"""Open the Hugging Face folder of a Qwen2 model without torch, and check its tensors against its config.json.
 
-Errors in the folder are found before anything is written: an adapter instead of a model, a truncated or missing shard,
-tensors that do not fit the config, tied embeddings with different values.
+Errors in the folder are found before an export writes anything: an adapter instead of a model, a truncated or missing
+shard, tensors that do not fit the config, tied embeddings with different values.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Qwen2Checkpoint:
-    """A checked model folder."""
+    """A Qwen2 model folder that passed the checks of `open_checkpoint`."""
 
     folder: Path
     config: dict[str, Any]
-    """config.json."""
+    """Content of config.json."""
     tensors: dict[str, StoredTensor]
-    """By Hugging Face name: exactly the tensors that the config requires."""
+    """Exactly the tensors that the config requires, by Hugging Face name."""
     tied: bool
     """Whether the output head shares the embedding's weights."""
 
@@ -50,13 +50,15 @@ class Qwen2Checkpoint:
 
     @property
     def vocabulary_rows(self) -> int:
-        """Rows of the embedding; at least the tokenizer's number of tokens."""
+        """Number of rows of the embedding. It is at least the number of the tokenizer's tokens."""
         return int(self.config["vocab_size"])
 
     @property
     def rope(self) -> dict[str, Any]:
-        """RoPE settings in transformers 5's form (`rope_type`, `rope_theta`, `factor`, ...), whichever form config.json
-        has."""
+        """RoPE settings in the form of transformers 5 (`rope_type`, `rope_theta`, `factor`, ...).
+
+        config.json may have them in the form of transformers 4 or 5.
+        """
         rope = dict(self.config.get("rope_parameters") or self.config.get("rope_scaling") or {})
         rope.setdefault("rope_theta", self.config.get("rope_theta", 10000.0))
         rope["rope_type"] = rope.get("rope_type", rope.pop("type", None)) or "default"
@@ -64,7 +66,7 @@ class Qwen2Checkpoint:
         return rope
 
     def require_finite(self) -> None:
-        """Read every weight once; ValueError names the first tensor that holds NaN or infinity."""
+        """Read every weight once. Raise ValueError for the first tensor that holds NaN or infinity."""
         for tensor in self.tensors.values():
             for raw in tensor.chunks():
                 check_finite(tensor, to_float32(raw, tensor.dtype))
@@ -73,17 +75,20 @@ class Qwen2Checkpoint:
 def check_finite(tensor: StoredTensor, values: np.ndarray) -> None:
     """Raise ValueError if `values`, a part of `tensor`, hold NaN or infinity."""
     if not np.isfinite(values).all():
-        raise ValueError(f"{tensor.file}: tensor {tensor.name} holds NaN or infinity: the training run diverged")
+        raise ValueError(
+            f"{tensor.file}: tensor {tensor.name} holds NaN or infinity: the training run diverged. Train again, for "
+            "example with a lower learning rate"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object; ValueError names the file if it does not."""
+    """Read a JSON file that holds an object. Raise ValueError if it does not."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Copy it again from the model's source.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object. Copy it again from the model's source.")
+        raise ValueError(f"{path} does not hold a JSON object. Copy it again from the model's source.")
     return content
 
 
@@ -91,7 +96,7 @@ def open_checkpoint(folder: str | Path) -> Qwen2Checkpoint:
     """Open a Qwen2 model folder.
 
     Raises:
-        ValueError: The folder, its config or its weights are wrong; the message names the file and the remedy.
+        ValueError: The folder, its config or its weights are wrong. The message names the file and says what to do.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -138,7 +143,7 @@ def _check_config(file: Path, config: dict[str, Any]) -> None:
 
 
 def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Return every tensor of the folder's weight files."""
+    """Return all tensors in the folder's weight files."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
@@ -161,7 +166,7 @@ def _stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def read_float_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of a safetensors file; ValueError if one is not of a float type."""
+    """Return the tensors of a safetensors file. Raise ValueError if a tensor is not of a float type."""
     tensors = read_safetensors_header(file)
     for tensor in tensors.values():
         if tensor.dtype not in FLOAT_DTYPES:
@@ -170,7 +175,7 @@ def read_float_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def expected_shapes(config: dict[str, Any], tied: bool) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a Qwen2 model with this config.json."""
+    """Return the name and shape of every tensor of a Qwen2 model that has this config.json."""
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // heads

@@ -1,11 +1,11 @@
-"""Virtual environments for the engines of GPTQ and AWQ, each made once, on first use.
+"""Make virtual environments for the engines of GPTQ and AWQ, each on first use.
 
-    python -m alignment.export.engine_environment [ENGINE]     make it now, for example before going offline
+    python -m alignment.export.engine_environment [ENGINE]     make an environment now, for example before going offline
 
-The engines need other versions of transformers or torch than the training stack. Each gets a virtual environment in the
-user's cache, which also sees the packages of the running environment, after its own: torch is not installed twice, and
-the training stack stays as it is. The folder's name contains a hash of what it was made from, so another torch or
-another pin makes another environment.
+The engines need other versions of transformers or torch than the training stack. Each engine gets a virtual environment
+in the user's cache. That environment also sees the packages of the running environment, with lower priority, so that
+torch is not installed twice and the training stack is not changed. The folder's name contains a hash of the
+environment's ingredients: another version of torch or another pin makes a new environment.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ logger = get_logger("alignment.export.engine_environment")  # __name__ is "__mai
 
 @dataclass(frozen=True)
 class EngineEnvironment:
-    """The packages of an engine's environment."""
+    """The packages of an engine's virtual environment."""
 
     name: str
     pins: tuple[str, ...]
-    """Requirements; the first one is the engine itself."""
+    """Requirements to install. The first requirement is the engine itself."""
     resolve: bool
     """Whether pip also installs the dependencies of the pins."""
 
@@ -72,8 +72,8 @@ ENGINES = {
     )
 }
 
-# Runs in the new environment. Its own packages come first in sys.path, also before PYTHONPATH, which may name the
-# training stack; the folders given as arguments come last.
+# This script runs in the new environment. It puts the environment's packages first in sys.path, before PYTHONPATH
+# (which may name the training stack), and the folders given as arguments last.
 _INHERIT = """
 import pathlib, sys, sysconfig
 own = sysconfig.get_paths()["purelib"]
@@ -85,22 +85,22 @@ _COMPLETE = "complete"
 
 
 def environment_folder(engine: str) -> Path:
-    """Return the folder of an engine's environment, whether it exists or not."""
+    """Return the folder of an engine's environment. The folder may not exist yet."""
     made_from = [_INHERIT, *ENGINES[engine].pins, *_inherited(), sys.version, importlib.metadata.version("torch")]
     digest = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
     return cache_root() / f"{engine}-{digest}"
 
 
 def is_ready(engine: str) -> bool:
-    """Whether the environment of `engine` has been made."""
+    """Whether the environment of `engine` exists and is complete."""
     return (environment_folder(engine) / _COMPLETE).is_file()
 
 
 def engine_python(engine: str) -> str:
-    """Return an interpreter that has `engine`; makes its environment if there is none.
+    """Return a Python interpreter in which `engine` is installed. Make the engine's environment if it does not exist.
 
     Raises:
-        ValueError: The environment cannot be made; the message says why, and how to make it elsewhere.
+        ValueError: The environment can't be made. The message says why, and how to make it on another machine.
     """
     folder = environment_folder(engine)
     python = folder / "bin" / "python"
@@ -129,7 +129,7 @@ def _make(engine: EngineEnvironment, folder: Path, python: Path) -> None:
             lines = [line for line in (done.stderr or done.stdout).splitlines() if line.lower().startswith("error")]
             reason = lines[0] if lines else (done.stderr or done.stdout).strip()[-300:] or "no reason given"
             raise ValueError(
-                f"GPTQ and AWQ need {engine.pins[0]}, and its environment could not be made in {folder}: {reason}. "
+                f"GPTQ and AWQ need {engine.pins[0]}, and an environment with it could not be made in {folder}: {reason}. "
                 f"On a machine with network access, run: python -m alignment.export.engine_environment {engine.name}"
             )
     (folder / _COMPLETE).write_text("\n".join(engine.pins) + "\n", encoding="utf-8")
@@ -141,14 +141,14 @@ def _inherited() -> list[str]:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the environment."""
+    """Hold a lock, so that only one process at a time makes the environment."""
     with folder.with_name(f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def main() -> int:
-    """Make the environment of the engine named on the command line, by default llm-compressor's."""
+    """Make the environment of the engine that the command line names (default: llm-compressor)."""
     configure()
     name = sys.argv[1] if len(sys.argv) > 1 else "llm-compressor"
     if name not in ENGINES:

@@ -1,4 +1,4 @@
-"""Options of one call of `export`."""
+"""Options for a call of `alignment.export.export`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Rows = str | Path | Sequence[Row]
 
 @dataclass(frozen=True)
 class CalibrationRows:
-    """Rows for importance matrices, GPTQ and AWQ."""
+    """Rows that importance matrices, GPTQ and AWQ are calibrated on."""
 
     rows: Rows
     tokens: int = CALIBRATION_TOKENS
-    """Tokens in total, at most."""
+    """Largest number of tokens in total."""
     sequence_length: int = CALIBRATION_SEQUENCE_LENGTH
-    """Tokens of one calibration sample of GPTQ and AWQ."""
+    """Number of tokens in one calibration sample of GPTQ and AWQ."""
     fim: float = CALIBRATION_FIM
-    """Share of the documents that become fill-in-the-middle."""
+    """Share of the documents that become fill-in-the-middle documents."""
 
     @classmethod
     def from_settings(cls, settings: Calibration) -> CalibrationRows:
@@ -45,12 +45,12 @@ class CalibrationRows:
 
 @dataclass(frozen=True)
 class PassRateBenchmark:
-    """A benchmark whose pass@1 is measured for the original and for every export."""
+    """A benchmark on which pass@1 of the original and of every export is measured."""
 
     request: dict[str, Any]
-    """An entry of a recipe's `evaluate:`."""
+    """Settings of the benchmark, in the form of an entry of a recipe's `evaluate:`."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    """How the completions run."""
+    """How the model's programs run."""
     seed: int = 0
 
 
@@ -59,7 +59,7 @@ class ExportOptions:
     """How `export` compares, calibrates, quantizes and describes a model."""
 
     name: str | None = None
-    """Name in file names, metadata and the model card; by default the model folder's name."""
+    """Name of the model in file names, metadata and the model card; by default the name of the model's folder."""
     license: str | None = None
     """Licence for metadata and the model card, for example `apache-2.0`."""
     base_model: str | None = None
@@ -67,26 +67,26 @@ class ExportOptions:
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Key-value pairs for metadata and the model card."""
     held_out: Rows | None = None
-    """Rows to compare on; by default source code of Python's standard library."""
+    """Rows on which exports are compared; by default source code of Python's standard library."""
     comparison: Comparison = field(default_factory=Comparison)
     """How exports are compared with the original."""
     benchmark: PassRateBenchmark | None = None
-    """Also measure pass@1 on this benchmark."""
+    """Benchmark on which pass@1 is measured in addition, or None."""
     calibration: CalibrationRows | None = None
-    """Required by GPTQ, AWQ and `make_imatrix`."""
+    """Calibration rows. Required by GPTQ, AWQ and `make_imatrix`."""
     make_imatrix: bool = False
-    """Make an importance matrix from `calibration`."""
+    """Whether to make an importance matrix from `calibration`."""
     imatrix_file: Path | None = None
-    """Use this importance matrix, a file in llama.cpp's GGUF form."""
+    """Importance matrix to use: a GGUF file of llama.cpp's `llama-imatrix`."""
     quantize: Quantize = field(default_factory=Quantize)
     """Settings of GPTQ and AWQ."""
     split_bytes: int = 0
-    """Write GGUF files in parts of at most about this size; 0 writes one file."""
+    """Largest size of the parts of a GGUF file, in bytes (approximate). 0 writes one file."""
     adapter: Path | None = None
-    """Folder of the LoRA adapter that the model was merged from; required by the target `adapter`."""
+    """Folder of the LoRA adapter that was merged into the model. Required by the target `adapter`."""
     adapter_base: str | Path | None = None
-    """The adapter's base model; by default the one that its config names."""
+    """The adapter's base model; by default the model that the adapter's config names."""
     push: Push | None = None
-    """Where to upload what passed. Nothing leaves the machine without it."""
+    """Repository to upload exports to if all of them passed. Without it nothing is uploaded."""
     seed: int = 0
-    """Seed of the order of the calibration rows, their FIM gaps, and GPTQ and AWQ."""
+    """Seed of the order of calibration rows, of FIM gaps, and of GPTQ and AWQ."""

@@ -1,4 +1,4 @@
-"""Figures of an export: one row per target, as they are written to `export.json`."""
+"""Types of the rows in `export.json`: one row per target, with files and measurements."""
 
 from __future__ import annotations
 
@@ -6,70 +6,73 @@ from typing import TypedDict
 
 
 class CalibrationUse(TypedDict):
-    """The calibration data that was used."""
+    """Counts of the calibration data that was used."""
 
     rows: dict[str, int]
-    """Number of rows by form: plain, chat, fim, repository."""
+    """Number of rows of each form: plain, chat, fim, repository."""
     samples: int
     tokens: int
 
 
 class Measurement(TypedDict, total=False):
-    """Figures of an exported model against the original, and the gate's verdict.
+    """Comparison of an exported model with the original, and whether the export passed.
 
     If the runtime could not run the export, only `original_perplexity`, `passed` and `reasons` are present.
     """
 
     passed: bool
     reasons: list[str]
-    """Every limit that was missed, as a sentence."""
+    """One sentence for each limit that the export missed."""
     original_perplexity: float
     perplexity: float
     perplexity_increase: float
     """Percent by which `perplexity` exceeds `original_perplexity`."""
     top1_agreement: float
-    """Percent of positions at which the most probable token is the same."""
+    """Percent of positions at which export and original have the same most probable token."""
     kl_divergence: float
     """Mean KL divergence of the export's distribution from the original's, in nats per position."""
     greedy_agreement: float
-    """Percent of greedy tokens before the first that differs."""
+    """Percent of greedily generated tokens before the first difference."""
     tokenization_equal: bool
     """Whether the runtime splits every text of `texts.HARD_CORPUS` as the original tokenizer does."""
     tokenization_differs_on: list[str]
-    """Up to three texts that are split differently."""
+    """Up to three texts that the runtime splits differently."""
     positions: int
-    """Scored positions."""
+    """Number of scored positions."""
     prompt_tokens_per_second: float
     tokens_per_second: float | None
-    """Speed of greedy generation; None without greedy prompts."""
+    """Speed of greedy generation, or None without greedy prompts."""
 
 
 class ExportRow(Measurement, total=False):
-    """One target: what was written, and its figures."""
+    """One exported target: its files, and the comparison with the original."""
 
     target: str
-    """The target as it was named in the call."""
+    """Name of the target, as given in the call."""
     level: str
-    """GGUF level."""
+    """GGUF level, for example `q4_K_M`."""
     file: str
-    """The file or folder; the first part of a split GGUF."""
+    """The exported file or folder. For a split GGUF, the first part."""
     files: list[str]
     """All files and folders of the target."""
     size_bytes: int
     bits_per_weight: float
     tensor_types: dict[str, int]
-    """Number of tensors by GGUF type."""
+    """Number of tensors of each GGUF type."""
     fallback_tensors: int
-    """Tensors with a larger type than the level asks for, because their rows do not fit its blocks."""
+    """Number of tensors with a larger type than the level prescribes.
+
+    The rows of these tensors can't be divided into the blocks of the prescribed type.
+    """
     imatrix: bool
     """Whether an importance matrix was used."""
     calibration: CalibrationUse
     command: str
-    """Command that serves a folder, from inside the folder."""
+    """Command that serves the folder. It must be run inside the folder."""
     engine: str
-    """Engine of GPTQ or AWQ."""
+    """Engine that quantized with GPTQ or AWQ."""
     seconds: float
-    """Time to write the target, without its measurement."""
+    """Time to write the target, without the comparison."""
     pass_at_1: float
-    """Percent, if a benchmark was given."""
+    """pass@1 in percent, if a benchmark was given."""
     original_pass_at_1: float

@@ -1,4 +1,4 @@
-"""Export targets: the formats that a model can be exported to, by the names in recipes and on the command line."""
+"""Parse export targets: the names of export formats in recipes and on the command line."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ CHOICES = (*LEVELS, *ENGINE_TARGETS, "ollama:LEVEL", "llama.cpp:LEVEL", *FOLDER_
 
 @dataclass(frozen=True)
 class Target:
-    """A parsed target."""
+    """A parsed export target."""
 
     text: str
-    """The target as it was named."""
+    """The target's name, as the user wrote it."""
     kind: str
     """gguf, ollama, llama.cpp, gptq, awq, huggingface or adapter."""
     level: Level | None = None
-    """GGUF level of gguf, ollama and llama.cpp."""
+    """GGUF level, for the kinds gguf, ollama and llama.cpp."""
     bits: int = 16
-    """4 or 8 for gptq and awq."""
+    """Bits per weight: 4 or 8 for the kinds gptq and awq."""
 
     @property
     def gate(self) -> str:
-        """Name of its thresholds: its GGUF level, or its kind."""
+        """Key of the target's limits in `gate.DEFAULT_THRESHOLDS`, for example `q4_K_M` or `awq-int4`."""
         if self.level is not None:
             return self.level.name
         return self.kind if self.kind in ("huggingface", "adapter") else self.text
 
     @property
     def is_gguf(self) -> bool:
-        """Whether it is a GGUF file, or a folder around one."""
+        """Whether the target is a GGUF file, or a folder with a GGUF file."""
         return self.level is not None
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether it needs calibration rows."""
+        """Whether the target needs calibration rows."""
         return self.kind in ("gptq", "awq")
 
 
 def parse_targets(targets: Sequence[str]) -> list[Target]:
-    """Parse the names of targets; cheap enough for the check of a recipe.
+    """Parse the names of targets, without importing heavy packages.
 
     Args:
         targets: GGUF levels (`q4_K_M` or `gguf:q4_K_M`); `gptq-int4`, `gptq-int8`, `awq-int4`; folders with a serve
             command: `ollama:LEVEL` and `llama.cpp:LEVEL` (without a level: q4_K_M), `huggingface` or `vllm`; `adapter`.
 
     Raises:
-        ValueError: A name is unknown or given twice, or there is none.
+        ValueError: A name is unknown or given twice, or the list is empty.
     """
     if isinstance(targets, str) or not targets:
         raise ValueError(f"targets is a list with at least one of {', '.join(CHOICES)}")
@@ -70,7 +70,7 @@ def parse_targets(targets: Sequence[str]) -> list[Target]:
 
 
 def missing_packages(targets: Sequence[Target]) -> str:
-    """What to install for the GGUF targets and adapters among `targets`. Empty if nothing is missing."""
+    """Return a message about packages to install for GGUF targets and adapters, or "" if nothing is missing."""
     if not any(target.is_gguf or target.kind == "adapter" for target in targets):
         return ""
     missing = [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]

@@ -1,4 +1,4 @@
-"""Exports a model: from a model folder to measured files, with one row of figures per target."""
+"""Export a model folder to several formats, and measure each export against the original."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from alignment.files import write_text
 from alignment.rows.row_texts import ModelText, model_text
 
 HELD_OUT_ROWS = 10_000
-"""Held-out rows that are read, at most."""
+"""Largest number of held-out rows that are read."""
 
 
 def export(
@@ -33,8 +33,8 @@ def export(
 ) -> list[ExportRow]:
     """Export a Qwen2 model and compare each export with the original.
 
-    The rows are also written to `out_dir/export.json`, and into the table of the model card `out_dir/README.md`. A
-    target that fails its gate keeps its files under names that begin with `broken-`; nothing is raised for it.
+    The returned rows are also written to `out_dir/export.json`, and to the table of the model card `out_dir/README.md`.
+    If a target misses its limits, no error is raised; its files are kept under names that begin with `broken-`.
 
     Args:
         model_path: Folder of the model.
@@ -46,8 +46,8 @@ def export(
         One row per target, in the order of `targets`.
 
     Raises:
-        ValueError: Anything else is wrong: the options, the model folder, the output folder, a missing package, a full
-            disk. If possible, it is raised before any long work.
+        ValueError: The options, the model folder or the output folder are wrong, a package is missing, or the disk is
+            full. If possible, the error is raised before any long work.
     """
     options = options or ExportOptions()
     parsed = parse_targets(targets)
@@ -62,7 +62,7 @@ def export(
     _check_targets(parsed, checkpoint, options, has_calibration=bool(calibration))
     _check_output(out, name, checkpoint)
     if any(target.is_calibrated for target in parsed):
-        engine_python(options.quantize.engine)  # an engine that cannot be installed is reported before the long work
+        engine_python(options.quantize.engine)  # report an engine that can't be installed before any long work
     out.mkdir(parents=True, exist_ok=True)
     with ExportGate(checkpoint, held_out or standard_library_texts(), options.comparison, out) as gate:
         run = ExportRun(checkpoint, out, options, description, gate, calibration, imatrix)
@@ -76,7 +76,7 @@ def export(
 
 
 def _make_all(run: ExportRun, targets: Sequence[Target]) -> list[ExportRow]:
-    """Make the targets in order; export.json has the rows made so far."""
+    """Make the targets in order. After each target, write all rows so far to export.json."""
     if run.options.benchmark is not None:
         folder = run.checkpoint.folder
         run.original_pass_at_1 = pass_at_1(
@@ -97,7 +97,7 @@ def _make_all(run: ExportRun, targets: Sequence[Target]) -> list[ExportRow]:
 
 
 def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow], measured_on: str) -> None:
-    """Write the model card into the output folder and into every folder that passed and is used on its own."""
+    """Write the model card to the output folder, and to every exported folder that passed and has no card."""
     commands = run_commands(run.checkpoint, run.name, run.out, rows)
     card = model_card(run.description, rows, measured_on=measured_on, commands=commands)
     write_text(run.out / "README.md", card)
@@ -107,7 +107,7 @@ def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow
 
 
 def _calibration_texts(calibration: CalibrationRows | None, seed: int) -> list[ModelText]:
-    """Return the calibration rows as texts, in a random order."""
+    """Turn the calibration rows into texts, in a seeded random order."""
     if calibration is None:
         return []
     rows = read_rows(calibration.rows)
@@ -124,7 +124,7 @@ def _check_options(options: ExportOptions) -> None:
 def _check_targets(
     targets: Sequence[Target], checkpoint: Qwen2Checkpoint, options: ExportOptions, *, has_calibration: bool
 ) -> None:
-    """Check that the packages, options and weights that the targets need are there."""
+    """Raise ValueError if packages or options that the targets need are missing, or weights are not finite."""
     if message := missing_packages(targets):
         raise ValueError(message)
     if any(target.kind == "adapter" for target in targets) and options.adapter is None:
@@ -132,13 +132,13 @@ def _check_targets(
     if (options.make_imatrix or any(target.is_calibrated for target in targets)) and not has_calibration:
         raise ValueError("importance matrices, GPTQ and AWQ need rows to calibrate on: set `calibration`")
     if options.split_bytes and any(target.kind == "ollama" for target in targets):
-        raise ValueError("Ollama needs a single GGUF file: leave out `split_bytes`, or the target 'ollama'")
+        raise ValueError("Ollama needs a single GGUF file: remove `split_bytes`, or the target 'ollama'")
     if any(not target.is_gguf for target in targets):
         checkpoint.require_finite()
 
 
 def _check_output(out: Path, name: str, checkpoint: Qwen2Checkpoint) -> None:
-    """Check that the export would replace only files of an older export, not the model or files of the user."""
+    """Raise ValueError if the export would replace the model, or files that are not from an older export."""
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"the name {name!r} is part of file names: it cannot contain slashes or start with a dot")
     model, folder = checkpoint.folder.resolve(), out.resolve()

@@ -1,4 +1,4 @@
-"""Jobs in fresh processes, so that the memory, threads and signals of a runtime or engine end with its process."""
+"""Run jobs in fresh processes, so that the memory and threads of a runtime or engine end with its process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from alignment.processes import die_with_parent
 def run_job(
     module: str, job: Mapping[str, Any], python: str | Path | None = None, *, in_own_folder: bool = False
 ) -> dict[str, Any]:
-    """Run `python -m module JOB.json` and return the result that it wrote.
+    """Run `python -m module JOB.json` and return the result that the process wrote.
 
     Args:
         module: A module that calls `serve_job`.
         job: JSON values.
         python: Interpreter of another environment; by default the running one.
-        in_own_folder: Run in a temporary folder, which is removed with all that the process leaves there. All paths in
-            `job` must be absolute then.
+        in_own_folder: Whether to run in a temporary folder, which is removed afterwards with all files in it. All paths
+            in `job` must then be absolute.
 
     Raises:
-        RuntimeError: The process failed. The message is the last line that it wrote to stderr, or its signal.
+        RuntimeError: The process failed. The message is the last line of its stderr, or names the signal that killed
+            it.
     """
     with tempfile.TemporaryDirectory(prefix="align-job-") as folder:
         file, result = Path(folder, "job.json"), Path(folder, "result.json")
@@ -49,10 +50,10 @@ def run_job(
 
 
 def serve_job(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
-    """Serve `run_job` in the child process: read the job, call `work` with it, write the result.
+    """Serve `run_job` in the child process: read the job, call `work` with the job, and write the result.
 
-    A ValueError becomes one line on stderr. The process is killed when its parent dies, so that a killed export leaves
-    no quantization running.
+    A ValueError is printed as one line on stderr. The process is killed when its parent dies, so that no quantization
+    keeps running after an export was killed.
     """
     die_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

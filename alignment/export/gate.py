@@ -1,4 +1,4 @@
-"""The gate of exports: the export's own runtime, in a fresh process, must agree with the original model."""
+"""The gate of exports: run each export in its runtime and check that its outputs are close to the original's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from alignment.export.texts import HARD_CORPUS
 
 MEASURE = "alignment.export.measure"
 SMALL_MODEL = 50_000_000
-"""Models with fewer weights run on one thread: more threads mostly wait for each other."""
+"""Models with fewer weights run on one thread, since more threads would mostly wait for each other."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Limits for the export to one format: `LevelLimits` without open values."""
+    """Limits for the export to one format. Unlike in `LevelLimits`, every limit has a value."""
 
     max_perplexity_increase: float
     min_top1_agreement: float
@@ -36,8 +36,8 @@ class Thresholds:
     max_pass_at_1_drop: float = 5.0
 
 
-# Our choice: wide enough for small models, which lose most by quantization, and narrow enough to catch a broken tensor,
-# a wrong RoPE base or a wrong tokenizer, which cost far more.
+# These limits are our choice. They are wide enough for small models, which lose most by quantization, and narrow enough
+# to catch a broken tensor, a wrong RoPE base or a wrong tokenizer, which have a far larger effect.
 DEFAULT_THRESHOLDS = {
     "f32": Thresholds(0.1, 99.9, 1e-4),
     "f16": Thresholds(0.5, 99.0, 1e-3),
@@ -59,7 +59,7 @@ DEFAULT_THRESHOLDS = {
 
 
 def thresholds_of(settings: Comparison, level: str) -> Thresholds:
-    """Return the limits of `level`: its defaults, overridden by the settings."""
+    """Return the limits of `level`: the defaults, overridden by the settings."""
     limits = settings.thresholds.get(level)
     return dataclasses.replace(DEFAULT_THRESHOLDS[level], **(limits.model_dump(exclude_none=True) if limits else {}))
 
@@ -72,7 +72,7 @@ def check_levels(settings: Comparison) -> None:
 
 
 def missed_limits(measured: Measurement, original_perplexity: float, limits: Thresholds) -> list[str]:
-    """Return every limit that a measurement misses, as a sentence. Empty if it passes."""
+    """Return one sentence for each limit that a measurement misses. The list is empty if the measurement passes."""
     increase = perplexity_increase(measured["perplexity"], original_perplexity)
     checks = (
         (
@@ -93,31 +93,32 @@ def missed_limits(measured: Measurement, original_perplexity: float, limits: Thr
         ),
         (
             measured["tokenization_equal"],
-            f"its tokens differ from the original tokenizer's on {measured['tokenization_differs_on']}",
+            f"it tokenizes these texts differently from the original: {measured['tokenization_differs_on']}",
         ),
     )
     return [reason for passed, reason in checks if not passed]
 
 
 def perplexity_increase(perplexity: float, original: float) -> float:
-    """Percent by which `perplexity` exceeds `original`; infinite if it is not finite."""
+    """Return the percent by which `perplexity` exceeds `original`, or infinity if `perplexity` is not finite."""
     return 100.0 * (perplexity / original - 1.0) if math.isfinite(perplexity) else math.inf
 
 
 class ExportGate:
-    """Compares exports with one original model.
+    """Compare exports with one original model.
 
-    A context manager: the original's log-probabilities are kept in a scratch folder until it is left.
+    Use the gate as a context manager. Until the end of the `with` block, a scratch folder holds the original's
+    log-probabilities.
 
     Args:
         checkpoint: The original model.
         texts: Held-out texts.
-        settings: How to compare.
+        settings: Settings of the comparison.
         scratch: Folder in which the scratch folder is made.
-        adapter: Folder of a LoRA adapter to run the original with.
+        adapter: Folder of a LoRA adapter with which the original is run, or None.
 
     Raises:
-        ValueError: The disk is too full, or the original cannot be measured or gives no finite perplexity.
+        ValueError: The disk is too full, the original can't be measured, or its perplexity is not finite.
     """
 
     def __init__(
@@ -160,7 +161,10 @@ class ExportGate:
         except RuntimeError as error:
             raise ValueError(f"the original {checkpoint.folder} could not be measured: {error}") from error
         if not math.isfinite(reference["perplexity"]):
-            raise ValueError(f"{checkpoint.folder} gives no finite perplexity: its weights hold NaN or infinity")
+            raise ValueError(
+                f"the perplexity of {checkpoint.folder} is not finite: its weights hold NaN or infinity. Export another "
+                "checkpoint"
+            )
         return reference
 
     def __enter__(self) -> ExportGate:
@@ -184,13 +188,13 @@ class ExportGate:
         Args:
             model: A GGUF file or a folder.
             level: Name of the limits, see `Target.gate`.
-            runtime: What to run it in.
-            python: Interpreter of another environment to run it with.
-            adapter: LoRA adapter in GGUF form to run the model with.
+            runtime: Runtime that runs the model.
+            python: Interpreter of another environment in which to run the model.
+            adapter: LoRA adapter in GGUF form with which the model is run.
 
         Returns:
-            The figures with `passed` and `reasons`. If the runtime cannot load the model, or crashes, the gate failed;
-            nothing is raised.
+            The measurement with `passed` and `reasons`. If the runtime can't load the model, or crashes, no error is
+            raised and `passed` is False.
         """
         original = self.reference["perplexity"]
         job = dataclasses.replace(
@@ -203,7 +207,7 @@ class ExportGate:
         try:
             figures = cast(Measurement, run_job(MEASURE, asdict(job), python))
         except RuntimeError as error:
-            reasons = [f"{runtime} could not run it: {error}"]
+            reasons = [f"{runtime} could not run the export: {error}"]
             return {"original_perplexity": original, "passed": False, "reasons": reasons}
         reasons = missed_limits(figures, original, thresholds_of(self.settings, level))
         figures["perplexity_increase"] = perplexity_increase(figures["perplexity"], original)

@@ -1,7 +1,7 @@
-"""Writes a GGUF file from a checkpoint: one tensor at a time, a few rows at a time, under a temporary name.
+"""Write a GGUF file from a checkpoint, a few rows of one tensor at a time.
 
-Memory use is a few buffers of `CHUNK_WEIGHTS` numbers, whatever the model's size. The files get their final names when
-all of them are complete.
+Memory use is a few buffers of `CHUNK_WEIGHTS` numbers for models of any size. Files are written under temporary names,
+and get their final names when all of them are complete.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OUTER_NAMES = {
 
 
 def gguf_name(name: str) -> str:
-    """GGUF name of a Hugging Face tensor: `model.layers.3.mlp.up_proj.weight` becomes `blk.3.ffn_up.weight`."""
+    """Translate a Hugging Face tensor name: `model.layers.3.mlp.up_proj.weight` becomes `blk.3.ffn_up.weight`."""
     if name in OUTER_NAMES:
         return OUTER_NAMES[name]
     _, _, layer, rest = name.split(".", 3)
@@ -57,34 +57,34 @@ def gguf_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """How one tensor is written."""
+    """Name, type and size with which one tensor is written."""
 
     name: str
-    """GGUF name."""
+    """GGUF name of the tensor."""
     source: StoredTensor
     type_name: str
     type_number: int
     size_bytes: int
     fallback: bool
-    """Whether its type is larger than what the level asks for, see `tensor_type`."""
+    """Whether the type is larger than the type that the level prescribes, see `tensor_type`."""
 
 
 @dataclass(frozen=True)
 class GgufOutput:
-    """A finished GGUF."""
+    """The finished files of a GGUF."""
 
     files: list[Path]
-    """More than one if it was split; the first is the one to open."""
+    """The file, or all parts of a split GGUF. Runtimes open the first part."""
     size_bytes: int
     weights: int
     """Number of parameters."""
     types: dict[str, int]
-    """Number of tensors by type."""
+    """Number of tensors of each type."""
     fallback_tensors: int
 
 
 def plan_tensors(checkpoint: Qwen2Checkpoint, level: Level, imatrix: bool = False) -> list[TensorPlan]:
-    """Return the type and size of every tensor at `level`, in the order of the file."""
+    """Choose the type and size of every tensor at `level`. The plans are in the order of the file."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     config = checkpoint.config
@@ -114,12 +114,12 @@ def write_gguf(
 
     Args:
         checkpoint: The model.
-        level: Its GGUF level.
+        level: The GGUF level.
         out: The file to write.
         imatrix: Importance of the columns of each tensor, float32, by GGUF name.
-        split_bytes: Write parts of at most about this size, `NAME-00001-of-00003.gguf`; 0 writes one file.
+        split_bytes: Approximate size of the parts `NAME-00001-of-00003.gguf`; 0 writes one file.
         description: Name, licence, base model and provenance, for the metadata.
-        threads: Threads that encode; by default one per core.
+        threads: Number of threads that encode; by default one per core.
 
     Raises:
         ValueError: Weights are not finite or do not fit the type, the disk is full, or the tokenizer is not supported
@@ -136,7 +136,7 @@ def write_gguf(
         describe_model(writer, checkpoint, level, description)
         describe_vocabulary(writer, vocabulary)
         names = _write_tensors(writer, plans, imatrix, None if level.is_float else LlamaCppLibrary(), threads)
-        # The first part is the one that users open: it gets its name last.
+        # Users open the first part, so it gets its final name last.
         for name in reversed(names):
             (scratch / name).replace(out.parent / name)
     except OSError as error:
@@ -154,7 +154,7 @@ def write_gguf(
 
 
 def _scratch_folder(out: Path, size_bytes: int) -> Path:
-    """Return a temporary folder beside `out`, on whose disk `size_bytes` are free."""
+    """Make a temporary folder beside `out`. Raise ValueError if the disk has fewer than `size_bytes` free."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         require_space(out.parent, size_bytes)
@@ -180,7 +180,7 @@ def _write_tensors(
     library: LlamaCppLibrary | None,
     threads: int | None,
 ) -> list[str]:
-    """Write the header, the metadata that `writer` has, and all tensors; the names of the files."""
+    """Write the header, the metadata that `writer` holds, and all tensors. Return the names of the files."""
     from gguf import GGMLQuantizationType
 
     for plan in plans:
@@ -214,7 +214,7 @@ def _encoded(
     pool: ThreadPoolExecutor,
     workers: int,
 ) -> Iterator[memoryview]:
-    """The bytes of one tensor, in order. At most `workers` + 1 runs of rows are in memory."""
+    """Yield the encoded bytes of one tensor, in order. At most `workers` + 1 chunks of rows are in memory."""
     waiting: list[Future[np.ndarray]] = []
     for raw in plan.source.chunks():
         waiting.append(pool.submit(_encode, plan, raw, importance, library))
@@ -227,7 +227,7 @@ def _encoded(
 def _encode(
     plan: TensorPlan, raw: np.ndarray, importance: np.ndarray | None, library: LlamaCppLibrary | None
 ) -> np.ndarray:
-    """Rows of a tensor in the type of its plan."""
+    """Encode rows of a tensor in the type that the plan prescribes."""
     values = to_float32(raw, plan.source.dtype)
     check_finite(plan.source, values)
     if plan.type_name == "F32":
@@ -248,6 +248,6 @@ def _encode(
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Finite float32 as bfloat16 bits in uint16, rounded to nearest, ties to even."""
+    """Round finite float32 values to bfloat16 (nearest, ties to even). Return the bits as uint16."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

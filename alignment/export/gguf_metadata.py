@@ -1,4 +1,4 @@
-"""GGUF metadata of a Qwen2 model: architecture, RoPE and YaRN, tokenizer, provenance."""
+"""Write the GGUF metadata of a Qwen2 model: architecture, RoPE and YaRN, tokenizer, provenance."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Facts for the metadata and the model card that the model's folder does not hold."""
+    """Facts for metadata and model card that can't be read from the model's folder."""
 
     name: str
     license: str | None = None
     base_model: str | None = None
-    """`owner/name`."""
+    """The base model as `owner/name`."""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """Free key-value pairs, for example recipe and fingerprint."""
+    """Arbitrary key-value pairs, for example recipe and fingerprint."""
 
 
 def describe_model(
@@ -31,7 +31,7 @@ def describe_model(
 ) -> None:
     """Write the `general.*` and `qwen2.*` keys.
 
-    Provenance is written under `alignment.*`; readers ignore keys that they do not know.
+    Provenance is written to keys `alignment.*`, which other programs ignore.
     """
     from gguf import GGML_QUANT_VERSION, GGUFType, size_label
 
@@ -64,10 +64,10 @@ def describe_model(
 
 
 def context_length(checkpoint: Qwen2Checkpoint) -> int:
-    """Context length in tokens; with YaRN, the original length times the factor.
+    """Return the context length in tokens. With YaRN it is the original length times the factor.
 
     Qwen2.5's model cards add YaRN to config.json and leave `max_position_embeddings` at 32768, but llama.cpp's server
-    cuts its context at the length in the file.
+    limits its context to the length in the GGUF file.
     """
     longest, rope = int(checkpoint.config["max_position_embeddings"]), checkpoint.rope
     if rope["rope_type"] != "yarn":

@@ -1,8 +1,8 @@
-"""Importance matrices: the mean squared input of every column of every weight matrix, over calibration data.
+"""Make and read importance matrices: the mean squared input of every column of every weight matrix.
 
-Inputs are collected from the Hugging Face model in full precision, for every linear layer. The file has the form of
-llama.cpp's `llama-imatrix`, so llama.cpp's own tools can read it. As there, the embedding and the output head have no
-entry.
+The inputs of all linear layers are collected while the Hugging Face model runs on calibration data in full precision.
+The file has the format of llama.cpp's `llama-imatrix`, so that llama.cpp's tools can read it. As in files of
+`llama-imatrix`, the embedding and the output head have no entry.
 
     python -m alignment.export.imatrix JOB.json
 
@@ -27,16 +27,16 @@ from alignment.export.runtimes import TransformersRuntime
 
 @dataclass(frozen=True)
 class ImatrixJob:
-    """Where an importance matrix comes from, and where it goes."""
+    """Model, calibration texts and output file of an importance matrix."""
 
     model: str
     """Folder of the model."""
     texts: list[tuple[str, str]]
-    """Calibration texts, with the form of each."""
+    """Calibration texts, each as a pair (text, form)."""
     context: int
-    """Tokens of one window."""
+    """Number of tokens in one window."""
     tokens: int
-    """Tokens in total, about."""
+    """Approximate number of tokens in total."""
     dtype: str
     device: str
     threads: int
@@ -45,7 +45,7 @@ class ImatrixJob:
 
 
 def collect(job: ImatrixJob) -> CalibrationUse:
-    """Run the job's texts through its model, write the importance matrix, return the data that was used."""
+    """Run the model on the texts, write the importance matrix, and return the counts of the data that was used."""
     import torch
 
     runtime = TransformersRuntime(job.model, job.dtype, job.device, job.threads)
@@ -75,8 +75,8 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
     Args:
         file: The file to write.
-        values: By GGUF tensor name: the sum of squared inputs per column, and the number of tokens it is over.
-        context: Tokens of one window.
+        values: For each GGUF tensor name, the sums of squared inputs per column, and the number of summed tokens.
+        context: Number of tokens in one window.
     """
     from gguf import GGUFWriter
 
@@ -96,10 +96,10 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
 
 def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
-    """Read the mean squared inputs per column, float32, by GGUF tensor name.
+    """Read an importance matrix: for each GGUF tensor name, the mean squared inputs per column in float32.
 
     Raises:
-        ValueError: The file is not an importance matrix in llama.cpp's GGUF form, or holds NaN or infinity.
+        ValueError: The file is not an importance matrix in llama.cpp's GGUF format, or holds NaN or infinity.
     """
     from gguf import GGUFReader
 
@@ -124,7 +124,7 @@ def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
 
 
 def run(job: dict[str, Any]) -> CalibrationUse:
-    """Entry point of the process."""
+    """Run a job in this process: the entry point for `serve_job`."""
     return collect(ImatrixJob(**job))
 
 

@@ -1,7 +1,8 @@
-"""GGUF levels: which type each tensor of a Qwen2 model gets at each level.
+"""Choose the type of each tensor of a Qwen2 model at each GGUF level.
 
-The mixtures are those of `llama_model_quantize` in llama.cpp 0.5.0 (`src/llama-quant.cpp`), restated for dense Qwen2
-models. A nightly test compares the files with a build of llama.cpp, byte by byte.
+A level mixes several types. The mixtures equal those of `llama_model_quantize` in llama.cpp 0.5.0
+(`src/llama-quant.cpp`), for dense Qwen2 models. A nightly test compares the files with those of a llama.cpp build, byte
+by byte.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Level:
-    """A GGUF level."""
+    """A GGUF level, for example `q4_K_M`."""
 
     name: str
     file_type: int
-    """llama.cpp's number of the level (`llama_ftype`)."""
+    """Number of the level in llama.cpp (`llama_ftype`)."""
     matrix_type: str
-    """Type of an ordinary matrix."""
+    """Type of a matrix for which the level has no special rule."""
 
     @property
     def is_float(self) -> bool:
-        """Whether nothing is quantized."""
+        """Whether the level stores floats, without quantization."""
         return self.matrix_type in FLOATS
 
 
@@ -43,12 +44,13 @@ LEVELS = {
     )
 }
 
-# k-quants have blocks of 256 weights. Rows that 256 does not divide get the next larger type with blocks of 32.
+# k-quants have blocks of 256 weights. If the length of a row is not a multiple of 256, the row gets the next larger
+# type with blocks of 32.
 _SMALL_BLOCK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 def get_level(name: str) -> Level:
-    """Return the level with this name, in any case; ValueError lists the levels if there is none."""
+    """Return the level with this name, ignoring upper and lower case. Raise ValueError if there is none."""
     for level in LEVELS.values():
         if level.name.lower() == name.lower():
             return level
@@ -56,7 +58,7 @@ def get_level(name: str) -> Level:
 
 
 def block_size(type_name: str) -> int:
-    """Number of weights in one block of a type. The length of a row must be a multiple of it."""
+    """Return the number of weights in one block of a type. The length of a row must be a multiple of this number."""
     if type_name in FLOATS:
         return 1
     return 256 if type_name.endswith("_K") else 32
@@ -64,7 +66,7 @@ def block_size(type_name: str) -> int:
 
 @dataclass(frozen=True)
 class ModelTraits:
-    """The properties of a model that the mixtures depend on."""
+    """Properties of a model on which the types of its tensors depend."""
 
     layers: int
     tied: bool
@@ -79,13 +81,14 @@ def tensor_type(
     Args:
         level: The level of the file.
         name: The tensor's GGUF name.
-        shape: Its shape as rows and columns.
-        model: The model it belongs to.
+        shape: The tensor's shape: rows and columns.
+        model: Properties of the model.
         imatrix: Whether there is an importance matrix.
 
     Returns:
-        The type, and whether it is a fallback: larger than what the level asks for, because the number of columns is
-        not a multiple of that type's block. Vectors (norms, biases) stay F32.
+        The type, and whether the type is a fallback. A fallback is larger than the type that the level prescribes; it
+        is used if the number of columns is not a multiple of the prescribed type's block size. Vectors (norms, biases)
+        are always F32.
     """
     if len(shape) < 2:
         return "F32", False
@@ -140,6 +143,6 @@ def _wanted_type(level: Level, name: str, columns: int, model: ModelTraits, imat
 
 
 def _more_bits(layer: int, layers: int) -> bool:
-    """Whether a layer gets more bits: the first and the last eighth of the layers, and every third between them."""
+    """Whether a layer gets more bits: a layer in the first or last eighth, or every third layer between them."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2

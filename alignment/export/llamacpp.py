@@ -1,8 +1,8 @@
-"""llama.cpp through ctypes, from the prebuilt wheel `xllamacpp`: nothing is compiled or downloaded.
+"""Call llama.cpp through ctypes, from the prebuilt wheel `xllamacpp`. Nothing is compiled or downloaded.
 
-The wheel exports llama.cpp's C functions. Two of its parameter structs are passed by value and grow from version to
-version, so they are opaque blobs here: a few fields are set at known offsets, and `LlamaCppLibrary` checks at load that
-the default values are at those offsets. A wheel with another layout is refused.
+The wheel exports llama.cpp's C functions. Two of the parameter structs are passed by value and grow from version to
+version. Here they are opaque blobs in which a few fields are set at known offsets. When the library is loaded,
+`LlamaCppLibrary` checks that the default values are at those offsets, and refuses a wheel with another layout.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _POINTERS = (
 
 
 def library_path() -> Path:
-    """Return the shared library in the installed wheel; ValueError says what to install if there is none."""
+    """Return the path of the shared library in the installed wheel. Raise ValueError if no wheel is installed."""
     spec = importlib.util.find_spec("xllamacpp")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted(Path(folder).glob("xllamacpp*.so"))]
@@ -70,9 +70,9 @@ def library_path() -> Path:
 
 
 class LlamaCppLibrary:
-    """The wheel's shared library, loaded and its struct layout checked.
+    """The wheel's shared library. Loading checks the layout of the parameter structs.
 
-    `messages` holds the last lines that llama.cpp logged.
+    The attribute `messages` holds the last lines that llama.cpp logged.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class LlamaCppLibrary:
         self.wheel = importlib.metadata.version("xllamacpp")
         self.c = ctypes.CDLL(str(path))
         self.messages: list[str] = []
-        self._log = _LogCallback(self._record)  # a reference is needed for as long as llama.cpp may call it
+        self._log = _LogCallback(self._record)  # must stay referenced for as long as llama.cpp may call the callback
         self.c.llama_log_set(self._log, None)
         self.c.llama_version.restype = ctypes.c_char_p
         self.version = self.c.llama_version().decode()
@@ -109,7 +109,7 @@ class LlamaCppLibrary:
         self.messages = [*self.messages[-49:], text.decode(errors="replace")]
 
     def _defaults(self, function: str, expected: dict[int, int]) -> _Blob:
-        """Return the default parameters that `function` returns, after checking the fields that are set here."""
+        """Return the default parameters from llama.cpp's `function`, after checking the values at known offsets."""
         getattr(self.c, function).restype = _Blob
         blob = getattr(self.c, function)()
         values = {offset: blob.get(offset) for offset in expected}
@@ -121,7 +121,7 @@ class LlamaCppLibrary:
         return blob
 
     def quantize_rows(self, type_number: int, rows: np.ndarray, imatrix: np.ndarray | None) -> np.ndarray:
-        """Quantize rows with llama.cpp's own kernel. The GIL is released meanwhile.
+        """Quantize rows with llama.cpp's kernel. The GIL is released during the call.
 
         Args:
             type_number: Number of the GGUF type.
@@ -148,14 +148,14 @@ class LlamaCppLibrary:
 
 
 class GgufModel:
-    """A GGUF file in llama.cpp, on the CPU.
+    """A GGUF file that runs in llama.cpp on the CPU.
 
-    Runs without flash attention and with a key-value cache in float32, so that the figures depend on the file alone.
+    Flash attention is off and the key-value cache is float32, so that measurements depend on the file alone.
 
     Args:
         library: The loaded library.
-        path: The file; the first part of a split one.
-        n_ctx: Length of the context in tokens. It is also the batch size, so all positions can have logits.
+        path: The file, or the first part of a split file.
+        n_ctx: Length of the context in tokens. It is also the batch size, so that all positions can have logits.
         threads: CPU threads.
 
     Raises:
@@ -169,7 +169,7 @@ class GgufModel:
         parameters.set(_GPU_LAYERS, 0)
         self.model = c.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.model:
-            raise ValueError(f"llama.cpp does not load {path}: {library.problem()}")
+            raise ValueError(f"llama.cpp can't load {path}: {library.problem()}")
         context = _Blob.from_buffer_copy(library.context_defaults)
         for offset, value in (
             (_N_CTX, n_ctx),
@@ -185,13 +185,13 @@ class GgufModel:
             context.set(offset, value)
         self.context = c.llama_init_from_model(ctypes.c_void_p(self.model), context)
         if not self.context:
-            raise ValueError(f"llama.cpp creates no context for {path}: {library.problem()}")
+            raise ValueError(f"llama.cpp can't create a context for {path}: {library.problem()}")
         self._check_context(n_ctx, threads)
         self.vocab = c.llama_model_get_vocab(ctypes.c_void_p(self.model))
         self.n_vocab = c.llama_vocab_n_tokens(ctypes.c_void_p(self.vocab))
 
     def _check_context(self, n_ctx: int, threads: int) -> None:
-        """Check that llama.cpp read the parameters as they were set."""
+        """Raise ValueError if llama.cpp did not take over the parameters that were set."""
         c, context = self.library.c, ctypes.c_void_p(self.context)
         values = c.llama_n_ctx(context), c.llama_n_batch(context), c.llama_n_threads(context)
         if values[0] < n_ctx or values[1:] != (n_ctx, threads):
@@ -200,7 +200,7 @@ class GgufModel:
             )
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`; special tokens are recognized, none is added."""
+        """Tokenize `text`. Written-out special tokens are recognized; no special tokens are added."""
         data = text.encode()
         ids = (ctypes.c_int32 * (len(data) + 8))()
         count = self.library.c.llama_tokenize(
@@ -220,8 +220,8 @@ class GgufModel:
 
         Args:
             tokens: Token ids.
-            position: Position of the first one; earlier positions come from the key-value cache.
-            every: Return logits of every token, not only of the last.
+            position: Position of the first of these tokens. Earlier positions are in the key-value cache.
+            every: Whether to return logits after every token, instead of only after the last.
 
         Returns:
             Logits, float32 [len(tokens) or 1, vocabulary]. The array is a view that the next call overwrites.
@@ -245,10 +245,10 @@ class GgufModel:
         return np.ctypeslib.as_array(logits, shape=(n if every else 1, self.n_vocab))
 
     def apply_adapter(self, path: str | Path, scale: float = 1.0) -> None:
-        """Run with a LoRA adapter in GGUF form from now on."""
+        """Load a LoRA adapter in GGUF form and apply it in all later calls of `decode`."""
         adapter = self.library.c.llama_adapter_lora_init(ctypes.c_void_p(self.model), str(path).encode())
         if not adapter:
-            raise ValueError(f"llama.cpp does not load the adapter {path}: {self.library.problem()}")
+            raise ValueError(f"llama.cpp can't load the adapter {path}: {self.library.problem()}")
         adapters = (ctypes.c_void_p * 1)(adapter)
         scales = (ctypes.c_float * 1)(scale)
         self.library.c.llama_set_adapters_lora(ctypes.c_void_p(self.context), adapters, ctypes.c_size_t(1), scales)

@@ -1,4 +1,4 @@
-"""Makes each kind of target: written under a name that marks it as unproven, measured, then given its final name."""
+"""Make each kind of export target: write files with the prefix `unproven-`, measure them, then rename them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from alignment.export.pass_rate import pass_at_1
 from alignment.export.quantized import quantize_folder
 from alignment.rows.row_texts import ModelText
 
-# Prefixes of the names of files that have not passed their gate yet, and of those that failed it.
+# Prefixes of the names of files that have not been measured yet, and of files that missed their limits.
 UNPROVEN, BROKEN = "unproven-", "broken-"
 
 RuntimeName = Literal["llama.cpp", "transformers"]
@@ -34,7 +34,7 @@ RuntimeName = Literal["llama.cpp", "transformers"]
 
 @dataclass
 class ExportRun:
-    """What all targets of one export share."""
+    """Data that all targets of one export share."""
 
     checkpoint: Qwen2Checkpoint
     out: Path
@@ -44,11 +44,11 @@ class ExportRun:
     calibration_texts: list[ModelText]
     imatrix: dict[str, np.ndarray] | None = None
     imatrix_calibration: CalibrationUse | None = None
-    """The data of the importance matrix, if it was made in this run."""
+    """Counts of the importance matrix's calibration data, if this run made the importance matrix."""
     original_pass_at_1: float | None = None
-    """Percent, if there is a benchmark."""
+    """The original's pass@1 in percent, if there is a benchmark."""
     gguf_rows: dict[str, ExportRow] = field(default_factory=dict)
-    """Rows of the GGUF levels made so far, by level: folders around a GGUF file use it again."""
+    """Rows of the GGUF levels that were made so far, by level. Folders with a GGUF file reuse that file."""
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class ExportRun:
 
 
 def make_target(run: ExportRun, target: Target) -> ExportRow:
-    """Make and measure one target; returns its row."""
+    """Make and measure one target. Return its row."""
     if target.level is not None:
         row = _make_gguf(run, target.level)
         if target.kind != "gguf" and row["passed"]:
@@ -109,7 +109,7 @@ def _gguf_row(run: ExportRun, level: Level, written: GgufOutput) -> ExportRow:
 
 
 def _make_runtime_folder(run: ExportRun, target: Target, row: ExportRow) -> ExportRow:
-    """Return a folder for Ollama or llama.cpp's server around a GGUF file that passed."""
+    """Make a folder for Ollama or llama.cpp's server with a GGUF file that passed. Return the folder's row."""
     assert target.level is not None
     files = [Path(file) for file in row["files"]]
     folder = run.out / f"{run.name}-{target.kind}-{target.level.name}"
@@ -165,7 +165,10 @@ def _folder_row(run: ExportRun, folder: Path) -> ExportRow:
 
 
 def _make_adapter(run: ExportRun) -> ExportRow:
-    """Return the adapter as PEFT wrote it and as GGUF, the latter measured in llama.cpp over its base model."""
+    """Export the adapter as PEFT folder and as GGUF file.
+
+    The GGUF file is measured in llama.cpp with the base model.
+    """
     adapter = run.options.adapter
     assert adapter is not None
     base = run.options.adapter_base or read_adapter_config(adapter)["base_model_name_or_path"]
@@ -180,7 +183,7 @@ def _make_adapter(run: ExportRun) -> ExportRow:
         "size_bytes": file.stat().st_size,
         "seconds": time.perf_counter() - started,
     }
-    # The base model is written without loss, so that the figures are about the adapter alone.
+    # The base model is written without quantization, so that the measurement shows the effect of the adapter alone.
     stored = next(iter(checkpoint.tensors.values())).dtype.lower()
     with ExportGate(checkpoint, run.gate.texts, run.gate.settings, run.out, adapter) as gate:
         base_file = write_gguf(checkpoint, LEVELS.get(stored, LEVELS["f32"]), gate.folder / "base.gguf").files[0]
@@ -189,7 +192,7 @@ def _make_adapter(run: ExportRun) -> ExportRow:
 
 
 def make_imatrix(run: ExportRun) -> None:
-    """Make the importance matrix from the calibration texts; its file stays in the export's folder."""
+    """Make the importance matrix from the calibration texts. The file is kept in the output folder."""
     assert run.options.calibration is not None
     file = run.out / f"{run.name}-imatrix.gguf"
     settings = run.gate.settings
@@ -211,14 +214,14 @@ def make_imatrix(run: ExportRun) -> None:
 
 
 def _finish(run: ExportRun, row: ExportRow, level: str, runtime: RuntimeName, python: str | None = None) -> ExportRow:
-    """Measure pass@1 of a target that passed so far, if there is a benchmark, and give it its final name."""
+    """Measure pass@1 of a target that passed, if there is a benchmark. Then give its files their final names."""
     if run.options.benchmark is not None and row["passed"]:
         row = row | _pass_rate(run, Path(row["file"]), level, runtime, python)
     return _rename_files(row)
 
 
 def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, python: str | None) -> ExportRow:
-    """pass@1 of the export and of the original; the row fails if it fell further than allowed."""
+    """Measure pass@1 of an export. The returned row fails if pass@1 is too far below the original's."""
     assert run.options.benchmark is not None and run.original_pass_at_1 is not None
     rate = pass_at_1(
         model,
@@ -240,7 +243,10 @@ def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, py
 
 
 def _rename_files(row: ExportRow) -> ExportRow:
-    """Give the files their final names, with the prefix `broken-` if they failed; older files of the target go."""
+    """Give the files their final names, with the prefix `broken-` if the target failed.
+
+    Remove older files of the target.
+    """
     prefix, other = ("", BROKEN) if row["passed"] else (BROKEN, "")
     final = []
     for path in map(Path, row["files"]):

@@ -1,9 +1,10 @@
-"""Measures a model in a fresh process: the original as the reference, or an exported file against the reference.
+"""Measure the original model in a fresh process, or compare an exported model with the original's measurement.
 
     python -m alignment.export.measure JOB.json
 
-JOB.json holds a `MeasureJob`. Without a `reference`, the run makes one: token windows and log-probabilities go into the
-job's folder, perplexity and greedy continuations into the result. With a reference, it compares the model with it.
+JOB.json holds a `MeasureJob`. A job without `reference` measures the original: token windows and log-probabilities are
+written to the job's folder, perplexity and greedy continuations are in the result. A job with `reference` compares the
+job's model with that measurement.
 
 W = windows, C = tokens of a window, P = C - 1 scored positions of a window, V = vocabulary rows.
 """
@@ -24,38 +25,38 @@ from alignment.export.fresh_process import serve_job
 from alignment.export.runtimes import LlamaCppRuntime, Runtime, TransformersRuntime
 
 MAX_LOSS = 700.0
-"""Mean losses are capped here before exp, which overflows float64 above 709."""
+"""Largest mean loss of which exp is computed. Larger losses are cut, since exp overflows float64 above 709."""
 
 
 class OriginalFigures(TypedDict):
-    """The original's figures; its windows and log-probabilities are files in the job's folder."""
+    """Measurement of the original. Its windows and log-probabilities are files in the job's folder."""
 
     perplexity: float
     positions: int
     windows: int
     prompt_tokens_per_second: float
     hard_corpus: list[list[int]]
-    """Token ids of every text of the job's `hard_corpus`."""
+    """Token ids of each text of the job's `hard_corpus`."""
     prompts: list[list[int]]
-    """Token ids of the greedy prompts."""
+    """Token ids of the prompts that are continued greedily."""
     greedy: list[list[int]]
-    """Greedy continuation of every prompt."""
+    """Token ids of the greedy continuation of each prompt."""
 
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """One measurement."""
+    """Model and settings of one measurement."""
 
     texts: list[str]
     """Held-out texts."""
     hard_corpus: list[str]
     """Texts on which tokenizers are known to differ."""
     folder: str
-    """Where the reference's arrays are: `windows.npy` [W, C] and `log_probabilities.npy` [W, P, V]."""
+    """Folder of the original's arrays: `windows.npy` [W, C] and `log_probabilities.npy` [W, P, V]."""
     context: int
-    """C."""
+    """C, the number of tokens in a window."""
     positions: int
-    """Scored positions in total, about."""
+    """Approximate number of scored positions in total."""
     greedy_prompts: int
     greedy_tokens: int
     dtype: str
@@ -65,12 +66,13 @@ class MeasureJob:
     model: str = ""
     """A GGUF file or a folder."""
     adapter: str | None = None
-    """LoRA adapter to run the model with: a GGUF file for llama.cpp, a folder for transformers."""
+    """LoRA adapter with which the model is run: a GGUF file for llama.cpp, a folder for transformers."""
     reference: OriginalFigures | None = None
+    """The original's measurement, or None to measure the original."""
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities of float32 logits along the last axis; the sum is taken in float64."""
+    """Compute the log-probabilities of float32 logits along the last axis, with the sum in float64."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
 
@@ -79,16 +81,16 @@ def cut_windows(runtime: Runtime, texts: Sequence[str], context: int, positions:
     """Cut texts, in order, into token windows.
 
     Args:
-        runtime: Tokenizes the texts.
+        runtime: Runtime that tokenizes the texts.
         texts: The texts.
-        context: Tokens of a window, C.
-        positions: Number of scored positions wanted; a window has C - 1 of them.
+        context: C, the number of tokens in a window.
+        positions: Number of scored positions that is wanted. A window has C - 1 scored positions.
 
     Returns:
-        Token ids [W, C] in int32, and the number of texts they were cut from.
+        Token ids [W, C] in int32, and the number of texts that were used.
 
     Raises:
-        ValueError: The texts do not fill one window.
+        ValueError: The texts have too few tokens for one window.
     """
     wanted = max(1, math.ceil(positions / (context - 1)))
     ids: list[int] = []
@@ -101,13 +103,13 @@ def cut_windows(runtime: Runtime, texts: Sequence[str], context: int, positions:
     count = min(wanted, len(ids) // context)
     if count == 0:
         raise ValueError(
-            f"the rows give {len(ids)} tokens, one window takes {context}: give more rows or a shorter context"
+            f"the rows have {len(ids)} tokens, but one window needs {context}: give more rows or a shorter context"
         )
     return np.array(ids[: count * context], dtype=np.int32).reshape(count, context), used
 
 
 def write_reference(runtime: Runtime, job: MeasureJob) -> OriginalFigures:
-    """Run the original model, write its windows and log-probabilities to the job's folder, return the rest."""
+    """Measure the original: write windows and log-probabilities to the job's folder, return the other results."""
     folder = Path(job.folder)
     windows, _ = cut_windows(runtime, job.texts, job.context, job.positions)
     np.save(folder / "windows.npy", windows)
@@ -135,12 +137,12 @@ def write_reference(runtime: Runtime, job: MeasureJob) -> OriginalFigures:
 
 
 def compare(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Measurement:
-    """Run an exported model over the reference's windows and compare the two.
+    """Run an exported model on the reference's windows, and compare the model with the original.
 
-    KL(original || export) is averaged over the scored positions; perplexity is exp of the mean loss per position.
+    KL(original || export) is averaged over the scored positions. Perplexity is exp of the mean loss per position.
 
     Raises:
-        ValueError: The export has another number of vocabulary rows than the original.
+        ValueError: Export and original have different numbers of vocabulary rows.
     """
     windows = np.load(Path(job.folder, "windows.npy"))
     store = np.load(Path(job.folder, "log_probabilities.npy"), mmap_mode="r")
@@ -193,7 +195,7 @@ def _common_prefix(left: list[int], right: list[int]) -> int:
 
 
 def measure(job: MeasureJob) -> OriginalFigures | Measurement:
-    """Run one job: the reference of the original, or the figures of an export."""
+    """Run one job: measure the original, or compare an export with the original."""
     runtime: Runtime
     if job.runtime == "llama.cpp":
         n_ctx = max(job.context, job.context // 2 + job.greedy_tokens)
@@ -204,7 +206,7 @@ def measure(job: MeasureJob) -> OriginalFigures | Measurement:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Entry point of the process."""
+    """Run a job in this process: the entry point for `serve_job`."""
     return dict(measure(MeasureJob(**job)))
 
 

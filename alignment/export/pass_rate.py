@@ -1,9 +1,9 @@
-"""pass@1 of an exported model on a benchmark, in a fresh process and in the model's own runtime.
+"""Measure pass@1 of an exported model on a benchmark, in a fresh process and in the model's runtime.
 
     python -m alignment.export.pass_rate JOB.json
 
-JOB.json holds a `PassRateJob`. The prompts are tokenized by the original's tokenizer: the gate checks separately that
-an export tokenizes alike.
+JOB.json holds a `PassRateJob`. The original's tokenizer tokenizes the prompts. `alignment.export.gate` checks
+separately that an export tokenizes in the same way.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from alignment.export.llamacpp import GgufModel, LlamaCppLibrary
 from alignment.grading import SandboxSettings
 
 MAX_CONTEXT = 8192
-"""Tokens of the context in llama.cpp, at most: memory grows with it."""
+"""Largest context length in llama.cpp, in tokens. Memory grows with the context length."""
 
 
 @dataclass(frozen=True)
 class PassRateJob:
-    """One measurement of pass@1."""
+    """Model, benchmark and settings of one measurement of pass@1."""
 
     model: str
     """A GGUF file or a folder."""
@@ -43,9 +43,9 @@ class PassRateJob:
     runtime: Literal["llama.cpp", "transformers"]
     threads: int
     request: dict[str, Any]
-    """An entry of a recipe's `evaluate:`."""
+    """Settings of the benchmark, in the form of an entry of a recipe's `evaluate:`."""
     sandbox: dict[str, Any]
-    """Settings of a recipe's `sandbox:`."""
+    """Settings of the sandbox, in the form of a recipe's `sandbox:`."""
     seed: int
 
 
@@ -64,14 +64,14 @@ def pass_at_1(
     Args:
         model: A GGUF file or a folder.
         original: Folder of the original model.
-        benchmark: What to measure.
+        benchmark: The benchmark, its sandbox and its seed.
         out: Folder for completions and verdicts.
-        runtime: What to run the model in.
+        runtime: Runtime that runs the model.
         threads: CPU threads of llama.cpp.
-        python: Interpreter of another environment to run the model with.
+        python: Interpreter of another environment in which to run the model.
 
     Raises:
-        ValueError: The benchmark cannot be run, or has no pass@1.
+        ValueError: The benchmark can't be run, or does not measure pass@1.
     """
     job = PassRateJob(
         model=str(model),
@@ -90,19 +90,21 @@ def pass_at_1(
 
 
 class LlamaCppEngine:
-    """A GGUF file as the engine of an evaluation: one completion at a time, stops and sampling as with transformers.
+    """An evaluation engine that runs a GGUF file in llama.cpp, one completion at a time.
+
+    Stop conditions and sampling are the same as in the transformers engine.
 
     Args:
         model: The GGUF file.
-        tokenizer_folder: Folder of the original model.
-        threads: CPU threads.
-        max_context: Tokens of prompt and completion together, at most.
+        tokenizer_folder: Folder of the original model, whose tokenizer is used.
+        threads: Number of CPU threads.
+        max_context: Largest number of tokens of a prompt and its completion together.
     """
 
     name = "llama.cpp"
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
     batch_size: int | None = None
-    """Ignored."""
+    """Required by the engine protocol. This engine ignores the batch size."""
 
     def __init__(self, model: str, tokenizer_folder: str, threads: int, max_context: int = MAX_CONTEXT) -> None:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -138,7 +140,7 @@ class LlamaCppEngine:
 
 
 def measure(job: PassRateJob) -> float:
-    """pass@1 in percent, measured in this process."""
+    """Measure pass@1 in this process, in percent."""
     from alignment.evaluation import evaluate
 
     engine: Any = "transformers"
@@ -158,12 +160,12 @@ def measure(job: PassRateJob) -> float:
     values = [figure["value"] for figure in figures if figure["metric"] == "pass@1"]
     if not values:
         names = ", ".join(sorted({figure["metric"] for figure in figures}))
-        raise ValueError(f"the benchmark gives {names}, not pass@1: choose another one")
+        raise ValueError(f"the benchmark measures {names}, not pass@1: choose another benchmark")
     return float(values[0])
 
 
 def run(job: dict[str, Any]) -> dict[str, float]:
-    """Entry point of the process."""
+    """Run a job in this process: the entry point for `serve_job`."""
     return {"pass_at_1": measure(PassRateJob(**job))}
 
 

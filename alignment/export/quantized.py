@@ -1,4 +1,4 @@
-"""GPTQ and AWQ with llm-compressor or gptqmodel, in a fresh process and in the engine's own environment.
+"""Quantize with GPTQ and AWQ by llm-compressor or gptqmodel, in a fresh process and in the engine's environment.
 
     python -m alignment.export.quantized JOB.json
 
@@ -25,7 +25,7 @@ from alignment.models.formats import Tokenizer
 from alignment.rows.row_texts import ModelText
 
 SHORTEST_SAMPLE = 16
-"""Tokens; shorter pieces of calibration rows are left out."""
+"""Smallest number of tokens in a calibration sample. Shorter pieces of rows are not used."""
 
 Sample = dict[str, list[int]]
 """`input_ids` and `attention_mask` of one calibration sample."""
@@ -33,10 +33,10 @@ Sample = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class QuantizeJob:
-    """One quantization."""
+    """Model and settings of one quantization."""
 
     model: str
-    """Folder of the model; absolute, like `out`."""
+    """Absolute path of the model's folder. `out` is absolute too."""
     out: str
     method: str
     """gptq or awq."""
@@ -46,22 +46,22 @@ class QuantizeJob:
     act_order: str
     device: str
     texts: list[tuple[str, str]]
-    """Calibration texts, with the form of each."""
+    """Calibration texts, each as a pair (text, form)."""
     tokens: int
-    """Tokens in total, at most."""
+    """Largest number of calibration tokens in total."""
     sequence_length: int
-    """Tokens of one sample, at most."""
+    """Largest number of tokens in one sample."""
     threads: int
-    """CPU threads; 0 keeps torch's default."""
+    """Number of CPU threads; 0 keeps torch's default."""
     seed: int
 
 
 @dataclass(frozen=True)
 class QuantizedFolder:
-    """A finished folder."""
+    """Result of a quantization."""
 
     python: str
-    """Interpreter that can load it."""
+    """Interpreter in whose environment the quantized folder can be loaded."""
     calibration: CalibrationUse
 
 
@@ -85,20 +85,22 @@ def quantize_folder(
         out: The folder to write.
         texts: Calibration texts.
         settings: Engine, group size, order of the columns, device.
-        tokens: Calibration tokens in total, at most.
-        sequence_length: Tokens of one calibration sample, at most.
-        threads: CPU threads; 0 keeps torch's default.
+        tokens: Largest number of calibration tokens in total.
+        sequence_length: Largest number of tokens in one calibration sample.
+        threads: Number of CPU threads; 0 keeps torch's default.
         seed: Seed of the engine.
 
     Raises:
-        ValueError: Rows do not divide into groups, weights are not finite, the engine's environment cannot be made, or
-            the engine failed. Nothing is left behind.
+        ValueError: Rows of weights can't be divided into groups, weights are not finite, the engine's environment can't
+            be made, or the engine failed. No files are left behind.
     """
     group = settings.group_size
     columns = sorted({tensor.shape[1] for name, tensor in checkpoint.tensors.items() if "_proj.weight" in name})
     uneven = [number for number in columns if group > 0 and number % group]
     if uneven:
-        raise ValueError(f"rows of {uneven[0]} weights do not divide into groups of {group}: set quantize.group_size")
+        raise ValueError(
+            f"rows of {uneven[0]} weights can't be divided into groups of {group}: set quantize.group_size to a divisor"
+        )
     checkpoint.require_finite()
     python = engine_python(settings.engine)
     partial = out.with_name(f".partial-{out.name}")
@@ -116,7 +118,7 @@ def quantize_folder(
         seed=seed,
     )
     try:
-        # gptqmodel writes a folder of logs into its working directory.
+        # The job runs in a temporary folder because gptqmodel writes a folder of logs into its working directory.
         calibration = run_job("alignment.export.quantized", asdict(job), python, in_own_folder=True)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
@@ -132,20 +134,20 @@ def calibration_samples(
 ) -> tuple[list[list[int]], CalibrationUse]:
     """Cut texts into calibration samples.
 
-    The first sample of every text comes first, then the rest of the texts, until there are `tokens` tokens: a long
-    text does not displace others.
+    The first sample of every text is taken first, then further samples of the texts, until there are `tokens` tokens. A
+    long text therefore does not displace other texts.
 
     Args:
         tokenizer: The model's tokenizer.
-        texts: Texts, with the form of each.
-        length: Tokens of one sample, at most.
-        tokens: Tokens in total, at most.
+        texts: Texts, each as a pair (text, form).
+        length: Largest number of tokens in one sample.
+        tokens: Largest number of tokens in total.
 
     Returns:
-        The token ids of each sample, and the data that was used.
+        The token ids of each sample, and counts of the data that was used.
 
     Raises:
-        ValueError: No text has `SHORTEST_SAMPLE` tokens.
+        ValueError: No text has at least `SHORTEST_SAMPLE` tokens.
     """
     rows: Counter[str] = Counter()
     samples: list[list[int]] = []
@@ -164,7 +166,7 @@ def calibration_samples(
         samples.append(pieces[0])
         rest += pieces[1:]
     if not samples:
-        raise ValueError(f"the calibration rows hold no text of {SHORTEST_SAMPLE} tokens or more")
+        raise ValueError(f"no calibration row has {SHORTEST_SAMPLE} tokens or more: name longer rows in `calibration`")
     for piece in rest:
         if total + len(piece) <= tokens:
             total += len(piece)
@@ -173,16 +175,16 @@ def calibration_samples(
 
 
 def run_engine(job: QuantizeJob) -> CalibrationUse:
-    """Quantize in this process, which must run in the engine's environment; returns the data that was used."""
+    """Quantize in this process, which must run in the engine's environment. Return counts of the data that was used."""
     if job.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # gptqmodel 7.7.0 needs two workers to load a model and takes (cores + 1) // 2: one on a machine with two cores.
+    # gptqmodel 7.7.0 needs two workers to load a model, but uses (cores + 1) // 2, which is one on two cores.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) // 2)))
     import torch
     from transformers import AutoTokenizer
 
     if job.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("quantize.device is cuda, but there is no GPU: set it to cpu, or leave it out")
+        raise ValueError("quantize.device is cuda, but there is no GPU: set quantize.device to cpu or auto")
     if job.threads:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
@@ -247,7 +249,7 @@ def _run_gptqmodel(job: QuantizeJob, rows: list[Sample]) -> None:
 
 
 def run(job: dict[str, Any]) -> CalibrationUse:
-    """Entry point of the process."""
+    """Run a job in this process: the entry point for `serve_job`."""
     return run_engine(QuantizeJob(**job))
 
 

@@ -1,4 +1,4 @@
-"""The runtimes in which the gate runs models, behind one interface: llama.cpp for GGUF, transformers for folders.
+"""Runtimes that run models for the gate, with one interface: llama.cpp for GGUF files, transformers for folders.
 
 T = tokens of the input, V = vocabulary rows of the model.
 """
@@ -15,26 +15,26 @@ from alignment.export.llamacpp import GgufModel, LlamaCppLibrary
 
 
 class Runtime(Protocol):
-    """A loaded model."""
+    """Interface of a runtime with a loaded model."""
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`; special tokens are recognized, none is added."""
+        """Tokenize `text`. Written-out special tokens are recognized; no special tokens are added."""
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits at every position of one sequence, float32, [T, V]."""
+        """Return the logits at every position of one sequence, float32, [T, V]."""
 
     def greedy(self, ids: Sequence[int], tokens: int) -> list[int]:
-        """The next `tokens` token ids after the prompt `ids`, each the most probable one; does not stop at EOS."""
+        """Generate `tokens` token ids greedily after the prompt `ids`, without stopping at EOS."""
 
 
 class LlamaCppRuntime:
-    """A GGUF file in llama.cpp.
+    """Run a GGUF file in llama.cpp.
 
     Args:
-        path: The file.
+        path: The GGUF file.
         n_ctx: Length of the context in tokens.
-        threads: CPU threads.
-        adapter: A LoRA adapter in GGUF form to run the model with.
+        threads: Number of CPU threads.
+        adapter: A LoRA adapter in GGUF form with which the model is run.
     """
 
     def __init__(self, path: str | Path, n_ctx: int, threads: int, adapter: str | None = None) -> None:
@@ -61,14 +61,14 @@ class LlamaCppRuntime:
 
 
 class TransformersRuntime:
-    """A model folder in transformers, also one quantized by GPTQ or AWQ.
+    """Run a model folder in transformers. The model may be quantized by GPTQ or AWQ.
 
     Args:
-        path: The folder.
-        dtype: Name of the torch type to load it in.
-        device: As in `device_map`.
-        threads: CPU threads.
-        adapter: Folder of a PEFT adapter to run the model with.
+        path: The model's folder.
+        dtype: Name of the torch type of the loaded weights.
+        device: Device, as in transformers' `device_map`.
+        threads: Number of CPU threads.
+        adapter: Folder of a PEFT adapter with which the model is run.
     """
 
     def __init__(self, path: str | Path, dtype: str, device: str, threads: int, adapter: str | None = None) -> None:

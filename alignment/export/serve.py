@@ -1,9 +1,9 @@
-"""Serves a GGUF file with llama.cpp's server from the wheel: OpenAI-compatible chat, completions and FIM.
+"""Serve a GGUF file with llama.cpp's server from the wheel `xllamacpp`: OpenAI-compatible chat, completions and FIM.
 
     python -m alignment.export.serve MODEL.gguf [--port 8080] [--context 4096]
 
-Chat is at /v1/chat/completions, fill-in-the-middle at /infill. The server listens on 127.0.0.1 only and ends when its
-standard input closes or on Ctrl-C.
+The path of chat is /v1/chat/completions, the path of fill-in-the-middle is /infill. The server listens on 127.0.0.1
+only. It ends when its standard input closes, or on Ctrl-C.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders and commands for runtimes: Ollama, vLLM, llama.cpp's server, PEFT."""
+"""Write folders and commands for Ollama, vLLM, llama.cpp's server and PEFT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alignment.models import formats
 OLLAMA_CONTEXT = 32768
 STOPS = (formats.IM_START, *formats.FIM_STOP_TOKENS)
 LONG_CONTEXT_HIDDEN_SIZE = 3584
-"""Hidden size of Qwen2.5-Coder-7B, the smallest model for which Qwen documents YaRN."""
+"""Hidden size of Qwen2.5-Coder-7B. It is the smallest model for which Qwen documents long contexts by YaRN."""
 LONG_CONTEXT_FACTOR = 4
 
 _FIM = f"{formats.FIM_PREFIX}{{{{ .Prompt }}}}{formats.FIM_SUFFIX}{{{{ .Suffix }}}}{formats.FIM_MIDDLE}"
@@ -35,7 +35,8 @@ _MESSAGES = (
     '{{ if and $last (ne .Role "assistant") }}<|im_start|>assistant\n{{ end }}{{ end }}{{ end }}'
 )
 _PROMPT = "<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ .Response }}"
-# Go template: fill-in-the-middle if there is a suffix, otherwise ChatML. A final assistant message is continued.
+# Go template for Ollama: fill-in-the-middle if the request has a suffix, otherwise ChatML. If the last message is the
+# assistant's, the model continues that message.
 CHAT_TEMPLATE = (
     f"{{{{ if .Suffix }}}}{_FIM}{{{{ else if .Messages }}}}{_SYSTEM}{_MESSAGES}"
     f"{{{{ else }}}}{_SYSTEM}{_PROMPT}{{{{ end }}}}"
@@ -43,21 +44,22 @@ CHAT_TEMPLATE = (
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether a model folder has a chat template; base models may have none."""
+    """Whether a model folder has a chat template. Base models may lack a template."""
     settings = folder / "tokenizer_config.json"
     return read_chat_template(folder, read_json(settings) if settings.is_file() else {}) is not None
 
 
 def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) -> str:
-    """Ollama's Modelfile for a GGUF file.
+    """Return Ollama's Modelfile for a GGUF file.
 
-    A model with a chat template gets ChatML, without the tools that its own template may support; a base model gets
-    plain completion. Both get fill-in-the-middle for requests with a suffix.
+    The Modelfile's template is ChatML if the model has a chat template, and plain completion if it is a base model.
+    Requests with a suffix use fill-in-the-middle in both cases. Tool calls are not supported, even if the model's chat
+    template supports them.
 
     Args:
         checkpoint: The model.
         gguf: Name of the GGUF file in the Modelfile's folder.
-        license_text: The licence, as text or name.
+        license_text: The text or the name of the licence.
     """
     template = CHAT_TEMPLATE if has_chat_template(checkpoint.folder) else COMPLETION_TEMPLATE
     lines = [f"FROM ./{gguf}", f'TEMPLATE """{template}"""']
@@ -71,7 +73,7 @@ def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) 
 
 
 def sampling(folder: Path) -> dict[str, float]:
-    """Sampling parameters that the model's generation_config.json recommends, by Ollama's names."""
+    """Return the sampling parameters of the model's generation_config.json, under Ollama's names."""
     file = folder / "generation_config.json"
     settings = read_json(file) if file.is_file() else {}
     names = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "repetition_penalty": "repeat_penalty"}
@@ -79,7 +81,7 @@ def sampling(folder: Path) -> dict[str, float]:
 
 
 def license_text(folder: Path, license: str | None) -> str | None:
-    """Return the text of the folder's licence file; without one, the licence's name."""
+    """Return the text of the folder's licence file, or `license` if the folder has no licence file."""
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")
@@ -87,7 +89,7 @@ def license_text(folder: Path, license: str | None) -> str | None:
 
 
 def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, license: str | None) -> Path:
-    """Write a folder for `ollama create NAME -f Modelfile`: the GGUF file and its Modelfile."""
+    """Write a folder with a GGUF file and its Modelfile, for `ollama create NAME -f Modelfile`."""
     with fresh_folder(out) as scratch:
         link_or_copy(gguf, scratch / gguf.name)
         text = modelfile(checkpoint, gguf.name, license_text(checkpoint.folder, license))
@@ -96,7 +98,10 @@ def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, license: st
 
 
 def write_llama_cpp(checkpoint: Qwen2Checkpoint, files: list[Path], out: Path, name: str) -> str:
-    """Write a folder for llama.cpp's server: all parts of the GGUF and `serve.sh`; returns the command in it."""
+    """Write a folder for llama.cpp's server, with all parts of the GGUF and `serve.sh`.
+
+    Return the command in `serve.sh`.
+    """
     command = llama_server_command(checkpoint, files[0].name, name)
     with fresh_folder(out) as scratch:
         for file in files:
@@ -106,7 +111,7 @@ def write_llama_cpp(checkpoint: Qwen2Checkpoint, files: list[Path], out: Path, n
 
 
 def copy_adapter(adapter: Path, out: Path) -> Path:
-    """Write a folder with the two files from which PEFT, vLLM and transformers load an adapter."""
+    """Copy the two files from which PEFT, vLLM and transformers load an adapter."""
     with fresh_folder(out) as scratch:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(adapter / name, scratch / name)
@@ -116,8 +121,8 @@ def copy_adapter(adapter: Path, out: Path) -> Path:
 def write_folder(checkpoint: Qwen2Checkpoint, out: Path, name: str, card: str) -> Path:
     """Write a Hugging Face folder for transformers and vLLM: the model's files, a model card and `serve.sh`.
 
-    config.json has RoPE and dtype in the old form (`rope_theta`, `rope_scaling`, `torch_dtype`) as well as the new, so
-    that older vLLM versions read the same values.
+    config.json has RoPE and dtype under the keys of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of
+    transformers 5, so that older vLLM versions read the same values.
     """
     with fresh_folder(out) as scratch:
         for file in sorted(checkpoint.folder.iterdir()):
@@ -134,14 +139,14 @@ def write_folder(checkpoint: Qwen2Checkpoint, out: Path, name: str, card: str) -
 
 
 def write_serve_script(folder: Path, command: str) -> None:
-    """Write `serve.sh`, which runs `command` in its own folder."""
+    """Write the script `serve.sh`, which runs `command` in the folder of the script."""
     script = folder / "serve.sh"
     script.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit 1\nexec {command} "$@"\n', encoding="utf-8")
     script.chmod(0o755)
 
 
 def portable_config(config: dict[str, Any]) -> dict[str, Any]:
-    """config.json with RoPE and dtype in the forms of both transformers 4 and 5."""
+    """Return config.json with RoPE and dtype under the keys of both transformers 4 and 5."""
     portable = dict(config)
     rope = portable.get("rope_parameters")
     if rope:
@@ -154,13 +159,13 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def vllm_command(checkpoint: Qwen2Checkpoint, name: str, long: bool = False) -> str:
-    """Return the command that serves a folder with vLLM, from inside the folder.
+    """Return the command that serves a folder with vLLM. It must be run inside the folder.
 
     Args:
         checkpoint: The model.
         name: Name of the served model.
-        long: Enable YaRN over four times the trained context, as Qwen documents for its 7B, 14B and 32B models. Not
-            for a model whose config.json already has YaRN.
+        long: Whether to enable YaRN for four times the trained context, as Qwen documents for the 7B, 14B and 32B
+            models. Must be False if the model's config.json already has YaRN.
     """
     words = ["vllm", "serve", ".", "--served-model-name", name]
     if not long:
@@ -183,7 +188,7 @@ def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long
         checkpoint: The model.
         gguf: Path of the GGUF file.
         name: Name of the served model.
-        long: As in `vllm_command`.
+        long: Whether to enable YaRN for four times the trained context, as in `vllm_command`.
     """
     trained = context_length(checkpoint)
     length = LONG_CONTEXT_FACTOR * trained if long else trained
@@ -195,16 +200,16 @@ def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long
 
 
 def supports_long_context(checkpoint: Qwen2Checkpoint) -> bool:
-    """Whether Qwen documents YaRN for the model's size, and its config does not have it yet."""
+    """Whether Qwen documents YaRN for the model's size, and the model's config does not have YaRN yet."""
     return checkpoint.config["hidden_size"] >= LONG_CONTEXT_HIDDEN_SIZE and checkpoint.rope["rope_type"] == "default"
 
 
 @contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `out`, replacing an older one, when the block ends without an exception.
+    """Yield a scratch folder. If the `with` block ends without an exception, the folder replaces `out`.
 
     Raises:
-        ValueError: A file could not be written. Nothing is left behind.
+        ValueError: A file could not be written. No files are left behind.
     """
     scratch = out.with_name(f".partial-{out.name}")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -221,7 +226,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link, which takes no disk space, or a copy if the file system does not support links."""
+    """Make a hard link to `source`, which takes no disk space, or a copy if the file system can't link."""
     try:
         target.hardlink_to(source.resolve())
     except OSError:

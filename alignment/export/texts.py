@@ -1,4 +1,4 @@
-"""Texts for calibration, for the gate and for the check of the tokenizer."""
+"""Provide texts for calibration, for the comparison of exports, and for the check of tokenizers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from alignment.rows import reading as row_files
 from alignment.rows.kinds import Row
 from alignment.rows.row_texts import ModelText, model_text
 
-# Modules of Python's standard library whose source is the held-out code if the caller gives none.
+# Modules of Python's standard library whose source is used as held-out code if the caller gives no held-out rows.
 STANDARD_MODULES = ("argparse", "ast", "configparser", "csv", "heapq", "inspect", "pathlib", "tempfile", "textwrap")
 
-# Texts on which tokenizers are known to differ. All are in Unicode normal form C: Qwen's tokenizer normalizes and
-# llama.cpp does not, so decomposed text (e + combining accent) always differs, whatever the GGUF file holds.
+# Texts that tokenizers are known to split differently. All texts are in Unicode normal form C. Qwen's tokenizer
+# normalizes text and llama.cpp does not, so decomposed text (e + combining accent) would differ for every GGUF file.
 HARD_CORPUS = (
     "",
     " ",
@@ -49,7 +49,7 @@ HARD_CORPUS = (
 
 
 def read_rows(source: str | Path | Sequence[Row] | None, limit: int | None = None) -> list[Row]:
-    """Return the first `limit` rows of a list, of a JSONL or Parquet file, or of a folder of such files; none for None."""
+    """Return the first `limit` rows of a list, of a JSONL or Parquet file, or of a folder. Return [] for None."""
     if source is None:
         return []
     if not isinstance(source, (str, Path)):
@@ -63,7 +63,7 @@ def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> l
     Args:
         rows: Documents, conversations and preferences.
         seed: Seed of the random gaps.
-        fim: Share of the documents that become fill-in-the-middle with a random gap; the others stay plain.
+        fim: Share of the documents that become fill-in-the-middle with a random gap. The other documents stay plain.
     """
     generator = random.Random(seed)
     texts: list[ModelText] = []
@@ -82,7 +82,7 @@ def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> l
 
 
 def standard_library_texts() -> list[str]:
-    """Source code of Python's standard library, for a gate without held-out rows."""
+    """Return source code of Python's standard library, for comparisons without held-out rows."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     candidates = [folder / f"{name}.py" for name in STANDARD_MODULES]
     return [file.read_text(encoding="utf-8") for file in candidates if file.is_file()]

@@ -1,4 +1,4 @@
-"""The tokenizer of a Qwen2 model as GGUF stores it: tokens, types, merges, special ids and the chat template."""
+"""Read the tokenizer of a Qwen2 model in the form of GGUF: tokens, types, merges, special ids, chat template."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Released checkpoints have up to 399 embedding rows more than the tokenizer has tokens (152064 rows, 151665 tokens).
+# Released checkpoints have up to 399 more embedding rows than tokens (152064 rows, 151665 tokens).
 MAX_PADDING_ROWS = 1024
-# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) treats as ends of generation because of their text: it
-# would read `</s>` in HTML as one token, which the model never saw, and stop there. Qwen2's split rule cuts these texts
-# into pieces, so these tokens never occur in tokenized text, and the GGUF file can leave their names out.
+# Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) treats as ends of generation because of their text. It
+# would read `</s>` in HTML as one token, which the model never saw in training, and stop there. Qwen2's split rule cuts
+# these texts into pieces, so these tokens never occur in tokenized text, and the GGUF file can omit their names.
 TAKEN_FOR_CONTROL = ("</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>")
 FIM_KEYS = {
     "fim_pre": formats.FIM_PREFIX,
@@ -34,23 +34,23 @@ FIM_KEYS = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer in GGUF's terms."""
+    """The parts of a tokenizer that a GGUF file stores."""
 
     tokens: list[str]
-    """One per embedding row; rows beyond the tokenizer are `[PAD<id>]`."""
+    """One token per embedding row. Rows without a token are named `[PAD<id>]`."""
     types: list[int]
     """GGUF token type of every token."""
     merges: list[str]
     special: dict[str, int]
-    """Token id by GGUF's name: `eos`, `fim_pre`, ..."""
+    """Ids of special tokens, by GGUF's names `eos`, `fim_pre`, ..."""
     chat_template: str | None
 
 
 def read_vocabulary(checkpoint: Qwen2Checkpoint) -> Vocabulary:
-    """Read tokenizer.json and tokenizer_config.json.
+    """Read the vocabulary from tokenizer.json and tokenizer_config.json.
 
     Raises:
-        ValueError: They are missing, or are not the Qwen2 tokenizer of this model.
+        ValueError: tokenizer.json is missing, or is not the Qwen2 tokenizer of this model.
     """
     folder, rows = checkpoint.folder, checkpoint.vocabulary_rows
     path = folder / "tokenizer.json"
@@ -98,13 +98,13 @@ def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
 
 
 def _check_added(path: Path, added: dict[int, dict[str, Any]]) -> None:
-    """llama.cpp finds added tokens anywhere in a text and does not strip the spaces around them."""
+    """Raise ValueError if an added token strips spaces or matches whole words only, as llama.cpp can't do either."""
     for entry in added.values():
         settings = [key for key in ("lstrip", "rstrip", "single_word") if entry.get(key)]
         if settings:
             raise ValueError(
                 f"{path}: the added token {entry['content']!r} sets {', '.join(settings)}, which llama.cpp does not "
-                "support: set it to false, as in Qwen's own tokenizer"
+                "support: set these to false, as in Qwen's tokenizer"
             )
 
 
@@ -114,23 +114,24 @@ def _token_type(number: int, by_id: dict[int, str], added: dict[int, dict[str, A
     if number not in added:
         return NORMAL
     text = by_id[number]
-    # Qwen's tokenizer.json does not mark its FIM and repository tokens as special; for runtimes they are control tokens.
+    # Qwen's tokenizer.json does not mark its FIM and repository tokens as special; for runtimes they are control
+    # tokens.
     return CONTROL if added[number]["special"] or (text.startswith("<|") and text.endswith("|>")) else USER_DEFINED
 
 
 def _merges(merges: list[Any]) -> list[str]:
-    """Merges as `left right`; tokenizer.json has them as such strings or as pairs."""
+    """Return the merges as strings `left right`. tokenizer.json has them as strings or as pairs."""
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
 def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
-    """Special token ids by GGUF's name.
+    """Return the ids of special tokens, by GGUF's names.
 
     Args:
-        path: tokenizer.json, for errors.
-        config: config.json.
-        settings: tokenizer_config.json.
-        ids: Ids of the added tokens by text.
+        path: Path of tokenizer.json, for errors.
+        config: Content of config.json.
+        settings: Content of tokenizer_config.json.
+        ids: Ids of the added tokens, by text.
     """
     end = ids.get(formats.ENDOFTEXT)
     if end is None:
@@ -162,11 +163,11 @@ def _setting_id(settings: dict[str, Any], key: str, ids: dict[str, int], default
 
 
 def read_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """Return the folder's chat template. None if it has none.
+    """Return the folder's chat template, or None if it has none.
 
     Args:
-        folder: The model's folder; its chat_template.jinja comes first.
-        settings: tokenizer_config.json.
+        folder: The model's folder. If it has a chat_template.jinja, that file is the template.
+        settings: Content of tokenizer_config.json.
     """
     file = folder / "chat_template.jinja"
     if file.is_file():

@@ -87,7 +87,7 @@ def test_a_config_that_qwen2_models_do_not_have(model, changes, message):
 @pytest.mark.parametrize("text", ["[1]", '"x"', "{", "\x00"])
 def test_a_config_that_is_not_a_json_object(model, text):
     (model / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json (holds no JSON object|is not valid JSON)"):
+    with pytest.raises(ValueError, match=r"config\.json (does not hold a JSON object|is not valid JSON)"):
         attempt(model)
 
 

@@ -81,6 +81,6 @@ def test_a_private_push_into_a_public_repository_is_refused(hub, tmp_path):
 
 
 def test_what_failed_its_gate_is_never_pushed(hub, tmp_path):
-    with pytest.raises(ValueError, match="q2_K failed the gate"):
+    with pytest.raises(ValueError, match="q2_K missed the limits"):
         publish(tmp_path, [*PASSED, {"target": "q2_K", "passed": False}], PRIVATE)
     assert hub.calls == []

@@ -180,7 +180,7 @@ def test_a_long_calibration_row_does_not_displace_others():
 def test_rows_that_do_not_divide_into_groups_are_refused_before_the_engine_starts(tmp_path):
     model = make_model(tmp_path / "model", hidden_size=224, head_dim=64, intermediate_size=256)
     (target,) = parse_targets(["gptq-int4"])
-    with pytest.raises(ValueError, match="rows of 224 weights do not divide into groups of 128"):
+    with pytest.raises(ValueError, match="rows of 224 weights can't be divided into groups of 128"):
         quantize_folder(
             open_checkpoint(model),
             target,
