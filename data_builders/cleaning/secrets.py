@@ -5,7 +5,7 @@ The module finds private keys, tokens of known formats, values that are assigned
 Within a file, a value always gets the same replacement, for example `REDACTED_PASSWORD_1`. The values are never printed
 or stored. Reports only count the values of each kind.
 
-The module does not find names of people, telephone numbers, postal addresses, and weak passwords in prose without a
+The module does not find names of people, telephone numbers, postal addresses, or weak passwords in prose without a
 word like "password" next to the value.
 """
 

@@ -52,7 +52,7 @@ def parser(language: str) -> Parser | None:
 
 
 def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span | None:
-    """Draw the span between two random positions, all equally likely (arXiv 2207.14255, section 3).
+    """Draw the span between two random positions. All positions are equally likely (arXiv 2207.14255, section 3).
 
     Args:
         text: the text to cut.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 32
-"""Number of MinHash band keys of a text; see `cleaning.duplicates`."""
+"""Number of MinHash band keys of a text, see `cleaning.duplicates`."""
 
 
 class RowStore:
