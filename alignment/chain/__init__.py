@@ -1,1 +1,1 @@
-"""Run a recipe: find the steps that are stale, run each in fresh processes, check gates, and keep the ladder of figures."""
+"""Runs a recipe: plans the steps, runs each outdated step in new processes, checks gates, and writes the ladder."""

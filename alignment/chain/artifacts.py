@@ -1,7 +1,8 @@
-"""Artifacts: the folder that a step leaves, and the digests that decide whether it is still up to date.
+"""Reads the artifacts of steps, and computes the digests that decide whether an artifact is up to date.
 
-An artifact is the folder `<output>/<recipe>/artifacts/<step>-<fingerprint>/`. It is done when it has an `artifact.json`,
-which is written last and atomically. `<output>/<recipe>/<step>` links to the newest one; older ones are kept.
+An artifact is the result of a step: the folder `<output>/<recipe>/artifacts/<step>-<fingerprint>/`. It is complete when
+it contains `artifact.json`, which is written last and atomically. `<output>/<recipe>/<step>` is a link to the newest
+artifact of the step. Older artifacts are kept.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ VERSIONS: Mapping[str, int] = {
     "export": 2,
     "custom": 1,
 }
-"""Part of the fingerprint, by kind of stage. Raise it if a change of the code changes results for the same inputs."""
+"""Version of each kind of stage, which is part of the fingerprint of a step. Raise the version if a change of the code
+changes the results for the same inputs."""
 ARTIFACT = "artifact.json"
 Artifact = dict[str, Any]
-"""The content of an artifact.json, as the conductor writes it."""
+"""The content of an `artifact.json`, which the conductor writes."""
 
 
 class Digests:
-    """Compute content hashes of files and folders. A JSON file caches the hashes; a file with the same size and time of change is
-    not read again."""
+    """Computes content hashes of files and folders.
+
+    The hashes are cached in a JSON file. A file is read again only if its size or modification time has changed.
+    """
 
     def __init__(self, cache: Path):
         self.cache = cache
@@ -47,7 +51,7 @@ class Digests:
         self.changed = False
 
     def of(self, path: Path) -> str:
-        """Return the digest of a file's bytes, or of all names and bytes in a folder, without hidden files."""
+        """Return the digest of a file's content, or of all names and contents in a folder, without hidden files."""
         if path.is_dir():
             files = sorted(
                 file
@@ -69,7 +73,7 @@ class Digests:
         return str(entry[2])
 
     def save(self) -> None:
-        """Write new digests to the JSON file. If that fails (`align plan` for another user's runs), nothing is lost."""
+        """Write new digests to the JSON file. Errors are ignored: `align plan` may read a folder of another user."""
         if self.changed:
             with contextlib.suppress(OSError):
                 write_json(self.cache, self.known)
@@ -77,7 +81,7 @@ class Digests:
 
 
 def read(folder: Path) -> Artifact | None:
-    """Read a folder's artifact.json. None if the step is not done.
+    """Read the artifact.json in a folder. Return None if the step is not done.
 
     Raises:
         ValueError: the file is damaged.
@@ -96,7 +100,7 @@ def read(folder: Path) -> Artifact | None:
 
 
 def link(folder: Path, name: str, target: Path) -> None:
-    """Make `<folder>/<name>` a link to an artifact, atomically."""
+    """Make `<folder>/<name>` a link to an artifact. An existing link is replaced atomically."""
     temporary = folder / f".{name}.{os.getpid()}.link"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, folder))
@@ -104,8 +108,10 @@ def link(folder: Path, name: str, target: Path) -> None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit of the checkout that holds `folder`, with a `+` appended if files are changed. Returns None outside of a
-    checkout."""
+    """Return the commit of the git checkout that contains `folder`, or None if there is no checkout.
+
+    A `+` is appended if the checkout has changes that are not committed.
+    """
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

@@ -1,8 +1,8 @@
-"""The conductor: runs the steps of a recipe that are not done yet, each in fresh processes.
+"""The conductor: runs the steps of a recipe that are not done yet, each in new processes.
 
-A step is done when its artifact.json exists. After an interruption the same command resumes; after a change of the
-recipe the changed step and all that depend on it run again, next to the old artifacts. Nothing here depends on the kind
-of a stage, except for whether it trains.
+A step is done when its artifact.json exists. After an interruption, the same command resumes. After a change of the
+recipe, the changed step and all steps that depend on it run again, and their old artifacts are kept. All kinds of
+stages are run in the same way, except that stages that train run on all ranks.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ from alignment.stages.configs import ConfigsRequest
 
 logger = get_logger(__name__)
 
-# Folders of a step that are of no use once it is done.
+# Folders of a step that are no longer needed when the step is done.
 _TEMPORARY = ("checkpoints", "prepared", "start")
 
 
 class ChainStopped(RuntimeError):
-    """The chain ended before its last step; the message says why, and what to do."""
+    """The chain ended before its last step. The message says why, and what to do."""
 
 
 def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str | None = None) -> list[Step]:
-    """Run every step that is not done. Each rank that the launcher starts calls this.
+    """Run every step that is not done. Each rank that the launcher starts calls this function.
 
     Args:
         recipe: the recipe.
         environment: the environment that the launcher set.
-        until: name of the last step to run; by default all run.
+        until: name of the last step to run. By default all steps run.
 
     Returns:
         All steps of the recipe.
 
     Raises:
         ChainStopped: if a stage fails, a gate is broken, or settings are refused.
-        ValueError: if there is no step `until`, or too little disk space.
+        ValueError: if there is no step `until`, or not enough disk space.
     """
     world = World.from_environment(environment)
     if world.rank == 0:
@@ -87,7 +87,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
 
 @dataclass(frozen=True)
 class _Chain:
-    """The steps of a recipe, as one rank runs them."""
+    """Runs the steps of a recipe on one rank."""
 
     recipe: Recipe
     steps: Sequence[Step]
@@ -95,9 +95,10 @@ class _Chain:
     environment: Mapping[str, str]
 
     def check_configs(self) -> None:
-        """Build TRL's and PEFT's config objects before the first step, so that a refused setting costs no hours.
+        """Build the config objects of TRL and PEFT before the first step, to find settings that they refuse early.
 
-        That imports TRL, so it is skipped if all is done or the same settings passed before on this machine.
+        This imports TRL, which takes time. The check is therefore skipped if all training stages are done, or if the
+        same settings have passed the check on this machine before.
         """
         stages = [step.request.stage for step in self.steps if step.trains and step.artifact() is None]
         if not stages:
@@ -121,7 +122,7 @@ class _Chain:
         write_text(passed, mark)
 
     def prepare_engines(self) -> None:
-        """Create the Python environments that exports need now: hours later there may be no network."""
+        """Create the Python environments for exports before the first step: hours later there may be no network."""
         for step in self.steps:
             if not isinstance(step.stage, ExportStage) or step.artifact() is not None:
                 continue
@@ -132,7 +133,11 @@ class _Chain:
                     raise ChainStopped(f"{step.name}: {error}") from None
 
     def import_base(self) -> None:
-        """Import the base model if it is a GGUF file; other ranks wait for rank 0. Raises ChainStopped."""
+        """Import the base model on rank 0 if it is a GGUF file, while the other ranks wait.
+
+        Raises:
+            ChainStopped: the file cannot be imported.
+        """
         reference = self.recipe.model.path
         waiting = [step for step in self.steps if step.model == BASE and step.artifact() is None]
         if reference is None or not is_gguf(str(reference)) or not waiting:
@@ -151,7 +156,11 @@ class _Chain:
                 raise ChainStopped(str(error)) from None
 
     def run_step(self, number: int) -> None:
-        """Run one step if it is not done, then check the gates that it decides. Raises ChainStopped."""
+        """Run one step if it is not done, then check the gates that use its results.
+
+        Raises:
+            ChainStopped: the step fails, or a gate is broken.
+        """
         step, first = self.steps[number], self.world.rank == 0
         position = f"[{number + 1}/{len(self.steps)}] {step.name}"
         if step.artifact() is not None:
@@ -180,7 +189,7 @@ class _Chain:
 
     def _tidy(self, step: Step) -> None:
         """Remove temporary folders of a finished step, link its artifact, and update the ladder."""
-        for name in _TEMPORARY:  # also after a run that was killed between the artifact and this line
+        for name in _TEMPORARY:  # they may be left by a run that was killed after it wrote artifact.json
             shutil.rmtree(step.folder / name, ignore_errors=True)
         _remove_old_tokens(step)
         artifacts.link(self.recipe.folder, step.name, step.folder)
@@ -190,7 +199,7 @@ class _Chain:
             ladder.write(self.recipe, self.steps)
 
     def _execute(self, step: Step, number: int) -> None:
-        """Run the step's process on this rank, or wait for rank 0. Raises StageFailed."""
+        """Run the step in a child process of this rank, or wait until rank 0 has run it. Raises StageFailed."""
         pulse = step.folder / "heartbeat"
         if not step.trains and self.world.rank != 0:
             wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
@@ -208,7 +217,7 @@ class _Chain:
         wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
 
     def _execute_on_rank_0(self, step: Step, child: Mapping[str, str]) -> None:
-        """Run the step's process, check the contract of a trained model, and write artifact.json."""
+        """Run the step in a child process, check the model if the step trains, and write artifact.json."""
         started, clock = datetime.now(UTC), time.monotonic()
         with self._contract(step) as contract:
             if not _is_trained(step):
@@ -248,7 +257,10 @@ class _Chain:
 
     @contextmanager
     def _contract(self, step: Step) -> Iterator[processes.Child | None]:
-        """Start the process that checks the saved model together with the stage, so that its imports overlap with training."""
+        """Start the process that will check the saved model, or yield None if the step does not train.
+
+        It starts together with the stage, so that its imports overlap with training.
+        """
         if not step.trains:
             yield None
             return
@@ -261,7 +273,7 @@ class _Chain:
 
 
 def _remove_old_tokens(step: Step) -> None:
-    """Keep the newest token ids of a stage for the next run, and remove older ones."""
+    """Remove the token ids that earlier runs of a stage prepared. The newest token ids are kept for the next run."""
     newest = step.request.prepared
     if newest is None:
         return
@@ -271,7 +283,7 @@ def _remove_old_tokens(step: Step) -> None:
 
 
 def _is_trained(step: Step) -> bool:
-    """Whether the stage's process has finished: the run was killed between training and the artifact."""
+    """Whether the stage's process finished in an earlier run, which was killed before it wrote artifact.json."""
     return _read_json(step.folder / "result.json") is not None
 
 
@@ -283,7 +295,7 @@ def _result(step: Step) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    """Return the content of a JSON file. None if it is missing or damaged."""
+    """Return the content of a JSON file, or None if the file is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -292,7 +304,7 @@ def _read_json(path: Path) -> Any:
 
 @contextmanager
 def _lock(folder: Path, world: World) -> Iterator[None]:
-    """Allow one run at a time per output folder: rank 0 holds the lock for all ranks."""
+    """Allow only one run at a time in an output folder. Rank 0 holds the lock for all ranks."""
     if world.rank != 0:
         yield
         return
@@ -302,13 +314,13 @@ def _lock(folder: Path, world: World) -> Iterator[None]:
         except BlockingIOError:
             raise ChainStopped(f"another run of this recipe uses {folder}: wait for it to end, or stop it") from None
         except OSError:
-            pass  # a file system without locks, as some network mounts are: run without one
+            pass  # the file system has no locks, like some network file systems: run without a lock
         yield
 
 
 @contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Turn the launcher's SIGTERM into SystemExit, so that the stage's process is ended as well."""
+    """Turn a SIGTERM from the launcher into SystemExit, so that the stage's process is ended as well."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)

@@ -1,9 +1,9 @@
-"""The build folder of DeepSpeed's compiled extensions, and the locks that killed builds leave in it.
+"""Sets the build folder of DeepSpeed's compiled extensions, and removes the locks that killed builds left in it.
 
-DeepSpeed compiles extensions at their first use: shared-memory collectives and Adam on CPUs, fused Adam on GPUs. torch
-holds a plain file `lock` while it builds one (`torch.utils.file_baton` of torch 2.13). A build that is killed leaves the
-lock behind, and every later process then waits for it without a message. So stages build in a folder of the toolkit's
-own, and before they start, locks that no process holds open are removed.
+DeepSpeed compiles extensions at their first use: shared-memory collectives and Adam on CPUs, fused Adam on GPUs. While
+torch builds an extension, a plain file `lock` exists (`torch.utils.file_baton` of torch 2.13). A build that is killed
+leaves this file behind, and every later process waits without a message until the file is gone. Therefore stages use a
+separate build folder, and before a stage starts, lock files that no process has open are removed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ VARIABLE = "TORCH_EXTENSIONS_DIR"
 
 
 def build_folder(environment: Mapping[str, str]) -> Path:
-    """Return the build folder: the one that the environment names, else a folder of the user's cache, with one subfolder per
-    machine and per version of Python, torch and DeepSpeed.
+    """Return the build folder: `$TORCH_EXTENSIONS_DIR` if it is set, otherwise a folder in the toolkit's cache.
 
-    Extensions are compiled for the processor of one machine, and several machines may share a home folder.
+    The folder in the cache is different for each machine and each version of Python, torch and DeepSpeed: extensions
+    are compiled for the processor of one machine, and several machines may share a home folder.
     """
     if environment.get(VARIABLE):
         return Path(environment[VARIABLE])
@@ -44,8 +44,8 @@ def prepare(environment: dict[str, str]) -> None:
     """Set the build folder in the environment of a stage's process, and remove the locks of killed builds in it.
 
     Raises:
-        ValueError: a lock can't be removed, or this system does not tell whether a build still holds it. The message
-            names the file.
+        ValueError: a lock can't be removed, or this system does not show whether a build still uses the lock. The
+            message names the file.
     """
     folder = build_folder(environment)
     environment[VARIABLE] = str(folder)
@@ -54,11 +54,11 @@ def prepare(environment: dict[str, str]) -> None:
     locks = sorted(folder.glob("*/lock"))
     if locks and not Path("/proc/self/fd").is_dir():
         raise ValueError(
-            f"{locks[0]}: a build of DeepSpeed is running, or was killed. If none is running, delete this file"
+            f"{locks[0]}: a build of DeepSpeed is running, or was killed. If no build is running, delete this file"
         )
     locks = _without_holder(locks)
     if locks:
-        time.sleep(0.5)  # a build that ends closes its lock shortly before it removes it: check again
+        time.sleep(0.5)  # a build that ends closes its lock file shortly before it removes the file: check again
     for lock in _without_holder(locks):
         try:
             lock.unlink(missing_ok=True)

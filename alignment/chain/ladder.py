@@ -1,6 +1,7 @@
-"""The ladder: the benchmark figures of the model after every stage, and the gates that stop a chain when they fall.
+"""The ladder: the benchmark results of the model after every stage. Gates stop the chain if a result is too low.
 
-`ladder.json` is a list of `{stage, metric, value, n, low, high, seed}`: values in percent, with 95% intervals.
+`ladder.json` is a list of `{stage, metric, value, n, low, high, seed}`. `value` and its 95% interval from `low` to
+`high` are in percent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Rung(TypedDict):
     """`benchmark.metric`, for example `instruct.pass@1`."""
     value: float
     n: int
-    """Tasks that were measured."""
+    """Number of tasks on which the metric was measured."""
     low: float
     high: float
     seed: int
@@ -51,13 +52,14 @@ def rungs(steps: Iterable[Step]) -> list[Rung]:
 
 
 def write(recipe: Recipe, steps: Sequence[Step]) -> None:
-    """Write `ladder.json` with the figures that are known so far."""
+    """Write `ladder.json` with the results of all evaluations that have finished so far."""
     write_json(recipe.folder / "ladder.json", rungs(steps))
 
 
 def table(steps: Sequence[Step]) -> list[str]:
-    """Return the ladder as lines of text: one row per stage, one column per metric; one line per metric for a single
-    stage.
+    """Return the ladder as lines of text: a table with one row per stage and one column per metric.
+
+    If there is only one stage, return one line per metric instead.
     """
     entries = rungs(steps)
     metrics = list(dict.fromkeys(entry["metric"] for entry in entries))
@@ -83,15 +85,15 @@ def _cell(entry: Rung) -> str:
 
 
 def broken_gates(recipe: Recipe, step: Step, steps: Sequence[Step]) -> list[str]:
-    """Check the gates that an evaluation decides: its own, or those of the training stage that it measures.
+    """Check the gates that use the results of an evaluation, and return one message for each broken gate.
+
+    These are the gates of the evaluation itself if the recipe lists the evaluation as a stage, otherwise the gates of
+    the training stage whose model was evaluated.
 
     Args:
         recipe: the recipe.
-        step: the step that has just run; only evaluations decide gates.
+        step: the step that has just run. If it is not an evaluation, no gate is checked.
         steps: all steps of the recipe.
-
-    Returns:
-        A message per broken gate.
     """
     if step.rung is None:
         return []
@@ -107,7 +109,7 @@ def broken_gates(recipe: Recipe, step: Step, steps: Sequence[Step]) -> list[str]
 
 
 def _check_gate(gate: Gate, stage: str, measured: Mapping[str, Rung], before: Mapping[str, Rung]) -> Iterator[str]:
-    """Yield a message if a gate is broken. `before` has the figures of the model that the stage started from."""
+    """Yield a message if a gate is broken. `before` contains the results of the model from which the stage started."""
     entry = measured.get(gate.metric)
     if entry is None:
         known = ", ".join(measured) or "none"

@@ -1,5 +1,8 @@
-"""The plan: the steps of a recipe. Each step has a request for its process, and a fingerprint of everything that can change
-its result."""
+"""Plans the steps of a recipe.
+
+For each step, the plan contains the request for the step's process and a fingerprint of everything that can change the
+result of the step.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,11 @@ from alignment.recipe.stage_graph import BASE, Read, StageGraph, StageNode
 from alignment.recipe.stage_request import NO_TARGETS, BenchmarkRows, ScreenTargets, StageRequest, parse_stage
 from data_builders.repositories.sources import Location
 
-# Keys of a stage that are in no fingerprint: its name, what is measured after it, and the model, which counts by content.
+# Keys of a stage that are not part of its fingerprint: the name, the settings of evaluations after the stage, and the
+# model, whose content is part of the fingerprint instead.
 _UNHASHED = ("name", "gate", "evaluate", "model")
-# The settings that decide a stage's token ids, which are kept from run to run (see `alignment.tokenization.prepare`).
+# The settings that determine the token ids of a stage. Token ids are kept for later runs (see
+# `alignment.tokenization.prepare`).
 PREPARED = "prepared"
 _PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
 _PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
@@ -41,16 +46,16 @@ _PREPARED_WITH = ("transformers", "trl", "datasets", "code-alignment")
 
 @dataclass(frozen=True)
 class Step:
-    """One stage, or one evaluation that the recipe's `evaluate:` inserts after a stage."""
+    """One step of a chain: a stage of the recipe, or an evaluation that `evaluate:` inserts after a stage."""
 
     stage: AnyStage
-    """The settings as the recipe gives them; those of `request` have absolute paths."""
+    """The settings as written in the recipe. In `request.stage`, all paths are absolute."""
     request: StageRequest = field(repr=False)
-    """What the stage's process is asked to do."""
+    """The request that the process of the step receives."""
     rung: str | None
-    """For an evaluation: the stage whose model it measures, or `base`."""
+    """For an evaluation: name of the stage whose model is measured, or `base`. Otherwise None."""
     inputs: Mapping[str, str]
-    """Fingerprints of the steps it reads, by name."""
+    """Fingerprints of the earlier steps whose artifacts this step reads, by name of the step."""
 
     @property
     def name(self) -> str:
@@ -66,7 +71,7 @@ class Step:
 
     @property
     def model(self) -> str | None:
-        """The step whose model this one reads, `base`, or None."""
+        """Name of the step whose model this step uses, `base` for the base model, or None if it uses no model."""
         return self.request.model_stage
 
     @property
@@ -75,7 +80,7 @@ class Step:
 
     @property
     def folder(self) -> Path:
-        """The folder of its artifact."""
+        """The folder of the step's artifact."""
         return self.request.out
 
     @property
@@ -83,14 +88,14 @@ class Step:
         return self.kind in MODEL_KINDS
 
     def artifact(self) -> Artifact | None:
-        """Read the step's artifact.json. Returns None if the step is not done."""
+        """Read the step's artifact.json. Return None if the step is not done."""
         return artifacts.read(self.folder)
 
 
 def plan(recipe: Recipe) -> list[Step]:
     """Return all steps of a recipe in order.
 
-    Reads the files that stages name to compute their digests; digests of unchanged files come from a cache.
+    The files to which stages refer are read to compute their digests. Digests of unchanged files come from a cache.
     """
     digests = Digests(recipe.folder / ".digests.json")
     graph = stage_graph.resolve(recipe)
@@ -103,7 +108,7 @@ def plan(recipe: Recipe) -> list[Step]:
 
 @dataclass
 class _StepBuilder:
-    """Builds one step after all earlier ones."""
+    """Builds one step. All earlier steps have been built before."""
 
     recipe: Recipe
     graph: StageGraph
@@ -111,7 +116,7 @@ class _StepBuilder:
     earlier: Mapping[str, Step]
     digests: Digests
     inputs: dict[str, str] = field(default_factory=dict)
-    """Fingerprints of the steps that were resolved so far, by name."""
+    """Fingerprints of the earlier steps to which resolved references point, by name of the step."""
 
     def build(self) -> Step:
         recipe, node = self.recipe, self.node
@@ -149,7 +154,9 @@ class _StepBuilder:
         return Step(node.stage, request, node.rung, self.inputs)
 
     def resolve(self, read: Read) -> tuple[str, Any]:
-        """Return the absolute path of a reference, and the value that represents its content in the fingerprint."""
+        """Return the absolute path to which a reference points, and the value that represents its content in the
+        fingerprint.
+        """
         reference, origin = read.reference, read.origin
         if isinstance(reference, ExtensionReference):
             extension = reference.extension()
@@ -165,7 +172,7 @@ class _StepBuilder:
         return str(reference.path()), self.digests.of(reference.path())
 
     def stage_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the stage's settings twice: with absolute paths, and with content digests in place of the paths."""
+        """Return the stage's settings twice: with absolute paths, and with content digests instead of paths."""
         settings = content = self.node.stage.model_dump(mode="json")
         for read in self.node.reads:
             path, digest = self.resolve(read)
@@ -174,7 +181,7 @@ class _StepBuilder:
         return settings, content
 
     def base_model(self) -> tuple[ModelSource, dict[str, Any]]:
-        """Return the source of the recipe's base model, and its part of the fingerprint."""
+        """Return the base model of the recipe, and the value that represents the base model in the fingerprint."""
         settings = self.recipe.model.model_dump(mode="json")
         content = {**_without(settings, "use_kernels"), "attn_implementation": None}
         for read in self.graph.base_reads:
@@ -185,7 +192,7 @@ class _StepBuilder:
         return ModelSource.model_validate(settings), content
 
     def trained_model(self, stage: str) -> ModelSource:
-        """Return the model that an earlier stage leaves in its artifact."""
+        """Return the model in the artifact of an earlier stage."""
         base, step = self.recipe.model, self.earlier[stage]
         self.inputs[stage] = step.fingerprint
         return ModelSource(
@@ -196,7 +203,7 @@ class _StepBuilder:
         )
 
     def screen_targets(self) -> tuple[ScreenTargets, list[Any]]:
-        """Return the texts that training rows must not contain, and their part of the fingerprint."""
+        """Return the texts that training rows must not contain, and the value that stands for them in fingerprints."""
         rows: list[BenchmarkRows] = []
         paths: list[Path] = []
         contents: list[Any] = []
@@ -221,12 +228,12 @@ class _StepBuilder:
         return ScreenTargets(benchmarks=tuple(rows), paths=tuple(paths), allowed=allowed, sandbox=sandbox), contents
 
     def fingerprint(self, content: Mapping[str, Any], seed: int, contents: Mapping[str, Any]) -> str:
-        """Return the fingerprint of all that could change the step's result.
+        """Return the fingerprint of everything that could change the result of the step.
 
         Args:
-            content: the stage's settings, with content in the place of paths.
-            seed: the seed it runs with.
-            contents: the content of everything else that it reads.
+            content: the stage's settings, with content digests instead of paths.
+            seed: the seed of the stage.
+            contents: the content of all other inputs of the stage.
         """
         stage, model = self.node.stage, self.node.model
         settings = {key: value for key, value in content.items() if key not in _UNHASHED}
@@ -242,9 +249,10 @@ class _StepBuilder:
         )
 
     def prepared_folder(self, content: Mapping[str, Any], seed: int, targets: list[Any] | None) -> Path | None:
-        """Return the folder of the stage's token ids. Its name is a fingerprint of everything that tokenizing and packing depend on.
+        """Return the folder of the stage's token ids, or None if the stage does not train.
 
-        All models of a chain have the tokenizer of its base, so earlier training does not count.
+        The name of the folder contains a fingerprint of everything on which tokenizing and packing depend. Earlier
+        training is not part of it, because all models of a chain have the tokenizer of the base model.
         """
         stage = self.node.stage
         if not isinstance(stage, TrainingStage):
@@ -264,7 +272,7 @@ def import_folder(folder: Path, file: Path, digest: str) -> Path:
     Args:
         folder: the recipe's folder.
         file: the GGUF file.
-        digest: digest of its content.
+        digest: digest of the file's content.
     """
     return folder / "imported" / f"{file.stem}-{digest[:12]}"
 

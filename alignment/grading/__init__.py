@@ -1,4 +1,4 @@
-"""Grading: compute the verdict on a program for a task. Verdicts are computed in processes without untrusted code."""
+"""Grades programs: runs the tests of a task on a program and returns a verdict (passed, failed or error)."""
 
 from alignment.grading.client import RemoteGrader, open_grader
 from alignment.grading.grader import Grader

@@ -46,7 +46,7 @@ def humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def helpers(program: str, entry_point: str) -> str:
-    """Return a program without its entry point: imports and helper functions."""
+    """Return a program without the definition of its entry point, that is, its imports and helper functions."""
     tree = ast.parse(program)
     others = [node for node in tree.body if getattr(node, "name", None) != entry_point]
     return "\n".join(ast.unparse(node) for node in others)
@@ -75,7 +75,7 @@ def plus_task(
     Args:
         row: the row of the EvalPlus dataset.
         inputs: positional arguments of each call, as Python objects.
-        expected: the value that the reference solution returns for each call, in wire form.
+        expected: the value that the reference solution returns for each call, encoded by `wire.encode`.
         source: `humaneval+` or `mbpp+`.
     """
     if source == "mbpp+" and row["entry_point"] in NOT_NONE:

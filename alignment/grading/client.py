@@ -28,7 +28,7 @@ from alignment.sandbox.limits import Limits
 
 SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
-"""The environment variable that holds the service's token."""
+"""Environment variable that contains the token of the service."""
 ATTEMPTS = 8
 """Number of requests for one program before the verdict becomes an infrastructure error."""
 BUSY = (429, 502, 503, 504)
@@ -71,10 +71,10 @@ class RemoteGrader:
 
         Args:
             address: `http://host:port`.
-            token: the service's token; by default the environment variable ALIGN_TOKEN.
+            token: the service's token. By default the value of the environment variable ALIGN_TOKEN.
             workers: number of requests at a time.
             deadline_seconds: maximum time for one verdict, including all attempts.
-            limits: limits of one program, by default those of the service. A service refuses limits above its maximum.
+            limits: limits of one program. By default those of the service. A service refuses limits above its maximum.
             hidden: files that programs must see as empty. A service that does not hide them refuses the request.
 
         Raises:
@@ -106,7 +106,7 @@ class RemoteGrader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, task: TaskRow, program: str) -> Future[Verdict]:
-        """Grade a program in the background; see `Grader.submit`."""
+        """Grade a program in the background. See `Grader.submit`."""
         with self._lock:
             if self._pool is None or self._owner != os.getpid():
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="remote-grader")

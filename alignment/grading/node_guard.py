@@ -1,8 +1,8 @@
-"""Words that a JavaScript body may not use if it runs in one process with the tests (tier B).
+"""Finds words that a JavaScript body may not use if it runs in one process with the tests (tier B).
 
 Every known way to forge a verdict needs one of a few restricted words. A body that uses a restricted word fails, unless
-the original body used the same word. As with the guard for Python (`alignment.sandbox.inside.guard`), this stops the
-known ways only. The tasks are therefore still marked as forgeable.
+the original body used the same word. Like the guard for Python (`alignment.sandbox.inside.guard`), this check stops
+only the known ways. The tasks are therefore still marked as forgeable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEAVES = frozenset(
 
 
 def restricted_words(body: str, file: str) -> set[str]:
-    """Return the words of `WORDS` in a body, and `COMPUTED` if it computes a property name.
+    """Return the words of `WORDS` that a body uses. Include `COMPUTED` if the body computes a property name.
 
     Args:
         body: the body, without the surrounding braces.

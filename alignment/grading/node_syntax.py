@@ -1,4 +1,4 @@
-"""Parses JavaScript and TypeScript with tree-sitter: the functions of a file, the function in a model's answer."""
+"""Parses JavaScript and TypeScript to find the functions of a file, and the function in a model's answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FUNCTIONS = (*DECLARED, "arrow_function", "function_expression", "function", "ge
 CLASSES = ("class_declaration", "class", "abstract_class_declaration")
 TYPESCRIPT = (".ts", ".mts", ".cts", ".tsx")
 MAX_DEPTH = 200
-"""Number of nesting levels outside of functions that are searched. Real code is not nested more deeply."""
+"""Maximum nesting depth at which functions are searched. Real code is not nested more deeply."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class JsFunction:
     """Name of the function, including its class or object: `Basket.total`."""
     line: int
     first: int
-    """Start of the function without its statement: the start of `function`, `async`, the parameters or the name."""
+    """Start of the function itself: of `function`, `async`, the parameters or the name, not of the statement."""
     opening: int
     """Start of the parameters."""
     closing: int
@@ -45,11 +45,11 @@ class JsFunction:
     """Whether the function may exchange only plain data with its callers: it is neither a method nor a generator, and
     does not use `this`."""
     simple: bool
-    """Whether a stub can keep the number of parameters: all parameters are plain names, and the function has the object
-    `arguments`."""
+    """Whether a stub can have the same parameters, because all parameters are plain names and the function has the
+    object `arguments`."""
     parameters: tuple[str, ...] = ()
     doc: str = ""
-    """The comment above the function if that comment begins with `/**`, else empty."""
+    """The comment above the function, if the comment begins with `/**`. Otherwise empty."""
 
     def target(self) -> dict[str, Any]:
         """Return the fields that grading needs (`RepositoryTests.target`)."""

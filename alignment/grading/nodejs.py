@@ -1,17 +1,17 @@
-"""Grading by a JavaScript repository's own tests (kind `node`), with one test runner for many test frameworks.
+"""Grades functions by the tests of their JavaScript repository (kind `node`), with one runner for many test frameworks.
 
 There are two tiers, as for Python (`alignment.grading.repository`):
 
-A  The process that runs the tests holds the repository with a stub in place of the function. The stub sends each call
-   over descriptor 4. The candidate's process holds the repository without tests, with the answer in place of the
-   function. The processes exchange only plain data (`node/wire.cjs`), so that the verdict is computed in a process that
-   has run no untrusted code.
+A  The process that runs the tests loads the repository with a stub in place of the function. The stub sends each call
+   over descriptor 4. The candidate's process loads the repository without tests, with the model's answer in place of
+   the function. The processes exchange only plain data (`node/wire.cjs`), so that the verdict is computed in a process
+   that has run no untrusted code.
 B  Functions that exchange other values run in one process with the tests. A program can forge the verdict, so these
    tasks are marked as forgeable. Test files are emptied before any test runs, words that are known to help forgery are
    refused (`node_guard`), strings cannot be run as code, and the objects with which tests compare values are monitored
    for changes (`node/guard.cjs`).
 
-In both tiers, no file that the candidate can read holds the original body.
+In both tiers, no file that the candidate can read contains the original body.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from alignment.sandbox.slot import Slot, run_across
 from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
 ROOT, COMPILED = "/repository", "/compiled"
-"""Paths in the sandbox of the repository, and of its source files after transformation for the loader."""
+"""Paths in the sandbox: the repository, and its source files in the form that the loader runs."""
 SCRIPTS = Path(__file__).parent / "node"
 STRICT = "'use strict';"
 COMPILE_LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
@@ -59,7 +59,7 @@ class NodeSnapshot:
 
     folder: Path
     data: dict[str, Any]
-    """The content of its `suite.json`."""
+    """The content of the file `suite.json` in the folder."""
 
     @staticmethod
     def open(folder: Path) -> NodeSnapshot:
@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
 
 
 class NodeSuite:
-    """A snapshot with two launchers, for tests and for candidates. Must not be used by several threads at once."""
+    """A snapshot with two launchers: one for tests, one for candidates. Only one thread at a time may use it."""
 
     def __init__(self, snapshot: NodeSnapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot

@@ -1,4 +1,4 @@
-"""Grading of Python functions: calls with expected values, and assertions that run in a process of their own."""
+"""Grades Python functions: compares returned values with expected values, or runs assertions in a separate process."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import SandboxError, Slot
 
 RULES = ("exact", "equal", "set", "not_none", "any", "root")
-"""Values of `CallTests.compare`."""
+"""Allowed values of `CallTests.compare`."""
 REPORTED_REASONS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
-"""Reasons of failure that a program's own process may report."""
+"""Reasons for a failure that the process of a program may report about itself."""
 NO_MEMORY = (
     "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
     "memory allocation of",
 )  # fmt: skip
-"""Texts by which interpreters and runtimes report that they got no more memory."""
+"""Parts of the error messages of interpreters and runtimes that ran out of memory."""
 
 
 class CallOutput(TypedDict, total=False):
-    """What a program's process reports about one call. It is data from an untrusted process."""
+    """The report of a program's process about one call. The process is untrusted, so the report may be wrong."""
 
     case: int
-    """Number of the call; missing if the program failed before the first call."""
+    """Number of the call. Missing if the program failed before the first call."""
     value: Any
-    """The returned value in wire form; missing if the call failed."""
+    """The returned value, encoded by `wire.encode`. Missing if the call failed."""
     reason: str
     detail: str
 
 
 def grade_calls(slot: Slot, tests: CallTests, entry_point: str, program: bytes, limits: Limits) -> Verdict:
-    """Call a function and compare the values that it returns with the expected ones; see `CallTests`.
+    """Call a function for each case of `CallTests`, and compare the returned values with the expected values.
 
-    The program's process gets the arguments of all calls at once, and never an expected value.
+    The program's process receives the arguments of all calls at once, but never an expected value.
 
     Raises:
         KeyError, TypeError, ValueError: the tests are not in the format of `CallTests`.
@@ -81,19 +81,20 @@ def call_outputs(
     limits: Limits,
     call_seconds: float | None = None,
 ) -> tuple[ProgramRun, list[CallOutput]]:
-    """Call a function in the sandbox.
+    """Call a function in the sandbox, once for each item of `arguments`.
 
     Args:
         slot: the sandbox to use.
-        entry_point: the function's name.
-        program: source that defines it.
-        arguments: for each call its positional and its keyword arguments, in wire form.
+        entry_point: name of the function.
+        program: source code that defines the function.
+        arguments: positional and keyword arguments of each call, encoded by `wire.encode`.
         limits: limits of the program.
-        call_seconds: CPU time of one call.
+        call_seconds: limit of the CPU time of one call.
 
     Returns:
-        The run, and what the process reported: one output per call if all went well, else fewer, or one without `case`.
-        At most one more than there are calls.
+        The run, and the outputs that the process reported. There is one output per call if all calls ended, otherwise
+        fewer. If the program failed before the first call, there is one output without `case`. At most
+        `len(arguments) + 1` outputs are read.
     """
     header = {"entry_point": entry_point, "cases": list(arguments), "call_seconds": call_seconds}
     (run,) = slot.run([Program("calls", header, program, limits=limits)])
@@ -102,9 +103,9 @@ def call_outputs(
 
 
 def reported_failure(message: CallOutput | dict[str, Any]) -> TestResult:
-    """Return the failure that a program's own process reports.
+    """Return the failure that the process of a program reports about itself.
 
-    The process is untrusted: it can choose one of `REPORTED_REASONS`; anything else counts as `protocol`.
+    The process is untrusted. A reason that is not in `REPORTED_REASONS` is replaced by `protocol`.
     """
     reason = message.get("reason")
     known = type(reason) is str and reason in REPORTED_REASONS
@@ -112,7 +113,7 @@ def reported_failure(message: CallOutput | dict[str, Any]) -> TestResult:
 
 
 def short_text(value: Any) -> str:
-    """Return the last 500 characters of a text from an untrusted process; "" for values of other types."""
+    """Return the last 500 characters of a text from an untrusted process, or "" if the value is not a text."""
     return value[-500:] if type(value) is str else ""
 
 
@@ -169,7 +170,7 @@ def _shown(value: Any) -> str:
 
 
 def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, program: bytes, limits: Limits) -> Verdict:
-    """Run assertions in one process, which calls the program in another; see `AssertTests`.
+    """Run the assertions of `AssertTests` in one process, which calls the program in another process.
 
     Raises:
         KeyError, TypeError, ValueError: the tests are not in the format of `AssertTests`.
@@ -178,7 +179,7 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
     nonce = secrets.token_hex(16)
     header = {"nonce": nonce, "entry_point": entry_point, "setup": tests.get("setup", "")}
     code = tests["code"].encode("utf-8", "surrogatepass")
-    # The tester gets more time, so that the program reaches its limit first.
+    # The tester gets more time than the program, so that the program reaches its limit first.
     tester_limits = limits.at_least(wall_seconds=WALL_GRACE * limits.wall_seconds + 1)
     tester, candidate = slot.run(
         [Program("tester", header, code, limits=tester_limits), Program("candidate", {}, program, limits=limits)]
@@ -204,7 +205,7 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
 
 
 def check_began(run: ProgramRun) -> ProgramRun:
-    """Return a run whose program was started. Raises SandboxError for any other."""
+    """Return the run unchanged. Raises SandboxError if the program of the run was not started."""
     if not run.began:
         text = (run.reply[:300] or run.stderr[-300:]).decode(errors="replace")
         raise SandboxError(f"a program could not be started: {text}")
@@ -212,12 +213,12 @@ def check_began(run: ProgramRun) -> ProgramRun:
 
 
 def out_of_memory(text: str) -> bool:
-    """Whether an interpreter or runtime reports that it got no more memory."""
+    """Whether a text contains an error message of an interpreter or runtime that ran out of memory."""
     return any(words in text for words in NO_MEMORY)
 
 
 def ending(run: ProgramRun) -> tuple[str, str]:
-    """Return why a process ended without a result: a reason, and the end of what it printed."""
+    """Return why a process ended without a result: a reason, and a detail such as the end of its standard error."""
     text = run.stderr.decode(errors="replace").strip()[-500:]
     if run.stop is not None:
         return run.stop, text

@@ -1,4 +1,4 @@
-"""Grading by a repository's own tests (kind `pytest`): snapshots, launchers that stay open, verdicts.
+"""Grades functions by the tests of their Python repository (kind `pytest`).
 
 A snapshot is a repository at one commit, with the environment that the repository's tests need. A snapshot is prepared
 once, and its identifier is computed from its content. It has two trees: `tree` is complete, `bare` has neither tests
@@ -60,7 +60,7 @@ class Snapshot:
 
     folder: Path
     data: dict[str, Any]
-    """The content of its `suite.json`."""
+    """The content of the file `suite.json` in the folder."""
 
     @property
     def tree(self) -> Path:
@@ -100,7 +100,7 @@ def open_snapshot(identifier: str) -> Snapshot:
 
 
 class Suite:
-    """A snapshot with two launchers, for tests and for candidates. Must not be used by several threads at once."""
+    """A snapshot with two launchers: one for tests, one for candidates. Only one thread at a time may use it."""
 
     def __init__(self, snapshot: Snapshot, allow_weaker: bool = False) -> None:
         self.snapshot = snapshot
@@ -114,7 +114,7 @@ class Suite:
 
 
 class OpenSuites:
-    """Holds the repositories whose launchers one thread keeps open.
+    """Keeps the launchers of several repositories open for one thread.
 
     If more than `MOST_OPEN` repositories are open, the least recently used repository is closed.
     """
@@ -127,7 +127,7 @@ class OpenSuites:
         """Return the suite of a Python repository. Raises ValueError for a repository in another language."""
         suite = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
         if not isinstance(suite, Suite):
-            raise ValueError(f"the snapshot {identifier} does not hold Python tests")
+            raise ValueError(f"the snapshot {identifier} is of a JavaScript repository: its tasks need the kind 'node'")
         return suite
 
     def node_suite(self, identifier: str) -> NodeSuite:
@@ -136,7 +136,7 @@ class OpenSuites:
             identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
         )
         if not isinstance(suite, NodeSuite):
-            raise ValueError(f"the snapshot {identifier} does not hold JavaScript tests")
+            raise ValueError(f"the snapshot {identifier} is of a Python repository: its tasks need the kind 'pytest'")
         return suite
 
     def _opened(self, identifier: str, make: Callable[[], Suite | NodeSuite]) -> Suite | NodeSuite:

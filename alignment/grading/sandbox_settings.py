@@ -1,4 +1,4 @@
-"""The `sandbox:` settings of a recipe: how programs that a model or a repository wrote are run."""
+"""The `sandbox:` settings of a recipe: where untrusted programs run, and with which limits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SERVICE_WORKERS = 32
 
 
 class SandboxSettings(Settings):
-    """How untrusted programs run; `sandbox: http://host:port` alone names a grading service (`align sandbox serve`)."""
+    """Where untrusted programs run, and with which limits. `sandbox: http://host:port` is short for `address`."""
 
     address: str | None = None
-    """URL of a grading service. Its token comes from the environment variable ALIGN_TOKEN. By default programs run on
-    this machine."""
+    """URL of a grading service (`align sandbox serve`). The token of the service is read from the environment variable
+    ALIGN_TOKEN. By default programs run on this machine."""
     workers: Positive | None = None
-    """Programs that run at the same time; by default one per core, and 32 at a service."""
+    """Number of programs that run at the same time. By default one per core, or 32 if `address` is set."""
     wall_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Wall-clock limit of one program, in seconds."""
     cpu_seconds: Positive = 10
@@ -40,7 +40,10 @@ class SandboxSettings(Settings):
                 f"the address of a grading service is like http://host:8711, without a path, not {self.address!r}"
             )
         if self.address and self.allow_weaker:
-            raise ValueError("allow_weaker is about this machine and address names another one: remove one of them")
+            raise ValueError(
+                "`allow_weaker` concerns programs on this machine, but `address` makes programs run at a grading "
+                "service: remove one of the two settings"
+            )
         return self
 
     def limits(self) -> Limits:
@@ -50,8 +53,8 @@ class SandboxSettings(Settings):
     def worker_count(self) -> int:
         """Return the number of programs that run at the same time.
 
-        On this machine the default is one per core, divided among the training processes of the machine: each process
-        has a pool of its own.
+        The default on this machine is the number of cores divided by the number of training processes, because each
+        training process runs programs of its own.
         """
         if self.workers is not None:
             return self.workers

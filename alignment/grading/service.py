@@ -194,9 +194,9 @@ def serve(
     Args:
         grader: runs the programs.
         host: the address to listen on.
-        port: the port; 0 selects any free port.
+        port: the port. 0 selects any free port.
         queue: see `application`.
-        token: token that requests must contain; by default the environment variable ALIGN_TOKEN.
+        token: token that requests must contain. By default the value of the environment variable ALIGN_TOKEN.
         ready: called with the port number as soon as the port is open.
 
     Raises:

@@ -16,18 +16,18 @@ from alignment.sandbox.slot import Slot
 from alignment.sandbox.toolchains import Toolchain
 
 MARKER = "COMPLETION_MARKER"
-"""The environment variable whose value the appended code prints; see `with_marker`."""
+"""Environment variable that contains the random marker. The code that `with_marker` inserts prints it."""
 JUDGES = ("exit", "silent", "assertions")
-"""Values of `ProgramTests.judge`."""
+"""Allowed values of `ProgramTests.judge`."""
 
 
 def grade_stdio(slot: Slot, tests: StdioTests, tools: Toolchain | None, compiled: Compiled, limits: Limits) -> Verdict:
-    """Run a program once per case and compare its output with the expected output; see `StdioTests`.
+    """Run a program once per case and compare its output with the expected output. See `StdioTests`.
 
     Args:
         slot: the sandbox to use.
         tests: inputs and expected outputs. Outputs are compared in this process, outside of the program's process.
-        tools: the language's toolchain; None for Python.
+        tools: the language's toolchain. None for Python.
         compiled: the program.
         limits: limits of each run.
     """
@@ -50,13 +50,13 @@ def grade_stdio(slot: Slot, tests: StdioTests, tools: Toolchain | None, compiled
 def grade_program(
     slot: Slot, tests: ProgramTests, tools: Toolchain | None, compiled: Compiled, limits: Limits
 ) -> Verdict:
-    """Run a program that contains its own tests; see `ProgramTests`.
+    """Run a program that contains its own tests. See `ProgramTests`.
 
     Args:
         slot: the sandbox to use.
         tests: the rule by which the run is judged.
-        tools: the language's toolchain; None for Python.
-        compiled: the program. If `tests` sets `marker`, it includes the code that prints the marker.
+        tools: the language's toolchain. None for Python.
+        compiled: the program. If `tests` sets `marker`, the program includes the code that prints the marker.
         limits: limits of the run.
 
     Raises:

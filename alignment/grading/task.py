@@ -1,7 +1,8 @@
 """Tasks: rows of a dataset that describe how programs are graded, and the format of the tests in these rows.
 
-A task is a row with the columns `kind`, `tests`, `language` and `entry_point`; other columns are ignored. `tests` is a
-JSON object, or text that holds one, so that rows of all kinds have the same column types. Its format depends on `kind`:
+A task is a row with the columns `kind`, `tests`, `language` and `entry_point`. Other columns are ignored. `tests` is a
+JSON object, or a text that contains the JSON object, so that the column can have the same type for all kinds of tasks.
+The format of the object depends on `kind`:
 
 | kind | languages | tests | grades |
 |---|---|---|---|
@@ -33,9 +34,9 @@ class CallCase(TypedDict, total=False):
     """One call of a function."""
 
     args: Required[Any]
-    """Positional arguments: a list, or a list in wire form."""
+    """Positional arguments: a list, encoded as `CallTests.encoding` says."""
     kwargs: Any
-    """Keyword arguments: an object, or a dict in wire form."""
+    """Keyword arguments by name, encoded as `CallTests.encoding` says."""
     expected: Required[Any]
     """The value that the function must return."""
 
@@ -51,7 +52,7 @@ class CallTests(TypedDict, total=False):
     """`json` (default): `args`, `kwargs` and `expected` are plain JSON. `tagged`: they are in wire form
     (`alignment.sandbox.inside.wire`), which distinguishes tuples, sets and bytes from lists and text."""
     compare: Literal["exact", "equal", "set", "not_none", "any", "root"]
-    """`exact` (default): values and types must be equal. `equal`: as Python's `==`. `set`: order and repetition of
+    """`exact` (default): values and types must be equal. `equal`: like Python's `==`. `set`: order and repetition of
     items are ignored. `not_none`: anything but None counts as True. `any`: every returned value passes. `root`: the
     value is a root of the polynomial whose coefficients are the first argument."""
     tolerance: float | None

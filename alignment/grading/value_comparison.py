@@ -148,9 +148,9 @@ def _canonical_parts(value: Any, exact: bool) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """Convert a value in wire form as if it had been written to JSON and read again, to compare it with expected JSON.
+    """Convert a value in wire form to the value that results if it is written to JSON and read again.
 
-    Tuples become lists, and dict keys become text.
+    Tuples become lists, and dict keys become text. The result can be compared with expected values from a JSON file.
     """
     if type(value) is list:
         return [as_json(item) for item in value]
@@ -168,7 +168,7 @@ def _json_key(key: Any) -> Any:
 
 
 def is_floats(value: Any) -> bool:
-    """Whether a wire value is a float, or a non-empty list or tuple of floats."""
+    """Whether a value in wire form is a float, or a non-empty list or tuple of floats."""
     if type(value) is dict and "t" in value:
         value = value["t"]
     return type(value) is float or (type(value) is list and bool(value) and all(type(item) is float for item in value))

@@ -11,7 +11,7 @@ PASSED: Status = "passed"
 FAILED: Status = "failed"
 ERROR: Status = "error"
 NEVER_RAN = ("not_run", "syntax", "compile", "missing_entry_point", "forbidden", "too_long", "cut_off")
-"""Reasons of tests that did not run at all."""
+"""Reasons for a failed test that mean that the test did not run at all."""
 DETAIL = 500
 """Maximum number of characters of a program's output in a verdict."""
 
@@ -68,7 +68,7 @@ class Verdict:
 
     @property
     def tests_run(self) -> int:
-        """How many tests ran, whatever their result."""
+        """Return the number of tests that ran, whatever their result."""
         return sum(test.reason not in NEVER_RAN for test in self.tests)
 
     def as_dict(self) -> dict[str, Any]:

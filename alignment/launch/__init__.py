@@ -1,1 +1,1 @@
-"""Starting a recipe: Accelerate's launcher, and the files that start it on a cluster."""
+"""Starts recipes with Accelerate's launcher, and writes the files that start recipes on a cluster."""

@@ -1,10 +1,10 @@
-"""`accelerate launch` as `align run` uses it, and error messages that stay visible below any launcher's own output.
+"""Runs `accelerate launch` for `align run`, and keeps the chain's error message visible below the launcher's output.
 
     python -m alignment.launch.accelerate_launcher [options of accelerate launch] SCRIPT [arguments]
 
-When a script fails, accelerate 1.15 and torch 2.13 raise an error in the launching process, and its traceback scrolls the
-chain's message off the screen. `main` suppresses that traceback. `explain` prints the chain's message, and prints it again
-after the traceback if the user started accelerate without `main`.
+When a script fails, accelerate 1.15 and torch 2.13 raise an error in the launching process. The traceback of this error
+scrolls the chain's message off the screen. `main` suppresses the traceback. `explain` prints the chain's message. If
+the user started accelerate without `main`, `explain` prints the message again after the traceback.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _LAUNCHER = "ALIGN_LAUNCHER"
-"""Environment variable that tells `explain` that `main` started the script."""
+"""Environment variable that `main` sets. It tells `explain` that `main` started the script."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `accelerate launch` without its traceback; returns the script's exit code, or 128 plus a signal's number."""
+    """Run `accelerate launch` without its traceback. Return the script's exit code, or 128 plus the signal's number."""
     os.environ[_LAUNCHER] = "1"
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # or torch's agent logs six lines about the same failure
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # otherwise torch's agent logs six lines about the same failure
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wait_for_interrupted_script() -> int:
-    """After Ctrl-C, which the script received too, wait until it has ended its stage; a second Ctrl-C stops waiting."""
+    """Wait after Ctrl-C, which the script received too, until the script has ended. A second Ctrl-C ends the wait."""
     with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
         while True:
             os.wait()
@@ -52,11 +52,12 @@ def _wait_for_interrupted_script() -> int:
 
 
 def exit_code(codes: Mapping[int, int]) -> int:
-    """Return the exit code for failed processes; prints a line if all of them were killed and could not explain
-    themselves.
+    """Return one exit code for all failed processes.
+
+    If all of them were killed, none of them could print a message, so this function prints one.
 
     Args:
-        codes: by rank, the process's exit code, negative for a signal.
+        codes: exit code of each failed process by rank. A negative code is the number of a signal.
     """
     killed = {rank: -code for rank, code in codes.items() if code < 0}
     if killed and len(killed) == len(codes):
@@ -69,14 +70,14 @@ def exit_code(codes: Mapping[int, int]) -> int:
 
 
 def explain(text: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Print why the chain stopped, so that it is the last thing on the screen whichever launcher was used.
+    """Print why the chain stopped. The message is the last text on the screen, whichever launcher was used.
 
     Args:
         text: the message.
-        environment: environment variables that name the launcher.
+        environment: environment variables that show which launcher was used.
     """
     if environment.get("RANK", "0") != "0":
-        # Rank 0 reports what stops all ranks; when it ends, the launcher ends this process.
+        # Rank 0 reports the error that stops all ranks. When rank 0 ends, the launcher ends this process.
         time.sleep(3)
     print(text, file=sys.stderr, flush=True)
     if environment.get(_LAUNCHER) or not any(key.startswith("ACCELERATE_") for key in environment):
@@ -89,7 +90,7 @@ def explain(text: str, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _prints_traceback(process: int) -> bool:
-    """Whether a process is accelerate's launcher without --quiet."""
+    """Whether a process is accelerate's launcher without the option --quiet, which prints a traceback."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -98,7 +99,7 @@ def _prints_traceback(process: int) -> bool:
 
 
 def _print_after_exit(text: str) -> None:
-    """Fork a process that waits until this one and the launcher's traceback are over, and then prints the message."""
+    """Fork a process that prints the message after this process has ended and the launcher has printed a traceback."""
     parent = os.getpid()
     if os.fork():
         return

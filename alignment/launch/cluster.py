@@ -1,11 +1,12 @@
-"""Launch files for clusters: a Slurm script or Kubernetes manifests for a recipe, with the Accelerate file they use.
+"""Writes launch files for clusters: a Slurm script or Kubernetes manifests, with the Accelerate file that they use.
 
     align launch recipes/qwen2.5-coder/32b.yaml --slurm --nodes 2 --out launch/
     align launch recipes/qwen2.5-coder/32b.yaml --kubernetes --nodes 2 --image REGISTRY/IMAGE --claim SHARED
 
-Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a crash
-they start all processes again (`--max_restarts`) and the chain resumes from its last checkpoint; so does a job that is queued
-again because its time was up or a node was lost. Artifacts and checkpoints must lie on a file system that all nodes share.
+Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a
+crash they start all processes again (`--max_restarts`), and the chain resumes from its last checkpoint. If a job is
+queued again because its time was up or a node was lost, the chain resumes in the same way. Artifacts and checkpoints
+must be on a file system that all nodes share.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
-"""Port of the rendezvous between pods; Slurm jobs derive theirs from the job's number."""
+"""Port of the rendezvous between pods. A Slurm job computes its port from the number of the job."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -39,17 +40,17 @@ _TEMPLATES.filters["yaml_string"] = lambda text: json.dumps(text, ensure_ascii=F
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines to run on, and how to start on them; a recipe does not say this."""
+    """The machines of a cluster and how to start processes on them. A recipe does not contain these settings."""
 
     nodes: int = 1
     gpus_per_node: int | None = None
-    """Processes on each node; by default the recipe's launch file's `num_processes`, divided by the nodes."""
+    """Number of processes on each node. By default `num_processes` of the recipe's launch file, divided by `nodes`."""
     max_restarts: int = 3
-    """Times that the launchers start all processes again before the job fails."""
+    """Number of times that the launchers start all processes again before the job fails."""
     python: str = "python"
-    """The interpreter on the nodes."""
+    """The Python interpreter on the nodes."""
     overrides: tuple[str, ...] = ()
-    """Values of `--set`, passed on to the recipe."""
+    """Values of the option `--set`, which change settings of the recipe."""
     # Slurm
     partition: str | None = None
     account: str | None = None
@@ -59,17 +60,17 @@ class Cluster:
     image: str | None = None
     """Container image with the toolkit's packages."""
     claim: str | None = None
-    """Claim of a volume that all nodes can mount."""
+    """Name of the PersistentVolumeClaim of a volume that all nodes can mount."""
     namespace: str | None = None
     mount: str = "/workspace"
-    """Where the shared volume is mounted; the checkout is its root."""
+    """Path at which the shared volume is mounted. The root of the volume is the checkout."""
 
 
 def processes_per_node(recipe: Recipe, cluster: Cluster) -> int:
-    """Processes on each node.
+    """Return the number of processes on each node.
 
     Raises:
-        ValueError: a number is below 1, or the recipe's processes can't be divided by the nodes.
+        ValueError: a number is below 1, or the recipe's processes can't be divided evenly among the nodes.
     """
     if cluster.nodes < 1:
         raise ValueError("--nodes must be at least 1")
@@ -80,7 +81,8 @@ def processes_per_node(recipe: Recipe, cluster: Cluster) -> int:
     total = int(_launch_settings(recipe).get("num_processes", 1))
     if total % cluster.nodes:
         raise ValueError(
-            f"{recipe.launch} starts {total} processes, which {cluster.nodes} nodes can't share evenly: give --gpus-per-node"
+            f"{recipe.launch} starts {total} processes, which can't be divided evenly among {cluster.nodes} nodes: "
+            "give --gpus-per-node"
         )
     return total // cluster.nodes
 
@@ -95,7 +97,8 @@ def accelerate_config(recipe: Recipe, cluster: Cluster) -> str:
     """Return the recipe's Accelerate file as YAML, changed to the number of nodes.
 
     Raises:
-        ValueError: the recipe names no file, or one for a single process, or its processes can't be divided.
+        ValueError: the recipe names no launch file, the launch file is for a single process but there are several
+            nodes, or the processes can't be divided evenly among the nodes.
     """
     value = _launch_settings(recipe)
     value |= {"num_machines": cluster.nodes, "num_processes": processes_per_node(recipe, cluster) * cluster.nodes}
@@ -125,7 +128,7 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
         recipe_file: the recipe, relative to the checkout or absolute.
         accelerate: path of the Accelerate file.
         cluster: the nodes.
-        rank: the node's number; may be a shell variable, as may `head` and `port`.
+        rank: the node's number. `rank`, `head` and `port` may be shell variables.
         head: host name of the first node.
         port: port of the rendezvous.
     """
@@ -145,7 +148,7 @@ def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Clu
 
     Args:
         recipe: the recipe.
-        recipe_file: its path, relative to `root` or absolute.
+        recipe_file: path of the recipe, relative to `root` or absolute.
         accelerate: path of the Accelerate file.
         cluster: the nodes.
         root: the checkout, on a file system that all nodes share.
@@ -162,12 +165,12 @@ def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Clu
 
 
 def kubernetes_manifests(recipe: Recipe, recipe_file: str, cluster: Cluster) -> str:
-    """A ConfigMap with the Accelerate file, a headless Service, and an Indexed Job with one pod per node.
+    """Return YAML with a ConfigMap (the Accelerate file), a headless Service, and an Indexed Job with one pod per node.
 
     Args:
         recipe: the recipe.
-        recipe_file: its path, relative to the checkout on the shared volume or absolute.
-        cluster: the nodes; needs `image` and `claim`.
+        recipe_file: path of the recipe, relative to the checkout on the shared volume or absolute.
+        cluster: the nodes. `image` and `claim` must be set.
 
     Raises:
         ValueError: `image` or `claim` is missing, or the recipe can't be launched on these nodes.
@@ -194,18 +197,18 @@ def kubernetes_manifests(recipe: Recipe, recipe_file: str, cluster: Cluster) -> 
 def write_launch_files(
     recipe: Recipe, recipe_file: Path, cluster: Cluster, kind: ClusterKind, out: Path, root: Path
 ) -> list[Path]:
-    """Write the launch files.
+    """Write the launch files of a recipe.
 
     Args:
         recipe: the recipe.
-        recipe_file: its file.
+        recipe_file: path of the recipe.
         cluster: the nodes.
         kind: which files to write.
-        out: folder of the files; made if it is missing.
+        out: folder for the files. It is created if it does not exist.
         root: the checkout.
 
     Returns:
-        The files, the one to submit first.
+        The paths of the files. The first file is the one that the user submits.
     """
     relative = path_in_checkout(recipe_file, root)
     name = _label(recipe.name)
@@ -221,7 +224,7 @@ def write_launch_files(
 
 
 def path_in_checkout(file: Path, root: Path) -> str:
-    """Return a path relative to the checkout, where jobs run; absolute for a file outside of it."""
+    """Return the path of a file relative to the checkout, in which jobs run, or absolute if the file is outside."""
     resolved = file.resolve()
     return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
 

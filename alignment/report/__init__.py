@@ -1,1 +1,1 @@
-"""Reports of a chain for people: an HTML page with ladder, curves and lineage, and a picture of several seeds."""
+"""Writes reports about a chain: an HTML page with ladder, curves and lineage, and a picture that compares seeds."""

@@ -1,7 +1,7 @@
-"""SVG charts: bars of one ladder, the ladders of several seeds side by side, and curves over steps.
+"""Draws SVG charts: bars of one ladder, the ladders of several seeds side by side, and curves over training steps.
 
-`bars` and `curve` make fragments for the HTML report, which styles their CSS classes; `ladder_picture` makes a file with a
-style of its own. Values are percent, except in `curve`.
+`bars` and `curve` return fragments for the HTML report, whose style sheet defines their CSS classes. `ladder_picture`
+returns the content of a separate file, which includes its styles. Values are percentages, except in `curve`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Plot:
 
     @property
     def inner_width(self) -> int:
-        """Width between the margins."""
+        """Width between the left and right margins, in pixels."""
         return self.width - self.left - self.right
 
     def y(self, value: float) -> float:
@@ -44,7 +44,7 @@ class Plot:
         return self.top + (self.height - self.top - self.bottom) * (1 - (value - self.low) / (self.high - self.low))
 
     def grid(self) -> str:
-        """Five horizontal lines from `low` to `high`, with their values."""
+        """Return five horizontal lines from `low` to `high`, with their values."""
         lines = []
         for part in range(5):
             value = self.low + (self.high - self.low) * part / 4
@@ -59,7 +59,7 @@ class Plot:
         return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(low):.1f}" y2="{self.y(high):.1f}" class="interval"/>'
 
     def label_above(self, x: float, high: float, text: str) -> str:
-        """Return a label just above a value, inside the picture."""
+        """Return a label just above a value, moved down if it would be outside of the picture."""
         return f'<text x="{x:.1f}" y="{max(self.y(high) - 5, 10):.1f}" class="value">{text}</text>'
 
     def fragment(self, parts: Sequence[str]) -> Markup:
@@ -68,7 +68,7 @@ class Plot:
 
 
 def bars(rungs: Sequence[Rung]) -> Markup:
-    """One bar per stage with its 95% interval; the axis ends above the highest interval."""
+    """Return a chart with one bar per stage and its 95% interval. The axis ends above the highest interval."""
     highest = max(rung["high"] for rung in rungs)
     top = next((float(top) for top in (10, 20, 40, 60, 80) if top >= highest), 100.0)
     plot = Plot(560, 220, left=44, right=12, top=14, bottom=34, high=top)
@@ -88,7 +88,7 @@ def bars(rungs: Sequence[Rung]) -> Markup:
 
 
 def curve(points: Sequence[tuple[float, float]]) -> Markup:
-    """Return a line through (step, value) points; the axes end at the lowest and highest of both."""
+    """Return a chart with a line through (step, value) points. Both axes range from the lowest to the highest point."""
     steps, values = [step for step, _ in points], [value for _, value in points]
     low, high = min(values), max(values)
     if high - low < 1e-9:
@@ -106,11 +106,13 @@ def curve(points: Sequence[tuple[float, float]]) -> Markup:
 
 
 def ladder_picture(ladders: Sequence[Sequence[Rung]], metrics: Sequence[str]) -> str:
-    """An SVG file with one panel per metric: a dot with its 95% interval for each seed, and a line through the means.
+    """Return the content of an SVG file with one panel per metric.
+
+    A panel shows a dot with its 95% interval for each seed, and a line through the means of the seeds.
 
     Args:
-        ladders: the entries of each seed's `ladder.json`; all must have the same stages.
-        metrics: names of metrics, for example `fim.pass@1`; `fim.pass@1=Fill in the middle` gives the panel a title.
+        ladders: the entries of each seed's `ladder.json`. All ladders must have the same stages.
+        metrics: names of metrics, for example `fim.pass@1`. `fim.pass@1=Fill in the middle` gives the panel a title.
 
     Raises:
         ValueError: a ladder lacks a metric, or the stages differ.
@@ -145,7 +147,7 @@ def ladder_picture(ladders: Sequence[Sequence[Rung]], metrics: Sequence[str]) ->
 
 
 def _panel(plot: Plot, title: str, stages: Sequence[str], series: Sequence[Sequence[Rung]]) -> str:
-    """Return the panel of one metric; `series` has the rungs of each seed, in the order of `stages`."""
+    """Return the panel of one metric. `series` contains the ladder entries of each seed, in the order of `stages`."""
     column = plot.inner_width / len(stages)
     tasks = series[0][0]["n"]
     parts = [f'<text x="{plot.left}" y="18" class="title">{escape(title)}, % of {tasks}</text>', plot.grid()]

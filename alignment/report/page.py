@@ -1,4 +1,4 @@
-"""The report of a chain: one self-contained HTML page with the ladder, exports, curves and lineage.
+"""Writes the report of a chain: one self-contained HTML page with the ladder, exports, curves and lineage.
 
 align report recipes/quickstart.yaml
 """
@@ -30,26 +30,27 @@ CURVES = {
     "dpo": [("loss", "loss"), ("rewards/accuracies", "pairs ranked correctly")],
     "grpo": [("reward", "reward"), ("frac_reward_zero_std", "groups with equal rewards")],
 }
-"""Curves of each kind of stage: TRL's name of the figure in metrics.jsonl, and its title."""
+"""Curves for each kind of stage: TRL's name of the metric in metrics.jsonl, and the title of the curve."""
 
 Gains = dict[tuple[str, str], str]
-"""By stage and metric: the change from the model that the stage started from, with its 95% interval, in points."""
+"""Changes of metrics, by (stage, metric). A text gives the difference from the model from which the stage started, with
+its 95% interval, in percentage points."""
 
 
 @dataclass(frozen=True)
 class MetricSection:
-    """The ladder of one metric."""
+    """Section of the report that shows the ladder of one metric."""
 
     name: str
     rungs: list[Rung]
     gains: dict[str, str]
-    """Text of the gain by stage."""
+    """Text about the change of the metric, by stage."""
     chart: Markup
 
 
 @dataclass(frozen=True)
 class CurveSection:
-    """One curve of one stage."""
+    """Section of the report that shows one training curve of one stage."""
 
     title: str
     svg: Markup
@@ -57,7 +58,7 @@ class CurveSection:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One row of the table of stages, as text."""
+    """One row in the report's table of stages. All cells are text."""
 
     name: str
     kind: str
@@ -66,13 +67,13 @@ class StageRow:
     memory: str
     folder: str
     inputs: str
-    """The stages that it reads."""
+    """Names of the stages whose artifacts this stage reads."""
     figures: str
     settings: str
 
 
 def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
-    """Write `report.html` to the recipe's folder, with all stages that are done so far; returns its path."""
+    """Write `report.html` with all stages that are done so far to the recipe's folder, and return its path."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
     )
@@ -91,7 +92,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> Path:
 
 
 def gains_by_metric(steps: Sequence[Step]) -> Gains:
-    """Compare every trained model with the model it started from, task by task."""
+    """Compare every trained model, task by task, with the model from which its training started."""
     measured = {step.rung: step for step in steps if step.rung is not None and step.artifact()}
     gains: Gains = {}
     for trained in steps:
@@ -118,7 +119,7 @@ def _metric_sections(entries: Sequence[Rung], gains: Gains) -> list[MetricSectio
 
 
 def export_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
-    """One row per exported model, without the columns that are empty for all of them."""
+    """Return one row per exported model, without the columns that are empty in all rows."""
     rows = [row for step in steps if step.kind == "export" for row in (step.artifact() or {}).get("exports", [])]
     columns = [
         key

@@ -1,4 +1,4 @@
-"""Draw the ladders of one recipe under several seeds as one SVG file.
+"""Draw the ladders of several runs of a recipe with different seeds as one SVG file.
 
 python -m alignment.report.picture runs/*/ladder.json --metrics fim.pass@1=FIM instruct.pass@1 --out ladder.svg
 """
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("ladders", nargs="+", type=Path, help="the ladder.json of each seed")
-    parser.add_argument("--metrics", nargs="+", required=True, help="one panel each: METRIC or METRIC=TITLE")
+    parser.add_argument("--metrics", nargs="+", required=True, help="METRIC or METRIC=TITLE; each gets one panel")
     parser.add_argument("--out", type=Path, required=True, help="the SVG file to write")
     options = parser.parse_args(arguments)
     try:

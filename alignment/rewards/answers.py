@@ -1,4 +1,4 @@
-"""Helpers that extract texts and programs from completions, and the values of one row from the columns of a batch."""
+"""Extracts texts and programs from completions, and the values of one row from the columns of a batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def program_of(completion: Completion, row: Mapping[str, Any]) -> str:
     """Return the program that is graded for a completion.
 
     For fill-in-the-middle rows (columns `prefix` and `suffix`), the program is prefix + completion + suffix. For other
-    rows, the program is the code in `language` in the answer, preferably the block that defines `entry_point`.
+    rows, the program is the code block in the row's language, preferably the block that defines `entry_point`.
     """
     text = text_of(completion)
     if row.get("prefix") is not None and row.get("suffix") is not None:

@@ -1,4 +1,4 @@
-"""The weighted sum of several rewards, with a metric for each reward."""
+"""Combines several rewards into a weighted sum, and logs the mean of each reward."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction
 
 @dataclass(frozen=True)
 class RewardPart:
-    """One term of the sum."""
+    """One reward of the weighted sum."""
 
     name: str
     """Name of the reward. The metric is called `reward_parts/NAME`."""
     reward: RewardFunction
     weight: float
     required: bool = False
-    """Whether a completion without a score of this part has no reward at all. True for parts that need a verdict:
-    without the verdict, the other parts would reward only the form of a program. If another part has no score for a
-    completion, the sum of the completion is computed without that part."""
+    """Whether a completion for which this part has no score gets no reward at all. True for parts that need a verdict:
+    without the verdict, the other parts would reward only the form of a program. If a part that is not required has no
+    score, the sum is computed without this part."""
 
 
 def combined(parts: Sequence[RewardPart]) -> RewardFunction:
@@ -31,7 +31,7 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
     All parts run at the same time. The mean score of each part is logged as `reward_parts/NAME`.
 
     Raises:
-        ValueError: there are no parts, two have the same name, or a weight is not finite.
+        ValueError: there are no parts, two parts have the same name, or a weight is not finite.
     """
     names = [part.name for part in parts]
     if not parts or len(set(names)) != len(names):

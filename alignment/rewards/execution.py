@@ -1,4 +1,4 @@
-"""Rewards by execution: run the tests of a task on the program in a completion.
+"""Rewards that run the tests of a task on the program in a completion.
 
 All rewards that need verdicts share one `Verdicts` object, which grades every pair of task and program once per batch.
 """
@@ -65,12 +65,12 @@ class Verdicts:
 
 
 def tests_passed(verdicts: Verdicts) -> RewardFunction:
-    """Return a reward function: 1 if all tests passed, else 0; None if the program could not be graded."""
+    """Return a reward function. A score is 1 if all tests passed, otherwise 0, or None if grading was not possible."""
     return _from_verdicts("tests_passed", verdicts, lambda verdict: float(verdict.status == "passed"))
 
 
 def tests_fraction(verdicts: Verdicts) -> RewardFunction:
-    """Return a reward function: share of tests that passed (0 to 1); None if the program could not be graded."""
+    """Return a reward function. A score is the share of passed tests (0 to 1), or None if grading was not possible."""
     return _from_verdicts("tests_fraction", verdicts, lambda verdict: verdict.fraction)
 
 

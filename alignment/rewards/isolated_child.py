@@ -1,8 +1,8 @@
-"""The process of an isolated reward: `python -m alignment.rewards.isolated_child`, started by `alignment.rewards.isolation`.
+"""Runs a user's reward function in a separate process, which `alignment.rewards.isolation` starts.
 
-The process reads lines of JSON from stdin: first the reference to the user's function, then one batch per line. For
-each line it writes one line: `{"ready": true}`, `{"scores": [...]}` or `{"error": "file:line: ..."}`. Output that the
-user's code prints is redirected to stderr.
+The process (`python -m alignment.rewards.isolated_child`) reads lines of JSON from stdin: first the reference to the
+user's function, then one batch per line. For each line it writes one line: `{"ready": true}`, `{"scores": [...]}` or
+`{"error": "file:line: ..."}`. Output that the user's code prints is redirected to stderr.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alignment.rewards.user_code import CALLING, checked_scores, load_function
 
 
 def main() -> None:
-    """Answer batches until the trainer closes the pipe or ends."""
+    """Load the user's function, then score batches until the trainer closes the pipe or ends."""
     requests, replies = _own_streams()
     setup = json.loads(requests.readline())
     sys.path[:] = setup["sys_path"]

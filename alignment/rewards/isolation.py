@@ -1,8 +1,8 @@
-"""Runs user rewards in a separate process, which exists as long as the training.
+"""Starts a separate process for a user's reward function, and sends it one batch after the other.
 
 A reward that executes or imports code written by the model can end its process, block it, or change its state. In the
 trainer's process this would end or corrupt the training. Run these rewards in a separate process: `isolated: true` in
-the recipe. The process is started once. For each batch it receives one line of JSON and returns one line. The process
+the recipe. The process runs as long as the training. For each batch it receives and returns one line of JSON. It
 gets prompts, completions and the columns with one value per completion, as `UserRewardFunction` describes. It does not
 get objects of the trainer.
 
@@ -11,7 +11,7 @@ and a new process is started for the next batch. All scores of this reward for t
 a warning is logged. The third failure in a row ends the training. An exception in the function ends it at once.
 
 The separate process is not a security boundary: it has the same rights, files, environment and network as the trainer.
-Only the sandbox (`alignment.grading`) contains hostile programs. Grade untrusted programs in the sandbox, for example
+Only the sandbox (`alignment.grading`) isolates hostile programs. Grade untrusted programs in the sandbox, for example
 with the rewards `tests_passed` and `tests_fraction`.
 """
 
@@ -49,15 +49,15 @@ MAX_FAILURES = 3
 """Number of consecutive failures after which the training ends."""
 REPLY_BYTES = 1 << 20
 REPLY_BYTES_PER_COMPLETION = 64
-"""Maximum size of a reply. A score takes about 20 bytes; a longer reply is an error."""
+"""The maximum size of a reply is REPLY_BYTES plus this number for each completion. A score takes about 20 bytes."""
 
 
 class _ProcessFailed(Exception):
-    """The process gave no valid answer. The error message completes the sentence "the process ..."."""
+    """The process gave no valid answer. The text of the exception completes the sentence "the process ..."."""
 
 
 class IsolatedReward:
-    """A user's reward function that runs in a separate process. It processes one batch at a time; other calls wait."""
+    """A user's reward function that runs in a separate process. Batches are scored one after the other."""
 
     def __init__(self, extension: Extension, timeout_seconds: float | None = None) -> None:
         """Start the process and import the user's file in it.

@@ -1,4 +1,4 @@
-"""Registry of the built-in rewards, and `build_rewards`, which creates the reward functions of a GRPO stage."""
+"""Lists the built-in rewards, and creates the reward functions of a GRPO stage."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ BUILT_IN: Mapping[str, RewardFactory] = {
     "fenced": lambda settings, verdicts: fenced,
     "length_penalty": _length_penalty,
 }
-"""Name -> factory. To add a built-in reward, add a line here and add the name to the recipe's schema."""
+"""Factories of the built-in rewards, by name. A new reward needs a line here and its name in the recipe's schema."""
 
 REQUIRED = ("tests_passed", "tests_fraction")
-"""Rewards for which `RewardPart.required` is set."""
+"""Names of the built-in rewards for which `RewardPart.required` is set."""
 
 
 def build_rewards(

@@ -35,7 +35,7 @@ class RewardFunction(Protocol):
                 TRL adds `trainer_state`, `log_metric(name, value)` and `log_extra(column, values)`.
 
         Returns:
-            One score per completion, in order; None if a completion cannot be scored.
+            One score per completion, in order. The score is None if the completion cannot be scored.
         """
 
 
@@ -57,8 +57,9 @@ class UserRewardFunction(Protocol):
                 end the signature with `**columns`.
 
         Returns:
-            One finite number per completion, in order; None if a completion cannot be scored. A different length,
-            other types, NaN, infinity and exceptions end the training with an error that names file, line and function.
+            One finite number per completion, in order, or None for a completion that cannot be scored. A different
+            length, other types, NaN, infinity and exceptions end the training with an error that names file, line and
+            function.
         """
 
 
@@ -91,4 +92,4 @@ class RewardSettings(Protocol):
 
     @property
     def timeout_seconds(self) -> float | None:
-        """For `isolated`: time limit for one batch; by default `isolation.TIMEOUT_SECONDS`."""
+        """For `isolated`: time limit for one batch in seconds. By default `isolation.TIMEOUT_SECONDS`."""

@@ -1,4 +1,4 @@
-"""Rewards by the text of a completion: valid Python, one fenced code block, length. No program is executed."""
+"""Rewards that depend only on the text of a completion: valid Python, one fenced code block, length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARSE_CHARACTERS = 1 << 18
 
 
 async def parses(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-    """Score 1 if the program is valid Python, else 0; None for tasks in other languages.
+    """Score 1 if the program is valid Python, otherwise 0. Programs in other languages get no score (None).
 
     A program that is too long or nested too deeply for the parser scores 0.
     """
@@ -74,7 +74,7 @@ def _is_same_language(label: str, language: str) -> bool:
 
 
 def length_penalty(soft: int, hard: int) -> RewardFunction:
-    """Return a reward function: 0 up to `soft` tokens, then decreasing linearly to -1 at `hard` tokens and beyond.
+    """Return a reward function that is 0 up to `soft` tokens, decreases linearly, and is -1 from `hard` tokens on.
 
     This is the soft overlong punishment of DAPO (arXiv 2503.14476).
 

@@ -15,7 +15,7 @@ from alignment.rewards.answers import text_of
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 CALLING = "the reward"
-"""The term for a user's function in error messages."""
+"""Term for the user's function in error messages."""
 
 
 def load_function(extension: Extension) -> Callable[..., Any]:

@@ -1,1 +1,1 @@
-"""Rows of datasets: reading files, kinds of rows, and their texts; for builders, training and evaluation."""
+"""Reads rows of datasets, determines their kind, and extracts their text, for builders, training and evaluation."""

@@ -1,7 +1,8 @@
-"""Preference rows as pairs of dialogues: what they share is the prompt, what differs is learned.
+"""Converts preference rows to pairs of dialogues. The messages at the start that both dialogues share are the prompt.
 
-The forms are those of TRL (docs, "Dataset formats", preference): `prompt` with answers, whole dialogues without `prompt`, and
-whole dialogues with a `prompt` that repeats their question. Text stands for one message.
+As in TRL (docs, "Dataset formats", preference), a row has one of three forms: `prompt` with two answers, two whole
+dialogues without `prompt`, or two whole dialogues with a `prompt` that repeats their first messages. A string is read
+as one message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from alignment.rows.kinds import Row, check_columns
 from alignment.rows.messages import is_learned, messages_of
 
 Dialogue = list[dict[str, str]]
-"""Messages with `role` and `content` only."""
+"""Messages that have only the keys `role` and `content`."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +23,25 @@ class DialoguePair:
     """A preference: two dialogues that begin with the same messages."""
 
     prompt: Dialogue
-    """The messages that both dialogues begin with."""
+    """The messages with which both dialogues begin."""
     chosen: Dialogue
-    """The better dialogue's other messages; the last is the assistant's."""
+    """The remaining messages of the better dialogue. The last message is from the assistant."""
     rejected: Dialogue
-    """The worse dialogue's other messages."""
+    """The remaining messages of the worse dialogue. The last message is from the assistant."""
 
 
 def pair_of(row: Row, where: str) -> DialoguePair | None:
-    """The dialogues of a preference row.
+    """Return the two dialogues of a preference row.
 
     Args:
         row: a row with `chosen` and `rejected`.
-        where: file and row number, put in front of the error.
+        where: file and row number, with which error messages begin.
 
     Returns:
-        The pair; None if both dialogues are the same up to Unicode normalization and blanks at the end of messages.
+        The pair, or None if the dialogues differ only in Unicode normalization and whitespace at the end of messages.
 
     Raises:
-        ValueError: the row has no prompt, answers that are no answers, or columns or marks that would be ignored.
+        ValueError: the row has no prompt, an answer is missing or empty, or a column or a loss mark would be ignored.
     """
     check_columns(row, "preference", where)
     prompt = [] if _is_empty(row.get("prompt")) else _messages(row["prompt"], f"{where}, prompt", "user")
@@ -67,7 +68,7 @@ def _messages(value: Any, where: str, role: str) -> list[dict[str, Any]]:
 
 
 def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> list[dict[str, Any]]:
-    """The whole dialogue of one side, from its answer and the prompt or from a column that holds all of it."""
+    """Return the whole dialogue of one side. The column `key` contains only the answer, or the whole dialogue."""
     side = row[key]
     messages = _messages(side, f"{where}, {key}", "assistant")
     if messages[-1]["role"] != "assistant":
@@ -99,7 +100,7 @@ def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> l
 
 
 def _asks(messages: list[dict[str, Any]], prompt: str) -> bool:
-    """Whether a message of the user is the prompt's text."""
+    """Whether the text of a message of the user equals the prompt."""
     return any(message["role"] == "user" and message["content"].strip() == prompt.strip() for message in messages)
 
 
@@ -116,10 +117,15 @@ def _comparable(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _check_answer(messages: list[dict[str, Any]], where: str) -> None:
-    """Raise ValueError if the messages that only one dialogue has hold no answer, a blank one, or a marked one."""
+    """Check the messages of one dialogue that are not part of the prompt.
+
+    Raise ValueError if they contain no answer, a blank answer, or an answer that a mark excludes from the loss.
+    """
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
-        raise ValueError(f"{where}: no answer is left to learn: the other dialogue begins with all of this one")
+        raise ValueError(
+            f"{where}: no answer is left to learn, because the other dialogue begins with all messages of this dialogue"
+        )
     if any(not message["content"].strip() for message in answers):
         raise ValueError(f"{where}: an answer of the assistant is empty or blank; fill it, or remove the row")
     if not all(map(is_learned, answers)):

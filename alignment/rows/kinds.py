@@ -24,7 +24,7 @@ _COLUMNS: dict[str, dict[str, type]] = {
     "preference": {"prompt": object},
     "task": {},
 }
-"""Columns by kind that training reads beside those that tell the kind, with the type of their values."""
+"""Additional columns that training reads for each kind of row, with the type of their values."""
 
 _CHAT_COLUMNS = {
     **dict.fromkeys(
@@ -42,7 +42,8 @@ _CHAT_COLUMNS = {
     "chat_template_kwargs": "the chat format has no settings",
     "train_on_turn": "mark messages, not the row",
 }
-"""Columns of other trainers' conversations and preferences that change what is learned, and what to do about them."""
+"""Columns of conversations and preferences that other trainers use but this toolkit would ignore, with the advice that
+the error message gives."""
 
 _WEIGHT_COLUMNS = dict.fromkeys(
     ("weight", "weights", "loss_weight", "sample_weight", "loss_mask", "train_mask", "labels_mask"),
@@ -51,14 +52,16 @@ _WEIGHT_COLUMNS = dict.fromkeys(
 
 
 def kind_of(row: Row, where: str | None = None) -> RowKind:
-    """The kind of a row, from its columns; columns that hold null count only if no others tell the kind.
+    """Return the kind of a row, which its columns determine.
+
+    Columns whose value is null are considered only if the other columns do not determine the kind.
 
     Args:
         row: a row as it was read.
-        where: file and row number, put in front of the error.
+        where: file and row number, with which the error message begins.
 
     Raises:
-        ValueError: the columns belong to no kind; the message lists the columns that each kind needs.
+        ValueError: the columns match no kind. The message lists the columns that each kind needs.
     """
     for present in ({key for key, value in row.items() if value is not None}, row.keys()):
         for kind, columns in _KINDS:
@@ -73,7 +76,7 @@ def kind_of(row: Row, where: str | None = None) -> RowKind:
 
 
 def _how_to_convert(row: Row) -> str:
-    """How to turn a row of another trainer into a conversation or preference; empty if its form is not known."""
+    """Return advice on how to convert a row of another trainer, or an empty string if its form is not known."""
     if "conversations" in row or "conversation" in row:
         return f" T{SHAREGPT[1:]}."
     for question, answer in (("prompt", "completion"), ("instruction", "output"), ("question", "answer")):
@@ -86,15 +89,15 @@ def _how_to_convert(row: Row) -> str:
 
 
 def check_columns(row: Row, kind: RowKind, where: str) -> None:
-    """Refuse columns that other trainers honour and training here would ignore, and misspelled names of known columns.
+    """Refuse columns that other trainers use but this toolkit would ignore, and misspelled names of known columns.
 
     Args:
         row: a row as it was read.
-        kind: its kind.
-        where: file and row number, put in front of the error.
+        kind: the kind of the row.
+        where: file and row number, with which the error message begins.
 
     Raises:
-        ValueError: a column with a value in it would be ignored; the message says what to do.
+        ValueError: a column that is not empty would be ignored. The message says what to do.
     """
     refused = _WEIGHT_COLUMNS | (_CHAT_COLUMNS if kind in ("conversation", "preference") else {})
     known = _COLUMNS[kind]
@@ -114,7 +117,10 @@ def check_columns(row: Row, kind: RowKind, where: str) -> None:
 
 
 def _is_slip(word: str, names: Iterable[str]) -> bool:
-    """Whether a word is one of the names but for its case, a plural, or one letter added, missing, changed or swapped."""
+    """Whether a word is one of the names with different case, or with one letter added, missing, changed or swapped.
+
+    The plural of a name is not counted as a misspelling.
+    """
     return any(_one_edit(word.lower().replace("-", "_"), name) and word != f"{name}s" for name in names)
 
 
@@ -130,10 +136,10 @@ def _one_edit(word: str, name: str) -> bool:
 
 
 def document_files(row: Row, where: str) -> list[tuple[str, str]]:
-    """The files of a repo-level document as (path, text); an empty list if the row has none.
+    """Return the files of a repo-level document as (path, text). Return an empty list if the row has no `files`.
 
     Raises:
-        ValueError: `files` is no list of `{path, text}`, or a path or text is null or no string.
+        ValueError: `files` is not a list of `{path, text}`, or a path or a text is not a string.
     """
     files = row.get("files")
     if files is None:
@@ -152,11 +158,11 @@ def document_files(row: Row, where: str) -> list[tuple[str, str]]:
 
 
 def check_document(row: Row, where: str) -> None:
-    """Raise ValueError for a document whose text or files are no text, or have special tokens written out.
+    """Raise ValueError if the texts of a document are not strings, or contain special tokens written out as text.
 
     Args:
         row: a row with `text`, or with `repository` and `files`.
-        where: file and row number, put in front of the error.
+        where: file and row number, with which the error message begins.
     """
     files = document_files(row, where)
     texts = [text for _, text in files] if files else [row.get("text")]
@@ -168,7 +174,7 @@ def check_document(row: Row, where: str) -> None:
     if str(row.get("format") or "plain") != "plain":
         raise ValueError(
             f"{where}: the row is a {row['format']} document for another trainer: special tokens are written out in its "
-            "text, and would be tokenized as text. Name the corpus instead; the stage's `fim:` cuts its documents."
+            "text, and would be tokenized as text. Train on the corpus itself: the stage's `fim:` splits its documents."
         )
     for text in texts:
         if name := rendered_format(str(text)):

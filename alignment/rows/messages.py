@@ -1,4 +1,4 @@
-"""Messages of conversations: which are valid, which are learned, and what is refused because it would be ignored."""
+"""Checks the messages of conversations: valid form, answers to learn, and keys that training would ignore."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from alignment.rows.rendered import rendered_format
 ROLES = ("system", "user", "assistant")
 
 LOSS_MARKS = ("weight", "loss", "train", "training", "trainable", "train_on_turn")
-"""Keys that say whether an answer is learned: `weight` in OpenAI's files, `train` and `training` in axolotl's, `loss` in
-ms-swift's. 0 or false: the answer is read as context, without loss."""
+"""Keys of a message that say whether the answer is learned: `weight` in OpenAI's files, `train` and `training` in
+axolotl's, `loss` in ms-swift's. With the value 0 or false, the answer is context without loss."""
 
 _DESCRIPTIVE = frozenset(
     ["role", "content", "id", "message_id", "parent_id", "index", "turn", "turn_identifier", "timestamp", "created",
      "created_at", "date", "model", "source", "language", "lang", "metadata", "meta", "country", "header", "hashed_ip",
      "redacted", "state", "toxic", "score", "rank"]
 )  # fmt: skip
-"""Keys that describe a message and change nothing about training."""
+"""Keys that describe a message and have no effect on training."""
 
 _HINTS = {
     "tool_calls": "tool calls are not supported in training rows",
@@ -39,11 +39,12 @@ def messages_of(value: Any, where: str) -> list[dict[str, Any]]:
     """Check the messages of a conversation and return them unchanged.
 
     Args:
-        value: what the row holds in `messages`.
-        where: file and row number, put in front of the error.
+        value: the value of the column `messages`.
+        where: file and row number, with which the error message begins.
 
     Raises:
-        ValueError: `value` is no list of `{role, content}` with text in it, or a message has a key that would be ignored.
+        ValueError: `value` is not a list of messages `{role, content}`, `content` is not text, or a message has a key
+            that training would ignore.
     """
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: messages must be a list of {{role, content}}, not {_described(value)}")
@@ -75,7 +76,8 @@ def _check_message(message: Any, where: str) -> None:
             )
         if value and message["role"] != "assistant":
             raise ValueError(
-                f"{where}: `{key}` on a message of the {message['role']}; only the assistant's are learned"
+                f"{where}: `{key}` on a message of the {message['role']}: only messages of the assistant are learned; "
+                "remove the key"
             )
     content = message.get("content")
     if isinstance(content, list):
@@ -96,13 +98,13 @@ def _says_nothing(value: Any) -> bool:
 
 
 def is_learned(message: Mapping[str, Any]) -> bool:
-    """Whether the loss covers a message: an answer of the assistant without a mark that says otherwise."""
+    """Whether the loss covers a message: it is from the assistant, and no key of `LOSS_MARKS` is 0 or false."""
     marks = [message[key] for key in LOSS_MARKS if message.get(key) is not None]
     return message["role"] == "assistant" and all(marks)
 
 
 def check_learned(messages: Sequence[Mapping[str, Any]], where: str) -> None:
-    """Raise ValueError if a conversation has no answer that is learned, or if one of them is blank."""
+    """Raise ValueError if a conversation has no answer that is learned, or has a blank answer that is learned."""
     learned = [message for message in messages if is_learned(message)]
     if not any(message["role"] == "assistant" for message in messages):
         raise ValueError(f"{where}: the conversation has no message of the assistant to learn from")

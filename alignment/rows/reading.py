@@ -1,4 +1,4 @@
-"""Reading rows from JSONL and JSON files, gzipped or not, and from Parquet files."""
+"""Reads rows from JSONL and JSON files, gzipped or not, and from Parquet files."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from alignment.rows.kinds import Row
 from alignment.wording import did_you_mean
 
 NAMES = ".jsonl, .jsonl.gz or .parquet"
-"""The kinds of files, for messages."""
-# Start of an escaped surrogate. A lone one is valid JSON, but no text: tokenizers and Arrow refuse it.
+"""The suffixes of supported files, for error messages."""
+# Start of an escaped surrogate. A lone surrogate is valid JSON but not valid text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _JSON_SUFFIXES = (".json", ".json.gz")
-"""Files with these suffixes are read if they are named, but not when a folder is searched: there they are mostly reports."""
+"""Suffixes of files that are read only if their path is given. In a folder they are skipped: most are reports."""
 _PARQUET_ROWS = 1024
 
 
 def files(path: Path) -> list[Path]:
-    """Return the data files of a path.
+    """Return the data files at a path, sorted by name.
 
     Args:
-        path: a data file, or a folder: then all data files below it, or below its `data`, if it has one.
-
-    Returns:
-        The files, sorted by name.
+        path: a data file, or a folder that is searched with all its subfolders. If the folder has a subfolder `data`,
+            only `data` is searched.
 
     Raises:
-        ValueError: there is no such path, no data file in the folder, or the file is of another kind.
+        ValueError: the path does not exist, the folder contains no data file, or the suffix is not supported.
     """
     if path.is_file():
         if not path.name.endswith((*_SUFFIXES, *_JSON_SUFFIXES)):
@@ -49,12 +47,15 @@ def files(path: Path) -> list[Path]:
 
 
 def folder_of(dataset: Path) -> Path:
-    """Return the folder of a dataset's rows: its subfolder `data` if there is one. Card, reports and removed rows are next to it."""
+    """Return the folder that contains the rows of a dataset: the subfolder `data` if it exists, otherwise the dataset.
+
+    The builders write card, reports and removed rows next to the subfolder `data`.
+    """
     return dataset / "data" if (dataset / "data").is_dir() else dataset
 
 
 def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
-    """Return the rows of a file or folder as a list; see `read`."""
+    """Return the rows of a file or folder as a list. See `read`."""
     return list(read(Path(path), limit))
 
 
@@ -62,11 +63,11 @@ def read(path: Path, limit: int | None = None) -> Iterator[Row]:
     """Stream the rows of a file or folder.
 
     Args:
-        path: see `files`. A JSON file holds a list of rows, one row, or one row per line.
-        limit: stop after this many rows.
+        path: see `files`. A JSON file contains a list of rows, a single row, or one row per line.
+        limit: maximum number of rows.
 
     Raises:
-        ValueError: a file can't be read; the message names the file and, for JSON, the line.
+        ValueError: a file can't be read. The message names the file and, for JSON, the line.
     """
     count = 0
     for file in files(path):
@@ -97,13 +98,16 @@ def _read_lines(file: Path) -> Iterator[Row]:
 
 
 def _first_undecodable_line(file: Path, open_text: Any) -> int:
-    """The number of the first line that is not UTF-8."""
+    """Return the number of the first line that is not UTF-8."""
     with open_text(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
         return next(number for number, line in enumerate(lines, 1) if re.search("[\udc80-\udcff]", line))
 
 
 def _read_json(file: Path) -> Iterator[Row]:
-    """Yield the rows of a JSON file. A file that is not a single JSON value is read line by line, with errors that name the line."""
+    """Yield the rows of a JSON file.
+
+    A file that is not a single JSON value is read line by line, so that error messages name the line.
+    """
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         content = json.loads(data.decode("utf-8-sig"))
@@ -115,7 +119,7 @@ def _read_json(file: Path) -> Iterator[Row]:
 
 
 def _parsed(line: str, where: str) -> Row:
-    """One row from a line of JSON; `where` is its file and line number."""
+    """Parse one line of JSON as a row. `where` is the file and line number, for error messages."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -124,12 +128,14 @@ def _parsed(line: str, where: str) -> Row:
 
 
 def _checked(row: Any, text: str, where: str) -> Row:
-    """Return the row, if it is a JSON object without lone surrogates; `text` is its JSON."""
+    """Return the row. Raises ValueError if it is not an object, or its JSON `text` contains lone surrogates."""
     if _SURROGATE.search(text):
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{where}: half of a surrogate pair, which is no character") from None
+            raise ValueError(
+                f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a character: remove it"
+            ) from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a row is a JSON object, not a {type(row).__name__}")
     return row

@@ -1,7 +1,7 @@
-"""Texts in which a format's special tokens are already written out.
+"""Recognizes texts in which the special tokens of a chat, FIM or repository format are already written out.
 
-Such tokens are trained as plain text, so the model would learn the wrong thing. Code that only mentions special tokens is no
-such text: the text must begin with the format's first token.
+Such tokens would be trained as plain text, so the model would learn a wrong format. Code that only mentions special
+tokens is not recognized, because a recognized text begins with the first token of the format.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORMATS: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 
 def rendered_format(text: str) -> str | None:
-    """The format whose special tokens are written out in a text, or None for plain text."""
+    """Return the name of the format whose special tokens are written out in a text, or None for plain text."""
     start = _START.match(text)
     position = start.end() if start else 0
     if text[position : position + 1] not in ("<", "["):

@@ -1,4 +1,4 @@
-"""The text of a row: all of its strings, the text of a document, or the text as a model sees it."""
+"""Extracts the text of a row: all its strings, the text of a document, or the text in the model's format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IGNORED_KEYS = frozenset(
         "part",
     ]
 )
-"""Columns that identify or describe a row; they hold no text that a model is trained on."""
+"""Columns that identify or describe a row. They contain no text on which a model is trained."""
 
 QUESTION_COLUMNS = (
     ("question", "answer"),
@@ -38,7 +38,7 @@ QUESTION_COLUMNS = (
     ("prompt", "completion"),
     ("instruction", "output"),
 )
-"""Column names of public datasets for a question and its answer."""
+"""Pairs of column names that public datasets use for a question and its answer."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class ModelText:
 
 
 def all_texts(row: dict[str, Any]) -> list[str]:
-    """Return every string of a row of any kind, however deep, except those in `IGNORED_KEYS`; in the order of the
-    columns.
+    """Return all strings of a row, including nested strings, in the order of the columns.
+
+    The values of `IGNORED_KEYS` are left out.
     """
     texts: list[str] = []
     _gather(row, "", texts)
@@ -67,7 +68,7 @@ def _gather(value: Any, key: str, texts: list[str]) -> None:
             _gather(inner, str(name), texts)
     elif isinstance(value, list | tuple):
         for inner in value:
-            if isinstance(inner, str | dict | list | tuple):  # some tests hold lists of a million numbers
+            if isinstance(inner, str | dict | list | tuple):  # some tests contain lists of a million numbers
                 _gather(inner, key, texts)
 
 
@@ -75,7 +76,7 @@ def document_text(row: Mapping[str, Any]) -> str:
     """Return the text of a document, of all files of a repo-level document, or of a question and its answer.
 
     Raises:
-        ValueError: the row has none of these columns, or one of them holds no text.
+        ValueError: the row has none of the columns for these, or the value of a column is not text.
     """
     if row.get("text"):
         if not isinstance(row["text"], str):
@@ -98,7 +99,7 @@ def model_text(row: Mapping[str, Any]) -> ModelText:
     """Return a row as the model sees it: in the chat, FIM or repository format, or as plain text.
 
     Raises:
-        ValueError: the row has no text of its own, for example a task.
+        ValueError: the row has no text for training, for example because it is a task.
     """
     if row.get("messages") is not None:
         return ModelText(formats.chat(row["messages"]), "chat")

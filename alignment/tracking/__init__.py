@@ -1,1 +1,1 @@
-"""Experiment trackers that stages log to."""
+"""Experiment trackers to which stages log their metrics."""

@@ -1,6 +1,6 @@
-"""Weights & Biases: one group per chain, and one run per stage, which a resumed stage continues.
+"""Logs to Weights & Biases, with one group per chain and one run per stage. A resumed stage continues its run.
 
-Offline by default: the files stay in the artifact until the user runs `wandb sync`.
+By default wandb is offline: its files stay in the artifact until the user runs `wandb sync`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from alignment.recipe.stage_request import StageRequest
 
 
 def wandb_environment(request: StageRequest) -> dict[str, str]:
-    """Return the environment variables that configure wandb for one stage; creates the folder of its files."""
+    """Return the environment variables that configure wandb for one stage. Create the folder for wandb's files."""
     run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
     request.out.mkdir(parents=True, exist_ok=True)
     variables = {
@@ -35,10 +35,10 @@ def wandb_environment(request: StageRequest) -> dict[str, str]:
 
 
 def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> None:
-    """Log an evaluation's figures to the stage's run; does nothing if tracking is disabled.
+    """Log the results of an evaluation to the run of its stage. Do nothing if tracking is disabled.
 
     Args:
-        request: the stage; only rank 0 logs.
+        request: the request of the stage. Only rank 0 logs.
         figures: rows with `benchmark`, `metric` and `value`.
     """
     if request.tracking.wandb == "disabled" or request.rank != 0:

@@ -83,7 +83,7 @@ def test_overrides_reach_the_command_with_any_characters():
     [
         (None, {}, "names no `launch:` file"),
         ("gpu", {"nodes": 2, "gpus_per_node": 1}, "is for one process"),
-        ("zero3", {"nodes": 3}, "can't share evenly"),
+        ("zero3", {"nodes": 3}, "can't be divided evenly"),
         ("zero3", {"nodes": 0}, "at least 1"),
     ],
 )

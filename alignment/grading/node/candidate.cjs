@@ -1,5 +1,6 @@
 'use strict';
-// The candidate's process: it holds the repository without tests, with the answer in the function's place, and answers calls.
+// The candidate's process. It loads the repository without tests, with the model's answer in place of the function under test,
+// and answers the calls of the tester's process.
 const path = require('node:path'), url = require('node:url');
 const settings = JSON.parse(require('node:fs').readFileSync('align.json', 'utf8'));
 const wire = require('./wire.cjs'), load = require('./load.cjs');

@@ -1,6 +1,6 @@
 'use strict';
-// Transforms the source of a repository for the loader, ahead of time. Prints {file, text} for each file that is changed,
-// and {file, problem} for each that cannot be transformed.
+// Transforms the source files of a repository for the loader before any test runs. Prints {file, text} for each file that the
+// transformation changes, and {file, problem} for each file that cannot be transformed.
 const fs = require('node:fs'), path = require('node:path');
 const request = JSON.parse(fs.readFileSync('align.json', 'utf8'));
 const load = require('./load.cjs');

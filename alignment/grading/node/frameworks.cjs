@@ -1,13 +1,13 @@
 'use strict';
-// The interfaces of test frameworks, on top of runner.cjs: what test files get for node:test, mocha, jest, vitest, uvu, tape
-// and tap.
+// The interfaces of test frameworks, implemented with runner.cjs. Test files get these objects when they import node:test, mocha,
+// jest, vitest, uvu, tape or tap.
 const Module = require('node:module'), assert = require('node:assert'), path = require('node:path');
 const runner = require('./runner.cjs');
 const { state } = runner;
 
 const withCallback = (begin) => new Promise((resolve, reject) => begin((error) => (error ? reject(error) : resolve())));
 
-// A part of a framework that is not supported: a test that uses it fails, and is counted under the part's name.
+// Stands for a part of a framework that is not supported. A test that uses this part fails, with the part's name as the reason.
 const refuse = (name) => new Proxy({}, { get(_, key) { throw runner.unsupported(`${name}.${String(key)}`); } });
 
 function registrar(add, style) {
@@ -26,7 +26,7 @@ function registrar(add, style) {
 const suites = () => registrar((given, _, flags) => runner.addSuite(given, flags), null);
 const hooksOf = (style, spelled) => Object.fromEntries(Object.entries(spelled).map(([name, kind]) => [name, (...given) => runner.addHook(kind, given, style)]));
 
-// mocha and jest: a test function with an argument gets a callback.
+// mocha and jest: a test function that has a parameter is called with a callback.
 function calledBack(fn, context) {
   return fn.length ? withCallback((done) => fn.call(context, done)) : fn.call(context);
 }
@@ -81,8 +81,8 @@ function nodeTest() {
                                mock: real.mock, run() { throw runner.unsupported('run'); }, snapshot: refuse('snapshot'), assert: refuse('assert') });
 }
 
-// tape and tap: assertions are methods of the context and do not end the test when they fail; a test ends with end(), when the
-// planned assertions are made, or when its promise is settled.
+// tape and tap: assertions are methods of the context, and a failed assertion does not end the test. A test ends with end(), when
+// the planned number of assertions is reached, or when its promise is settled.
 const same = ['equal', 'equals', 'is', 'strictEqual', 'strictEquals', 'isEqual'], deep = ['deepEqual', 'deepEquals', 'same', 'strictSame', 'isEquivalent'];
 const CHECKS = {
   ...Object.fromEntries(same.map((name) => [name, assert.strictEqual])), ...Object.fromEntries(deep.map((name) => [name, assert.deepStrictEqual])),
@@ -184,7 +184,7 @@ function mocks(name, spies) {
   } });
 }
 
-// Sets the globals that test files see, and returns what they get for each framework module that they import.
+// Sets the globals that test files see. Returns the object that an import of each framework module gives.
 // library: "jest", "vitest" or "".
 async function make(library, root) {
   const found = library ? await assertions(library, root) : {};

@@ -1,6 +1,6 @@
 'use strict';
-// For candidates that share a process with the tests (tier B): removes dangerous functions, and watches the objects that tests
-// judge by for changes. This stops known ways to forge a verdict; it proves nothing.
+// For candidates that share a process with the tests (tier B): removes dangerous functions, and detects changes of the objects
+// with which tests compare values. This stops the known ways to forge a verdict, but not all ways.
 const assert = require('node:assert');
 
 const WATCHED = [Object, Object.prototype, Array, Array.prototype, Function.prototype, String, String.prototype, Number, Number.prototype, Boolean.prototype,
@@ -21,7 +21,7 @@ function look(item) {
   return rows;
 }
 
-// Called after loading and before the first test: removes functions, and records the state to compare with.
+// Called after loading and before the first test. Removes the dangerous functions, and records the state of the watched objects.
 function close() {
   for (const name of ['binding', '_linkedBinding', 'dlopen', 'mainModule', 'getBuiltinModule', '_getActiveHandles', 'kill', 'abort', 'reallyExit']) delete process[name];
   const library = globalThis.expect, more = []; // libraries add properties to their own objects: those are not counted as a change
@@ -38,7 +38,7 @@ function close() {
   globals = GLOBALS.map((name) => [name, globalThis[name]]);
 }
 
-// Whether any watched object was changed. Once a change is detected, the answer stays true.
+// Whether any watched object was changed. After a change is detected, the result is always true.
 function changed() {
   if (detected) return true;
   for (let at = 0; at < globals.length; at++) if (!is(globalThis[globals[at][0]], globals[at][1])) detected = true;

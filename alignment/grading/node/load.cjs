@@ -1,6 +1,7 @@
 'use strict';
-// Loads a repository's modules as its own tools would: imports of test frameworks get this runner's, TypeScript and ES modules go
-// through the transformer that the repository has installed, and paths without endings and tsconfig's aliases are resolved.
+// Loads the modules of a repository as the repository's own tools do. Imports of test frameworks get the objects of this runner.
+// TypeScript and ES modules are transformed by the transformer that the repository has installed. Paths without a suffix and the
+// aliases of tsconfig are resolved.
 const Module = require('node:module'), fs = require('node:fs'), path = require('node:path'), url = require('node:url');
 
 const ENDINGS = ['.ts', '.tsx', '.mts', '.cts', '.js', '.jsx', '.mjs', '.cjs', '.json'];
@@ -108,8 +109,8 @@ function resolveAsBundlers(_resolveFilename) {
   };
 }
 
-// settings: the content of align.json; frameworks: module name -> what a test file gets for it; early: path -> text of files that
-// are no longer on the disk.
+// settings: the content of align.json. frameworks: the object that a test file gets for each framework module, by module name.
+// early: the text of files that are no longer on the disk, by path.
 function install(given, frameworks, early = new Map()) {
   settings = given;
   memory = early;
@@ -141,8 +142,8 @@ function install(given, frameworks, early = new Map()) {
   }
 }
 
-// Loads one file: as node does or, if source is transformed, as CommonJS. Packages that are only ES modules are imported first, and
-// the file is loaded again; `again` is called before that.
+// Loads one file: as node does or, if sources are transformed, as CommonJS. If the file needs packages that are only ES modules,
+// these packages are imported, `again` is called, and the file is loaded again.
 async function file(name, again = () => {}) {
   if (!settings.transform) return memory.has(name) ? require(name) : import(url.pathToFileURL(name).href);
   for (let left = 50; ; left--) {

@@ -1,5 +1,5 @@
 'use strict';
-// A small test runner: files register suites and tests, and the chosen ones run one after the other in one process. The
+// A small test runner: files register suites and tests, and the requested tests run one after the other in one process. The
 // interfaces of node:test, mocha, jest, vitest, tape and others are in frameworks.cjs.
 const { format } = require('node:util');
 
@@ -58,7 +58,7 @@ function addTest(given, style, flags = {}) {
   return Promise.resolve();
 }
 
-// style(fn, context): how a hook is called. A hook that a running test registers belongs to that test.
+// style(fn, context) calls a hook. A hook that is registered while a test runs belongs to that test.
 function addHook(kind, given, style) {
   const fn = given.find((item) => typeof item === 'function'), own = state.running && state.current;
   const hook = (context) => style(fn, context);
@@ -96,8 +96,8 @@ function identifier(path) {
   return count > 1 ? `${plain} (${count})` : plain;
 }
 
-// wanted: the ids to run, or null for all; skip: ids to leave out; report: called at each test's begin and end; limit:
-// milliseconds of one test.
+// wanted: ids of the tests to run, or null for all. skip: ids of tests to leave out. report: called when a test begins and ends.
+// limit: time limit of one test in milliseconds.
 async function run(how) {
   while (state.pending.length) await state.pending.shift();
   state.running = true;
@@ -177,7 +177,7 @@ function words(error) {
   try { return String((error && error.message) || error).slice(0, 300); } catch { return 'an error without a message'; }
 }
 
-// A test inside a test: it runs after those before it, and its parent ends after it.
+// Runs a test inside a test. It runs after the earlier tests of the same parent, and the parent ends after it.
 function subtest(parent, item) {
   item.path = [...parent.path, item.name];
   item.id = identifier(item.path);
@@ -187,7 +187,7 @@ function subtest(parent, item) {
   return parent.tail;
 }
 
-// aborted: a promise that rejects if the test throws where nothing awaits it.
+// aborted: a promise that rejects if the test throws an error that nothing awaits.
 async function withLimit(promise, limit, aborted = promise) {
   let timer;
   const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('the test takes too long')), limit); });

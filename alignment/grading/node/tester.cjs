@@ -1,7 +1,7 @@
 'use strict';
-// The process that runs the tests. Its modes: `trace` reports every test and the functions that it calls; `proxied`: a stub sends calls
-// of the function under test to another process; `whole`: the function is in this process, and the test files are emptied on the
-// disk before any test runs.
+// The process that runs the tests. It has three modes. `trace` reports every test and the functions that the test calls. In the
+// mode `proxied`, a stub sends calls of the function under test to another process. In the mode `whole`, the function is in this
+// process, and the test files on the disk are emptied before any test runs.
 const fs = require('node:fs'), path = require('node:path');
 const request = JSON.parse(fs.readFileSync('align.json', 'utf8'));
 fs.unlinkSync('align.json');
@@ -15,7 +15,7 @@ const send = (message) => {
 
 const guarded = request.mode === 'whole' ? require('./guard.cjs') : null;
 
-// An error that nothing awaits, such as a failed assertion in a callback, is the failure of the current test.
+// An error that nothing awaits, such as a failed assertion in a callback, makes the current test fail.
 function failCurrent(error) {
   if (!state.current) return;
   state.current.failure ??= error ?? new Error('undefined was thrown');

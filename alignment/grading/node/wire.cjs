@@ -1,6 +1,6 @@
 'use strict';
-// Calls between two processes over descriptor 4. Only plain data crosses: JSON values, undefined, NaN, infinities, -0, big
-// integers, dates, regular expressions, maps, sets and bytes; and functions, as handles that call back to their process.
+// Calls between two processes over descriptor 4. Only plain data is sent: JSON values, undefined, NaN, infinities, -0, big
+// integers, dates, regular expressions, maps, sets and bytes. A function is sent as a handle that calls the function in its process.
 const { readSync, writeSync } = require('node:fs');
 const { parse, stringify } = JSON; // kept, because a candidate could replace them
 const PEER = 4, LONGEST = 1 << 24, DEEPEST = 200;
@@ -91,7 +91,7 @@ function encodeFunction(value) {
   return { f: numbers.get(value), l: value.length, n: String(value.name) };
 }
 
-// A candidate may send a function only as a value of its own: inside an object it could decide how the object compares.
+// A candidate may send a function only by itself, not inside an object: a function in an object can determine how it compares.
 function decode(data, inside = false) {
   const inner = (item) => decode(item, true);
   if (data === null || typeof data !== 'object') return data;
@@ -156,7 +156,7 @@ function raised(reply) {
   return made;
 }
 
-// A process that has ended or broken the protocol counts as gone from then on, even if a test catches the error.
+// After a process has ended or broken the protocol, every later call fails, even if a test catches the first error.
 const state = { gone: false, strict: false, sent: 0, most: Infinity };
 function orGone(step) {
   try {
@@ -174,7 +174,7 @@ const next = () => orGone(() => {
   return got;
 });
 
-// Sends a call and answers the other process's calls until its reply comes.
+// Sends a call. Answers the calls of the other process until the reply arrives.
 function ask(message) {
   if (state.gone) throw new NotPlain('the program has ended, or sent something out of turn');
   if (state.sent >= state.most) throw new NotPlain('too many messages');
@@ -191,8 +191,8 @@ function ask(message) {
   }
 }
 
-// Returns the reply to a call of one of this process's functions. A promise cannot cross: while this process waits for a reply,
-// nothing would continue it.
+// Returns the reply to a call of one of this process's functions. A promise cannot be sent: while this process waits for a reply,
+// the promise would not make progress.
 function call(request) {
   try {
     if (typeof own[request.call] !== 'function') throw new NotPlain('no such function');
