@@ -1,4 +1,4 @@
-"""Hashes of JSON values, and the versions of the packages that can change a result."""
+"""Computes hashes of JSON values, and reads the installed versions of packages that can change a result."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def _task(
 def humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a HumanEval row as a task.
 
-    Functions that the prompt defines for the tests go to the tester, so that the program cannot redefine them.
+    Helper functions in the prompt become setup code of the tests, so that the program cannot redefine them.
     """
     tests = {"code": row["test"], "setup": helpers(row["prompt"] + row["canonical_solution"], row["entry_point"])}
     return _task(row["task_id"], "asserts", tests, row["entry_point"], "humaneval", row["prompt"])

@@ -57,7 +57,7 @@ class Grader:
         """Prepare the pool.
 
         Args:
-            workers: number of programs that run at the same time; by default one per core.
+            workers: number of programs that run at the same time. By default one per core.
             limits: limits of one program. The tests of a task cannot raise these limits.
             allow_weaker: allow a weaker sandbox: without namespaces if the kernel refuses namespaces, and without a
                 process limit if programs run as the machine's root.
@@ -107,7 +107,7 @@ class Grader:
         """Grade a program in the background.
 
         Args:
-            task: the task's row; see `alignment.grading.task`.
+            task: the row of the task. See `alignment.grading.task`.
             program: the source of the program.
             limits: limits of the program, instead of the limits of the grader.
 

@@ -77,7 +77,7 @@ class Verdict:
 
 
 def verdict_of(tests: Sequence[TestResult], cpu_seconds: float = 0.0) -> Verdict:
-    """Return `passed` if all tests passed, else `failed` with the reason of the first failure.
+    """Return the verdict `passed` if all tests passed, otherwise `failed` with the reason of the first failed test.
 
     Raises:
         ValueError: there are no tests.

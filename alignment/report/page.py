@@ -33,8 +33,8 @@ CURVES = {
 """Curves for each kind of stage: TRL's name of the metric in metrics.jsonl, and the title of the curve."""
 
 Gains = dict[tuple[str, str], str]
-"""Changes of metrics, by (stage, metric). A text gives the difference from the model from which the stage started, with
-its 95% interval, in percentage points."""
+"""Text that says how much a metric changed in a stage, by (stage, metric). It contains the difference from the model
+from which the stage started, and the 95% interval of the difference, in percentage points."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class IsolatedReward:
 
         Args:
             extension: the reference to the user's function.
-            timeout_seconds: time limit for one batch; by default TIMEOUT_SECONDS.
+            timeout_seconds: time limit for one batch in seconds. By default TIMEOUT_SECONDS.
 
         Raises:
             ExtensionError: the function cannot be loaded, or the process cannot be started.

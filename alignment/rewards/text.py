@@ -50,7 +50,7 @@ def _is_too_deep(program: str) -> bool:
 
 
 async def fenced(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-    """Score 1 if the answer contains exactly one closed code block with a correct label, else 0.
+    """Score 1 if the answer contains exactly one closed code block with a correct label, otherwise 0.
 
     A label is correct if it is empty or names the language of the task.
     """

@@ -73,7 +73,7 @@ def prepare(
         tools: The toolchain.
         source: The program.
         flags: Additional arguments of the compiler.
-        cache: Folder of compiled programs; None compiles every time.
+        cache: Folder of compiled programs. If None, the program is compiled every time.
 
     Raises:
         NoToolchain: A library that the program uses is not installed.

@@ -1,4 +1,4 @@
-"""Linux system calls that the standard library lacks (namespaces, mounts, capabilities, prctl), with ctypes and libc.
+"""Makes Linux system calls that the standard library lacks (namespaces, mounts, capabilities, prctl) with ctypes.
 
 All functions raise OSError if the system call fails.
 Constants are from the kernel's headers: linux/sched.h, linux/mount.h, linux/prctl.h.

@@ -21,7 +21,7 @@ _NAMED = (type, types.BuiltinFunctionType)
 
 
 def library_name(value: Any) -> str | None:
-    """Return ``module:name`` for a function or type of `LIBRARY` or a builtin exception; None for other objects."""
+    """Return ``module:name`` for a builtin exception or a function or type of `LIBRARY`, or None for other objects."""
     name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
     if type(name) is not str:
         return None

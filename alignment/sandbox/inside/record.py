@@ -87,7 +87,7 @@ class Record:
         return error is not None
 
     def count(self) -> None:
-        """Count a passed assert that is not a separate test."""
+        """Count an assert that passed but is not a separate test, for example an assert in a loop."""
         self.counted += 1
 
     def entered(self, name: str) -> None:

@@ -64,7 +64,7 @@ def _parsed(text: str) -> ast.Module | None:
 
 
 def _inner_body(statements: list[ast.stmt], target: Target) -> list[ast.stmt]:
-    """Return the target's body if `statements` define the target, possibly inside classes; otherwise `statements`."""
+    """Return the target's body if `statements` define the target (possibly inside classes), otherwise `statements`."""
     name = target["qualname"].rpartition(".")[2]
     prelude: list[ast.stmt] = []
     for place, node in enumerate(statements):

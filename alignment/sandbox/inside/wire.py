@@ -65,7 +65,7 @@ def encode(value: Any, other: Any = None, depth: int = 0) -> Any:
         depth: Nesting depth of `value`.
 
     Raises:
-        WireError: The value is nested too deeply, or holds an integer that is too large.
+        WireError: The value is nested too deeply, or contains an integer that is too large.
     """
     kind = type(value)
     if value is None or kind is bool or kind is str or kind is float:
