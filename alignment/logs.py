@@ -7,8 +7,8 @@
 
 `configure` installs one handler for all loggers below `alignment` and `data_builders`. A stage runs in a child process
 whose stdout and stderr go to its log file. In this process, the environment variable ALIGN_TERMINAL is the number of a
-file descriptor that leads to the user's terminal, and each message goes to both. Results of a command (tables, JSON) are
-printed to stdout by `alignment.cli` and never logged.
+file descriptor that leads to the user's terminal, and each message goes to both. Results of a command (tables, JSON)
+are printed to stdout by `alignment.cli` and never logged.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def shown_folders() -> tuple[str, ...]:
 
 
 def file_name(language: Language, source: str) -> str:
-    """Return the name of the source file. A Java file is named after its public class, or after the class with `main`."""
+    """Return the name of the source file. For Java, use the name of the public class, or of the class with `main`."""
     if language.name != "java":
         return language.file
     main = re.search(r"\bstatic\s+(?:public\s+)?(?:final\s+)?void\s+main\b", source)
