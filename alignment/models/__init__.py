@@ -1,1 +1,1 @@
-"""Models: their prompt formats, loading, merging and saving, attention kernels, and the contract of a saved model."""
+"""Models: prompt formats, loading, merging and saving, attention kernels, and checks of saved models."""

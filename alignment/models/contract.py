@@ -1,7 +1,8 @@
-"""The contract of a saved model, checked in a fresh process: it loads, its parts agree, and its answers end.
+"""Check a saved model in a fresh process: the model loads, its files agree with each other, and its answers end.
 
-`python -m alignment.models.contract < request.json` checks one model. A stage whose model breaks the contract is not done:
-the chain stops and names every broken clause.
+These checks are called the contract of a saved model. `python -m alignment.models.contract < request.json` checks one
+model. If a check fails, the stage that saved the model is not done, and `alignment.chain` stops with a message that
+names every failed check.
 """
 
 from __future__ import annotations
@@ -18,40 +19,40 @@ from alignment.models import formats
 from alignment.processes import ProcessRequest, die_with_parent
 
 PROBE_TOKENS = 256
-"""An answer has to end within this many tokens."""
+"""Largest number of tokens within which an answer must end."""
 
 
 class ContractRequest(ProcessRequest):
-    """One saved model to check."""
+    """The saved model to check, and the checks to make."""
 
     model: Path
     """Folder of the model."""
     chat: bool
     """Whether the model ends its answers with `<|im_end|>`. Base models end with `<|endoftext|>`."""
     must_stop: bool
-    """Whether greedy answers of a chat model must end by themselves."""
+    """Whether to check that greedy answers of a chat model end by themselves."""
     out: Path
-    """The JSON file that gets the figures."""
+    """JSON file to which the results are written."""
 
 
 def check(folder: Path, chat: bool, must_stop: bool = True) -> dict[str, Any]:
-    """Check every clause of the contract.
+    """Check weights, embedding, stop tokens, chat template, and whether answers end.
 
     Args:
-        folder: the saved model. Prompts to test it with may be in `probes.json` next to it.
-        chat: whether it ends its answers with `<|im_end|>`.
+        folder: folder of the saved model. `probes.json` next to this folder may contain prompts for the last check.
+        chat: whether the model ends its answers with `<|im_end|>`.
         must_stop: whether to generate answers and check that they end.
 
     Returns:
-        The number of tensors and of parameters, and how many probes ended.
+        The number of tensors and of parameters, and how many answers ended.
 
     Raises:
-        ValueError: some clauses are broken; the message names them all.
+        ValueError: some checks failed. The message names all of them.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    # Tensors of a wrong shape are then listed, instead of ending the check at the first one.
+    # With ignore_mismatched_sizes, all tensors of a wrong shape are listed, instead of an error for the first one.
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -79,7 +80,7 @@ def check(folder: Path, chat: bool, must_stop: bool = True) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path) -> tuple[int, list[str]]:
-    """Return the number of saved tensors, and a message per error in them."""
+    """Return the number of saved tensors, and a message for each kind of error in the tensors."""
     import torch
     from safetensors import safe_open
 
@@ -107,7 +108,8 @@ def _check_embedding(model: Any, tokenizer: Any, folder: Path) -> Iterator[str]:
     size = model.config.vocab_size
     if rows < len(tokenizer) or rows != size:
         yield f"embedding: {rows} rows, config says {size}, tokenizer has {len(tokenizer)} tokens"
-    # Read from the file: if it holds two different tensors, transformers loads them untied and changes its own config.
+    # Read config.json directly: if the file has two different tensors, transformers loads them untied and changes
+    # `model.config`.
     tied = bool(json.loads((folder / "config.json").read_text()).get("tie_word_embeddings", False))
     shared = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     if shared != tied:
@@ -115,8 +117,7 @@ def _check_embedding(model: Any, tokenizer: Any, folder: Path) -> Iterator[str]:
 
 
 def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
-    """Check that tokenizer, config and generation config have the same end token, and that the chat template is the one of
-    training."""
+    """Check that the end token is the same everywhere, and that the chat template is the one used in training."""
     if tokenizer.chat_template != formats.CHAT_TEMPLATE:
         yield "chat template: not the one the model was trained with"
     config, generation = model.config, model.generation_config
@@ -132,14 +133,14 @@ def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
 
 
 def _probes(file: Path) -> list[str]:
-    """Prompts to generate answers to: those that the stage saved from its own data, or a general one."""
+    """Return the prompts for the check that answers end: prompts from the stage's data, or one general prompt."""
     if file.is_file():
         return [str(prompt) for prompt in json.loads(file.read_text())]
     return [formats.chat([{"role": "user", "content": "Write a Python function that reverses a string."}], True)]
 
 
 def _count_stopped(model: Any, tokenizer: Any, prompts: list[str]) -> int:
-    """Count the greedy answers that end by themselves, with `<|im_end|>`."""
+    """Generate greedy answers and count those that end with `<|im_end|>`."""
     import torch
 
     end = formats.token_id(tokenizer, formats.IM_END)
@@ -162,7 +163,7 @@ def _count_stopped(model: Any, tokenizer: Any, prompts: list[str]) -> int:
 def main() -> int:
     die_with_parent()
     logs.configure()
-    # Imported before the request arrives, while the stage still trains.
+    # These imports take seconds. They run before the request arrives, while the stage still trains.
     import torch  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM  # noqa: F401
 

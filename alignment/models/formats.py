@@ -1,8 +1,8 @@
-"""The formats that Qwen2.5-Coder was trained on, as strings and as token ids: fill-in-the-middle, repo-level and ChatML.
+"""Write text in the formats that Qwen2.5-Coder was trained on: fill-in-the-middle, repo-level and ChatML.
 
-Sources: figures 3 and 4 of the Qwen2.5-Coder report (arXiv 2409.12186) and the examples of its repository.
-Strings are for reading and comparing, token ids for training. Ids are safe: text between the special tokens is encoded so
-that no part of it becomes a special token, even if a file contains `<|fim_middle|>`.
+Sources: figures 3 and 4 of the Qwen2.5-Coder report (arXiv 2409.12186) and the examples in the Qwen2.5-Coder
+repository. Each format can be written as a string (for reading and comparing) and as token ids (for training). In the
+token ids, text between special tokens never becomes a special token, even if a file contains `<|fim_middle|>`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FIM_PAD = "<|fim_pad|>"
 REPO_NAME = "<|repo_name|>"
 FILE_SEP = "<|file_sep|>"
 
-# The added tokens of Qwen2.5's tokenizer in the order of their ids, 151643 to 151664 (its tokenizer.json), each with
-# whether the tokenizer marks it as special, so that `skip_special_tokens` hides it.
+# The added tokens in Qwen2.5's tokenizer.json, in the order of their ids 151643 to 151664. The second value says
+# whether the tokenizer marks the token as special, so that `skip_special_tokens` hides the token.
 ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
     (ENDOFTEXT, True),
     (IM_START, True),
@@ -49,17 +49,17 @@ ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
     (FILE_SEP, False),
 )
 
-# Where generation stops after a FIM prompt (ids 151659, 151661-151664, 151643, 151645 in the real tokenizer).
+# Tokens that end generation after a FIM prompt (ids 151659, 151661-151664, 151643, 151645 in Qwen2.5's tokenizer).
 FIM_STOP_TOKENS = (FIM_PREFIX, FIM_SUFFIX, FIM_PAD, REPO_NAME, FILE_SEP, ENDOFTEXT, IM_END)
 CHAT_STOP_TOKENS = (IM_END, ENDOFTEXT)
 
 IGNORED = -100
-"""The label of tokens that the loss leaves out (`ignore_index` of torch's cross-entropy)."""
+"""Label of tokens that the loss ignores (`ignore_index` of torch's cross-entropy)."""
 
 DEFAULT_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
-# Qwen2.5's own template, Apache-2.0. TRL recognizes it by its exact text and adds what `assistant_only_loss` needs;
-# exported models have the plain form, which every runtime can read.
+# Qwen2.5's chat template (Apache-2.0). TRL recognizes the template by its exact text and adds what
+# `assistant_only_loss` needs. Exported models have the unchanged template, which every runtime can read.
 CHAT_TEMPLATE = (Path(__file__).parent / "templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
 
 FimMode = Literal["psm", "spm"]
@@ -67,7 +67,7 @@ _ADDED_TEXT = re.compile("|".join(re.escape(token) for token, _ in ADDED_TOKENS)
 
 
 class Tokenizer(Protocol):
-    """The methods of a Hugging Face tokenizer that this module uses."""
+    """Interface with the methods of a Hugging Face tokenizer that this module uses."""
 
     def encode(self, text: str, add_special_tokens: bool = ...) -> list[int]: ...
 
@@ -75,13 +75,14 @@ class Tokenizer(Protocol):
 
 
 def fim_prompt(prefix: str, suffix: str, mode: FimMode = "psm") -> str:
-    """Return a fill-in-the-middle prompt; the model continues it with the middle.
+    """Return a fill-in-the-middle prompt, which the model continues with the middle.
 
     Args:
         prefix: the text before the middle.
-        suffix: the text after it.
-        mode: `psm` (prefix, suffix, middle) is the order that Qwen2.5-Coder documents. `spm` puts the suffix first, in the
-            form of the FIM paper (arXiv 2207.14255, section 3, variant 2), where the middle follows the prefix directly.
+        suffix: the text after the middle.
+        mode: `psm` (prefix, suffix, middle) is the order that Qwen2.5-Coder documents. `spm` puts the suffix first, in
+            the form of the FIM paper (arXiv 2207.14255, section 3, variant 2), where the middle follows the prefix
+            directly.
     """
     if mode == "psm":
         return f"{FIM_PREFIX}{prefix}{FIM_SUFFIX}{suffix}{FIM_MIDDLE}"
@@ -102,8 +103,8 @@ def repo_header(repository: str, files: Iterable[tuple[str, str]]) -> str:
 def repo_document(repository: str, files: Sequence[tuple[str, str]]) -> str:
     """Return a repo-level document of complete files, which ends with `<|endoftext|>`.
 
-    Every file is followed by one newline, as in the examples of Qwen2.5-Coder's repository. The report's figure does not
-    show one after the last file.
+    Every file is followed by one newline, as in the examples of Qwen2.5-Coder's repository. The figure in the report
+    shows no newline after the last file.
     """
     return f"{repo_header(repository, files)}{ENDOFTEXT}"
 
@@ -117,14 +118,14 @@ def repo_fim_document(
     suffix: str,
     mode: FimMode = "psm",
 ) -> str:
-    """Return a repo-level document whose last file, at `path`, is a FIM block; `files` come before it."""
+    """Return a repo-level document: first the complete `files`, then the file at `path` as a FIM block."""
     return f"{repo_header(repository, files)}{FILE_SEP}{path}\n{fim_document(prefix, middle, suffix, mode)}"
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Encode text so that no part of it becomes a special token; decoding gives the same text.
+    """Encode text so that no part becomes a special token. Decoding the ids returns the same text.
 
-    Each special string is split after its first character, so that the tokenizer never sees all of it.
+    The string of a special token is split after its first character, so that the tokenizer never sees the whole string.
     """
     if "<" not in text:
         return tokenizer.encode(text, add_special_tokens=False)
@@ -137,14 +138,18 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def contains_special_text(text: str) -> bool:
-    """Whether `text` contains the string of a special token, and so needs `encode_text` or `escape_special_text`."""
+    """Whether `text` contains the string of a special token.
+
+    Such a text needs `encode_text` or `escape_special_text`.
+    """
     return _ADDED_TEXT.search(text) is not None
 
 
 def escape_special_text(text: str) -> str:
-    """Insert a zero-width space after the `<` of each special string.
+    """Insert a zero-width space after the `<` of each special token that is written out in a text.
 
-    For chat messages: a template joins them to one string, which is then encoded with special tokens.
+    This is needed for chat messages, since a chat template joins the messages to one string, which is then encoded with
+    special tokens.
     """
     return _ADDED_TEXT.sub(lambda match: f"<\u200b{match.group()[1:]}", text)
 
@@ -155,14 +160,14 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     encoded = tokenizer.encode(token, add_special_tokens=False)
     if known_id is None or encoded != [known_id]:
         raise ValueError(
-            f"this tokenizer has no token {token}: it splits it into {len(encoded)} tokens. Use the tokenizer of "
+            f"this tokenizer has no token {token}: it splits the text into {len(encoded)} tokens. Use the tokenizer of "
             "a Qwen2.5 or Qwen2.5-Coder checkpoint, or add the token before training."
         )
     return encoded[0]
 
 
 def encode_segments(tokenizer: Tokenizer, segments: Iterable[tuple[str, bool]]) -> list[int]:
-    """Encode `(text, special)` pairs: special ones as their token, others by `encode_text`."""
+    """Encode `(text, special)` pairs: a special text as one special token, any other text by `encode_text`."""
     ids: list[int] = []
     for text, special in segments:
         if special:
@@ -184,8 +189,9 @@ def fim_segments(prefix: str, middle: str | None, suffix: str, mode: FimMode = "
 
 
 def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
-    """Return the segments of `repo_header`. Add `(ENDOFTEXT, True)` for `repo_document`, or a FIM block for the last
-    file.
+    """Return the `(text, special)` segments of `repo_header`.
+
+    The caller appends `(ENDOFTEXT, True)` for a `repo_document`, or the segments of a FIM block for the last file.
     """
     segments = [(REPO_NAME, True), (f"{repository}\n", False)]
     for path, content in files:
@@ -199,12 +205,12 @@ def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS
 
 
 def chat(messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
-    """Messages in ChatML, as Qwen2.5's template writes them (without tools); for code that has no tokenizer.
+    """Return messages in ChatML, as Qwen2.5's chat template writes them (without tools). No tokenizer is needed.
 
-    `tests/formats` checks that the result equals the template's.
+    `tests/formats` checks that the result equals the output of the template.
 
     Args:
-        messages: at least one message with `role` and `content`. Without a system message, the default one is added.
+        messages: at least one message with `role` and `content`. If there is no system message, the default is added.
         add_generation_prompt: whether to end with the start of the assistant's turn.
     """
     if not messages:

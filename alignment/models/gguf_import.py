@@ -1,13 +1,13 @@
-"""GGUF files as model folders: weights dequantized, tokenizer and chat template from the file's own metadata.
+"""Convert GGUF files into model folders, with dequantized weights and the tokenizer of the GGUF file.
 
     import_gguf(Path("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"), Path("models/0.5b-instruct"))
 
-Reads every tensor type that llama.cpp's quantizer writes, with the dequantization of the `gguf` package, and writes the
-released architecture of the Qwen2 family in safetensors. Quantization cannot be undone: the weights keep its rounding,
-and `quantization.json` in the folder says how much that is, by tensor type.
+The import reads every tensor type that llama.cpp's quantizer writes, with the dequantization of the `gguf` package. It
+writes a Qwen2 model in safetensors. The rounding of quantization can't be undone. `quantization.json` in the folder
+says how large the rounding errors are, for each tensor type.
 
-Transformers reads GGUF files too (5.23). Its token ids are the same; it is not used because it counts the padding rows
-of the vocabulary as tokens, keeps two copies of a tied embedding, and holds the whole model in memory in float32.
+Transformers 5.23 can read GGUF files too, with the same token ids. It is not used here because it counts the padding
+rows of the vocabulary as tokens, keeps two copies of a tied embedding, and holds the whole model in memory in float32.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from alignment.models.gguf_tokenizer import field_value, write_tokenizer
 
 QUANTIZATION_FILE = "quantization.json"
 SHARD_BYTES = 4 * 2**30
-# Cosine of the angle between embedding and output layer: two quantizations of one tied matrix are above 0.98 down to
-# 3 bits; the two matrices of an untied Qwen2.5-Coder (7B and larger) are below 0.3.
+# Cosine of the angle between embedding and output layer above which the two count as tied. Two quantizations of the
+# same matrix have a cosine above 0.98 down to 3 bits. The two matrices of an untied Qwen2.5-Coder (7B and larger) are
+# below 0.3.
 _TIED_COSINE = 0.9
 _TOP_LEVEL = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -51,7 +52,7 @@ StoredType = Literal["bfloat16", "float16", "float32"]
 
 @dataclass(frozen=True)
 class TypeRounding:
-    """The tensors of one type in the file, and their estimated rounding error."""
+    """Counts of the tensors of one type, and their estimated rounding error."""
 
     tensors: int
     weights: int
@@ -62,7 +63,7 @@ class TypeRounding:
 
 @dataclass(frozen=True)
 class GgufImport:
-    """What was imported. It is written to `quantization.json` beside the weights."""
+    """Summary of an import, which is written to `quantization.json` beside the weights."""
 
     file: str
     bytes: int
@@ -72,7 +73,7 @@ class GgufImport:
     types: Mapping[str, TypeRounding]
 
     def sentence(self) -> str:
-        """One sentence for logs and model cards."""
+        """Return the summary as one sentence, for logs and model cards."""
         parts = [
             f"{name} ({rounding.tensors} tensors, {rounding.bits_per_weight:.1f} bits, "
             f"about {rounding.relative_rounding:.1%} rounding)"
@@ -89,16 +90,16 @@ class GgufImport:
 def import_gguf(
     file: Path, folder: Path, dtype: StoredType = "bfloat16", progress: Callable[[int, int], None] | None = None
 ) -> GgufImport:
-    """Write a GGUF file as a Hugging Face model folder.
+    """Convert a GGUF file into a Hugging Face model folder.
 
     Args:
-        file: The GGUF file; a model that is split into several files is not supported.
-        folder: The folder to write. It appears when everything is written.
+        file: The GGUF file. A model that is split into several files is not supported.
+        folder: The folder to write. It appears only when all files are complete.
         dtype: The type of the weights in the folder.
-        progress: Called with the number of tensors that are written, and of all tensors.
+        progress: Function that is called after each tensor with the number of written tensors and of all tensors.
 
     Raises:
-        ValueError: The file is no GGUF file, is cut off, is of another architecture or tokenizer, or lacks tensors.
+        ValueError: The file is not a GGUF file, is cut off, has another architecture or tokenizer, or lacks tensors.
     """
     if folder.exists():
         raise ValueError(f"{folder} exists: remove it, or name another folder")
@@ -132,7 +133,7 @@ def import_gguf(
 
 
 def read_import(folder: Path) -> GgufImport | None:
-    """Return the summary in a model folder that `import_gguf` wrote. None for any other folder."""
+    """Read the summary from a model folder that `import_gguf` wrote. Return None for any other folder."""
     try:
         values = json.loads((folder / QUANTIZATION_FILE).read_text(encoding="utf-8"))
         types = {name: TypeRounding(**rounding) for name, rounding in values.pop("types").items()}
@@ -151,16 +152,16 @@ def _open(file: Path) -> Any:
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OverflowError, OSError) as error:
-        raise ValueError(f"{file} is no GGUF file, or is cut off: {error}") from None
+        raise ValueError(f"{file} is not a GGUF file, or is cut off: {error}. Download it again") from None
 
 
 def _config(file: Path, reader: Any) -> Any:
-    """The Qwen2Config that the metadata describes."""
+    """Build the Qwen2Config that the metadata describes."""
     from transformers import Qwen2Config
 
     architecture = field_value(reader, "general.architecture")
     if architecture != "qwen2":
-        raise ValueError(f"{file}: architecture {architecture!r} is not supported: only qwen2 (Qwen2, Qwen2.5) is")
+        raise ValueError(f"{file}: architecture {architecture!r} is not supported: use a qwen2 file (Qwen2, Qwen2.5)")
 
     def value(key: str, default: Any = None) -> Any:
         number = field_value(reader, f"qwen2.{key}", default)
@@ -194,20 +195,20 @@ def _config(file: Path, reader: Any) -> Any:
 
 
 def _tensor_name(file: Path, name: str) -> str:
-    """The Hugging Face name of a GGUF tensor."""
+    """Translate the name of a GGUF tensor to the Hugging Face name."""
     if name in _TOP_LEVEL:
         return _TOP_LEVEL[name]
     parts = name.split(".")
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in _PER_LAYER:
         return f"model.layers.{parts[1]}.{_PER_LAYER[parts[2]]}.{parts[3]}"
-    raise ValueError(f"{file}: tensor {name} is not one of a Qwen2 model")
+    raise ValueError(f"{file}: a Qwen2 model has no tensor {name}")
 
 
 def _tied_embedding(tensors: Mapping[str, Any]) -> tuple[bool, bool]:
     """Return whether the output layer is tied to the embedding, and whether the file stores the tied matrix twice.
 
-    llama.cpp stores the output layer of a tied model a second time where it quantizes it better. The better one of the
-    two copies becomes the tied matrix.
+    For some levels, llama.cpp stores the matrix of a tied model twice: as embedding, and with more bits as output
+    layer. The copy with more bits becomes the tied matrix.
     """
     output, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
     if output is None or embedding is None:
@@ -222,7 +223,7 @@ def _tied_embedding(tensors: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def _check_complete(file: Path, tensors: Mapping[str, Any], config: Any) -> None:
-    """Raise ValueError unless the tensors are exactly those of the config, with the right shapes."""
+    """Raise ValueError unless names and shapes of the tensors are exactly those of the config."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -240,7 +241,7 @@ def _check_complete(file: Path, tensors: Mapping[str, Any], config: Any) -> None
 
 
 def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
-    """Return the weights of a tensor of a GGUF file in float32, as rows and columns; `rows` selects some of the rows."""
+    """Dequantize a tensor of a GGUF file to float32 [rows, columns]. `rows` selects some of the rows."""
     from gguf import dequantize
 
     data = tensor.data[rows] if tensor.data.ndim > 1 else tensor.data
@@ -250,7 +251,7 @@ def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
 def _write_weights(
     tensors: Mapping[str, Any], folder: Path, dtype: StoredType, progress: Callable[[int, int], None] | None
 ) -> dict[str, TypeRounding]:
-    """Write the tensors in shards of at most 4 GiB; returns the rounding of each tensor type, by name."""
+    """Write the tensors in shards of at most 4 GiB. Return the rounding of each tensor type, by name."""
     import torch
     from safetensors.torch import save_file
 
@@ -285,7 +286,7 @@ def _shard_name(number: int) -> str:
 
 
 def _finish_shards(folder: Path, names: Mapping[str, int], count: int) -> None:
-    """Give the shards the names that transformers expects."""
+    """Rename the shards as transformers expects, and write the index file."""
     if count == 1:
         (folder / _shard_name(1)).rename(folder / "model.safetensors")
         return
@@ -297,17 +298,18 @@ def _finish_shards(folder: Path, names: Mapping[str, int], count: int) -> None:
 
 
 def _rounding(values: np.ndarray, tensor: Any) -> tuple[float, float]:
-    """Estimate the sum of squared rounding errors of a tensor; also return the sum of its squared weights.
+    """Estimate the sum of squared rounding errors of a tensor. Also return the sum of its squared weights.
 
-    Each block of a quantized tensor holds multiples of a step. The smallest distance of two different weights of a block
-    estimates the step; uniform rounding to multiples of it has an error of step / sqrt(12).
+    The weights in a block of a quantized tensor are multiples of a step. The step is estimated by the smallest distance
+    between two different weights in the block. Rounding to multiples of a step has a root mean square error of
+    step / sqrt(12).
     """
     from gguf import GGML_QUANT_SIZES
 
     power = float(np.square(values, dtype=np.float64).sum())
     if tensor.tensor_type.name in ("F32", "F16", "BF16", "F64"):
         return 0.0, power
-    # K-quants have sub-blocks of 16 or 32 weights with a scale each; the others one block of 32.
+    # In k-quants each sub-block of 16 or 32 weights has a scale; other types have one scale per block of 32.
     block = min(
         int(GGML_QUANT_SIZES[tensor.tensor_type][0]), 16 if tensor.tensor_type.name in ("Q2_K", "Q3_K", "Q6_K") else 32
     )

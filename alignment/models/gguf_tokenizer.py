@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, written as a Hugging Face tokenizer."""
+"""Write the tokenizer of a GGUF file as a Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 
 
 def field_value(reader: Any, name: str, default: Any = None) -> Any:
-    """Return the value of a metadata field of a GGUFReader."""
+    """Return the value of a metadata field of a GGUFReader, or `default` if the field is missing."""
     field = reader.fields.get(name)
     return default if field is None else field.contents()
 
 
 def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
-    """(id, token, type) of the vocabulary."""
+    """Yield (id, token, type) for each entry of the vocabulary."""
     tokens, types = field_value(reader, "tokenizer.ggml.tokens"), field_value(reader, "tokenizer.ggml.token_type")
     if not tokens or not types or len(tokens) != len(types):
         raise ValueError(f"{file}: metadata has no complete vocabulary (tokenizer.ggml.tokens and token_type)")
@@ -27,17 +27,18 @@ def _tokens(file: Path, reader: Any) -> Iterator[tuple[int, str, int]]:
 
 
 def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[tuple[str, str]]) -> None:
-    """Restore the ids of tokens that occur in merges but not in the vocabulary.
+    """Add tokens to the vocabulary that occur in merges but not in the vocabulary.
 
-    Some converters (this toolkit's too) store texts such as `</s>` as unused, since llama.cpp takes them for control
-    tokens. Ids of merged tokens follow the order of the merges.
+    Some converters, including this toolkit's, mark tokens such as `</s>` as unused, since llama.cpp would treat them as
+    control tokens. The unused ids (`holes`) are assigned to these tokens in the order of the merges, which is the order
+    of ids.
     """
     missing = [left + right for left, right in merges if left + right not in vocabulary]
     vocabulary.update(zip(missing, holes, strict=False))
 
 
 def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
-    """Write the tokenizer, its chat template, and a generation config that stops where the tokenizer does."""
+    """Write the tokenizer, its chat template, and a generation config with the tokenizer's stop tokens."""
     from tokenizers import AddedToken
     from transformers import GenerationConfig, Qwen2Tokenizer
 
@@ -67,7 +68,7 @@ def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
     pad = names.get(field_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
     make_tokenizer: Any = Qwen2Tokenizer
     tokenizer = make_tokenizer(
-        vocab=vocabulary,  # added tokens included: they keep their ids
+        vocab=vocabulary,  # includes added tokens, so that they keep their ids
         merges=merges,
         eos_token=eos,
         pad_token=pad,

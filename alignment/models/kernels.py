@@ -1,4 +1,4 @@
-"""Choose the attention kernel and fused kernels of a training stage: the recipe's choice, else the fastest that are installed."""
+"""Choose the attention kernel and fused kernels of a training stage: the recipe's choice, or the fastest installed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from alignment.models.source import AttentionKernel, ModelSource
 
-# Compute capability that the kernels need, by their own documentation. FlashAttention 3 runs only on Hopper (9.0).
+# Compute capability that the kernels need according to their documentation. FlashAttention 3 runs only on Hopper (9.0).
 _FLASH_2, _FLASH_3 = (8, 0), (9, 0)
 
 
 def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSource:
-    """Return the model source with `attn_implementation` filled in. None leaves the choice to transformers (sdpa).
+    """Fill in `attn_implementation` of a model source. The value None leaves the choice to transformers (sdpa).
 
     Args:
-        source: the model; an attention kernel that it names is kept.
+        source: the model source. If it already names an attention kernel, that kernel is kept.
         train: the stage's TRL settings. Flash attention needs weights or autocast in 16 bits.
     """
     if source.attn_implementation is not None:
@@ -26,7 +26,7 @@ def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSour
 
 
 def fused_kernels(source: ModelSource) -> dict[str, bool]:
-    """Arguments of `from_pretrained` for fused kernels, if the recipe asks for them.
+    """Return arguments of `from_pretrained` that enable fused kernels if the recipe asks for fused kernels.
 
     Raises:
         ValueError: there is no accelerator, or the package `kernels` is missing.
@@ -50,7 +50,7 @@ def fused_kernels(source: ModelSource) -> dict[str, bool]:
 
 
 def installed_attention() -> AttentionKernel | None:
-    """`flash_attention_3` or `flash_attention_2` if both the package and a suitable card are there, else None."""
+    """Return `flash_attention_3` or `flash_attention_2` if the package is installed and the GPU suits, else None."""
     import torch
 
     if not torch.cuda.is_available():

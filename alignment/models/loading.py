@@ -1,7 +1,7 @@
-"""Loading, changing, merging and saving models, so that the saved model is the one that was trained.
+"""Load, change, merge and save models, with checks that the saved model equals the trained model.
 
-The order in a training stage: `load_with_context` -> train -> `merge_adapter` (with LoRA) -> `save`. The saved model is
-then checked in a fresh process by `alignment.models.contract`.
+A training stage calls `load_with_context`, trains, calls `merge_adapter` (with LoRA), and calls `save`. Afterwards
+`alignment.models.contract` checks the saved model in a fresh process.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from alignment.models import formats
 from alignment.models.precision import resolve_dtype
 from alignment.models.source import Context, ModelSource, RandomInit
 
-# Largest allowed difference of any logit between the model with its adapter and the merged model, both in float32, as a
-# share of the largest logit. Rounding in float32 stays below it; a wrong merge does not.
+# Largest allowed difference of any logit between the model with adapter and the merged model, both in float32, as a
+# share of the largest logit. Rounding in float32 causes smaller differences, and a wrong merge causes larger ones.
 MERGE_TOLERANCE = 1e-4
-# The same after the merged weights are rounded to the type they are saved in. Where the adapter itself changes the logits
-# by more than this, rounding may change them by as much as the adapter did.
+# The same limit after the merged weights are rounded to the type in which they are saved. If the adapter changes the
+# logits by more than this limit, rounding may change them by as much as the adapter does.
 ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 
 
@@ -39,7 +39,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
     Raises:
-        ValueError: there is none, or it lacks a token of fill-in-the-middle or ChatML.
+        ValueError: there is no tokenizer, or it lacks a special token of fill-in-the-middle or ChatML.
     """
     location = source.tokenizer or source.checkpoint
     tokenizer: PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def _torch_dtype(source: ModelSource) -> torch.dtype:
-    """Return the torch type of a source's weights. Random weights are drawn in float32 where the recipe says `auto`."""
+    """Return the torch type of a source's weights. With `dtype: auto`, random weights are drawn in float32."""
     if source.dtype == "auto" and source.init is not None:
         return torch.float32
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -64,7 +64,7 @@ def _torch_dtype(source: ModelSource) -> torch.dtype:
 def write_random(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
     """Write a checkpoint with the random weights of `source.init`.
 
-    Every process that starts from it, sharded or not, then loads the same weights.
+    All processes, sharded or not, then load the same weights from this checkpoint.
     """
     assert source.init is not None
     model = random_model(source.init, tokenizer, seed, _torch_dtype(source))
@@ -84,12 +84,12 @@ def load(source: ModelSource, tokenizer: PreTrainedTokenizerBase, **kwargs: Any)
     """Load a checkpoint.
 
     Args:
-        source: the checkpoint; random weights have to be written first, by `write_random`.
-        tokenizer: its tokenizer.
-        kwargs: more arguments of `from_pretrained`.
+        source: the checkpoint. Random weights must first be written to disk by `write_random`.
+        tokenizer: the model's tokenizer.
+        kwargs: further arguments of `from_pretrained`.
 
     Raises:
-        ValueError: it is missing, damaged, or has fewer embedding rows than the tokenizer has tokens.
+        ValueError: the checkpoint is missing or damaged, or has fewer embedding rows than the tokenizer has tokens.
     """
     with _one_line_errors(source):
         model = AutoModelForCausalLM.from_pretrained(
@@ -100,20 +100,23 @@ def load(source: ModelSource, tokenizer: PreTrainedTokenizerBase, **kwargs: Any)
             **kwargs,
         )
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
-    if 0 < rows < len(tokenizer):  # 0 if ZeRO-3 holds the weights in shards
-        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens and the model {source.path} only {rows} rows")
+    if 0 < rows < len(tokenizer):  # the number of rows is 0 if ZeRO-3 has sharded the weights
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, but the embedding of the model {source.path} has only {rows} rows: "
+            "use the model's own tokenizer"
+        )
     return model
 
 
 @contextmanager
 def _one_line_errors(source: ModelSource) -> Iterator[None]:
-    """Turn what the libraries raise for a missing, truncated or inconsistent checkpoint into a ValueError of one line."""
+    """Turn library errors about missing, truncated or inconsistent checkpoints into a ValueError of one line."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = _first_line(error)
         if "ignore_mismatched_sizes" in reason:
-            reason = "its weights do not have the shapes that its config.json says"
+            reason = "the weights do not have the shapes that config.json says"
         raise ValueError(f"no model can be loaded from {source.path}: {reason}") from error
 
 
@@ -122,7 +125,7 @@ def random_model(
 ) -> PreTrainedModel:
     """Create a Qwen2 model with random weights.
 
-    The embedding has one row per token of the tokenizer, or `init.vocab_size` rows if that is more.
+    The embedding has one row per token of the tokenizer, or `init.vocab_size` rows if that number is larger.
     """
     settings = init.model_dump(exclude={"rope_theta", "vocab_size"})
     end = formats.token_id(tokenizer, formats.ENDOFTEXT)
@@ -144,14 +147,14 @@ def apply_context(config: Any, context: Context | None) -> list[str]:
     """Write long-context settings into a model's config, before the model is built.
 
     Args:
-        config: config of a transformers model; it is changed in place.
-        context: the settings; None changes nothing.
+        config: config of a transformers model, which is changed in place.
+        context: the settings. None changes nothing.
 
     Returns:
-        What changed, one text per change.
+        A description of each change.
 
     Raises:
-        ValueError: the RoPE base would be lowered, which scrambles positions that the model has learned.
+        ValueError: the RoPE base would be lowered, which would destroy the positions that the model has learned.
     """
     if context is None:
         return []
@@ -162,7 +165,7 @@ def apply_context(config: Any, context: Context | None) -> list[str]:
         if theta < rope.get("rope_theta", 0):
             raise ValueError(
                 f"context.rope_theta: the model was trained with {rope['rope_theta']:g}; lowering it to {theta:g} "
-                "would scramble its positions. Leave it out, or raise it."
+                "would destroy the positions that it has learned. Remove `context.rope_theta`, or set a larger value."
             )
         changes.append(f"RoPE base {rope.get('rope_theta', 0):g} -> {theta:g}")
         rope["rope_theta"] = theta
@@ -188,10 +191,10 @@ def apply_context(config: Any, context: Context | None) -> list[str]:
 def load_with_context(
     source: ModelSource, context: Context | None, tokenizer: PreTrainedTokenizerBase, **kwargs: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a checkpoint with a stage's long-context settings in its config.
+    """Load a checkpoint and apply a stage's long-context settings to its config.
 
     Returns:
-        The model, and what `apply_context` changed.
+        The model, and descriptions of the changes that `apply_context` made.
     """
     if context is None:
         return load(source, tokenizer, **kwargs), []
@@ -202,10 +205,10 @@ def load_with_context(
 
 
 def set_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) -> None:
-    """Set the same stop tokens in tokenizer, config and generation config, and the toolkit's chat template.
+    """Set the same stop tokens in tokenizer, config and generation config, and set the toolkit's chat template.
 
-    Base models end at `<|endoftext|>`. Chat models end at `<|im_end|>`, or at `<|endoftext|>` after it, as in the
-    generation config of Qwen2.5-Coder-Instruct.
+    Generation stops at `<|endoftext|>` for base models, and at `<|im_end|>` or `<|endoftext|>` for chat models, as in
+    the generation config of Qwen2.5-Coder-Instruct.
     """
     end, turn = (formats.token_id(tokenizer, token) for token in (formats.ENDOFTEXT, formats.IM_END))
     tokenizer.chat_template = formats.CHAT_TEMPLATE
@@ -222,7 +225,7 @@ def set_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) 
 
 
 def replaces_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the toolkit's chat template, which is always used, differs from the tokenizer's own one."""
+    """Whether the toolkit's chat template, which is always used, differs from the tokenizer's chat template."""
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": "u"},
@@ -247,7 +250,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 def merge_adapter(
     source: ModelSource, adapter: Path, tokenizer: PreTrainedTokenizerBase, context: Context | None
 ) -> tuple[PreTrainedModel, dict[str, float]]:
-    """Merge a LoRA adapter into the full weights that it was trained on, and compare the logits before and after.
+    """Merge a LoRA adapter into its base model, and compare the logits before and after merging.
 
     Args:
         source: the model that the adapter was trained on.
@@ -256,9 +259,10 @@ def merge_adapter(
         context: long-context settings that the adapter was trained with.
 
     Returns:
-        The merged model, and two figures. `merge_logit_difference`: the largest difference of any logit before and after
-        merging in float32, as a share of the largest logit. `merge_rounding`: the share of the adapter's effect on the
-        logits that is lost when the weights are rounded to the type they are saved in (0 for float32).
+        The merged model, and two measurements. `merge_logit_difference` is the largest difference of any logit before
+        and after merging in float32, as a share of the largest logit. `merge_rounding` is the share of the adapter's
+        effect on the logits that is lost when the weights are rounded to the type in which they are saved (0 for
+        float32).
 
     Raises:
         ValueError: merging changed the model, or rounding changed it by more than the adapter did.
@@ -266,7 +270,7 @@ def merge_adapter(
     from peft import PeftModel
 
     model, _ = load_with_context(source, context, tokenizer)
-    # Merge in float32, whatever the weights are saved in: bfloat16 would lose small updates.
+    # Merge in float32, even if the weights are saved in another type: bfloat16 would lose small updates.
     dtype = model.dtype
     adapted = PeftModel.from_pretrained(model.float(), str(adapter)).eval()
     probe = _probe_ids(tokenizer)
@@ -278,14 +282,14 @@ def merge_adapter(
 
     merged = adapted.merge_and_unload(safe_merge=True).eval()
     difference = (merged(input_ids=probe).logits - before).abs().max().item() / scale
-    # Round the weights but compute in float32, to measure the rounding of the weights and not of the arithmetic.
+    # Round the weights but compute in float32, to measure only the rounding of the weights, not of the arithmetic.
     for weight in merged.parameters():
         weight.copy_(weight.to(dtype))
     rounding = (merged(input_ids=probe).logits - before).abs().max().item() / scale
     if not (difference <= MERGE_TOLERANCE and rounding <= max(ROUNDING_TOLERANCE[dtype], effect)):
         raise ValueError(
-            f"merging the adapter changed the model: logits differ by {difference:.2e} of the largest, and by "
-            f"{rounding:.2e} as {str(dtype).removeprefix('torch.')}, where the adapter itself changed them by "
+            f"merging the adapter changed the model: logits differ by {difference:.2e} of the largest logit, and by "
+            f"{rounding:.2e} with weights in {str(dtype).removeprefix('torch.')}; the adapter changed them by "
             f"{effect:.2e}. The adapter is kept in {adapter}; nothing was merged."
         )
     lost = min(1.0, rounding / effect) if effect > MERGE_TOLERANCE and dtype != torch.float32 else 0.0

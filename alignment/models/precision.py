@@ -1,8 +1,8 @@
 """Choose the number format of weights and computation for `dtype: auto`.
 
-bfloat16 is chosen where the processor multiplies it in hardware (Intel AMX, AVX512-BF16 of Intel and AMD, the BF16
-extension of Arm): its matrix products take a half to a fifth of the time of float32 there. Elsewhere bfloat16 is emulated
-and slower than float32.
+bfloat16 is chosen if the processor multiplies bfloat16 in hardware (Intel AMX, AVX512-BF16 of Intel and AMD, the BF16
+extension of Arm). Matrix products in bfloat16 then take a half to a fifth of the time of float32. On other CPUs
+bfloat16 is emulated and slower than float32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from alignment.models.source import DType
 NumberFormat = Literal["float32", "bfloat16", "float16"]
 
 _FEATURES = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("bf16", "BF16 of Armv8.6"))
-"""Flags of /proc/cpuinfo with the names of the instruction sets, fastest first."""
+"""Flags in /proc/cpuinfo and the names of their instruction sets, fastest first."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A number format and the reason for it."""
+    """A number format and the reason why it was chosen."""
 
     dtype: NumberFormat
     reason: str
@@ -32,10 +32,10 @@ class Precision:
 
 
 def resolve_dtype(setting: DType, device: str) -> Precision:
-    """Return the format to compute in, with the reason.
+    """Choose the number format to compute in.
 
     Args:
-        setting: the recipe's or the command line's; anything but `auto` is taken as it is.
+        setting: `dtype` of the recipe or the command line. Any value except `auto` is used as it is.
         device: a torch device type, such as `cpu` or `cuda`.
     """
     if setting != "auto":
@@ -50,17 +50,20 @@ def resolve_dtype(setting: DType, device: str) -> Precision:
 
 @dataclass(frozen=True)
 class TrainingPrecision:
-    """How a stage trains."""
+    """Number formats with which a stage trains."""
 
     weights: NumberFormat
-    """The type of the weights. PEFT keeps adapter weights in float32."""
+    """Type of the weights. PEFT keeps adapter weights in float32."""
     autocast: bool
-    """Whether matrix products are computed in bfloat16 although the weights are in float32, unless `train:` says so."""
+    """Whether matrix products are computed in bfloat16 by autocast.
+
+    `bf16` or `fp16` in `train:` overrides this value.
+    """
     reason: str
 
 
 def resolve_training(setting: DType, device: str, *, adapter: bool, master_weights: bool) -> TrainingPrecision:
-    """Return how a stage trains with a setting of `dtype`.
+    """Choose the number formats with which a stage trains.
 
     Args:
         setting: the recipe's `model.dtype`.
@@ -80,7 +83,7 @@ def resolve_training(setting: DType, device: str, *, adapter: bool, master_weigh
 
 @functools.cache
 def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """Return the instruction set that multiplies bfloat16 on this CPU. Returns None if there is none, or if it cannot be detected."""
+    """Return the name of the instruction set that multiplies bfloat16 on this CPU, or None if none is detected."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""The shapes of the Qwen2.5-Coder models, for plans and checks that load no weights.
+"""Shapes of the Qwen2.5-Coder models, for plans and checks that do not load weights.
 
-Sources: table 1 of the Qwen2.5-Coder report (arXiv 2409.12186). RoPE base, length and the number of embedding rows (which
-exceeds the tokenizer's 151,665 tokens) are those of the released configs.
+Source: table 1 of the Qwen2.5-Coder report (arXiv 2409.12186). RoPE base, context length and the number of embedding
+rows (which is larger than the tokenizer's 151,665 tokens) are from the released configs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_POSITION_EMBEDDINGS = 32_768
 
 @dataclass(frozen=True)
 class Shape:
-    """The settings that differ between the sizes, under their names in transformers."""
+    """Settings of the architecture that differ between the model sizes, under their names in transformers."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -35,7 +35,7 @@ class Shape:
         return self.hidden_size // self.num_attention_heads * self.num_key_value_heads
 
     def linear_sizes(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer of one decoder layer, by its name in transformers."""
+        """Return (inputs, outputs) of each linear layer in one decoder layer, by the name in transformers."""
         hidden, key_value, feed_forward = self.hidden_size, self.key_value_size, self.intermediate_size
         return {
             "q_proj": (hidden, hidden),
@@ -49,7 +49,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Number of weights; tied embeddings count once."""
+        """Number of weights. Tied embeddings count once."""
         hidden, feed_forward = self.hidden_size, self.intermediate_size
         key_value = self.key_value_size
         # Weights of q and o, weights of k and v, biases of q, k and v.
@@ -81,7 +81,7 @@ def config(size: str) -> Qwen2Config:
     from transformers import Qwen2Config
 
     if size.lower() not in SHAPES:
-        raise ValueError(f"there is no Qwen2.5-Coder of size {size!r}: {', '.join(SHAPES)}")
+        raise ValueError(f"there is no Qwen2.5-Coder of size {size!r}; choose from {', '.join(SHAPES)}")
     return Qwen2Config(
         **asdict(SHAPES[size.lower()]),
         max_position_embeddings=MAX_POSITION_EMBEDDINGS,

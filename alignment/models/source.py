@@ -1,6 +1,6 @@
-"""Where a model comes from: a checkpoint or random weights, and the long-context settings it is loaded with.
+"""Settings for the source of a model: a checkpoint or random weights, and long-context settings.
 
-Plain settings: nothing here imports torch. `alignment.models.loading` reads them.
+This module does not import torch. `alignment.models.loading` loads models from these settings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ AttentionKernel = Literal["eager", "sdpa", "flash_attention_2", "flash_attention
 
 
 class RandomInit(Settings):
-    """The shape of a Qwen2 model with random weights; the vocabulary comes from the tokenizer."""
+    """The shape of a Qwen2 model with random weights. The vocabulary comes from the tokenizer."""
 
     hidden_size: Positive
-    """Model width; a multiple of 2 x num_attention_heads."""
+    """Model width, a multiple of 2 x num_attention_heads."""
     intermediate_size: Positive
     """Width of the MLP."""
     num_hidden_layers: Positive
@@ -27,9 +27,9 @@ class RandomInit(Settings):
     num_attention_heads: Positive
     """Number of query heads."""
     num_key_value_heads: Positive
-    """Number of key and value heads; divides num_attention_heads."""
+    """Number of key and value heads. num_attention_heads must be a multiple of this number."""
     tie_word_embeddings: bool = True
-    """Use the embedding as output layer too, as Qwen2.5-Coder's models up to 3B do."""
+    """Whether the embedding is also the output layer, as in Qwen2.5-Coder up to 3B."""
     max_position_embeddings: Positive = 32768
     """Longest sequence, in tokens."""
     rope_theta: Annotated[float, Field(gt=0)] = 1_000_000.0
@@ -48,33 +48,33 @@ class Context(Settings):
     rope_theta: Annotated[float, Field(gt=0)] | None = None
     """RoPE base. It may be raised (10,000 to 1,000,000 in the Qwen2.5-Coder report), never lowered."""
     yarn_factor: Annotated[float, Field(ge=1)] | None = None
-    """YaRN factor; 4.0 takes Qwen2.5-Coder from 32,768 to 131,072 tokens."""
+    """YaRN factor. 4.0 extends Qwen2.5-Coder from 32,768 to 131,072 tokens."""
     original_max_position_embeddings: Positive | None = None
-    """The length that YaRN stretches; by default the model's own."""
+    """Context length that YaRN multiplies by the factor; by default the model's length."""
     max_position_embeddings: Positive | None = None
-    """The length to write into config.json; by default what YaRN gives, else the model's own."""
+    """Context length to write into config.json; by default the length with YaRN, or the model's length without YaRN."""
 
 
 class ModelSource(Settings):
-    """A model to load: exactly one of `path` and `init` is set. All paths are absolute, or names on the hub."""
+    """A model to load. Exactly one of `path` and `init` is set. All paths are absolute, or names on the hub."""
 
     path: str | None = None
-    """Folder of a checkpoint, or its name on the Hugging Face hub."""
+    """Folder of a checkpoint, or a name on the Hugging Face hub."""
     revision: str | None = None
     """Commit, tag or branch on the hub."""
     init: RandomInit | None = None
     """Random weights of this shape, drawn with the stage's seed."""
     tokenizer: str | None = None
-    """Where the tokenizer is; by default with the checkpoint."""
+    """Folder or hub name of the tokenizer; by default the checkpoint's."""
     dtype: DType = "bfloat16"
-    """The type the weights are loaded and saved in; `auto` is resolved by `alignment.models.precision`."""
+    """Type in which the weights are loaded and saved. `alignment.models.precision` resolves `auto`."""
     attn_implementation: AttentionKernel | None = None
-    """Attention kernel, as transformers names it; None leaves the choice to `alignment.models.kernels`."""
+    """Name of the attention kernel in transformers. None leaves the choice to `alignment.models.kernels`."""
     use_kernels: bool = False
-    """Fused kernels for training from the Hugging Face hub."""
+    """Whether to train with fused kernels from the Hugging Face hub."""
 
     @property
     def checkpoint(self) -> str:
-        """Return `path`; the source must have one."""
+        """The source's `path`, which must not be None."""
         assert self.path is not None, "random weights are written to disk before they are loaded"
         return self.path

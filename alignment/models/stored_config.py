@@ -1,4 +1,4 @@
-"""The config of a model on disk, read without torch: of a model folder or of a GGUF file."""
+"""Read the config of a model on disk without torch, from a model folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _GGUF_KEYS = {
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Whether a model is a GGUF file, by its name; a chain imports it before the first step that reads it."""
+    """Whether a path is a GGUF file, by its name.
+
+    A recipe's run converts such a model before the first step uses it.
+    """
     return Path(path).suffix == ".gguf"
 
 
 def stored_config(path: Path) -> dict[str, Any] | None:
-    """Return the config with the keys of config.json. Returns None if there is no config, or if it cannot be read.
+    """Return a model's config with the keys of config.json, or None if it is missing or can't be read.
 
     Args:
         path: a model folder with config.json, or a GGUF file of a Qwen2 model.
@@ -40,7 +43,10 @@ def stored_config(path: Path) -> dict[str, Any] | None:
 
 @functools.lru_cache(maxsize=8)
 def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
-    """Read the config of a GGUF file. `changed` is the file's time of change, so that an edited file is read again."""
+    """Read the config of a GGUF file.
+
+    `changed` is the file's modification time, so that a changed file is read again.
+    """
     try:
         from gguf import GGUFReader
 
@@ -49,6 +55,6 @@ def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
         rows = next(tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight")
     except (ImportError, ValueError, IndexError, KeyError, OverflowError, OSError, StopIteration):
         return None
-    # Sizes up to 3B tie the embedding (Qwen2.5-Coder report, table 1); only the import compares the two matrices.
+    # Sizes up to 3B have a tied embedding (Qwen2.5-Coder report, table 1). Only the import compares the two matrices.
     tied = values["hidden_size"] <= 2048
     return {**values, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": "qwen2"}

@@ -1,4 +1,4 @@
-"""Tensors of safetensors files, read without torch: the header of a file, and its numbers as memory-mapped arrays.
+"""Read safetensors files without torch: the header, and the numbers as memory-mapped arrays.
 
 Format: 8 bytes with the header's length, the header as JSON, then the tensors' data
 (https://github.com/huggingface/safetensors#format).
@@ -33,10 +33,10 @@ class StoredTensor:
     name: str
     file: Path
     dtype: str
-    """Type as safetensors names it: F32, F16, BF16, F64, I32, ..."""
+    """Type, under its name in safetensors: F32, F16, BF16, F64, I32, ..."""
     shape: tuple[int, ...]
     offset: int
-    """Position of its first byte in the file."""
+    """Position of the tensor's first byte in the file."""
 
     @property
     def weights(self) -> int:
@@ -44,14 +44,15 @@ class StoredTensor:
         return math.prod(self.shape)
 
     def raw(self) -> np.ndarray:
-        """Return the stored values, memory-mapped, as rows x columns (a vector is one row). For the types of
-        `FLOAT_DTYPES`.
+        """Return the stored values as a memory-mapped array [rows, columns]. A vector is one row.
+
+        Only types in `FLOAT_DTYPES` are supported.
         """
         shape = self.shape if len(self.shape) > 1 else (1, *self.shape)
         return np.memmap(str(self.file), FLOAT_DTYPES[self.dtype], "r", self.offset, shape)
 
     def chunks(self, weights: int = CHUNK_WEIGHTS) -> Iterator[np.ndarray]:
-        """`raw()` in runs of whole rows with about `weights` values each."""
+        """Yield `raw()` in chunks of whole rows with about `weights` values each."""
         array = self.raw()
         step = max(1, weights // array.shape[1])
         for start in range(0, array.shape[0], step):
@@ -59,17 +60,17 @@ class StoredTensor:
 
 
 def to_float32(raw: np.ndarray, dtype: str) -> np.ndarray:
-    """Convert stored values of type `dtype` to float32; exact for F32, F16 and BF16."""
+    """Convert stored values of type `dtype` to float32. The conversion is exact for F32, F16 and BF16."""
     if dtype == "BF16":
         return (raw.astype(np.uint32) << 16).view(np.float32)
     return np.ascontiguousarray(raw, dtype=np.float32)
 
 
 def read_safetensors_header(file: Path) -> dict[str, StoredTensor]:
-    """Read which tensors a safetensors file holds, by name.
+    """Read the header of a safetensors file, and return its tensors by name.
 
     Raises:
-        ValueError: The file is not as long as its header says, is damaged, or is a pointer of Git LFS.
+        ValueError: The file's size differs from the size in its header, or it is damaged or a pointer of Git LFS.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -96,5 +97,7 @@ def _stored_tensor(file: Path, name: str, entry: dict[str, Any], data_start: int
     tensor = StoredTensor(name, file, entry["dtype"], tuple(entry["shape"]), data_start + start)
     kind = FLOAT_DTYPES.get(tensor.dtype)
     if kind is not None and stop - start != tensor.weights * kind.itemsize:
-        raise ValueError(f"{file} is damaged: tensor {name} has {stop - start} bytes, which its shape does not fit")
+        raise ValueError(
+            f"{file} is damaged: tensor {name} has {stop - start} bytes, which does not fit its shape. Copy it again."
+        )
     return tensor

@@ -1,8 +1,9 @@
-"""Disk space that a recipe needs at its worst moment, compared with what is free.
+"""Predict the largest disk space that a recipe needs at any time, and compare it with the free space.
 
-The chain checks this before the first stage, and a stage before each checkpoint, so that no run stops on a full disk.
-Checkpoints exist only while their stage trains. They hold what resuming needs (trained weights, optimizer, random states);
-the artifact's model is separate. Models of finished stages stay.
+`alignment.chain` checks the space before the first stage, and a training stage checks it before each checkpoint, so
+that no run stops on a full disk. Checkpoints exist only while their stage trains. They hold what resuming needs
+(trained weights, optimizer, random states), and are separate from the model in the artifact. Models of finished stages
+are kept.
 """
 
 from __future__ import annotations
@@ -20,44 +21,44 @@ from alignment.recipe import ExportStage, Recipe, TrainingStage
 from alignment.recipe.launch_file import Layout
 
 LEVEL_BYTES = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
-"""Bytes per weight of llama.cpp's quantization levels, from their block formats; other formats count as 2."""
+"""Bytes per weight of llama.cpp's quantization levels, from their block formats. Other formats count as 2 bytes."""
 FULL_BYTES = 64_000_000
-"""A disk with less free space counts as full."""
+"""A disk with less free space than this counts as full."""
 MARGIN = 0.05
-"""Added for tokenizers, logs and rows, and because file systems need some free space."""
+"""Share that is added to predictions for tokenizers, logs and rows, and because file systems need some free space."""
 
 
 class StageSpace(TypedDict):
-    """Bytes of one stage."""
+    """Disk space of one stage, in bytes."""
 
     artifact: int
-    """Stays after the stage."""
+    """Size of the artifact, which is kept after the stage."""
     checkpoints: int
-    """While the stage trains: the checkpoints that are kept, and the one being written."""
+    """Size of the checkpoints while the stage trains: all checkpoints that are kept, plus one that is being written."""
 
 
 class DiskForecast(TypedDict):
     """Disk space of a recipe, as `align plan --json` prints it."""
 
     stages: dict[str, StageSpace]
-    """Stages that are not done yet, by name."""
+    """Space of each stage that is not done yet, by name."""
     total: int
-    """Bytes needed at the worst moment."""
+    """Largest number of bytes needed at any time."""
     free: int
-    """Bytes free in `folder`."""
+    """Number of free bytes on the disk of `folder`."""
     folder: str
-    """The folder of the recipe's artifacts."""
+    """Folder of the recipe's artifacts."""
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes of the disk that holds a folder; the folder may not exist yet."""
+    """Return the free bytes of the disk that holds a folder. The folder may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def checkpoint_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> float:
-    """Bytes of one checkpoint: the trained weights as they are stored, and the optimizer's states."""
+    """Predict the bytes of one checkpoint: the trained weights as they are stored, and the optimizer's states."""
     micro = micro_batch_of(stage, recipe.model, layout)
     trained = memory.adapter_parameters(shape, micro.lora) if micro.lora else shape.parameters
     width = (4 if micro.dtype == "float32" else 2) if micro.lora is None else 4
@@ -68,7 +69,7 @@ def checkpoint_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout:
 
 
 def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layout) -> tuple[float, float]:
-    """Bytes of a training stage: of its artifact (with the adapter, if it has one), and of its checkpoints."""
+    """Predict the bytes of a training stage's artifact (including an adapter), and of all its checkpoints."""
     micro = micro_batch_of(stage, recipe.model, layout)
     width = 4 if micro.dtype == "float32" else 2
     adapter = memory.adapter_parameters(shape, micro.lora) * 4 if micro.lora else 0
@@ -77,20 +78,20 @@ def stage_bytes(shape: Shape, stage: TrainingStage, recipe: Recipe, layout: Layo
 
 
 def export_bytes(shape: Shape, formats: list[str]) -> float:
-    """Bytes of an export stage's files, and of the 16-bit file that they are made from."""
+    """Predict the bytes of an export stage's files, and of the 16-bit file from which they are made."""
     levels = [name.split(":")[-1].lower() for name in formats]
     exported = sum(LEVEL_BYTES.get(level, 2.0) for level in levels)
     return shape.parameters * (exported + (0 if "f16" in levels else 2.0))
 
 
 def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str] | None = None) -> DiskForecast:
-    """Space that the remaining stages need at the worst moment, and the free space of the recipe's folder.
+    """Predict the largest space that the remaining stages need at any time, and return it with the free space.
 
     Args:
         recipe: the recipe.
-        shape: the base model.
+        shape: shape of the base model.
         layout: devices and sharding.
-        done: names of finished stages; by default those that have an artifact, whatever has changed since.
+        done: names of finished stages; by default all stages with an artifact, even if the artifact is outdated.
     """
     if done is None:
         done = [stage.name for stage in recipe.stages if (recipe.folder / stage.name / "artifact.json").is_file()]
@@ -113,10 +114,10 @@ def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str]
 
 
 def check_space(recipe: Recipe, layout: Layout, done: Collection[str]) -> None:
-    """Check that the remaining stages fit on the disk; models of unknown shape are not checked.
+    """Check that the remaining stages fit on the disk. If the model's shape is unknown, nothing is checked.
 
     Raises:
-        ValueError: they need more than is free.
+        ValueError: the stages need more space than is free.
     """
     shape = shape_of(recipe.model)
     if shape is None:
@@ -127,10 +128,10 @@ def check_space(recipe: Recipe, layout: Layout, done: Collection[str]) -> None:
 
 
 def check_checkpoint_space(folder: Path, step: int) -> None:
-    """Check that another checkpoint fits, taking the size of the newest one in `folder`; the first is not checked.
+    """Check that another checkpoint of the size of the newest checkpoint fits. The first checkpoint is not checked.
 
     Raises:
-        ValueError: it would not fit, and a partial checkpoint is useless.
+        ValueError: the checkpoint would not fit. A partial checkpoint would be useless.
     """
     older = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     if not older:
@@ -145,7 +146,7 @@ def check_checkpoint_space(folder: Path, step: int) -> None:
 
 
 def shortage(space: DiskForecast) -> str:
-    """Return the message for a disk that is too small."""
+    """Return the error message for a disk that is too small."""
     return (
         f"{space['folder']} has {space['free'] / GIB:.1f} GiB free, and up to {space['total'] / GIB:.1f} GiB are needed: "
         "free some space, set `output:` to another disk, or keep fewer checkpoints (save_total_limit)"
@@ -153,8 +154,9 @@ def shortage(space: DiskForecast) -> str:
 
 
 def disk_full_hint(folder: Path) -> str:
-    """Return a line for a failed stage whose disk is full, since its libraries may have reported something else; else
-    empty.
+    """Return a line for the error of a failed stage if the disk is full, else "".
+
+    A library that fails on a full disk may report another reason.
     """
     if (free := free_bytes(folder)) > FULL_BYTES:
         return ""

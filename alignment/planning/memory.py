@@ -1,13 +1,13 @@
-"""Peak memory of a training stage, predicted from the model's shape and the settings alone.
+"""Predict the peak memory of a training stage from the model's shape and the settings alone.
 
     predict(shape, MicroBatch(rows=4, length=4096), Layout(devices=8, zero=3)).total     # bytes on one device
 
-The tensors that autograd keeps of a layer are counted one by one (tests compare the sum with what PyTorch saves). The loss is
-TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's (alignment/stages/loss.py); the optimizer is AdamW.
-This module does not import torch.
+The tensors that autograd keeps of a layer are counted one by one (tests compare the sum with the tensors that PyTorch
+saves). The loss is TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's loss
+(alignment/stages/loss.py). The optimizer is AdamW. This module does not import torch.
 
 Sizes in the formulas: D = hidden size, K = width of the keys of a token, F = feed-forward width, V = vocabulary,
-R = LoRA rank; a function whose name ends in `_bytes` returns bytes, and `width` is the size of one number in bytes.
+R = LoRA rank. A function whose name ends in `_bytes` returns bytes, and `width` is the size of one number in bytes.
 
 Not covered: fragmentation, NCCL's buffers, `torch.compile`, and kernels that replace layers (they need less).
 """
@@ -22,20 +22,26 @@ from alignment.recipe.launch_file import Layout
 
 GIB = 2**30
 TRL_TILE_TOKENS, TRL_TILE_COLUMNS = 4096, 32_768
-"""Tile of TRL's loss (1.16): rows and vocabulary columns that are computed at a time."""
+"""Size of a tile in TRL's loss (1.16): number of rows and of vocabulary columns."""
 TILE_LOGITS, TILE_MIN_ROWS = 2**18, 256
-"""Tile of this toolkit's loss, which imports both: logits at a time, so that those of a small vocabulary stay in a core's
-cache, and rows at the least, however large the vocabulary: with fewer, the matrix products wait for memory."""
+"""Size of a tile in this toolkit's loss (alignment/stages/loss.py): number of logits, and smallest number of rows.
+
+The number of logits keeps the tile of a small vocabulary in a core's cache. With fewer rows, matrix products would wait
+for memory.
+"""
 OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}
-"""Memory of a process before it has a model. GPU: the context, cuBLAS's workspaces and the allocator's slack. CPU: the imports
-of torch, transformers, TRL and DeepSpeed, and their first step."""
+"""Memory of a process without a model.
+
+On a GPU: the context, cuBLAS's workspaces and unused memory of the allocator. On a CPU: the imports of torch,
+transformers, TRL and DeepSpeed, and their first step.
+"""
 ATTENTION, FEED_FORWARD = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = (*ATTENTION, *FEED_FORWARD)
 
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter: its rank, and the linear layers that have one."""
+    """A LoRA adapter: its rank, its dropout, and the linear layers to which it is added."""
 
     rank: int
     dropout: float = 0.0
@@ -44,69 +50,69 @@ class Lora:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward and backward pass of training on one device."""
+    """Settings of one forward and backward pass of training on one device."""
 
     rows: int
-    """`per_device_train_batch_size`; a row of DPO is a pair of answers."""
+    """`per_device_train_batch_size`. In DPO a row is a pair of answers."""
     length: int
-    """Tokens of a row: for DPO of one answer with its prompt, for GRPO of prompt and completion together."""
+    """Number of tokens in a row. In DPO it is the length of prompt and one answer, in GRPO of prompt and completion."""
     kind: str = "sft"
     """Kind of the stage."""
     dtype: str = "bfloat16"
     """Type of the weights."""
     autocast: bool = True
-    """bf16 arithmetic (`bf16: true`)."""
+    """Whether to compute in bfloat16 (`bf16: true`)."""
     accumulate: int = 1
     """`gradient_accumulation_steps`."""
     checkpointing: bool = True
     """`gradient_checkpointing`."""
     attention: str = "sdpa"
     masked: bool = False
-    """Attention gets a mask: for padding, or for packed rows in a kernel that takes no sample lengths."""
+    """Whether attention gets a mask: for padding, or for packed rows in a kernel that can't take sample lengths."""
     own_loss: bool = False
-    """The loss is this toolkit's (alignment/stages/loss.py), not TRL's."""
+    """Whether the loss is this toolkit's (alignment/stages/loss.py) instead of TRL's."""
     lora: Lora | None = None
     quantized: bool = False
-    """The frozen weights are in 4 bits (QLoRA)."""
+    """Whether the frozen weights have 4 bits (QLoRA)."""
     offload_activations: bool = False
     optimizer_bytes: int = 8
-    """AdamW's states of a weight: 8 bytes in float32, 2 with an 8-bit optimizer."""
+    """Bytes of AdamW's states per weight: 8 in float32, 2 with an 8-bit optimizer."""
     reference: bool = False
-    """A second, frozen model is in memory: DPO, or GRPO with beta above 0, with full weights."""
+    """Whether a second, frozen model is in memory: in DPO, or in GRPO with beta above 0, if all weights are trained."""
     rollouts: int = 0
-    """GRPO: completions generated at a time on one device."""
+    """In GRPO, the number of completions that one device generates at a time."""
     completion: int = 0
-    """GRPO: longest completion, in tokens; the loss covers only these."""
+    """In GRPO, the largest number of tokens in a completion. The loss covers only the completion."""
     vllm_share: float = 0.0
-    """GRPO with vLLM in the same process: the share of the card's memory that vLLM reserves."""
+    """In GRPO with vLLM in the same process, the share of the GPU's memory that vLLM reserves."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak, by purpose."""
+    """Peak memory of a training step, by purpose."""
 
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Bytes on one device."""
+    """Bytes on one device, by purpose."""
     host: float = 0.0
-    """Bytes in CPU memory for each process: what is offloaded."""
+    """Bytes of offloaded data in CPU memory, for each process."""
 
     @property
     def total(self) -> float:
-        """Bytes on one device."""
+        """Bytes on one device in total."""
         return sum(self.parts.values())
 
 
 def adapter_parameters(shape: Shape, lora: Lora) -> int:
-    """Trainable weights of an adapter: R * (inputs + outputs) for each of its linear layers."""
+    """Count the trainable weights of an adapter: R * (inputs + outputs) for each of its linear layers."""
     sizes = shape.linear_sizes()
     return shape.num_hidden_layers * sum(lora.rank * (sizes[name][0] + sizes[name][1]) for name in lora.targets)
 
 
 def weight_bytes(shape: Shape, dtype: str, quantized: bool) -> float:
-    """Bytes of the model's weights.
+    """Return the bytes of the model's weights.
 
-    Quantized linear layers take 4 bits a weight, and 0.127 bits for their scales: NF4 with double quantization, in blocks of
-    64 weights (QLoRA, arXiv 2305.14314, section 3). Embeddings and norms stay in `dtype`.
+    Quantized linear layers need 4 bits per weight, plus 0.127 bits for the scales: NF4 with double quantization, in
+    blocks of 64 weights (QLoRA, arXiv 2305.14314, section 3). Embeddings and norms are not quantized.
     """
     width = 4 if dtype == "float32" else 2
     if not quantized:
@@ -116,10 +122,10 @@ def weight_bytes(shape: Shape, dtype: str, quantized: bool) -> float:
 
 
 def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
-    """Bytes that autograd keeps of one decoder layer for each token.
+    """Return the bytes per token that autograd keeps of one decoder layer.
 
-    RMSNorm computes in float32 and keeps its input and, if its weight is trained, the normalized rows. Attention keeps q, k, v
-    and its output; the MLP keeps gate, silu(gate), up and their product. Frozen linear layers keep nothing.
+    RMSNorm computes in float32. It keeps its input and, if its weight is trained, the normalized rows. Attention keeps
+    q, k, v and its output. The MLP keeps gate, silu(gate), up and their product. Frozen linear layers keep nothing.
     """
     hidden, keys, feed_forward = shape.hidden_size, shape.key_value_size, shape.intermediate_size
     half = micro.autocast or micro.dtype != "float32"  # linear layers compute in 16 bits
@@ -134,7 +140,7 @@ def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
     kept += 2 * 4 * hidden  # inputs of both norms, in float32
     if micro.lora is None:
         kept += 2 * stream * hidden  # normalized rows
-        # Linear layers keep their input. If it is in float32, each keeps a 16-bit copy of its own.
+        # Linear layers keep their input. If the input is in float32, each layer keeps a separate 16-bit copy.
         kept += width * (5 * hidden if half and stream == 4 else 2 * hidden)
         kept += width * feed_forward
     else:
@@ -145,10 +151,10 @@ def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
 
 
 def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, device: str) -> float:
-    """Bytes that the adapters of a layer keep for each token.
+    """Return the bytes per token that the adapters of a layer keep.
 
-    LoRA copies its inputs to float32 and computes with the copies; under autocast it computes in 16 bits. Dropout keeps its
-    output and its mask.
+    LoRA copies its inputs to float32 and computes with the copies. Under autocast it computes in 16 bits. Dropout keeps
+    its output and its mask.
     """
     hidden, feed_forward = shape.hidden_size, shape.intermediate_size
     of_hidden = [name for name in lora.targets if name != "down_proj"]
@@ -159,7 +165,7 @@ def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, devic
         return rank + len(of_hidden) * hidden * (width + mask) + (feed_forward * (width + mask) if down else 0)
     if half:
         return rank + width * (len(of_hidden) * hidden + (feed_forward if down else 0))
-    # In float32 the layers with the same input share one copy: q, k, v one, and gate, up another.
+    # In float32, layers with the same input share one copy: q, k and v share one, gate and up share another.
     groups = any(name in lora.targets for name in ATTENTION[:3]) + any(
         name in lora.targets for name in FEED_FORWARD[:2]
     )
@@ -167,13 +173,13 @@ def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, devic
 
 
 def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float = 0.0) -> Memory:
-    """Return the peak of one training step on one device.
+    """Predict the peak memory of one training step on one device.
 
     Args:
-        shape: the model.
-        micro: the micro-batch.
+        shape: shape of the model.
+        micro: settings of one forward and backward pass.
         layout: devices and sharding.
-        device_bytes: memory of the device; needed only for vLLM's share.
+        device_bytes: memory of the device, which is needed only for vLLM's share.
     """
     trained = adapter_parameters(shape, micro.lora) if micro.lora else shape.parameters
     width = 4 if micro.dtype == "float32" else 2
@@ -186,7 +192,7 @@ def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float
     parts: dict[str, float] = {}
     shards = {stage: layout.devices if layout.zero >= stage else 1 for stage in (1, 2, 3)}
     parts["weights"] = weights / shards[3] + (trained * trained_width / shards[3] if micro.lora else 0)
-    if layout.zero == 3:  # gathered at a time: the current layer, the next one, and the embedding
+    if layout.zero == 3:  # the current layer, the next layer and the embedding are gathered at the same time
         layer = sum(rows * columns for rows, columns in shape.linear_sizes().values()) * width
         parts["gathered"] = 2 * layer + shape.vocab_size * shape.hidden_size * width
     gradients = trained * trained_width / shards[2]
@@ -214,11 +220,11 @@ def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float
 
 
 def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: float) -> dict[str, float]:
-    """What a step adds at its peak: activations, and the larger of the loss's buffers and one layer's backward pass.
+    """Return the bytes that a step adds at its peak: activations, and buffers of the loss or the backward pass.
 
-    The peak is either at the end of the forward pass, when all activations are kept ("top"), or at the end of the backward
-    pass, when all gradients exist ("bottom"): backward frees each layer while it makes that layer's gradients, so with few
-    tokens the gradients weigh more. The parts are those of the larger moment.
+    The peak is at one of two moments. At the end of the forward pass ("top"), all activations are kept. At the end of
+    the backward pass ("bottom"), all gradients exist, and the activations of most layers have been freed. With few
+    tokens the second moment needs more memory. The returned parts are those of the moment that needs more.
     """
     rows = micro.rows * (2 if micro.kind == "dpo" else 1)
     tokens = rows * micro.length / layout.sequence
@@ -230,7 +236,7 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
     if micro.autocast and micro.dtype == "float32":
         kept += 2 * shape.parameters  # autocast's 16-bit copies of the weights, for the whole forward pass
     kept += tokens * hidden * (4 + 2 * stream)  # the last norm, and the rows that go into the loss
-    # Without Triton, TRL scores every position, also those of the prompt.
+    # Without Triton, TRL scores every position, including the prompt.
     scored_length = micro.completion if micro.completion and layout.device == "cuda" else micro.length
     scored = rows * scored_length / layout.sequence
     if micro.own_loss:
@@ -246,7 +252,8 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
         + (shape.vocab_size * hidden * stream if micro.lora is None and shape.tie_word_embeddings else 0)
     )
     if micro.checkpointing and micro.masked:
-        bottom += layer  # measured: with a mask, backward expands keys, values and mask of a recomputed layer once more
+        # Measured: with a mask, the backward pass expands keys, values and mask of a recomputed layer once more.
+        bottom += layer
     # Gradients of earlier micro-batches, or DDP's buckets, exist during the whole step.
     waiting = micro.accumulate > 1 or (layout.zero == 0 and layout.devices > 1)
     at_top = top + (gradients if waiting else 0)
@@ -254,7 +261,7 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
     if at_top < bottom + gradients:
         step = {"activations": layer, "loss": bottom - layer}
     elif not waiting:
-        step["loss"] -= gradients  # counted by `predict`, but not there yet at the top
+        step["loss"] -= gradients  # `predict` counts the gradients, but they do not exist yet at the top
     if micro.kind == "grpo" and not micro.vllm_share:
         generation = rollout_bytes(shape, micro)
         if generation > sum(step.values()) + gradients:
@@ -263,15 +270,15 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
 
 
 def trl_loss_bytes(shape: Shape, micro: MicroBatch, device: str, tokens: float) -> float:
-    """Bytes of TRL's tiled loss: gradients of the hidden rows and of the head, and one tile of logits.
+    """Return the bytes of TRL's tiled loss: gradients of hidden rows and output layer, and one tile of logits.
 
-    Without Triton a tile is computed in torch, with seven copies of it in float32.
+    Without Triton, torch computes the tile and holds seven copies of the tile in float32.
 
     Args:
-        shape: the model.
-        micro: the micro-batch.
+        shape: shape of the model.
+        micro: settings of one forward and backward pass.
         device: `cuda` or `cpu`.
-        tokens: positions that are scored.
+        tokens: number of scored positions.
     """
     width = 2 if micro.autocast or micro.dtype != "float32" else 4
     columns = TRL_TILE_COLUMNS if device == "cuda" else min(TRL_TILE_COLUMNS, shape.vocab_size)
@@ -282,12 +289,14 @@ def trl_loss_bytes(shape: Shape, micro: MicroBatch, device: str, tokens: float) 
 
 
 def own_loss_bytes(shape: Shape, micro: MicroBatch, tokens: float) -> float:
-    """Bytes of this toolkit's loss, used without Triton: a tile's logits and exponentials in float32, and the gradients.
+    """Return the bytes of this toolkit's loss: a tile's logits and exponentials in float32, and the gradients.
+
+    This loss is used without Triton.
 
     Args:
-        shape: the model.
-        micro: the micro-batch.
-        tokens: positions that are scored.
+        shape: shape of the model.
+        micro: settings of one forward and backward pass.
+        tokens: number of scored positions.
     """
     half = micro.autocast or micro.dtype != "float32"
     tile_rows = max(TILE_LOGITS // max(shape.vocab_size, 1), TILE_MIN_ROWS)
@@ -298,8 +307,10 @@ def own_loss_bytes(shape: Shape, micro: MicroBatch, tokens: float) -> float:
 
 
 def rollout_bytes(shape: Shape, micro: MicroBatch) -> float:
-    """Bytes of generation in transformers: the key/value cache of all rollouts, a second copy of one layer's cache, and the
-    logits of one token."""
+    """Return the bytes of generation in transformers.
+
+    They are the key/value cache of all rollouts, a second copy of one layer's cache, and the logits of one token.
+    """
     width = 2 if micro.autocast or micro.dtype != "float32" else 4
     cache = micro.rollouts * micro.length * 2 * shape.key_value_size * width
     return cache * (shape.num_hidden_layers + 1) + micro.rollouts * shape.vocab_size * (width + 12)
@@ -311,7 +322,7 @@ def fits(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -
 
 
 def largest_batch(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float) -> int:
-    """Return the largest micro-batch, in rows, that fits into `device_bytes`; 0 if not even one row does, 512 at most."""
+    """Return the largest number of rows in a micro-batch that fits into `device_bytes`, from 0 to 512."""
     rows = 0
     while rows < 512 and fits(shape, replace(micro, rows=rows + 1), layout, device_bytes):
         rows += 1

@@ -1,4 +1,4 @@
-"""The plan of a recipe, as `align plan` prints it: as JSON values and as lines of text."""
+"""Collect and format the needs of a recipe that `align plan` prints, as JSON values or as lines of text."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from alignment.recipe import Recipe, launch_file
 
 
 class RecipeNeeds(TypedDict):
-    """The needs of a recipe. Only `needs` and `warnings` are there if the model's shape is not known."""
+    """Needs of a recipe. If the model's shape is unknown, only `needs` (empty) and `warnings` are present."""
 
     needs: list[StageNeeds]
-    """One entry per training stage."""
+    """One entry for each training stage."""
     warnings: list[str]
     device_bytes: NotRequired[float | None]
-    """Memory of one device; None if it is not known."""
+    """Memory of one device in bytes, or None if unknown."""
     devices: NotRequired[int]
     disk: NotRequired[DiskForecast]
 
 
 def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds:
-    """Return the needs of every training stage of a recipe, of the disk, and warnings.
+    """Return the memory needs of every training stage, the disk space that the recipe needs, and warnings.
 
     Args:
         recipe: the recipe.
-        device_gib: memory of one device, in GiB; by default that of this machine's devices.
+        device_gib: memory of one device in GiB; by default the memory of this machine's devices.
     """
     layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
     available = device_gib * GIB if device_gib is not None else resources.device_bytes(layout)
     shape = resources.shape_of(recipe.model)
     if shape is None:
-        unknown = f"{recipe.model.path}: the model's shape is not known without downloading it, so nothing is predicted"
+        unknown = f"{recipe.model.path}: without a download the model's shape is unknown, so nothing is predicted"
         return {"needs": [], "warnings": [unknown]}
     stages: list[StageNeeds] = []
     warnings: list[str] = []
@@ -51,7 +51,7 @@ def recipe_needs(recipe: Recipe, device_gib: float | None = None) -> RecipeNeeds
 
 
 def describe(plan: RecipeNeeds) -> list[str]:
-    """Return the plan as lines of text."""
+    """Format the needs of a recipe as lines of text."""
     lines: list[str] = []
     if plan["needs"]:
         available = plan.get("device_bytes")

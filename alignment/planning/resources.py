@@ -1,9 +1,9 @@
-"""What each training stage of a recipe needs: device and host memory, tokens and steps.
+"""Compute what each training stage of a recipe needs: device and host memory, tokens and steps.
 
     needs, warnings = stage_needs(recipe, index, shape, layout, device_bytes)
 
-The model's shape comes from `model.init`, a local config.json, or the name of a Qwen2.5-Coder model. This module does not
-import torch.
+The model's shape comes from `model.init`, a local config.json, or the name of a Qwen2.5-Coder model. This module does
+not import torch.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, Recipe, Tra
 from alignment.recipe.launch_file import Layout
 
 _DEFAULT_BATCH, _DEFAULT_LENGTH, _DEFAULT_COMPLETION = 8, 1024, 256  # TRL's defaults
-_DEFAULT_PROMPT = 512  # TRL has no limit; assumed where the recipe sets none
+_DEFAULT_PROMPT = 512  # assumed if the recipe sets no limit, since TRL has no limit
 
 
 class StageNeeds(TypedDict):
-    """The needs of one training stage, as `align plan --json` prints them."""
+    """Needs of one training stage, as `align plan --json` prints them."""
 
     stage: str
     peak: int
-    """Bytes on one device."""
+    """Peak memory on one device, in bytes."""
     parts: dict[str, int]
-    """`peak` by purpose."""
+    """Bytes of `peak`, by purpose."""
     host: int
     """Bytes of CPU memory."""
     fits: bool | None
-    """Whether `peak` is within the device's memory; None if that is not known."""
+    """Whether `peak` fits into the device's memory. None if that memory is unknown."""
     tokens_per_step: int
-    """At most, if every row has its full length."""
+    """Largest number of tokens in a step, which is reached if every row has the full length."""
     steps: int | None
-    """`max_steps`, if the recipe sets it."""
+    """The recipe's `max_steps`, or None if the recipe does not set it."""
 
 
 def shape_of(model: BaseModelSettings) -> Shape | None:
-    """Return the shape of the recipe's base model. None if it can only be known by downloading the model.
+    """Return the shape of the recipe's base model, or None if it is unknown without a download of the model.
 
-    The vocabulary of a model with random weights is 0 while its tokenizer is not built.
+    For a model with random weights, the size of the vocabulary is 0 as long as the tokenizer is not built.
     """
     if model.init is not None:
         vocabulary = model.init.vocab_size or 0
@@ -78,7 +78,7 @@ def shape_of(model: BaseModelSettings) -> Shape | None:
 
 
 def _tokens(file: Path) -> int:
-    """Tokens of a tokenizer.json, added ones included; 0 if there is no such file."""
+    """Count the tokens in a tokenizer.json, including added tokens. Return 0 if the file does not exist."""
     try:
         tokenizer = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -87,9 +87,9 @@ def _tokens(file: Path) -> int:
 
 
 def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> MicroBatch:
-    """One micro-batch of a stage, with the kernels and the loss that its trainer chooses on this layout.
+    """Derive the settings of one forward and backward pass from a stage, as its trainer chooses them on this layout.
 
-    The rules for `masked` and `own_loss` are those of alignment/stages/sample_attention.py and loss.py.
+    The rules for `masked` and `own_loss` are the same as in alignment/stages/sample_attention.py and loss.py.
     """
     train = stage.train
     kind = stage.kind  # type: ignore[attr-defined]
@@ -135,8 +135,10 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
 
 
 def _lora_of(stage: TrainingStage) -> Lora | None:
-    """Return the adapter of a stage. If a target is not the name of a linear layer of Qwen2, all linear layers are assumed to
-    have an adapter."""
+    """Return the adapter of a stage, or None if the stage trains all weights.
+
+    If no target is the name of a linear layer of Qwen2, all linear layers are assumed to have an adapter.
+    """
     if stage.peft is None:
         return None
     targets = stage.peft.get("target_modules", "all-linear")
@@ -145,7 +147,10 @@ def _lora_of(stage: TrainingStage) -> Lora | None:
 
 
 def _has_reference_model(stage: TrainingStage) -> bool:
-    """Whether a second, frozen model is in memory. With LoRA the reference is the model without its adapter."""
+    """Whether a second, frozen model is in memory.
+
+    With LoRA there is none: the reference is the model without adapter.
+    """
     if stage.peft is not None:
         return False
     if isinstance(stage, DpoStage):
@@ -154,7 +159,7 @@ def _has_reference_model(stage: TrainingStage) -> bool:
 
 
 def training_stages(recipe: Recipe) -> Iterator[int]:
-    """Indices of the training stages in `recipe.stages`."""
+    """Yield the indices of the training stages in `recipe.stages`."""
     return (index for index, stage in enumerate(recipe.stages) if isinstance(stage, TrainingStage))
 
 
@@ -165,10 +170,10 @@ def stage_needs(
 
     Args:
         recipe: the recipe.
-        index: of the stage in `recipe.stages`.
-        shape: the base model.
+        index: index of the stage in `recipe.stages`.
+        shape: shape of the base model.
         layout: devices and sharding.
-        device_bytes: memory of one device; None if it is not known.
+        device_bytes: memory of one device, or None if unknown.
     """
     stage = recipe.stages[index]
     assert isinstance(stage, TrainingStage)
@@ -199,7 +204,7 @@ def stage_needs(
 
 
 def merge_bytes(shape: Shape, micro: MicroBatch) -> float:
-    """Bytes of CPU memory in which rank 0 merges an adapter: the weights in float32, and in the type they are saved in."""
+    """Return the CPU memory for merging an adapter: weights in float32, and in the type that is saved."""
     if micro.lora is None:
         return 0.0
     return shape.parameters * (4.0 + (0 if micro.dtype == "float32" else 2))
@@ -221,7 +226,7 @@ def _warnings(stage: TrainingStage, micro: MicroBatch, layout: Layout) -> Iterat
 
 
 def device_bytes(layout: Layout) -> float | None:
-    """Return the memory of one device of this machine. None without an NVIDIA GPU if the layout asks for one."""
+    """Return the memory of one device of this machine, or None if the layout needs an NVIDIA GPU and there is none."""
     if layout.device == "cpu":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     tool = shutil.which("nvidia-smi")

@@ -88,13 +88,13 @@ def test_ids_of_the_published_tokenizer_come_out_of_a_file(real_tokenizer, data_
 
 def test_files_that_are_no_models_are_refused_by_name(folder, tmp_path):
     (tmp_path / "text.gguf").write_text("not a model")
-    with pytest.raises(ValueError, match=r"text\.gguf is no GGUF file, or is cut off"):
+    with pytest.raises(ValueError, match=r"text\.gguf is not a GGUF file, or is cut off"):
         import_gguf(tmp_path / "text.gguf", tmp_path / "out")
     with pytest.raises(ValueError, match=r"there is no file .*none\.gguf"):
         import_gguf(tmp_path / "none.gguf", tmp_path / "out")
     file = write_gguf(open_checkpoint(folder), get_level("q8_0"), tmp_path / "whole.gguf").files[0]
     (tmp_path / "half.gguf").write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"half\.gguf is no GGUF file, or is cut off"):
+    with pytest.raises(ValueError, match=r"half\.gguf is not a GGUF file, or is cut off"):
         import_gguf(tmp_path / "half.gguf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     import_gguf(file, tmp_path / "out")
@@ -111,7 +111,7 @@ def test_a_file_of_another_architecture_is_refused(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ValueError, match="architecture 'llama' is not supported: only qwen2"):
+    with pytest.raises(ValueError, match="architecture 'llama' is not supported: use a qwen2"):
         import_gguf(tmp_path / "other.gguf", tmp_path / "out")
 
 
