@@ -47,11 +47,8 @@ class Quantize(Settings):
     group_size: Literal[-1, 16, 32, 64, 128, 256] = 128
     """Number of weights that share a scale; -1 uses one scale per row."""
     act_order: Literal["none", "static", "group"] = "static"
-    """GPTQ only: quantize columns in the order of their activations.
-
-    `static` costs nothing at run time. `group` (desc_act, gptqmodel only) also reorders the groups, which is slower in
-    some runtimes.
-    """
+    """GPTQ only: quantize columns in the order of their activations. `static` costs nothing at run time. `group`
+    (desc_act, gptqmodel only) also reorders the groups, which is slower in some runtimes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to quantize on: cpu (for small models), cuda, or auto (cuda if there is a GPU, else cpu)."""
 

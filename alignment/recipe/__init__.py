@@ -1,9 +1,9 @@
-"""Recipes: typed settings of a base model and a list of stages, with all mistakes reported at once.
+"""Load and check recipes: typed settings of a base model and a list of stages. All mistakes are reported at once.
 
     recipe = load(Path("recipes/quickstart.yaml"), overrides=["stages.dpo.train.beta=0.2"])
 
-Unknown keys are errors at every depth. `train:` takes the settings of the stage's TRL config, and `peft:` those of PEFT's
-LoraConfig (see `alignment.recipe.trainer_fields`). Nothing here imports torch.
+Unknown keys are errors at every depth. `train:` takes the settings of the stage's TRL config class, and `peft:` the
+settings of PEFT's LoraConfig (see `alignment.recipe.trainer_fields`). This package does not import torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Build stages of a recipe: their settings, what they read, and what they make.
+"""Check the settings of build stages, and find the files that build stages read and write.
 
-The settings of a stage stay plain values in the recipe; here they are validated by the builder's own settings class
-(`data_builders.builder_registry`), with errors at their place in the recipe.
+In the recipe, the settings of a build stage are plain values. This module validates them with the builder's settings
+class (`data_builders.builder_registry`), and reports errors at the setting's place in the recipe.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def builder_of(stage: BuildStage) -> LoadedBuilder:
     """Return the builder of a stage.
 
     Raises:
-        ValueError: there is no such builder, or the user's own code can't be loaded.
+        ValueError: there is no such builder, or the user's code can't be loaded.
     """
     return _find(stage.builder)
 
@@ -38,7 +38,7 @@ def _find(name: str) -> LoadedBuilder:
 
 
 def reads_sources(name: Any) -> bool:
-    """Whether the builder that a recipe names has a setting `sources`; False if it can't be found."""
+    """Whether the builder that a recipe names has a setting `sources`. False if the builder can't be found."""
     try:
         builder = _find(name_or_extension(name))
     except ValueError:
@@ -47,17 +47,20 @@ def reads_sources(name: Any) -> bool:
 
 
 def needs_model(stage: BuildStage) -> bool:
-    """Whether a stage reads a model: its builder samples from a model, or the builder is the user's own and the stage names a
-    model."""
+    """Whether a stage reads a model.
+
+    A stage with a built-in builder reads a model if the builder samples from a model. A stage with the user's builder
+    reads a model if the stage names a model.
+    """
     if isinstance(stage.builder, ExtensionReference):
         return stage.model is not None
     return stage.builder in BUILDERS and BUILDERS[stage.builder].samples
 
 
 def outputs(stage: BuildStage) -> dict[str, str]:
-    """Return the files and folders that a stage writes, each with the kind of its rows ("" if the kind is not known yet).
+    """Return the files and folders that a stage writes, each with the kind of its rows ("" if unknown).
 
-    The result is empty for a user's builder, whose files are not known before it runs.
+    The result is empty for a user's builder, since its files are unknown before it runs.
     """
     if stage.builder not in BUILDERS:
         return {}
@@ -70,7 +73,7 @@ def outputs(stage: BuildStage) -> dict[str, str]:
 
 
 def check_settings(stage: BuildStage) -> Iterator[Mistake]:
-    """Yield (place in the stage, message) for everything that the stage's builder would refuse."""
+    """Yield (place in the stage, message) for each setting that the stage's builder would refuse."""
     if isinstance(stage.builder, ExtensionReference):
         messages = list(check_code(stage.builder, parameters=2))
         if messages:
@@ -82,7 +85,7 @@ def check_settings(stage: BuildStage) -> Iterator[Mistake]:
         yield ("builder",), str(error)
         return
     if stage.model is not None and not needs_model(stage):
-        yield ("model",), f"builder {stage.builder!r} reads no model: remove it"
+        yield ("model",), f"builder {stage.builder!r} reads no model: remove `model`"
     try:
         settings = builder.validate(stage.settings)
     except ValidationError as error:
@@ -96,7 +99,7 @@ def check_settings(stage: BuildStage) -> Iterator[Mistake]:
 
 
 def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
-    """Yield (place, message) for sources that do not exist, or have no such commit."""
+    """Yield (place, message) for sources that do not exist, or do not have the given commit."""
     for place, value in nested_values(settings):
         if isinstance(value, Source):
             if message := location_problem(value.path):
@@ -106,10 +109,10 @@ def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
 
 
 def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
-    """Return all references in a stage's settings with their places. The result is empty if the settings are invalid."""
+    """Yield all references in a stage's settings, with their places. Yield nothing if the settings are invalid."""
     try:
         settings = builder_of(stage).validate(stage.settings)
-    except ValueError:  # `check_settings` reports it
+    except ValueError:  # `check_settings` reports the error
         return
     for place, value in nested_values(settings):
         if isinstance(value, Reference):
@@ -117,7 +120,10 @@ def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
 
 
 def inputs(stage: BuildStage) -> Any:
-    """Return what a stage's result depends on besides its settings and references, as JSON values for the fingerprint."""
+    """Return further inputs of a stage, as JSON values for its fingerprint.
+
+    These are inputs on which the result depends besides the stage's settings and references. None if there are none.
+    """
     builder = builder_of(stage)
     return builder.input_state(builder.validate(stage.settings)) if builder.input_state is not None else None
 
@@ -125,7 +131,8 @@ def inputs(stage: BuildStage) -> Any:
 def add_to_schema(schema: dict[str, Any]) -> None:
     """Add the settings of the built-in builders to the JSON schema of a recipe, so that editors can complete them.
 
-    A build stage gets one condition for each builder: if `builder` is its name, `settings` is its settings class.
+    The schema of a build stage gets one condition for each builder: if `builder` is the name of this builder, then
+    `settings` must match the builder's settings class.
     """
     classes = {name: settings for name in BUILDERS if (settings := find_builder(name).settings_class) is not None}
     references, definitions = models_json_schema(

@@ -1,7 +1,7 @@
-"""Semantic checks of a recipe: contradictory settings, and files and stages that do not exist.
+"""Check the meaning of a recipe: find contradictory settings, and files and stages that do not exist.
 
-Everything here runs before the first stage, reads only the recipe and the files that it names, and reports all mistakes
-at once. Settings that would be ignored are mistakes too.
+The checks run before the first stage. They read only the recipe and the files that it names, and report all mistakes at
+once. A setting that would be ignored is a mistake too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alignment.recipe.stage_checks import check_benchmarks, check_stage
 from alignment.recipe.stage_graph import BASE, StageGraph, is_hub_name, resolve
 from alignment.wording import did_you_mean, display
 
-# Files of the chain in the folder of a recipe, where each stage has a link too.
+# Files that `alignment.chain` writes to a recipe's folder. The folder also has a link for each stage.
 _RESERVED = ("artifacts", "prepared", "ladder.json", "report.html", "check.log")
 
 
@@ -58,11 +58,11 @@ def _check_names(graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
         if name in inserted:
             yield place, f"the recipe's `evaluate:` inserts a step {name!r}: rename the stage"
         if name in _RESERVED:
-            yield place, f"{name!r} is the name of a file of the chain: rename the stage"
+            yield place, f"{name!r} is a file or folder that every run writes: rename the stage"
 
 
 def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
-    """The base model, and the recipe's own paths."""
+    """Check the base model, `launch:` and `output:`."""
     model = recipe.model
     if (model.path is None) == (model.init is None):
         yield ("model",), "give either `path` (a checkpoint) or `init` (random weights)"
@@ -90,7 +90,7 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
 
 
 def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistake]:
-    """Yield a mistake for each file that is missing from the folder of the base model."""
+    """Yield a mistake if the base model is not a valid GGUF file, or its folder lacks a file."""
     place: Place = ("model", "path")
     if is_gguf(folder) and folder.is_file():
         with folder.open("rb") as file:
@@ -110,7 +110,7 @@ def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistak
 
 
 def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
-    """The benchmarks of `evaluate:`."""
+    """Check the benchmarks of the recipe's `evaluate:`."""
     if recipe.evaluate and graph.first_training == len(names):
         yield ("evaluate",), "measures training stages, and this recipe has none: use a stage of kind evaluate"
         return
@@ -124,7 +124,7 @@ def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> 
 
 
 def _check_decontamination(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
-    """Check that the rows which training data is compared with exist before the first training stage."""
+    """Check that rows with which training data is compared exist before the first training stage runs."""
     first = graph.first_training
     if recipe.decontaminate and first == len(names):
         yield ("decontaminate",), "is for training data, and no stage trains: remove it"

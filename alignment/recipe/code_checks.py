@@ -1,7 +1,7 @@
-"""Checks of the user's own code that a recipe names: the file exists, and defines a function or class of that name.
+"""Check the user's code that a recipe names: the file exists, and defines a function or class with the given name.
 
-The file is parsed, not executed, so that `align check` is quick and has no side effects. A name that is assigned or
-imported can therefore not be checked before the stage runs.
+The file is parsed but not executed, so that `align check` is quick and has no side effects. A name that the file
+assigns or imports can therefore not be checked before the stage runs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _LITERALS = (ast.Constant, ast.List, ast.Dict, ast.Set, ast.Tuple, ast.JoinedStr
 
 
 def check_code(reference: ExtensionReference, parameters: int | None = None) -> Iterator[str]:
-    """Yield what is wrong with a reference to a function or class of the user's.
+    """Yield a message for each mistake in a reference to a function or class in the user's code.
 
     Args:
         reference: the reference, as a recipe's setting.
-        parameters: how many positional arguments it is called with; None to leave that unchecked.
+        parameters: number of positional arguments with which the function is called. None skips this check.
     """
     extension = reference.extension()
     try:
@@ -57,7 +57,7 @@ def _near_file(path: Path | None) -> str:
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    """(name, what defines it) for every name of a module's top level; `*` for an import of all names of a module."""
+    """Yield (name, defining syntax node) for every top-level name of a module. `import *` yields the name `*`."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node
@@ -78,8 +78,10 @@ def _names(target: ast.expr) -> Iterator[ast.Name]:
 
 
 def _not_callable(name: str, node: ast.AST, parameters: int | None) -> str:
-    """Describe why a definition can't be called with this many positional arguments. Empty if it can be called, or if that is
-    not known."""
+    """Return a message if a definition can't be called with this number of positional arguments.
+
+    Return "" if it can be called, or if that is unknown.
+    """
     if isinstance(node, _LITERALS):
         return f"{name} is a value, not a function"
     if isinstance(node, ast.AsyncFunctionDef):

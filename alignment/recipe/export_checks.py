@@ -1,4 +1,4 @@
-"""Checks of an export stage: missing packages, limits for unknown formats, contradictory or unused settings."""
+"""Check an export stage for missing packages, limits of unknown formats, and contradictory or unused settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alignment.wording import did_you_mean
 
 
 def engines_needed(stage: ExportStage) -> list[str]:
-    """Return the quantization engines that an export stage needs; each has a virtual environment of its own."""
+    """Return the quantization engines that an export stage needs. Each engine has a separate virtual environment."""
     calibrated = any(target.is_calibrated for target in parse_targets(stage.formats))
     return [(stage.quantize or Quantize()).engine] if calibrated else []
 
@@ -25,7 +25,7 @@ def missing_engines(recipe: Recipe) -> list[str]:
 
 
 def check_stage(stage: ExportStage) -> Iterator[Mistake]:
-    """Yield the mistakes in the stage's own settings; places are relative to the stage."""
+    """Yield the mistakes in the settings of an export stage. Places are relative to the stage."""
     valid: list[str] = []
     for index, name in enumerate(stage.formats):
         try:
@@ -42,12 +42,12 @@ def check_stage(stage: ExportStage) -> Iterator[Mistake]:
 
 
 def limit_names(target: Target) -> set[str]:
-    """Return the names that `thresholds` and `max_perplexity_change` may use for a target."""
+    """Return the keys under which `thresholds` and `max_perplexity_change` may give limits for a target."""
     return {target.text, target.gate, f"gguf:{target.gate}"}
 
 
 def comparison(stage: ExportStage) -> Comparison:
-    """Return the stage's comparison settings with all limits in `thresholds`, under the names that the export uses."""
+    """Return the stage's comparison settings with all limits in `thresholds`, under the keys that the export uses."""
     limits: dict[str, LevelLimits] = {}
     for target in parse_targets(stage.formats):
         for name in limit_names(target):

@@ -1,4 +1,4 @@
-"""Checks of gates: the metric is measured after the stage, and for `max_drop` also before it."""
+"""Check gates: the gate's metric is measured after the stage, and for `max_drop` also before the stage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
             if message := _wrong_metric(gate, metrics, subject):
                 yield (*place, "metric"), message
             elif gate.max_drop is not None and _benchmark_of(gate) not in _measured_before(graph, index):
-                message = f"nothing to compare with: no step measures {_benchmark_of(gate)!r} on the model before"
+                message = f"nothing to compare with: no step measures {_benchmark_of(gate)!r} on the earlier model"
                 yield (*place, "max_drop"), message
 
 
@@ -35,19 +35,22 @@ def _benchmark_of(gate: Gate) -> str:
 
 
 def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
-    """Return the benchmarks whose figures decide the gates of a stage."""
+    """Return the benchmarks whose metrics the gates of a stage can use."""
     if isinstance(stage, EvaluateStage):
         return stage.benchmarks
     return recipe.evaluate if isinstance(stage, TrainingStage) and stage.evaluate else []
 
 
 def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
-    """Return the pass@k metrics of each benchmark, keyed by the benchmark's name. Some benchmarks report other metrics too."""
+    """Return the pass@k metrics of each benchmark, by the benchmark's name.
+
+    A benchmark may report other metrics too.
+    """
     return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
 
 
 def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str) -> str:
-    """Describe the error in the metric of a gate. Empty if the metric is valid."""
+    """Return a message if the metric of a gate is wrong, else ""."""
     benchmark, _, metric = gate.metric.partition(".")
     if benchmark not in metrics:
         near = closest(benchmark, metrics)
@@ -61,10 +64,10 @@ def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str
 
 
 def _measured_before(graph: StageGraph, index: int) -> set[str]:
-    """Return the names of the benchmarks that were run on the earlier model, with which the gates of a stage compare.
+    """Return the names of the benchmarks that are measured on the model with which a stage's gates compare.
 
-    Gates of a training stage compare with the model that it starts from; those of an evaluation with the model that the
-    measured one was trained from.
+    A gate of a training stage compares with the model that the stage starts from. A gate of an evaluate stage compares
+    with the model from which the measured model was trained.
     """
     node = graph.stages[index]
     model = node.model

@@ -11,19 +11,21 @@ import yaml
 
 @dataclass(frozen=True)
 class Layout:
-    """How training is spread over devices."""
+    """Distribution of training over devices: number of devices, sharding and offloading."""
 
     devices: int = 1
-    """Number of processes, one per device."""
+    """Number of processes. Each process uses one device."""
     zero: int = 0
-    """ZeRO stage: 0 shards nothing (DDP, or one device), 1 optimizer states, 2 also gradients, 3 also weights. FSDP2
-    counts as 3."""
+    """ZeRO stage: 0 shards nothing (DDP, or one device), 1 shards optimizer states, 2 also gradients, 3 also weights.
+
+    FSDP2 counts as 3.
+    """
     offload_optimizer: bool = False
-    """Optimizer states are in the host's memory."""
+    """Whether optimizer states are in the host's memory."""
     offload_weights: bool = False
-    """Weights are in the host's memory."""
+    """Whether weights are in the host's memory."""
     master_weights: bool = False
-    """There are float32 copies of 16-bit weights, as in DeepSpeed and FSDP2."""
+    """Whether float32 copies of 16-bit weights are kept, as in DeepSpeed and FSDP2."""
     sequence: int = 1
     """Number of devices that share one sequence (Ulysses sequence parallelism)."""
     device: str = "cuda"
@@ -38,7 +40,7 @@ class Layout:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Return the settings of an Accelerate config file. Raises ValueError if it can't be read or is not a mapping."""
+    """Read an Accelerate config file. Raise ValueError if the file can't be read or is not a mapping."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -49,7 +51,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def layout_of(file: Path | None) -> Layout:
-    """Return the layout of an Accelerate config file. Without a file the layout is a single device."""
+    """Read the layout from an Accelerate config file. Without a file, the layout is a single device."""
     if file is None:
         return Layout()
     config = read(file)

@@ -1,7 +1,7 @@
-"""Checks of sequence lengths: within the model's positions, and no attention between packed samples.
+"""Check sequence lengths: they do not exceed the model's positions, and packed samples do not attend to each other.
 
-They run before the first stage if the model's length is known then, and when a stage has loaded its model
-(`check_loaded`) if it is not. Rows are never truncated or dropped without being counted.
+If the model's number of positions is known, the checks run before the first stage. Otherwise `check_loaded` runs when a
+stage has loaded its model. Rows are never truncated or dropped without being counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_COMPLETION_LENGTH = 256
 
 
 def positions_of(recipe: Recipe) -> int | None:
-    """Return the number of positions of the recipe's base model. None if the model would have to be downloaded first."""
+    """Return the number of positions of the recipe's base model, or None if it is unknown without a download."""
     model = recipe.model
     if model.init is not None:
         return model.init.max_position_embeddings
@@ -50,7 +50,10 @@ def check_lengths(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
 
 
 def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
-    """Positions with the stage's own `context:`; must agree with `alignment.models.loading.apply_context`."""
+    """Return the number of positions after the stage's `context:` is applied.
+
+    The result must agree with `alignment.models.loading.apply_context`.
+    """
     context = stage.context
     if context is None or positions is None:
         return positions
@@ -62,7 +65,7 @@ def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
 
 
 def _too_long(stage: TrainingStage, positions: int) -> Iterator[Mistake]:
-    """Lengths beyond the model's positions; places are relative to the stage."""
+    """Yield the settings that need more positions than the model has. Places are relative to the stage."""
     length = stage.train.get("max_length")
     if isinstance(length, int) and length > positions:
         factor = -(-length // positions)
@@ -111,7 +114,7 @@ def _sequence_parallelism(recipe: Recipe) -> Mapping[str, Any]:
 
 
 def _check_parallel(stage: TrainingStage, parallel: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield the settings that a stage does not support under sequence parallelism. Places are relative to the stage."""
+    """Yield mistakes of a stage that arise from sequence parallelism. Places are relative to the stage."""
     if isinstance(stage, DpoStage | GrpoStage):
         # TRL 1.16: GRPO builds its inputs after generation; DPO's loss is not reduced over the parts of a sequence.
         yield (
@@ -132,10 +135,10 @@ def _check_parallel(stage: TrainingStage, parallel: Mapping[str, Any]) -> Iterat
 
 
 def check_loaded(config: Any, train: Mapping[str, Any]) -> None:
-    """Check `max_length` against the config of a loaded model, whose length may not have been known before.
+    """Compare `max_length` with the config of a loaded model, whose number of positions may not have been known before.
 
     Raises:
-        ValueError: the model has fewer positions.
+        ValueError: the model has fewer positions than `max_length`.
     """
     length, positions = train.get("max_length"), getattr(config, "max_position_embeddings", None)
     if isinstance(length, int) and isinstance(positions, int) and length > positions:

@@ -1,4 +1,4 @@
-"""Translate pydantic's validation errors into errors of a recipe: place in the file, what is expected, a suggestion."""
+"""Translate pydantic's validation errors into recipe errors: the place, the expected value, and a hint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alignment.recipe.schema import STAGES, Recipe, Stage
 from alignment.recipe.yaml_source import YamlSource
 from alignment.wording import did_you_mean, short, shown
 
-# pydantic's type of error -> what the recipe needs there, in YAML's terms
+# pydantic's error type -> the value that the recipe needs, in YAML's terms
 _EXPECTED = {
     "dict_type": "a mapping (`key: value`)",
     "model_type": "a mapping (`key: value`)",
@@ -27,7 +27,7 @@ _EXPECTED = {
 
 
 def problem_of(source: YamlSource, error: ErrorDetails, root: type[BaseModel] = Recipe) -> RecipeProblem:
-    """Translate one of pydantic's errors.
+    """Translate one of pydantic's errors into a problem with file and line.
 
     Args:
         source: the validated values and their positions.
@@ -38,12 +38,12 @@ def problem_of(source: YamlSource, error: ErrorDetails, root: type[BaseModel] = 
 
 
 def describe_error(values: Any, error: ErrorDetails, root: type[BaseModel]) -> Mistake:
-    """Translate one of pydantic's errors to its place in the validated values, and a message.
+    """Translate one of pydantic's errors into the place of the wrong value, and a message.
 
     Args:
         values: the plain values that were validated.
         error: an item of `ValidationError.errors()`.
-        root: the class that they were validated by.
+        root: the class that validated the values.
     """
     place, value = known_place(values, error["loc"])
     return place, _message(values, error, root, place, value)
@@ -89,7 +89,7 @@ def _message(values: Any, error: ErrorDetails, root: type[BaseModel], place: Pla
 
 
 def _kind_message(stage: Any) -> str:
-    """Describe the error of a stage whose `kind` is missing or unknown."""
+    """Return the message for a stage whose `kind` is missing or unknown."""
     kinds = list(STAGES)
     if not isinstance(stage, dict):
         return f"a stage is a mapping with `name` and `kind`, not {shown(stage)}"
@@ -101,10 +101,10 @@ def _kind_message(stage: Any) -> str:
 
 
 def known_place(value: Any, location: Sequence[Key]) -> tuple[Place, Any]:
-    """Remove the parts of a pydantic location that are not keys of the file (names of union members).
+    """Remove parts of a pydantic location that are not keys in the file, such as names of union members.
 
     Returns:
-        The place, and the value there; the last key of the place may be one that the file lacks.
+        The place, and the value at that place. The last key of the place may be missing in the file.
     """
     place: list[Key] = []
     for position, key in enumerate(location):
@@ -123,7 +123,7 @@ def _has(value: Any, key: Key) -> bool:
 
 
 def _fields_at(values: Any, place: Place, root: type[BaseModel]) -> list[str]:
-    """Names of the settings that are known at a place."""
+    """Return the names of the settings that are allowed at a place."""
     model: type[BaseModel] | None = root
     in_mapping = False
     value = values
@@ -133,7 +133,7 @@ def _fields_at(values: Any, place: Place, root: type[BaseModel]) -> list[str]:
             if model is Stage:
                 kind = value.get("kind") if isinstance(value, dict) else None
                 model = STAGES.get(kind) if isinstance(kind, str) else None
-        elif in_mapping:  # the key of a mapping of settings; a key of the settings themselves comes next
+        elif in_mapping:  # this key is chosen by the user; the next key is the name of a setting
             in_mapping = False
         elif model is Recipe and key == "stages":
             model = Stage
@@ -150,7 +150,10 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def settings_class(annotation: Any) -> type[BaseModel] | None:
-    """Return the settings class in a field's annotation, also inside a union, a list or a mapping. None if there is no such class."""
+    """Return the settings class in a field's annotation, or None if there is none.
+
+    The class may be inside a union, a list or a mapping.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     parts = getattr(annotation, "__args__", ())

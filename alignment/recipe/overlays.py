@@ -1,4 +1,4 @@
-"""Lay settings over others: a recipe over those it extends (`merge`), and `--set KEY=VALUE` over a recipe (`override`)."""
+"""Merge a recipe with the recipes that it extends (`merge`), and apply `--set KEY=VALUE` (`override`)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from alignment.wording import did_you_mean, short
 
 
 def merge(below: YamlSource, above: YamlSource) -> YamlSource:
-    """Lay `above` over `below`: mappings merge key by key, lists of named items by name; anything else is replaced."""
+    """Merge two sources; values of `above` win over values of `below`.
+
+    Mappings are merged key by key, and lists of items with names are merged by name. Other values are replaced.
+    """
     merging = _Merging(below.positions, above.positions)
     value = merging.value(below.value, above.value, (), (), ())
     return YamlSource(value, merging.positions)
 
 
 class _Merging:
-    """Merges values and collects the position of each value of the result."""
+    """Merge values, and collect the position of each value in the result."""
 
     def __init__(self, below: Positions, above: Positions):
         self.below, self.above = below, above
         self.positions: Positions = {}
 
     def value(self, below: Any, above: Any, below_at: Place, above_at: Place, at: Place) -> Any:
-        """Merge the values at `below_at` and `above_at`; the result is placed at `at`."""
+        """Merge the values at the places `below_at` and `above_at`. The place of the result is `at`."""
         self.positions[at] = self.above.get(above_at) or self.below.get(below_at) or ("recipe", 0)
         if isinstance(below, dict) and isinstance(above, dict):
             return self._mapping(below, above, below_at, above_at, at)
@@ -52,7 +55,7 @@ class _Merging:
     def _named_items(
         self, below: list[Any], above: list[Any], below_at: Place, above_at: Place, at: Place
     ) -> list[dict[str, Any]]:
-        """Items of `below` stay in their order; items of `above` with new names come after them."""
+        """Merge lists by item name. Items of `below` keep their order; new items of `above` are appended."""
         items: list[Any] = []
         left = {item["name"]: index for index, item in enumerate(above)}
         for index, item in enumerate(below):
@@ -67,7 +70,7 @@ class _Merging:
         return items
 
     def _copy(self, value: Any, positions: Positions, source: Place, target: Place) -> Any:
-        """Copy the positions of a value and of everything in it; returns the value."""
+        """Copy the positions of a value and of all values in it. Return the value."""
         if source in positions:
             self.positions[target] = positions[source]
         children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -85,14 +88,15 @@ def _has_names(items: Any) -> bool:
 
 
 def override(source: YamlSource, assignment: str) -> YamlSource:
-    """Apply one `--set a.b.c=VALUE`; returns a new source.
+    """Apply one assignment `--set a.b.c=VALUE`, and return a new source.
 
-    Items of a list go by their `name` or number. A key with dots is quoted: `thresholds."llama.cpp:q8_0".context=128`.
-    VALUE is YAML; an empty one sets null. Mappings on the way that the recipe lacks are created.
+    An item of a list is named by its `name` or its number. A key with dots must be quoted:
+    `thresholds."llama.cpp:q8_0".context=128`. VALUE is YAML; an empty VALUE sets null. Mappings on the path that the
+    recipe lacks are created.
 
     Raises:
-        RecipeError: the assignment is not of this form, its value is not valid YAML, or its key leads to no item of a
-            list or below a single value.
+        RecipeError: the assignment does not have this form, its value is not valid YAML, or its key names an item that
+            the list does not have, or a setting below a single value.
     """
     parts, text = _split(assignment)
     key = assignment[: len(assignment) - len(text) - 1].strip()
@@ -108,12 +112,12 @@ def override(source: YamlSource, assignment: str) -> YamlSource:
     return YamlSource(replace_at(source.value, place, new.value), positions)
 
 
-# A part of a key: in quotes, where dots and equals signs are part of it, or bare.
+# A part of a key: bare, or in quotes. A part in quotes may contain dots and equals signs.
 _PART = re.compile(r"""\s*(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[^\s.="'][^.=]*))\s*""")
 
 
 def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
-    """Return the parts of the key, each with whether it was quoted, and the value's text."""
+    """Split an assignment into the parts of its key and the text of its value. Each part has a flag: was it quoted?"""
     parts: list[tuple[str, bool]] = []
     position = 0
     while match := _PART.match(assignment, position):
@@ -136,7 +140,7 @@ def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
 
 
 def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
-    """Return the place that the parts of a key lead to in a recipe."""
+    """Return the place in a recipe that a key, given by its parts, names."""
     place: list[Key] = []
     remaining = list(parts)
     while remaining:
@@ -162,7 +166,7 @@ def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
 
 
 def _item(items: list[Any], part: str, key: str) -> int:
-    """Return the index of the item of a list that `part` names or numbers."""
+    """Return the index of the list item whose name or number is `part`."""
     for index, item in enumerate(items):
         if isinstance(item, dict) and item.get("name") == part:
             return index
@@ -176,9 +180,7 @@ def _item(items: list[Any], part: str, key: str) -> int:
 
 
 def replace_at(value: Any, place: Sequence[Key], new: Any) -> Any:
-    """Return a copy of nested plain values with `new` at `place`; mappings on the way are created where they are
-    missing.
-    """
+    """Return a copy of nested plain values with `new` at `place`. Missing mappings on the path are created."""
     if not place:
         return new
     key, rest = place[0], place[1:]

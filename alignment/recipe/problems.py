@@ -1,4 +1,4 @@
-"""Errors of a recipe: each says where it was written, what is wrong, and what to do; all of a recipe come at once."""
+"""Errors of a recipe. Each error names file and line, and says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 Key = str | int
 Place = tuple[Key, ...]
-"""Where a setting is: keys of mappings and numbers of list items, from the recipe (or the stage) down."""
+"""Path to a setting: keys of mappings and indices of list items, starting at the recipe (or at the stage)."""
 Mistake = tuple[Place, str]
-"""What a check yields: the place of a wrong setting, and what is wrong with it."""
+"""Result of a check: the place of a wrong setting, and a message that says what is wrong."""
 
 
 @dataclass(frozen=True)
 class RecipeProblem:
-    """One mistake of a recipe."""
+    """One mistake in a recipe, with its position."""
 
     file: str
-    """The file, or the option of the command line (`--set`)."""
+    """The recipe file, or the command line option (`--set`)."""
     line: int
-    """Line in the file. 0 if the problem has no line."""
+    """Line number in the file, or 0 if the problem has no line."""
     key: str
-    """The setting, for example `stages.sft.train.beta`. Empty if the problem concerns no single setting."""
+    """The setting, for example `stages.sft.train.beta`. Empty if the problem does not concern a single setting."""
     message: str
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class RecipeProblem:
 
 
 class RecipeError(ValueError):
-    """All mistakes of a recipe, in the order of its lines."""
+    """Error that lists all mistakes of a recipe, in the order of their lines."""
 
     def __init__(self, problems: Sequence[RecipeProblem]):
         assert problems, "an error needs a problem"

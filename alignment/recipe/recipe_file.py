@@ -1,4 +1,7 @@
-"""Load a recipe: read its file and those it extends, apply overrides, validate, and report all mistakes at once."""
+"""Load a recipe: read its file and the files that it extends, apply overrides, and validate the result.
+
+All mistakes are reported at once.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: the recipe file.
-        overrides: assignments as `--set` takes them, applied in order.
+        overrides: assignments in the form of `--set`, which are applied in order.
 
     Raises:
-        RecipeError: all mistakes of the recipe.
+        RecipeError: the recipe has mistakes. The error lists all of them.
     """
     source = load_source(path)
     for assignment in overrides:
@@ -41,11 +44,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_source(path: Path, extending: tuple[Path, ...] = ()) -> YamlSource:
-    """Return the plain values of a recipe file, laid over those of the files that it `extends`.
+    """Read a recipe file as plain values, and merge them with the values of the files that it `extends`.
 
     Args:
         path: the file.
-        extending: the files that extend this one, from the outermost in.
+        extending: the chain of files that extend this file, starting with the recipe that is loaded.
 
     Raises:
         RecipeError: a file can't be read, is not a mapping, or extends itself.
@@ -63,7 +66,7 @@ def load_source(path: Path, extending: tuple[Path, ...] = ()) -> YamlSource:
 
 
 def _read(path: Path) -> YamlSource:
-    """One file, without what it extends."""
+    """Read one file, without the files that it extends."""
     file = display(path)
 
     def error(line: int, message: str) -> RecipeError:
@@ -112,7 +115,7 @@ def _parent(path: Path, parent: Any, source: YamlSource, extending: tuple[Path, 
 
 
 def validate(source: YamlSource) -> Recipe:
-    """Check a recipe that is already plain values. Raises RecipeError with all mistakes."""
+    """Check a recipe that is given as plain values. Raise RecipeError with all mistakes."""
     source, readers = _with_sources(source)
     problems: list[RecipeProblem] = []
     recipe: Recipe | None = None
@@ -135,7 +138,7 @@ def validate(source: YamlSource) -> Recipe:
 
 
 def _with_sources(source: YamlSource) -> tuple[YamlSource, set[Any]]:
-    """Give the recipe's `sources` to the build stages that name none; also returns the indices of these stages."""
+    """Copy the recipe's `sources` into build stages that name no sources. Also return the indices of these stages."""
     value = source.value if isinstance(source.value, dict) else {}
     readers: set[Any] = set()
     stages = value.get("stages")
@@ -167,7 +170,10 @@ def _check_trainers(value: Any) -> Iterator[Mistake]:
 
 
 def validate_export(source: YamlSource) -> ExportStage:
-    """Check the settings of an export stage that stands alone, as `align export` does. Raises RecipeError."""
+    """Check the settings of an export stage outside of a recipe, for `align export`.
+
+    Raise RecipeError with all mistakes.
+    """
     try:
         stage = ExportStage.model_validate(source.value)
     except ValidationError as error:
@@ -181,7 +187,7 @@ def validate_export(source: YamlSource) -> ExportStage:
 def json_schema() -> dict[str, Any]:
     """Return the recipe's JSON schema, for editors."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydantic leaves out defaults that are References, with a warning
+        warnings.simplefilter("ignore")  # pydantic warns that it omits defaults that are References
         schema = Recipe.model_json_schema()
     builders.add_to_schema(schema)
     return schema

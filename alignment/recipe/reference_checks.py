@@ -1,4 +1,4 @@
-"""Checks of what stages read: every reference and every `model:` leads to an earlier stage, or to a file that exists."""
+"""Check that every reference and every `model:` of a stage names an earlier stage, or a file that exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
 from data_builders.repositories.sources import Location
 
-# Settings of builders that name a model, not rows.
+# Settings of builders that name a model instead of rows.
 MODEL_SETTINGS = (("writer", "path"), ("judge", "path"))
 
 
@@ -27,15 +27,15 @@ def check_reference(
     hub: bool,
     before: str = "",
 ) -> Iterator[Mistake]:
-    """Yield what is wrong with one reference.
+    """Yield the mistakes in one reference.
 
     Args:
-        recipe: the recipe that holds it.
-        place: the keys that lead to it.
+        recipe: the recipe that contains the reference.
+        place: the place of the reference.
         reference: the reference.
-        earlier: names of the stages that have run when it is read.
-        hub: whether it may be a name on the Hugging Face hub.
-        before: what the named stage has to come before, for the error message.
+        earlier: names of the stages that have run when the reference is read.
+        hub: whether the reference may be a name on the Hugging Face hub.
+        before: name of the step that must come after the referenced stage, for the error message.
     """
     if isinstance(reference, Location | ExtensionReference):
         return  # checked with the settings of the builder, or by `code_checks`
@@ -58,10 +58,10 @@ def check_reference(
 
 
 def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: str) -> str:
-    """Describe the error in a reference to the earlier stage `origin`. Empty if the reference is valid."""
+    """Return a message if a reference to the earlier stage `origin` is wrong, else ""."""
     stage = recipe.stage(origin)
     reader = recipe.stages[place[1]] if place[0] == "stages" and isinstance(place[1], int) else None
-    if isinstance(stage, CustomStage) or isinstance(reader, CustomStage):  # any file of an artifact
+    if isinstance(stage, CustomStage) or isinstance(reader, CustomStage):  # these may name any file of an artifact
         return _leads_out(stage.name, reference)
     if stage.kind in MODEL_KINDS and tuple(place[-2:]) in MODEL_SETTINGS:
         return "" if reference.inside() == "model" else f"stage {origin!r} has its model in {origin}/model: name that"
@@ -72,14 +72,14 @@ def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: st
 
 
 def _leads_out(stage: str, reference: Reference) -> str:
-    """Describe the error if a reference leads out of the folder of the stage that it names. Empty otherwise."""
+    """Return a message if a reference leads out of the folder of the stage that it names, else ""."""
     if ".." in Path(reference.inside()).parts:
         return f"leads out of stage {stage!r}: write ./{reference} for a path"
     return ""
 
 
 def _missing_output(stage: BuildStage, reference: Reference) -> str:
-    """Describe the error in a reference to a build stage. Empty if the reference names a file that the stage writes."""
+    """Return a message if a reference names a file that the build stage does not write, else ""."""
     outputs = builders.outputs(stage)
     inside = reference.inside()
     parts = Path(inside).parts
@@ -93,7 +93,7 @@ def _missing_output(stage: BuildStage, reference: Reference) -> str:
 
 
 def check_model(recipe: Recipe, position: int) -> Iterator[Mistake]:
-    """Yield what is wrong with the `model:` of the stage at this index of `recipe.stages`."""
+    """Yield the mistakes in the `model:` of the stage at this index of `recipe.stages`."""
     stage = recipe.stages[position]
     model = stage.model
     if model is None or model == BASE:

@@ -1,6 +1,7 @@
-"""Checks that stages read rows of the right kind, as far as that is known before the first stage runs.
+"""Check that stages read rows of the right kind, as far as the kind is known before the first stage runs.
 
-The kinds of a build stage's files are known from its builder; of a file that exists, the first row is read.
+The builder of a build stage determines the kinds of rows in the stage's files. For a file that exists already, the
+first row is read.
 """
 
 from __future__ import annotations
@@ -35,27 +36,27 @@ TRAINING_KINDS = {
     "dpo": ("preference",),
     "grpo": ("task",),
 }
-# Kinds of rows that settings of builders read: builder -> setting -> kind.
+# Kinds of rows that are read through settings of builders: builder -> setting -> kind.
 BUILDER_KINDS = {
     "preferences": {"tasks": "task", "questions": "conversation"},
     "instructions": {"tasks": "task"},
 }
-# Kinds of rows that an export compares models on: those with text.
+# Kinds of rows on which an export compares models: all kinds with text.
 EXPORT_KINDS = ("document", "conversation", "preference", "infilling")
-# Kinds of rows of the benchmarks that measure the user's own rows.
+# Kinds of rows for the benchmarks that measure the user's rows.
 BENCHMARK_KINDS = {"tasks": ("task", "infilling"), "fim": ("infilling",), "completion": ("infilling",)}
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """A setting that reads rows."""
+    """A setting that names rows to read."""
 
     place: Place
     reference: Reference
     kinds: Sequence[str]
     """Kinds of rows that the setting accepts."""
     description: str
-    """For the message, for example `a dpo stage trains on`."""
+    """Beginning of the error message, for example `a dpo stage trains on`."""
 
 
 def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
@@ -71,7 +72,7 @@ def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
 
 
 def _readers(stage: AnyStage) -> Iterator[_Reader]:
-    """The settings of one stage that read rows; places are relative to the stage."""
+    """Yield the settings of one stage that name rows. Places are relative to the stage."""
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
@@ -96,7 +97,7 @@ def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) ->
 
 
 def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader, parent: Place) -> Iterator[Mistake]:
-    """Check one reader; `origins` has the earlier stage that each place reads, or None for a path."""
+    """Check the rows of one setting. `origins` has the earlier stage that each place names, or None for a path."""
     origin, reference = origins[reader.place], reader.reference
     place = (*parent, *reader.place)
     try:
@@ -112,7 +113,7 @@ def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader,
 
 
 def _output_kind(stage: AnyStage, reference: Reference) -> str | None:
-    """Return the kind of rows in a file of an earlier stage. None if the kind is not known before the stage runs."""
+    """Return the kind of rows in a file of an earlier stage, or None if the kind is unknown before the stage runs."""
     if not isinstance(stage, BuildStage):
         return None
     outputs = builders.outputs(stage)
@@ -123,17 +124,19 @@ def _output_kind(stage: AnyStage, reference: Reference) -> str | None:
 
 
 def _first_kind(reference: Reference) -> str | None:
-    """Return the kind of the first row of a file or folder. None if the path does not exist, which another check reports.
+    """Return the kind of the first row of a file or folder.
+
+    Return None if the path does not exist; another check reports that mistake.
 
     Raises:
-        ValueError: it has no rows, or rows that no stage reads.
+        ValueError: the file has no rows, or rows of a kind that no stage reads.
     """
     if not reference.exists():
         return None
     path = reference.path()
     row = next(reading.read(path, 1), None)
     if row is None:
-        raise ValueError(f"{display(path)} is empty")
+        raise ValueError(f"{display(path)} is empty: name a file with rows")
     if "prefix" in row and "middle" in row:
         return "infilling"
     return kinds.kind_of(row, display(path))

@@ -1,6 +1,7 @@
-"""The recipe as typed settings: one class for each kind of stage, and `Recipe`.
+"""The typed settings of a recipe: `Recipe`, and one class for each kind of stage.
 
-The docstring under a field is its help text, its description in the JSON schema, and its entry in the reference pages.
+The docstring under a field is the field's help text, its description in the JSON schema, and its entry in the reference
+pages.
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ def _as_list(value: Any) -> Any:
 
 
 class Stage(Settings):
-    """What all stages have."""
+    """Settings that all stages have."""
 
     name: Name
-    """Name of the stage, unique in the recipe. Later stages and the folder of its artifact use it."""
+    """Name of the stage, unique in the recipe. Later stages refer to the stage by this name, and it names the folder of
+    the stage's artifact."""
     seed: Seed | None = None
     """Seed of everything random in the stage. Default: the recipe's seed."""
     gate: Annotated[list[Gate], BeforeValidator(_as_list, json_schema_input_type=Gate | list[Gate])] = Field(
         default_factory=list
     )
-    """One gate or a list of gates. On a training stage they judge its model by the recipe's `evaluate:`, on an evaluate
-    stage by its own benchmarks. Default: no gate."""
+    """One gate or a list of gates. A gate of a training stage uses metrics of the recipe's `evaluate:`; a gate of an
+    evaluate stage uses metrics of that stage's benchmarks. Default: no gate."""
 
     @property
     def gates(self) -> list[Gate]:
@@ -55,47 +57,50 @@ class BuildStage(Stage):
 
     kind: Literal["build"]
     builder: NameOrExtension
-    """A built-in builder (`align build --list` lists them), or one of your own: `path/to/file.py:name`, relative to the
-    recipe, or `package.module:name`. `data_builders.builder` describes how it is called."""
+    """A built-in builder (`align build --list` lists them), or your own builder: `path/to/file.py:name`, relative to
+    the recipe, or `package.module:name`. `data_builders.builder` describes how a builder is called."""
     model: str | None = None
-    """For builders that sample from a model: `base` or an earlier stage. Default: the last stage before this one that
-    makes a model, or `base`; a builder of your own gets a model only if this names one."""
+    """The model for builders that sample from a model: `base` or an earlier stage. Default: the last earlier stage that
+    makes a model, or `base`. Your own builder gets a model only if this setting names one."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The builder's settings. `align build BUILDER --settings` lists them."""
 
 
 class TrainingStage(Stage):
-    """What all stages that train a model have."""
+    """Settings that all stages that train a model have."""
 
     model: str | None = None
-    """The model to start from: `base` or an earlier stage. Default: the last stage before this one that makes a model,
-    or `base`."""
+    """The model to start from: `base` or an earlier stage. Default: the last earlier stage that makes a model, or
+    `base`."""
     train: dict[str, Any] = Field(default_factory=dict)
-    """Settings of TRL's config class for this kind of stage (SFTConfig, DPOConfig or GRPOConfig) of the installed version,
-    by their names there: learning_rate, max_length, num_train_epochs and so on. Defaults are TRL's."""
+    """Settings of TRL's config class for this kind of stage (SFTConfig, DPOConfig or GRPOConfig of the installed
+    version), such as learning_rate, max_length and num_train_epochs. Defaults are TRL's."""
     peft: dict[str, Any] | None = None
     """Train a LoRA adapter with these settings of PEFT's LoraConfig (`r`, `lora_alpha` and so on; `target_modules` is
-    `all-linear` by default). It is merged into the weights at the end. Default: all weights are trained."""
+    `all-linear` by default). The adapter is merged into the weights at the end. Default: all weights are trained."""
     quantization: Literal["4bit"] | None = None
     """QLoRA: keep the frozen weights in 4 bits (NF4). Needs `peft`, a GPU, and bitsandbytes (the extra [qlora])."""
     context: Context | None = None
-    """Long-context settings, applied before the stage trains and kept in the model from then on."""
+    """Long-context settings. They are applied before the stage trains, and stay in the model for later stages."""
     evaluate: bool = True
-    """Measure the model on the recipe's `evaluate:` after the stage."""
+    """Whether to measure the model on the recipe's `evaluate:` after the stage."""
 
 
 class PretrainStage(TrainingStage):
-    """Continued pretraining on documents. Documents longer than `max_length` are split, and packed into full rows."""
+    """Continued pretraining on documents.
+
+    Documents longer than `max_length` are split. Documents are packed into rows.
+    """
 
     kind: Literal["pretrain"]
     data: list[DataSource] = Field(min_length=1)
-    """Documents (a column `text`, or `files` of a repository). Conversations may be mixed in."""
+    """Documents (a column `text`, or `files` of a repository). Conversations may be mixed with them."""
     fim: Fim = Fim()
     """Fill-in-the-middle. To train without it, set `fim: {rate: 0}`."""
 
 
 class SftStage(TrainingStage):
-    """Supervised fine-tuning on conversations. Documents may be mixed in."""
+    """Supervised fine-tuning on conversations. Documents may be mixed with them."""
 
     kind: Literal["sft"]
     data: list[DataSource] = Field(min_length=1)
@@ -103,7 +108,7 @@ class SftStage(TrainingStage):
     fim: Fim = Fim()
     """Fill-in-the-middle of the documents among the rows."""
     overlong: Literal["drop", "error", "split"] = "drop"
-    """What to do with a row longer than `max_length`: drop it and count it, stop, or split it into several rows."""
+    """What to do with a row longer than `max_length`: drop and count the row, stop with an error, or split the row."""
 
 
 class DpoStage(TrainingStage):
@@ -113,11 +118,14 @@ class DpoStage(TrainingStage):
     data: list[DataSource] = Field(min_length=1)
     """Preferences: columns `prompt`, `chosen` and `rejected`, as text or as messages."""
     overlong: Literal["drop", "error"] = "drop"
-    """What to do with a pair of which one side is longer than `max_length`: drop it and count it, or stop."""
+    """What to do with a pair if one side is longer than `max_length`: drop and count it, or stop with an error."""
 
 
 class GrpoStage(TrainingStage):
-    """GRPO with rewards that are computed by executing code. Qwen2.5-Coder's report has no such stage; it ends with DPO."""
+    """GRPO with rewards that are computed by executing code.
+
+    Qwen2.5-Coder's report has no such stage; it ends with DPO.
+    """
 
     kind: Literal["grpo"]
     data: list[DataSource] = Field(min_length=1)
@@ -125,81 +133,89 @@ class GrpoStage(TrainingStage):
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     """The rewards of a completion, which are summed with their weights."""
     max_prompt_length: Positive | None = None
-    """Drop and count tasks whose prompt has more tokens than this. TRL itself never truncates prompts. Default: no
-    limit; set it so that prompt and completion fit into the model's positions."""
+    """Tasks whose prompt has more tokens than this are dropped and counted. TRL does not truncate prompts. Default: no
+    limit. Set a limit so that prompt and completion fit into the model's positions."""
     resample: Annotated[int, Field(ge=0, le=16)] = 0
-    """Rounds of replacing groups whose completions all have the same reward, and thus no gradient, by groups of other
-    prompts (DAPO's dynamic sampling). Each round costs a generation. Without it, such groups are only counted."""
+    """Number of rounds in which groups whose completions all have the same reward, and thus no gradient, are replaced
+    by groups of other prompts (DAPO's dynamic sampling). Each round costs a generation. With 0, these groups are only
+    counted."""
 
 
 class EvaluateStage(Stage):
-    """Measure a model on benchmarks. The recipe's `evaluate:` inserts one after every training stage."""
+    """Measure a model on benchmarks. The recipe's `evaluate:` inserts such a stage after every training stage."""
 
     kind: Literal["evaluate"]
     model: str | None = None
-    """The model to measure: `base` or an earlier stage. Default: the last stage before this one that makes a model, or
+    """The model to measure: `base` or an earlier stage. Default: the last earlier stage that makes a model, or
     `base`."""
     benchmarks: list[BenchmarkSettings] = Field(min_length=1)
     """The benchmarks."""
 
 
 class ExportStage(Stage):
-    """Convert and quantize a model, and compare each result with the original. The stage fails if one differs too much."""
+    """Convert and quantize a model, and compare each export with the original. The stage fails if an export differs too
+    much."""
 
     kind: Literal["export"]
     model: str | None = None
-    """The model to export: `base` or an earlier stage. Default: the last stage before this one that makes a model, or
+    """The model to export: `base` or an earlier stage. Default: the last earlier stage that makes a model, or
     `base`."""
     formats: list[str] = Field(min_length=1)
-    """What to make: GGUF levels (`f16`, `q8_0`, `q4_K_M` and others), `gptq-int4`, `gptq-int8`, `awq-int4`, folders with a
-    GGUF file and what a runtime needs (`ollama:LEVEL`, `llama.cpp:LEVEL`), a folder for transformers and vLLM
-    (`huggingface` or `vllm`), and `adapter` for the LoRA adapter alone."""
+    """Formats to make: GGUF levels (`f16`, `q8_0`, `q4_K_M` and others), `gptq-int4`, `gptq-int8`, `awq-int4`, folders
+    with a GGUF file and the files that a runtime needs (`ollama:LEVEL`, `llama.cpp:LEVEL`), a folder for transformers
+    and vLLM (`huggingface` or `vllm`), and `adapter` for the LoRA adapter alone."""
     data: Ref | None = None
-    """Held-out rows to compare on, like those the model is used for. Default: code of Python's standard library."""
+    """Held-out rows on which exports are compared with the original. They should resemble the model's later inputs.
+    Default: code of Python's standard library."""
     compare: Comparison = Comparison()
-    """How exports are compared with the original, and how much they may differ."""
+    """Settings of the comparison of exports with the original, with the largest allowed differences."""
     max_perplexity_change: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """Allowed increase of perplexity by format, in percent. Short for
+    """Allowed increase of perplexity for each format, in percent. Short for
     `compare.thresholds.FORMAT.max_perplexity_increase`."""
     benchmark: BenchmarkSettings | None = None
-    """Also measure pass@1 of the original and of every export on this benchmark."""
+    """Benchmark on which pass@1 of the original and of every export is measured. Default: pass@1 is not measured."""
     calibration: Calibration | None = None
-    """Rows for GPTQ, AWQ and importance matrices. Required for those."""
+    """Calibration rows. Required by GPTQ, AWQ and importance matrices."""
     imatrix: bool = False
-    """Weight the quantization of GGUF levels by an importance matrix that is computed over `calibration`. Improves levels
-    below 6 bits most."""
+    """Whether to weight the quantization of GGUF levels by an importance matrix that is computed from `calibration`.
+    This improves levels below 6 bits most."""
     imatrix_file: Ref | None = None
-    """An importance matrix in llama.cpp's GGUF format, instead of computing one."""
+    """An existing importance matrix in llama.cpp's GGUF format, in place of `imatrix: true`."""
     quantize: Quantize | None = None
-    """Settings of GPTQ and AWQ. The defaults fit most models."""
+    """Settings of GPTQ and AWQ. The defaults suit most models."""
     split_bytes: Annotated[int, Field(ge=1_000_000)] | None = None
-    """Split GGUF files into parts of about this many bytes. Default: one file."""
+    """Approximate size of the parts into which GGUF files are split, in bytes. Default: one file."""
     license: Annotated[str, Field(min_length=1)] | None = None
     """Licence identifier for metadata and model card, for example `apache-2.0`."""
     base_model: Annotated[str, Field(min_length=1)] | None = None
-    """The model that this one was fine-tuned from, for metadata and model card: `owner/name`."""
+    """The base model that was fine-tuned, as `owner/name`, for metadata and model card."""
     push: Push | None = None
     """Upload the exports to the Hugging Face hub. Default: nothing leaves the machine."""
 
 
 class CustomStage(Stage):
-    """Your own code as a stage. It runs in one process, on the machine of rank 0, and leaves files in its artifact."""
+    """Run your own code as a stage.
+
+    It runs in one process, on the machine of rank 0, and writes files to its artifact.
+    """
 
     kind: Literal["custom"]
     run: ExtensionReference
     """The function to call: `path/to/file.py:name`, relative to the recipe, or `package.module:name`. It is called as
     `function(request)` with a `StageRequest` (`alignment.recipe.stage_request`), writes files into `request.out`, and
-    returns a mapping of JSON values, which becomes `result` of `artifact.json`. `examples/stage.py` is a complete one."""
+    returns a mapping of JSON values, which becomes `result` of `artifact.json`. `examples/stage.py` is a complete
+    example."""
     model: str | None = None
     """The model that the function reads: `base` or an earlier stage. Default: none."""
     makes_model: bool = False
-    """The function leaves a checkpoint in the folder `model` of its artifact, and later stages may start from it."""
+    """Whether the function writes a checkpoint to the folder `model` of its artifact. Later stages may then start from
+    this checkpoint."""
     inputs: dict[str, Ref] = Field(default_factory=dict)
-    """Files and folders that the function reads, under names of your choice: `stage/file` of an earlier stage, or a path
-    relative to the recipe. The function finds them as absolute paths in `request.stage.inputs`. The stage runs again when
-    their content changes."""
+    """Files and folders that the function reads, under names that you choose: `stage/file` of an earlier stage, or a
+    path relative to the recipe. `request.stage.inputs` contains their absolute paths. The stage runs again when the
+    content of these files changes."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the function, passed unchanged as `request.stage.settings`. Use `inputs` for paths."""
+    """Settings of the function, which are passed unchanged as `request.stage.settings`. Use `inputs` for paths."""
 
 
 AnyStage = Annotated[
@@ -217,7 +233,7 @@ MODEL_KINDS = tuple(CONFIGS)
 
 
 def makes_model(stage: AnyStage) -> bool:
-    """Whether later stages may start from the model of a stage."""
+    """Whether a stage makes a model from which later stages may start."""
     return stage.kind in MODEL_KINDS or (isinstance(stage, CustomStage) and stage.makes_model)
 
 
@@ -226,37 +242,40 @@ def _as_sandbox(value: Any) -> Any:
 
 
 class Recipe(Settings):
-    """A base model, and the stages that run on it one after the other."""
+    """A base model, and the stages that run one after the other."""
 
     name: Name
-    """Name of the recipe, in the folder of its artifacts, in reports, and in Weights & Biases."""
+    """Name of the recipe in reports, in Weights & Biases, and in the path of its artifacts."""
     seed: Seed = 0
-    """Seed of every stage that has none of its own."""
+    """Seed of all stages that do not set `seed`."""
     output: Ref = Reference("runs")
-    """Folder of results: artifacts, ladder.json and the report go to `OUTPUT/NAME`. Default: `runs` beside the recipe."""
+    """Folder for results: artifacts, ladder.json and the report are written to `OUTPUT/NAME`. Default: `runs` beside
+    the recipe."""
     launch: Ref | None = None
-    """The Accelerate config file that `align run` starts the recipe with, for example one of `accelerate_configs/`. Not
-    needed when you start the recipe by `accelerate launch` yourself."""
+    """The Accelerate config file with which `align run` starts the recipe, for example a file in `accelerate_configs/`.
+    Not needed if you start the recipe with `accelerate launch`."""
     model: BaseModelSettings
     """The base model."""
     sources: list[str | dict[str, Any]] = Field(default_factory=list)
-    """Repositories for all build stages whose builder reads repositories and whose settings name none."""
+    """Repositories for all build stages whose builder reads repositories and whose settings do not name any."""
     stages: list[AnyStage] = Field(min_length=1)
     """The stages, in the order in which they run."""
     evaluate: list[BenchmarkSettings] = Field(default_factory=list)
-    """Benchmarks to measure the base model on, and the model of every training stage. The figures make up the ladder."""
+    """Benchmarks on which the base model and the model of every training stage are measured. The metrics make up the
+    ladder, the table of metrics after each stage."""
     decontaminate: list[Ref] = Field(default_factory=list)
-    """Files and folders whose texts must not be in training data, in addition to the recipe's benchmarks. Training rows
-    that share a 10-gram of words with one of them, or hold a shorter one exactly, are removed and counted."""
+    """Files and folders whose texts must not be in training data, in addition to the recipe's benchmarks. A training
+    row is removed and counted if it shares 10 consecutive words with such a text, or contains a shorter text
+    exactly."""
     sandbox: Annotated[SandboxSettings, BeforeValidator(_as_sandbox, json_schema_input_type=SandboxSettings | str)] = (
         SandboxSettings()
     )
-    """How programs that a model or a repository wrote are run. An address alone, `sandbox: http://host:8711`, names a
-    grading service (`align sandbox serve`)."""
+    """Settings of the sandbox in which programs from models and repositories run. A single address, as in
+    `sandbox: http://host:8711`, names a grading service (`align sandbox serve`)."""
     tracking: Tracking = Tracking()
-    """Weights & Biases. Default: runs are kept on this machine."""
+    """Settings of Weights & Biases. Default: runs are kept on this machine."""
     contract: Contract = Contract()
-    """What every trained model must fulfil."""
+    """Conditions that every trained model must fulfil."""
 
     @property
     def folder(self) -> Path:
@@ -264,5 +283,5 @@ class Recipe(Settings):
         return self.output.path() / self.name
 
     def stage(self, name: str) -> AnyStage:
-        """Return the stage of this name. Raises StopIteration if there is none."""
+        """Return the stage with this name. Raise StopIteration if there is none."""
         return next(stage for stage in self.stages if stage.name == name)

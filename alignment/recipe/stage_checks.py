@@ -1,4 +1,4 @@
-"""Checks of one stage's own settings, by its kind."""
+"""Check the settings of one stage, depending on its kind."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NUM_GENERATIONS = 8
 
 
 def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mistake]:
-    """Yield the mistakes of one stage; places are relative to the stage.
+    """Yield the mistakes of one stage. Places are relative to the stage.
 
     Args:
         recipe: the recipe.
-        graph: its stage graph.
+        graph: the recipe's stage graph.
         index: the stage's index in `recipe.stages`.
     """
     stage = recipe.stages[index]
@@ -57,11 +57,11 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
 def _check_training(stage: TrainingStage) -> Iterator[Mistake]:
     train, context = stage.train, stage.context
     if stage.quantization and stage.peft is None:
-        yield ("quantization",), "4-bit weights can't be trained: add `peft:` (QLoRA), or remove this"
+        yield ("quantization",), "4-bit weights can't be trained: add `peft:` (QLoRA), or remove `quantization`"
     if context and context.original_max_position_embeddings is not None and context.yarn_factor is None:
-        yield ("context", "original_max_position_embeddings"), "is used only with yarn_factor"
+        yield ("context", "original_max_position_embeddings"), "is used only with yarn_factor: set that, or remove this"
     if train.get("bf16") and train.get("fp16"):
-        yield ("train", "fp16"), "bf16 and fp16 exclude each other"
+        yield ("train", "fp16"), "bf16 and fp16 exclude each other: remove one of them"
     if isinstance(stage, SftStage) and train.get("packing") and train.get("packing_strategy") == "wrapped":
         yield (
             ("train", "packing_strategy"),
@@ -106,7 +106,7 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
 
 
 def _check_reward(reward: Reward) -> Iterator[Mistake]:
-    """The settings of one reward; places are relative to it."""
+    """Yield the mistakes in the settings of one reward. Places are relative to the reward."""
     if reward.path is not None:
         yield from ((("path",), message) for message in check_code(reward.path))
     if reward.name == "length_penalty":
@@ -121,7 +121,7 @@ def _check_reward(reward: Reward) -> Iterator[Mistake]:
 
 
 def check_benchmarks(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[Mistake]:
-    """Yield the mistakes of a list of benchmarks, which stands at `place`."""
+    """Yield the mistakes of a list of benchmarks. `place` is the place of the list."""
     for index, benchmark in enumerate(benchmarks):
         here: Place = (*place, index)
         if benchmark.name in [other.name for other in benchmarks[:index]]:

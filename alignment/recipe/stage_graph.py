@@ -1,4 +1,4 @@
-"""The stage graph: the steps of a recipe in order, the model each starts from, and the rows each reads.
+"""Build the stage graph of a recipe: the steps in order, with the model and the rows that each step reads.
 
 The graph can also be built for a recipe with mistakes. A step may then name a model that no stage makes.
 """
@@ -28,10 +28,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Read:
-    """A file, folder or earlier stage that settings name."""
+    """A reference in settings to a file, a folder or an earlier stage."""
 
     place: Place
-    """The keys that lead to it, from the stage (or the recipe) down."""
+    """Place of the reference, relative to the stage (or to the recipe)."""
     reference: Reference
     origin: str | None
     """The earlier stage that writes the file. None for a path or a name on the hub."""
@@ -44,36 +44,37 @@ class StageNode:
     name: str
     stage: AnyStage
     position: int | None
-    """Index in `recipe.stages`; None for an inserted evaluation."""
+    """Index in `recipe.stages`, or None for an inserted evaluation."""
     model: str | None
-    """The stage whose model the step starts from or reads, or `base`; None if it reads no model."""
+    """The stage whose model the step reads, or `base`. None if the step reads no model."""
     reads: tuple[Read, ...]
 
     @property
     def rung(self) -> str | None:
-        """For an evaluation: the stage whose model it measures, or `base`. None for other steps."""
+        """For an evaluation, the stage whose model is measured, or `base`. None for other steps."""
         return self.model if isinstance(self.stage, EvaluateStage) else None
 
 
 @dataclass(frozen=True)
 class StageGraph:
-    """All steps of a recipe; see `resolve`."""
+    """All steps of a recipe, with the models and rows that they read."""
 
     nodes: tuple[StageNode, ...]
     first_training: int
-    """Index in `recipe.stages` of the first training stage; the number of stages if none trains."""
+    """Index in `recipe.stages` of the first training stage, or the number of stages if there is no training stage."""
     first_use_of_base: int
-    """Index in `recipe.stages` of the first stage that uses the base model; an inserted evaluation counts as a use."""
+    """Index in `recipe.stages` of the first stage that uses the base model. An inserted evaluation counts as a use."""
     base_reads: tuple[Read, ...]
-    """What the base model reads: a build stage may have made its tokenizer."""
+    """References of the base model. Its tokenizer may come from a build stage."""
     benchmarks: tuple[tuple[BenchmarkSettings, Read | None], ...]
-    """All benchmarks of the recipe, of `evaluate:` and of evaluate stages, each with the rows it reads, if it names any."""
+    """All benchmarks of `evaluate:` and of evaluate stages. Each has the reference to its rows, or None if it names no
+    rows."""
     decontaminate: tuple[Read, ...]
-    """The texts of the recipe's `decontaminate:`."""
+    """References of the recipe's `decontaminate:`."""
 
     @property
     def stages(self) -> list[StageNode]:
-        """The nodes of the recipe's own stages, in its order."""
+        """The nodes of the recipe's stages, in the order of the recipe, without inserted evaluations."""
         return [node for node in self.nodes if node.position is not None]
 
     @property
@@ -82,7 +83,7 @@ class StageGraph:
         return [node for node in self.nodes if node.position is None]
 
     def before(self, position: int) -> Iterator[StageNode]:
-        """The nodes that run before the stage at this index of `recipe.stages`."""
+        """Yield the nodes that run before the stage at this index of `recipe.stages`."""
         for node in self.nodes:
             if node.position == position:
                 return
@@ -90,10 +91,10 @@ class StageGraph:
 
 
 def resolve(recipe: Recipe) -> StageGraph:
-    """Resolve the graph of a recipe.
+    """Build the stage graph of a recipe.
 
-    The evaluations of `evaluate:` come before the first training stage, for the base model, and after every training
-    stage that does not say `evaluate: false`.
+    If the recipe has `evaluate:`, an evaluation of the base model is inserted before the first training stage. Another
+    evaluation is inserted after every training stage that does not set `evaluate: false`.
     """
     names = [stage.name for stage in recipe.stages]
     first = _first_training(recipe)
@@ -129,8 +130,9 @@ def _first_training(recipe: Recipe) -> int:
 
 
 def _model(stage: AnyStage, trained: str) -> str | None:
-    """Return the stage that makes the model of `stage`; `trained` is the last stage before it that makes one, or
-    `base`.
+    """Return the stage whose model `stage` reads, or None if it reads no model.
+
+    `trained` is the last earlier stage that makes a model, or `base`.
     """
     if isinstance(stage, BuildStage) and not builders.needs_model(stage):
         return None
@@ -146,7 +148,7 @@ def _evaluation(recipe: Recipe, model: str, seed: int | None, earlier: Sequence[
 
 
 def _reads(stage: AnyStage, earlier: Sequence[str]) -> tuple[Read, ...]:
-    """Return every reference in a stage's settings; `earlier` names the stages before it."""
+    """Return every reference in a stage's settings. `earlier` has the names of the stages before this stage."""
     references = list(builders.references(stage)) if isinstance(stage, BuildStage) else []
     references += [(place, value) for place, value in nested_values(stage) if isinstance(value, Reference)]
     return tuple(Read(place, reference, reference.stage(earlier)) for place, reference in references)
@@ -173,7 +175,7 @@ def _benchmarks(recipe: Recipe, earlier: Sequence[str]) -> Iterator[tuple[Benchm
 
 
 def is_hub_name(reference: Reference) -> bool:
-    """Whether a reference names a model or dataset on the hub: `owner/name`, and no such folder exists."""
+    """Whether a reference names a model or dataset on the hub: `owner/name`, and no such path exists."""
     return (
         reference.count("/") == 1 and not reference.startswith((".", "/", "~", "-")) and not reference.endswith("/")
     ) and not reference.exists()

@@ -1,4 +1,4 @@
-"""Settings that stages and recipes are made of: the base model, data sources, benchmarks, gates, rewards, tracking."""
+"""Settings classes that recipes and stages contain: base model, data sources, benchmarks, gates, rewards, tracking."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alignment.settings import Name, Positive, Ref, Settings, Share
 
 
 class BaseModelSettings(Settings):
-    """The model that the chain starts from: a checkpoint (`path`) or random weights (`init`)."""
+    """The model that the recipe starts from: a checkpoint (`path`) or random weights (`init`)."""
 
     path: Ref | None = None
     """Folder of a checkpoint, relative to the recipe, or the name of a model on the Hugging Face hub."""
@@ -21,27 +21,30 @@ class BaseModelSettings(Settings):
     init: RandomInit | None = None
     """Random weights of this shape instead of a checkpoint, for tests and small experiments. Needs `tokenizer`."""
     tokenizer: Ref | None = None
-    """Folder or hub name of the tokenizer; may be an output of a build stage. Default: the one in `path`."""
+    """Folder or hub name of the tokenizer, or an output of a build stage. Default: the tokenizer in `path`."""
     dtype: DType = "bfloat16"
-    """Type in which weights are loaded and saved. `auto` takes what the hardware computes fastest: bfloat16 on
-    accelerators and on CPUs with AMX or AVX512-BF16, float32 on others. A stage that trains all weights then keeps them in
-    float32, so that small updates are not rounded away, and computes in bfloat16."""
+    """Type in which weights are loaded and saved. `auto` is the type that the hardware computes fastest: bfloat16 on
+    accelerators and on CPUs with AMX or AVX512-BF16, float32 on other CPUs. With `auto`, a stage that trains all
+    weights keeps them in float32, so that small updates are not rounded away, and computes in bfloat16."""
     attn_implementation: AttentionKernel | None = None
-    """Attention kernel, by its name in transformers. Default: the fastest that is installed and supported by the GPU."""
+    """Name of the attention kernel in transformers. Default: the fastest kernel that is installed and that the GPU
+    supports."""
     use_kernels: bool = False
-    """Train with fused kernels (RMSNorm, MLP) from the Hugging Face hub. Needs an accelerator and the package `kernels`."""
+    """Whether to train with fused kernels (RMSNorm, MLP) from the Hugging Face hub. Needs an accelerator and the
+    package `kernels`."""
 
 
 class DataSource(Settings):
-    """Rows to train on."""
+    """A source of training rows."""
 
     data: Ref
     """A JSONL or Parquet file, a folder of such files, or `stage/file` of an earlier stage."""
     share: Share | None = None
-    """Share of this source in the stage's training tokens (pretrain and sft). Give it for all sources of a stage or for
-    none; shares add up to 1. The scarcest source decides the total. Default: all rows of every source."""
+    """Share of this source in the stage's training tokens (pretrain and sft). Give shares for all sources of a stage or
+    for none; they must add up to 1. The total is the largest for which every source has enough tokens. Default: all
+    rows of every source."""
     rows: Positive | None = None
-    """Use at most this many rows, from the start of the source. Default: all."""
+    """Use at most this many rows, the first ones. Default: all rows."""
 
 
 class Fim(Settings):
@@ -50,89 +53,98 @@ class Fim(Settings):
     rate: Share = 0.5
     """Share of documents that become FIM documents. DeepSeek-Coder uses 0.5; Qwen2.5-Coder's report gives no number."""
     spm_rate: Share = 0.0
-    """Share of FIM documents in suffix-prefix-middle (SPM) order; the others are prefix-suffix-middle (PSM)."""
+    """Share of FIM documents in suffix-prefix-middle (SPM) order. The other FIM documents are prefix-suffix-middle
+    (PSM)."""
     spans: Literal["lines", "characters", "syntax"] = "characters"
-    """Where a middle may start and end: at whole lines, at any character, or, for half of the middles, at nodes of the
-    syntax tree (`syntax`; needs the extra [syntax])."""
+    """Where a middle may start and end: `lines` at line ends, `characters` at any character. With `syntax`, half of the
+    middles are nodes of the syntax tree, and the others are as with `characters`; this needs the extra [syntax]."""
 
 
 class Gate(Settings):
-    """Stop the chain if a stage made the model worse than allowed. Needs `max_drop`, `min_value` or both."""
+    """Stop the run if a stage made the model worse than allowed. Needs `max_drop`, `min_value` or both."""
 
     metric: str
     """The metric to compare, as `benchmark.metric` in ladder.json, for example `humaneval.pass@1`."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
-    """Allowed loss against the model that the stage started from, in percentage points."""
+    """Allowed decrease compared with the model that the stage started from, in percentage points."""
     min_value: float | None = None
     """Smallest allowed value, in percent."""
 
 
 class BenchmarkSettings(Settings):
-    """One benchmark to measure a model on. What is left out of the sampling settings is greedy, one sample per task."""
+    """One benchmark to measure a model on. By default, decoding is greedy with one sample per task."""
 
     name: Name
-    """Name of the benchmark in ladder.json, reports and gates. Unique within its list."""
+    """Name of the benchmark in ladder.json, reports and gates. Must be unique within the list of benchmarks."""
     benchmark: NameOrExtension
-    """A built-in benchmark (`align evaluate --list` lists them), or one of your own: `path/to/file.py:name`, relative to
-    the recipe, or `package.module:name`. `alignment.evaluation.user_benchmark` describes what it must return."""
+    """A built-in benchmark (`align evaluate --list` lists them), or your own benchmark: `path/to/file.py:name`,
+    relative to the recipe, or `package.module:name`. `alignment.evaluation.user_benchmark` describes what the function
+    returns."""
     data: Ref | None = None
-    """Its rows: a file, a folder, or `stage/file`. Required for benchmarks on your own rows; for the others it replaces
-    the published rows."""
+    """Rows of the benchmark: a file, a folder, or `stage/file`. Required for benchmarks on your own rows. For other
+    benchmarks, these rows replace the published rows."""
     mode: Literal["base", "chat"] | None = None
-    """Plain prompts for base models, or ChatML. Default: what the benchmark was published with."""
+    """`base` for plain prompts, `chat` for ChatML. Default: the mode of the benchmark's published scores."""
     n: Positive = 1
-    """Samples per task. More than 1 needs a `temperature` above 0, and gives pass@k for each k up to n."""
+    """Number of samples per task. More than 1 needs a `temperature` above 0; pass@k is then reported for several k up
+    to n."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: sample from the most probable tokens with this total probability."""
     max_new_tokens: Positive | None = None
-    """Largest number of tokens in one sample. Default: the benchmark's own limit."""
+    """Largest number of tokens in one sample. Default: the benchmark's published limit."""
     limit: Positive | None = None
-    """Measure only this many tasks, the first ones. For quick trials: figures of fewer tasks have wider intervals."""
+    """Measure only this many tasks, the first ones, for quick trials. With fewer tasks the intervals are wider."""
     batch_size: Positive | None = None
-    """Sequences that are generated at the same time. Default: as many as fit into memory."""
+    """Number of sequences that are generated at the same time. Default: as many as fit into memory."""
     allow_overlap: Annotated[str, Field(min_length=10, max_length=300)] | None = None
-    """The reason why training rows may share text with this benchmark, in 10 to 300 characters. Without it, such rows are
-    removed from the data of every training stage."""
+    """The reason why training rows may share text with this benchmark, in 10 to 300 characters. Without it, such rows
+    are removed from the data of every training stage."""
 
 
 class Contract(Settings):
-    """What every model that a stage saves must fulfil; `alignment.models.contract` has the whole list."""
+    """Conditions that every saved model must fulfil. `alignment.models.contract` makes these and further checks."""
 
     must_stop: bool = True
-    """From SFT on, greedy answers must end by themselves. Set it to false only for trials too short to learn that."""
+    """Whether greedy answers of a chat model (SFT, DPO, GRPO) must end by themselves. Use false only for trials that
+    are too short for the model to learn to stop."""
 
 
 class Tracking(Settings):
-    """Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
+    """Settings of Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """`offline` writes runs into the artifacts, to be uploaded by `wandb sync`; `online` uploads while training."""
+    """`offline` writes runs to the artifacts, from where `wandb sync` can upload them. `online` uploads during
+    training."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
-    """Project of the runs. All stages of a recipe are one group in it."""
+    """Project of the runs. All stages of a recipe form one group in the project."""
     entity: Annotated[str, Field(min_length=1)] | None = None
-    """User or team that owns the project. Default: the one you are logged in as."""
+    """User or team that owns the project. Default: the user who is logged in."""
 
 
 class Reward(Settings):
-    """One part of the GRPO reward: a built-in one (`name`) or one of your own (`path`)."""
+    """One part of the GRPO reward: a built-in reward (`name`) or your own reward function (`path`)."""
 
     name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"] | None = None
-    """A built-in reward. `tests_passed` is 1 if all tests of the task pass, `tests_fraction` the share that passes,
-    `parses` 1 for valid Python, `fenced` 1 for an answer with exactly one fenced code block, `length_penalty` 0 to -1 by
-    the answer's length (`soft`, `hard`). Give either this or `path`."""
+    """A built-in reward. `tests_passed` is 1 if all tests of the task pass, `tests_fraction` is the share of tests that
+    pass, `parses` is 1 for valid Python, `fenced` is 1 for an answer with exactly one fenced code block, and
+    `length_penalty` is from 0 to -1, depending on the answer's length (`soft`, `hard`). Give either `name` or
+    `path`."""
     path: ExtensionReference | None = None
     """Your own reward function: `path/to/file.py:name`, relative to the recipe, or `package.module:name`.
-    `alignment.rewards.reward_protocol` describes how it is called and what it returns."""
+    `alignment.rewards.reward_protocol` describes how the function is called and what it returns."""
     weight: float = 1.0
     """Factor of this reward in the sum over all rewards. May be negative."""
     soft: Annotated[int, Field(ge=0)] | None = None
-    """length_penalty: length in tokens up to which there is no penalty."""
+    """For length_penalty: up to this number of tokens there is no penalty."""
     hard: Positive | None = None
-    """length_penalty: length in tokens from which the penalty is -1; it grows linearly between `soft` and `hard`."""
+    """For length_penalty: from this number of tokens on, the penalty is -1. Between `soft` and `hard` it grows
+    linearly."""
     isolated: bool = False
-    """path: run the function in a process of its own. Needed if it executes or imports what the model wrote, or may
-    block or crash. This is no security boundary: only the sandbox contains hostile programs."""
+    """For `path`: whether to run the function in a separate process. Needed if the function executes or imports code
+    that the model wrote, or may block or crash. A separate process is not a security boundary: only the sandbox
+    contains hostile programs."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
-    """isolated: seconds that one batch may take; default 60. After that the batch has no score from this reward."""
+    """For `isolated`: largest number of seconds for one batch; default 60. A batch that takes longer gets no score from
+    this reward."""

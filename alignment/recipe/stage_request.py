@@ -1,4 +1,4 @@
-"""What the chain asks of a stage's process: `StageRequest`, which `alignment.chain.plan` builds from a recipe."""
+"""The request that `alignment.chain` sends to a stage's process: `StageRequest`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _STAGE: TypeAdapter[AnyStage] = TypeAdapter(AnyStage)
 
 
 def parse_stage(settings: Mapping[str, Any]) -> AnyStage:
-    """Return the typed settings of one entry of a recipe's `stages:`. Raises pydantic's ValidationError."""
+    """Validate one entry of a recipe's `stages:` and return its typed settings. Raises pydantic's ValidationError."""
     return _STAGE.validate_python(dict(settings))
 
 
 class BenchmarkRows(Settings):
-    """The rows of one benchmark."""
+    """A benchmark with whose rows training data is compared."""
 
     name: str
     """The benchmark's name in the recipe."""
     benchmark: str
     data: str | None = None
-    """Path of its rows, if it has none of its own."""
+    """Path of the benchmark's rows, or None for published rows."""
 
 
 class ScreenTargets(Settings):
@@ -39,25 +39,25 @@ class ScreenTargets(Settings):
     paths: tuple[Path, ...] = ()
     """Files and folders of the recipe's `decontaminate:`."""
     allowed: dict[str, str] = Field(default_factory=dict)
-    """Benchmarks that training rows may share text with, and the reason that the recipe gives."""
+    """Names of benchmarks that training rows may share text with, each with the reason that the recipe gives."""
     sandbox: SandboxSettings = SandboxSettings()
-    """How programs run that some benchmarks need to list their rows."""
+    """Sandbox for programs that some benchmarks run while their rows are loaded."""
 
 
 NO_TARGETS = ScreenTargets()
 
 
 class StageRequest(ProcessRequest):
-    """One stage to run, outside of any recipe: all paths are absolute."""
+    """A request to run one stage. It does not depend on the recipe file; all paths are absolute."""
 
     name: str
-    """The step's name: the stage's own, or `evaluate-STAGE` for an evaluation that `evaluate:` inserts."""
+    """Name of the step: the stage's name, or `evaluate-STAGE` for an evaluation that `evaluate:` inserts."""
     stage: AnyStage
     out: Path
     """The artifact's folder."""
     seed: int = 0
     model: ModelSource | None = None
-    """The model to start from or to read; None if the stage needs none."""
+    """The model to start from or to read, or None if the stage needs no model."""
     model_stage: str | None = None
     """The stage that trained `model`, or `base`."""
     sandbox: SandboxSettings = SandboxSettings()
@@ -67,13 +67,13 @@ class StageRequest(ProcessRequest):
     fingerprint: str
     decontaminate: ScreenTargets = NO_TARGETS
     prepared: Path | None = None
-    """Folder that keeps the token ids of the stage's rows from run to run; by default a folder in `out`."""
+    """Folder in which the token ids of the stage's rows are cached between runs; by default a folder in `out`."""
 
     @classmethod
     def for_stage(
         cls, stage: Mapping[str, Any], out: Path, model: ModelSource | None = None, **settings: Any
     ) -> StageRequest:
-        """Return a request for one stage without a recipe: for tests, measurements and debugging.
+        """Create a request for one stage without a recipe, for tests, measurements and debugging.
 
         Args:
             stage: an entry of a recipe's `stages:`, with absolute paths.
@@ -87,10 +87,10 @@ class StageRequest(ProcessRequest):
 
     @property
     def rank(self) -> int:
-        """This process's rank among all that run the stage."""
+        """Rank of this process among all processes that run the stage."""
         return int(os.environ.get("RANK", "0"))
 
     @property
     def world_size(self) -> int:
-        """The number of processes that run the stage."""
+        """Number of processes that run the stage."""
         return int(os.environ.get("WORLD_SIZE", "1"))

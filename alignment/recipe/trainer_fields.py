@@ -1,8 +1,9 @@
-"""Check `train:` and `peft:` of a recipe against the config classes of TRL and PEFT, without importing them.
+"""Check `train:` and `peft:` of a recipe against the config classes of TRL and PEFT, without importing TRL or PEFT.
 
-Both are passed on to `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions. Importing TRL
-takes about eight seconds, parsing the source of its config classes a tenth of a second. What only the class itself can
-judge, such as settings that exclude each other, is checked by `alignment.stages.configs`, which creates the objects.
+These settings become arguments of `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions.
+Importing TRL takes about eight seconds; parsing the source of its config classes takes a tenth of a second. Some
+errors, such as settings that exclude each other, are found only when the config objects are created;
+`alignment.stages.configs` does that.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from alignment.recipe.problems import Mistake
 from alignment.wording import did_you_mean, shown
 
-# class -> (package, file in it)
+# config class -> (package, file in the package)
 SOURCES: Mapping[str, tuple[str, str]] = {
     "SFTConfig": ("trl", "trainer/sft_config.py"),
     "DPOConfig": ("trl", "trainer/dpo_config.py"),
     "GRPOConfig": ("trl", "trainer/grpo_config.py"),
     "LoraConfig": ("peft", "tuners/lora/config.py"),
 }
-# The same for their base classes.
+# The same for the base classes of the config classes.
 _BASES: Mapping[str, tuple[str, str]] = {
     "_BaseConfig": ("trl", "trainer/base_config.py"),
     "TrainingArguments": ("transformers", "training_args.py"),
@@ -36,7 +37,7 @@ _BASES: Mapping[str, tuple[str, str]] = {
     "PeftConfigMixin": ("peft", "config.py"),
 }
 
-# Settings that a recipe may not set -> what to use instead.
+# Settings that `train:` and `peft:` must not contain -> what to use instead.
 OWNED = {
     "output_dir": "use `output` of the recipe",
     "overwrite_output_dir": "artifacts are never overwritten",
@@ -70,20 +71,20 @@ OWNED = {
 }
 
 
-# Allowed words of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is this
-# toolkit's own packing (`alignment.tokenization.packing`).
+# Allowed values of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is
+# this toolkit's packing (`alignment.tokenization.packing`).
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "packing_strategy": ("fill", "bfd", "bfd_split", "wrapped"),
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
-# Settings whose allowed words are an enumeration in transformers: setting -> (file, class).
+# Settings whose allowed values are an enumeration in transformers: setting -> (file, class).
 _ENUMERATIONS: Mapping[str, tuple[str, str]] = {
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
     "optim": ("training_args.py", "OptimizerNames"),
 }
-# Smallest values of settings for which the class accepts any number and training fails or misbehaves later. The others
-# must be at least 0: of all settings only max_steps has a meaning below it (-1: train by epochs).
+# Smallest values of settings for which the class accepts any number, but training fails or misbehaves later. All other
+# settings must be at least 0. Only max_steps may be negative (-1 means train by epochs).
 LEAST: Mapping[str, float] = {
     "max_steps": -1,
     "per_device_train_batch_size": 1,
@@ -101,7 +102,7 @@ LEAST: Mapping[str, float] = {
     "num_iterations": 1,
     "repetition_penalty": 0,
 }
-# Settings that must be above 0: otherwise nothing would be trained, or it would be divided by 0.
+# Settings that must be above 0: otherwise nothing would be trained, or there would be a division by 0.
 ABOVE_ZERO = (
     "learning_rate",
     "num_train_epochs",
@@ -111,7 +112,7 @@ ABOVE_ZERO = (
     "eval_steps",
     "repetition_penalty",
 )
-# Largest values: shares and probabilities.
+# Largest values of settings that are shares or probabilities.
 MOST: Mapping[str, float] = {
     "lora_dropout": 1,
     "top_p": 1,
@@ -131,24 +132,24 @@ class ConfigField:
 
     name: str
     annotation: str
-    """The type as written in the source."""
+    """The field's type, as it is written in the source code."""
     adapter: TypeAdapter[Any]
-    """Validates values of that type."""
+    """Validator for values of the field's type."""
 
 
 @functools.cache
 def fields(config: str) -> dict[str, ConfigField]:
-    """Return all settings of one class of `SOURCES` by name, inherited ones included."""
+    """Return all settings of a class in `SOURCES` by name, including inherited settings."""
     collected: dict[str, ConfigField] = {}
     _collect(*SOURCES[config], config, collected)
     return collected
 
 
 def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield (place, message) for every setting that is unknown, reserved, or of a wrong value.
+    """Yield (place, message) for every setting that is unknown or reserved, or has a wrong value.
 
     Args:
-        config: a class of `SOURCES`.
+        config: name of a class in `SOURCES`.
         values: the settings.
     """
     known = fields(config)
@@ -164,7 +165,7 @@ def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
-    """Describe the error in a value. Empty if the value is valid."""
+    """Return a message if a value is wrong, else ""."""
     choices = _choices(field.name)
     if choices and value is not None and value not in choices:
         hint = did_you_mean(str(value), choices)
@@ -181,7 +182,7 @@ def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
 
 @functools.cache
 def _choices(name: str) -> tuple[str, ...]:
-    """Return the allowed words of a setting. Empty if they are not known."""
+    """Return the allowed values of a setting. The tuple is empty if they are unknown."""
     if name not in _ENUMERATIONS:
         return CHOICES.get(name, ())
     file, enumeration = _ENUMERATIONS[name]
@@ -192,7 +193,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 def _limit(name: str, value: float) -> str:
-    """Describe the bound that a number violates, for example `at least 1`. Empty if the number is within its bounds."""
+    """Return the bound that a number violates, for example `at least 1`, or "" if the number is within its bounds."""
     if name in ABOVE_ZERO and value <= 0:
         return "above 0"
     if value < LEAST.get(name, 0):
@@ -211,7 +212,10 @@ _WORDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 
 
 def _readable(annotation: str) -> str:
-    """Return a type in words, without None, since an empty value has an error of its own: `a whole number or text`."""
+    """Return a type in words, for example `a whole number or text`.
+
+    None is omitted from the words, since an empty value is reported by a separate error.
+    """
     text = annotation.removeprefix("Optional[").removesuffix("]") if annotation.startswith("Optional[") else annotation
     parts = [part for part in text.split(" | ") if part != "None"]
     return " | ".join(parts) if "[" in text else " or ".join(_WORDS.get(part, part) for part in parts)
@@ -226,7 +230,7 @@ def _tree(package: str, file: str) -> ast.Module:
 
 
 def _collect(package: str, file: str, name: str, collected: dict[str, ConfigField]) -> None:
-    """Add the fields of a class and of its bases; a field of the class wins over one of a base."""
+    """Add the fields of a class and of its base classes. A field of the class replaces a field of a base class."""
     for node in _tree(package, file).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for item in node.body:
@@ -262,12 +266,12 @@ _NAMES: dict[str, Any] = {
 
 
 def _adapter(annotation: ast.expr) -> TypeAdapter[Any]:
-    # Enumerations and classes of objects become `str` or `Any` here; the class itself checks their values.
+    # Enumerations and classes become `str` or `Any` here; the config class checks their values later.
     return TypeAdapter(_type(annotation), config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
 def _type(node: ast.expr) -> Any:
-    """Return the type that an annotation stands for; `str` for names that are not in `_NAMES`."""
+    """Return the type that an annotation stands for. Names that are not in `_NAMES` become `str`."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str):
             return _type(ast.parse(node.value, mode="eval").body)

@@ -1,8 +1,8 @@
-"""Parse YAML so that every value knows the file and line it was written in.
+"""Parse YAML into plain values, and keep the file and line of each value.
 
-Uses PyYAML's node API with the scalars of YAML 1.2, so that `1e-5` is a number and `no` is a string. ruamel.yaml was
-considered: it stops at the first key that is written twice, has no positions for keys that come through `<<`, and turns
-dates, unknown tags and keys that are lists into objects, so the walk below would stay almost as long.
+This module uses PyYAML's node API with the scalars of YAML 1.2, so that `1e-5` is a number and `no` is a string.
+ruamel.yaml would not make the code shorter: it stops at the first duplicate key, has no positions for keys that are
+merged by `<<`, and turns dates, unknown tags and keys that are lists into objects.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ import yaml
 from alignment.recipe.problems import Key, Place, RecipeError, RecipeProblem
 from alignment.wording import Text, short, shown
 
-# More than any recipe needs; a few nested aliases would expand to more.
+# These limits are larger than any recipe needs. A few nested aliases could expand to more values.
 MAX_VALUES, MAX_DEPTH = 10_000, 40
 Positions = dict[Place, tuple[str, int]]
 
 
 @dataclass
 class YamlSource:
-    """Plain values, with the file and line of each."""
+    """Plain values, with the file and line of each value."""
 
     value: Any
     positions: Positions = field(default_factory=dict)
-    """Place of a value -> (file, line)."""
+    """File and line of each value, by the value's place."""
 
     def problem(self, place: Sequence[Key], message: str) -> RecipeProblem:
-        """Return a problem at `place`, with the position of the value there or of the nearest one around it."""
+        """Create a problem at `place`.
+
+        Its position is that of the value at `place`, or of the nearest enclosing value.
+        """
         path = tuple(place)
         message = re.sub(r"\S{400,}", lambda word: short(word[0]), message)
         for length in range(len(path), -1, -1):
@@ -44,8 +47,9 @@ class YamlSource:
 
 
 def dotted(value: Any, place: Iterable[Key]) -> str:
-    """Return a place as `--set` takes it: `stages.sft.train.beta`. A list item goes by its name, a key with dots is
-    quoted.
+    """Format a place as `--set` takes it, for example `stages.sft.train.beta`.
+
+    A list item is written by its name if it has one. A key with dots is quoted.
     """
     parts: list[str] = []
     for key in place:
@@ -90,11 +94,12 @@ def parse(text: str, file: str, origin: Path | None = None) -> YamlSource:
 
     Args:
         text: the document.
-        file: how errors name it.
-        origin: the file that paths in it are relative to; kept by every string (see `Text`).
+        file: name of the document in error messages.
+        origin: the file to which paths in the document are relative. Every string value keeps this file (see `Text`).
 
     Raises:
-        RecipeError: the text is not valid YAML, a key is written twice, or a value is of a kind that recipes don't have.
+        RecipeError: the text is not valid YAML, a key is written twice, or a value has a type that recipes don't
+            support.
     """
     try:
         loader = _Loader(text.removeprefix("\ufeff"))
@@ -123,11 +128,11 @@ def parse(text: str, file: str, origin: Path | None = None) -> YamlSource:
 
 
 class _LimitError(yaml.MarkedYAMLError):
-    """The document is too large or too deep."""
+    """Error for a document that has too many values or is nested too deeply."""
 
 
 class _Conversion:
-    """Converts YAML nodes to plain values; collects the position of each value and the mistakes on the way."""
+    """Convert YAML nodes to plain values, and collect the position of each value and all mistakes."""
 
     def __init__(self, loader: _Loader, file: str, origin: Path | None):
         self.loader, self.file, self.origin = loader, file, origin
@@ -135,10 +140,10 @@ class _Conversion:
         self.problems: list[RecipeProblem] = []
         self.count = 0
         self.open: list[yaml.Node] = []
-        """The nodes around the current one, from the outermost in."""
+        """The nodes that enclose the current node, starting with the outermost."""
 
     def problem(self, node: yaml.Node, message: str, key: str = "") -> None:
-        """Add a problem at the position of a node."""
+        """Record a problem at the position of a node."""
         self.problems.append(RecipeProblem(self.file, node.start_mark.line + 1, short(key), message))
 
     def value(self, node: yaml.Node, place: Place) -> Any:
@@ -165,7 +170,7 @@ class _Conversion:
             self.open.pop()
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        merged: dict[str, Any] = {}  # through `<<`; the mapping's own keys win
+        merged: dict[str, Any] = {}  # keys that are merged by `<<`; keys in the mapping itself win
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problem(key_node, "a key must be a plain word")
@@ -183,7 +188,7 @@ class _Conversion:
         return {**merged, **direct}
 
     def _merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
-        """Return the keys that `<<: *alias` or `<<: [*first, *second]` adds. Of several mappings, the first one wins."""
+        """Return the keys that `<<: *alias` or `<<: [*first, *second]` adds. Keys of earlier mappings win."""
         merged: dict[str, Any] = {}
         for mapping in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
             if isinstance(mapping, yaml.MappingNode):

@@ -134,8 +134,8 @@ class _TextOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(
-            f"a file of test cases refers to {module}.{name}, and loading that could run code: get the file again from "
-            f"{LIVECODEBENCH.url}"
+            f"a file of test cases refers to {module}.{name}: refused, because loading that could run code. Get the file "
+            f"again from {LIVECODEBENCH.url}"
         )
 
 
