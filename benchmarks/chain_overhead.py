@@ -1,11 +1,11 @@
-"""Cost of the chain on top of TRL: SFT speed beside plain `SFTTrainer`, and the seconds a stage takes besides training.
+"""Measure the cost of the toolkit on top of TRL: SFT speed compared with `SFTTrainer`, and time besides training.
 
     python -m benchmarks chain-overhead                       # both, as a table
     python -m benchmarks chain-overhead --json --repeats 7    # one JSON document
 
-Both sides train the same model on the same conversations with the same settings for one epoch, taking turns in this
-process. Other work on the machine slows both and hardly changes the ratio of CPU times. Stage times are measured through
-the real launcher.
+The toolkit and plain `SFTTrainer` train the same model on the same conversations with the same settings for one epoch.
+They take turns in this process, so that other work on the machine slows both and hardly changes the ratio of CPU times.
+The time that a stage takes besides training is measured with the real launcher.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def prepare(folder: Path, conversations: int) -> None:
 
 
 def ours(folder: Path, packing: bool, number: int) -> Rates:
-    """Train with the `sft` stage."""
+    """Train with the toolkit's `sft` stage."""
     from alignment.stages import sft
 
     stage = {
@@ -106,11 +106,11 @@ def plain(folder: Path, packing: bool, number: int) -> Rates:
 
 
 def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Compare both sides with and without packing.
+    """Compare the toolkit with plain TRL, with and without packing.
 
     Returns:
-        One row per setting: medians of tokens per second of both sides, and the median, lowest and highest ratio of the
-        runs that were neighbours in time, by wall clock and by CPU time.
+        One row for each setting of packing. It has the median tokens per second of the toolkit and of plain TRL, and
+        the median, lowest and highest ratio of runs that followed each other, by wall clock and by CPU time.
     """
     rows = []
     for packing in (False, True):
@@ -143,7 +143,7 @@ def speed(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def overhead(folder: Path, repeats: int) -> dict[str, Any]:
-    """Seconds a stage takes besides training, and seconds a recipe takes when every stage is done already."""
+    """Measure the seconds that a stage adds to training, and the seconds of a run in which all stages are done."""
     recipe = folder / "recipe.yaml"
     stages: list[dict[str, Any]] = [
         {"name": name, "kind": "sft", "data": [{"data": "rows.jsonl", "rows": 64}],

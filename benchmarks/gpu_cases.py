@@ -1,4 +1,4 @@
-"""The cases of `gpu-check`: model sizes, settings, the batch that fits by the plan, and the FLOPs of a token."""
+"""Define the cases of `gpu-check`: model sizes, settings, the predicted batch size, and the FLOPs per token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alignment.planning.memory import Memory
     from alignment.recipe.stage_request import StageRequest
 
-# The toolkit is imported inside functions: `gpu-check --wheels` has to install packages first.
+# Functions import the toolkit when they are called, because `gpu-check --wheels` must install packages first.
 
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 SMOKE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}  # fmt: skip
@@ -21,7 +21,7 @@ SMOKE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "n
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of stage at one model size and length, trained by this toolkit or by plain TRL."""
+    """A kind of stage with a model size and a row length, trained by this toolkit or by plain TRL."""
 
     size: str
     kind: str
@@ -43,7 +43,7 @@ class Case:
 
 
 def cases(smoke: bool) -> list[Case]:
-    """Return the cases to measure; each SFT case is there twice, with this toolkit and with plain TRL."""
+    """Return the cases to measure. Each SFT case occurs twice, with this toolkit and with plain TRL."""
     if smoke:
         ours = [
             Case("smoke", "sft", 256),
@@ -66,7 +66,7 @@ def cases(smoke: bool) -> list[Case]:
 
 
 def init_of(size: str) -> dict[str, Any]:
-    """Return the `model: {init: ...}` of a recipe for the exact shape of a Qwen2.5-Coder model, or for the smoke test."""
+    """Return the settings `model: {init: ...}` for the shape of a Qwen2.5-Coder model, or for the smoke test."""
     from alignment.models.shapes import MAX_POSITION_EMBEDDINGS, ROPE_THETA, SHAPES
 
     shape = SMOKE | {"tie_word_embeddings": True} if size == "smoke" else asdict(SHAPES[size])
@@ -74,7 +74,7 @@ def init_of(size: str) -> dict[str, Any]:
 
 
 def settings(case: Case, steps: int) -> dict[str, Any]:
-    """Return the `train:` of the stage."""
+    """Return the settings `train:` of a case's stage."""
     cuda = case.size != "smoke"
     train: dict[str, Any] = {
         "max_steps": steps, "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-5, "bf16": cuda,
@@ -92,19 +92,19 @@ def settings(case: Case, steps: int) -> dict[str, Any]:
 
 
 def dtype_of(case: Case) -> str:
-    """Type of the weights: float32 if they are trained (with bf16 arithmetic), bfloat16 if they are frozen under LoRA."""
+    """Return the type of the weights: float32 if they are trained (with bf16 products), bfloat16 under LoRA."""
     return "bfloat16" if case.lora and case.size != "smoke" else "float32"
 
 
 def planned(case: Case, card: float) -> tuple[Case, Memory]:
-    """Choose the largest batch that fits by the plan, at most 65,536 tokens.
+    """Choose the largest batch that is predicted to fit into memory, at most 65,536 tokens.
 
     Args:
-        case: the case; the batch of a GRPO case is left as it is.
-        card: memory of the GPU, in bytes.
+        case: the case. The batch of a GRPO case is not changed.
+        card: memory of the GPU in bytes.
 
     Returns:
-        The case with that batch (0 if not even one row fits), and the memory that is predicted for it.
+        The case with the chosen batch (0 if not even one row fits), and the predicted memory.
     """
     from alignment.planning import memory
     from alignment.planning.resources import micro_batch_of, shape_of
@@ -127,7 +127,7 @@ def planned(case: Case, card: float) -> tuple[Case, Memory]:
 
 
 def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> StageRequest:
-    """Return the request for a case's stage; its rows are written to `folder`."""
+    """Write the rows of a case's stage to `folder`, and return the request to run the stage."""
     rows = max(64, case.batch * (steps + 1))
     return stage_request(
         case.kind, init_of(case.size), settings(case, steps), LORA if case.lora else None, tokenizer, folder,
@@ -136,10 +136,11 @@ def request_of(case: Case, tokenizer: Path, folder: Path, steps: int) -> StageRe
 
 
 def flops_per_token(case: Case) -> float:
-    """Model FLOPs of one trained token, without recomputation.
+    """Return the model FLOPs of training on one token, without recomputation.
 
-    6 per trained weight, 4 per frozen one (no weight gradient), and 6 * layers * width * length for causal attention: half
-    of the 12 * layers * width * length of PaLM's appendix B (arXiv 2204.02311), which does not count the mask.
+    They are 6 per trained weight, 4 per frozen weight (which has no weight gradient), and 6 * layers * width * length
+    for causal attention. The last term is half of that in PaLM's appendix B (arXiv 2204.02311), which ignores the
+    causal mask.
     """
     from alignment.models.shapes import Shape
 

@@ -1,17 +1,18 @@
-"""Check one GPU with one command: speed, MFU and memory of each kind of training, beside plain TRL and the plan.
+"""Check one GPU with one command: speed, MFU and memory of each kind of training, compared with TRL and the prediction.
 
     python -m benchmarks gpu-check                          # 0.5B, 1.5B, 7B; SFT at 4k and 32k, DPO, GRPO, export
-    python -m benchmarks gpu-check --wheels wheels --json   # machine without network: install missing packages from wheels
-    python -m benchmarks gpu-check --smoke                  # tiny shapes on the CPU, to test the check itself
+    python -m benchmarks gpu-check --wheels wheels --json   # machine without network: install missing packages from
+    wheels python -m benchmarks gpu-check --smoke                  # tiny shapes on the CPU, to test the check itself
 
-Run it from the root of a checkout. A machine with torch, transformers, accelerate and peft needs these packages as well, for
-its version of Python (here 3.12):
+Run the command in the root of a checkout. If a machine has torch, transformers, accelerate and peft, it needs only
+these packages in addition, for the machine's version of Python (here 3.12):
 
-    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets platformdirs pydantic pydantic-core \\
+    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets platformdirs pydantic
+    pydantic-core \\
         typing-inspection annotated-types pyarrow pandas python-dateutil tzdata multiprocess dill xxhash psutil
 
-Weights are random and the tokenizer is trained on the spot, so nothing is downloaded. Every case runs in a process of its
-own; one that runs out of memory is reported in its line of the table. Not covered: several GPUs, vLLM, model quality.
+Weights are random and the command trains a tokenizer, so nothing is downloaded. Every case runs in a separate process.
+If a case runs out of memory, its line in the table says so. Several GPUs, vLLM and model quality are not checked.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ from benchmarks.stage_requests import ROOT
 if TYPE_CHECKING:
     from alignment.recipe.stage_request import StageRequest
 
-# The toolkit is imported inside functions: `--wheels` has to install packages first.
+# Functions import the toolkit when they are called, because `--wheels` must install packages first.
 
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "B200": 2250}
-"""Dense bf16 rates without sparsity, from the vendors' data sheets. For other cards a large matrix product is timed."""
+"""bf16 TFLOP/s without sparsity, from the vendors' data sheets. For other GPUs a large matrix product is timed."""
 
 
 def train_plain(request: StageRequest, out: Path) -> None:
-    """Train on a request's rows and settings with TRL's SFTTrainer in this process; writes result.json like a stage."""
+    """Train with TRL's SFTTrainer on a request's rows and settings, in this process.
+
+    Write result.json as a stage does.
+    """
     import torch
     from datasets import load_dataset
     from peft import LoraConfig
@@ -87,24 +91,24 @@ def train_plain(request: StageRequest, out: Path) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of child processes: this one, with the checkout on PYTHONPATH."""
+    """Return the environment for child processes: this process's environment, with the checkout on PYTHONPATH."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path}
 
 
 def run_case(case: Case, tokenizer: Path, steps: int, card: float, peak: float, limit: float) -> dict[str, Any]:
-    """Measure one case in a process of its own.
+    """Measure one case in a separate process.
 
     Args:
-        case: the case; its batch is chosen here.
+        case: the case. This function chooses its batch.
         tokenizer: folder of the tokenizer.
-        steps: optimizer steps; the first is not timed.
-        card: memory of the GPU, in bytes.
-        peak: FLOP/s of the GPU, or 0 to leave MFU out.
-        limit: seconds before the case is stopped.
+        steps: number of optimizer steps. The first step is not timed.
+        card: memory of the GPU in bytes.
+        peak: FLOP/s of the GPU, or 0 to omit MFU.
+        limit: seconds after which the case is stopped.
 
     Returns:
-        The row of the table; a failure is in its `error`, a case that does not fit in its `skipped`.
+        The case's row in the table. `error` describes a failure; `skipped` says that the case does not fit into memory.
     """
     case, memory = planned(case, card)
     overhead = memory.parts.get("process", 0.0) if case.size != "smoke" else 0.0
@@ -144,7 +148,7 @@ def run_case(case: Case, tokenizer: Path, steps: int, card: float, peak: float, 
 
 
 def _figures(case: Case, metrics: dict[str, Any], predicted_gib: float, peak: float) -> dict[str, Any]:
-    """Memory, speed and MFU of a case that ran."""
+    """Return memory, speed and MFU of a case that ran."""
     measured_gib = metrics["peak_memory_bytes"] / 2**30
     row = {
         "measured_gib": round(measured_gib, 2),
@@ -178,7 +182,7 @@ print(json.dumps({"seconds": round(time.monotonic() - start, 1), "passed": all(r
 
 
 def run_export(size: str, tokenizer: Path) -> dict[str, Any]:
-    """Export random weights to GGUF in a process of its own, with the comparison that every export makes."""
+    """Export random weights to GGUF in a separate process, with the usual comparison with the original."""
     row: dict[str, Any] = {"case": f"{size} export q8_0"}
     try:
         import gguf  # noqa: F401
@@ -194,7 +198,10 @@ def run_export(size: str, tokenizer: Path) -> dict[str, Any]:
 
 
 def peak_flops(given: float | None) -> float:
-    """bf16 FLOP/s of the GPU: `given` TFLOP/s, the data sheet's figure, or the rate of a large matrix product; 0 without a GPU."""
+    """Return the bf16 FLOP/s of the GPU, or 0 without a GPU.
+
+    It is `given` (in TFLOP/s), or the data sheet's value, or the measured rate of a large matrix product.
+    """
     import torch
 
     if given:
@@ -216,17 +223,17 @@ def peak_flops(given: float | None) -> float:
 
 
 def install(wheels: Path) -> None:
-    """Install wheels into a temporary folder, which goes first on the path of this process and of its children.
+    """Install wheels into a temporary folder, and put that folder first in the path of this process and its children.
 
     Raises:
         ValueError: the folder has no wheels, or pip failed.
     """
     target = Path(tempfile.mkdtemp(prefix="gpu-check-"))
-    # Packages that have to match the machine's driver are never replaced.
+    # Packages that must match the machine's driver are never replaced.
     kept = ("torch-", "triton-", "nvidia_", "cuda_", "transformers-", "accelerate-", "peft-")
     files = [str(file) for file in sorted(wheels.glob("*.whl")) if not file.name.startswith(kept)]
     if not files:
-        raise ValueError(f"{wheels} has no wheels to install")
+        raise ValueError(f"{wheels} has no wheels to install: fill it with `pip download` (see --help)")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(target), *files]
     if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
         raise ValueError(f"pip could not install the wheels of {wheels}; its output is above")
@@ -235,7 +242,7 @@ def install(wheels: Path) -> None:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Format a row as one line of the table."""
     if failure := next((key for key in ("skipped", "error") if key in row), None):
         return f"{row['case']:28} {failure}: {row[failure]}"
     figures = [f"{key} {row[key]}" for key in row if key not in ("case", "loss") and row[key] is not None]
@@ -243,7 +250,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks gpu-check",
         description=__doc__,

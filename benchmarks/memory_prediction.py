@@ -1,13 +1,14 @@
-"""Measured peak memory of real stages on the CPU, beside the figures of `align plan`.
+"""Measure the peak memory of real stages on the CPU, and compare it with the prediction of `align plan`.
 
     python -m benchmarks memory-prediction [--only NAME ...] [--json]
 
-Every case is one stage in a process of its own, started as the chain starts it (`python -m alignment.stages`), on random
-weights. The shapes differ in what weighs most: weights, activations, the loss or rollouts. The peak is the largest
-resident set of the process.
+Every case is one stage with random weights in a separate process, which is started as in a recipe's run
+(`python -m alignment.stages`). The shapes differ in the part that needs most memory: weights, activations, the loss or
+rollouts. The peak is the largest resident set of the process.
 
-glibc keeps freed blocks of up to 32 MB for reuse. With gradient checkpointing that added 85% (measured), for 20% more
-speed. Here large blocks are mapped instead, so that the figure is what the stage holds and not what the allocator keeps.
+glibc keeps freed blocks of up to 32 MB for reuse. With gradient checkpointing this added 85% to the peak (measured),
+for 20% more speed. Here large blocks are mapped instead, so that the measurement shows the memory that the stage uses,
+not the memory that the allocator keeps.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ TALL = {
     "num_key_value_heads": 8,
     "vocab_size": 65536,
 }
-# Used only by the `unseen` cases: no figure of alignment/planning/memory.py was adjusted to their measurements.
+# Used only by the `unseen` cases. No constant in alignment/planning/memory.py was adjusted to measurements of these
+# cases.
 ODD = {
     "hidden_size": 768,
     "intermediate_size": 2048,
@@ -85,13 +87,11 @@ CASES: dict[str, tuple[str, dict[str, int], dict[str, Any], dict[str, Any] | Non
     "unseen-grpo": ("grpo", ODD, {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 48}, None, True),
     "grpo": ("grpo", WIDE, {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 128}, None, True),
 }  # fmt: skip
-"""By name: kind of stage, shape, training settings, LoRA settings, and whether input and output embeddings are tied."""
+"""For each case: kind of stage, shape, `train:`, `peft:`, and whether input and output embeddings are tied."""
 
 
 def request(name: str, tokenizer: Path, folder: Path) -> StageRequest:
-    """Return the request for a case, as the chain would send it to the stage's process; its rows are written to
-    `folder`.
-    """
+    """Write the rows of a case to `folder`, and return the request to run the case's stage."""
     kind, shape, train, lora, tied = CASES[name]
     init = {**shape, "tie_word_embeddings": tied, "max_position_embeddings": 4096}
     train = {**BASE, "gradient_checkpointing": False, **train}
@@ -99,10 +99,10 @@ def request(name: str, tokenizer: Path, folder: Path) -> StageRequest:
 
 
 def measured(name: str, tokenizer: Path) -> float:
-    """Peak resident bytes of the stage's process.
+    """Run a case's stage in a process, and return the process's peak resident memory in bytes.
 
     Raises:
-        RuntimeError: the stage failed; the message has the end of its log.
+        RuntimeError: the stage failed. The message contains the end of the log.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALIGN_PARENT": str(os.getpid())}
@@ -123,7 +123,7 @@ def measured(name: str, tokenizer: Path) -> float:
 
 
 def predicted(name: str, tokenizer: Path) -> Memory:
-    """Return the memory that `align plan` predicts for the same stage."""
+    """Return the memory that `align plan` predicts for a case's stage."""
     with tempfile.TemporaryDirectory() as folder:
         value = request(name, tokenizer, Path(folder))
     stage, source = value.stage, value.model
@@ -138,13 +138,16 @@ def predicted(name: str, tokenizer: Path) -> Memory:
 
 
 def prompt_tokens(tokenizer: Path) -> int:
-    """Tokens of the prompt of a task that `stage_requests` writes."""
+    """Return the number of tokens in the prompt of a task that `stage_requests` writes."""
     text = formats.chat([{"role": "user", "content": "." * 40}], add_generation_prompt=True)
     return len(loading.load_tokenizer(ModelSource(path=str(tokenizer))).encode(text))
 
 
 def report(names: list[str], tokenizer: Path, as_json: bool) -> None:
-    """Measure the cases one after the other; print each when it is done, or all as one JSON document at the end."""
+    """Measure the cases one by one.
+
+    Print each result when it is ready, or all results as one JSON document at the end.
+    """
     rows = []
     for name in names:
         plan, peak = predicted(name, tokenizer), measured(name, tokenizer)

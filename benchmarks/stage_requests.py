@@ -1,4 +1,4 @@
-"""Requests for single stages with generated rows, as the chain sends them to a stage's process."""
+"""Create requests to run single stages with generated rows, outside of a recipe."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alignment.recipe.stage_request import StageRequest
 
-# The toolkit is imported inside functions: `gpu-check --wheels` has to install packages first.
+# Functions import the toolkit when they are called, because `gpu-check --wheels` must install packages first.
 
 ROOT = Path(__file__).resolve().parents[1]
-"""The checkout; processes that measurements start have it as PYTHONPATH."""
+"""Folder of the checkout. It is the PYTHONPATH of processes that measurements start."""
 
 
 def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
-    """Write `folder/rows.jsonl` for a kind of stage; the same rows for the same arguments.
+    """Write `folder/rows.jsonl` for a kind of stage. The same arguments give the same rows.
 
     Args:
         folder: an existing folder.
         kind: `pretrain`, `sft`, `dpo` or `grpo`.
-        length: tokens of each row with a tokenizer that has one token per byte.
+        length: number of tokens in each row, for a tokenizer with one token per byte.
         count: number of rows.
     """
     draw = random.Random(0)
@@ -49,11 +49,12 @@ def write_rows(folder: Path, kind: str, length: int, count: int = 96) -> Path:
 
 
 def request_for(stage: dict[str, Any], model: dict[str, Any], out: Path) -> StageRequest:
-    """Return the request for one stage.
+    """Create the request to run one stage.
 
     Args:
-        stage: the stage as a recipe describes it, with absolute paths.
-        model: the model source (`path`, or `init` and `tokenizer`), with absolute paths; float32 by default.
+        stage: the stage's entry in a recipe, with absolute paths.
+        model: settings of the model source (`path`, or `init` and `tokenizer`), with absolute paths; float32 by
+            default.
         out: the artifact's folder.
     """
     from alignment.models.source import ModelSource
@@ -82,16 +83,16 @@ def stage_request(
     dtype: str = "float32",
     rows: int = 96,
 ) -> StageRequest:
-    """Return the request for a stage that starts from random weights; its rows are written to `folder`.
+    """Write rows to `folder`, and create the request to run a stage that starts from random weights.
 
     Args:
         kind: `pretrain`, `sft`, `dpo` or `grpo`.
-        init: shape of the model, as a recipe's `model: {init: ...}`.
+        init: shape of the model, as in a recipe's `model: {init: ...}`.
         train: the stage's `train:`.
         lora: the stage's `peft:`, or None to train all weights.
         tokenizer: folder of the tokenizer.
-        folder: gets the rows and, in `out`, the artifact.
-        length: tokens of each row.
+        folder: folder for the rows and, in `out`, the artifact.
+        length: number of tokens in each row.
         dtype: type of the weights.
         rows: number of rows.
     """

@@ -1,11 +1,12 @@
-"""Tokens per second of SFT and pretraining: this toolkit, plain TRL, LLaMA-Factory and a plain PyTorch loop.
+"""Compare tokens per second of SFT and pretraining: this toolkit, plain TRL, LLaMA-Factory and a plain PyTorch loop.
 
-    python -m benchmarks training-speed --llamafactory OTHER_VENV/bin/python      # without it, that side is left out
+    python -m benchmarks training-speed --llamafactory OTHER_VENV/bin/python      # the option adds LLaMA-Factory
 
-All sides use the same checkpoint, rows, batch size, length, optimizer and precision (float32), on the CPU with one thread.
-Every run is a process of its own, and the sides take turns. Training is timed after its first step, in CPU seconds, which
-other work on the machine disturbs least, and in wall-clock seconds. Padding does not count as tokens. LLaMA-Factory
-(0.9.5) needs older versions of transformers and TRL than this toolkit, hence an environment of its own.
+All trainers (sides) use the same checkpoint, rows, batch size, length, optimizer and precision (float32), on the CPU
+with one thread. Every run is a separate process, and the trainers take turns. Timing begins after the first step. It
+counts CPU seconds, which other work on the machine disturbs least, and wall-clock seconds. Padding does not count as
+tokens. LLaMA-Factory (0.9.5) needs older versions of transformers and TRL than this toolkit, and therefore a separate
+environment.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Only the standard library is imported here: LLaMA-Factory's interpreter runs this file without the toolkit.
+# This file imports only the standard library here, since LLaMA-Factory's interpreter runs it without the toolkit.
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH, BATCH, RATE = 512, 8, 1e-3  # no row is longer, since the sides differ in how they shorten long rows
@@ -42,7 +43,7 @@ SIDES = ("ours", "trl", "by hand", "llamafactory")
 
 
 class StepClock:
-    """Counts time and tokens from the end of the first optimizer step to the end of the last."""
+    """Count time and tokens from the end of the first optimizer step to the end of the last step."""
 
     def __init__(self) -> None:
         self.steps = self.tokens = 0
@@ -50,7 +51,7 @@ class StepClock:
         self.figures: dict[str, float] = {}
 
     def step(self) -> None:
-        """Call this after every optimizer step."""
+        """Record the end of an optimizer step. Must be called after every step."""
         if self.steps == 0:
             self.start, self.cpu_start, self.tokens = time.monotonic(), time.process_time(), 0
         self.steps += 1
@@ -61,9 +62,7 @@ class StepClock:
         }
 
     def callback(self) -> Any:
-        """Return a callback for transformers' Trainer; also makes Trainer count the tokens of each batch before
-        training on it.
-        """
+        """Return a callback for transformers' Trainer, and patch Trainer to count the tokens of each batch."""
         from transformers import Trainer, TrainerCallback
 
         clock, original_step = self, Trainer.training_step
@@ -81,16 +80,17 @@ class StepClock:
 
 
 def real_tokens(inputs: Any) -> int:
-    """Tokens of a batch that are not padding, from its attention mask, or from its positions and labels.
+    """Count the tokens of a batch without padding, from its attention mask, or from its positions and labels.
 
-    Shapes: `input_ids`, `labels`, `position_ids` are [rows, tokens]; the mask is [rows, tokens] or [rows, 1, tokens, tokens].
+    Shapes: `input_ids`, `labels` and `position_ids` are [rows, tokens]. The mask is [rows, tokens] or
+    [rows, 1, tokens, tokens].
     """
     mask = inputs.get("attention_mask")
     if mask is not None and mask.dim() == 2:
         return int((mask > 0).sum())
     if mask is not None:  # four dimensions: padding attends to nothing, or only to itself
         return int((inputs["input_ids"] != 0).sum())
-    # Packed rows: padding is a last sample without labels.
+    # In packed rows, padding looks like a last sample without labels.
     positions, labels = inputs["position_ids"], inputs["labels"]
     last = positions.shape[1] - 1 - (positions == 0).flip(-1).int().argmax(-1)
     tokens = 0
@@ -134,12 +134,12 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def rows_file(folder: Path, case: str) -> Path:
-    """Return the rows of a case, as `prepare` wrote them."""
+    """Return the file with the rows of a case, which `prepare` wrote."""
     return folder / ("chats.jsonl" if case.startswith("sft") else "documents.jsonl")
 
 
 def trainer_settings(out: Path, steps: int) -> dict[str, Any]:
-    """Settings of transformers' TrainingArguments that all sides share."""
+    """Return the settings of transformers' TrainingArguments that all trainers share."""
     return {
         "output_dir": str(out), "max_steps": steps, "per_device_train_batch_size": BATCH, "learning_rate": RATE, "seed": 0,
         "save_strategy": "no", "logging_steps": 10, "report_to": [], "disable_tqdm": True, "use_cpu": True, "bf16": False,
@@ -148,7 +148,7 @@ def trainer_settings(out: Path, steps: int) -> dict[str, Any]:
 
 
 def ours(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
-    """Train with this toolkit's stage."""
+    """Train with a stage of this toolkit."""
     from alignment.stages import training
     from benchmarks.stage_requests import request_for
 
@@ -193,8 +193,8 @@ def trl(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> Non
 def by_hand(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
     """Train with a plain PyTorch loop.
 
-    Without packing, a batch has rows of similar length, padded. With packing, and for pretraining, rows are pieces of one
-    long stream of tokens, in which samples attend to each other.
+    Without packing, a batch has padded rows of similar length. With packing, and for pretraining, rows are pieces of
+    one long stream of tokens, and samples in a row attend to each other.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -227,7 +227,11 @@ def by_hand(folder: Path, out: Path, case: str, steps: int, clock: StepClock) ->
 
 
 def hand_made_batches(ids: list[list[int]], packing: bool) -> list[list[list[int]]]:
-    """Batches of token ids in a random order: pieces of one stream, or, where those fill no batch, rows sorted by length."""
+    """Make batches of token ids, in a random order.
+
+    With `packing`, rows are pieces of one stream of tokens. Without it, or if the pieces do not fill a batch, a batch
+    has rows of similar length.
+    """
     batches: list[list[list[int]]] = []
     if packing:
         random.Random(0).shuffle(ids)
@@ -242,7 +246,7 @@ def hand_made_batches(ids: list[list[int]], packing: bool) -> list[list[list[int
 
 
 def llamafactory(folder: Path, out: Path, case: str, steps: int, clock: StepClock) -> None:
-    """Train with LLaMA-Factory; runs in its own environment, without this toolkit."""
+    """Train with LLaMA-Factory. This function runs in LLaMA-Factory's environment, without this toolkit."""
     from llamafactory.train.tuner import run_exp
 
     chats = case.startswith("sft")
@@ -261,7 +265,7 @@ def llamafactory(folder: Path, out: Path, case: str, steps: int, clock: StepCloc
 
 
 def run_side(side: str, case: str, folder: Path, steps: int) -> None:
-    """Train one side in this process and print its figures as the last line of stdout."""
+    """Train with one trainer in this process, and print the measurements as the last line of stdout."""
     train = {"ours": ours, "trl": trl, "by hand": by_hand, "llamafactory": llamafactory}[side]
     clock = StepClock()
     with tempfile.TemporaryDirectory(dir=folder) as out:
@@ -270,13 +274,13 @@ def run_side(side: str, case: str, folder: Path, steps: int) -> None:
 
 
 def measured(side: str, case: str, folder: Path, steps: int, python: str) -> dict[str, float]:
-    """Run one side in a process of its own.
+    """Run one trainer in a separate process.
 
     Returns:
         `tokens_per_cpu_second` and `tokens_per_second`.
 
     Raises:
-        ValueError: the process failed; the message has the end of its output.
+        ValueError: the process failed. The message contains the end of its output.
     """
     command = [python, str(Path(__file__).resolve()), "--side", side, case, str(folder), "--steps", str(steps)]
     environment = {
@@ -298,7 +302,7 @@ def measured(side: str, case: str, folder: Path, steps: int, python: str) -> dic
 
 
 def compare(case: str, folder: Path, rounds: int, steps: int, llamafactory_python: str | None) -> None:
-    """Measure all sides of a case in turns, and print one line for each."""
+    """Measure all trainers in turns on one case, and print one line for each trainer."""
     sides = [side for side in SIDES if side != "llamafactory" or llamafactory_python]
     rows: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(rounds):
@@ -320,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks training-speed", description="Tokens per second beside other trainers."
     )
     parser.add_argument(
-        "--llamafactory", metavar="PYTHON", help="interpreter of an environment with LLaMA-Factory (default: left out)"
+        "--llamafactory", metavar="PYTHON", help="interpreter of an environment with LLaMA-Factory (default: skipped)"
     )
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), help="cases (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of every side (default: 3)")

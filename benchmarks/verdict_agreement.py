@@ -1,13 +1,14 @@
-"""Agreement of this toolkit's verdicts with published ones, on the same programs.
+"""Compare this toolkit's verdicts with published verdicts on the same programs.
 
     python -m benchmarks verdict-agreement                              # all benchmarks
     python -m benchmarks verdict-agreement --only humaneval mbpp        # some
     python -m benchmarks verdict-agreement --only cpp --sample 20       # a seeded sample of a language
     python -m benchmarks verdict-agreement --published DIR --json       # completions of another model
 
-For each benchmark it prints the share of equal verdicts, and every disagreement with the reason given here. `canonical`
-grades the benchmarks' own solutions, which should all pass. A folder of published verdicts holds
-`humaneval.results.json` and `mbpp.results.json` (EvalPlus) and `multipl_e/LANG.json` (qwencoder-eval), or some of them.
+For each benchmark the command prints the share of equal verdicts, and every different verdict with this toolkit's
+reason. `canonical` grades the benchmarks' reference solutions, which should all pass. A folder of published verdicts
+contains `humaneval.results.json` and `mbpp.results.json` (EvalPlus) and `multipl_e/LANG.json` (qwencoder-eval), or some
+of these.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ LANGUAGES = {
     "sh": "bash",
     "ts": "typescript",
 }
-"""MultiPL-E's name of a language: name of the toolchain."""
+"""Name of a language in MultiPL-E -> name of the toolchain."""
 PLUS_FILES = {"humaneval": "HumanEvalPlus.jsonl.gz", "mbpp": "MbppPlus-v0.1.0.jsonl"}
 PUBLISHED = "published/qwen2.5-coder-1.5b"
 NAMES = ("canonical", *PLUS_FILES, *LANGUAGES)
 LIMITS = Limits(cpu_seconds=30, wall_seconds=30, memory_bytes=4 << 30, reply_bytes=512 << 20)
 ABSENT = ("/usr/bin/bc",)
-"""Not in the image in which MultiPL-E's published verdicts were made, as their messages show ("bc: command not
-found")."""
+"""Programs to hide. The image in which MultiPL-E's published verdicts were made lacks them, as the messages of these
+verdicts show ("bc: command not found")."""
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One program with two different verdicts."""
+    """A program for which this toolkit's verdict differs from the published verdict."""
 
     task: str
     published: str
@@ -57,35 +58,35 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The comparison of one benchmark."""
+    """Result of comparing the verdicts of one benchmark."""
 
     benchmark: str
     compared: int
     agreed: int
     disagreements: tuple[Disagreement, ...]
     left_out: tuple[str, ...] = ()
-    """Inputs for which the reference solution gives no value to compare with; the task is judged by the others."""
+    """Inputs for which the reference solution returns no value. The task is judged by its other inputs."""
 
     @property
     def percent(self) -> float:
-        """The share of equal verdicts."""
+        """The share of equal verdicts in percent."""
         return 100.0 * self.agreed / self.compared if self.compared else 0.0
 
 
 @dataclass(frozen=True)
 class ComparedProgram:
-    """A program with both verdicts."""
+    """A program with the published verdict and this toolkit's verdict."""
 
     task: str
     published_passed: bool
     published_text: str
     verdict: Verdict
     passed: bool
-    """Whether the program passed here; by the base inputs alone, where only those are compared."""
+    """Whether the program passed in this toolkit. If only base inputs are compared, only these count."""
 
 
 def agreement(benchmark: str, comparisons: Sequence[ComparedProgram]) -> Agreement:
-    """Count equal verdicts and list the others."""
+    """Count equal verdicts, and list the different verdicts."""
     different = [
         Disagreement(
             task=item.task,
@@ -100,7 +101,7 @@ def agreement(benchmark: str, comparisons: Sequence[ComparedProgram]) -> Agreeme
 
 
 def canonical(folder: Path, grader: Grader) -> Iterator[Agreement]:
-    """Grade the benchmarks' own solutions; `folder` holds the benchmarks."""
+    """Grade the benchmarks' reference solutions. `folder` contains the benchmarks."""
     rows = read_rows(folder / "HumanEval.jsonl.gz")
     pairs = [(benchmark_tasks.humaneval(row), row["prompt"] + row["canonical_solution"]) for row in rows]
     yield _own_solutions("humaneval: own solutions", pairs, grader)
@@ -130,11 +131,11 @@ def _own_solutions(title: str, pairs: Sequence[tuple[TaskRow, str]], grader: Gra
 def plus_tasks(
     rows: Sequence[Mapping[str, Any]], name: str, grader: Grader
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Make tasks of HumanEval+ or MBPP+ rows, base inputs first.
+    """Turn rows of HumanEval+ or MBPP+ into tasks, with base inputs first.
 
     Returns:
-        The tasks by id, and a line for each input for which the reference solution gives no value. A task with such an
-        input among its base inputs is left out.
+        The tasks by id, and a line of text for each input for which the reference solution returns no value. A task is
+        skipped if this happens for one of its base inputs.
     """
     tasks, left_out = {}, []
     for row in rows:
@@ -155,9 +156,9 @@ def plus(benchmark: Path, published: Path, name: str, grader: Grader) -> Iterato
 
     Args:
         benchmark: the file of EvalPlus's rows.
-        published: EvalPlus's results.
+        published: the file of EvalPlus's results.
         name: `humaneval+` or `mbpp+`.
-        grader: runs the programs.
+        grader: grader that runs the programs.
     """
     results = json.loads(published.read_text(encoding="utf-8"))["eval"]
     rows = [with_types(row) for row in read_rows(benchmark) if row["task_id"] in results]
@@ -181,10 +182,10 @@ def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -
     """Compare verdicts on the complete programs of MultiPL-E in one language.
 
     Args:
-        published: qwencoder-eval's results.
-        grader: runs the programs.
+        published: the file of qwencoder-eval's results.
+        grader: grader that runs the programs.
         short: the language, a key of `LANGUAGES`.
-        sample: the number of tasks, drawn with a fixed seed; None for all.
+        sample: number of tasks to draw, with a fixed seed. None for all tasks.
     """
     results = json.loads(published.read_text(encoding="utf-8"))
     names = sorted(results)
@@ -204,7 +205,7 @@ def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -
 def compare(
     data: Path, published: Path, only: Sequence[str], sample: int | None, grader: Grader
 ) -> Iterator[Agreement]:
-    """Yield the comparisons that `only` names; those without published verdicts are skipped with a note on stderr."""
+    """Yield the comparisons that `only` names. Skip those without published verdicts, with a note on stderr."""
     for name in only:
         file = published / (f"{name}.results.json" if name in PLUS_FILES else f"multipl_e/{name}.json")
         if name == "canonical":

@@ -1,4 +1,4 @@
-"""Two benchmarks of your own: `functions` runs programs in the sandbox, `Questions` compares answers as text.
+"""Examples of your own benchmarks: `functions` runs programs in the sandbox, `Questions` compares answers as text.
 
 On the command line:
 
@@ -10,10 +10,10 @@ In a recipe (the path is relative to the recipe's file):
       - {name: functions, benchmark: ../examples/benchmark.py:functions}
       - {name: questions, benchmark: ../examples/benchmark.py:Questions, data: questions.jsonl}
 
-A benchmark is a function or class that takes a `BenchmarkRequest`: the entry of the recipe, with its `data`, `mode`,
-`limit` and so on. Settings such as `n`, `temperature` and `limit` are applied for you; `data` and `mode` are yours to
-use. The types are documented in `alignment/evaluation/problem.py`. Editing this file makes every stage that uses it run
-anew, and completions that were stored for another version are not reused.
+A benchmark is a function or class that takes a `BenchmarkRequest`: the settings of the recipe's entry, such as `data`,
+`mode` and `limit`. The toolkit applies `n`, `temperature`, `limit` and similar settings; your code uses `data` and
+`mode`. `alignment/evaluation/problem.py` documents the types. After an edit of this file, every stage that uses it runs
+again, and completions that were stored for an earlier version are not reused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from alignment.evaluation import Benchmark, BenchmarkRequest, ChatPrompt, Problem, TextPrompt, extract_code
 
-# name of the function -> (what it should do, calls as (arguments, expected value))
+# name of the function -> (instruction for the model, test calls as (arguments, expected value))
 FUNCTIONS = {
     "clamp": (
         "Write a Python function `clamp(x, low, high)` that returns `x`, limited to the range from `low` to `high`.",
@@ -37,13 +37,13 @@ FUNCTIONS = {
 
 
 def functions(request: BenchmarkRequest) -> Benchmark:
-    """Programs with tests: a function that returns a `Benchmark`. Its figure is pass@k."""
-    # Supporting both modes is optional. A benchmark for chat models alone ignores `request.mode`; a recipe that asks
+    """Return a benchmark of programs with tests. Its metric is pass@k."""
+    # Supporting both modes is optional. A benchmark for chat models alone ignores `request.mode`. A recipe that asks
     # for `mode: base` then gets an error.
     chat = request.mode != "base"
 
     def assemble(problem: Problem, completion: str) -> str:
-        """The program to run. It is untrusted text: take it apart as you like, but never execute it here."""
+        """Return the program to run. A completion is untrusted: process it as text, but never execute it here."""
         if chat:
             return extract_code(completion, language="python", entry_point=problem.row["name"])
         return problem.row["header"] + completion
@@ -52,10 +52,11 @@ def functions(request: BenchmarkRequest) -> Benchmark:
     for name, (instruction, calls) in FUNCTIONS.items():
         header = f"# {instruction}\ndef {name}("
         prompt = ChatPrompt(({"role": "user", "content": instruction},)) if chat else TextPrompt(header)
-        # A task says how the program is tested. The sandbox runs it; expected values never enter the sandbox.
+        # A task says how the program is tested. The program runs in the sandbox; expected values never enter the
+        # sandbox.
         cases = [{"args": arguments, "expected": expected} for arguments, expected in calls]
         task = {"language": "python", "kind": "calls", "entry_point": name, "tests": json.dumps({"cases": cases})}
-        # `row` is yours: `assemble` gets it back, and no training row may share its texts.
+        # `row` can hold any data for `assemble`. Training rows that share its texts are removed.
         row = {"name": name, "header": header, "prompt": instruction}
         problems.append(Problem(id=name, prompt=prompt, task=task, row=row))
     return Benchmark(
@@ -75,7 +76,7 @@ QUESTIONS = [
 
 
 class Questions:
-    """Short answers: a class with the attributes and methods of a `Benchmark`; what it lacks has the default.
+    """A benchmark of short answers, as a class with attributes and methods of `Benchmark`. Others have their defaults.
 
     With `data`, the questions come from a JSONL file with the columns `id`, `question` and `answer`.
     """
@@ -104,12 +105,12 @@ class Questions:
         ]
 
     def assemble(self, problem: Problem, completion: str) -> str:
-        """The answer to compare: the first line without quotes, backticks and a full stop at its end."""
+        """Return the answer to compare: the first line without quotes, backticks and `()`."""
         lines = completion.strip().splitlines() or [""]
         return lines[0].strip().strip("`'\"").removesuffix("()").rstrip("`'\"")
 
     def score(self, problem: Problem, answer: str) -> dict[str, float]:
-        """Scores by name, each a number from 0 to 1. The figures are their means over the problems, in percent."""
+        """Return scores by name, each from 0 to 1. The metrics are the means over all problems, in percent."""
         assert problem.reference is not None
         return {
             "exact_match": float(answer == problem.reference),

@@ -1,4 +1,4 @@
-"""A dataset builder of your own: conversations from FAQ pages in Markdown.
+"""Example of your own dataset builder: make conversations from FAQ pages in Markdown.
 
 On the command line:
 
@@ -13,8 +13,9 @@ In a recipe (the path is relative to the recipe's file), with the rows used by a
       settings: {pages: [faq.md], min_words: 5}
     - {name: sft, kind: sft, data: [{data: faq/conversations.jsonl}]}
 
-A builder is a function `build(settings, context)`; `data_builders/builder.py` documents both. The content of this file is
-part of the stage's fingerprint: after an edit the dataset is built again, and everything that was made from it.
+A builder is a function `build(settings, context)`; `data_builders/builder.py` documents the two arguments. The content
+of this file is part of the stage's fingerprint. After an edit, the stage and all later stages that use the dataset run
+again.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from data_builders.builder import BuildContext
 
 
 class FaqSettings(Settings):
-    """The settings of the builder. Unknown keys and wrong types are errors at their line of the recipe."""
+    """Settings of the builder. Unknown keys and wrong types are reported with their line in the recipe."""
 
     pages: list[Reference]
-    """Markdown files; each heading of the second level is a question, and the text below it the answer."""
+    """Markdown files. Each heading of the second level is a question, and the text below the heading is the answer."""
     min_words: Positive = 3
-    """Words of an answer, at least; shorter ones are left out, and counted."""
+    """Smallest number of words in an answer. Shorter answers are skipped and counted."""
     max_rows: Positive | None = None
-    """Conversations, at most; drawn at random if there are more."""
+    """Largest number of conversations. If there are more, they are drawn at random."""
 
 
 def build(settings: FaqSettings, context: BuildContext) -> dict[str, Any]:
-    """Conversations from FAQ pages in Markdown: one for each heading of the second level.
+    """Make conversations from FAQ pages in Markdown, one for each heading of the second level.
 
     Returns:
-        Counts, as JSON values. They are shown at the end, and kept in `artifact.json` of the stage.
+        Counts, as JSON values. They are printed at the end, and stored in the stage's `artifact.json`.
     """
     rows, too_short = [], 0
     for page in settings.pages:
-        path = page.path()  # absolute: also `stage/file` of an earlier stage is a path by now
+        path = page.path()  # an absolute path, even if the recipe names `stage/file` of an earlier stage
         for question, answer in questions(path.read_text(encoding="utf-8")):
             if len(answer.split()) < settings.min_words:
                 too_short += 1
@@ -55,7 +56,7 @@ def build(settings: FaqSettings, context: BuildContext) -> dict[str, Any]:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
             rows.append({"messages": messages, "source": f"faq:{path.name}"})
     if settings.max_rows is not None and len(rows) > settings.max_rows:
-        # Draw with the seed of the stage only, so that the same seed gives the same rows.
+        # All randomness comes from the stage's seed, so that the same seed gives the same rows.
         chosen = random.Random(context.seed).sample(range(len(rows)), settings.max_rows)
         rows = [rows[index] for index in sorted(chosen)]
     if not rows:
@@ -67,6 +68,6 @@ def build(settings: FaqSettings, context: BuildContext) -> dict[str, Any]:
 
 
 def questions(text: str) -> list[tuple[str, str]]:
-    """(heading, text below it) for each heading of the second level."""
+    """Return the heading and the text below the heading, for each heading of the second level."""
     parts = re.split(r"^## +(.+?) *$", text, flags=re.MULTILINE)
     return [(heading, body.strip()) for heading, body in zip(parts[1::2], parts[2::2], strict=True)]

@@ -1,6 +1,6 @@
-"""A reward of your own for GRPO: Python functions that are documented and have type annotations.
+"""Example of your own reward for GRPO: it scores whether Python functions have docstrings and type annotations.
 
-Name it in a stage of kind `grpo`; the path is relative to the recipe:
+To use the reward, name it in a stage of kind `grpo`. The path is relative to the recipe:
 
     rewards:
       - name: tests_passed
@@ -8,9 +8,10 @@ Name it in a stage of kind `grpo`; the path is relative to the recipe:
         weight: 0.2
         isolated: true
 
-The sum is `tests_passed + 0.2 * style`. With `isolated: true` the function runs in a process of its own: parsing a
-program that is nested very deeply can end the process. The file's content is part of the stage's fingerprint: after an
-edit the stage is trained anew. `docs/rewards.md` says what a reward gets and what it must return.
+The total reward is `tests_passed + 0.2 * style`. With `isolated: true` the function runs in a separate process, since
+parsing a program that is nested very deeply can crash the process. The content of this file is part of the stage's
+fingerprint: after an edit the stage runs again. `docs/rewards.md` documents the arguments and the return value of a
+reward.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from alignment.evaluation.extraction import extract_code
 
 
 def style(prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:
-    """Score the share of functions with a docstring and the share of annotated parameters, half each, 0 to 1.
+    """Score completions from 0 to 1: the mean of the share of functions with a docstring and of annotated parameters.
 
     Args:
-        prompts: the text of the question, one per completion. Not needed here.
-        completions: the answers as the model wrote them, with Markdown around the code.
-        columns: the other columns of the batch, one value per completion each.
+        prompts: the question of each completion. Not used here.
+        completions: the model's answers, with Markdown around the code.
+        columns: the other columns of the batch. Each has one value per completion.
 
     Returns:
         One score per completion: None if the task is in another language, 0 if the program has no function or does not
@@ -43,7 +44,7 @@ def style(prompts: list[str], completions: list[str], **columns: Any) -> list[fl
 
 
 def _style(program: str) -> float:
-    # An exception would end the training: catch what a completion can cause.
+    # An exception would end the training: catch all errors that a completion can cause.
     try:
         tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -1,4 +1,4 @@
-"""A stage of your own: counts the parameters of a model, and fails if there are more than the recipe allows.
+"""Example of your own stage: count the parameters of a model, and fail if there are more than the recipe allows.
 
     stages:
       - name: count
@@ -7,9 +7,10 @@
         model: sft                                # an earlier stage, or `base`
         settings: {most: 500_000_000}
 
-The chain calls the function in a process of its own, on one machine and one process, when everything before it is done.
-What it writes into `request.out` is kept in the stage's artifact, and later stages may read it as `count/parameters.json`.
-What it returns becomes `result` of `artifact.json`. Editing this file makes the stage stale, like a changed setting.
+The function runs in one separate process on one machine, after all earlier stages are done. Files that it writes to
+`request.out` are kept in the stage's artifact. Later stages may read them, for example as `count/parameters.json`. The
+returned mapping becomes `result` of `artifact.json`. After an edit of this file the stage runs again, as after a
+changed setting.
 """
 
 import json
