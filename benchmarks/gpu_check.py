@@ -1,14 +1,13 @@
 """Check one GPU with one command: speed, MFU and memory of each kind of training, compared with TRL and the prediction.
 
     python -m benchmarks gpu-check                          # 0.5B, 1.5B, 7B; SFT at 4k and 32k, DPO, GRPO, export
-    python -m benchmarks gpu-check --wheels wheels --json   # machine without network: install missing packages from
-    wheels python -m benchmarks gpu-check --smoke                  # tiny shapes on the CPU, to test the check itself
+    python -m benchmarks gpu-check --wheels wheels --json   # machine without network: install missing packages from wheels
+    python -m benchmarks gpu-check --smoke                  # tiny shapes on the CPU, to test the check itself
 
 Run the command in the root of a checkout. If a machine has torch, transformers, accelerate and peft, it needs only
 these packages in addition, for the machine's version of Python (here 3.12):
 
-    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets platformdirs pydantic
-    pydantic-core \\
+    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 trl datasets platformdirs pydantic pydantic-core \\
         typing-inspection annotated-types pyarrow pandas python-dateutil tzdata multiprocess dill xxhash psutil
 
 Weights are random and the command trains a tokenizer, so nothing is downloaded. Every case runs in a separate process.

@@ -109,7 +109,7 @@ def grade(
 def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:
     """Check that the toolchains and test frameworks of the benchmarks' languages are installed.
 
-    Otherwise every program would fail, or be an error, after a long generation. If only some languages of a benchmark
+    Without them every program would fail, or count as an error, after a long generation. If only some languages of a benchmark
     can't run, a warning is logged.
 
     Raises:

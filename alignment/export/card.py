@@ -42,7 +42,7 @@ def figures_table(rows: Sequence[ExportRow]) -> str:
 
 
 def summary(row: ExportRow) -> dict[str, Any]:
-    """Return the keys `SUMMARY_KEYS` of a row, with None for missing values."""
+    """Return the values of a row for all keys in `SUMMARY_KEYS`, with None for missing values."""
     return {key: row.get(key) for key in SUMMARY_KEYS}
 
 

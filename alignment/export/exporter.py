@@ -97,7 +97,7 @@ def _make_all(run: ExportRun, targets: Sequence[Target]) -> list[ExportRow]:
 
 
 def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow], measured_on: str) -> None:
-    """Write the model card to the output folder, and to every exported folder that passed and has no card."""
+    """Write the model card to the output folder, and to every exported model folder that passed."""
     commands = run_commands(run.checkpoint, run.name, run.out, rows)
     card = model_card(run.description, rows, measured_on=measured_on, commands=commands)
     write_text(run.out / "README.md", card)

@@ -153,8 +153,10 @@ class EvaluateStage(Stage):
 
 
 class ExportStage(Stage):
-    """Convert and quantize a model, and compare each export with the original. The stage fails if an export differs too
-    much."""
+    """Convert and quantize a model, and compare each export with the original.
+
+    The stage fails if an export differs too much.
+    """
 
     kind: Literal["export"]
     model: str | None = None
@@ -257,7 +259,7 @@ class Recipe(Settings):
     model: BaseModelSettings
     """The base model."""
     sources: list[str | dict[str, Any]] = Field(default_factory=list)
-    """Repositories for all build stages whose builder reads repositories and whose settings do not name any."""
+    """Repositories for all build stages whose builder reads repositories, unless the stage's settings name repositories."""
     stages: list[AnyStage] = Field(min_length=1)
     """The stages, in the order in which they run."""
     evaluate: list[BenchmarkSettings] = Field(default_factory=list)
