@@ -76,9 +76,10 @@ QUESTIONS = [
 
 
 class Questions:
-    """A benchmark of short answers, as a class with attributes and methods of `Benchmark`. Others have their defaults.
+    """A benchmark of short answers, as a class with some attributes and methods of `Benchmark`.
 
-    With `data`, the questions come from a JSONL file with the columns `id`, `question` and `answer`.
+    All other attributes have the defaults of `Benchmark`. With `data`, the questions come from a JSONL file with the
+    columns `id`, `question` and `answer`.
     """
 
     mode = "chat"

@@ -33,7 +33,7 @@ _MOST_CHARACTERS = 300
 def cleaned(answer: str) -> str:
     """Remove reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks from an answer.
 
-    They are kept where they are part of the code: in strings, in comments and in closed code blocks.
+    Such text is kept where it is part of the code: in strings, in comments and in closed code blocks.
     """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     if "\x1b" in answer:

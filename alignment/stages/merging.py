@@ -35,7 +35,7 @@ def merge(request: MergeRequest) -> dict[str, float]:
     """Merge the adapter and save the merged model.
 
     Returns:
-        The measurements of `alignment.models.loading.merge_adapter`, which also lists the errors.
+        The measurements of `alignment.models.loading.merge_adapter`. See that function for the errors.
     """
     tokenizer = loading.load_tokenizer(request.source)
     model, figures = loading.merge_adapter(request.source, request.adapter, tokenizer, request.context)

@@ -105,7 +105,7 @@ def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int
 
 
 def _draw(logits: Any, sequences: Sequence[DecodedSequence], nucleus: bool) -> list[int]:
-    """Draw one token for each row of `logits` [B, V], with `nucleus` only from the most likely tokens (see `top_p`)."""
+    """Draw one token for each row of `logits` [B, V]; with `nucleus`, draw from the most likely tokens only."""
     import torch
 
     temperature = torch.tensor([item.job.temperature for item in sequences], device=logits.device)
