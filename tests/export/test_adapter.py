@@ -51,5 +51,5 @@ def test_an_adapter_of_another_model_is_refused(untied, adapter, tmp_path):
 
 def test_an_adapter_that_gguf_cannot_hold_is_refused(trained, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
-    with pytest.raises(ValueError, match="use_dora, which GGUF adapters do not support: merge it"):
+    with pytest.raises(ValueError, match="use_dora, which GGUF adapters do not support: merge the adapter"):
         write_adapter(tmp_path, open_checkpoint(trained), tmp_path / "out.gguf")

@@ -223,7 +223,7 @@ MEASURED = {
         ({"greedy_agreement": 10.0}, "greedy agreement 10.0% (at least 20%)"),
         (
             {"tokenization_equal": False, "tokenization_differs_on": ["x"]},
-            "tokens differ from the original tokenizer's on ['x']",
+            "tokenizes these texts differently from the original: ['x']",
         ),
     ],
 )
