@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     evaluate = add_command(
         commands, "evaluate", "Measure a model, grade completions made elsewhere, or compare two evaluations."
     )
-    evaluate.add_argument("model", nargs="?", help="folder of a model, or its name on the Hugging Face hub")
+    evaluate.add_argument("model", nargs="?", help="folder of a model, its name on the Hugging Face hub, or a GGUF file")
     evaluate.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME",
         help="benchmarks: humaneval; fim:rows.jsonl with a file of its rows; my_bench.py:Tasks for your own code",
@@ -64,8 +64,8 @@ def add(commands: Commands) -> None:
         help="number format of the weights (default: bfloat16 on GPUs and on CPUs that multiply it in hardware)",
     )  # fmt: skip
     evaluate.add_argument(
-        "--engine", choices=("auto", "transformers", "vllm"), default="auto",
-        help="generation engine (default: vllm if it is installed and there is a GPU)",
+        "--engine", choices=("auto", "transformers", "vllm", "llamacpp"), default="auto",
+        help="generation engine (default: llamacpp for a GGUF file, vllm if it is installed and there is a GPU)",
     )  # fmt: skip
     evaluate.add_argument(
         "--server", metavar="URL",

@@ -28,6 +28,7 @@ from alignment.evaluation.store import Store, digest, model_fingerprint
 from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
 from alignment.models.source import DType
+from alignment.models.stored_config import is_gguf
 
 logger = get_logger(__name__)
 
@@ -54,7 +55,7 @@ def evaluate(
     """Measure a checkpoint on benchmarks.
 
     Args:
-        model_path: a checkpoint folder, or a name on the hub.
+        model_path: a checkpoint folder, a name on the hub, or a GGUF file.
         benchmarks: requests in any form that `parse_request` takes: `BenchmarkRequest`, mapping, object with the same
             attributes, or a word such as `humaneval`, `fim:held-out.jsonl`, `my_bench.py:Tasks`.
         out_dir: the folder for the results. Completions and verdicts in this folder are reused.
@@ -82,8 +83,11 @@ def evaluate(
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two benchmarks are called {sorted(repeated)[0]!r}: give each its own `name`")
     loaded = [(request, catalogue.load(request)) for request in requests]
+    if is_gguf(model_path) and isinstance(engine, str):
+        engine = open_engine(str(model_path), engine, batch_size)
     if preflight:
-        for warning in check_checkpoint(model_path, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
+        described = getattr(engine, "description", model_path)
+        for warning in check_checkpoint(described, {benchmark.mode for _, benchmark in loaded}, _uses_fim(loaded)):
             logger.warning("%s", warning)
     scoring.check_tools([benchmark for _, benchmark in loaded], sandbox)
     run = _EvaluationRun(

@@ -23,16 +23,17 @@ def digest(*parts: Any) -> str:
 
 
 def model_fingerprint(model_path: str | Path) -> str:
-    """Return a hash of a checkpoint: of the names, sizes and modification times of its files.
+    """Return a hash of the names, sizes and modification times of a checkpoint's files.
 
-    If the path is not a folder, the path is hashed. Weights are not read, since that would take minutes. A copy of a
-    checkpoint counts as a different checkpoint.
+    `model_path` is a folder or a GGUF file. If the path does not exist, as with a name on the hub, the path is hashed.
+    Weights are not read, since that would take minutes. A copy of a checkpoint counts as a different checkpoint.
     """
-    folder = Path(model_path)
-    if not folder.is_dir():
+    path = Path(model_path)
+    if not path.exists():
         return digest(str(model_path))
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin", ".json", ".jinja")]
-    return digest([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    endings = (".safetensors", ".bin", ".json", ".jinja")
+    files = [file for file in sorted(path.iterdir()) if file.suffix in endings] if path.is_dir() else [path]
+    return digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

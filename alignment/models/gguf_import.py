@@ -103,20 +103,13 @@ def import_gguf(
     """
     if folder.exists():
         raise ValueError(f"{folder} exists: remove it, or name another folder")
-    reader = _open(file)
-    config = _config(file, reader)
-    tensors = {_tensor_name(file, tensor.name): tensor for tensor in reader.tensors}
-    tied, dropped = _tied_embedding(tensors)
-    if dropped:
-        tensors["model.embed_tokens.weight"] = tensors.pop("lm_head.weight")
-    config.tie_word_embeddings = tied
+    reader, config, tensors = _described(file)
     _check_complete(file, tensors, config)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     types = _write_weights(tensors, partial, dtype, progress)
     config.dtype = dtype
-    config.architectures = ["Qwen2ForCausalLM"]
     config.save_pretrained(partial)
     write_tokenizer(file, reader, partial)
     summary = GgufImport(
@@ -124,12 +117,40 @@ def import_gguf(
         bytes=file.stat().st_size,
         architecture="qwen2",
         parameters=sum(int(np.prod(tensor.shape)) for tensor in tensors.values()),
-        tied_embedding=tied,
+        tied_embedding=config.tie_word_embeddings,
         types=types,
     )
     write_json(partial / QUANTIZATION_FILE, asdict(summary))
     partial.replace(folder)
     return summary
+
+
+def write_config_and_tokenizer(file: Path, folder: Path) -> None:
+    """Write config, tokenizer and generation config of a GGUF file to a new folder, without weights.
+
+    Raises:
+        ValueError: The file is no GGUF file, is cut off, or is of another architecture or tokenizer.
+    """
+    reader, config, _ = _described(file)
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    write_tokenizer(file, reader, folder)
+
+
+def _described(file: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """Open a GGUF file.
+
+    Returns:
+        Its GGUFReader, the Qwen2Config that its metadata describes, and its tensors keyed by their Hugging Face names.
+    """
+    reader = _open(file)
+    config = _config(file, reader)
+    config.architectures = ["Qwen2ForCausalLM"]
+    tensors = {_tensor_name(file, tensor.name): tensor for tensor in reader.tensors}
+    config.tie_word_embeddings, stored_twice = _tied_embedding(tensors)
+    if stored_twice:
+        tensors["model.embed_tokens.weight"] = tensors.pop("lm_head.weight")
+    return reader, config, tensors
 
 
 def read_import(folder: Path) -> GgufImport | None:

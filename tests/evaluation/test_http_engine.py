@@ -35,6 +35,9 @@ def server():
                 return
             running.bodies.append(body | {"authorization": self.headers.get("Authorization")})
             choice = {"text": f"{len(body['prompt'])} tokens#rest", "finish_reason": "length"}
+            if self.path == "/completion":
+                self.answer(200, {"content": "", "tokens": [1, 2, 5, 3], "stop_type": "limit"})
+                return
             self.answer(200, {"choices": [choice], "usage": {"completion_tokens": 3}})
 
         def log_message(self, *_):
@@ -80,6 +83,21 @@ def test_stop_ids_are_sent_to_vllm_and_refused_for_other_servers(server, tokeniz
     server.owner = "vllm"
     list(HttpEngine(server.address, tokenizer, stop_ids=(5,)).generate(jobs(1, stop_ids=(9,))))
     assert server.bodies[0]["stop_token_ids"] == [5, 9]
+
+
+def test_sampling_defaults_of_vllm_and_llama_cpp_are_overridden(server, tokenizer):
+    server.owner = "vllm"
+    list(HttpEngine(server.address, tokenizer).generate(jobs(1)))
+    body = server.bodies[-1]
+    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (0, 0.0, 1.0)
+    server.owner = "llamacpp"
+    (_, completion), = HttpEngine(server.address, tokenizer, stop_ids=(5,)).generate(jobs(1))
+    body = server.bodies[-1]
+    assert (body["samplers"], body["repeat_penalty"], body["return_tokens"]) == (["temperature", "top_p"], 1.0, True)
+    assert (completion.text, completion.tokens, completion.finish) == (tokenizer.decode([1, 2]), 2, "stop")
+    server.owner = "someone"
+    list(HttpEngine(server.address, tokenizer).generate(jobs(1)))
+    assert not {"top_k", "samplers", "repetition_penalty"} & set(server.bodies[-1])
 
 
 def test_a_request_is_sent_again_after_a_temporary_failure(server, tokenizer, monkeypatch):

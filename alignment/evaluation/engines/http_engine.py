@@ -1,7 +1,11 @@
 """Generate with an OpenAI-compatible server: vLLM's, llama.cpp's, or any other server that has `/v1/completions`.
 
-Prompts are sent as token ids, so that the server sees exactly the same tokens as the other engines. The tokenizer comes
-from the checkpoint folder (or hub name) that the evaluation names. It must be the tokenizer of the served model.
+Servers have sampling defaults of their own: vLLM follows the model's generation_config.json (top_k 20 and a repetition
+penalty for Qwen2.5-Coder-Instruct), llama.cpp takes top_k 40 and min_p 0.05 and applies the temperature last. Both are
+told to sample as `GenerationJob` defines it. Other servers get the settings of OpenAI's API only.
+
+Prompts are sent as token ids, so that the server sees exactly the tokens that the other engines see. The tokenizer comes
+from the checkpoint folder (or hub name) that the evaluation names; it must be the tokenizer of the served model.
 """
 
 from __future__ import annotations
@@ -9,12 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from alignment.evaluation.engines.decoding import cut_at_stop, split_by_length
-from alignment.evaluation.engines.protocol import Completion, GenerationJob, SamplingField, refuse_unsupported
+from alignment.evaluation.engines.protocol import (
+    ALL_SAMPLING_FIELDS,
+    Completion,
+    GenerationJob,
+    SamplingField,
+    refuse_unsupported,
+)
 
 CONCURRENT_REQUESTS = 16
 RETRIES = 6
@@ -24,8 +34,12 @@ The engine waits 0.5, 1, 2, ... seconds between attempts, or as the server says.
 """
 TIMEOUT_SECONDS = 600.0
 _TEMPORARY = (408, 429, 500, 502, 503, 504)
-"""HTTP status codes after which a request is sent again."""
-_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop"))
+"""Status codes after which a request is sent again."""
+_OPENAI_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop"))
+ServerKind = Literal["vllm", "llamacpp", "other"]
+_VLLM_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_LLAMACPP_SAMPLING = {"samplers": ["temperature", "top_p"], "repeat_penalty": 1.0}
+"""Only these samplers run, in this order. llama.cpp's own order applies the temperature after top_p."""
 
 
 class HttpEngine:
@@ -51,10 +65,10 @@ class HttpEngine:
             tokenizer: the tokenizer of the served model.
             model: name of the served model. Can be omitted if the server serves one model only.
             token: bearer token for the server.
-            stop_ids: token ids that end every completion, besides the stop tokens that the server uses for its model.
-                They are sent to vLLM only.
-            max_length: largest number of tokens of a prompt and its completion together.
-            batch_size: number of requests at the same time; 16 by default.
+            stop_ids: token ids that end every completion. A server stops at the end tokens of its model by itself. vLLM is
+                also told these ids, and completions of llama.cpp are cut at them.
+            max_length: most tokens of prompt and completion together.
+            batch_size: requests at the same time; 16 by default.
 
         Raises:
             ValueError: the server does not answer, does not serve the model, or serves several models and `model` is
@@ -67,13 +81,13 @@ class HttpEngine:
         self.batch_size = batch_size
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = httpx.Client(timeout=TIMEOUT_SECONDS, headers=headers, trust_env=False)
-        self.model, is_vllm = self._served_model(model)
-        # `stop_token_ids` is an extension of vLLM; other servers ignore it without an error.
-        self.takes_stop_ids = is_vllm
-        self.supported_fields: frozenset[SamplingField] = _FIELDS | {"stop_ids"} if is_vllm else _FIELDS
+        self.model, self.kind = self._served_model(model)
+        self.supported_fields: frozenset[SamplingField] = (
+            _OPENAI_FIELDS if self.kind == "other" else ALL_SAMPLING_FIELDS
+        )
 
-    def _served_model(self, wanted: str | None) -> tuple[str, bool]:
-        """Return the model's name, and whether the server is vLLM."""
+    def _served_model(self, wanted: str | None) -> tuple[str, ServerKind]:
+        """Return the model's name, and which software serves it."""
         answer = self._send("GET", "/v1/models", None)
         models = {entry["id"]: entry for entry in answer.get("data", [])}
         if wanted is None and len(models) == 1:
@@ -81,7 +95,9 @@ class HttpEngine:
         if wanted is None or wanted not in models:
             names = ", ".join(sorted(models)) or "none"
             raise ValueError(f"{self.server} serves these models: {names}. Name one of these models, not {wanted!r}")
-        return wanted, models[wanted].get("owned_by") == "vllm"
+        owner = models[wanted].get("owned_by")
+        kinds: dict[str, ServerKind] = {"vllm": "vllm", "llamacpp": "llamacpp"}
+        return wanted, kinds.get(str(owner), "other")
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
         """Yield completions as they arrive. Raises ValueError when all attempts of a request have failed."""
@@ -97,24 +113,33 @@ class HttpEngine:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _complete(self, job: GenerationJob) -> Completion:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "prompt": job.ids,
-            "max_tokens": min(job.max_new_tokens, self.max_length - len(job.ids)),
-            "temperature": job.temperature,
-            "top_p": job.top_p,
-            "seed": job.seed % 2**31,
-        }
+        limit = min(job.max_new_tokens, self.max_length - len(job.ids))
+        body: dict[str, Any] = {"prompt": job.ids, "temperature": job.temperature, "top_p": job.top_p}
+        body["seed"] = job.seed % 2**31
         if job.stop:
             body["stop"] = list(job.stop)
-        if self.takes_stop_ids:
-            body["stop_token_ids"] = sorted({*self.stop_ids, *job.stop_ids})
+        if self.kind == "llamacpp":
+            return self._complete_llamacpp(job, {**body, **_LLAMACPP_SAMPLING, "n_predict": limit})
+        body |= {"model": self.model, "max_tokens": limit}
+        if self.kind == "vllm":
+            body |= {**_VLLM_SAMPLING, "stop_token_ids": sorted({*self.stop_ids, *job.stop_ids})}
         answer = self._send("POST", "/v1/completions", body)
         choice = answer["choices"][0]
         text, was_cut = cut_at_stop(choice["text"], job.stop)
         tokens = int((answer.get("usage") or {}).get("completion_tokens") or 0)
         stopped = was_cut or choice.get("finish_reason") == "stop"
         return Completion(text, tokens, "stop" if stopped else "length")
+
+    def _complete_llamacpp(self, job: GenerationJob, body: dict[str, Any]) -> Completion:
+        """Complete at llama.cpp's own `/completion`, which returns token ids: it takes no further ids to stop at."""
+        answer = self._send("POST", "/completion", {**body, "return_tokens": True})
+        tokens: list[int] = answer["tokens"]
+        stop_ids = {*self.stop_ids, *job.stop_ids}
+        end = next((number for number, token in enumerate(tokens) if token in stop_ids), len(tokens))
+        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        text, was_cut = cut_at_stop(text, job.stop)
+        stopped = was_cut or end < len(tokens) or answer.get("stop_type") in ("eos", "word")
+        return Completion(text, end, "stop" if stopped else "length")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """Send a request; retry after temporary errors. Raises ValueError with the last error if all attempts fail."""

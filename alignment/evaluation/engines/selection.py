@@ -1,4 +1,4 @@
-"""Choose the engine: vLLM if it is installed and there is a GPU, else transformers.
+"""Choose the engine: llama.cpp for GGUF files, vLLM if it is installed and there is a GPU, else transformers.
 
 On a CPU, `CpuEngine` decodes Qwen2 models in bfloat16. It does the same computation as transformers, with packed
 weights.
@@ -13,10 +13,11 @@ from alignment.evaluation.engines.protocol import Engine
 from alignment.evaluation.engines.transformers_engine import TransformersEngine
 from alignment.logs import get_logger
 from alignment.models.source import DType
+from alignment.models.stored_config import is_gguf
 
 logger = get_logger(__name__)
 
-EngineName = Literal["auto", "transformers", "vllm"]
+EngineName = Literal["auto", "transformers", "vllm", "llamacpp"]
 
 
 def open_engine(
@@ -25,15 +26,27 @@ def open_engine(
     """Load a checkpoint into an engine.
 
     Args:
-        model_path: a checkpoint folder, or a name on the hub.
-        name: name of the engine. `auto` is vLLM if it is installed and there is a GPU, else transformers.
-        batch_size: number of sequences at the same time; by default as many as fit into memory.
-        dtype: number format of the weights. `auto` is bfloat16 on accelerators and on CPUs that multiply bfloat16 in
+        model_path: a checkpoint folder, a name on the hub, or a GGUF file.
+        name: which engine; `auto` is llamacpp for a GGUF file, vLLM if it is installed and there is a GPU, else
+            transformers.
+        batch_size: sequences at the same time; by default as many as fit.
+        dtype: number format of the weights; `auto` is bfloat16 on accelerators and on CPUs that multiply it in
             hardware, else float32.
 
     Raises:
-        ValueError: `name` is `vllm` and vLLM is not installed.
+        ValueError: the engine is not installed, or does not read this kind of checkpoint.
     """
+    if is_gguf(model_path):
+        if name not in ("auto", "llamacpp"):
+            raise ValueError(
+                f"{model_path}: the engine {name} does not read GGUF files. Use engine: llamacpp, or convert the file with "
+                "`align import FILE FOLDER`"
+            )
+        from alignment.evaluation.engines.llamacpp_engine import LlamaCppEngine
+
+        return LlamaCppEngine(model_path, batch_size=batch_size)
+    if name == "llamacpp":
+        raise ValueError(f"{model_path}: the engine llamacpp reads GGUF files only; `align export` writes them")
     installed = importlib.util.find_spec("vllm") is not None
     if name == "vllm" and not installed:
         raise ValueError("vLLM is not installed: pip install 'code-alignment[vllm]', or use engine: transformers")
