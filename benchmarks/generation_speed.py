@@ -78,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks generation-speed", description=__doc__)
     parser.add_argument("--model", required=True, help="a model folder")
-    parser.add_argument("--prompts", required=True, type=Path, help="rows with a column `prompt`, for example HumanEval.jsonl.gz")
+    parser.add_argument(
+        "--prompts", required=True, type=Path, help="rows with a column `prompt`, for example HumanEval.jsonl.gz"
+    )
     parser.add_argument("--count", type=int, default=64, help="prompts (default: 64, the first ones)")
     parser.add_argument("--tokens", type=int, default=256, help="new tokens per prompt (default: 256)")
     parser.add_argument("--rounds", type=int, default=1, help="rounds; the table shows medians (default: 1)")
@@ -236,7 +238,9 @@ def _print_agreement(model: str, workload: Workload, results: dict[str, Generati
         if name == "own":
             continue
         equal, lengths, gaps = 0, [], []
-        for prompt, own_tokens, other_tokens in zip(workload.prompts, results["own"].tokens, result.tokens, strict=True):
+        for prompt, own_tokens, other_tokens in zip(
+            workload.prompts, results["own"].tokens, result.tokens, strict=True
+        ):
             mine, theirs = _until_end(own_tokens, ends), _until_end(other_tokens, ends)
             part = next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
             if part is None:

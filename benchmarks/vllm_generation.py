@@ -1,6 +1,6 @@
 """Generates with vLLM for `generation-speed`: run by the Python of an environment that has vLLM and not this project.
 
-    PYTHON vllm_generation.py REQUEST.json ANSWER.json
+PYTHON vllm_generation.py REQUEST.json ANSWER.json
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def add(commands: Commands) -> None:
     evaluate = add_command(
         commands, "evaluate", "Measure a model, grade completions made elsewhere, or compare two evaluations."
     )
-    evaluate.add_argument("model", nargs="?", help="folder of a model, its name on the Hugging Face hub, or a GGUF file")
+    evaluate.add_argument(
+        "model", nargs="?", help="folder of a model, its name on the Hugging Face hub, or a GGUF file"
+    )
     evaluate.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME",
         help="benchmarks: humaneval; fim:rows.jsonl with a file of its rows; my_bench.py:Tasks for your own code",

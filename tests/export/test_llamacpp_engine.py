@@ -69,12 +69,12 @@ def test_samples_stay_in_the_nucleus_of_the_tempered_distribution(engine, model,
 def test_a_completion_ends_before_a_stop_id_and_a_stop_string(engine, trained):
     tokenizer = AutoTokenizer.from_pretrained(trained)
     ids = prompts(tokenizer, 1)[0]
-    (_, free), = engine.generate([GenerationJob("free", ids, 12)])
+    ((_, free),) = engine.generate([GenerationJob("free", ids, 12)])
     stop_id = tokenizer.encode(free.text)[5]
-    (_, cut), = engine.generate([GenerationJob("ids", ids, 12, stop_ids=(stop_id,))])
+    ((_, cut),) = engine.generate([GenerationJob("ids", ids, 12, stop_ids=(stop_id,))])
     assert cut.finish == "stop" and free.text.startswith(cut.text) and cut.tokens <= 5
     word = free.text[6:9]
-    (_, by_word), = engine.generate([GenerationJob("word", ids, 12, stop=(word,))])
+    ((_, by_word),) = engine.generate([GenerationJob("word", ids, 12, stop=(word,))])
     assert by_word.finish == "stop" and by_word.text == free.text.split(word)[0]
 
 
@@ -91,11 +91,11 @@ def test_an_evaluation_takes_a_gguf_file(file, tmp_path):
 
 
 def test_a_gguf_file_and_its_engine_belong_together(file, trained, tmp_path):
-    with pytest.raises(ValueError, match="transformers does not read GGUF files. Use engine: llamacpp, or convert"):
+    with pytest.raises(ValueError, match=r"transformers does not read GGUF files\. Use engine: llamacpp, or convert"):
         open_engine(file, "transformers")
     with pytest.raises(ValueError, match="llamacpp reads GGUF files only"):
         open_engine(str(trained), "llamacpp")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(Path(file).read_bytes()[:1000])
-    with pytest.raises(ValueError, match="broken.gguf is no GGUF file, or is cut off"):
+    with pytest.raises(ValueError, match=r"broken\.gguf is no GGUF file, or is cut off"):
         open_engine(str(broken))

@@ -31,7 +31,16 @@ func main() {
 @pytest.fixture(scope="module")
 def server(exported):
     file = next(row["file"] for row in exported if row["level"] == "q8_0")
-    command = [sys.executable, "-m", "alignment.evaluation.engines.llamacpp_server", file, "--port", "0", "--context", "512"]
+    command = [
+        sys.executable,
+        "-m",
+        "alignment.evaluation.engines.llamacpp_server",
+        file,
+        "--port",
+        "0",
+        "--context",
+        "512",
+    ]
     process = subprocess.Popen(
         [*command, "--threads", "1"],
         stdin=subprocess.PIPE,

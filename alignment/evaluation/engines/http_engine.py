@@ -37,7 +37,13 @@ _TEMPORARY = (408, 429, 500, 502, 503, 504)
 """Status codes after which a request is sent again."""
 _OPENAI_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop"))
 ServerKind = Literal["vllm", "llamacpp", "other"]
-_VLLM_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_VLLM_SAMPLING = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 _LLAMACPP_SAMPLING = {"samplers": ["temperature", "top_p"], "repeat_penalty": 1.0}
 """Only these samplers run, in this order. llama.cpp's own order applies the temperature after top_p."""
 
