@@ -99,7 +99,10 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
         "user_rows:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"
     ),
     "fim": CatalogueEntry(
-        "user_rows:fim", "your own fill-in-the-middle tasks (JSONL); pass@k, exact match, edit similarity"
+        "user_rows:fim", "your own fill-in-the-middle rows (JSONL); pass@k, exact match, edit similarity, stop rate"
+    ),
+    "fim-body": CatalogueEntry(
+        "user_rows:fim_body", "the same rows as fim; completions are cut where the function body ends"
     ),
     "completion": CatalogueEntry(
         "user_rows:completion", "the same rows as fim, left to right: the model sees the prefix alone"
@@ -107,7 +110,7 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
 }
 """The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
-NEEDS_DATA = ("tasks", "fim", "completion", "editing", "regression")
+NEEDS_DATA = ("tasks", "fim", "fim-body", "completion", "editing", "regression")
 """Benchmarks without public rows. For these, `data` must name the user's rows."""
 
 

@@ -163,6 +163,8 @@ class Benchmark:
 
     Required for problems without a task.
     """
+    stop_rate: bool = False
+    """Whether to report the score `stop_rate`: the share of completions that end by themselves, not at a limit."""
     mode: Literal["base", "chat"] = "base"
     """Whether the prompts are for a base model or for a chat model."""
     stop: tuple[str, ...] = ()

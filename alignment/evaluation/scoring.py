@@ -168,6 +168,8 @@ def outcome_of(
         scores |= benchmark.score(problem, answer if problem.task is None else record["text"])
         if not status:
             status = "passed" if next(iter(scores.values())) == 1.0 else "failed"
+    if benchmark.stop_rate and record["finish"] and status != "error":
+        scores["stop_rate"] = float(record["finish"] == "stop")
     return Outcome(
         task_id=problem.id,
         sample=sample,

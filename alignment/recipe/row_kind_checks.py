@@ -44,7 +44,12 @@ BUILDER_KINDS = {
 # Kinds of rows on which an export compares models: all kinds with text.
 EXPORT_KINDS = ("document", "conversation", "preference", "infilling")
 # Kinds of rows for the benchmarks that measure the user's rows.
-BENCHMARK_KINDS = {"tasks": ("task", "infilling"), "fim": ("infilling",), "completion": ("infilling",)}
+BENCHMARK_KINDS = {
+    "tasks": ("task", "infilling"),
+    "fim": ("infilling",),
+    "fim-body": ("infilling",),
+    "completion": ("infilling",),
+}
 
 
 @dataclass(frozen=True)

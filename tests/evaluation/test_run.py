@@ -120,7 +120,8 @@ def measured(tiny_checkpoint, write_rows, tmp_path):
 
 def test_figures_are_in_percent_with_an_interval_around_them(measured):
     _, figures = measured
-    assert [figure["metric"] for figure in figures] == ["exact_match", "edit_similarity"]
+    names = ["exact_match", "edit_similarity", "content_similarity", "first_line_match", "stop_rate"]
+    assert [figure["metric"] for figure in figures] == names
     for figure in figures:
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 100
         assert (figure["benchmark"], figure["n"], figure["errors"]) == ("fim", 12, 0)

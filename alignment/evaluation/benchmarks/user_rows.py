@@ -7,10 +7,11 @@ have `prefix`, `suffix` and `middle`; the program to run is then prefix + comple
 from __future__ import annotations
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
+from alignment.evaluation.body_end import cut_at_body_end
 from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
+from alignment.evaluation.problem import Assemble, Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import trim_continuation
-from alignment.evaluation.statistics.text_scores import infilling_scores
+from alignment.evaluation.statistics.text_scores import editor_scores, infilling_scores
 from alignment.models import formats
 from alignment.rows.reading import read_rows
 
@@ -57,21 +58,38 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
 
 
 def fim(request: BenchmarkRequest) -> Benchmark:
-    """Load fill-in-the-middle tasks, with prefix-suffix-middle prompts."""
+    """Load fill-in-the-middle rows, with prefix-suffix-middle prompts.
+
+    The program of a row with tests holds the completion as it was generated.
+    """
+    return _fim(request, "fim", _filled_in)
+
+
+def fim_body(request: BenchmarkRequest) -> Benchmark:
+    """Load the same rows as `fim`. Completions are cut where the function body ends."""
+    return _fim(request, "fim-body", _filled_in_body)
+
+
+def _fim(request: BenchmarkRequest, name: str, assemble: Assemble) -> Benchmark:
     _base_only(request)
     rows = _rows(request, "id", "prefix", "suffix", "middle")
     return Benchmark(
-        name="fim",
+        name=name,
         problems=[_infilling(row, FimPrompt(row["prefix"], row["suffix"])) for row in rows],
         max_new_tokens=512,
         stop_tokens=formats.FIM_STOP_TOKENS,
-        assemble=_filled_in,
-        score=infilling_scores,
+        assemble=assemble,
+        score=editor_scores,
+        stop_rate=True,
     )
 
 
 def _filled_in(problem: Problem, text: str) -> str:
     return problem.row["prefix"] + text + problem.row["suffix"] if problem.task else text
+
+
+def _filled_in_body(problem: Problem, text: str) -> str:
+    return _filled_in(problem, cut_at_body_end(problem.row["prefix"], text, problem.row.get("language") or "python"))
 
 
 def completion(request: BenchmarkRequest) -> Benchmark:

@@ -34,5 +34,23 @@ def infilling_scores(problem: Problem, completion: str) -> dict[str, float]:
     return {"exact_match": float(answer == expected), "edit_similarity": edit_similarity(answer, expected)}
 
 
+def editor_scores(problem: Problem, completion: str) -> dict[str, float]:
+    """Scores of a filled-in middle as an editor shows it: `infilling_scores`, and two scores that ignore where it stops.
+
+    `content_similarity` is the edit similarity of the first non-blank lines, as many as the reference has: it judges the
+    content of a completion that goes on too long. `first_line_match` compares the first non-blank line.
+    """
+    scores = infilling_scores(problem, completion)
+    answer, expected = (_lines(text) for text in (completion, problem.reference or ""))
+    scores["content_similarity"] = edit_similarity("\n".join(answer[: len(expected)]), "\n".join(expected))
+    scores["first_line_match"] = float(answer[:1] == expected[:1])
+    return scores
+
+
+def _lines(text: str) -> list[str]:
+    """The non-blank lines, without white space around the text and at line ends."""
+    return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+
+
 def _without_outer_space(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
