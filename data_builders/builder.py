@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from alignment.grading.sandbox_settings import SandboxSettings
+from alignment.models.source import DType
 from alignment.settings import Settings
 
 SettingsType = TypeVar("SettingsType", bound=Settings, contravariant=True)
@@ -42,6 +43,8 @@ class BuildContext:
     """Whether to show progress on stderr. With None, progress is shown only if stderr is a terminal."""
     clone_folder: Path | None = None
     """Folder for clones of remote repositories. With None, a temporary folder is used, and removed at the end."""
+    dtype: DType = "auto"
+    """Number format of the model's weights. A recipe sets it for all stages with `model.dtype`."""
 
 
 class Builder(Protocol[SettingsType]):

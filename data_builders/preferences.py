@@ -211,7 +211,7 @@ def sample_answers(
     from alignment.evaluation.engines.selection import open_engine
 
     assert context.model is not None, "the builder `preferences` needs a model"
-    engine = open_engine(str(context.model), batch_size=settings.batch_size)
+    engine = open_engine(str(context.model), batch_size=settings.batch_size, dtype=context.dtype)
     jobs = []
     for index, row in enumerate(rows):
         prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]

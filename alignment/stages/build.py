@@ -38,6 +38,7 @@ def run(request: StageRequest) -> dict[str, Any]:
         seed=request.seed,
         workers=len(os.sched_getaffinity(0)),
         model=_checkpoint(request),
+        dtype=request.model.dtype if request.model is not None else "auto",
         sandbox=request.sandbox,
     )
     counts = builder.run(builder.validate(stage.settings), context)

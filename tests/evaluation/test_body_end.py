@@ -35,7 +35,8 @@ def test_python_bodies_end_where_a_statement_is_indented_less(prefix, body, rest
 
 
 @pytest.mark.parametrize(
-    "completion", ["", "    ", "x = (1,", 'x = """never closed\ndef g():', "    return 1", "\x00", "x = $\n", "return 1\n\n"]
+    "completion",
+    ["", "    ", "x = (1,", 'x = """never closed\ndef g():', "    return 1", "\x00", "x = $\n", "return 1\n\n"],
 )
 def test_python_completions_without_an_end_are_unchanged(completion):
     assert cut_at_body_end("def f():\n    ", completion, "python") == completion
@@ -49,9 +50,9 @@ def test_the_top_level_of_a_file_has_no_end():
     ("language", "body"),
     [
         ("javascript", "  if (a) { return '}'; }\n  return `}${x}`;\n"),
-        ("java", '  String s = "}";\n  char c = \'}\';\n  // }\n  for (;;) { break; }\n'),
-        ("rust", "  let x: &'a str = \"}\";\n  match x { _ => {} }\n"),
-        ("go", "  s := `}`\n  /* } */\n  if s == \"\" { return }\n"),
+        ("java", "  String s = \"}\";\n  char c = '}';\n  // }\n  for (;;) { break; }\n"),
+        ("rust", '  let x: &\'a str = "}";\n  match x { _ => {} }\n'),
+        ("go", '  s := `}`\n  /* } */\n  if s == "" { return }\n'),
         ("c++", "  int a[] = {1, 2};\n"),
     ],
 )
@@ -65,7 +66,9 @@ def test_languages_with_other_blocks_are_unchanged():
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="ab \n:#'\"()[]{}=\t\\", max_size=80), st.sampled_from(["python", "javascript", "rust", "ruby"]))
+@given(
+    st.text(alphabet="ab \n:#'\"()[]{}=\t\\", max_size=80), st.sampled_from(["python", "javascript", "rust", "ruby"])
+)
 def test_the_result_is_the_beginning_of_any_completion(completion, language):
     cut = cut_at_body_end("def f():\n    ", completion, language)
     assert (completion + "\n").startswith(cut)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignment.evaluation.engines import selection
 from data_builders import preferences
 from data_builders.builder import BuildContext
 from data_builders.builder_registry import find_builder
 from data_builders.models.writers import TextModel
-from data_builders.preferences import GradedAnswers, SampledAnswer, choose_pairs
+from data_builders.preferences import GradedAnswers, PreferencesSettings, SampledAnswer, choose_pairs
 
 ANSWERS = st.lists(st.text(alphabet="ab", max_size=8), max_size=8)
 
@@ -111,3 +112,22 @@ def test_answers_with_similar_scores_are_no_pair(tmp_path, monkeypatch):
 def test_contradicting_settings_are_refused(settings, expected):
     with pytest.raises(ValueError, match=expected):
         find_builder("preferences").validate(settings)
+
+
+def test_answers_are_sampled_in_the_number_format_of_the_recipe(tmp_path, monkeypatch):
+    opened = {}
+
+    class Engine:
+        tokenizer = None
+
+        def generate(self, jobs):
+            return iter(())
+
+    def open_engine(path, **settings):
+        opened.update(settings, path=path)
+        return Engine()
+
+    monkeypatch.setattr(selection, "open_engine", open_engine)
+    context = BuildContext(tmp_path, model=tmp_path / "model", dtype="float32")
+    preferences.sample_answers(PreferencesSettings(tasks=tmp_path / "tasks.jsonl", batch_size=3), context, [])
+    assert opened == {"path": str(tmp_path / "model"), "batch_size": 3, "dtype": "float32"}
