@@ -150,7 +150,11 @@ def _transformers(model: str) -> Callable[[Workload, Generation], None]:
         width = max(map(len, workload.prompts))
         ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in workload.prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in workload.prompts])
-        settings = {"do_sample": False, "max_new_tokens": workload.new_tokens, "repetition_penalty": 1.0}
+        settings: dict[str, Any] = {
+            "do_sample": False,
+            "max_new_tokens": workload.new_tokens,
+            "repetition_penalty": 1.0,
+        }
         settings |= {"eos_token_id": None, "temperature": None, "top_p": None, "top_k": None}
 
         def generate() -> list[list[int]]:

@@ -97,5 +97,5 @@ def test_a_gguf_file_and_its_engine_belong_together(file, trained, tmp_path):
         open_engine(str(trained), "llamacpp")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(Path(file).read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"broken\.gguf is no GGUF file, or is cut off"):
+    with pytest.raises(ValueError, match=r"broken\.gguf is not a GGUF file, or is cut off"):
         open_engine(str(broken))

@@ -34,25 +34,35 @@ class LlamaCppEngine:
     name = "llamacpp"
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
 
-    def __init__(self, file: str | Path, *, batch_size: int | None = None) -> None:
-        """Read the metadata of the file; the weights are loaded by the first call of `generate`.
+    def __init__(
+        self,
+        file: str | Path,
+        *,
+        batch_size: int | None = None,
+        tokenizer_folder: str | Path | None = None,
+        threads: int = 0,
+    ) -> None:
+        """Read the metadata of the file. The first call of `generate` loads the weights.
 
         Args:
             file: the GGUF file.
-            batch_size: requests that are computed at the same time; 16 by default.
+            batch_size: number of requests that are computed at the same time; 16 by default.
+            tokenizer_folder: folder whose tokenizer is used instead of the tokenizer in the file.
+            threads: number of CPU threads; 0 uses all.
 
         Raises:
-            ValueError: the file is no GGUF file of a Qwen2 model, or llama.cpp is not installed.
+            ValueError: the file is not a GGUF file of a Qwen2 model, or llama.cpp is not installed.
         """
         if importlib.util.find_spec("xllamacpp") is None:
             raise ValueError(INSTALL)
         self.file = Path(file)
         self.batch_size = batch_size
+        self.threads = threads
         self._folder = tempfile.TemporaryDirectory(prefix="gguf-tokenizer-")
         self.description = Path(self._folder.name) / "model"
         """A folder with config.json, the tokenizer and generation_config.json, without weights."""
         write_config_and_tokenizer(self.file, self.description)
-        self.tokenizer = AutoTokenizer.from_pretrained(self.description)
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or self.description)
         self.stop_ids = end_token_ids(self.tokenizer, GenerationConfig.from_pretrained(self.description))
         config = stored_config(self.file)
         assert config is not None, "write_config_and_tokenizer has read the same metadata"
@@ -82,7 +92,8 @@ class LlamaCppEngine:
             return self._server
         self.close()
         # llama.cpp rounds a slot's context up to a multiple of 256 (`GGML_PAD` in llama-context.cpp).
-        self._server = LlamaCppServer(self.file, context=-(-(context + 1) // 256) * 256, slots=slots)
+        rounded = -(-(context + 1) // 256) * 256
+        self._server = LlamaCppServer(self.file, context=rounded, slots=slots, threads=self.threads)
         return self._server
 
     def close(self) -> None:

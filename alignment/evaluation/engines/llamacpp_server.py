@@ -49,13 +49,14 @@ def main() -> None:
 class LlamaCppServer:
     """A server in a process of its own on a free port of this machine. It ends with `close`, or with this object."""
 
-    def __init__(self, file: Path, *, context: int, slots: int) -> None:
+    def __init__(self, file: Path, *, context: int, slots: int, threads: int = 0) -> None:
         """Start the server and wait until the model is loaded.
 
         Args:
             file: a GGUF file.
             context: most tokens of prompt and completion together, for each slot.
             slots: requests that are computed at the same time.
+            threads: number of CPU threads; 0 uses all.
 
         Raises:
             ValueError: the server ended before it printed its address. The message holds its last lines.
@@ -65,7 +66,7 @@ class LlamaCppServer:
         command = [sys.executable, "-m", "alignment.evaluation.engines.llamacpp_server", str(file), "--port", "0"]
         with tempfile.TemporaryFile("w+") as log:
             self._process = subprocess.Popen(
-                [*command, "--context", str(context), "--slots", str(slots)],
+                [*command, "--context", str(context), "--slots", str(slots), "--threads", str(threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
