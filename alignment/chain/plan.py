@@ -23,7 +23,9 @@ from alignment.recipe import (
     BuildStage,
     EvaluateStage,
     GrpoStage,
+    PretrainStage,
     Recipe,
+    SftStage,
     TrainingStage,
     builders,
     stage_graph,
@@ -41,6 +43,8 @@ _UNHASHED = ("name", "gate", "evaluate", "model")
 PREPARED = "prepared"
 _PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
 _PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
+# With context-level fill-in-the-middle every epoch has rows of its own.
+_PREPARES_EPOCHS = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
 _PREPARED_WITH = ("transformers", "trl", "datasets", "code-alignment")
 
 
@@ -259,7 +263,9 @@ class _StepBuilder:
             return None
         tokenizer = [self.resolve(read)[1] for read in self.graph.base_reads]
         settings = {key: value for key, value in {**content, "seed": seed}.items() if key in _PREPARES}
-        train = {key: stage.train[key] for key in _PREPARES_IN_TRAIN if key in stage.train}
+        by_epoch = isinstance(stage, PretrainStage | SftStage) and stage.fim.level == "context"
+        keys = (*_PREPARES_IN_TRAIN, *(_PREPARES_EPOCHS if by_epoch else ()))
+        train = {key: stage.train[key] for key in keys if key in stage.train}
         versions = {package: version for package, version in package_versions().items() if package in _PREPARED_WITH}
         reads = [[self.recipe.model.revision, *tokenizer], targets]
         key = fingerprint([VERSIONS[stage.kind], settings, train, reads, versions])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -135,6 +136,26 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
         ids += tokenizer.encode(text[start : match.start() + 1], add_special_tokens=False)
         start = match.start() + 1
     return ids + tokenizer.encode(text[start:], add_special_tokens=False)
+
+
+def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
+    """Encode text as `encode_text` does, with the position of each token's first character.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        text: the text.
+
+    Returns:
+        Token ids, and positions in ascending order. Tokens that share a character of several bytes have the same position.
+    """
+    cuts = [0, *(match.start() + 1 for match in _ADDED_TEXT.finditer(text)), len(text)] if "<" in text else [0, len(text)]
+    ids: list[int] = []
+    starts: list[int] = []
+    for start, end in pairwise(cuts):
+        encoded = tokenizer(text[start:end], add_special_tokens=False, return_offsets_mapping=True)
+        ids += encoded["input_ids"]
+        starts += [start + offset for offset, _ in encoded["offset_mapping"]]
+    return ids, starts
 
 
 def contains_special_text(text: str) -> bool:

@@ -89,7 +89,8 @@ class TrainingStage(Stage):
 class PretrainStage(TrainingStage):
     """Continued pretraining on documents.
 
-    Documents longer than `max_length` are split. Documents are packed into rows.
+    Text of documents longer than `max_length` is split, and packed into rows. Fill-in-the-middle samples are not split
+    (`fim.level`).
     """
 
     kind: Literal["pretrain"]

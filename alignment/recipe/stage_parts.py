@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alignment.extensions import ExtensionReference, NameOrExtension
 from alignment.models.source import AttentionKernel, DType, RandomInit
 from alignment.settings import Name, Positive, Ref, Settings, Share
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 class BaseModelSettings(Settings):
@@ -47,17 +49,63 @@ class DataSource(Settings):
     """Use at most this many rows, the first ones. Default: all rows."""
 
 
-class Fim(Settings):
-    """Fill-in-the-middle (FIM), applied to whole documents before they are packed."""
+class FimMiddles(Settings):
+    """How often each kind of middle is drawn, relative to the others. A kind that a text has no place for is drawn again."""
 
+    line: Weight = 0.2
+    """The rest of a line, from the start or end of a word."""
+    lines: Weight = 0.25
+    """One to six whole lines, few more often than many."""
+    block: Weight = 0.25
+    """A node of the syntax tree, of any size (AST-FIM, arXiv 2506.00204)."""
+    body: Weight = 0.2
+    """The body of a function."""
+    cursor: Weight = 0.05
+    """From any character to any other: the cursor stands in mid-line, also in mid-word."""
+    edge: Weight = 0.05
+    """The first or last lines of a file: the prefix or the suffix is empty."""
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one kind of middle needs a weight above 0")
+        return self
+
+
+class Fim(Settings):
+    """Fill-in-the-middle (FIM) of documents."""
+
+    level: Literal["context", "document"] = "context"
+    """`context`: choose a middle first, then the text around it, so that every sample fits a row whole (context-level FIM,
+    arXiv 2207.14255, section 4.4). A long document gives several samples, and every epoch has other middles. `document`:
+    cut the whole document once, before it is split into rows; a sample longer than a row is torn apart, and teaches the
+    model not to stop. Use it only where documents fit a row."""
     rate: Share = 0.5
-    """Share of documents that become FIM documents. DeepSeek-Coder uses 0.5; Qwen2.5-Coder's report gives no number."""
+    """`context`: share of the documents' tokens that are in FIM samples. `document`: share of documents that become FIM
+    documents. DeepSeek-Coder uses 0.5; Qwen2.5-Coder's report gives no number."""
     spm_rate: Share = 0.0
-    """Share of FIM documents in suffix-prefix-middle (SPM) order. The other FIM documents are prefix-suffix-middle
-    (PSM)."""
-    spans: Literal["lines", "characters", "syntax"] = "characters"
-    """Where a middle may start and end: `lines` at line ends, `characters` at any character. With `syntax`, half of the
-    middles are nodes of the syntax tree, and the others are as with `characters`; this needs the extra [syntax]."""
+    """Share of FIM samples in suffix-prefix-middle (SPM) order. The other samples are prefix-suffix-middle (PSM)."""
+    middles: FimMiddles | None = None
+    """For `context`: the mixture of middles. Blocks and bodies are found by the syntax tree where the extra [syntax] has a
+    grammar for the language, else by indentation. Default: the weights below."""
+    window: Annotated[int, Field(ge=64)] | None = None
+    """For `context`: tokens of the longest FIM sample, at most `max_length`. Samples of longer documents have a quarter of
+    it or more. Default: `max_length`, and at most 2048, about what editors send."""
+    spans: Literal["lines", "characters", "syntax"] | None = None
+    """For `document`: where a middle may start and end: `lines` at line ends, `characters` at any character. With `syntax`,
+    half of the middles are nodes of the syntax tree, and the others are as with `characters`; this needs the extra
+    [syntax]. Default: characters."""
+
+    @model_validator(mode="after")
+    def _check_level(self) -> Self:
+        if self.level == "context" and self.spans is not None:
+            raise ValueError(
+                "`spans` is for `level: document`: add that, or remove `spans` (`level: context` chooses middles by `middles`)"
+            )
+        for name in ("middles", "window"):
+            if self.level == "document" and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` is for `level: context`: remove it, or use that level")
+        return self
 
 
 class Gate(Settings):

@@ -7,6 +7,8 @@ The loss covers the assistant's answers. Documents may be mixed with the convers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal
 
 from alignment.recipe import PretrainStage, SftStage
@@ -14,6 +16,9 @@ from alignment.recipe.stage_request import StageRequest
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.tokenization.prepare import prepare_once, write_training_rows
 from alignment.tokenization.segments import TokenizationRules
+
+DEFAULT_EPOCHS, DEFAULT_BATCH = 3, 8
+"""TRL's defaults of num_train_epochs and per_device_train_batch_size (SFTConfig of TRL 1.16)."""
 
 
 def run(request: StageRequest) -> dict[str, Any]:
@@ -52,14 +57,23 @@ def train_on_tokens(
         overlong=overlong,
         fim_rate=stage.fim.rate,
         spm_rate=stage.fim.spm_rate,
-        fim_spans=stage.fim.spans,
+        fim_spans=stage.fim.spans or "characters",
         packing=stage.train.get("packing_strategy", "fill") if stage.train.get("packing", packing) else None,
+        context_fim=stage.fim if stage.fim.level == "context" else None,
     )
     order = stage.train.get("train_sampling_strategy", "group_by_length")
     by_length = rules.packing is None and order == "group_by_length"
     folder, counts = prepare_once(
         request,
-        lambda folder: write_training_rows(stage.data, tokenizer, rules, request.seed, folder, request.decontaminate),
+        lambda folder: write_training_rows(
+            stage.data,
+            tokenizer,
+            rules,
+            request.seed,
+            folder,
+            request.decontaminate,
+            lambda rows: epochs_of(stage.train, rows, request.world_size),
+        ),
     )
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
@@ -70,6 +84,7 @@ def train_on_tokens(
         return TokenTrainer(
             packed=rules.packing is not None,
             by_length=by_length,
+            epochs=counts.get("epochs", 1),
             model=model,
             args=args,
             train_dataset=load_from_disk(str(folder / "train")),
@@ -78,3 +93,18 @@ def train_on_tokens(
         )
 
     return train(request, tokenizer, make_trainer, chat=chat, counts=counts)
+
+
+def epochs_of(train: Mapping[str, Any], rows: int, world_size: int) -> int:
+    """Return the number of epochs that a stage trains, rounded up.
+
+    Args:
+        train: the stage's `train:`.
+        rows: rows of one epoch.
+        world_size: number of processes.
+    """
+    steps = train.get("max_steps", -1)
+    if steps <= 0:
+        return ceil(train.get("num_train_epochs", DEFAULT_EPOCHS))
+    per_device, accumulation = train.get("per_device_train_batch_size", DEFAULT_BATCH), "gradient_accumulation_steps"
+    return ceil(steps * per_device * train.get(accumulation, 1) * world_size / rows)

@@ -10,6 +10,7 @@ from transformers.utils import is_triton_available
 from trl import SFTTrainer
 
 from alignment.stages import loss, sample_attention
+from alignment.tokenization.epoch_order import EpochSampler
 from alignment.tokenization.length_order import LengthSampler
 from alignment.tokenization.packed_collator import PackedRowCollator, takes_variable_lengths
 
@@ -22,12 +23,13 @@ class TokenTrainer(SFTTrainer):
     Args:
         packed: whether a row may hold several samples. Their lengths are in the column `seq_lengths`.
         by_length: whether rows are ordered by `LengthSampler`.
+        epochs: number of epochs that have rows of their own; see `EpochSampler`.
         settings: the arguments of SFTTrainer.
     """
 
-    def __init__(self, *, packed: bool, by_length: bool, **settings: Any) -> None:
+    def __init__(self, *, packed: bool, by_length: bool, epochs: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
-        self.by_length = by_length
+        self.by_length, self.epochs = by_length, epochs
         model: Any = self.model
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         if packed and not takes_variable_lengths(base):
@@ -77,10 +79,17 @@ class TokenTrainer(SFTTrainer):
             self._total_train_tokens += int(seen)
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
+    def num_examples(self, dataloader: Any) -> int:
+        """Return the rows of one epoch, which the trainer logs."""
+        return super().num_examples(dataloader) // self.epochs
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if not self.by_length:
+        if not self.by_length and self.epochs == 1:
             return super()._get_train_sampler(train_dataset)
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist()
+        lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist() if self.by_length else None
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return LengthSampler(lengths, step, self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if self.epochs > 1:
+            return EpochSampler(len(rows), self.epochs, seed, lengths, step)
+        return LengthSampler(lengths, step, seed)

@@ -100,6 +100,7 @@ def train(
     metrics = run.metrics | recorder.timings() | _token_rate(trainer, counts, run)
     if (removed := counts.get("decontamination", {}).get("removed")) is not None:
         metrics["contaminated_rows_removed"] = removed
+    metrics |= {f"fim_{name}": value for name, value in counts.get("fim", {}).items() if name != "level"}
     metrics["peak_memory_bytes"] = peak_memory_bytes()
     attention = model.config._attn_implementation
     if request.rank == 0 and lora:

@@ -11,8 +11,9 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -23,7 +24,9 @@ from alignment.models.formats import IGNORED
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_request import NO_TARGETS, ScreenTargets, StageRequest
-from alignment.tokenization.packing import PACKED, pack
+from alignment.tokenization.fim_figures import FimFigures, summarize
+from alignment.tokenization.fim_windows import FimWindows, TokenSample
+from alignment.tokenization.packing import pack
 from alignment.tokenization.screen import REPORT, ContaminationScreen
 from alignment.tokenization.segments import PROBES, Segment, TokenizationRules, row_segments
 from data_builders.storage.parallel import batched
@@ -38,8 +41,18 @@ PROBES_FILE = "probes.json"  # read by alignment.models.contract
 _ROWS_PER_CALL = 512
 """Number of rows that are tokenized with one call of the tokenizer."""
 
-Sample = tuple[list[int], list[int]]
-"""Token ids and labels, of the same length."""
+EPOCHS = 8
+"""Epochs with rows of their own, at most: each takes as much disk as the first. Later epochs repeat them."""
+
+
+class Sample(NamedTuple):
+    """One sample of the training set."""
+
+    ids: list[int]
+    labels: list[int]
+    """As many as `ids`."""
+    middle: int
+    """Tokens of the middle of a FIM sample that is whole; 0 for all others."""
 
 
 def prepare_once(request: StageRequest, prepare: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
@@ -85,8 +98,12 @@ def write_training_rows(
     seed: int,
     folder: Path,
     targets: ScreenTargets = NO_TARGETS,
+    epochs_for: Callable[[int], int] = lambda rows: 1,
 ) -> dict[str, Any]:
     """Write the training set of documents and conversations to `folder/train`.
+
+    With context-level FIM every epoch has its own rows, `epochs` times as many as an epoch has; see
+    `alignment.tokenization.epoch_order`.
 
     Args:
         sources: the stage's `data:` entries, with absolute paths.
@@ -95,51 +112,105 @@ def write_training_rows(
         seed: seed of FIM cuts, shares, order and packing.
         folder: output folder. It also gets prompts for the check that answers end, and the contamination report.
         targets: benchmarks and files that training rows must share no text with.
+        epochs_for: returns the number of epochs that the stage trains, from the number of rows of one epoch.
 
     Returns:
-        Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows.
+        Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows. With several epochs, the
+        counts by source are those of the first epoch, and the others are averages over epochs.
 
     Raises:
         ValueError: a row is malformed, or no row is left.
     """
     from datasets import concatenate_datasets
-    from trl.data_utils import pack_dataset
 
-    by_source: dict[str, dict[str, int]] = {}
-    parts = []
     probes: list[str] = []
     screen = ContaminationScreen.for_targets(targets, folder)
+    first = _prepare_epoch(sources, tokenizer, rules, seed, folder, screen, probes, 0)
+    epochs = [first]
+    if first.figures.samples and rules.context_fim is not None:
+        for number in range(1, min(epochs_for(len(first.rows)), EPOCHS)):
+            epochs.append(_prepare_epoch(sources, tokenizer, rules, seed, folder, screen, [], number))
+    # Epochs differ by a few rows: all get as many as the shortest has, since the trainer counts steps with one number.
+    size = min(len(epoch.rows) for epoch in epochs)
+    rows = first.rows
+    if len(epochs) > 1:
+        rows = concatenate_datasets([epoch.rows.select(range(size)) for epoch in epochs])
+    rows.save_to_disk(folder / "train")
+    for number in range(len(epochs)):
+        shutil.rmtree(folder / f"epoch-{number}")
+    if probes:
+        write_probes(probes, folder)
+    totals: dict[str, Any] = {
+        "samples": round(sum(epoch.samples for epoch in epochs) / len(epochs)),
+        "tokens": round(sum(epoch.tokens for epoch in epochs) / len(epochs)),
+    }
+    if rules.packing:
+        totals["packed"] = size
+        available = sum(len(epoch.rows) for epoch in epochs) * rules.max_length
+        tokens = sum(epoch.tokens for epoch in epochs)
+        totals["packing_efficiency"] = round(tokens / available, 4)  # share that is not padding
+    if len(epochs) > 1:
+        totals["epochs"] = len(epochs)
+    torn = sum(counts.get("fim_torn", 0) for counts in first.by_source.values())
+    fim = summarize([epoch.figures for epoch in epochs], totals["tokens"], torn, rules)
+    return {"sources": first.by_source, **totals, **fim, **screen.counts()}
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """The rows of one epoch, packed and in a random order, with their counts."""
+
+    rows: Dataset
+    samples: int
+    tokens: int
+    figures: FimFigures
+    by_source: dict[str, dict[str, int]]
+
+
+def _prepare_epoch(
+    sources: Sequence[DataSource],
+    tokenizer: PreTrainedTokenizerBase,
+    rules: TokenizationRules,
+    seed: int,
+    folder: Path,
+    screen: ContaminationScreen,
+    probes: list[str],
+    epoch: int,
+) -> _Epoch:
+    """Tokenize, mix, shuffle and pack the rows of one epoch in `folder/epoch-N`; arguments as `write_training_rows`."""
+    from datasets import concatenate_datasets
+    from trl.data_utils import pack_dataset
+
+    work = folder / f"epoch-{epoch}"
+    work.mkdir()
+    by_source: dict[str, dict[str, int]] = {}
+    parts = []
     for number, source in enumerate(sources):
-        rng = random.Random(f"{seed}:{number}")
+        rng = random.Random(f"{seed}:{number}:{epoch}" if epoch else f"{seed}:{number}")
         counts: Counter[str] = Counter()
-        segments = row_segments(source, rules, rng, counts, probes, screen)
-        part = _tokenized(segments, source, tokenizer, rules, counts, folder / f"source-{number}.arrow")
+        clean = screen.clean_again(source) if epoch else screen.clean_rows(source, counts)
+        windows = None
+        if rules.context_fim is not None:
+            windows = FimWindows(tokenizer, rules.context_fim, rules.max_length, rng, counts)
+        segments = row_segments(source, rules, rng, counts, probes, clean, windows)
+        part = _tokenized(segments, source, tokenizer, rules, counts, work / f"source-{number}.arrow")
         name = Path(source.data).name
         by_source[f"{name} ({number + 1})" if name in by_source else name] = dict(counts)
         parts.append(part)
     if sources[0].share is not None:
-        parts = _by_share(parts, [source.share or 0.0 for source in sources], seed, by_source)
+        parts = _by_share(parts, [source.share or 0.0 for source in sources], seed + epoch, by_source)
     data = concatenate_datasets(parts)
     if not len(data):
         raise ValueError(f"no row is left to train on: {by_source}")
-    tokens = sum(data["length"][:])
-    totals: dict[str, float] = {"samples": len(data), "tokens": tokens}
+    figures = FimFigures.of(data)
+    samples, tokens = len(data), sum(data["length"][:])
     if rules.packing == "fill":
-        data = pack(data, rules.max_length, seed, folder)
+        data = pack(data, rules.max_length, seed + epoch, work)
     else:
-        data = data.shuffle(seed=seed).flatten_indices().remove_columns("length")
+        data = data.shuffle(seed=seed + epoch).flatten_indices().remove_columns(["length", "middle"])
         if rules.packing:
-            data = pack_dataset(data, rules.max_length, rules.packing).shuffle(seed=seed).flatten_indices()
-    if rules.packing:
-        totals["packed"] = len(data)
-        totals["packing_efficiency"] = round(tokens / (len(data) * rules.max_length), 4)  # share that is not padding
-    data.save_to_disk(folder / "train")
-    for number in range(len(sources)):
-        (folder / f"source-{number}.arrow").unlink()
-    (folder / PACKED).unlink(missing_ok=True)
-    if probes:
-        write_probes(probes, folder)
-    return {"sources": by_source, **totals, **screen.counts()}
+            data = pack_dataset(data, rules.max_length, rules.packing).shuffle(seed=seed + epoch).flatten_indices()
+    return _Epoch(data, samples, tokens, figures, by_source)
 
 
 def write_probes(prompts: Sequence[str], folder: Path) -> None:
@@ -148,7 +219,7 @@ def write_probes(prompts: Sequence[str], folder: Path) -> None:
 
 
 def _tokenized(
-    segments: Iterator[list[Segment]],
+    segments: Iterator[list[Segment] | TokenSample],
     source: DataSource,
     tokenizer: PreTrainedTokenizerBase,
     rules: TokenizationRules,
@@ -158,7 +229,8 @@ def _tokenized(
     """Tokenize the rows of one source into the Arrow file `path`, in batches, so that memory stays bounded."""
     from datasets import Dataset
 
-    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("length", pa.int64())])
+    lists, counted = pa.list_(pa.int32()), pa.int64()
+    schema = pa.schema([("input_ids", lists), ("labels", lists), ("length", counted), ("middle", counted)])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in batched(segments, _ROWS_PER_CALL):
             samples = [
@@ -168,19 +240,24 @@ def _tokenized(
             ]
             if samples:
                 columns: list[list[Any]] = [
-                    [ids for ids, _ in samples],
-                    [labels for _, labels in samples],
-                    [len(ids) for ids, _ in samples],
+                    [sample.ids for sample in samples],
+                    [sample.labels for sample in samples],
+                    [len(sample.ids) for sample in samples],
+                    [sample.middle for sample in samples],
                 ]
                 arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
     return Dataset.from_file(str(path))
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment]]) -> Iterator[Sample]:
+def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | TokenSample]) -> Iterator[Sample]:
     """Encode the segments of many rows with one call of the tokenizer."""
     plain = {
-        text for row in batch for text, special, _ in row if not special and not formats.contains_special_text(text)
+        text
+        for row in batch
+        if isinstance(row, list)
+        for text, special, _ in row
+        if not special and not formats.contains_special_text(text)
     }
     texts = sorted(plain - {""})
     ids_of_text: dict[str, list[int]] = {"": []}
@@ -189,8 +266,12 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment]]) -> I
         encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         ids_of_text |= dict(zip(texts, encoded, strict=True))
     for row in batch:
+        if isinstance(row, TokenSample):
+            yield Sample(row.ids, row.ids, row.middle)
+            continue
         ids: list[int] = []
         labels: list[int] = []
+        lengths: list[int] = []
         for text, special, learned in row:
             if special:
                 if text not in ids_of_special:
@@ -201,12 +282,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment]]) -> I
                 part = formats.encode_text(tokenizer, text) if known is None else known
             ids += part
             labels += part if learned else [IGNORED] * len(part)
-        yield ids, labels
+            lengths.append(len(part))
+        is_fim = any(special and text == formats.FIM_MIDDLE for text, special, _ in row)
+        yield Sample(ids, labels, lengths[-2] if is_fim else 0)  # the middle stands before <|endoftext|>
 
 
 def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[Sample]:
     """Apply the rule `overlong` to a sample and update the counts. Return the sample, its pieces, or nothing."""
-    ids, labels = sample
+    ids, labels, middle = sample
     if len(ids) <= rules.max_length:
         counts["tokens"] += len(ids)
         return [sample]
@@ -217,9 +300,11 @@ def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts:
         counts["dropped"] += 1
         return []
     size = rules.max_length
-    pieces = [(ids[at : at + size], labels[at : at + size]) for at in range(0, len(ids), size)]
-    pieces = [piece for piece in pieces if any(label != IGNORED for label in piece[1])]
-    counts["tokens"] += sum(len(piece) for piece, _ in pieces)
+    if middle:
+        counts["fim_torn"] += 1
+    pieces = [Sample(ids[at : at + size], labels[at : at + size], 0) for at in range(0, len(ids), size)]
+    pieces = [piece for piece in pieces if any(label != IGNORED for label in piece.labels)]
+    counts["tokens"] += sum(len(piece.ids) for piece in pieces)
     return pieces
 
 

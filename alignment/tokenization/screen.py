@@ -44,6 +44,8 @@ class ContaminationScreen:
     """Number of removed rows for each benchmark."""
     read: int = 0
     """Number of rows that were compared."""
+    matched: dict[str, set[int]] = field(default_factory=dict)
+    """Numbers of the removed rows, by path of the data. A source that is read again is not compared again."""
 
     @classmethod
     def for_targets(cls, targets: ScreenTargets, out: Path) -> ContaminationScreen:
@@ -78,6 +80,7 @@ class ContaminationScreen:
             source: the entry, with an absolute path.
             counts: counter whose `contaminated` is increased for each removed row.
         """
+        matched = self.matched.setdefault(str(source.data), set())
         for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
             self.read += 1
             match = self.index.check_row(row) if self.index is not None else None
@@ -85,8 +88,15 @@ class ContaminationScreen:
                 yield number, row
                 continue
             counts["contaminated"] += 1
+            matched.add(number)
             self.removed[match.benchmark] += 1
             self._write_line(Path(source.data).name, number, row, match)
+
+    def clean_again(self, source: DataSource) -> Iterator[tuple[int, Row]]:
+        """Yield the rows that `clean_rows` yielded for an entry, without comparing them again."""
+        matched = self.matched[str(source.data)]
+        rows = enumerate(row_files.read(Path(source.data), source.rows), 1)
+        return ((number, row) for number, row in rows if number not in matched)
 
     def _write_line(self, data: str, number: int, row: Row, match: Match) -> None:
         names = {key: row[key] for key in ("id", "repository", "path", "source") if isinstance(row.get(key), str)}

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from alignment.models import formats
 from alignment.recipe.schema import DataSource
+from alignment.recipe.stage_parts import Fim
 from alignment.rows.kinds import Row, check_columns, check_document, document_files, kind_of
 from alignment.rows.messages import check_learned, is_learned, messages_of
-from alignment.tokenization.screen import ContaminationScreen
+from alignment.tokenization.fim_windows import FimWindows, TokenSample
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import random_span, syntax_span
 
@@ -52,6 +53,8 @@ class TokenizationRules:
     """Where the middle of a FIM document may start and end; see `choose_span`."""
     packing: str | None
     """`fill` (alignment.tokenization.packing), a packing strategy of TRL, or None for no packing."""
+    context_fim: Fim | None = None
+    """The stage's `fim:` if its level is `context`. The FIM rates and spans above are then not used."""
 
 
 def row_segments(
@@ -60,9 +63,10 @@ def row_segments(
     rng: random.Random,
     counts: Counter[str],
     probes: list[str],
-    screen: ContaminationScreen,
-) -> Iterator[list[Segment]]:
-    """Yield the segments of each row of a `data:` entry.
+    rows: Iterable[tuple[int, Row]],
+    windows: FimWindows | None = None,
+) -> Iterator[list[Segment] | TokenSample]:
+    """Yield the segments of each row of a `data:` entry, and the samples of documents for context-level FIM.
 
     Args:
         source: the entry, with an absolute path.
@@ -70,17 +74,20 @@ def row_segments(
         rng: random generator of the FIM draws.
         counts: counter of what happened to the rows.
         probes: list to which up to `PROBES` prompts of conversations are added.
-        screen: removes rows that share text with a benchmark.
+        rows: the rows to use, each with its number.
+        windows: cuts documents for context-level FIM. None for document level.
 
     Raises:
         ValueError: a row is malformed, or neither a document nor a conversation. The message names file and row.
     """
-    for number, row in screen.clean_rows(source, counts):
+    for number, row in rows:
         where = f"{source.data}, row {number}"
         kind = kind_of(row, where)
         check_columns(row, kind, where)
         counts["rows"] += 1
-        if kind == "document":
+        if kind == "document" and windows is not None:
+            yield from document_windows(row, windows, counts, where)
+        elif kind == "document":
             document = document_pieces(row, rules, rng, counts, where)
             if document:
                 yield [Segment(text, special, True) for text, special in document]
@@ -136,6 +143,30 @@ def document_pieces(
         counts["fim"] += 1
         return before + formats.fim_segments(text[:start], text[start:end], text[end:], mode)
     return [*before, (text, False), (formats.ENDOFTEXT, True)]
+
+
+def document_windows(row: Row, windows: FimWindows, counts: Counter[str], where: str) -> Iterator[TokenSample]:
+    """Yield the samples of a document for context-level FIM.
+
+    Args:
+        row: a row with `text`, or with `repository` and `files`.
+        windows: cuts the document.
+        counts: `repo_level` and `empty` are increased.
+        where: file and row number, for errors.
+
+    Raises:
+        ValueError: as `document_pieces`.
+    """
+    check_document(row, where)
+    if files := document_files(row, where):
+        counts["repo_level"] += 1
+        languages = [detect(path, text) for path, text in files]
+        yield from windows.repository_samples(row.get("repository") or "repository", files, languages)
+    elif row["text"]:
+        language = row.get("language") or detect(str(row.get("path") or ""), row["text"])
+        yield from windows.document_samples(row["text"], str(language))
+    else:
+        counts["empty"] += 1
 
 
 def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = "") -> tuple[int, int] | None:

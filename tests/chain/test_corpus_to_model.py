@@ -40,7 +40,7 @@ def test_a_repository_becomes_a_corpus_and_the_corpus_a_model(make_workshop):
             "pretrain": {
                 "kind": "pretrain",
                 "data": [{"data": "corpus"}, {"data": "whole/data"}],
-                "fim": {"rate": 0.5, "spans": "syntax"},
+                "fim": {"rate": 0.5},
                 "train": tiny.trainer(max_steps=2),
             },
         },

@@ -89,7 +89,7 @@ def stages() -> dict[str, dict]:
         "pretrain": {
             "kind": "pretrain",
             "data": data("documents"),
-            "fim": {"rate": 0.5, "spans": "lines"},
+            "fim": {"rate": 0.5},
             "train": trainer(),
         },
         "sft": {"kind": "sft", "data": data("conversations"), "train": trainer(packing=True)},

@@ -19,7 +19,7 @@ stages:
     data:
       - {data: data/documents.jsonl, share: 0.5}
       - {data: data/long.jsonl, share: 0.5}
-    fim: {rate: 0.5, spans: lines}
+    fim: {level: document, rate: 0.5, spans: lines}
     train:
       max_length: 256
       learning_rate: 4e-3

@@ -1,0 +1,73 @@
+"""Figures about the fill-in-the-middle samples of a training set, for the artifact and the stage's log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any, Self
+
+from alignment.logs import get_logger
+from alignment.tokenization.segments import TokenizationRules
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class FimFigures:
+    """The whole FIM samples of one epoch."""
+
+    samples: int
+    tokens: int
+    """Tokens of these samples."""
+    middles: Sequence[int]
+    """Tokens of each middle."""
+
+    @classmethod
+    def of(cls, data: Dataset) -> Self:
+        """Count the FIM samples of a dataset with the columns `length` and `middle`."""
+        pairs = [(length, middle) for length, middle in zip(data["length"][:], data["middle"][:], strict=True) if middle]
+        return cls(len(pairs), sum(length for length, _ in pairs), [middle for _, middle in pairs])
+
+
+def summarize(epochs: Sequence[FimFigures], tokens: int, torn: int, rules: TokenizationRules) -> dict[str, Any]:
+    """Return the figures for the artifact, under `fim`, and log them. Warns if samples were torn apart.
+
+    Args:
+        epochs: the figures of each epoch.
+        tokens: tokens of one epoch, FIM or not.
+        torn: FIM samples that were longer than a row.
+        rules: how rows became samples.
+
+    Returns:
+        Averages over epochs; an empty mapping if the stage has no FIM sample.
+    """
+    samples = round(sum(epoch.samples for epoch in epochs) / len(epochs))
+    if not samples and not torn:
+        return {}
+    middles = [middle for epoch in epochs for middle in epoch.middles]
+    figures = {
+        "level": "document" if rules.context_fim is None else "context",
+        "samples": samples,
+        "token_share": round(sum(epoch.tokens for epoch in epochs) / len(epochs) / max(tokens, 1), 4),
+        "middle_median_tokens": median(middles) if middles else 0,
+        "torn": torn,
+    }
+    logger.info(
+        "      fill-in-the-middle: %d whole samples an epoch with %.1f%% of the tokens, median middle %d tokens",
+        samples,
+        100 * figures["token_share"],
+        figures["middle_median_tokens"],
+    )
+    if torn:
+        logger.warning(
+            "%d of %d fill-in-the-middle samples are longer than a row of %d tokens and were torn apart: they teach the "
+            "model not to stop. Use `fim: {level: context}`, or a larger max_length.",
+            torn,
+            torn + samples,
+            rules.max_length,
+        )
+    return {"fim": figures}

@@ -1,0 +1,235 @@
+"""Context-level fill-in-the-middle: plain pieces and FIM samples of documents, none of which is longer than a row.
+
+A document is read from front to back. Each step takes plain tokens, or chooses a middle in the next tokens and then the
+text around it (arXiv 2207.14255, section 4.4, has FIM after documents are cut to context length; here the middle comes first, so
+that it is never at a seam). The prefix may reach back into text that was used before; no text is skipped.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from alignment.models import formats
+from alignment.recipe.stage_parts import Fim, FimMiddles
+from alignment.tokenization.fim_middles import FileText, choose_middle
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WINDOW = 2048
+"""Default of `fim.window`: prompts of llama.vscode and Continue have 1,000 to 3,000 tokens."""
+PREFIX_SHARE = (0.5, 0.9)
+"""Bounds of the prefix's share of a window without its middle. Editors send more prefix than suffix: llama.cpp's server 3 to 1."""
+LONGEST_MIDDLE = 2 / 3
+"""Longest middle, as a share of the characters of its window."""
+SPECIAL_TOKENS = 4
+"""Special tokens of a FIM sample."""
+FITTINGS = 6
+"""How often a window is made smaller until its tokens fit."""
+
+
+class TokenSample(NamedTuple):
+    """A sample of which all tokens are learned."""
+
+    ids: list[int]
+    middle: int
+    """Tokens of the middle; 0 for plain text."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A file with its tokens."""
+
+    file: FileText
+    ids: Sequence[int]
+    starts: Sequence[int]
+    """Position of the first character of each token."""
+
+    def position(self, token: int) -> int:
+        """Return the position of a token's first character; for the end of the ids, the end of the text."""
+        return self.starts[token] if token < len(self.ids) else len(self.file.text)
+
+
+class FimWindows:
+    """Cuts documents into plain pieces and FIM samples, such that a given share of all tokens is in FIM samples.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        settings: the stage's `fim:`.
+        max_length: tokens of a row.
+        rng: source of all draws.
+        counts: `fim` and `fim_KIND` are increased for each FIM sample by the kind of its middle.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: Fim,
+        max_length: int,
+        rng: random.Random,
+        counts: Counter[str],
+    ) -> None:
+        self.tokenizer, self.settings, self.max_length = tokenizer, settings, max_length
+        self.rng, self.counts = rng, counts
+        self.window = min(settings.window or WINDOW, max_length)
+        self.middles = settings.middles or FimMiddles()
+        self.tokens = self.fim_tokens = 0
+        """Tokens of all samples so far, and of the FIM samples among them."""
+        self._special = {token: formats.token_id(tokenizer, token) for token in formats.FIM_STOP_TOKENS}
+        self._special[formats.FIM_MIDDLE] = formats.token_id(tokenizer, formats.FIM_MIDDLE)
+
+    def document_samples(self, text: str, language: str) -> Iterator[TokenSample]:
+        """Yield the samples of a document.
+
+        Args:
+            text: the document.
+            language: its language, one of `languages.LANGUAGES`, or an empty string.
+        """
+        yield from self._file_samples(self._encoded(text, language), ())
+
+    def repository_samples(
+        self, repository: str, files: Sequence[tuple[str, str]], languages: Sequence[str]
+    ) -> Iterator[TokenSample]:
+        """Yield the samples of a repo-level document.
+
+        A document that fits a row stays whole, and FIM is in its last file only, as in figure 4 of the Qwen2.5-Coder
+        report. Of a longer one, each file is cut by itself, with the name of the repository and its path in front.
+
+        Args:
+            repository: name of the repository.
+            files: path and text of each file.
+            languages: language of each file, as in `document_samples`.
+        """
+        (path, text), others = files[-1], files[:-1]
+        header = [*formats.repo_segments(repository, others), (formats.FILE_SEP, True), (f"{path}\n", False)]
+        header_ids, last = self._encode(header), self._encoded(text, languages[-1])
+        if len(header_ids) + len(last.ids) + SPECIAL_TOKENS <= self.max_length:
+            made = self._fim_sample(last, 0, header_ids, self.max_length) if self._wants_fim() else None
+            yield self._count((made or self._plain_piece(last, 0, header_ids))[0])
+            return
+        for (path, text), language in zip(files, languages, strict=True):
+            name = [*formats.repo_segments(repository, ()), (formats.FILE_SEP, True), (f"{path}\n", False)]
+            yield from self._file_samples(self._encoded(text, language), self._encode(name))
+
+    def _file_samples(self, file: _Encoded, header: Sequence[int]) -> Iterator[TokenSample]:
+        """Yield the samples of one file; `header` is in front of its first plain piece and of all FIM samples."""
+        at, end = 0, len(file.ids)
+        header = header if len(header) <= self.window // 2 else ()
+        while at < end:
+            made = None
+            if self._wants_fim():
+                whole = end + len(header) + SPECIAL_TOKENS <= self.window
+                size = self.window if whole else self.rng.randint(self.window // 4, self.window)
+                made = self._fim_sample(file, at, header, size)
+            if made:
+                sample, at = made
+            else:
+                sample, at = self._plain_piece(file, at, header if at == 0 else ())
+            yield self._count(sample)
+
+    def _plain_piece(self, file: _Encoded, at: int, header: Sequence[int]) -> tuple[TokenSample, int]:
+        """Return a row of plain text from a token on, and the first token that is not in it. `<|endoftext|>` ends the file."""
+        space, end = self.max_length - len(header), len(file.ids)
+        if end - at < space:
+            return TokenSample([*header, *file.ids[at:], self._special[formats.ENDOFTEXT]], 0), end
+        stop = at + space - (end - at == space)  # the last piece has text, not the end alone
+        return TokenSample([*header, *file.ids[at:stop]], 0), stop
+
+    def _wants_fim(self) -> bool:
+        """Whether the next sample is a FIM sample: at random, such that the share of tokens stays near the rate."""
+        rate = self.settings.rate
+        if rate in (0, 1):
+            return rate == 1
+        return self.fim_tokens < rate * self.tokens + self.rng.uniform(-1, 1) * self.window
+
+    def _fim_sample(
+        self, file: _Encoded, at: int, header: Sequence[int], size: int
+    ) -> tuple[TokenSample, int] | None:
+        """Make a FIM sample of the text from a token on.
+
+        Args:
+            file: the file.
+            at: the first token that was not used yet; the sample has its text.
+            header: tokens in front of the FIM block.
+            size: tokens of the sample at most.
+
+        Returns:
+            The sample, and the first token that is not in it. None if no middle was found that fits.
+        """
+        room = size - len(header) - SPECIAL_TOKENS
+        if room < 1:
+            return None
+        region = file.position(at), file.position(min(at + room, len(file.ids)))
+        if region[0] >= region[1]:
+            return None
+        longest = max(1, int((region[1] - region[0]) * LONGEST_MIDDLE))
+        chosen = choose_middle(file.file, region, longest, self.middles, self.rng)
+        if chosen is None:
+            return None
+        middle, kind = chosen
+        share = self.rng.uniform(*PREFIX_SHARE)
+        mode: formats.FimMode = "spm" if self.rng.random() < self.settings.spm_rate else "psm"
+        text = file.file.text
+        for _ in range(FITTINGS):
+            start, end = _window(file, at, middle, room, share)
+            parts = text[start : middle[0]], text[middle[0] : middle[1]], text[middle[1] : end]
+            ids = [*header, *self._encode(formats.fim_segments(*parts, mode))]
+            if len(ids) <= size:
+                self.counts["fim"] += 1
+                self.counts[f"fim_{kind}"] += 1
+                length = len(formats.encode_text(self.tokenizer, parts[1]))
+                return TokenSample(ids, length), bisect_left(file.starts, end)
+            room -= len(ids) - size + 1
+            if room < 1:
+                return None
+        return None
+
+    def _encoded(self, text: str, language: str) -> _Encoded:
+        return _Encoded(FileText(text, language), *formats.encode_with_starts(self.tokenizer, text))
+
+    def _encode(self, segments: Sequence[tuple[str, bool]]) -> list[int]:
+        ids: list[int] = []
+        for text, special in segments:
+            ids += [self._special[text]] if special else formats.encode_text(self.tokenizer, text)
+        return ids
+
+    def _count(self, sample: TokenSample) -> TokenSample:
+        self.tokens += len(sample.ids)
+        self.fim_tokens += len(sample.ids) if sample.middle else 0
+        return sample
+
+
+def _window(file: _Encoded, at: int, middle: tuple[int, int], room: int, share: float) -> tuple[int, int]:
+    """Return start and end, in characters, of the text around a middle.
+
+    Args:
+        file: the file.
+        at: a token that the text begins at or before.
+        middle: start and end of the middle.
+        room: tokens of the text, middle included.
+        share: the prefix's share of the tokens around the middle. Where the file ends early, the other side gets more.
+    """
+    text, count = file.file.text, len(file.ids)
+    first, last = bisect_right(file.starts, middle[0]) - 1, bisect_left(file.starts, middle[1])
+    around = max(room - (last - first), 0)
+    prefix = min(round(share * around), first)
+    suffix = min(around - prefix, count - last)
+    prefix = min(around - suffix, first)
+    begin, stop = first - prefix, last + suffix
+    if begin > at:
+        begin, stop = at, max(last, stop - (begin - at))
+    start, end = file.position(begin), file.position(stop)
+    # Editors send whole lines: cut at line ends, where that costs little.
+    used = file.position(at)
+    newline = text.find("\n", max(start - 1, 0), used)
+    if start and newline >= 0 and newline - start <= (used - start) / 2:
+        start = newline + 1
+    newline = text.rfind("\n", middle[1], end)
+    if end < len(text) and newline >= 0 and end - newline <= (end - middle[1]) / 2:
+        end = newline + 1
+    return start, end

@@ -1,0 +1,110 @@
+"""The syntax tree of a file: spans of the nodes and function bodies around a position, in characters."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from typing import TYPE_CHECKING, Self
+
+from data_builders.parsing.syntax_spans import Span, parser
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+MIN_NODE = 16
+"""Smallest node in characters that `node_at` returns. Smaller nodes are single names."""
+_FUNCTION = re.compile(r"function|method|func_literal|lambda|closure|constructor|singleton_method")
+
+
+class SyntaxTree:
+    """The syntax tree of one text. All positions and spans are in characters of the text.
+
+    Args:
+        text: the text that was parsed.
+        root: the root node of its tree.
+    """
+
+    def __init__(self, text: str, root: Node) -> None:
+        self.text, self.root = text, root
+        self._bytes = b"" if text.isascii() else text.encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def parse(cls, text: str, language: str) -> Self | None:
+        """Parse a text.
+
+        Args:
+            text: the text of a file.
+            language: its language, one of `languages.LANGUAGES`.
+
+        Returns:
+            The tree. None if the language has no grammar, or the extra `syntax` is not installed.
+        """
+        try:
+            language_parser = parser(language)
+        except ValueError:  # the extra is not installed
+            return None
+        if language_parser is None:
+            return None
+        return cls(text, language_parser.parse(text.encode("utf-8", "surrogatepass")).root_node)
+
+    def node_at(self, position: int, longest: int, rng: random.Random) -> Span | None:
+        """Draw a node around a position. Sizes are log-uniform, from `MIN_NODE` to `longest` characters.
+
+        Args:
+            position: a character of the text.
+            longest: size of the largest node that may be drawn.
+            rng: random generator, used once.
+
+        Returns:
+            The span of the smallest node of at least the drawn size, or of the largest smaller one. None if all nodes
+            at the position are too small or too large.
+        """
+        target = math.exp(rng.uniform(math.log(MIN_NODE), math.log(max(longest, MIN_NODE))))
+        spans = [self._span(node) for node in self._ancestors(position) if not node.is_error]
+        fitting = [span for span in spans if MIN_NODE <= span[1] - span[0] <= longest]
+        return next((span for span in fitting if span[1] - span[0] >= target), fitting[-1] if fitting else None)
+
+    def body_at(self, position: int, rng: random.Random) -> Span | None:
+        """Return the body of the innermost function around a position, without its braces.
+
+        Half of the bodies that begin with a docstring begin after it.
+
+        Args:
+            position: a character of the text.
+            rng: random generator, used once if the body begins with a docstring.
+        """
+        for node in self._ancestors(position):
+            body = node.child_by_field_name("body")
+            if body is None or not _FUNCTION.search(node.type):
+                continue
+            start, end = self._span(body)
+            statements = body.named_children
+            if len(statements) > 1 and _is_docstring(statements[0]) and rng.random() < 0.5:
+                start = self._span(statements[1])[0]
+            if self.text[start : start + 1] == "{" and self.text[end - 1 : end] == "}":
+                inner = self.text[start + 1 : end - 1]
+                start += 1 + len(inner) - len(inner.lstrip())
+                end = start + len(inner.strip())
+            return (start, end) if start < end else None
+        return None
+
+    def _ancestors(self, position: int) -> list[Node]:
+        """Return the nodes around a character from the innermost one outwards, without the root."""
+        offset = len(self.text[:position].encode("utf-8", "surrogatepass")) if self._bytes else position
+        node = self.root.named_descendant_for_byte_range(offset, offset + 1)
+        nodes = []
+        while node is not None and node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes
+
+    def _span(self, node: Node) -> Span:
+        if not self._bytes:
+            return node.start_byte, node.end_byte
+        start = len(self._bytes[: node.start_byte].decode("utf-8", "replace"))
+        return start, start + len(self._bytes[node.start_byte : node.end_byte].decode("utf-8", "replace"))
+
+
+def _is_docstring(node: Node) -> bool:
+    return node.type == "expression_statement" and [child.type for child in node.named_children] == ["string"]
