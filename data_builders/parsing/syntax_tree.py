@@ -107,4 +107,5 @@ class SyntaxTree:
 
 
 def _is_docstring(node: Node) -> bool:
-    return node.type == "expression_statement" and [child.type for child in node.named_children] == ["string"]
+    inner = node.named_children[0] if node.type == "expression_statement" and node.named_children else node
+    return inner.type == "string"
