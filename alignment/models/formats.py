@@ -148,7 +148,9 @@ def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]
     Returns:
         Token ids, and positions in ascending order. Tokens that share a character of several bytes have the same position.
     """
-    cuts = [0, *(match.start() + 1 for match in _ADDED_TEXT.finditer(text)), len(text)] if "<" in text else [0, len(text)]
+    cuts = (
+        [0, *(match.start() + 1 for match in _ADDED_TEXT.finditer(text)), len(text)] if "<" in text else [0, len(text)]
+    )
     ids: list[int] = []
     starts: list[int] = []
     for start, end in pairwise(cuts):

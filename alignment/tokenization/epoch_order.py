@@ -24,9 +24,7 @@ class EpochSampler(Sampler[int]):
         step: rows of one optimizer step, on all devices together.
     """
 
-    def __init__(
-        self, rows: int, epochs: int, seed: int, lengths: Sequence[int] | None = None, step: int = 1
-    ) -> None:
+    def __init__(self, rows: int, epochs: int, seed: int, lengths: Sequence[int] | None = None, step: int = 1) -> None:
         self.size, self.epochs, self.seed = rows // epochs, epochs, seed
         self.lengths, self.step = lengths, step
         self.epoch = 0

@@ -29,7 +29,9 @@ class FimFigures:
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """Count the FIM samples of a dataset with the columns `length` and `middle`."""
-        pairs = [(length, middle) for length, middle in zip(data["length"][:], data["middle"][:], strict=True) if middle]
+        pairs = [
+            (length, middle) for length, middle in zip(data["length"][:], data["middle"][:], strict=True) if middle
+        ]
         return cls(len(pairs), sum(length for length, _ in pairs), [middle for _, middle in pairs])
 
 

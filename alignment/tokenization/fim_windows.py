@@ -147,9 +147,7 @@ class FimWindows:
             return rate == 1
         return self.fim_tokens < rate * self.tokens + self.rng.uniform(-1, 1) * self.window
 
-    def _fim_sample(
-        self, file: _Encoded, at: int, header: Sequence[int], size: int
-    ) -> tuple[TokenSample, int] | None:
+    def _fim_sample(self, file: _Encoded, at: int, header: Sequence[int], size: int) -> tuple[TokenSample, int] | None:
         """Make a FIM sample of the text from a token on.
 
         Args:

@@ -67,7 +67,8 @@ def parts_of(tokenizer, ids):
 
 
 texts = st.lists(
-    st.text(alphabet="ab_ ():=\n\té🎉", max_size=30).map(lambda line: line + "\n") | st.sampled_from(PYTHON.splitlines(True)),
+    st.text(alphabet="ab_ ():=\n\té🎉", max_size=30).map(lambda line: line + "\n")
+    | st.sampled_from(PYTHON.splitlines(True)),
     max_size=80,
 ).map("".join)
 
@@ -197,7 +198,8 @@ def middles(kind, text, language, count=200):
     """Spans of one kind of middle, each drawn with a seed of its own."""
     weights = FimMiddles(**{name: float(name == kind) for name in FimMiddles.model_fields})
     drawn = (
-        choose_middle(FileText(text, language), (0, len(text)), 400, weights, random.Random(seed)) for seed in range(count)
+        choose_middle(FileText(text, language), (0, len(text)), 400, weights, random.Random(seed))
+        for seed in range(count)
     )
     return {chosen[0] for chosen in drawn if chosen is not None}
 
