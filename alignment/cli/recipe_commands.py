@@ -107,16 +107,22 @@ def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from alignment.recipe.export_checks import missing_engines
+    from alignment.recipe.fim_checks import torn_documents
 
     recipe = _load(arguments)
+    warnings = list(torn_documents(recipe))
     refusals = [] if arguments.fast else _config_refusals(recipe)
     if arguments.json:
         problems = [{"file": str(arguments.recipe), "line": 0, "key": "", "message": text} for text in refusals]
-        print(json.dumps({"ok": not refusals, "name": recipe.name, "problems": problems}, indent=2))
+        print(
+            json.dumps({"ok": not refusals, "name": recipe.name, "problems": problems, "warnings": warnings}, indent=2)
+        )
     elif refusals:
         print("\n".join(refusals), file=sys.stderr)
     else:
         print(f"{arguments.recipe}: no mistakes found; {len(recipe.stages)} stages")
+        for warning in warnings:
+            print(f"warning: {warning}")
         for engine in missing_engines(recipe):
             command = f"python -m alignment.export.engine_environment {engine}"
             print(f"the run will first install an environment for {engine}; to install it now: {command}")

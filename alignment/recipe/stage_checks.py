@@ -8,6 +8,7 @@ from alignment.evaluation.catalogue import check_benchmark
 from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, export_checks
 from alignment.recipe.code_checks import check_code
+from alignment.recipe.fim_checks import check_fim
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import (
     BenchmarkSettings,
@@ -27,8 +28,6 @@ from alignment.recipe.stage_graph import BASE, StageGraph
 
 # TRL's default of num_generations (GRPOConfig of TRL 1.16).
 _NUM_GENERATIONS = 8
-# TRL's default of max_length (SFTConfig of TRL 1.16).
-_MAX_LENGTH = 1024
 
 
 def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mistake]:
@@ -47,7 +46,7 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         yield from _check_shares(stage)
     if isinstance(stage, PretrainStage | SftStage):
-        yield from _check_fim(stage)
+        yield from check_fim(stage)
     if isinstance(stage, GrpoStage):
         yield from _check_grpo(stage)
     if isinstance(stage, EvaluateStage):
@@ -75,20 +74,6 @@ def _check_training(stage: TrainingStage) -> Iterator[Mistake]:
         yield ("train", "padding_free"), "TRL's DPOTrainer ignores it: remove it"
     if train.get("max_steps") == 0:
         yield ("train", "max_steps"), "0 steps train nothing: remove it, or give a positive number"
-
-
-def _check_fim(stage: PretrainStage | SftStage) -> Iterator[Mistake]:
-    """Yield the settings that would split FIM samples, or have no effect."""
-    if stage.fim.level == "document" or not stage.fim.rate:
-        return
-    length, strategy = stage.train.get("max_length", _MAX_LENGTH), stage.train.get("packing_strategy", "fill")
-    if stage.fim.window is not None and isinstance(length, int) and stage.fim.window > length:
-        yield ("fim", "window"), f"a sample of {stage.fim.window} tokens does not fit into a row of {length}: reduce it"
-    if stage.train.get("packing", isinstance(stage, PretrainStage)) and strategy in ("bfd_split", "wrapped"):
-        yield (
-            ("train", "packing_strategy"),
-            f"`{strategy}` splits samples, and fill-in-the-middle samples must stay whole: use `fill`, the default",
-        )
 
 
 def _check_shares(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
