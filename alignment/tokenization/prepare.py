@@ -45,7 +45,7 @@ EPOCHS = 8
 """Epochs with rows of their own, at most: each takes as much disk as the first. Later epochs repeat them."""
 
 
-class Sample(NamedTuple):
+class _Sample(NamedTuple):
     """One sample of the training set."""
 
     ids: list[int]
@@ -250,7 +250,7 @@ def _tokenized(
     return Dataset.from_file(str(path))
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | TokenSample]) -> Iterator[Sample]:
+def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | TokenSample]) -> Iterator[_Sample]:
     """Encode the segments of many rows with one call of the tokenizer."""
     plain = {
         text
@@ -267,7 +267,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | Toke
         ids_of_text |= dict(zip(texts, encoded, strict=True))
     for row in batch:
         if isinstance(row, TokenSample):
-            yield Sample(row.ids, row.ids, row.middle)
+            yield _Sample(row.ids, row.ids, row.middle)
             continue
         ids: list[int] = []
         labels: list[int] = []
@@ -284,10 +284,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | Toke
             labels += part if learned else [IGNORED] * len(part)
             lengths.append(len(part))
         is_fim = any(special and text == formats.FIM_MIDDLE for text, special, _ in row)
-        yield Sample(ids, labels, lengths[-2] if is_fim else 0)  # the middle stands before <|endoftext|>
+        yield _Sample(ids, labels, lengths[-2] if is_fim else 0)  # the middle stands before <|endoftext|>
 
 
-def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[Sample]:
+def _within_length(sample: _Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[_Sample]:
     """Apply the rule `overlong` to a sample and update the counts. Return the sample, its pieces, or nothing."""
     ids, labels, middle = sample
     if len(ids) <= rules.max_length:
@@ -302,7 +302,7 @@ def _within_length(sample: Sample, rules: TokenizationRules, where: str, counts:
     size = rules.max_length
     if middle:
         counts["fim_torn"] += 1
-    pieces = [Sample(ids[at : at + size], labels[at : at + size], 0) for at in range(0, len(ids), size)]
+    pieces = [_Sample(ids[at : at + size], labels[at : at + size], 0) for at in range(0, len(ids), size)]
     pieces = [piece for piece in pieces if any(label != IGNORED for label in piece.labels)]
     counts["tokens"] += sum(len(piece.ids) for piece in pieces)
     return pieces
