@@ -90,6 +90,6 @@ class TokenTrainer(SFTTrainer):
         lengths = pc.list_value_length(rows.data.column("input_ids")).to_pylist() if self.by_length else None
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        if self.epochs > 1:
+        if lengths is None or self.epochs > 1:
             return EpochSampler(len(rows), self.epochs, seed, lengths, step)
         return LengthSampler(lengths, step, seed)
