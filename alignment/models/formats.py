@@ -7,11 +7,12 @@ token ids, text between special tokens never becomes a special token, even if a 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 ENDOFTEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"
@@ -22,6 +23,8 @@ FIM_SUFFIX = "<|fim_suffix|>"
 FIM_PAD = "<|fim_pad|>"
 REPO_NAME = "<|repo_name|>"
 FILE_SEP = "<|file_sep|>"
+TOOL_CALL = "<tool_call>"
+TOOL_CALL_END = "</tool_call>"
 
 # The added tokens in Qwen2.5's tokenizer.json, in the order of their ids 151643 to 151664. The second value says
 # whether the tokenizer marks the token as special, so that `skip_special_tokens` hides the token.
@@ -40,8 +43,8 @@ ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
     ("<|vision_pad|>", True),
     ("<|image_pad|>", True),
     ("<|video_pad|>", True),
-    ("<tool_call>", False),
-    ("</tool_call>", False),
+    (TOOL_CALL, False),
+    (TOOL_CALL_END, False),
     (FIM_PREFIX, False),
     (FIM_MIDDLE, False),
     (FIM_SUFFIX, False),
@@ -227,18 +230,95 @@ def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS
     return sorted(token_id(tokenizer, token) for token in tokens)
 
 
-def chat(messages: Sequence[dict[str, Any]], add_generation_prompt: bool = False) -> str:
-    """Return messages in ChatML, as Qwen2.5's chat template writes them (without tools). No tokenizer is needed.
+class Turn(NamedTuple):
+    """One turn of ChatML: what stands between `<|im_start|>` and `<|im_end|>`."""
+
+    role: str
+    """The role that is written out: results of tools are turns of the user."""
+    pieces: list[tuple[str, bool]]
+    """The content after the role and a newline, as `(text, special)` segments."""
+    first: int
+    """Index of the message that the turn begins with; -1 for the default system message."""
+
+
+def chat_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[Turn]:
+    """Return a conversation as turns of ChatML, as Qwen2.5's template writes them.
+
+    Args:
+        messages: at least one message with `role` and `content`; messages of the assistant may have `tool_calls`, a list
+            of `{name, arguments}` or `{function: {name, arguments}}` with `arguments` as a mapping. Without a system
+            message at the start, the default one is added. Tool messages that follow each other share a turn.
+        tools: descriptions of the tools, which are listed at the end of the system message.
+    """
+    if not messages:
+        raise ValueError("a conversation needs at least one message")
+    turns: list[Turn] = []
+    if messages[0]["role"] != "system":
+        turns.append(Turn("system", _system_pieces(DEFAULT_SYSTEM_PROMPT, tools), -1))
+    for index, message in enumerate(messages):
+        role, content = message["role"], message["content"]
+        if role == "tool":
+            response = f"<tool_response>\n{content}\n</tool_response>"
+            if index and messages[index - 1]["role"] == "tool":
+                (before, _) = turns[-1].pieces[-1]
+                turns[-1].pieces[-1] = (f"{before}\n{response}", False)
+            else:
+                turns.append(Turn("user", [(response, False)], index))
+        elif calls := message.get("tool_calls"):
+            turns.append(Turn(role, _call_pieces(content, calls), index))
+        else:
+            first = role == "system" and index == 0
+            turns.append(Turn(role, _system_pieces(content, tools if first else ()), index))
+    return turns
+
+
+def _call_pieces(content: str, calls: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    pieces = [(f"{content}\n" if content else "", False)]
+    for number, call in enumerate(calls):
+        function = call.get("function") or call
+        arguments = json.dumps(function["arguments"], ensure_ascii=False)
+        body = f'\n{{"name": "{function["name"]}", "arguments": {arguments}}}\n'
+        pieces += [("\n" if number else "", False), (TOOL_CALL, True), (body, False), (TOOL_CALL_END, True)]
+    return pieces
+
+
+def _system_pieces(content: str, tools: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the segments of a system message, with the list of tools at its end if there are any."""
+    if not tools:
+        return [(content, False)]
+    lines = "".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in tools)
+    text = (
+        f"{content}\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
+        f"function signatures within <tools></tools> XML tags:\n<tools>{lines}\n</tools>\n\nFor each function call, "
+        "return a json object with function name and arguments within "
+    )
+    call = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+    return [
+        (text, False), (TOOL_CALL, True), (TOOL_CALL_END, True), (" XML tags:\n", False),
+        (TOOL_CALL, True), (call, False), (TOOL_CALL_END, True),
+    ]  # fmt: skip
+
+
+def chat(
+    messages: Sequence[Mapping[str, Any]],
+    add_generation_prompt: bool = False,
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    escape: bool = False,
+) -> str:
+    """Return messages in ChatML, as Qwen2.5's template writes them; for code that has no tokenizer.
 
     `tests/formats` checks that the result equals the output of the template.
 
     Args:
-        messages: at least one message with `role` and `content`. If there is no system message, the default is added.
+        messages: see `chat_turns`.
         add_generation_prompt: whether to end with the start of the assistant's turn.
+        tools: see `chat_turns`.
+        escape: insert a zero-width space into special strings of the messages (`escape_special_text`), for a text that
+            is encoded with special tokens.
     """
-    if not messages:
-        raise ValueError("a conversation needs at least one message")
-    if messages[0]["role"] != "system":
-        messages = [{"role": "system", "content": DEFAULT_SYSTEM_PROMPT}, *messages]
-    turns = "".join(f"{IM_START}{message['role']}\n{message['content']}{IM_END}\n" for message in messages)
-    return turns + (f"{IM_START}assistant\n" if add_generation_prompt else "")
+    text = ""
+    for turn in chat_turns(messages, tools):
+        pieces = (escape_special_text(piece) if escape and not special else piece for piece, special in turn.pieces)
+        text += f"{IM_START}{turn.role}\n{''.join(pieces)}{IM_END}\n"
+    return text + (f"{IM_START}assistant\n" if add_generation_prompt else "")

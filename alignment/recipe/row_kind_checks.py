@@ -26,6 +26,7 @@ from alignment.recipe.schema import (
 )
 from alignment.recipe.stage_graph import StageGraph
 from alignment.rows import kinds, reading
+from alignment.rows.conversions import RowFormat, convert
 from alignment.settings import Reference
 from alignment.wording import display
 
@@ -62,6 +63,8 @@ class _Reader:
     """Kinds of rows that the setting accepts."""
     description: str
     """Beginning of the error message, for example `a dpo stage trains on`."""
+    format: RowFormat | None = None
+    """The form that the rows are converted from."""
 
 
 def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
@@ -81,7 +84,7 @@ def _readers(stage: AnyStage) -> Iterator[_Reader]:
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
-            yield _Reader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description)
+            yield _Reader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description, source.format)
     elif isinstance(stage, EvaluateStage):
         yield from _benchmark_readers(stage.benchmarks, ("benchmarks",))
     elif isinstance(stage, ExportStage) and stage.data is not None:
@@ -106,7 +109,9 @@ def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader,
     origin, reference = origins[reader.place], reader.reference
     place = (*parent, *reader.place)
     try:
-        kind = _first_kind(reference) if origin is None else _output_kind(recipe.stage(origin), reference)
+        kind = (
+            _first_kind(reference, reader.format) if origin is None else _output_kind(recipe.stage(origin), reference)
+        )
     except ValueError as error:
         yield place, str(error)
         return
@@ -128,7 +133,7 @@ def _output_kind(stage: AnyStage, reference: Reference) -> str | None:
     return next(iter(outputs.values())) or None if len(outputs) == 1 else None
 
 
-def _first_kind(reference: Reference) -> str | None:
+def _first_kind(reference: Reference, form: RowFormat | None) -> str | None:
     """Return the kind of the first row of a file or folder.
 
     Return None if the path does not exist; another check reports that mistake.
@@ -144,4 +149,4 @@ def _first_kind(reference: Reference) -> str | None:
         raise ValueError(f"{display(path)} is empty: name a file with rows")
     if "prefix" in row and "middle" in row:
         return "infilling"
-    return kinds.kind_of(row, display(path))
+    return kinds.kind_of(convert(row, form, f"{display(path)}, row 1"), display(path))

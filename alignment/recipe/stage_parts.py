@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from alignment.extensions import ExtensionReference, NameOrExtension
 from alignment.models.source import AttentionKernel, DType, RandomInit
+from alignment.rows.conversions import RowFormat
 from alignment.settings import Name, Positive, Ref, Settings, Share
 
 Weight = Annotated[float, Field(ge=0)]
@@ -47,6 +48,10 @@ class DataSource(Settings):
     rows of every source."""
     rows: Positive | None = None
     """Use at most this many rows, the first ones. Default: all rows."""
+    format: RowFormat | None = None
+    """Convert rows that were made for another trainer: `sharegpt` (`conversations` of `from` and `value`), `alpaca`
+    (`instruction`, `input`, `output`), or `openai` (files for OpenAI's fine-tuning). `docs/rows.md` shows each form.
+    Default: rows are documents, conversations, preferences or tasks already."""
 
 
 class FimMiddles(Settings):

@@ -8,14 +8,15 @@ as one message.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.rows.kinds import Row, check_columns
-from alignment.rows.messages import is_learned, messages_of
+from alignment.rows.messages import is_blank, is_learned, messages_of
+from alignment.rows.tool_calls import check_tool_turns, tools_of
 
-Dialogue = list[dict[str, str]]
-"""Messages that have only the keys `role` and `content`."""
+Dialogue = list[dict[str, Any]]
+"""Messages with `role`, `content` and, if the assistant calls tools, `tool_calls`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class DialoguePair:
     """The remaining messages of the better dialogue. The last message is from the assistant."""
     rejected: Dialogue
     """The remaining messages of the worse dialogue. The last message is from the assistant."""
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    """The tools that both dialogues may call."""
 
 
 def pair_of(row: Row, where: str) -> DialoguePair | None:
@@ -45,7 +48,10 @@ def pair_of(row: Row, where: str) -> DialoguePair | None:
     """
     check_columns(row, "preference", where)
     prompt = [] if _is_empty(row.get("prompt")) else _messages(row["prompt"], f"{where}, prompt", "user")
+    tools = tools_of(row, where)
     sides = [_dialogue(prompt, row, where, key) for key in ("chosen", "rejected")]
+    for key, side in zip(("chosen", "rejected"), sides, strict=True):
+        check_tool_turns(side, tools, f"{where}, {key}")
     if _comparable(sides[0]) == _comparable(sides[1]):
         return None
     chosen, rejected = ([_plain(message) for message in side] for side in sides)
@@ -56,7 +62,7 @@ def pair_of(row: Row, where: str) -> DialoguePair | None:
         raise ValueError(f"{where}: `chosen` and `rejected` answer different questions; both need the same `prompt`")
     for key, side in zip(("chosen", "rejected"), sides, strict=True):
         _check_answer(side[shared:], f"{where}, {key}")
-    return DialoguePair(chosen[:shared], chosen[shared:], rejected[shared:])
+    return DialoguePair(chosen[:shared], chosen[shared:], rejected[shared:], tools)
 
 
 def _is_empty(prompt: Any) -> bool:
@@ -108,12 +114,17 @@ def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages[1:] if messages[0]["role"] == "system" else messages
 
 
-def _plain(message: dict[str, Any]) -> dict[str, str]:
-    return {"role": message["role"], "content": message["content"]}
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the message without ids, names and marks, which are not written out."""
+    calls = [{"type": "function", "function": call["function"]} for call in message.get("tool_calls") or []]
+    return {"role": message["role"], "content": message["content"], **({"tool_calls": calls} if calls else {})}
 
 
-def _comparable(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(message["role"], unicodedata.normalize("NFC", message["content"]).rstrip()) for message in messages]
+def _comparable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**_plain(message), "content": unicodedata.normalize("NFC", message["content"]).rstrip()}
+        for message in messages
+    ]
 
 
 def _check_answer(messages: list[dict[str, Any]], where: str) -> None:
@@ -126,7 +137,7 @@ def _check_answer(messages: list[dict[str, Any]], where: str) -> None:
         raise ValueError(
             f"{where}: no answer is left to learn, because the other dialogue begins with all messages of this dialogue"
         )
-    if any(not message["content"].strip() for message in answers):
+    if any(map(is_blank, answers)):
         raise ValueError(f"{where}: an answer of the assistant is empty or blank; fill it, or remove the row")
     if not all(map(is_learned, answers)):
         raise ValueError(

@@ -20,8 +20,8 @@ _KINDS: tuple[tuple[RowKind, tuple[str, ...]], ...] = (
 )
 _COLUMNS: dict[str, dict[str, type]] = {
     "document": {"repository": str, "language": str, "format": str},
-    "conversation": {},
-    "preference": {"prompt": object},
+    "conversation": {"tools": object},
+    "preference": {"prompt": object, "tools": object},
     "task": {},
 }
 """Additional columns that training reads for each kind of row, with the type of their values."""
@@ -32,7 +32,9 @@ _CHAT_COLUMNS = {
         "put the text into a first message with the role `system`",
     ),
     **dict.fromkeys(
-        ("tools", "functions", "available_tools", "function_call", "tool_calls"), "tool calls are not supported"
+        ("functions", "available_tools", "function_call", "tool_calls"),
+        "tools are in the column `tools`, their calls in `tool_calls` of messages; for OpenAI's older form set "
+        "`format: openai` on the `data:` entry",
     ),
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "only text is supported"),
     **dict.fromkeys(("documents", "context", "history"), "put the text into the messages"),
@@ -79,7 +81,14 @@ def _how_to_convert(row: Row) -> str:
     """Return advice on how to convert a row of another trainer, or an empty string if its form is not known."""
     if "conversations" in row or "conversation" in row:
         return f" T{SHAREGPT[1:]}."
-    for question, answer in (("prompt", "completion"), ("instruction", "output"), ("question", "answer")):
+    if "instruction" in row and "output" in row:
+        return (
+            " This is the Alpaca form: set `format: alpaca` on the `data:` entry, or turn `instruction` and `output` into "
+            "`messages`."
+        )
+    if isinstance(row.get("input"), dict) and "preferred_output" in row:
+        return " This is OpenAI's form of a preference: set `format: openai` on the `data:` entry."
+    for question, answer in (("prompt", "completion"), ("question", "answer")):
         if question in row and answer in row:
             return (
                 f" Turn `{question}` and `{answer}` into `messages`: "

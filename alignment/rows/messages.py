@@ -7,8 +7,9 @@ from typing import Any
 
 from alignment.models import formats
 from alignment.rows.rendered import rendered_format
+from alignment.rows.tool_calls import CALL_FORM, RESULT_FORM, WRITTEN_CALL, calls_of, check_tool_turns, tools_of
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 
 LOSS_MARKS = ("weight", "loss", "train", "training", "trainable", "train_on_turn")
 """Keys of a message that say whether the answer is learned: `weight` in OpenAI's files, `train` and `training` in
@@ -21,26 +22,48 @@ _DESCRIPTIVE = frozenset(
 )  # fmt: skip
 """Keys that describe a message and have no effect on training."""
 
+_TOOL_KEYS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
+"""Keys of calls and results of tools, by role."""
+
 _HINTS = {
-    "tool_calls": "tool calls are not supported in training rows",
-    "function_call": "function calls (`function_call`, tool calls) are not supported in training rows",
-    "tool_call_id": "tool calls are not supported in training rows",
+    "tool_calls": f"only the assistant calls tools: {CALL_FORM}",
+    "function_call": f"set `format: openai` on the `data:` entry, or write `tool_calls`: {CALL_FORM}",
+    "tool_call_id": f"only tool turns answer calls: {RESULT_FORM}",
     "name": "the chat format has no `name`; put the name into `content`, or remove the key",
     "refusal": "put the text of `refusal` into `content`",
     "reasoning_content": "reasoning is not supported; put it into `content`, or remove the key",
 }
 SHAREGPT = (
-    "this is the ShareGPT form (`conversations`, `from`, `value`): rename `conversations` to `messages`, `from` to `role` "
-    "(human: user, gpt: assistant) and `value` to `content`"
+    "this is the ShareGPT form (`conversations`, `from`, `value`): set `format: sharegpt` on the `data:` entry, or rename "
+    "`conversations` to `messages`, `from` to `role` (human: user, gpt: assistant) and `value` to `content`"
 )
 
 
+def conversation_of(row: Mapping[str, Any], where: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the messages and the tools of a conversation row.
+
+    Args:
+        row: a row with `messages`, and `tools` if there are any.
+        where: file and row number, put in front of the error.
+
+    Raises:
+        ValueError: a message or tool is malformed, or calls and results do not belong together.
+    """
+    tools = tools_of(row, where)
+    messages = messages_of(row["messages"], where)
+    check_tool_turns(messages, tools, where)
+    return messages, tools
+
+
 def messages_of(value: Any, where: str) -> list[dict[str, Any]]:
-    """Check the messages of a conversation and return them unchanged.
+    """Check messages one by one, and return them with calls of tools in one form.
 
     Args:
         value: the value of the column `messages`.
         where: file and row number, with which the error message begins.
+
+    Returns:
+        The messages. In those with calls, `tool_calls` is as `calls_of` returns it, and `content` is never null.
 
     Raises:
         ValueError: `value` is not a list of messages `{role, content}`, `content` is not text, or a message has a key
@@ -48,24 +71,38 @@ def messages_of(value: Any, where: str) -> list[dict[str, Any]]:
     """
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: messages must be a list of {{role, content}}, not {_described(value)}")
-    for number, message in enumerate(value, 1):
-        _check_message(message, f"{where}, message {number}")
-    return value
+    return [_checked(message, f"{where}, message {number}") for number, message in enumerate(value, 1)]
 
 
 def _described(value: Any) -> str:
     return "an empty list" if value == [] else type(value).__name__
 
 
-def _check_message(message: Any, where: str) -> None:
+def _checked(message: Any, where: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ValueError(f"{where}: a message is {{role, content}}, not {type(message).__name__}")
     if "from" in message and "value" in message and message.get("role") is None:
         raise ValueError(f"{where}: {SHAREGPT}")
     if message.get("role") not in ROLES:
         raise ValueError(f"{where}: unknown role {message.get('role')!r}; use one of {', '.join(ROLES)}")
+    _check_keys(message, where)
+    if message.get("tool_calls"):
+        calls = calls_of(message["tool_calls"], where)
+        message = {
+            **message,
+            "content": "" if message.get("content") is None else message["content"],
+            "tool_calls": calls,
+        }
+    _check_content(message, where)
+    return message
+
+
+def _check_keys(message: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError for a key that training would ignore, and for a mark of the loss that makes no sense."""
     for key, value in message.items():
         if key in _DESCRIPTIVE or value is None or (key not in LOSS_MARKS and _says_nothing(value)):
+            continue
+        if key in _TOOL_KEYS.get(message["role"], ()):
             continue
         if key not in LOSS_MARKS:
             hint = _HINTS.get(key, "training would ignore it; put it into `content`, or remove the key")
@@ -79,6 +116,9 @@ def _check_message(message: Any, where: str) -> None:
                 f"{where}: `{key}` on a message of the {message['role']}: only messages of the assistant are learned; "
                 "remove the key"
             )
+
+
+def _check_content(message: Mapping[str, Any], where: str) -> None:
     content = message.get("content")
     if isinstance(content, list):
         raise ValueError(f"{where}: `content` must be text, not a list of parts; join the text parts to one string")
@@ -91,6 +131,10 @@ def _check_message(message: Any, where: str) -> None:
         )
     if message["role"] == "assistant" and content.rstrip().endswith((formats.IM_END, formats.ENDOFTEXT)):
         raise ValueError(f"{where}: `content` ends with a special token, which is trained as plain text; remove it")
+    if message["role"] == "assistant" and WRITTEN_CALL.search(content):
+        raise ValueError(
+            f"{where}: a call is written out in `content`, which is trained as plain text; use {CALL_FORM}"
+        )
 
 
 def _says_nothing(value: Any) -> bool:
@@ -103,6 +147,11 @@ def is_learned(message: Mapping[str, Any]) -> bool:
     return message["role"] == "assistant" and all(marks)
 
 
+def is_blank(message: Mapping[str, Any]) -> bool:
+    """Whether a message of the assistant has neither text nor calls."""
+    return not message["content"].strip() and not message.get("tool_calls")
+
+
 def check_learned(messages: Sequence[Mapping[str, Any]], where: str) -> None:
     """Raise ValueError if a conversation has no answer that is learned, or has a blank answer that is learned."""
     learned = [message for message in messages if is_learned(message)]
@@ -112,5 +161,5 @@ def check_learned(messages: Sequence[Mapping[str, Any]], where: str) -> None:
         raise ValueError(
             f"{where}: every answer is marked to have no loss ({', '.join(LOSS_MARKS)}); nothing is left to learn"
         )
-    if any(not message["content"].strip() for message in learned):
+    if any(is_blank(message) for message in learned):
         raise ValueError(f"{where}: an answer of the assistant is empty or blank; fill it, or remove the row")

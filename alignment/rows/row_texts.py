@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from alignment.models import formats
 from alignment.rows.dialogue_pairs import pair_of
 from alignment.rows.kinds import document_files
+from alignment.rows.messages import conversation_of
 
 IGNORED_KEYS = frozenset(
     [
@@ -31,6 +33,9 @@ IGNORED_KEYS = frozenset(
     ]
 )
 """Columns that identify or describe a row. They contain no text on which a model is trained."""
+
+_JSON_KEYS = frozenset(["arguments", "tool_calls", "tools"])
+"""Keys of conversations whose value may be a JSON string."""
 
 QUESTION_COLUMNS = (
     ("question", "answer"),
@@ -61,7 +66,9 @@ def all_texts(row: dict[str, Any]) -> list[str]:
 
 def _gather(value: Any, key: str, texts: list[str]) -> None:
     if isinstance(value, str):
-        if key not in IGNORED_KEYS:
+        if key in _JSON_KEYS and (inner := _decoded(value)) is not None:
+            _gather(inner, "", texts)
+        elif key not in IGNORED_KEYS:
             texts.append(value)
     elif isinstance(value, dict):
         for name, inner in value.items():
@@ -70,6 +77,15 @@ def _gather(value: Any, key: str, texts: list[str]) -> None:
         for inner in value:
             if isinstance(inner, str | dict | list | tuple):  # some tests contain lists of a million numbers
                 _gather(inner, key, texts)
+
+
+def _decoded(text: str) -> dict[str, Any] | list[Any] | None:
+    """The object or list that a JSON string holds, or None: escapes in a JSON string would hide words of its texts."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict | list) else None
 
 
 def document_text(row: Mapping[str, Any]) -> str:
@@ -102,10 +118,15 @@ def model_text(row: Mapping[str, Any]) -> ModelText:
         ValueError: the row has no text for training, for example because it is a task.
     """
     if row.get("messages") is not None:
-        return ModelText(formats.chat(row["messages"]), "chat")
+        messages, tools = conversation_of(row, "a conversation")
+        return ModelText(formats.chat(messages, tools=tools), "chat")
     if row.get("chosen") is not None:
         pair = pair_of(dict(row), "a preference row")
-        return ModelText(formats.chat([*pair.prompt, *pair.chosen]), "chat") if pair else ModelText("", "plain")
+        return (
+            ModelText(formats.chat([*pair.prompt, *pair.chosen], tools=pair.tools), "chat")
+            if pair
+            else ModelText("", "plain")
+        )
     if "middle" in row and "prefix" in row:
         return ModelText(formats.fim_document(row["prefix"], row["middle"], row["suffix"]), "fim")
     if isinstance(row.get("files"), list):

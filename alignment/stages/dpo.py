@@ -101,6 +101,5 @@ def _pairs(
                 continue
             counted["pairs"] += 1
             if len(probes) < PROBES:
-                prompt = [{**m, "content": formats.escape_special_text(m["content"])} for m in pair.prompt]
-                probes.append(formats.chat(prompt, add_generation_prompt=True))
+                probes.append(formats.chat(pair.prompt, add_generation_prompt=True, tools=pair.tools, escape=True))
             yield sample

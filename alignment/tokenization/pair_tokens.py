@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from alignment.models import formats
 from alignment.models.formats import Tokenizer
@@ -34,11 +34,11 @@ def tokenize_pair(pair: DialoguePair, tokenizer: Tokenizer) -> PairSample:
     Raises:
         ValueError: the tokenizer does not have ChatML's special tokens.
     """
-    shared, _ = _encode(tokenizer, pair.prompt, [])
+    shared, _ = _encode(tokenizer, pair.prompt, [], pair.tools)
     header = _answer_header(tokenizer)
     prompt_ids = [*shared, formats.token_id(tokenizer, formats.IM_START), *header]
-    chosen_ids, chosen_mask = _encode(tokenizer, pair.prompt, pair.chosen)
-    rejected_ids, rejected_mask = _encode(tokenizer, pair.prompt, pair.rejected)
+    chosen_ids, chosen_mask = _encode(tokenizer, pair.prompt, pair.chosen, pair.tools)
+    rejected_ids, rejected_mask = _encode(tokenizer, pair.prompt, pair.rejected, pair.tools)
     size = min(_shared_length(prompt_ids, chosen_ids), _shared_length(prompt_ids, rejected_ids))
     if pair.chosen[0]["role"] == pair.rejected[0]["role"] == "assistant":
         # An answer's first characters may merge with the end of the prompt into one token. Then the shared prompt ends
@@ -55,21 +55,22 @@ def tokenize_pair(pair: DialoguePair, tokenizer: Tokenizer) -> PairSample:
     }
 
 
-def _encode(tokenizer: Tokenizer, prompt: Dialogue, answers: Dialogue) -> tuple[list[int], list[int]]:
+def _encode(
+    tokenizer: Tokenizer, prompt: Dialogue, answers: Dialogue, tools: Sequence[dict[str, Any]]
+) -> tuple[list[int], list[int]]:
     """Return the ids of a dialogue and a mask that is 1 for learned tokens: the assistant's text in `answers`."""
     start, end = (formats.token_id(tokenizer, token) for token in (formats.IM_START, formats.IM_END))
     newline, header = formats.encode_text(tokenizer, "\n"), _answer_header(tokenizer)
     ids: list[int] = []
     mask: list[int] = []
-    messages = [*prompt, *answers]
-    system = [] if messages[0]["role"] == "system" else [{"role": "system", "content": formats.DEFAULT_SYSTEM_PROMPT}]
-    for number, message in enumerate([*system, *messages], -len(system)):
-        text = formats.encode_text(tokenizer, f"{message['role']}\n{message['content']}")
-        turn = [start, *text, end, *newline]
-        learned = number >= len(prompt) and message["role"] == "assistant"
-        skipped = 1 + _shared_length(header, text) if learned else len(turn)
-        ids += turn
-        mask += [0] * skipped + [1] * (len(turn) - skipped)
+    for turn in formats.chat_turns([*prompt, *answers], tools):
+        (first, _), *pieces = turn.pieces
+        text = formats.encode_segments(tokenizer, [(f"{turn.role}\n{first}", False), *pieces])
+        whole = [start, *text, end, *newline]
+        learned = turn.first >= len(prompt) and turn.role == "assistant"
+        skipped = 1 + _shared_length(header, text) if learned else len(whole)
+        ids += whole
+        mask += [0] * skipped + [1] * (len(whole) - skipped)
     return ids, mask
 
 

@@ -21,6 +21,7 @@ from alignment.logs import get_logger
 from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.rows import reading as row_files
+from alignment.rows.conversions import convert
 from alignment.rows.kinds import Row
 from data_builders.cleaning.decontamination import Decontaminator, Match
 
@@ -76,6 +77,8 @@ class ContaminationScreen:
     def clean_rows(self, source: DataSource, counts: Counter[str]) -> Iterator[tuple[int, Row]]:
         """Read one `data:` entry; yield the number (from 1) and the row for each row without text of a benchmark.
 
+        Rows of an entry with a `format` are converted first.
+
         Args:
             source: the entry, with an absolute path.
             counts: counter whose `contaminated` is increased for each removed row.
@@ -83,6 +86,7 @@ class ContaminationScreen:
         matched = self.matched.setdefault(str(source.data), set())
         for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
             self.read += 1
+            row = convert(row, source.format, f"{source.data}, row {number}")
             match = self.index.check_row(row) if self.index is not None else None
             if match is None:
                 yield number, row

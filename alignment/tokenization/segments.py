@@ -17,7 +17,7 @@ from alignment.models import formats
 from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_parts import Fim
 from alignment.rows.kinds import Row, check_columns, check_document, document_files, kind_of
-from alignment.rows.messages import check_learned, is_learned, messages_of
+from alignment.rows.messages import check_learned, conversation_of, is_learned
 from alignment.tokenization.fim_windows import FimWindows, TokenSample
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import random_span, syntax_span
@@ -92,11 +92,10 @@ def row_segments(
             if document:
                 yield [Segment(text, special, True) for text, special in document]
         elif kind == "conversation":
-            messages = messages_of(row["messages"], where)
+            messages, tools = conversation_of(row, where)
             if len(probes) < PROBES and len(messages) > 1 and messages[-1]["role"] == "assistant":
-                prompt = [{**m, "content": formats.escape_special_text(m["content"])} for m in messages[:-1]]
-                probes.append(formats.chat(prompt, add_generation_prompt=True))
-            yield list(chat_segments(messages, where))
+                probes.append(formats.chat(messages[:-1], add_generation_prompt=True, tools=tools, escape=True))
+            yield list(chat_segments(messages, where, tools))
         else:
             raise ValueError(f"{where}: a {kind} can't be trained on here; use documents and conversations")
 
@@ -198,28 +197,33 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
     return edges[first], edges[last]
 
 
-def chat_segments(messages: Sequence[Mapping[str, Any]], where: str) -> Iterator[Segment]:
-    """Yield the segments of a conversation in ChatML. The assistant's text and the `<|im_end|>` after it are learned.
+def chat_segments(
+    messages: Sequence[Mapping[str, Any]], where: str, tools: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[Segment]:
+    """Yield the segments of a conversation in ChatML. The assistant's turns and the `<|im_end|>` after them are learned.
 
     Args:
-        messages: mappings with `role` and `content`. A key of `alignment.rows.messages.LOSS_MARKS` can exclude an
-            answer from the loss. Qwen2.5's default system prompt is added if the first message is not a system prompt.
+        messages: messages as `alignment.rows.messages.messages_of` returns them. A key of
+            `alignment.rows.messages.LOSS_MARKS` can exclude an answer from the loss. Qwen2.5's default system prompt is
+            added if the first message is not a system prompt.
         where: file and row number, for errors.
+        tools: descriptions of the tools, for the system message.
 
     Raises:
         ValueError: the conversation has no answer to learn, or a blank answer.
     """
     check_learned(messages, where)
-    if messages[0]["role"] != "system":
-        messages = [{"role": "system", "content": formats.DEFAULT_SYSTEM_PROMPT}, *messages]
-    for message in messages:
-        answer, learned = message["role"] == "assistant", is_learned(message)
+    for turn in formats.chat_turns(messages, tools):
+        learned = turn.first >= 0 and is_learned(messages[turn.first])
         yield Segment(formats.IM_START, True, False)
-        if answer:
+        pieces = turn.pieces
+        if turn.role == "assistant":
             # Split where generation starts, so that training and inference have the same tokens.
             yield Segment("assistant\n", False, False)
-            yield Segment(message["content"], False, learned)
         else:
-            yield Segment(f"{message['role']}\n{message['content']}", False, False)
+            (text, _), *pieces = turn.pieces
+            yield Segment(f"{turn.role}\n{text}", False, False)
+        for text, special in pieces:
+            yield Segment(text, special, learned)
         yield Segment(formats.IM_END, True, learned)
         yield Segment("\n", False, False)

@@ -23,7 +23,15 @@ from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact as redact_text
 from data_builders.shared_settings import Decontaminated
-from data_builders.storage.dataset import SCHEMAS, DatasetWriter, lineage, read_datasets, refuse_finished, sorted_counts
+from data_builders.storage.dataset import (
+    SCHEMAS,
+    DatasetWriter,
+    lineage,
+    read_datasets,
+    refuse_finished,
+    sorted_counts,
+    storable,
+)
 from data_builders.storage.parallel import Progress, ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
@@ -198,6 +206,7 @@ def clean_stream(
         state = _State(prepare, decontaminator, redact)
         for batch in ordered_map(_clean_item, items, argument=state, workers=workers):
             for row in batch.rows:
+                row = storable(row)
                 kind = kind or kind_of(row)
                 if any(value is not None for name, value in row.items() if name not in columns):
                     columns |= {name: type_ for name, type_ in column_types(row).items() if name not in columns}

@@ -23,8 +23,11 @@ import pyarrow.parquet as pq
 
 from alignment.files import write_text
 from alignment.rows import reading as row_files
+from alignment.rows.messages import is_learned
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_MESSAGES = pa.list_(
+    pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.string()), ("weight", pa.int8())])
+)
 _STRINGS = {
     "document": "text repository path commit language license kind",
     "task": "id prompt language kind tests entry_point source split",
@@ -60,6 +63,33 @@ def row_size(row: dict[str, Any]) -> int:
         else:
             total += 8
     return total
+
+
+def storable(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose messages and tools fit the columns of `SCHEMAS`.
+
+    Tools and calls become JSON strings: as columns, every call would get the arguments of all calls. Marks of answers that
+    are not learned become `weight: 0`.
+    """
+    stored = {
+        name: [_storable_message(message) for message in row[name]]
+        for name in ("messages", "prompt", "chosen", "rejected")
+        if isinstance(row.get(name), list)
+    }
+    if isinstance(row.get("tools"), list):
+        stored["tools"] = json.dumps(row["tools"], ensure_ascii=False)
+    return {**row, **stored}
+
+
+def _storable_message(message: Any) -> Any:
+    if not isinstance(message, dict) or "role" not in message:
+        return message
+    calls = message.get("tool_calls") or None
+    written = calls if calls is None or isinstance(calls, str) else json.dumps(calls, ensure_ascii=False)
+    unlearned = message["role"] == "assistant" and not is_learned(message)
+    return {
+        "role": message["role"], "content": message.get("content"), "tool_calls": written, "weight": 0 if unlearned else None
+    }  # fmt: skip
 
 
 def refuse_finished(out_dir: Path) -> None:

@@ -197,7 +197,7 @@ def test_rendered_documents_of_other_trainers_are_refused_by_the_stages(
     run_builder("fim", tmp_path / "fim", inputs=[tmp_path / "corpus"], fim={"rate": 1.0})
     assert all(row["format"].startswith("fim") for row in row_files.read(tmp_path / "fim"))
     rules = TokenizationRules(512, "split", 0.5, 0.0, "characters", None)
-    source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None)
+    source = SimpleNamespace(data=str(tmp_path / "fim"), share=None, rows=None, format=None)
     with pytest.raises(ValueError, match="for another trainer"):
         write_training_rows([source], tiny_tokenizer, rules, 0, tmp_path)
 

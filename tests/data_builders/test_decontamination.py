@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from corpus_helpers import run_builder
 
+from alignment.models import formats
 from alignment.rows import reading as row_files
+from alignment.rows.messages import conversation_of, is_learned
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.storage.dataset import DatasetWriter
 
@@ -114,6 +116,27 @@ def test_build_clean_removes_and_counts_tasks_secrets_and_duplicates(tmp_path: P
     assert report["redacted"] == {"PASSWORD": 1}
     texts = [row["messages"][1]["content"] for row in row_files.read(tmp_path / "out")]
     assert texts == [CLEAN, 'password = "REDACTED_PASSWORD_1"  # the way into our database']
+
+
+def test_build_clean_keeps_tools_calls_and_marks_of_answers(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    rows = []
+    for key in ("a", "b"):
+        call = {"type": "function", "function": {"name": "f", "arguments": {key: 1}}}
+        messages: list[dict[str, object]] = [
+            {"role": "user", "content": f"Help me with {key}"},
+            {"role": "assistant", "content": None, "tool_calls": [call], "train": False},
+            {"role": "tool", "content": "done"},
+            {"role": "assistant", "content": f"I called {key}."},
+        ]
+        rows.append({"messages": messages, "tools": tools})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_builder("clean", tmp_path / "out", inputs=[tmp_path / "rows.jsonl"])
+    for row, kept in zip(rows, row_files.read(tmp_path / "out"), strict=True):
+        messages, kept_tools = conversation_of(kept, "row 1")
+        assert kept_tools == tools and [is_learned(message) for message in messages] == [False, False, False, True]
+        expected, _ = conversation_of(row, "row 1")
+        assert formats.chat(messages) == formats.chat(expected)
 
 
 def test_every_task_of_the_real_benchmarks_is_found_by_its_solution() -> None:

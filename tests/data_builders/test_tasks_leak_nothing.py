@@ -177,7 +177,7 @@ def test_held_out_code_and_benchmark_tasks_are_screened_from_rl_tasks(built: Sim
     assert names == {"discount", "allowed", "quagmire_total", "overdue"}
     own = BenchmarkRows(name="own", benchmark="fim", data=str(built.own / "fim.jsonl"))
     screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(own,), paths=(built.benchmark,)), tmp_path)
-    data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None)
+    data = SimpleNamespace(data=str(built.raw / "tasks.jsonl"), rows=None, format=None)
     assert [row["entry_point"] for _, row in screen.clean_rows(data, Counter())] == ["discount", "allowed"]
 
 

@@ -188,7 +188,9 @@ def screened(benchmark: Path, rows: list[dict[str, Any]], tmp_path: Path) -> tup
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
     screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
-    return [number for number, _ in screen.clean_rows(SimpleNamespace(data=str(data), rows=None), Counter())], screen
+    return [
+        number for number, _ in screen.clean_rows(SimpleNamespace(data=str(data), rows=None, format=None), Counter())
+    ], screen
 
 
 @pytest.mark.parametrize("plant", PLANTS)
@@ -203,7 +205,12 @@ def test_the_corpus_before_the_split_keeps_every_row_although_the_benchmark_has_
     run_builder("corpus", tmp_path / "corpus", sources=[source(shop, held_out=0.2, license="owned")], workers=1)
     rows_of_benchmark = BenchmarkRows(name="own", benchmark="fim", data=str(benchmark / "fim.jsonl"))
     screen = ContaminationScreen.for_targets(ScreenTargets(benchmarks=(rows_of_benchmark,)), tmp_path)
-    rows = [row for _, row in screen.clean_rows(SimpleNamespace(data=str(tmp_path / "corpus"), rows=None), Counter())]
+    rows = [
+        row
+        for _, row in screen.clean_rows(
+            SimpleNamespace(data=str(tmp_path / "corpus"), rows=None, format=None), Counter()
+        )
+    ]
     assert any("def total" in row["text"] for row in rows) and not screen.removed
 
 

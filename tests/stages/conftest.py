@@ -13,10 +13,10 @@ from alignment.models.source import RandomInit
 def source(tmp_path):
     """Function that writes rows as JSONL, and returns what a stage gets for an entry of `data:` in a recipe."""
 
-    def write(rows, name="rows.jsonl", share=None, limit=None):
+    def write(rows, name="rows.jsonl", share=None, limit=None, form=None):
         path = tmp_path / name
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return SimpleNamespace(data=str(path), share=share, rows=limit)
+        return SimpleNamespace(data=str(path), share=share, rows=limit, format=form)
 
     return write
 

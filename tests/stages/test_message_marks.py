@@ -46,7 +46,7 @@ def test_a_marked_answer_is_read_without_loss(mark, value):
         ({"name": "bob"}, "`name`"),
         ({"prefix": True}, "`prefix`"),
         ({"images": ["a.png"]}, "`images`"),
-        ({"tool_calls": [{}]}, "tool calls"),
+        ({"tool_calls": [{}]}, "call 1: needs a `name`"),
         ({"function_call": {"name": "f"}, "content": ""}, "function_call"),
         ({"content": None, "refusal": "no"}, "`refusal`"),
         ({"content": None}, "needs a `content` of text, not NoneType"),
@@ -73,7 +73,7 @@ def test_messages_of_another_form_are_refused(messages):
         messages_of(messages, "row 1")
 
 
-@pytest.mark.parametrize("column", ["system", "system_prompt", "tools", "functions", "images", "weight", "history"])
+@pytest.mark.parametrize("column", ["system", "system_prompt", "functions", "images", "weight", "history"])
 def test_columns_that_would_be_ignored_are_refused_unless_they_are_empty(column):
     row = {"messages": answer()}
     for empty in (None, "", [], {}):
@@ -138,7 +138,7 @@ def test_columns_of_null_do_not_tell_the_kind():
     "row", [{"conversations": []}, {"prompt": "q", "completion": "a"}, {"instruction": "q", "output": "a"}]
 )
 def test_rows_of_other_forms_are_refused_with_how_to_turn_them(row):
-    with pytest.raises(ValueError, match=r"(?s)row 1: .*(ShareGPT|Turn `).*messages"):
+    with pytest.raises(ValueError, match=r"(?s)row 1: .*(ShareGPT|Turn `|Alpaca).*messages"):
         kind_of(row, "row 1")
 
 

@@ -161,7 +161,7 @@ def test_a_system_message_of_the_prompt_stays_if_the_dialogues_lack_it():
         ({"prompt": QUESTION, "chosen": [answer(BETTER, weight=0)], "rejected": WORSE}, "marked to have no loss"),
         ({"prompt": QUESTION, "chosen": BETTER, "rejected": WORSE, "system": "Be brief."}, "column `system`"),
         ({"prompt": QUESTION, "chosen": BETTER, "rejected": WORSE, "system_prompt": "x"}, "column `system_prompt`"),
-        ({"prompt": QUESTION, "chosen": BETTER, "rejected": WORSE, "tools": [{}]}, "column `tools`"),
+        ({"prompt": QUESTION, "chosen": BETTER, "rejected": WORSE, "tools": [{}]}, "tool 1: needs a `name`"),
         ({"prompt": QUESTION, "chosen": BETTER, "rejected": WORSE, "images": ["a.png"]}, "column `images`"),
         ({"promt": QUESTION, **DIALOGUES}, "Did you mean 'prompt'"),
     ],

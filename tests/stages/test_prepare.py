@@ -189,7 +189,7 @@ def test_every_pair_of_cuts_can_be_drawn():
     ("row", "message"),
     [
         ({"messages": [{"role": "user", "content": "hi"}]}, "no message of the assistant"),
-        ({"messages": [{"role": "tool", "content": "hi"}]}, "role 'tool'"),
+        ({"messages": [{"role": "tool", "content": "hi"}]}, "a tool turn without a call"),
         ({"messages": []}, "messages must be a list"),
         ({"text": 5}, "must be text"),
         ({"prompt": "p", "tests": "{}"}, "a task can't be trained on here"),
