@@ -41,7 +41,7 @@ _UNHASHED = ("name", "gate", "evaluate", "model")
 # The settings that determine the token ids of a stage. Token ids are kept for later runs (see
 # `alignment.tokenization.prepare`).
 PREPARED = "prepared"
-_PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length")
+_PREPARES = ("kind", "data", "seed", "fim", "overlong", "max_prompt_length", "environment", "rewards")
 _PREPARES_IN_TRAIN = ("max_length", "packing", "packing_strategy")
 # With context-level fill-in-the-middle every epoch has rows of its own.
 _PREPARES_EPOCHS = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")

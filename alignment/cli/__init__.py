@@ -12,6 +12,7 @@ align import FILE.gguf OUT    write a GGUF file as a model folder
 align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
 align show DATASET            show rows of a dataset
+align rollouts RUN            show the completions of GRPO stages with their rewards
 align sandbox serve           grade programs for other machines
 align doctor                  show what this machine can do
 
@@ -38,6 +39,7 @@ from alignment.cli import (
     import_command,
     launch_command,
     recipe_commands,
+    rollouts_command,
     sandbox_commands,
 )
 
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         import_command,
         export_command,
         data_commands,
+        rollouts_command,
         sandbox_commands,
         doctor,
     ):

@@ -28,6 +28,7 @@ from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
 from alignment.sandbox.inside import wire
 from alignment.sandbox.launcher_settings import launcher_settings
 from alignment.sandbox.limits import Limits
+from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot
 
 PROGRAM_BYTES = 1 << 20
@@ -154,6 +155,35 @@ class Grader:
             outputs[index] if failure is None and index < len(outputs) else failure or missing
             for index in range(len(inputs))
         ]
+
+    def run(self, program: str, stdin: str = "") -> ProgramRun:
+        """Run a Python program in the sandbox and return its output.
+
+        Args:
+            program: the source.
+            stdin: text on its standard input.
+
+        Raises:
+            SandboxUnavailable: this machine refuses the sandbox.
+            SandboxError: the sandbox failed twice.
+        """
+        with self._lock:
+            pool = self._threads()
+        data, entered = (text.encode("utf-8", "surrogatepass") for text in (program, stdin))
+
+        def attempt() -> ProgramRun:
+            described = Program("main", {"environment": {}}, data, entered, self.limits)
+            return python.check_began(self._slot("python").run([described])[0])
+
+        def attempts() -> ProgramRun:
+            try:
+                return attempt()
+            except SandboxUnavailable:
+                raise
+            except SandboxError:  # not caused by the program: retry once, with a new launcher if the old one ended
+                return attempt()
+
+        return pool.submit(attempts).result()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._owner != os.getpid():

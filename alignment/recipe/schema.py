@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
-from alignment.extensions import ExtensionReference, NameOrExtension
+from alignment.extensions import Extension, ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.models.source import Context
 from alignment.recipe.stage_parts import (
@@ -20,6 +20,7 @@ from alignment.recipe.stage_parts import (
     BenchmarkSettings,
     Contract,
     DataSource,
+    Environment,
     Fim,
     Gate,
     Reward,
@@ -30,6 +31,12 @@ from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
+
+
+def _as_environment(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return {"path" if Extension.is_reference(value) else "name": value}
 
 
 class Stage(Settings):
@@ -130,9 +137,15 @@ class GrpoStage(TrainingStage):
 
     kind: Literal["grpo"]
     data: list[DataSource] = Field(min_length=1)
-    """Tasks: columns `prompt` and `tests`."""
+    """Tasks: columns `prompt` and `tests`, and `environment` for what an environment of your own needs."""
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     """The rewards of a completion, which are summed with their weights."""
+    environment: Annotated[
+        Environment | None, BeforeValidator(_as_environment, json_schema_input_type=Environment | str | None)
+    ] = None
+    """Tools that the model may call before it answers. A name or path alone is short for `{name: ...}` or
+    `{path: ...}`. `train.max_completion_length` limits the tokens of all turns and results together. Default: the model
+    answers at once."""
     max_prompt_length: Positive | None = None
     """Tasks whose prompt has more tokens than this are dropped and counted. TRL does not truncate prompts. Default: no
     limit. Set a limit so that prompt and completion fit into the model's positions."""

@@ -94,6 +94,7 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
         yield ("train", "generation_batch_size"), f"must be a multiple of num_generations ({generations})"
     if not any(reward.weight for reward in stage.rewards):
         yield ("rewards",), "all weights are 0: give at least one reward another weight"
+    yield from _check_environment(stage)
     names: list[str] = []
     for index, reward in enumerate(stage.rewards):
         place: Place = ("rewards", index)
@@ -106,6 +107,29 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
             yield (*place, key), f"{reward.name or reward.path!s} is listed twice: add up the weights"
         names.append(name)
         yield from ((place + inside, message) for inside, message in _check_reward(reward))
+
+
+def _check_environment(stage: GrpoStage) -> Iterator[Mistake]:
+    environment = stage.environment
+    if environment is None:
+        for index, reward in enumerate(stage.rewards):
+            if reward.name == "environment":
+                yield ("rewards", index, "name"), "needs `environment:` on the stage, with a `path` to your own class"
+        return
+    place: Place = ("environment",)
+    if (environment.name is None) == (environment.path is None):
+        yield place, "give either `name` (a built-in environment) or `path` (your own)"
+    if environment.path is not None:
+        yield from (((*place, "path"), message) for message in check_code(environment.path, parameters=0))
+    for index, reward in enumerate(stage.rewards):
+        if reward.name == "environment" and environment.path is None:
+            yield ("rewards", index, "name"), f"{environment.name!r} has no reward of its own: use tests_passed"
+    if "visible" in environment.model_fields_set and environment.name != "tests":
+        yield (*place, "visible"), "is used by the environment `tests` only: remove it"
+    if "max_tool_calling_iterations" in stage.train:
+        yield ("train", "max_tool_calling_iterations"), "is set by `environment.turns`: remove it"
+    if stage.resample:
+        yield ("resample",), "can't be used with `environment:`: remove one of them"
 
 
 def _check_reward(reward: Reward) -> Iterator[Mistake]:

@@ -176,13 +176,34 @@ class Tracking(Settings):
     """User or team that owns the project. Default: the user who is logged in."""
 
 
+class Environment(Settings):
+    """Tools that the model may call during a GRPO rollout: a built-in environment (`name`) or one of your own (`path`)."""
+
+    name: Literal["python", "tests"] | None = None
+    """A built-in environment. `python` has a tool that runs a program and returns its output. `tests` has a tool that
+    submits a solution and returns which visible tests fail; the last solution is graded by the hidden tests. Give either
+    this or `path`."""
+    path: ExtensionReference | None = None
+    """Your own class: `path/to/file.py:Name`, relative to the recipe, or `package.module:Name`. Its public methods are
+    the tools; `docs/environments.md` describes the others."""
+    turns: Positive = 4
+    """Turns with calls of tools in one rollout. After the last one the model's next turn is its answer."""
+    seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Time of all calls of one rollout, in seconds. After that, calls are refused."""
+    output_characters: Annotated[int, Field(ge=100)] = 2000
+    """Characters of one result. From a longer result the middle is left out, and counted."""
+    visible: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """tests: share of a task's tests that are visible, if its row has no column `visible_tests`."""
+
+
 class Reward(Settings):
     """One part of the GRPO reward: a built-in reward (`name`) or your own reward function (`path`)."""
 
-    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty"] | None = None
+    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty", "environment"] | None = None
     """A built-in reward. `tests_passed` is 1 if all tests of the task pass, `tests_fraction` is the share of tests that
     pass, `parses` is 1 for valid Python, `fenced` is 1 for an answer with exactly one fenced code block, and
-    `length_penalty` is from 0 to -1, depending on the answer's length (`soft`, `hard`). Give either `name` or
+    `length_penalty` is from 0 to -1, depending on the answer's length (`soft`, `hard`). `environment` is the value that
+    `get_reward` of the stage's own environment class returns. Give either `name` or
     `path`."""
     path: ExtensionReference | None = None
     """Your own reward function: `path/to/file.py:name`, relative to the recipe, or `package.module:name`.

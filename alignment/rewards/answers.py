@@ -8,12 +8,20 @@ from typing import Any
 from alignment.evaluation.extraction import extract_code
 from alignment.rewards.reward_protocol import Completion, Prompt
 
+SUBMISSION = "submission"
+"""Column with the program that was last submitted to the environment of a rollout, or None."""
+
 
 def text_of(message: Prompt | Completion) -> str:
-    """Return `message` if it is a text, or the content of the last message if it is a conversation."""
+    """Return `message` if it is a text, or the content of the last message if it is a conversation.
+
+    The text is empty if the last message is a tool's: the model did not write it.
+    """
     if isinstance(message, str):
         return message
-    return str(message[-1].get("content") or "") if message else ""
+    if not message or message[-1].get("role") == "tool":
+        return ""
+    return str(message[-1].get("content") or "")
 
 
 def row_columns(columns: Mapping[str, Any], count: int) -> dict[str, Sequence[Any]]:
@@ -33,9 +41,12 @@ def row_at(columns: Mapping[str, Any], index: int, count: int) -> dict[str, Any]
 def program_of(completion: Completion, row: Mapping[str, Any]) -> str:
     """Return the program that is graded for a completion.
 
-    For fill-in-the-middle rows (columns `prefix` and `suffix`), the program is prefix + completion + suffix. For other
-    rows, the program is the code block in the row's language, preferably the block that defines `entry_point`.
+    If a program was submitted to the rollout's environment, that program is graded. For fill-in-the-middle rows (columns
+    `prefix` and `suffix`), the program is prefix + completion + suffix. For other rows, the program is the code block in
+    the row's language, preferably the block that defines `entry_point`.
     """
+    if row.get(SUBMISSION) is not None:
+        return str(row[SUBMISSION])
     text = text_of(completion)
     if row.get("prefix") is not None and row.get("suffix") is not None:
         return f"{row['prefix']}{text}{row['suffix']}"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignment.environments.rollout_environment import COUNTS, RolloutEnvironment
+from alignment.rewards.answers import SUBMISSION
+from alignment.rewards.execution import PROBLEM
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
+
+ENVIRONMENT_SCORE = "environment_score"
+"""Column with what `get_reward` of each rollout's environment returned."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
         raise ValueError("the weights of a combined reward must be finite numbers")
 
     async def reward(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
+        environments = columns.pop("environments", None)
+        if environments is not None:
+            columns |= _environment_columns(environments)
+            log_counts(environments, columns.get("log_metric"))
         scores = await asyncio.gather(*(part.reward(prompts, completions, **columns) for part in parts))
         log_metric = columns.get("log_metric")
         sums: Scores = [0.0] * len(completions)
@@ -48,10 +58,37 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
             if log_metric is not None and known:
                 log_metric(f"reward_parts/{part.name}", sum(known) / len(known))
             sums = [_add(part, before, score) for before, score in zip(sums, column, strict=True)]
-        return sums
+        problems = columns.get(PROBLEM) or [None] * len(sums)
+        return [score if problem is None else None for score, problem in zip(sums, problems, strict=True)]
 
     reward.__name__ = "combined"
     return reward
+
+
+def _environment_columns(environments: Sequence[RolloutEnvironment]) -> dict[str, list[Any]]:
+    """The columns that rewards get in place of the environments, which can't be sent to another process."""
+    scores = [environment.score for environment in environments]  # before the outcomes: a score may fail
+    outcomes = [environment.outcome for environment in environments]
+    return {
+        ENVIRONMENT_SCORE: scores,
+        SUBMISSION: [outcome.submission for outcome in outcomes],
+        PROBLEM: [outcome.problem for outcome in outcomes],
+    }
+
+
+def log_counts(environments: Sequence[RolloutEnvironment], log_metric: Callable[[str, float], None] | None) -> None:
+    """Log the mean of each count per rollout, and the share of rollouts whose environment failed."""
+    if log_metric is None or not environments:
+        return
+    outcomes = [environment.outcome for environment in environments]
+    for name in COUNTS:
+        log_metric(f"environment/{name}", sum(outcome.counts[name] for outcome in outcomes) / len(outcomes))
+    log_metric("environment/failed", sum(outcome.problem is not None for outcome in outcomes) / len(outcomes))
+
+
+async def environment_score(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
+    """Score each completion by what the `get_reward` of its environment returned."""
+    return list(columns[ENVIRONMENT_SCORE])
 
 
 def _add(part: RewardPart, before: float | None, score: float | None) -> float | None:

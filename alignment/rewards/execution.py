@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alignment.grading import Grader, RemoteGrader, Verdict
+from alignment.grading.verdict import error
 from alignment.logs import get_logger
-from alignment.rewards.answers import program_of, row_at
+from alignment.rewards.answers import SUBMISSION, program_of, row_at
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 logger = get_logger(__name__)
 
 TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
+PROBLEM = "environment_problem"
+"""Column that `combination.combined` adds for rollouts with an environment: why the environment failed, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
 """The verdict on completions that reached the length limit."""
 
@@ -46,8 +49,10 @@ class Verdicts:
             self._batch, self._loop = {}, loop
         keys: list[tuple[str, ...] | None] = []
         ids = columns.get("completion_ids") or [()] * len(completions)
+        # Every turn with a call ends with an end token: only the last token says whether the answer was cut off.
+        multi_turn = SUBMISSION in columns
         for index, completion in enumerate(completions):
-            if self.end_ids and not self.end_ids.intersection(ids[index]):
+            if self.end_ids and not self.end_ids.intersection(ids[index][-1:] if multi_turn else ids[index]):
                 keys.append(None)
                 continue
             task = {name: columns[name][index] for name in TASK_COLUMNS if name in columns}
@@ -59,6 +64,11 @@ class Verdicts:
         pending = {key: self._batch[key] for key in keys if key is not None}
         done = dict(zip(pending, await asyncio.gather(*pending.values()), strict=True))
         verdicts = [CUT_OFF if key is None else done[key] for key in keys]
+        problems = columns.get(PROBLEM) or [None] * len(completions)
+        verdicts = [
+            verdict if problem is None else error("environment", problem)
+            for verdict, problem in zip(verdicts, problems, strict=True)
+        ]
         # Cached for the other rewards of this batch. Verdicts with an error are not cached, so they are graded again.
         self._batch = {key: future for key, future in pending.items() if done[key].status != "error"}
         return verdicts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from alignment.extensions import Extension
 from alignment.grading import Grader, RemoteGrader
-from alignment.rewards.combination import RewardPart, combined
+from alignment.rewards.combination import RewardPart, combined, environment_score
 from alignment.rewards.execution import Verdicts, tests_fraction, tests_passed
 from alignment.rewards.isolation import IsolatedReward
 from alignment.rewards.reward_protocol import RewardFunction, RewardSettings
@@ -29,10 +29,14 @@ BUILT_IN: Mapping[str, RewardFactory] = {
     "parses": lambda settings, verdicts: parses,
     "fenced": lambda settings, verdicts: fenced,
     "length_penalty": _length_penalty,
+    "environment": lambda settings, verdicts: environment_score,
 }
 """Factories of the built-in rewards, by name. A new reward needs a line here and its name in the recipe's schema."""
 
-REQUIRED = ("tests_passed", "tests_fraction")
+GRADING = ("tests_passed", "tests_fraction")
+"""Names of the built-in rewards that grade the tests of a task."""
+
+REQUIRED = (*GRADING, "environment")
 """Names of the built-in rewards for which `RewardPart.required` is set."""
 
 

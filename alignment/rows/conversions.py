@@ -159,7 +159,7 @@ def _history(value: Any, where: str) -> list[dict[str, Any]]:
     """Earlier turns, from pairs of a question and its answer."""
     if value is None:
         return []
-    turns = value if isinstance(value, list) else [None]
+    turns: list[Any] = value if isinstance(value, list) else [None]
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in turns):
         raise ValueError(f'{where}: `history` is a list of [question, answer], for example [["2 + 2?", "4"]]')
     roles = ("user", "assistant")

@@ -17,6 +17,7 @@ _KINDS: tuple[tuple[RowKind, tuple[str, ...]], ...] = (
     ("document", ("text",)),
     ("document", ("files",)),
     ("task", ("prompt", "tests")),
+    ("task", ("prompt", "environment")),
 )
 _COLUMNS: dict[str, dict[str, type]] = {
     "document": {"repository": str, "language": str, "format": str},

@@ -53,7 +53,7 @@ def tools_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def _tool(tool: Any, where: str) -> dict[str, Any]:
     if not isinstance(tool, dict):
         raise ValueError(f"{where}: a tool is an object, not {type(tool).__name__}: {TOOL_FORM}")
-    wrapped = tool if isinstance(tool.get("function"), dict) else {"type": "function", "function": tool}
+    wrapped: dict[str, Any] = tool if isinstance(tool.get("function"), dict) else {"type": "function", "function": tool}
     function = wrapped["function"]
     _check_name(function.get("name"), where, TOOL_FORM)
     if wrapped.get("type", "function") != "function":

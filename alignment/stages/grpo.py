@@ -1,8 +1,8 @@
 """GRPO rewarded by executing the model's code, with TRL's GRPOTrainer.
 
 Execution rewards are this toolkit's choice: Qwen2.5-Coder's report stops at offline DPO, and Qwen2.5's GRPO uses a
-reward model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `probes.json` (prompts for the
-check that answers end), and `contamination.jsonl` if rows were removed.
+reward model. The artifact gets `model/` (and `adapter/` with LoRA), `metrics.jsonl`, `rollouts/` (every completion with
+its reward), `probes.json` (prompts for the check that answers end), and `contamination.jsonl` if rows were removed.
 
 All rewards of a batch are computed at the same time, in the processes of the sandboxes. TRL 1.16's GRPOTrainer
 generates completions with the current weights, then rewards them, then trains on them. TRL's experimental
@@ -13,18 +13,25 @@ are some steps old. It is not used here.
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignment.environments.environment_registry import VISIBLE_TESTS, build_environment
+from alignment.environments.rollout_environment import TASK_COLUMN, tool_schemas
+from alignment.environments.visible_tests import split_tests
 from alignment.grading import open_grader, read_task
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe import GrpoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rewards import build_rewards
+from alignment.rewards.registry import GRADING
 from alignment.rows.kinds import Row, kind_of
+from alignment.stages.rollout_rows import RolloutRows
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.stages.vllm_check import check_vllm
 from alignment.tokenization.prepare import prepare_once, write_probes
@@ -37,6 +44,8 @@ logger = get_logger(__name__)
 
 # The columns of a task row that the rewards read.
 _REWARD_COLUMNS = ("id", "language", "kind", "tests", "entry_point", "source")
+# Columns that only environments read.
+_ENVIRONMENT_COLUMNS = ("visible_tests", TASK_COLUMN)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
@@ -49,9 +58,10 @@ def run(request: StageRequest) -> dict[str, Any]:
     watch = RolloutWatch()
     tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
-    folder, counts = prepare_once(request, lambda folder: prepare_tasks(request, tokenizer, folder))
-
     with open_grader(request.sandbox) as grader:
+        environment = None if stage.environment is None else build_environment(stage.environment, grader)
+        tools = [] if environment is None else tool_schemas(environment)
+        folder, counts = prepare_once(request, lambda folder: prepare_tasks(request, tokenizer, folder, tools))
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk
@@ -64,10 +74,14 @@ def run(request: StageRequest) -> dict[str, Any]:
                 # Without this, vLLM uses the stop tokens of the generation config in the model's folder. For a base
                 # model those do not include <|im_end|>.
                 args.generation_kwargs = {"stop_token_ids": end_ids, **(args.generation_kwargs or {})}
+            if stage.environment is not None:
+                args.max_tool_calling_iterations = stage.environment.turns
+            rows = RolloutRows(request.out, request.rank)
             return _trainer_class(stage)(
                 model=model,
                 args=args,
-                reward_funcs=build_rewards(stage.rewards, grader, end_ids),
+                reward_funcs=[rows.recording(reward) for reward in build_rewards(stage.rewards, grader, end_ids)],
+                environment_factory=environment,
                 train_dataset=load_from_disk(str(folder / "train")),
                 processing_class=tokenizer,
                 peft_config=lora,
@@ -114,10 +128,18 @@ def align_saves(args: Any) -> None:
         args.save_steps = aligned
 
 
-def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
+def prepare_tasks(
+    request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path, tools: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Write the tasks as conversational prompts to `folder/train`, in a seeded random order; return the counts.
 
     Overlong prompts are dropped and counted, since TRL does not truncate prompts.
+
+    Args:
+        request: the stage.
+        tokenizer: the model's tokenizer.
+        folder: folder that gets the tasks.
+        tools: descriptions of the environment's tools, which are part of each prompt.
     """
     from datasets import Dataset
 
@@ -132,19 +154,42 @@ def prepare_tasks(request: StageRequest, tokenizer: PreTrainedTokenizerBase, fol
             if kind_of(row, where) != "task":
                 raise ValueError(f"{where}: GRPO needs tasks: rows with `prompt` and `tests`")
             counted["rows"] += 1
-            check_task(row, where)
+            task = _task(stage, row, where)
             prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
-            length = len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False))
+            text = formats.chat(prompt, add_generation_prompt=True, tools=tools)
+            length = len(tokenizer.encode(text, add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
                 continue
-            tasks.append({"prompt": prompt, **{key: row.get(key) for key in _REWARD_COLUMNS}})
+            tasks.append({"prompt": prompt, **task})
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
     counted["tasks"] = len(tasks)
-    write_probes([formats.chat(task["prompt"], add_generation_prompt=True) for task in tasks[:4]], folder)
+    write_probes([formats.chat(task["prompt"], add_generation_prompt=True, tools=tools) for task in tasks[:4]], folder)
     Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
     return {**counted, **screen.counts()}
+
+
+def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
+    """Return the columns of a task that rewards and environment read. Raises ValueError for one that can't be used."""
+    graded = any(reward.name in GRADING for reward in stage.rewards)
+    if graded or row.get("tests") is not None:
+        check_task(row, where)
+    elif not isinstance(row["prompt"], str):
+        raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
+    task = {key: row.get(key) for key in _REWARD_COLUMNS}
+    if stage.environment is None:
+        return task
+    task |= {key: row.get(key) for key in _ENVIRONMENT_COLUMNS}
+    if task[TASK_COLUMN] is not None and not isinstance(task[TASK_COLUMN], str):
+        task[TASK_COLUMN] = json.dumps(task[TASK_COLUMN], ensure_ascii=False)
+    if stage.environment.name == VISIBLE_TESTS:
+        try:
+            task["visible_tests"], task["tests"] = split_tests(row, stage.environment.visible)
+            read_task({**task, "tests": task["visible_tests"]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{where}: {error}") from None
+    return task
 
 
 def check_task(row: Row, where: str) -> None:

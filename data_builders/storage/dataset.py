@@ -71,7 +71,7 @@ def storable(row: dict[str, Any]) -> dict[str, Any]:
     Tools and calls become JSON strings: as columns, every call would get the arguments of all calls. Marks of answers that
     are not learned become `weight: 0`.
     """
-    stored = {
+    stored: dict[str, Any] = {
         name: [_storable_message(message) for message in row[name]]
         for name in ("messages", "prompt", "chosen", "rejected")
         if isinstance(row.get(name), list)

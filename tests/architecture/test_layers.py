@@ -23,6 +23,7 @@ LAYERS = [
     {"alignment.export"},
     {"alignment.rewards"},
     {"alignment.evaluation"},
+    {"alignment.environments"},
     {"alignment.grading"},
     {"alignment.rows"},
     {"alignment.models"},

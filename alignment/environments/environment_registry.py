@@ -1,0 +1,61 @@
+"""Built-in environments by name, and the class of the environment that a GRPO stage names."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from alignment.environments.program_environments import PythonEnvironment, VisibleTestsEnvironment
+from alignment.environments.rollout_environment import EnvironmentLimits, RolloutEnvironment, environment_class
+from alignment.extensions import ExtensionError, ExtensionReference
+from alignment.grading import Grader, RemoteGrader
+
+VISIBLE_TESTS = "tests"
+"""The built-in environment that needs a task's tests to be split."""
+
+
+class EnvironmentSettings(Protocol):
+    """`environment:` of a GRPO stage. The recipe's schema implements this protocol."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of a built-in environment. Exactly one of `name` and `path` is set."""
+
+    @property
+    def path(self) -> ExtensionReference | None:
+        """Reference to a class in user code."""
+
+    @property
+    def seconds(self) -> float:
+        """Time of all calls of one rollout."""
+
+    @property
+    def output_characters(self) -> int:
+        """Characters of one result."""
+
+
+def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrader) -> type[RolloutEnvironment]:
+    """Return the environment of a GRPO stage as a class without arguments, for TRL's `environment_factory`.
+
+    Args:
+        settings: the stage's `environment:`.
+        grader: runs programs. It must stay open while the class is used.
+
+    Raises:
+        ValueError: the environment can't be used: no tools, or programs that a grading service would have to run.
+        ExtensionError: the user's class can't be loaded or made.
+    """
+    limits = EnvironmentLimits(settings.seconds, settings.output_characters)
+    if settings.path is not None:
+        extension = settings.path.extension()
+        made: Any = extension.load()
+        if not isinstance(made, type):
+            raise ExtensionError(f"{extension.file()}: {extension.name} is a {type(made).__name__}, not a class")
+        with extension.errors("the environment"):
+            made()
+        return environment_class(f"{extension.file()}: {extension.name}", made, limits)
+    if settings.name == VISIBLE_TESTS:
+        return environment_class(VISIBLE_TESTS, lambda: VisibleTestsEnvironment(grader), limits)
+    if not isinstance(grader, Grader):
+        raise ValueError("the environment `python` runs programs on this machine: remove `sandbox.address`")
+    grader.run("pass")  # an unusable sandbox ends the stage here, not every rollout
+    return environment_class("python", lambda: PythonEnvironment(grader), limits)
