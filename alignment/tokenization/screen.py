@@ -84,9 +84,8 @@ class ContaminationScreen:
             counts: counter whose `contaminated` is increased for each removed row.
         """
         matched = self.matched.setdefault(str(source.data), set())
-        for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
+        for number, row in _numbered_rows(source):
             self.read += 1
-            row = convert(row, source.format, f"{source.data}, row {number}")
             match = self.index.check_row(row) if self.index is not None else None
             if match is None:
                 yield number, row
@@ -99,8 +98,7 @@ class ContaminationScreen:
     def clean_again(self, source: DataSource) -> Iterator[tuple[int, Row]]:
         """Yield the rows that `clean_rows` yielded for an entry, without comparing them again."""
         matched = self.matched[str(source.data)]
-        rows = enumerate(row_files.read(Path(source.data), source.rows), 1)
-        return ((number, row) for number, row in rows if number not in matched)
+        return ((number, row) for number, row in _numbered_rows(source) if number not in matched)
 
     def _write_line(self, data: str, number: int, row: Row, match: Match) -> None:
         names = {key: row[key] for key in ("id", "repository", "path", "source") if isinstance(row.get(key), str)}
@@ -141,3 +139,9 @@ def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[
         ) from None
     for problem in problems:
         yield problem.row
+
+
+def _numbered_rows(source: DataSource) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a `data:` entry with their numbers from 1; rows of an entry with a `format` are converted."""
+    for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
+        yield number, convert(row, source.format, f"{source.data}, row {number}")
