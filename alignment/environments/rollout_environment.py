@@ -50,7 +50,7 @@ class EnvironmentLimits:
 
 
 @dataclass
-class Outcome:
+class RolloutOutcome:
     """What an environment knows about its rollout at the end."""
 
     submission: str | None = None
@@ -72,7 +72,7 @@ class RolloutEnvironment:
     def __init__(self, wrapped: Any, limits: EnvironmentLimits) -> None:
         self._wrapped = wrapped
         self._limits = limits
-        self._outcome = Outcome()
+        self._outcome = RolloutOutcome()
 
     def reset(self, **columns: Any) -> str | None:
         """Begin a rollout.
@@ -83,7 +83,7 @@ class RolloutEnvironment:
         Returns:
             Text that is appended to the prompt, or None.
         """
-        self._outcome = Outcome()
+        self._outcome = RolloutOutcome()
         if isinstance(columns.get(TASK_COLUMN), str):
             columns[TASK_COLUMN] = json.loads(columns[TASK_COLUMN])
         accepted = _accepted(self._wrapped.reset, columns)
@@ -91,7 +91,7 @@ class RolloutEnvironment:
         return None if observation is None else self._shown(observation)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RolloutOutcome:
         """The outcome of the rollout so far."""
         submission = getattr(self._wrapped, "submission", None)
         if submission is not None and not isinstance(submission, str):

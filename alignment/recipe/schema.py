@@ -20,9 +20,9 @@ from alignment.recipe.stage_parts import (
     BenchmarkSettings,
     Contract,
     DataSource,
-    Environment,
     Fim,
     Gate,
+    GrpoEnvironment,
     Reward,
     Tracking,
 )
@@ -141,7 +141,7 @@ class GrpoStage(TrainingStage):
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     """The rewards of a completion, which are summed with their weights."""
     environment: Annotated[
-        Environment | None, BeforeValidator(_as_environment, json_schema_input_type=Environment | str | None)
+        GrpoEnvironment | None, BeforeValidator(_as_environment, json_schema_input_type=GrpoEnvironment | str | None)
     ] = None
     """Tools that the model may call before it answers. A name or path alone is short for `{name: ...}` or
     `{path: ...}`. `train.max_completion_length` limits the tokens of all turns and results together. Default: the model

@@ -176,7 +176,7 @@ class Tracking(Settings):
     """User or team that owns the project. Default: the user who is logged in."""
 
 
-class Environment(Settings):
+class GrpoEnvironment(Settings):
     """Tools that the model may call during a GRPO rollout: a built-in environment (`name`) or one of your own (`path`)."""
 
     name: Literal["python", "tests"] | None = None

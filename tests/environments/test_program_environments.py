@@ -7,7 +7,7 @@ import pytest
 
 from alignment.environments.environment_registry import build_environment
 from alignment.environments.visible_tests import split_tests
-from alignment.recipe.stage_parts import Environment, Reward
+from alignment.recipe.stage_parts import GrpoEnvironment, Reward
 from alignment.rewards import build_rewards
 
 CALLS = {"cases": [{"args": [n], "expected": n + 1} for n in range(4)], "compare": "equal"}
@@ -43,7 +43,7 @@ def answer(text, role="assistant"):
 
 
 def test_python_shows_output_errors_and_limits(grader):
-    made = build_environment(Environment(name="python", output_characters=300), grader)()
+    made = build_environment(GrpoEnvironment(name="python", output_characters=300), grader)()
     made.reset(prompt=[])
     assert made.python(code="print(1 + 1)") == "2\n"
     assert "division by zero" in made.python(code="1 / 0") and "exit code 3" in made.python(
@@ -59,7 +59,7 @@ def test_python_shows_output_errors_and_limits(grader):
 
 
 def test_visible_tests_are_shown_and_hidden_ones_decide(grader):
-    made = [build_environment(Environment(name="tests"), grader)() for _ in range(4)]
+    made = [build_environment(GrpoEnvironment(name="tests"), grader)() for _ in range(4)]
     rows = [rollout(environment) for environment in made]
     assert made[0].submit(program="def f(x): return 0") == (
         "0 of 2 visible tests pass.\ntest 1: wrong_answer: call 0: expected 1, got 0\n"
@@ -75,7 +75,7 @@ def test_visible_tests_are_shown_and_hidden_ones_decide(grader):
 
 
 def test_a_broken_environment_has_no_reward_and_an_endless_answer_fails(grader):
-    environments = [build_environment(Environment(name="tests"), grader)() for _ in range(2)]
+    environments = [build_environment(GrpoEnvironment(name="tests"), grader)() for _ in range(2)]
     rows = [rollout(environment) for environment in environments]
     environments[0]._wrapped._task = {"kind": "nonsense", "tests": "{}"}
     environments[0].submit(program=RIGHT)

@@ -20,7 +20,7 @@ from alignment.environments.rollout_environment import (
 from alignment.extensions import ExtensionError
 from alignment.grading import RemoteGrader
 from alignment.models import formats
-from alignment.recipe.stage_parts import Environment
+from alignment.recipe.stage_parts import GrpoEnvironment
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "environment.py"
 LIMITS = EnvironmentLimits(seconds=5, output_characters=100)
@@ -170,19 +170,19 @@ def test_what_is_no_environment_is_refused(wrapped, message):
 def test_a_class_that_cannot_be_made_is_an_error_with_its_place(source, message, tmp_path):
     (tmp_path / "mine.py").write_text(source)
     with pytest.raises(ExtensionError, match=message):
-        build_environment(Environment(path=f"{tmp_path}/mine.py:Boxes"), None)
+        build_environment(GrpoEnvironment(path=f"{tmp_path}/mine.py:Boxes"), None)
 
 
 def test_python_needs_a_sandbox_on_this_machine():
     with pytest.raises(ValueError, match=r"remove `sandbox\.address`"):
-        build_environment(Environment(name="python"), RemoteGrader("http://localhost:1"))
+        build_environment(GrpoEnvironment(name="python"), RemoteGrader("http://localhost:1"))
 
 
 def test_the_example_rewards_a_report_of_the_right_value():
     spec = importlib.util.spec_from_file_location("example", EXAMPLE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made = build_environment(Environment(path=f"{EXAMPLE}:Boxes"), None)()
+    made = build_environment(GrpoEnvironment(path=f"{EXAMPLE}:Boxes"), None)()
     made.reset(prompt=[], id="1", environment='{"boxes": {"a": "7"}, "wanted": "a"}')
     assert made.lookup(key="b") == "error: there is no box 'b'" and made.score == 0
     assert made.report(value=made.lookup(key="a")) == "reported" and made.score == 1

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignment.cli import main
-from alignment.environments.rollout_environment import Outcome
+from alignment.environments.rollout_environment import RolloutOutcome
 from alignment.recipe.stage_parts import Reward
 from alignment.rewards import build_rewards
 from alignment.stages.rollout_rows import RolloutRows, read_rollouts
@@ -66,7 +66,7 @@ def test_a_resumed_run_writes_the_steps_after_its_checkpoint_again(run):
 
 
 def test_rollouts_with_an_environment_have_its_counts(tmp_path):
-    outcome = Outcome(submission="x = 1", problem="broken")
+    outcome = RolloutOutcome(submission="x = 1", problem="broken")
     environment = SimpleNamespace(outcome=outcome, score=None)
     rows = RolloutRows(tmp_path, 1)
     assert scored(
