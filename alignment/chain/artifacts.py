@@ -24,7 +24,7 @@ VERSIONS: Mapping[str, int] = {
     "pretrain": 3,
     "sft": 3,
     "dpo": 2,
-    "grpo": 2,
+    "grpo": 3,
     "evaluate": 4,
     "export": 2,
     "custom": 1,

@@ -153,6 +153,10 @@ class GrpoStage(TrainingStage):
     """Number of rounds in which groups whose completions all have the same reward, and thus no gradient, are replaced
     by groups of other prompts (DAPO's dynamic sampling). Each round costs a generation. With 0, these groups are only
     counted."""
+    rollout_engine: Literal["auto", "transformers", "cpu"] = "auto"
+    """The engine that generates the completions, unless `train: {use_vllm: true}` is set. `cpu` is a decoder for Qwen2
+    models on CPUs that computes the prompt of a group once. `auto` chooses `cpu` for stages that compute in bfloat16 on a
+    CPU, and `transformers` for all others."""
 
 
 class EvaluateStage(Stage):

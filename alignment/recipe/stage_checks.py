@@ -92,6 +92,8 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
     size = stage.train.get("generation_batch_size")
     if isinstance(size, int) and isinstance(generations, int) and generations > 0 and size % generations:
         yield ("train", "generation_batch_size"), f"must be a multiple of num_generations ({generations})"
+    if stage.rollout_engine == "cpu" and stage.train.get("use_vllm"):
+        yield ("rollout_engine",), "vLLM generates with `use_vllm: true`: remove one of the two"
     if not any(reward.weight for reward in stage.rewards):
         yield ("rewards",), "all weights are 0: give at least one reward another weight"
     yield from _check_environment(stage)

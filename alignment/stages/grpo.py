@@ -94,14 +94,14 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def _trainer_class(stage: GrpoStage) -> Any:
-    """Return TRL's GRPOTrainer, or `ResamplingTrainer` if the stage sets `resample`."""
+    """Return `RolloutTrainer`, or `ResamplingTrainer` if the stage sets `resample`."""
     if not stage.resample:
-        from trl import GRPOTrainer
+        from alignment.stages.rollout_trainer import RolloutTrainer
 
-        return GRPOTrainer
+        return functools.partial(RolloutTrainer, rollout_engine=stage.rollout_engine)
     from alignment.stages.resample import ResamplingTrainer
 
-    return functools.partial(ResamplingTrainer, resample=stage.resample)
+    return functools.partial(ResamplingTrainer, resample=stage.resample, rollout_engine=stage.rollout_engine)
 
 
 def align_saves(args: Any) -> None:

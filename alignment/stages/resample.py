@@ -1,4 +1,4 @@
-"""GRPOTrainer that replaces groups whose answers all got the same reward, since their advantages are zero.
+"""RolloutTrainer that replaces groups whose answers all got the same reward, since their advantages are zero.
 
 This is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), which TRL 1.16 does not have. After each generation,
 groups without spread (all rewards equal) are replaced by groups of other prompts of the dataset, in at most a few
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from trl import GRPOTrainer
+
+from alignment.stages.rollout_trainer import RolloutTrainer
 
 Rollouts = dict[str, Any]
 """TRL's output for a batch of prompts: tensors of shape [R], [R, P] or [R, C], and a few scalars."""
@@ -24,8 +25,8 @@ Rollouts = dict[str, Any]
 _NO_SPREAD = 5e-3
 
 
-class ResamplingTrainer(GRPOTrainer):
-    """GRPOTrainer that replaces groups without spread, in at most `resample` rounds per generation.
+class ResamplingTrainer(RolloutTrainer):
+    """RolloutTrainer that replaces groups without spread, in at most `resample` rounds per generation.
 
     Raises:
         ValueError: a group is split between processes, or advantages are not computed per group.

@@ -1,9 +1,9 @@
-"""Statistics of GRPO's rollouts over a run, and a check that vLLM samples from the weights that are trained.
+"""Statistics of GRPO's rollouts over a run, and a check that they come from the weights that are trained.
 
 TRL logs these metrics per step. The artifact gets their averages over the run: the share of groups whose rewards are
-all equal, the share of answers that are cut short, and others. If vLLM samples from other weights (for example because
-a weight sync failed), training continues but learns noise. The log-probabilities of vLLM and of the trainer then
-differ, and the check stops the run.
+all equal, the share of answers that are cut short, the seconds of each part of a step, and others. If vLLM or the CPU
+decoder samples from other weights (for example because a weight sync failed), training continues but learns noise. The
+log-probabilities of the sampler and of the trainer then differ, and the check stops the run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Largest allowed mean difference between a token's log-probability in vLLM and in the trainer, in nats. Different
+# Largest allowed mean difference between a token's log-probability in the sampler and in the trainer, in nats. Different
 # kernels and bf16 rounding cause 0.01 to 0.05 (reported by others), weights that are one step old cause more, and
 # unrelated weights cause several nats.
 MAX_LOGP_DIFFERENCE = 0.5
@@ -27,11 +27,23 @@ _METRICS = {
     CUT_SHORT: "completions_cut_short",
     RESAMPLED: "groups_resampled",
     LOGP_DIFFERENCE: "sampling_logp_difference",
+    # Logged by alignment.stages.rollout_trainer, in seconds of a step.
+    "time/generation": "generation_seconds",
+    "time/grading": "grading_seconds",
+    "time/training": "training_seconds",
+    "rollout_tokens_per_second": "rollout_tokens_per_second",
 }
+
+_ADVICE = {
+    "vLLM": "Check that TRL supports this version of vLLM, and that vLLM and the trainer load the same checkpoint. With "
+    "`use_vllm: false` transformers samples instead",
+    "the CPU decoder": "With `rollout_engine: transformers` transformers samples instead",
+}
+"""What to do if a sampler and the trainer disagree."""
 
 
 class RolloutWatch(TrainerCallback):
-    """Average TRL's metrics over the logged steps. Raises ValueError at a step where vLLM and the trainer disagree."""
+    """Average TRL's metrics over the logged steps. Raises ValueError at a step where sampler and trainer disagree."""
 
     def __init__(self, max_difference: float = MAX_LOGP_DIFFERENCE):
         self.max_difference = max_difference
@@ -56,11 +68,11 @@ class RolloutWatch(TrainerCallback):
         if isinstance(difference, int | float):
             self.largest_difference = max(self.largest_difference, difference)
             if not difference <= self.max_difference:  # true for NaN too
+                sampler = "vLLM" if args is None or args.use_vllm else "the CPU decoder"
                 raise ValueError(
-                    f"step {state.global_step}: the log-probabilities of vLLM and of the trainer for the same tokens "
-                    f"differ by {difference:.3g} on average: vLLM samples from other weights than those that are trained. "
-                    "Check that TRL supports this version of vLLM, and that vLLM and the trainer load the same "
-                    "checkpoint. With `use_vllm: false` transformers samples instead"
+                    f"step {state.global_step}: the log-probabilities of {sampler} and of the trainer for the same tokens "
+                    f"differ by {difference:.3g} on average: {sampler} samples from other weights than those that are "
+                    f"trained. {_ADVICE[sampler]}"
                 )
 
     def metrics(self) -> dict[str, float]:

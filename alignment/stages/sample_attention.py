@@ -38,7 +38,7 @@ def enable(model: Any, *, compiled: bool = False) -> None:
     if config.model_type != "qwen2" or config._attn_implementation != "sdpa" or windows or compiled:
         return
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _mask)
+    AttentionMaskInterface.register(NAME, mask_of_padding)
     model.set_attn_implementation(NAME)
 
 
@@ -99,7 +99,7 @@ def sample_sizes(position_ids: torch.Tensor) -> list[int]:
     return sizes
 
 
-def _mask(**settings: Any) -> torch.Tensor | None:
+def mask_of_padding(**settings: Any) -> torch.Tensor | None:
     """Return transformers' sdpa mask, or None if no mask is needed.
 
     No mask is needed where positions separate the samples, or where padding is on the right: with causal attention no

@@ -8,6 +8,8 @@ Three things make the decoder faster than the generic forward pass of transforme
   them.
 - All samples of a prompt share the keys and values of the prompt: a prompt is computed once for any number of samples.
 
+The products of a LoRA adapter of PEFT are added to those of the packed weights, in float32 (`low_rank`).
+
 Shapes: G = groups (prompts), R = samples of a prompt, P = longest prompt, S = columns for generated tokens, D = model
 width, K = key/value heads, C = width of a head, T = tokens, V = vocabulary.
 """
@@ -21,9 +23,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from alignment.evaluation.engines.low_rank import LowRank, adapter_reason, base_layer
+
 
 def unsupported_reason(model: Any) -> str | None:
-    """Return the reason why `CpuDecoder` can't run a transformers model, or None if it can."""
+    """Return the reason why `CpuDecoder` can't run a model of transformers or PEFT, or None if it can."""
     config = model.config
     if config.model_type != "qwen2":
         return f"model type {config.model_type}"
@@ -35,21 +39,33 @@ def unsupported_reason(model: Any) -> str | None:
         return "the model is not on a CPU"
     if config.rope_parameters.get("rope_type", "default") not in ("default", "yarn"):
         return f"position embedding {config.rope_parameters['rope_type']}"
-    return None
+    return adapter_reason(model)
 
 
 class PackedLinear:
-    """A linear layer whose weight is packed once for oneDNN. The output equals that of `functional.linear`."""
+    """A linear layer whose weight is packed once for oneDNN. The output equals `functional.linear` plus the adapter."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, adapter: LowRank | None = None) -> None:
         self.packed = _pack(weight) if weight.dtype == torch.bfloat16 else None
         self.weight = weight if self.packed is None else weight[:0]
         self.bias = bias
+        self.adapter = adapter
+
+    @classmethod
+    def joined(cls, layers: Sequence[Any], dtype: torch.dtype) -> PackedLinear:
+        """Return one product for layers with one input; their outputs come one behind the other."""
+        bases = [base_layer(layer) for layer in layers]
+        weight = torch.cat([base.weight.detach() for base in bases]) if len(bases) > 1 else bases[0].weight.detach()
+        biases = [base.bias.detach() for base in bases if base.bias is not None]
+        bias = torch.cat(biases).to(dtype) if biases else None
+        return cls(weight.to(dtype), bias, LowRank.of(layers))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.packed is None:
-            return functional.linear(x, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            output = functional.linear(x, self.weight, self.bias)
+        else:
+            output = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return output if self.adapter is None else self.adapter.add(output, x)
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:
@@ -144,33 +160,52 @@ def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
 class CpuDecoder:
     """Compute prompts and decoding steps of a Qwen2 model."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype | None = None) -> None:
+        """Pack the weights of a model for which `unsupported_reason` is None.
+
+        Args:
+            model: a model of transformers or PEFT.
+            dtype: the type to compute in; by default that of the weights.
+        """
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
         config = model.config
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
         self.head_width = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
         self.epsilon = float(config.rms_norm_eps)
         self.rotary = model.model.rotary_emb
-        self.embedding = model.model.embed_tokens.weight
-        self.final_norm = model.model.norm.weight
-        self.output_layer = PackedLinear(model.lm_head.weight, None)
+        self.dtype: torch.dtype = dtype or model.model.embed_tokens.weight.dtype
+        self.embedding = model.model.embed_tokens.weight.detach().to(self.dtype)
+        self.final_norm = model.model.norm.weight.detach().to(self.dtype)
+        self.output_layer = PackedLinear.joined([model.lm_head], self.dtype)
         self.layers = [self._layer(layer) for layer in model.model.layers]
-        self.dtype = self.embedding.dtype
         self.bytes_per_token = 2 * len(self.layers) * self.kv_heads * self.head_width * self.dtype.itemsize
 
     def _layer(self, layer: Any) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        attention, mlp, dtype = layer.self_attn, layer.mlp, self.dtype
         return _Layer(
-            input_norm=layer.input_layernorm.weight,
-            qkv=PackedLinear(
-                torch.cat([part.weight for part in projections]), torch.cat([part.bias for part in projections])
-            ),
-            output=PackedLinear(attention.o_proj.weight, None),
-            post_norm=layer.post_attention_layernorm.weight,
-            gate_up=PackedLinear(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), None),
-            down=PackedLinear(mlp.down_proj.weight, None),
+            input_norm=layer.input_layernorm.weight.detach().to(dtype),
+            qkv=PackedLinear.joined([attention.q_proj, attention.k_proj, attention.v_proj], dtype),
+            output=PackedLinear.joined([attention.o_proj], dtype),
+            post_norm=layer.post_attention_layernorm.weight.detach().to(dtype),
+            gate_up=PackedLinear.joined([mlp.gate_proj, mlp.up_proj], dtype),
+            down=PackedLinear.joined([mlp.down_proj], dtype),
         )
+
+    def _adapters(self) -> list[LowRank]:
+        """Return the adapters of all layers."""
+        linears = [linear for layer in self.layers for linear in (layer.qkv, layer.output, layer.gate_up, layer.down)]
+        return [linear.adapter for linear in linears if linear.adapter is not None]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is added to the packed weights."""
+        return bool(self._adapters())
+
+    def refresh_adapters(self) -> None:
+        """Read the weights of LoRA adapters again, after a training step. The frozen weights stay packed."""
+        for adapter in self._adapters():
+            adapter.refresh()
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], samples: int, room: int) -> tuple[GroupCache, torch.Tensor]:

@@ -7,7 +7,7 @@ which bounds the memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,9 @@ CACHE_SHARE = 0.3
 REFILL_SHARE = 0.75
 """New prompts join when fewer than this share of the rows is in use."""
 
+TokenChooser = Callable[[torch.Tensor, Sequence[DecodedSequence]], list[int]]
+"""Chooses the next token of each sequence from logits of shape (sequences, vocabulary), in float32."""
+
 
 @dataclass
 class _Group:
@@ -52,9 +55,16 @@ class CpuEngine:
     supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, stop_ids: tuple[int, ...], max_length: int, batch_size: int | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        stop_ids: tuple[int, ...],
+        max_length: int,
+        batch_size: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """Pack the weights of a transformers model. Afterwards the model can be freed.
+        """Pack the weights of a transformers model. Afterwards a model without an adapter can be freed.
 
         Args:
             model: a Qwen2 model for which `cpu_decoder.unsupported_reason` is None.
@@ -62,12 +72,14 @@ class CpuEngine:
             stop_ids: token ids that end every completion.
             max_length: largest number of tokens of a prompt and its completion together.
             batch_size: number of rows that are decoded at the same time; 64 by default.
+            dtype: the type to compute in; by default the type of the weights.
         """
-        self.decoder = CpuDecoder(model)
+        self.decoder = CpuDecoder(model, dtype)
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.max_length = max_length
         self.batch_size = batch_size
+        self.choose: TokenChooser = choose_tokens
         self._cache_tokens = int(psutil.virtual_memory().available * CACHE_SHARE / self.decoder.bytes_per_token)
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
@@ -155,7 +167,7 @@ class CpuEngine:
     ) -> tuple[torch.Tensor, list[tuple[GenerationJob, Completion]]]:
         """Choose a token for every row of logits (G, R, V). Also return the completions that end with that token."""
         sequences = [sequence for group in groups for sequence in group.sequences]
-        chosen = choose_tokens(logits.reshape(len(sequences), -1), sequences)
+        chosen = self.choose(logits.reshape(len(sequences), -1), sequences)
         ended: list[tuple[GenerationJob, Completion]] = []
         for sequence, token in zip(sequences, chosen, strict=True):
             if sequence.finish is None:

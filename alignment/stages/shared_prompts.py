@@ -1,0 +1,235 @@
+"""Log-probabilities of completions with the prompt of a group computed once, for GRPO on CPUs.
+
+TRL 1.16 computes every completion behind a copy of its prompt, padding included, and on devices without Triton projects
+prompt positions to the vocabulary too. Here a batch is one row without padding: each distinct prompt, and behind it its
+completions, which attend to the prompt and to themselves. Values and gradients are those of the padded batch, up to rounding.
+
+Shapes: B = rows of a batch, P = prompt tokens with padding, C = completion tokens with padding, N = tokens of the packed row,
+M = completion tokens, H = query heads, K = key and value heads, S = head size, R = completions of a prompt, L = longest of them,
+V = vocabulary, D = model width.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+
+from alignment.stages import loss
+from alignment.stages.sample_attention import mask_of_padding
+
+NAME = "sdpa_shared_prompts"
+"""Name of the attention in transformers."""
+_VOCABULARY_TILE = 32768  # columns of logits at a time, as in TRL
+
+
+@dataclass(frozen=True)
+class PromptGroup:
+    """A prompt and its completions, in the packed row one behind the other."""
+
+    prompt: int
+    """Tokens of the prompt."""
+    completions: tuple[int, ...]
+    """Tokens of each completion; may be 0."""
+
+
+@dataclass(frozen=True)
+class PackedGroups:
+    """A padded batch as one packed row."""
+
+    ids: torch.Tensor
+    """[1, N]"""
+    positions: torch.Tensor
+    """[1, N]: completions continue the positions of their prompt."""
+    groups: tuple[PromptGroup, ...]
+    sources: torch.Tensor
+    """[M] positions in the packed row whose logits predict the completions' tokens, in the order of `learned`."""
+    targets: torch.Tensor
+    """[M] the completions' tokens."""
+    learned: torch.Tensor
+    """[B, C] bool: the tokens of the completions."""
+
+
+def pack_groups(input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int) -> PackedGroups:
+    """Pack a batch. Rows with equal prompts share one.
+
+    Args:
+        input_ids: [B, P + C], prompts padded on the left and completions on the right.
+        attention_mask: [B, P + C], 0 for padding.
+        width: C.
+    """
+    split = input_ids.shape[1] - width
+    real = attention_mask.bool()
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row in range(len(input_ids)):
+        rows_of.setdefault(tuple(input_ids[row, :split][real[row, :split]].tolist()), []).append(row)
+    learned = real[:, split:]
+    lengths = learned.sum(1).tolist()
+    ids: list[torch.Tensor] = []
+    positions: list[torch.Tensor] = []
+    sources: list[torch.Tensor] = [torch.empty(0, dtype=torch.long)] * len(input_ids)
+    groups: list[PromptGroup] = []
+    start = 0
+    for prompt, rows in rows_of.items():
+        ids.append(torch.tensor(prompt))
+        positions.append(torch.arange(len(prompt)))
+        last = start + len(prompt) - 1
+        start += len(prompt)
+        for row in rows:
+            length = lengths[row]
+            ids.append(input_ids[row, split:][learned[row]].cpu())
+            positions.append(torch.arange(len(prompt), len(prompt) + length))
+            sources[row] = torch.tensor([last, *range(start, start + length - 1)][:length], dtype=torch.long)
+            start += length
+        groups.append(PromptGroup(len(prompt), tuple(lengths[row] for row in rows)))
+    device = input_ids.device
+    return PackedGroups(
+        ids=torch.cat(ids)[None].to(device),
+        positions=torch.cat(positions)[None].to(device),
+        groups=tuple(groups),
+        sources=torch.cat(sources).to(device),
+        targets=input_ids[:, split:][learned],
+        learned=learned,
+    )
+
+
+def supports(model: Any) -> bool:
+    """Whether `enable` is written for a model: Qwen2 by sdpa with full attention, not sharded, output layer without bias."""
+    config = model.config
+    windows = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
+    return (
+        loss.supports(model)
+        and not windows
+        and not config.attention_dropout
+        and config._attn_implementation in ("sdpa", NAME)
+        and not loss.is_sharded(model.get_output_embeddings().weight)
+    )
+
+
+def enable(model: Any, temperature: float) -> None:
+    """Make `model(packed_groups=packed)` return log-probabilities and entropies of the completions' tokens, [M] each.
+
+    Other calls are unchanged. It is part of `forward`, so that the wrappers of the model (DDP, PEFT, autocast) apply to it.
+
+    Args:
+        model: a model of transformers that `supports` names.
+        temperature: divides the logits.
+    """
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, mask_of_padding)
+    model.set_attn_implementation(NAME)
+    original = model.forward
+
+    @functools.wraps(original)
+    def forward(self: Any, *arguments: Any, packed_groups: PackedGroups | None = None, **more: Any) -> Any:
+        if packed_groups is None:
+            return original(*arguments, **more)
+        output = self.base_model(
+            input_ids=packed_groups.ids,
+            position_ids=packed_groups.positions,
+            prompt_groups=packed_groups.groups,
+            use_cache=False,
+        )
+        hidden = output.last_hidden_state[0][packed_groups.sources]
+        weight = self.get_output_embeddings().weight
+        log_probs, entropies, *_ = ChunkedLogProbFunction.apply(
+            hidden,
+            weight,
+            None,
+            packed_groups.targets,
+            temperature,
+            _VOCABULARY_TILE,
+            None,
+            1.0,
+            ("log_probs", "entropy"),
+        )
+        return log_probs, entropies
+
+    model.forward = types.MethodType(forward, model)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    prompt_groups: Sequence[PromptGroup] | None = None,
+    **settings: Any,
+) -> tuple[torch.Tensor, None]:
+    """Compute attention; an attention function in the form that transformers calls.
+
+    Args:
+        module: the attention layer.
+        query: [1, H, N, S].
+        key: [1, K, N, S].
+        value: [1, K, N, S].
+        attention_mask: for calls without `prompt_groups`.
+        prompt_groups: the groups of the packed row.
+        settings: more arguments of transformers' sdpa attention.
+
+    Returns:
+        [1, N, H, S], and None for the attention weights.
+    """
+    if prompt_groups is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+    scale = settings["scaling"]
+    sizes = [size for group in prompt_groups for size in (group.prompt, *group.completions)]
+    # Views; the backward pass of a split is one concatenation.
+    queries, keys, values = (tensor[0].transpose(0, 1).split(sizes) for tensor in (query, key, value))
+    outputs: list[torch.Tensor] = []
+    start = 0
+    for group in prompt_groups:
+        end = start + 1 + len(group.completions)
+        prompt = tuple(pieces[start].transpose(0, 1)[None] for pieces in (queries, keys, values))
+        mixed = functional.scaled_dot_product_attention(*prompt, is_causal=True, scale=scale, enable_gqa=True)
+        outputs.append(mixed[0].transpose(0, 1))
+        if any(group.completions):
+            own = tuple(pieces[start + 1 : end] for pieces in (queries, keys, values))
+            outputs += _attend_completions(own, prompt[1], prompt[2], group.completions, scale)
+        start = end
+    return torch.cat(outputs)[None], None
+
+
+def _attend_completions(
+    own: tuple[Sequence[torch.Tensor], ...],
+    prompt_key: torch.Tensor,
+    prompt_value: torch.Tensor,
+    lengths: Sequence[int],
+    scale: float,
+) -> list[torch.Tensor]:
+    """Attention of a prompt's completions, each to the prompt and to itself.
+
+    Args:
+        own: query, key and value of each completion, [length, heads, S].
+        prompt_key: [1, K, P, S].
+        prompt_value: [1, K, P, S].
+        lengths: tokens of each completion.
+        scale: factor of the scores.
+
+    Returns:
+        One tensor [length, H, S] for each completion.
+    """
+    # Padding is on the right, where no earlier token of the completion sees it.
+    query, key, value = (pad_sequence(list(pieces), batch_first=True) for pieces in own)  # [R, L, heads, S]
+    rows, longest, heads, size = query.shape
+    kv_heads = key.shape[2]
+    shared = heads // kv_heads
+    # The query heads that share keys and values become rows of one head: nothing is repeated.
+    query = query.view(rows, longest, kv_heads, shared, size).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    keys = torch.cat([prompt_key.expand(rows, -1, -1, -1), key.transpose(1, 2)], dim=2)
+    values = torch.cat([prompt_value.expand(rows, -1, -1, -1), value.transpose(1, 2)], dim=2)
+    visible = torch.ones((longest, prompt_key.shape[2] + longest), dtype=torch.bool, device=query.device)
+    visible = visible.tril(prompt_key.shape[2]).repeat(shared, 1)
+    mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=visible, scale=scale)
+    mixed = mixed.view(rows, kv_heads, shared, longest, size).permute(0, 3, 1, 2, 4).flatten(2, 3)
+    return [row[:length] for row, length in zip(mixed, lengths, strict=True)]
