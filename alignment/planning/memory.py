@@ -85,6 +85,8 @@ class MicroBatch:
     """In GRPO, the largest number of tokens in a completion. The loss covers only the completion."""
     vllm_share: float = 0.0
     """In GRPO with vLLM in the same process, the share of the GPU's memory that vLLM reserves."""
+    packed_rollouts: bool = False
+    """For GRPO in 16 bits on a CPU: completions come from a decoder that has packed weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,10 @@ def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float
         parts["weights"] = 0.0
     if micro.reference:
         parts["reference model"] = weights / shards[3]
+    if micro.packed_rollouts:
+        # Weights in float32 need a 16-bit copy of the embedding too. Activations are not reduced here: how many prompts
+        # are equal depends on the rows.
+        parts["rollout weights"] = 2 * shape.parameters + 2 * shape.vocab_size * shape.hidden_size * (width == 4)
     parts |= _step_bytes(shape, micro, layout, gradients)
     if micro.kind == "grpo" and micro.vllm_share:
         parts["vllm"] = micro.vllm_share * device_bytes

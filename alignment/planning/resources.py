@@ -112,12 +112,13 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
         model.dtype, layout.device, adapter=stage.peft is not None, master_weights=layout.master_weights
     )
     eight_bit = "8bit" in str(train.get("optim", ""))
+    autocast = bool(train.get("bf16", precision.autocast))
     return MicroBatch(
         rows=rows,
         length=length,
         kind=kind,
         dtype=precision.weights,
-        autocast=bool(train.get("bf16", precision.autocast)),
+        autocast=autocast,
         accumulate=accumulate,
         checkpointing=bool(train.get("gradient_checkpointing", True)),
         attention=attention,
@@ -131,6 +132,11 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
         rollouts=rollouts,
         completion=completion,
         vllm_share=float(train.get("vllm_gpu_memory_utilization", 0.3)) if vllm else 0.0,
+        packed_rollouts=isinstance(stage, GrpoStage)
+        and layout.device == "cpu"
+        and (autocast or precision.weights == "bfloat16")
+        and stage.rollout_engine != "transformers"
+        and not train.get("use_vllm"),
     )
 
 

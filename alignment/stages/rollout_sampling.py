@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    GenerationConfig,
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -43,11 +42,11 @@ class RolloutSampler:
     Shapes: B = sequences, V = vocabulary, T = longest sequence, prompt included.
     """
 
-    def __init__(self, config: GenerationConfig) -> None:
-        """Read the sampling settings, with transformers' own processors in the order of its `generate`."""
+    def __init__(self, config: Any) -> None:
+        """Read the sampling settings of a GenerationConfig, with transformers' own processors in the order of `generate`."""
         self.drawn: dict[str, list[tuple[int, float]]] = {}
         """Tokens with their log-probabilities by the key of the job, the token that ends the completion included."""
-        self.processors = LogitsProcessorList()
+        self.processors: Any = LogitsProcessorList()
         self.reads_tokens = config.repetition_penalty not in (None, 1.0)
         if self.reads_tokens:
             self.processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))

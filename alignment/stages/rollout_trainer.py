@@ -99,14 +99,12 @@ class RolloutTrainer(GRPOTrainer):
         with self.parts.measure("grading"):
             return super()._calculate_rewards(*arguments, **more)
 
-    def _generate_single_turn(
-        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: Any, **more: Any
-    ) -> Any:
+    def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **more: Any) -> Any:
         with self.parts.measure("generation"):
             if self.cpu_rollouts is not None:
                 made = self.cpu_rollouts.generate(prompt_ids, self.generation_config, self.state.global_step)
             else:
-                made = super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, **more)
+                made = super()._generate_single_turn(prompt_ids, *arguments, **more)
         self.parts.tokens += sum(map(len, made[0]))
         return made
 
@@ -118,14 +116,16 @@ class RolloutTrainer(GRPOTrainer):
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
+        *rest: Any,
         **more: Any,
     ) -> tuple[Any, Any, Any]:
+        results: tuple[Any, Any, Any]
         if self.shares_prompts and model is not self.ref_model:
             log_probs, entropies = self._packed_log_probs(model, input_ids, attention_mask, logits_to_keep, batch_size)
             results = log_probs, entropies if compute_entropy else None, None
         else:
             results = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **more
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, *rest, **more
             )
         if self._uncorrected is not None:
             self._correct(self._uncorrected, results[0].detach())

@@ -190,12 +190,16 @@ def attend(
     start = 0
     for group in prompt_groups:
         end = start + 1 + len(group.completions)
-        prompt = tuple(pieces[start].transpose(0, 1)[None] for pieces in (queries, keys, values))
-        mixed = functional.scaled_dot_product_attention(*prompt, is_causal=True, scale=scale, enable_gqa=True)
+        prompt_query, prompt_key, prompt_value = (
+            pieces[start].transpose(0, 1)[None] for pieces in (queries, keys, values)
+        )
+        mixed = functional.scaled_dot_product_attention(
+            prompt_query, prompt_key, prompt_value, is_causal=True, scale=scale, enable_gqa=True
+        )
         outputs.append(mixed[0].transpose(0, 1))
         if any(group.completions):
             own = tuple(pieces[start + 1 : end] for pieces in (queries, keys, values))
-            outputs += _attend_completions(own, prompt[1], prompt[2], group.completions, scale)
+            outputs += _attend_completions(own, prompt_key, prompt_value, group.completions, scale)
         start = end
     return torch.cat(outputs)[None], None
 

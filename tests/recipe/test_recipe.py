@@ -161,6 +161,7 @@ def test_a_home_folder_is_expanded_and_an_unknown_one_is_a_mistake(mistakes, tmp
         ("tasks, data: data/heldout-short.jsonl", "tasks, n: 4, data: data/rl.jsonl", "greedy samples are all"),
         ("weight: 1.0", "weight: 0", "all weights are 0"),
         ("num_generations: 4", "num_generations: 4, generation_batch_size: 6", "a multiple of num_generations"),
+        ("train: {num_gen", "rollout_engine: cpu\n    train: {use_vllm: true, num_gen", "vLLM generates with `use_vllm"),
         ("packing: true", "packing: true, packing_strategy: wrapped", "they attend to each other"),
         ("q8_0: 1.0", "q4_K_M: 1.0", "is not among this stage's formats"),
         ("formats: [f16, q8_0]", "formats: [f16, q8_0, gguf:f16]", "named twice"),

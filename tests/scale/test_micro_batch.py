@@ -45,3 +45,20 @@ def test_our_loss_needs_less_memory_than_trls_without_triton():
     other = micro_batch("sft", per_device_train_batch_size=2, max_length=2048, loss_type="dft")
     loss = [predict(SHAPES["0.5b"], micro, CPU).parts["loss"] for micro in (own, other)]
     assert loss[0] < loss[1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "train", "packed"),
+    [
+        (CPU, {"bf16": True}, True),
+        (CPU, {}, False),
+        (CARD, {"bf16": True}, False),
+        (CPU, {"bf16": True, "use_vllm": True}, False),
+    ],
+)
+def test_rollouts_of_the_cpu_decoder_need_packed_weights(layout, train, packed):
+    micro = micro_batch("grpo", layout, **train)
+    assert micro.packed_rollouts is packed
+    parts = predict(SHAPES["0.5b"], micro, layout).parts
+    assert ("rollout weights" in parts) is packed
+    assert not packed or parts["rollout weights"] > 2 * SHAPES["0.5b"].parameters

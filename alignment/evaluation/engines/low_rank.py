@@ -61,7 +61,8 @@ class LowRank:
     @torch.no_grad()
     def refresh(self) -> None:
         """Read the adapters' weights again, after a training step."""
-        downs, ups = [], []
+        downs: list[torch.Tensor] = []
+        ups: list[torch.Tensor] = []
         for layer in self.layers:
             outputs = base_layer(layer).weight.shape[0]
             if not hasattr(layer, "lora_A"):
