@@ -81,7 +81,7 @@ class RolloutTrainer(GRPOTrainer):
             and shared_prompts.supports(base)
         )
         if self.shares_prompts:
-            shared_prompts.enable(base, self.temperature)
+            shared_prompts.enable(base, self.temperature, entropy_gradient=self._entropy_bonus_enabled)
         self._uncorrected: dict[str, Any] | None = None
 
     def log_parts(self, seconds: list[float], tokens: int) -> None:

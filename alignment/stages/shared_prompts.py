@@ -26,6 +26,7 @@ from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from alignment.stages import loss
 from alignment.stages.sample_attention import mask_of_padding
+from alignment.stages.token_log_probs import token_log_probs
 
 NAME = "sdpa_shared_prompts"
 """Name of the attention in transformers."""
@@ -115,7 +116,7 @@ def supports(model: Any) -> bool:
     )
 
 
-def enable(model: Any, temperature: float) -> None:
+def enable(model: Any, temperature: float, *, entropy_gradient: bool = False) -> None:
     """Make `model(packed_groups=packed)` return log-probabilities and entropies of the completions' tokens, [M] each.
 
     Other calls are unchanged. It is part of `forward`, so that the wrappers of the model (DDP, PEFT, autocast) apply to it.
@@ -123,6 +124,7 @@ def enable(model: Any, temperature: float) -> None:
     Args:
         model: a model of transformers that `supports` names.
         temperature: divides the logits.
+        entropy_gradient: whether the loss has a term for the entropy.
     """
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, mask_of_padding)
@@ -141,6 +143,8 @@ def enable(model: Any, temperature: float) -> None:
         )
         hidden = output.last_hidden_state[0][packed_groups.sources]
         weight = self.get_output_embeddings().weight
+        if not (entropy_gradient or weight.requires_grad):
+            return token_log_probs(hidden, weight, packed_groups.targets, temperature)
         log_probs, entropies, *_ = ChunkedLogProbFunction.apply(
             hidden,
             weight,
