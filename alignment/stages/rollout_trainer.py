@@ -173,6 +173,7 @@ class RolloutTrainer(GRPOTrainer):
         ratio = importance_ratio(old, sampled, mask, **settings_of(self.args))
         inputs["importance_sampling_ratio"] = ratio
         self._uncorrected = None
-        metrics = self._metrics["train" if self.model.training else "eval"]
+        model: Any = self.model
+        metrics = self._metrics["train" if model.training else "eval"]
         for name, value in correction_metrics(old, sampled, mask, ratio).items():
             metrics[name].append(value)

@@ -68,7 +68,7 @@ class RolloutWatch(TrainerCallback):
         if isinstance(difference, int | float):
             self.largest_difference = max(self.largest_difference, difference)
             if not difference <= self.max_difference:  # true for NaN too
-                sampler = "vLLM" if args is None or args.use_vllm else "the CPU decoder"
+                sampler = "vLLM" if getattr(args, "use_vllm", True) else "the CPU decoder"
                 raise ValueError(
                     f"step {state.global_step}: the log-probabilities of {sampler} and of the trainer for the same tokens "
                     f"differ by {difference:.3g} on average: {sampler} samples from other weights than those that are "
