@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from alignment.environments.program_environments import PythonEnvironment, VisibleTestsEnvironment
-from alignment.environments.rollout_environment import EnvironmentLimits, RolloutEnvironment, environment_class
+from alignment.environments.rollout_environment import EnvironmentFactory, EnvironmentLimits, environment_class
 from alignment.extensions import ExtensionError, ExtensionReference
 from alignment.grading import Grader, RemoteGrader
 
@@ -33,7 +33,7 @@ class EnvironmentSettings(Protocol):
         """Characters of one result."""
 
 
-def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrader) -> type[RolloutEnvironment]:
+def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrader) -> EnvironmentFactory:
     """Return the environment of a GRPO stage as a class without arguments, for TRL's `environment_factory`.
 
     Args:

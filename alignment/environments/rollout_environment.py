@@ -31,6 +31,11 @@ RESERVED = ("reset", "get_reward")
 _CUT = "\n... ({} characters are left out) ...\n"
 
 
+COUNTS = ("calls", "wrong_calls", "cut_results", "result_characters", "out_of_time", "seconds")
+"""Calls of tools; calls that the model got wrong; results that were cut; characters of all results that the model saw; calls
+that were refused because the time was used up; seconds in tools."""
+
+
 class ToolError(ValueError):
     """A mistake in a call, which the model is told. Tools raise it; the rollout goes on."""
 
@@ -59,11 +64,6 @@ class RolloutOutcome:
     """Why the environment failed; None if it did not."""
     counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     """See `COUNTS`."""
-
-
-COUNTS = ("calls", "wrong_calls", "cut_results", "result_characters", "out_of_time", "seconds")
-"""Calls of tools; calls that the model got wrong; results that were cut; characters of all results that the model saw; calls
-that were refused because the time was used up; seconds in tools."""
 
 
 class RolloutEnvironment:
@@ -166,7 +166,11 @@ class RolloutEnvironment:
         return text
 
 
-def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLimits) -> type[RolloutEnvironment]:
+EnvironmentFactory = Callable[[], RolloutEnvironment]
+"""A class of environments that is made without arguments, as TRL's `environment_factory`."""
+
+
+def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLimits) -> EnvironmentFactory:
     """Return a class whose instances wrap what `make` returns; its methods are the tools, with their documentation.
 
     Args:
@@ -201,12 +205,12 @@ def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLim
     return Environment
 
 
-def tool_schemas(environment: type[RolloutEnvironment]) -> list[dict[str, Any]]:
+def tool_schemas(environment: EnvironmentFactory) -> list[dict[str, Any]]:
     """Return the descriptions of an environment's tools, as the prompt lists them."""
     from transformers.utils import get_json_schema
 
     instance = environment()
-    names = [key for key, _ in inspect.getmembers(environment, inspect.isfunction) if not key.startswith("_")]
+    names = [key for key, _ in inspect.getmembers(type(instance), inspect.isfunction) if not key.startswith("_")]
     return [get_json_schema(getattr(instance, key)) for key in names if key not in RESERVED]
 
 

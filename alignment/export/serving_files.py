@@ -24,15 +24,35 @@ LONG_CONTEXT_FACTOR = 4
 
 _FIM = f"{formats.FIM_PREFIX}{{{{ .Prompt }}}}{formats.FIM_SUFFIX}{{{{ .Suffix }}}}{formats.FIM_MIDDLE}"
 COMPLETION_TEMPLATE = f"{{{{ if .Suffix }}}}{_FIM}{{{{ else }}}}{{{{ .Prompt }}}}{{{{ end }}}}"
+_TOOLS = (
+    f"{{{{ if .Tools }}}}{formats.TOOLS_BEFORE}{{{{ range .Tools }}}}\n"
+    '{"type": "function", "function": {{ .Function }}}{{ end }}'
+    f"{formats.TOOLS_AFTER}{formats.TOOL_CALL}{formats.TOOL_CALL_END}{formats.TOOLS_FORM}{formats.TOOL_CALL}"
+    f"{formats.TOOLS_EXAMPLE}{formats.TOOL_CALL_END}{{{{ end }}}}"
+)
 _SYSTEM = (
     "<|im_start|>system\n{{ if .System }}{{ .System }}{{ else }}"
-    f"{formats.DEFAULT_SYSTEM_PROMPT}{{{{ end }}}}<|im_end|>\n"
+    f"{formats.DEFAULT_SYSTEM_PROMPT}{{{{ end }}}}{_TOOLS}<|im_end|>\n"
+)
+# Ollama takes the first text inside `if .ToolCalls`, up to a brace, as the mark of calls in the model's output. The line
+# break before a call is therefore written by an action.
+_CALLS = (
+    '{{ if .ToolCalls }}{{ range $j, $call := .ToolCalls }}{{ if or $j $message.Content }}{{ "\\n" }}{{ end }}'
+    f'{formats.TOOL_CALL}\n{{"name": "{{{{ .Function.Name }}}}", "arguments": {{{{ .Function.Arguments }}}}}}\n'
+    f"{formats.TOOL_CALL_END}{{{{ end }}}}{{{{ end }}}}"
+)
+# Results of tools that follow each other share a turn of the user, which the next message of another role ends.
+_RESULT = (
+    '{{ if ne $before "tool" }}<|im_start|>user{{ end }}\n<tool_response>\n{{ .Content }}\n</tool_response>'
+    "{{ if $last }}<|im_end|>\n<|im_start|>assistant\n{{ end }}"
 )
 _MESSAGES = (
-    "{{ range $i, $message := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
-    '{{ if ne .Role "system" }}<|im_start|>{{ .Role }}\n{{ .Content }}'
+    '{{ $before := "" }}{{ range $i, $message := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}'
+    f'{{{{ if eq .Role "tool" }}}}{_RESULT}{{{{ else }}}}{{{{ if eq $before "tool" }}}}<|im_end|>\n{{{{ end }}}}'
+    f'{{{{ if ne .Role "system" }}}}<|im_start|>{{{{ .Role }}}}\n{{{{ .Content }}}}{_CALLS}'
     '{{ if not (and $last (eq .Role "assistant")) }}<|im_end|>\n{{ end }}'
     '{{ if and $last (ne .Role "assistant") }}<|im_start|>assistant\n{{ end }}{{ end }}{{ end }}'
+    "{{ $before = .Role }}{{ end }}"
 )
 _PROMPT = "<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ .Response }}"
 # Go template for Ollama: fill-in-the-middle if the request has a suffix, otherwise ChatML. If the last message is the
@@ -53,8 +73,8 @@ def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) 
     """Return Ollama's Modelfile for a GGUF file.
 
     The Modelfile's template is ChatML if the model has a chat template, and plain completion if it is a base model.
-    Requests with a suffix use fill-in-the-middle in both cases. Tool calls are not supported, even if the model's chat
-    template supports them.
+    Requests with a suffix use fill-in-the-middle in both cases. ChatML has tools, their calls and results as in Qwen2.5's
+    chat template, except for blanks in JSON, which Ollama writes without any.
 
     Args:
         checkpoint: The model.

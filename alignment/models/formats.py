@@ -62,6 +62,16 @@ IGNORED = -100
 
 DEFAULT_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
+# The list of tools at the end of the system message: the text before the tools, after the tools, and around two of the
+# three places where the tokens of calls are shown.
+TOOLS_BEFORE = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function "
+    "signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_AFTER = "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+TOOLS_FORM = " XML tags:\n"
+TOOLS_EXAMPLE = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+
 # Qwen2.5's chat template (Apache-2.0). TRL recognizes the template by its exact text and adds what
 # `assistant_only_loss` needs. Exported models have the unchanged template, which every runtime can read.
 CHAT_TEMPLATE = (Path(__file__).parent / "templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
@@ -287,15 +297,10 @@ def _system_pieces(content: str, tools: Sequence[Mapping[str, Any]]) -> list[tup
     if not tools:
         return [(content, False)]
     lines = "".join(f"\n{json.dumps(tool, ensure_ascii=False)}" for tool in tools)
-    text = (
-        f"{content}\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
-        f"function signatures within <tools></tools> XML tags:\n<tools>{lines}\n</tools>\n\nFor each function call, "
-        "return a json object with function name and arguments within "
-    )
-    call = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
+    text = f"{content}{TOOLS_BEFORE}{lines}{TOOLS_AFTER}"
     return [
-        (text, False), (TOOL_CALL, True), (TOOL_CALL_END, True), (" XML tags:\n", False),
-        (TOOL_CALL, True), (call, False), (TOOL_CALL_END, True),
+        (text, False), (TOOL_CALL, True), (TOOL_CALL_END, True), (TOOLS_FORM, False),
+        (TOOL_CALL, True), (TOOLS_EXAMPLE, False), (TOOL_CALL_END, True),
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Files for runtimes: llama.cpp's server is started, Ollama's template is rendered by Go, vLLM's folder is loaded."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,13 @@ from alignment.models import formats
 RENDER = """
 package main
 import ("encoding/json"; "os"; "text/template")
-type Message struct { Role, Content string }
-type Request struct { System, Prompt, Suffix, Response string; Messages []Message }
+type Object map[string]any
+func (object Object) String() string { text, _ := json.Marshal(map[string]any(object)); return string(text) }
+type Function struct { Name string; Arguments Object }
+type Call struct { Function Function }
+type Tool struct { Type string; Function Object }
+type Message struct { Role, Content string; ToolCalls []Call }
+type Request struct { System, Prompt, Suffix, Response string; Messages []Message; Tools []Tool }
 func main() {
 	text, _ := os.ReadFile(os.Args[1])
 	var request Request
@@ -115,6 +121,54 @@ def test_ollamas_template_writes_chatml_and_fim_to_the_byte(tmp_path, system):
     assert render(tmp_path, serving_files.CHAT_TEMPLATE, request) == expected
     for template in (serving_files.CHAT_TEMPLATE, serving_files.COMPLETION_TEMPLATE):
         assert render(tmp_path, template, {"Prompt": "x", "Suffix": "y"}) == formats.fim_prompt("x", "y")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", [None, "Be brief."])
+@pytest.mark.parametrize("end", [1, 3, 6, 8])  # a question, one result, two results in a row, a question after them
+def test_ollamas_template_writes_tools_calls_and_results_as_the_official_template(tmp_path, system, end, monkeypatch):
+    function = {"description": "Look.", "name": "lookup", "parameters": {"properties": {"key": {"type": "string"}}}}
+    tools = [{"type": "function", "function": function}]
+
+    def calls(content, *keys):
+        called = [{"function": {"name": "lookup", "arguments": {"key": key}}} for key in keys]
+        return {"role": "assistant", "content": content, "tool_calls": called}
+
+    messages = [
+        {"role": "user", "content": "q"},
+        calls("", "a"),
+        {"role": "tool", "content": "1"},
+        calls("Two more.", "b", "c"),
+        {"role": "tool", "content": "2"},
+        {"role": "tool", "content": "3"},
+        {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "Thanks."},
+    ][:end]
+    first = [{"role": "system", "content": system}] if system else []
+    go = [
+        {"Role": message["role"], "Content": message["content"], "ToolCalls": message.get("tool_calls", [])}
+        for message in messages
+    ]
+    request = {"Messages": go, "System": system or "", "Tools": tools}
+    written = render(tmp_path, serving_files.CHAT_TEMPLATE, request)
+    dumps = json.dumps
+    monkeypatch.setattr(
+        json,
+        "dumps",
+        lambda value, **_: dumps(value, separators=(",", ":")) if "function" not in value else official(value),
+    )
+
+    def official(tool):  # Ollama's own template has blanks around the function, too
+        return f'{{"type": "function", "function": {dumps(tool["function"], separators=(",", ":"))}}}'
+
+    assert written == formats.chat(first + messages, add_generation_prompt=True, tools=tools)
+
+
+def test_ollama_finds_the_mark_of_calls_in_the_template():
+    """Ollama reads the first text node inside `if .ToolCalls`, up to a brace."""
+    inside = serving_files.CHAT_TEMPLATE.split("{{ if .ToolCalls }}", 1)[1]
+    text = next(part for part in re.split(r"\{\{.*?\}\}", inside) if part)
+    assert text.partition("{")[0].strip() == "<tool_call>" and serving_files.CHAT_TEMPLATE.count("ToolCalls") == 2
 
 
 def test_the_ollama_folder_has_stops_context_sampling_and_licence(exported, trained, tmp_path):
