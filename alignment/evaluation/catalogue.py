@@ -94,6 +94,9 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
         for short, length in (("8k", "8,192"), ("32k", "32,768"), ("128k", "131,072"))
     },
     "editing": CatalogueEntry("regression:editing", "Aider-style editing of files, two tries"),
+    "tools": CatalogueEntry(
+        "tool_calling:tool_calling", "your own conversations with tools: valid call, right name, right arguments"
+    ),
     "regression": CatalogueEntry("regression:regression", "your own prompts (YAML) with tests or expected answers"),
     "tasks": CatalogueEntry(
         "user_rows:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"
@@ -110,7 +113,7 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
 }
 """The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
-NEEDS_DATA = ("tasks", "fim", "fim-body", "completion", "editing", "regression")
+NEEDS_DATA = ("tasks", "fim", "fim-body", "completion", "editing", "regression", "tools")
 """Benchmarks without public rows. For these, `data` must name the user's rows."""
 
 

@@ -60,13 +60,18 @@ class TextPrompt:
 class ChatPrompt:
     """A conversation, rendered with the chat template of the checkpoint."""
 
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     """The messages, each `{"role": ..., "content": ...}`."""
     prefill: str = ""
     """The beginning of the model's answer. The completion continues this text and does not repeat it."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Descriptions of the tools that the model may call."""
 
     def text(self, tokenizer: Any) -> str:
-        opened = tokenizer.apply_chat_template(list(self.messages), tokenize=False, add_generation_prompt=True)
+        settings = {"tools": list(self.tools)} if self.tools else {}
+        opened = tokenizer.apply_chat_template(
+            list(self.messages), tokenize=False, add_generation_prompt=True, **settings
+        )
         return opened + self.prefill
 
     def encode(self, tokenizer: Any) -> list[int]:

@@ -50,6 +50,7 @@ BENCHMARK_KINDS = {
     "fim": ("infilling",),
     "fim-body": ("infilling",),
     "completion": ("infilling",),
+    "tools": ("conversation",),
 }
 
 

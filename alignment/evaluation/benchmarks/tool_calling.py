@@ -1,0 +1,107 @@
+"""Calls of tools on the user's own conversations: is the call valid, does it name the right tool with the right arguments?
+
+Rows are conversations with `tools` whose last message is the assistant's. Its `tool_calls` are the expected calls; if it has
+none, the right answer calls no tool. The comparison is of JSON values: names and values must be equal, the order of several
+calls does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alignment.evaluation.benchmark_request import BenchmarkRequest
+from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
+from alignment.models import formats
+from alignment.rows.messages import conversation_of
+from alignment.rows.reading import read_rows
+
+Call = dict[str, Any]
+_CALL = re.compile(f"{formats.TOOL_CALL}(.*?)(?:{formats.TOOL_CALL_END}|$)", re.DOTALL)
+
+
+def tool_calling(request: BenchmarkRequest) -> Benchmark:
+    """Return the benchmark; the model is asked for the last message of each conversation."""
+    assert request.data is not None
+    problems = [_problem(row, number, request.data) for number, row in enumerate(read_rows(request.data), 1)]
+    return Benchmark(name="tools", problems=problems, mode="chat", max_new_tokens=512, score=_scores)
+
+
+def _problem(row: Row, number: int, data: str) -> Problem:
+    where = f"{data}, row {number}"
+    if row.get("messages") is None:
+        raise ValueError(f"{where}: the benchmark 'tools' needs conversations: `messages` and `tools`")
+    messages, tools = conversation_of(row, where)
+    if not tools or len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise ValueError(
+            f"{where}: the benchmark 'tools' needs `tools`, and a last message of the assistant with the expected calls"
+        )
+    expected = [call["function"] for call in messages[-1].get("tool_calls") or []]
+    return Problem(
+        id=str(row.get("id", number)),
+        prompt=ChatPrompt(tuple(messages[:-1]), tools=tuple(tools)),
+        reference=json.dumps(expected, ensure_ascii=False),
+        row={"tools": tools, "messages": messages},
+    )
+
+
+def calls_in(completion: str) -> list[Call] | None:
+    """Return the calls that a completion writes as `{name, arguments}`; None if one of them is not of that form."""
+    calls: list[Call] = []
+    for text in _CALL.findall(completion):
+        try:
+            call = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            return None
+        if not isinstance(call.get("arguments"), dict):
+            return None
+        calls.append({"name": call["name"], "arguments": call["arguments"]})
+    return calls
+
+
+def _scores(problem: Problem, completion: str) -> dict[str, float]:
+    """Score a completion: `valid_call`, `right_name` and `right_arguments`, each 0 or 1.
+
+    A valid call is JSON of the right form, of a tool that is there, with its required arguments and no others. If no call
+    is expected, all scores are 1 for an answer without a call.
+    """
+    expected: list[Call] = json.loads(problem.reference or "[]")
+    calls = calls_in(completion)
+    if not expected:
+        none = float(calls == [])
+        return {"valid_call": none, "right_name": none, "right_arguments": none}
+    if not calls:
+        return {"valid_call": 0.0, "right_name": 0.0, "right_arguments": 0.0}
+    names = sorted(call["name"] for call in calls) == sorted(call["name"] for call in expected)
+    return {
+        "valid_call": float(all(_fits(call, problem.row["tools"]) for call in calls)),
+        "right_name": float(names),
+        "right_arguments": float(names and _written(calls) == _written(expected)),
+    }
+
+
+def _fits(call: Call, tools: Sequence[Mapping[str, Any]]) -> bool:
+    function = next((tool["function"] for tool in tools if tool["function"]["name"] == call["name"]), None)
+    if function is None:
+        return False
+    parameters = function.get("parameters") or {}
+    known = parameters.get("properties")
+    given = call["arguments"].keys()
+    return given >= set(parameters.get("required") or ()) and (not known or given <= known.keys())
+
+
+def _written(calls: Sequence[Call]) -> list[str]:
+    """Return calls as sorted JSON in which equal numbers are written alike."""
+    return sorted(json.dumps(_plain_numbers(call), sort_keys=True) for call in calls)
+
+
+def _plain_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
