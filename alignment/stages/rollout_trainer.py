@@ -170,6 +170,8 @@ class RolloutTrainer(GRPOTrainer):
             old: [rows, width] log-probabilities in the trainer before the step.
         """
         sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"]
+        if "tool_mask" in inputs:
+            mask = mask * inputs["tool_mask"]  # results of tools were not sampled
         ratio = importance_ratio(old, sampled, mask, **settings_of(self.args))
         inputs["importance_sampling_ratio"] = ratio
         self._uncorrected = None

@@ -88,7 +88,8 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def test_rollouts_call_the_tools_results_carry_no_loss_and_the_reward_flows(workshop, monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # generation by transformers, and by the CPU decoder
+def test_rollouts_call_the_tools_results_carry_no_loss_and_the_reward_flows(workshop, monkeypatch, dtype):
     batches = []
     original = GRPOTrainer._generate_and_score_completions
 
@@ -105,10 +106,11 @@ def test_rollouts_call_the_tools_results_carry_no_loss_and_the_reward_flows(work
         "train": {"max_steps": 3, "per_device_train_batch_size": 8, "num_generations": 8, "max_completion_length": 160,
                   "learning_rate": 0.0001, "save_strategy": "no", "gradient_checkpointing": False, "logging_steps": 1},
     }  # fmt: skip
-    model = ModelSource(path=str(workshop / "sft" / "model"), dtype="float32")
-    result = grpo.run(StageRequest.for_stage(stage, workshop / "rl", model, tracking={"wandb": "disabled"}))
+    model = ModelSource(path=str(workshop / "sft" / "model"), dtype=dtype)
+    out = workshop / dtype
+    result = grpo.run(StageRequest.for_stage(stage, out, model, tracking={"wandb": "disabled"}))
     assert result["metrics"]["steps"] == 3
-    (file,) = (workshop / "rl" / "rollouts").iterdir()
+    (file,) = (out / "rollouts").iterdir()
     rows = list(read_rollouts(file))
     assert [sum(row["step"] == step for row in rows) for step in range(3)] == [8, 8, 8]
     called = [row for row in rows if any(turn["role"] == "tool" for turn in row["turns"])]
