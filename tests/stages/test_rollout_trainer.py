@@ -150,6 +150,20 @@ def test_the_correction_multiplies_the_loss(make, monkeypatch, steps_per_generat
     assert "importance_sampling_ratio" not in halved
 
 
+def test_results_of_tools_are_not_corrected(make):
+    """Tokens that no sampler has drawn have no probability, and no part in a sequence's ratio."""
+    trainer = make(RolloutTrainer, engine="cpu", vllm_importance_sampling_mode="sequence_truncate")
+    batch = first_batch(trainer)
+    tools = torch.ones_like(batch["completion_mask"])
+    tools[:, 1] = 0
+    sampled = batch["sampling_per_token_logps"].clone()
+    sampled[:, 1] = -100.0
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._compute_loss(trainer.model, batch | {"tool_mask": tools, "sampling_per_token_logps": sampled})
+    assert trainer._metrics["train"]["sampling/importance_sampling_ratio/max"][-1] == pytest.approx(1, abs=1e-2)
+
+
 def loss_gradient(trainer, batch):
     trainer.model.zero_grad()
     trainer.current_gradient_accumulation_steps = 1
