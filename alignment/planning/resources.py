@@ -235,12 +235,17 @@ def device_bytes(layout: Layout) -> float | None:
     """Return the memory of one device of this machine, or None if the layout needs an NVIDIA GPU and there is none."""
     if layout.device == "cpu":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(card_bytes(), default=None)
+
+
+def card_bytes() -> list[float]:
+    """Return the memory of each NVIDIA card of this machine; [] if there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return None
+        return []
     command = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        return min(float(line) for line in done.stdout.split()) * 2**20
+        return [float(line) * 2**20 for line in done.stdout.split()]
     except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+        return []

@@ -1,0 +1,214 @@
+"""Hardware as the user names it (`cpu`, `1x24GB`, `8xH100`), and the batch sizes with which training fits on it.
+
+hardware = parse("1x24GB")
+fit = choose_training(shapes.SHAPES["7b"], hardware, ["pretrain", "sft"])
+fit.stages["sft"].rows      # per_device_train_batch_size
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignment.installation import shipped
+from alignment.models.shapes import Shape
+from alignment.planning import memory, resources
+from alignment.recipe import launch_file
+from alignment.recipe.launch_file import Layout
+from alignment.recipe.schema import STAGES, TrainingStage
+from alignment.recipe.stage_parts import BaseModelSettings
+
+CARDS = {
+    "4090": 24, "L4": 24, "A10": 24, "5090": 32, "V100": 32, "A40": 48, "L40S": 48, "A6000": 48,
+    "A100": 80, "H100": 80, "H200": 141, "B200": 180,
+}  # fmt: skip
+"""Memory of common cards in GB; of a card that is sold in two sizes the larger one."""
+LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
+LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
+"""Tokens of a row on GPUs. For GRPO: prompt and completion together."""
+CPU_LENGTHS = {"pretrain": 1024, "sft": 1024, "dpo": 1024, "grpo": 1024}
+TOKENS_PER_STEP = {"pretrain": 65_536, "sft": 65_536, "dpo": 131_072}
+"""Tokens of an optimizer step on GPUs, at most. A LoRA adapter on one repository needs no larger batches."""
+COMPLETIONS_PER_STEP, GENERATIONS = 64, 8
+"""GRPO: completions of a step, and of one prompt."""
+CPU_STEP_ROWS = 4
+"""Rows of an optimizer step on a CPU."""
+RESERVE = 0.92
+"""Share of a card's memory that a stage may be predicted to need."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Devices to train on."""
+
+    devices: int
+    card_gb: float | None
+    """Memory of one card in GB (10^9 bytes); None for a CPU."""
+
+    @property
+    def text(self) -> str:
+        """The hardware as the user writes it."""
+        return "cpu" if self.card_gb is None else f"{self.devices}x{self.card_gb:g}GB"
+
+
+def parse(text: str) -> Hardware:
+    """Parse `cpu`, `1x24GB`, `8x80` or `8xH100`.
+
+    Raises:
+        ValueError: the text has another form, or names an unknown card.
+    """
+    if text.strip().lower() == "cpu":
+        return Hardware(1, None)
+    match = re.fullmatch(
+        r"(?:(\d+)\s*x\s*)?(?:(\d+(?:\.\d+)?)\s*(?:gb|gib)?|([a-z]?[\w-]+))", text.strip(), re.IGNORECASE
+    )
+    count = int(match[1] or 1) if match else 0
+    if match and count and match[3] and match[3].upper() in CARDS:
+        return Hardware(count, CARDS[match[3].upper()])
+    if match and count and match[2]:
+        size = CARDS.get(match[2], float(match[2]))
+        if 4 <= size <= 1000:
+            return Hardware(count, size)
+    raise ValueError(
+        f"{text!r} is no hardware: write cpu, 1x24GB, 8x80GB (cards x memory of one card), or one of "
+        f"{', '.join(f'8x{name}' for name in CARDS)}"
+    )
+
+
+def detected() -> Hardware:
+    """Return the hardware of this machine: its NVIDIA cards, or the CPU."""
+    sizes = resources.card_bytes()
+    return Hardware(len(sizes), round(min(sizes) / 1e9)) if sizes else Hardware(1, None)
+
+
+@dataclass(frozen=True)
+class StageFit:
+    """Sizes with which a training stage fits."""
+
+    length: int
+    rows: int
+    """`per_device_train_batch_size`."""
+    accumulate: int
+    """`gradient_accumulation_steps`."""
+
+
+@dataclass(frozen=True)
+class TrainingFit:
+    """How the stages of a recipe are trained on given hardware."""
+
+    launch: str
+    """Name of the Accelerate config file, without `.yaml`."""
+    quantized: bool
+    """The frozen weights are in 4 bits (QLoRA)."""
+    stages: dict[str, StageFit]
+    """Sizes by kind of stage."""
+
+
+def choose_training(shape: Shape | None, hardware: Hardware, kinds: Sequence[str]) -> TrainingFit:
+    """Return the first way to train with LoRA in which all stages fit: replicated, sharded, then in 4 bits, then shorter rows.
+
+    Args:
+        shape: of the model; None if it is not known, which gives batches of one row.
+        hardware: devices to train on.
+        kinds: kinds of the training stages.
+
+    Raises:
+        ValueError: the model does not fit.
+    """
+    for launch, quantized, shrink in _ways(hardware):
+        layout = _layout(launch, hardware)
+        stages: dict[str, StageFit] = {}
+        for kind in kinds:
+            length = (CPU_LENGTHS if hardware.card_gb is None else LENGTHS)[kind] // shrink
+            rows = 1 if shape is None else _rows(kind, length, shape, layout, hardware, quantized)
+            if rows:
+                stages[kind] = StageFit(length, rows, _accumulate(kind, length, rows, layout))
+        if len(stages) == len(kinds):
+            return TrainingFit(launch, quantized, stages)
+    assert shape is not None, "every way fits a model of unknown shape"
+    size = f"{shape.parameters / 1e9:.1f} billion weights"
+    raise ValueError(
+        f"a model with {size} does not fit on {hardware.text}, not even in 4 bits: choose a smaller model or more memory"
+    )
+
+
+def _ways(hardware: Hardware) -> Iterator[tuple[str, bool, int]]:
+    """Yield (Accelerate config, 4 bits, divisor of the lengths) in the order in which they are tried."""
+    if hardware.card_gb is None:
+        yield from (("cpu", False, shrink) for shrink in (1, 2))
+        return
+    several = hardware.devices > 1
+    for shrink in (1, 2, 4):
+        yield "ddp" if several else "gpu", False, shrink
+        if several:
+            yield "zero3", False, shrink
+    for shrink in (1, 2, 4):
+        yield "ddp" if several else "gpu", True, shrink
+
+
+def _layout(launch: str, hardware: Hardware) -> Layout:
+    layout = launch_file.layout_of(shipped() / "accelerate_configs" / f"{launch}.yaml")
+    return Layout(hardware.devices, layout.zero, master_weights=layout.master_weights, device=layout.device)
+
+
+def _rows(kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool) -> int:
+    """Return the largest useful number of rows that fits; 0 if none does."""
+    available = (resources.device_bytes(layout) or 0) if hardware.card_gb is None else hardware.card_gb * 1e9
+    if hardware.card_gb is None:
+        candidates = [1]
+    elif kind == "grpo":
+        # TRL generates whole groups: completions of a step must be a multiple of GENERATIONS.
+        candidates = [
+            rows
+            for rows in (8, 4, 2, 1)
+            if rows * layout.devices * _accumulate(kind, length, rows, layout) % GENERATIONS == 0
+        ]
+    else:
+        most = max(1, TOKENS_PER_STEP[kind] // (length * layout.devices))
+        candidates = [rows for rows in (16, 8, 4, 2, 1) if rows <= most]
+    for rows in candidates:
+        stage = training_stage(kind, StageFit(length, rows, _accumulate(kind, length, rows, layout)), quantized)
+        micro = resources.micro_batch_of(stage, BaseModelSettings(dtype="auto"), layout)
+        if memory.predict(shape, micro, layout, available).total <= RESERVE * available:
+            return rows
+    return 0
+
+
+def _accumulate(kind: str, length: int, rows: int, layout: Layout) -> int:
+    if layout.device == "cpu":
+        return CPU_STEP_ROWS
+    if kind == "grpo":
+        return max(1, COMPLETIONS_PER_STEP // (rows * layout.devices))
+    return max(1, TOKENS_PER_STEP[kind] // (rows * length * layout.devices))
+
+
+def training_stage(kind: str, fit: StageFit, quantized: bool) -> TrainingStage:
+    """Return a stage with the settings that decide its memory, for a prediction."""
+    settings: dict[str, Any] = {"name": kind, "kind": kind, "data": [{"data": "rows.jsonl"}], "peft": LORA}
+    if quantized:
+        settings["quantization"] = "4bit"
+    train = {
+        "per_device_train_batch_size": fit.rows,
+        "gradient_accumulation_steps": fit.accumulate,
+        "gradient_checkpointing": True,
+    }
+    if kind == "grpo":
+        completion = completion_length(fit)
+        settings["max_prompt_length"] = fit.length - completion
+        train |= {"max_completion_length": completion} | ({} if quantized else VLLM)
+    else:
+        train["max_length"] = fit.length
+    stage = STAGES[kind].model_validate(settings | {"train": train})
+    assert isinstance(stage, TrainingStage)
+    return stage
+
+
+VLLM: dict[str, Any] = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.35}
+"""Settings of GRPO's rollouts on GPUs, unless the weights are in 4 bits."""
+
+
+def completion_length(fit: StageFit) -> int:
+    """Return GRPO's longest completion: a fifth of prompt and completion together."""
+    return fit.length // 5

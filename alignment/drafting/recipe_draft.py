@@ -1,0 +1,385 @@
+"""Write a commented recipe, and the Accelerate config file that it names, from surveys of repositories or from rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alignment.drafting.hardware import (
+    GENERATIONS,
+    LORA,
+    VLLM,
+    Hardware,
+    TrainingFit,
+    choose_training,
+    completion_length,
+)
+from alignment.drafting.repository_survey import ENOUGH_COMMITS, ENOUGH_FUNCTIONS, ENOUGH_PIECES, RepositorySurvey
+from alignment.installation import shipped
+from alignment.planning import resources
+from alignment.recipe.stage_parts import BaseModelSettings
+from alignment.rows import kinds, reading
+from alignment.settings import Reference
+
+STAGE_OF_ROWS = {"document": "pretrain", "conversation": "sft", "preference": "dpo", "task": "grpo"}
+"""Kind of the stage that learns from each kind of rows."""
+LEARNING_RATES = {"pretrain": "1.0e-4", "sft": "1.0e-4", "dpo": "5.0e-6", "grpo": "1.0e-5"}
+"""For LoRA: those of `recipes/qwen2.5-coder/lora.yaml`, where their sources are named."""
+CPU_STEPS = {"pretrain": 30, "sft": 20, "dpo": 10, "grpo": 5}
+"""Optimizer steps on a CPU: a trial of minutes to hours, not a trained model."""
+
+
+@dataclass(frozen=True)
+class DraftRequest:
+    """What the user wants."""
+
+    model: str
+    hardware: Hardware
+    out: Path
+    """The recipe to write."""
+    sources: Sequence[str] = ()
+    """Paths or URLs of repositories, as given."""
+    surveys: Sequence[RepositorySurvey] = ()
+    """One for each source."""
+    rows: Sequence[Path] = ()
+    """Files of rows, instead of repositories."""
+    license: str = "owned"
+    """License of the repositories, as in `sources:` of a recipe."""
+    interpreter: str | None = None
+    """Python interpreter for the tests."""
+
+    @property
+    def launch_file(self) -> Path:
+        """The Accelerate config file to write beside the recipe."""
+        return self.out.with_name(f"{self.out.stem}-accelerate.yaml")
+
+
+@dataclass
+class RecipeDraft:
+    """The texts of the two files, and what was left out and why."""
+
+    recipe: str
+    accelerate: str
+    left_out: list[str] = field(default_factory=list)
+    """Sentences about stages that are not in the recipe."""
+
+
+def draft(request: DraftRequest) -> RecipeDraft:
+    """Return a recipe for the request.
+
+    Raises:
+        ValueError: the model does not fit on the hardware, or the rows are of a kind that no stage reads.
+    """
+    data = _data_of_rows(request.rows) if request.rows else _data_of_repositories(request)
+    shape = resources.shape_of(BaseModelSettings(path=Reference(request.model)))
+    fit = choose_training(shape, request.hardware, list(data.training))
+    writer = _Writer(request, data, fit)
+    return RecipeDraft("\n".join(writer.lines()) + "\n", _accelerate_config(fit, request.hardware), data.left_out)
+
+
+@dataclass
+class _Data:
+    """Where the rows of each stage come from."""
+
+    training: dict[str, list[str]] = field(default_factory=dict)
+    """Data of each training stage, by its kind."""
+    builds: list[str] = field(default_factory=list)
+    """Lines of the build stages that come before training."""
+    evaluate: list[str] = field(default_factory=list)
+    """Lines of `evaluate:`."""
+    left_out: list[str] = field(default_factory=list)
+    export_data: str = ""
+    needs_stops: bool = True
+
+
+def _data_of_rows(files: Sequence[Path]) -> _Data:
+    data = _Data()
+    by_kind: dict[str, list[str]] = {}
+    for file in files:
+        rows = reading.read_rows(file, limit=1)
+        if not rows:
+            raise ValueError(f"{file} has no rows")
+        by_kind.setdefault(kinds.kind_of(rows[0], f"{file}, row 1"), []).append(str(file.resolve()))
+    for kind, stage in STAGE_OF_ROWS.items():
+        if kind in by_kind:
+            data.training[stage] = by_kind[kind]
+    data.export_data = next(iter(by_kind.get("document", [])), "")
+    data.left_out.append(
+        "no benchmark: rows given as files are all trained on. Keep some of them in another file, and name it under "
+        "`evaluate:` (benchmark `tasks` for tasks, `fim` for rows with prefix, middle and suffix)"
+    )
+    return data
+
+
+def _data_of_repositories(request: DraftRequest) -> _Data:
+    data = _Data()
+    surveys = list(request.surveys)
+    split = [number for number, item in enumerate(surveys) if item.held_out is not None]
+    testable = [number for number, item in enumerate(surveys) if item.runnable]
+    with_commits = [number for number, item in enumerate(surveys) if item.commits >= ENOUGH_COMMITS]
+    with_functions = [number for number, item in enumerate(surveys) if item.python_functions >= ENOUGH_FUNCTIONS]
+    cpu = request.hardware.card_gb is None
+    if split:
+        new_functions = sum(surveys[number].new_functions for number in split if number in testable)
+        executable = new_functions >= ENOUGH_PIECES // 2
+        _add_benchmark(
+            data,
+            _sources(split, surveys),
+            executable=executable,
+            cpu=cpu,
+            surveys=[surveys[number] for number in split],
+        )
+        if testable and not executable:
+            data.left_out.append(
+                f"executable benchmark tasks: only {new_functions} new functions in the held-out commits, too few to measure with"
+            )
+    for number, item in enumerate(surveys):
+        if number not in split:
+            data.left_out.append(f"a benchmark of {item.name}: {item.history_problem}")
+    data.builds.append(
+        "  - {name: corpus, kind: build, builder: corpus}  # filtered, deduplicated files, without secrets"
+    )
+    data.training["pretrain"] = ["corpus"]
+    data.export_data = "corpus"
+    if testable:
+        data.builds += [
+            "  # Functions whose bodies are masked, each with the tests that check it. The tests run in the sandbox.",
+            f"  - {{name: tasks, kind: build, builder: tasks{_settings(_sources(testable, surveys))}}}",
+        ]
+    for item in surveys:
+        data.left_out += [
+            f"tasks from {item.name}'s {suite.language} tests: {suite.problem}"
+            for suite in item.suites
+            if suite.problem
+        ]
+        if not item.suites:
+            data.left_out.append(f"tasks from {item.name}: it has no tests for pytest or a JavaScript runner")
+    _add_conversations(data, surveys, with_functions, with_commits, bool(testable))
+    if testable and not cpu:
+        data.training |= {"dpo": ["preferences/preferences.jsonl"], "grpo": ["tasks/tasks.jsonl"]}
+    elif testable:
+        data.left_out.append("preferences, dpo and grpo: sampling many answers per task takes hours on a CPU")
+    else:
+        data.left_out.append("preferences, dpo and grpo: they need tasks with tests that can be run")
+    return data
+
+
+def _add_benchmark(
+    data: _Data, sources: Mapping[str, str], *, executable: bool, cpu: bool, surveys: Sequence[RepositorySurvey]
+) -> None:
+    settings = dict(sources)
+    if not executable:
+        settings["executable"] = "false"
+    if cpu:
+        settings["max_pieces"] = "40"
+    counts = ", ".join(f"{item.new_pieces} in {item.name}" for item in surveys)
+    data.builds += [
+        f"  # Code that only the newest commits have ({counts}). No training row contains it.",
+        f"  - {{name: benchmark, kind: build, builder: private_benchmark{_settings(settings)}}}",
+    ]
+    few = sum(item.new_pieces for item in surveys) < ENOUGH_PIECES
+    note = "  # few tasks: expect wide intervals" if few else ""
+    limit = ", max_new_tokens: 96" if cpu else ""
+    data.evaluate.append(f"  - {{name: fim, benchmark: fim, data: benchmark/fim.jsonl{limit}}}{note}")
+    if executable:
+        tasks_limit = ", max_new_tokens: 192, limit: 20" if cpu else ""
+        data.evaluate.append(f"  - {{name: tasks, benchmark: tasks, data: benchmark/tasks.jsonl{tasks_limit}}}")
+
+
+def _add_conversations(
+    data: _Data,
+    surveys: Sequence[RepositorySurvey],
+    with_functions: list[int],
+    with_commits: list[int],
+    has_tasks: bool,
+) -> None:
+    """Add the builders whose rows the SFT stage reads."""
+    conversations = []
+    if with_functions:
+        settings = _sources(with_functions, surveys) | ({"tasks": "tasks/tasks.jsonl"} if has_tasks else {})
+        data.builds += [
+            "  # Conversations about the repository's Python functions: implement, document, explain and others.",
+            f"  - {{name: instructions, kind: build, builder: instructions{_settings(settings)}}}",
+        ]
+        conversations.append("instructions/instructions.jsonl")
+    if with_commits:
+        count = sum(surveys[number].commits for number in with_commits)
+        data.builds += [
+            f"  # Conversations made of commits ({count} messages say what was changed): the change is the answer.",
+            f"  - {{name: commits, kind: build, builder: commits{_settings(_sources(with_commits, surveys))}}}",
+        ]
+        conversations.append("commits")
+    if conversations:
+        data.training["sft"] = conversations
+    else:
+        data.left_out.append(
+            "sft: neither Python functions nor enough commits with descriptive messages to make conversations of"
+        )
+
+
+def _sources(numbers: Sequence[int], surveys: Sequence[RepositorySurvey]) -> dict[str, str]:
+    """Return the setting `sources` of a builder that reads only some of the recipe's repositories."""
+    if len(numbers) == len(surveys):
+        return {}
+    return {"sources": "[" + ", ".join(f"*{_anchor(number)}" for number in numbers) + "]"}
+
+
+def _anchor(number: int) -> str:
+    return f"source{number + 1}"
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    return ", settings: {" + ", ".join(f"{key}: {value}" for key, value in settings.items()) + "}" if settings else ""
+
+
+def _scalar(text: str) -> str:
+    """Return a YAML scalar, with quotes where plain text would be read as something else."""
+    plain = re.fullmatch(r"[A-Za-z/~.][\w/.~@+-]*(?::[\w/.~@+-]+)*", text) and text.lower() not in (
+        "true",
+        "false",
+        "null",
+        "yes",
+        "no",
+    )
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _accelerate_config(fit: TrainingFit, hardware: Hardware) -> str:
+    text = (shipped() / "accelerate_configs" / f"{fit.launch}.yaml").read_text(encoding="utf-8")
+    return re.sub(r"(?m)^num_processes: .*$", f"num_processes: {hardware.devices}", text)
+
+
+class _Writer:
+    """Writes the lines of a recipe."""
+
+    def __init__(self, request: DraftRequest, data: _Data, fit: TrainingFit) -> None:
+        self.request, self.data, self.fit = request, data, fit
+        self.cpu = request.hardware.card_gb is None
+        self.instruct = "instruct" in request.model.lower()
+
+    def lines(self) -> Iterator[str]:
+        """Yield all lines."""
+        yield from self._header()
+        yield from self._model()
+        yield "stages:"
+        yield from self.data.builds
+        for kind, rows in self.data.training.items():
+            yield from self._training(kind, rows)
+        yield from self._export()
+        if self.cpu and "sft" in self.data.training and not self.instruct:
+            yield "contract: {must_stop: false}  # so few steps do not teach a base model to end every answer; remove this for real training"
+        if self.data.evaluate:
+            yield "evaluate:  # the base model and every trained model, on the same tasks"
+            yield from self.data.evaluate
+        if self.data.left_out:
+            yield "# Left out:"
+            yield from (f"# * {sentence}" for sentence in self.data.left_out)
+
+    def _header(self) -> Iterator[str]:
+        recipe, launch = self.request.out.name, self.request.launch_file.name
+        yield f"# Written by `align init` for {self.request.hardware.text}. Check, plan and run it:"
+        yield "#"
+        yield f"#   align check {recipe}"
+        yield f"#   align plan {recipe}"
+        yield f"#   align run {recipe}"
+        yield f"#   accelerate launch --config_file {launch} recipes/run.py {recipe}      # the same, from a checkout"
+        yield "#"
+        yield "# Every setting can be changed here, or for one run with --set, for example --set stages.pretrain.train.learning_rate=5e-5."
+        yield f"name: {recipe_name(self.request.out)}"
+        yield "seed: 42"
+        yield f"launch: {launch}  # devices and sharding"
+        if not self.request.surveys:
+            return
+        yield "sources:  # `held_out` keeps the newest commits for the benchmark; the license `owned` stands for your own code"
+        for number, (location, item) in enumerate(zip(self.request.sources, self.request.surveys, strict=True)):
+            languages = ", ".join(f"{name} {share:.0%}" for name, share in item.languages.items()) or "no code"
+            settings = {"path": _scalar(location), "license": _scalar(self.request.license)}
+            if item.held_out is not None:
+                settings["held_out"] = f"{item.held_out:g}"
+            if self.request.interpreter and any(suite.language == "python" for suite in item.suites):
+                settings["interpreter"] = _scalar(self.request.interpreter)
+            mapping = ", ".join(f"{key}: {value}" for key, value in settings.items())
+            anchor = f"&{_anchor(number)} " if len(self.request.surveys) > 1 else ""
+            yield f"  - {anchor}{{{mapping}}}  # {languages}; {item.characters:,} characters of code"
+            for suite in item.runnable:
+                if suite.note:
+                    yield f"    # tests: {suite.note}"
+
+    def _model(self) -> Iterator[str]:
+        yield "model:"
+        yield f"  path: {_scalar(self.request.model)}"
+        yield "  dtype: auto  # bfloat16 where the hardware multiplies it"
+        if self.instruct:
+            yield "  # An Instruct model: it answers questions from the start, and continued pretraining may cost some of that. Lower"
+            yield "  # `stages.pretrain.train.learning_rate` if answers get worse."
+
+    def _training(self, kind: str, rows: Sequence[str]) -> Iterator[str]:
+        fit = self.fit.stages[kind]
+        if kind == "dpo" and rows == ["preferences/preferences.jsonl"]:
+            yield "  # Answers of the model to the tasks: one that passes its tests is preferred to one that fails."
+            yield "  - {name: preferences, kind: build, builder: preferences, settings: {tasks: tasks/tasks.jsonl, n: 8, max_new_tokens: 768, references: true}}"
+        yield f"  - name: {kind}"
+        yield f"    kind: {kind}"
+        yield "    data: [" + ", ".join(f"{{data: {_scalar(item)}}}" for item in rows) + "]"
+        if kind == "pretrain":
+            yield "    fim: {rate: 0.5, spans: lines}  # half of the documents teach to fill in the middle, as editors ask for it"
+        if kind == "grpo":
+            yield "    rewards: [{name: tests_passed}, {name: tests_fraction, weight: 0.2}]"
+            yield f"    max_prompt_length: {fit.length - completion_length(fit)}"
+        first = kind == next(iter(self.data.training))
+        yield "    peft: " + (
+            "&lora {" + ", ".join(f"{key}: {value}" for key, value in LORA.items()) + "}" if first else "*lora"
+        )
+        if self.fit.quantized:
+            yield "    quantization: 4bit  # needs the extra [qlora]"
+        yield "    train:"
+        yield from (f"      {line}" for line in self._train(kind))
+
+    def _train(self, kind: str) -> Iterator[str]:
+        fit = self.fit.stages[kind]
+        if kind == "grpo":
+            yield f"num_generations: {GENERATIONS}"
+            yield f"max_completion_length: {completion_length(fit)}"
+            if not self.fit.quantized and not self.cpu:
+                yield from (f"{key}: {str(value).lower()}" for key, value in VLLM.items())
+                yield f"vllm_max_model_length: {fit.length}  # max_prompt_length + max_completion_length"
+            yield "beta: 0.0  # no reference model"
+            yield "mask_truncated_completions: true"
+        else:
+            yield f"max_length: {fit.length}"
+        if kind == "sft":
+            yield "packing: true"
+        if kind == "dpo":
+            yield "beta: 0.1"
+        yield f"per_device_train_batch_size: {fit.rows}"
+        yield f"gradient_accumulation_steps: {fit.accumulate}"
+        if self.cpu:
+            yield f"max_steps: {CPU_STEPS[kind]}  # a short trial; remove the line and set num_train_epochs for real training"
+        elif kind == "grpo":
+            yield "max_steps: 100"
+        else:
+            yield f"num_train_epochs: {1 if kind == 'dpo' else 2}"
+        rate = "5.0e-5" if kind == "pretrain" and self.instruct else LEARNING_RATES[kind]
+        yield f"learning_rate: {rate}"
+        yield "lr_scheduler_type: " + ("constant" if kind == "grpo" else "cosine")
+        yield "warmup_steps: 0.05  # share of the steps" if kind != "grpo" else "warmup_steps: 5"
+        if not self.cpu:
+            yield "bf16: true"
+        yield "gradient_checkpointing: true"
+        yield f"logging_steps: {1 if kind == 'grpo' or self.cpu else 5}"
+        yield f"save_steps: {10 if self.cpu else 100}"
+        yield "save_total_limit: 1  # checkpoints to keep, for resuming"
+
+    def _export(self) -> Iterator[str]:
+        data = f", data: {_scalar(self.data.export_data)}" if self.data.export_data else ""
+        yield "  # For Ollama, llama.cpp and editors. Each file is compared with the original, and refused if it differs too much."
+        yield f"  - {{name: export, kind: export, formats: [q8_0, q4_K_M]{data}}}"
+
+
+def recipe_name(out: Path) -> str:
+    """Return a valid name of a recipe from the name of its file."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", out.stem.lower()).strip("-._")
+    return name[:64] or "recipe"

@@ -1,0 +1,140 @@
+"""Survey a repository for a recipe: languages, history, code for a benchmark, commits for instructions, tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from alignment.drafting.suite_survey import SuiteSurvey, survey_suites
+from data_builders.commits import CommitLimits, drop_commit
+from data_builders.parsing.languages import detect
+from data_builders.parsing.python_functions import functions
+from data_builders.private_benchmark import TEXTS, code_pieces, select_new
+from data_builders.repositories import git, history
+from data_builders.repositories.sources import Repository, read_texts
+from data_builders.tasks.python.python_suite import is_documentation, is_test_file
+
+SHARES = (0.2, 0.1, 0.4)
+"""Shares of the newest commits to hold out, in the order in which they are tried."""
+ENOUGH_PIECES = 20
+"""Number of held-out pieces of code with which a benchmark can tell two models apart at all."""
+ENOUGH_COMMITS = 20
+"""Number of usable commits from which instructions are made."""
+ENOUGH_FUNCTIONS = 10
+"""Number of Python functions from which instructions are made."""
+MAX_COMMITS = 5000
+"""Number of commits that are looked at, at most."""
+MAIN_SHARE = 0.05
+"""Smallest share of a main language in the characters of a repository's code."""
+
+
+@dataclass(frozen=True)
+class RepositorySurvey:
+    """What a recipe can make from one repository."""
+
+    name: str
+    languages: dict[str, float]
+    """Main languages with their share of the code's characters, the largest first."""
+    characters: int
+    """Characters of code, without documentation and data files."""
+    held_out: float | None = None
+    """Share of the newest commits to hold out for a benchmark; None if there is no history, or no new code in it."""
+    new_pieces: int = 0
+    """Pieces of code that only the held-out commits have."""
+    new_functions: int = 0
+    """Those among them that are functions in Python or JavaScript, of which executable tasks can be made."""
+    commits: int = 0
+    """Commits of which an instruction can be made."""
+    python_functions: int = 0
+    """Functions in Python outside of tests and documentation."""
+    suites: list[SuiteSurvey] = field(default_factory=list)
+    history_problem: str = ""
+    """Why nothing can be held out; "" if code is held out."""
+
+    @property
+    def runnable(self) -> list[SuiteSurvey]:
+        """The suites whose tests can be run."""
+        return [suite for suite in self.suites if not suite.problem]
+
+
+def survey(repository: Repository) -> RepositorySurvey:
+    """Survey one repository. Reads its files and history; executes none of its code.
+
+    Raises:
+        ValueError: the repository is damaged.
+    """
+    texts = read_texts(repository)
+    languages = _languages(texts)
+    held_out, pieces, problem = _hold_out(repository, texts)
+    return RepositorySurvey(
+        name=repository.name,
+        languages=_main(languages),
+        characters=sum(languages.values()),
+        held_out=held_out,
+        new_pieces=pieces["pieces"],
+        new_functions=pieces["functions"],
+        commits=_usable_commits(repository) if repository.is_git else 0,
+        python_functions=_python_functions(texts),
+        suites=survey_suites(repository, texts),
+        history_problem=problem,
+    )
+
+
+def _languages(texts: Mapping[str, str]) -> Counter[str]:
+    characters: Counter[str] = Counter()
+    for path, text in texts.items():
+        language = detect(path, text)
+        if language not in TEXTS and not is_documentation(path):
+            characters[language] += len(text)
+    return characters
+
+
+def _main(characters: Counter[str]) -> dict[str, float]:
+    total = sum(characters.values())
+    return {name: size / total for name, size in characters.most_common(4) if size >= MAIN_SHARE * total}
+
+
+def _python_functions(texts: Mapping[str, str]) -> int:
+    return sum(
+        len(functions(path, text)) for path, text in texts.items()
+        if path.endswith(".py") and not is_test_file(path) and not is_documentation(path)
+    )  # fmt: skip
+
+
+def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | None, Counter[str], str]:
+    """Return (share to hold out, counts of new pieces and functions, problem)."""
+    if not repository.is_git:
+        return None, Counter(), "it is a plain folder: without a git history no newer code can be held out"
+    best: tuple[int, float, Counter[str]] = (0, 0.0, Counter())
+    for share in SHARES:
+        try:
+            split = git.commit_before_newest(repository.path, repository.commit, share)
+        except ValueError as error:
+            return None, Counter(), str(error)
+        earlier = replace(repository, commit=split, head=repository.commit)
+        old = read_texts(earlier)
+        counts: Counter[str] = Counter()
+        new = select_new(code_pieces(earlier, now, old), old, now, counts)
+        named = sum(bool(piece.name) for piece in new)
+        if len(new) > best[0]:
+            best = (len(new), share, Counter(pieces=len(new), functions=named))
+        if len(new) >= ENOUGH_PIECES:
+            return share, best[2] if best[1] == share else Counter(pieces=len(new), functions=named), ""
+    if not best[0]:
+        return None, Counter(), "the newest 40% of its commits add no code that the earlier files do not contain"
+    return best[1], best[2], ""
+
+
+def _usable_commits(repository: Repository) -> int:
+    """Count the commits that the builder `commits` keeps by message, author and number of files."""
+    limits, usable, seen = CommitLimits(), 0, 0
+    with git.BlobReader(repository.path) as reader:
+        for batch in history.commit_batches(repository.path, repository.commit):
+            usable += sum(
+                not drop_commit(commit, limits) for commit in history.read_commits(repository.path, batch, reader)
+            )
+            seen += len(batch)
+            if seen >= MAX_COMMITS:
+                break
+    return usable
