@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-all lint clean
+.PHONY: setup quickstart test test-all lint docs clean
 
 quickstart: setup
 	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/run.py recipes/quickstart.yaml
@@ -23,10 +23,17 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site, in build/docs.
+docs: setup
+	$(BIN)/mkdocs build --strict
+
 setup: $(READY)
 
 # torch comes first, so that packages that build against it find this version.
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is not Python 3.11 ($$($(PYTHON) --version 2>&1)): install Python 3.11, or name it:" \
+		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch

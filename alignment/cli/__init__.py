@@ -1,13 +1,17 @@
 """The command line `align`.
 
+align init                    write a recipe for your repositories, a model and hardware
 align run RECIPE              run the steps of a recipe that are not done yet
 align check RECIPE            find all mistakes of a recipe
 align plan RECIPE             show the steps, which of them would run, and the memory, disk and tokens that they need
 align status RECIPE           show which steps are done, and the ladder (metrics after each stage) so far
+align logs RECIPE [STAGE]     print the log of a stage
 align report RECIPE           write the report of a recipe again
 align launch RECIPE --slurm   write files that start a recipe on a cluster
 align schema                  print the recipe's JSON schema
 align evaluate MODEL          measure a model on benchmarks, grade completions, compare two evaluations
+align chat MODEL              talk to a model
+align compare A B             compare two models or two evaluations
 align import FILE.gguf OUT    write a GGUF file as a model folder
 align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
@@ -37,7 +41,10 @@ from alignment.cli import (
     evaluation_commands,
     export_command,
     import_command,
+    init_command,
     launch_command,
+    log_command,
+    model_commands,
     recipe_commands,
     rollouts_command,
     sandbox_commands,
@@ -65,9 +72,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit of a checkout")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (
+        init_command,
         recipe_commands,
+        log_command,
         launch_command,
         evaluation_commands,
+        model_commands,
         import_command,
         export_command,
         data_commands,

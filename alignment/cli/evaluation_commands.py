@@ -93,7 +93,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if sum(value is not None for value in subjects) != 1:
         raise ValueError("give either a model, or --completions FILE, or --compare BEFORE AFTER")
     if arguments.compare is not None:
-        return _compare(arguments)
+        return print_comparison(*arguments.compare, as_json=arguments.json)
     documents = _grade(arguments) if arguments.completions is not None else _measure(arguments)
     if documents is None:
         return 0
@@ -202,11 +202,12 @@ def _server_engine(arguments: argparse.Namespace) -> Engine:
     )
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def print_comparison(before: Path, after: Path, *, as_json: bool = False) -> int:
+    """Print a paired test of two result folders, and the tasks won and lost. Returns the exit code."""
     from alignment.evaluation import compare
 
-    rows = compare(*arguments.compare)
-    if arguments.json:
+    rows = compare(before, after)
+    if as_json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:

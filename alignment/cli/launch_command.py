@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignment.cli.shared_options import add_command, add_recipe
+from alignment.installation import PACKAGE, is_checkout
 
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
     from alignment.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Folder of the checkout, in which jobs run."""
+ROOT = PACKAGE.parent if is_checkout() else Path.cwd()
+"""Where jobs run: the checkout, or the current folder if the package is installed."""
 
 ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": ("image", "claim", "namespace")}
 """Options that apply to only one kind of cluster."""

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.cli.shared_options import add_command, add_json, add_recipe
@@ -92,12 +91,14 @@ def _print_summary(recipe: Recipe, steps: Sequence[Step]) -> None:
 
 def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
     """Replace this process by `accelerate launch`, with the launch file that the recipe names."""
+    from alignment.installation import shipped
+
     if recipe.launch is None:
         raise ValueError(
             "the recipe names no `launch:` file: set `launch:` to a file in accelerate_configs/, or start recipes/run.py "
             "with accelerate launch"
         )
-    target = Path(__file__).resolve().parents[2] / "recipes" / "run.py"
+    target = shipped() / "recipes" / "run.py"
     options = [item for override in arguments.overrides for item in ("--set", override)]
     options += ["--until", arguments.until] if arguments.until else []
     launcher = ["-m", "alignment.launch.accelerate_launcher", "--config_file", str(recipe.launch.path())]

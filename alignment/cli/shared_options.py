@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -16,9 +16,36 @@ def add_command(commands: Commands, name: str, description: str) -> argparse.Arg
     return commands.add_parser(name, help=description, description=description)
 
 
+class _Recipe(argparse.Action):
+    """Stores the path of a recipe. A path that does not exist may name a shipped recipe, as `recipes/NAME.yaml`.
+
+    Results of a shipped recipe go to `runs` in the current folder if the package is installed, where the recipe's own folder
+    belongs to the installation.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        from alignment.installation import is_checkout, shipped
+
+        path = Path(values)
+        if not path.exists() and (shipped() / path).is_file():
+            path = shipped() / path
+            if not is_checkout():
+                namespace.overrides = [f"output={Path.cwd() / 'runs'}", *namespace.overrides]
+        setattr(namespace, self.dest, path)
+
+
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """Add the argument RECIPE and the option `--set` to a command that reads a recipe."""
-    command.add_argument("recipe", type=Path, help="a recipe file, for example recipes/quickstart.yaml")
+    command.add_argument(
+        "recipe", action=_Recipe, help="a recipe file, for example recipes/quickstart.yaml. Shipped recipes are found from any "
+        "folder"
+    )  # fmt: skip
     add_set(
         command,
         "override one setting, for example stages.dpo.train.beta=0.2. Name an item of a list by its name or number. Put a "

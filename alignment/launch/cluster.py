@@ -21,6 +21,7 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from alignment.installation import is_checkout, shipped
 from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
@@ -140,7 +141,7 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
         # A node may not recognise itself by `head`, so it is told whether it hosts the rendezvous.
         line += f' --rdzv_conf "is_host=$([ "{rank}" = 0 ] && echo true || echo false)"'
     line += f" --max_restarts {cluster.max_restarts}"
-    return line + " " + " ".join(shlex.quote(word) for word in ("recipes/run.py", recipe_file, *options))
+    return line + " " + " ".join(shlex.quote(word) for word in (_run_target(), recipe_file, *options))
 
 
 def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Cluster, root: str) -> str:
@@ -221,6 +222,11 @@ def write_launch_files(
     accelerate.write_text(accelerate_config(recipe, cluster))
     path.write_text(slurm_script(recipe, relative, str(accelerate.resolve()), cluster, str(root)))
     return [path, accelerate]
+
+
+def _run_target() -> str:
+    """Return the target of `accelerate launch`: relative to the checkout, or absolute in an installed package."""
+    return "recipes/run.py" if is_checkout() else str(shipped() / "recipes" / "run.py")
 
 
 def path_in_checkout(file: Path, root: Path) -> str:
