@@ -325,7 +325,7 @@ class _Writer:
         yield f"    kind: {kind}"
         yield "    data: [" + ", ".join(f"{{data: {_scalar(item)}}}" for item in rows) + "]"
         if kind == "pretrain":
-            yield "    fim: {rate: 0.5, spans: lines}  # half of the documents teach to fill in the middle, as editors ask for it"
+            yield "    fim: {rate: 0.5}  # half of the tokens teach to fill in the middle, as editors ask for it"
         if kind == "grpo":
             yield "    rewards: [{name: tests_passed}, {name: tests_fraction, weight: 0.2}]"
             yield f"    max_prompt_length: {fit.length - completion_length(fit)}"
