@@ -235,6 +235,21 @@ def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tup
     return segments
 
 
+def infill_segments(chunks: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
+    """Return the segments that llama.cpp's server puts in front of the FIM block of an `/infill` request.
+
+    The server names no repository and no file of the cursor: it writes `myproject` and `filename`. They are there even
+    without chunks.
+
+    Args:
+        chunks: file name and text of each entry of the request's `input_extra`.
+    """
+    segments = [(REPO_NAME, True), ("myproject\n", False)]
+    for path, text in chunks:
+        segments += [(FILE_SEP, True), (f"{path}\n", False), (text, False)]
+    return [*segments, (FILE_SEP, True), ("filename\n", False)]
+
+
 def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS) -> list[int]:
     """Return the ids of tokens that end generation, in ascending order."""
     return sorted(token_id(tokenizer, token) for token in tokens)

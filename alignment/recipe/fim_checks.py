@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from alignment.recipe.problems import Mistake
 from alignment.recipe.schema import DataSource, PretrainStage, Recipe, SftStage
+from alignment.recipe.stage_parts import FIM_WINDOW
 from alignment.rows import reading
 from alignment.wording import display
 
@@ -24,6 +25,13 @@ def check_fim(stage: PretrainStage | SftStage) -> Iterator[Mistake]:
     length, strategy = stage.train.get("max_length", _MAX_LENGTH), stage.train.get("packing_strategy", "fill")
     if stage.fim.window is not None and isinstance(length, int) and stage.fim.window > length:
         yield ("fim", "window"), f"a sample of {stage.fim.window} tokens does not fit into a row of {length}: reduce it"
+    window = min(stage.fim.window or FIM_WINDOW, length) if isinstance(length, int) else FIM_WINDOW
+    if stage.fim.context_tokens is not None and stage.fim.context_tokens > window * 3 // 4:
+        yield (
+            ("fim", "context_tokens"),
+            f"{stage.fim.context_tokens} tokens of related files leave too little of a sample of {window}: give at most "
+            f"{window * 3 // 4}",
+        )
     pretrain = isinstance(stage, PretrainStage)  # `wrapped` is refused for all SFT stages, for another reason
     if stage.train.get("packing", pretrain) and (strategy == "bfd_split" or (pretrain and strategy == "wrapped")):
         yield (

@@ -12,6 +12,8 @@ from alignment.rows.conversions import RowFormat
 from alignment.settings import Name, Positive, Ref, Settings, Share
 
 Weight = Annotated[float, Field(ge=0)]
+FIM_WINDOW = 2048
+"""Default of `fim.window`: prompts of llama.vscode and Continue have 1,000 to 3,000 tokens."""
 
 
 class BaseModelSettings(Settings):
@@ -96,6 +98,14 @@ class Fim(Settings):
     window: Annotated[int, Field(ge=64)] | None = None
     """For `context`: tokens of the longest FIM sample, at most `max_length`. Samples of longer documents have a quarter of
     it or more. Default: `max_length`, and at most 2048, about what editors send."""
+    context_files_rate: Share = 0.0
+    """For `context`: share of FIM samples with chunks of related files in front: files that the sample's file imports, and
+    neighbours in its folder, of the same repository and commit. Half of them are laid out as Qwen2.5-Coder's repo-level
+    documents, half as llama.cpp's server lays out the `input_extra` that editors send. Needs rows with `repository` and
+    `path`, those of one repository together (as the builder `corpus` writes them), or with `files`."""
+    context_tokens: Annotated[int, Field(ge=32)] | None = None
+    """With `context_files_rate`: tokens of these chunks at most, with the names of their files. They count towards `window`.
+    Default: half of `window`."""
     spans: Literal["lines", "characters", "syntax"] | None = None
     """For `document`: where a middle may start and end: `lines` at line ends, `characters` at any character. With `syntax`,
     half of the middles are nodes of the syntax tree, and the others are as with `characters`; this needs the extra
@@ -110,6 +120,10 @@ class Fim(Settings):
         for name in ("middles", "window"):
             if self.level == "document" and getattr(self, name) is not None:
                 raise ValueError(f"`{name}` is for `level: context`: remove it, or use that level")
+        if self.level == "document" and self.context_files_rate:
+            raise ValueError("`context_files_rate` is for `level: context`: remove it, or use that level")
+        if self.context_tokens is not None and not self.context_files_rate:
+            raise ValueError("`context_tokens` needs a `context_files_rate` above 0")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
@@ -35,29 +35,34 @@ class FimFigures:
         return cls(len(pairs), sum(length for length, _ in pairs), [middle for _, middle in pairs])
 
 
-def summarize(epochs: Sequence[FimFigures], tokens: int, torn: int, rules: TokenizationRules) -> dict[str, Any]:
+def summarize(
+    epochs: Sequence[FimFigures], tokens: int, counts: Mapping[str, int], rules: TokenizationRules
+) -> dict[str, Any]:
     """Return the figures for the artifact, under `fim`, and log them. Warns if samples were torn apart.
 
     Args:
         epochs: the figures of each epoch.
         tokens: tokens of one epoch, FIM or not.
-        torn: FIM samples that were longer than a row.
+        counts: counts of the first epoch: `fim_torn`, FIM samples that were longer than a row, and `fim_with_files`.
         rules: how rows became samples.
 
     Returns:
         Averages over epochs; an empty mapping if the stage has no FIM sample.
     """
+    torn, with_files = counts.get("fim_torn", 0), counts.get("fim_with_files", 0)
     samples = round(sum(epoch.samples for epoch in epochs) / len(epochs))
     if not samples and not torn:
         return {}
     middles = [middle for epoch in epochs for middle in epoch.middles]
-    figures = {
+    figures: dict[str, Any] = {
         "level": "document" if rules.context_fim is None else "context",
         "samples": samples,
         "token_share": round(sum(epoch.tokens for epoch in epochs) / len(epochs) / max(tokens, 1), 4),
         "middle_median_tokens": median(middles) if middles else 0,
         "torn": torn,
     }
+    if with_files:
+        figures["with_files"] = with_files
     logger.info(
         "      fill-in-the-middle: %d whole samples an epoch with %.1f%% of the tokens, median middle %d tokens",
         samples,

@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignment.models import formats
-from alignment.recipe.stage_parts import Fim, FimMiddles
+from alignment.recipe.stage_parts import FIM_WINDOW, Fim, FimMiddles
 from alignment.tokenization.fim_middles import FileText, choose_middle
+from alignment.tokenization.related_chunks import RepositoryFile, RepositoryFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WINDOW = 2048
-"""Default of `fim.window`: prompts of llama.vscode and Continue have 1,000 to 3,000 tokens."""
+EDITOR_LAYOUT = 0.5
+"""Share of the samples with related files that have llama.cpp's layout; the others have Qwen2.5-Coder's."""
+NEAR = 2000
+"""Characters on each side of the middle that related chunks are compared with."""
 PREFIX_SHARE = (0.5, 0.9)
 """Bounds of the prefix's share of a window without its middle. Editors send more prefix than suffix: llama.cpp's server 3 to 1."""
 LONGEST_MIDDLE = 2 / 3
@@ -49,6 +52,9 @@ class _Encoded:
     ids: Sequence[int]
     starts: Sequence[int]
     """Position of the first character of each token."""
+    path: str = ""
+    related: RepositoryFiles | None = None
+    """The files of its repository, if chunks of them may stand in front."""
 
     def position(self, token: int) -> int:
         """Return the position of a token's first character; for the end of the ids, the end of the text."""
@@ -63,7 +69,8 @@ class FimWindows:
         settings: the stage's `fim:`.
         max_length: tokens of a row.
         rng: source of all draws.
-        counts: `fim` and `fim_KIND` are increased for each FIM sample by the kind of its middle.
+        counts: `fim` and `fim_KIND` are increased for each FIM sample by the kind of its middle, and `fim_with_files` if
+            texts of other files stand in front.
     """
 
     def __init__(
@@ -76,21 +83,25 @@ class FimWindows:
     ) -> None:
         self.tokenizer, self.settings, self.max_length = tokenizer, settings, max_length
         self.rng, self.counts = rng, counts
-        self.window = min(settings.window or WINDOW, max_length)
+        self.window = min(settings.window or FIM_WINDOW, max_length)
         self.middles = settings.middles or FimMiddles()
         self.tokens = self.fim_tokens = 0
         """Tokens of all samples so far, and of the FIM samples among them."""
         self._special = {token: formats.token_id(tokenizer, token) for token in formats.FIM_STOP_TOKENS}
         self._special[formats.FIM_MIDDLE] = formats.token_id(tokenizer, formats.FIM_MIDDLE)
 
-    def document_samples(self, text: str, language: str) -> Iterator[TokenSample]:
+    def document_samples(
+        self, text: str, language: str, path: str = "", related: RepositoryFiles | None = None
+    ) -> Iterator[TokenSample]:
         """Yield the samples of a document.
 
         Args:
             text: the document.
             language: its language, one of `languages.LANGUAGES`, or an empty string.
+            path: its path in the repository.
+            related: the files of its repository; None if none are known.
         """
-        yield from self._file_samples(self._encoded(text, language), ())
+        yield from self._file_samples(self._encoded(text, language, path, related), ())
 
     def repository_samples(
         self, repository: str, files: Sequence[tuple[str, str]], languages: Sequence[str]
@@ -112,9 +123,13 @@ class FimWindows:
             made = self._fim_sample(last, 0, header_ids, self.max_length) if self._wants_fim() else None
             yield self._count((made or self._plain_piece(last, 0, header_ids))[0])
             return
+        related = None
+        if self.settings.context_files_rate:
+            members = zip(files, languages, strict=True)
+            related = RepositoryFiles(repository, [RepositoryFile(*file, language) for file, language in members])
         for (path, text), language in zip(files, languages, strict=True):
             name = [*formats.repo_segments(repository, ()), (formats.FILE_SEP, True), (f"{path}\n", False)]
-            yield from self._file_samples(self._encoded(text, language), self._encode(name))
+            yield from self._file_samples(self._encoded(text, language, path, related), self._encode(name))
 
     def _file_samples(self, file: _Encoded, header: Sequence[int]) -> Iterator[TokenSample]:
         """Yield the samples of one file; `header` is in front of its first plain piece and of all FIM samples."""
@@ -159,7 +174,9 @@ class FimWindows:
         Returns:
             The sample, and the first token that is not in it. None if no middle was found that fits.
         """
-        room = size - len(header) - SPECIAL_TOKENS
+        with_files = file.related is not None and self.rng.random() < self.settings.context_files_rate
+        reserved = max(len(header), self._context_tokens(size)) if with_files else len(header)
+        room = size - reserved - SPECIAL_TOKENS
         if room < 1:
             return None
         region = file.position(at), file.position(min(at + room, len(file.ids)))
@@ -173,6 +190,9 @@ class FimWindows:
         share = self.rng.uniform(*PREFIX_SHARE)
         mode: formats.FimMode = "spm" if self.rng.random() < self.settings.spm_rate else "psm"
         text = file.file.text
+        if with_files:
+            near = text[max(middle[0] - NEAR, 0) : middle[0]] + "\n" + text[middle[1] : middle[1] + NEAR]
+            header = self._related_header(file, near, reserved)
         for _ in range(FITTINGS):
             start, end = _window(file, at, middle, room, share)
             parts = text[start : middle[0]], text[middle[0] : middle[1]], text[middle[1] : end]
@@ -180,6 +200,8 @@ class FimWindows:
             if len(ids) <= size:
                 self.counts["fim"] += 1
                 self.counts[f"fim_{kind}"] += 1
+                if header.count(self._special[formats.FILE_SEP]) > 1:
+                    self.counts["fim_with_files"] += 1
                 length = len(formats.encode_text(self.tokenizer, parts[1]))
                 return TokenSample(ids, length), bisect_left(file.starts, end)
             room -= len(ids) - size + 1
@@ -187,8 +209,38 @@ class FimWindows:
                 return None
         return None
 
-    def _encoded(self, text: str, language: str) -> _Encoded:
-        return _Encoded(FileText(text, language), *formats.encode_with_starts(self.tokenizer, text))
+    def _context_tokens(self, size: int) -> int:
+        """Return the tokens that related chunks may have in a sample of at most `size` tokens."""
+        budget = self.settings.context_tokens or self.window // 2
+        return budget * size // self.window
+
+    def _related_header(self, file: _Encoded, near: str, budget: int) -> list[int]:
+        """Return what stands in front of a FIM block: as many chunks of related files as fit, the best one last.
+
+        Args:
+            file: the file with the FIM block.
+            near: the text around the middle.
+            budget: tokens of the result at most; an empty list if not even the names fit.
+        """
+        assert file.related is not None
+        editor = self.rng.random() < EDITOR_LAYOUT
+        header: list[int] = []
+        chosen: list[tuple[str, str]] = []
+        for path, text in [("", ""), *file.related.chunks(file.path, near, budget, self.rng)]:
+            chunks = [(path, text), *chosen] if text else []
+            if editor:
+                segments = formats.infill_segments([(path, text.rstrip("\n")) for path, text in chunks])
+            else:
+                segments = formats.repo_segments(file.related.repository, chunks)
+                segments += [(formats.FILE_SEP, True), (f"{file.path}\n", False)]
+            ids = self._encode(segments)
+            if len(ids) > budget:
+                break
+            header, chosen = ids, chunks
+        return header
+
+    def _encoded(self, text: str, language: str, path: str = "", related: RepositoryFiles | None = None) -> _Encoded:
+        return _Encoded(FileText(text, language), *formats.encode_with_starts(self.tokenizer, text), path, related)
 
     def _encode(self, segments: Sequence[tuple[str, bool]]) -> list[int]:
         ids: list[int] = []

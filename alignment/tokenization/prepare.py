@@ -151,8 +151,8 @@ def write_training_rows(
         totals["packing_efficiency"] = round(tokens / available, 4)  # share that is not padding
     if len(epochs) > 1:
         totals["epochs"] = len(epochs)
-    torn = sum(counts.get("fim_torn", 0) for counts in first.by_source.values())
-    fim = summarize([epoch.figures for epoch in epochs], totals["tokens"], torn, rules)
+    counts = sum((Counter(source) for source in first.by_source.values()), Counter[str]())
+    fim = summarize([epoch.figures for epoch in epochs], totals["tokens"], counts, rules)
     return {"sources": first.by_source, **totals, **fim, **screen.counts()}
 
 

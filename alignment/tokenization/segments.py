@@ -19,6 +19,7 @@ from alignment.recipe.stage_parts import Fim
 from alignment.rows.kinds import Row, check_columns, check_document, document_files, kind_of
 from alignment.rows.messages import check_learned, conversation_of, is_learned
 from alignment.tokenization.fim_windows import FimWindows, TokenSample
+from alignment.tokenization.related_chunks import RepositoryFiles, language_of, with_repositories
 from data_builders.parsing.languages import detect
 from data_builders.parsing.syntax_spans import random_span, syntax_span
 
@@ -80,13 +81,14 @@ def row_segments(
     Raises:
         ValueError: a row is malformed, or neither a document nor a conversation. The message names file and row.
     """
-    for number, row in rows:
+    with_files = rules.context_fim is not None and rules.context_fim.context_files_rate > 0
+    for number, row, related in with_repositories(rows) if with_files else ((*row, None) for row in rows):
         where = f"{source.data}, row {number}"
         kind = kind_of(row, where)
         check_columns(row, kind, where)
         counts["rows"] += 1
         if kind == "document" and windows is not None:
-            yield from document_windows(row, windows, counts, where)
+            yield from document_windows(row, windows, counts, where, related)
         elif kind == "document":
             document = document_pieces(row, rules, rng, counts, where)
             if document:
@@ -144,7 +146,9 @@ def document_pieces(
     return [*before, (text, False), (formats.ENDOFTEXT, True)]
 
 
-def document_windows(row: Row, windows: FimWindows, counts: Counter[str], where: str) -> Iterator[TokenSample]:
+def document_windows(
+    row: Row, windows: FimWindows, counts: Counter[str], where: str, related: RepositoryFiles | None = None
+) -> Iterator[TokenSample]:
     """Yield the samples of a document for context-level FIM.
 
     Args:
@@ -152,6 +156,7 @@ def document_windows(row: Row, windows: FimWindows, counts: Counter[str], where:
         windows: cuts the document.
         counts: `repo_level` and `empty` are increased.
         where: file and row number, for errors.
+        related: the files of the row's repository, for a row with `text`.
 
     Raises:
         ValueError: as `document_pieces`.
@@ -162,8 +167,7 @@ def document_windows(row: Row, windows: FimWindows, counts: Counter[str], where:
         languages = [detect(path, text) for path, text in files]
         yield from windows.repository_samples(row.get("repository") or "repository", files, languages)
     elif row["text"]:
-        language = row.get("language") or detect(str(row.get("path") or ""), row["text"])
-        yield from windows.document_samples(row["text"], str(language))
+        yield from windows.document_samples(row["text"], language_of(row), str(row.get("path") or ""), related)
     else:
         counts["empty"] += 1
 
