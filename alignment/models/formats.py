@@ -238,8 +238,8 @@ def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tup
 def infill_segments(chunks: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
     """Return the segments that llama.cpp's server puts in front of the FIM block of an `/infill` request.
 
-    The server names no repository and no file of the cursor: it writes `myproject` and `filename`. They are there even
-    without chunks.
+    The server knows neither the repository nor the cursor's file, and writes `myproject` and `filename`, also without
+    chunks. It drops what does not fit its context (`n_ctx`) beside a batch and twice the answer, from the front.
 
     Args:
         chunks: file name and text of each entry of the request's `input_extra`.
