@@ -106,5 +106,5 @@ def epochs_of(train: Mapping[str, Any], rows: int, world_size: int) -> int:
     steps = train.get("max_steps", -1)
     if steps <= 0:
         return ceil(train.get("num_train_epochs", DEFAULT_EPOCHS))
-    per_device, accumulation = train.get("per_device_train_batch_size", DEFAULT_BATCH), "gradient_accumulation_steps"
-    return ceil(steps * per_device * train.get(accumulation, 1) * world_size / rows)
+    batch = train.get("per_device_train_batch_size", DEFAULT_BATCH) * world_size
+    return ceil(steps * batch * train.get("gradient_accumulation_steps", 1) / rows)

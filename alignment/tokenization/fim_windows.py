@@ -121,7 +121,10 @@ class FimWindows:
         header_ids, last = self._encode(header), self._encoded(text, languages[-1])
         if len(header_ids) + len(last.ids) + SPECIAL_TOKENS <= self.max_length:
             made = self._fim_sample(last, 0, header_ids, self.max_length) if self._wants_fim() else None
-            yield self._count((made or self._plain_piece(last, 0, header_ids))[0])
+            sample, end = made or self._plain_piece(last, 0, header_ids)
+            yield self._count(sample)
+            if end < len(last.ids):  # cut parts have more tokens than the whole file, and did not fit by a few
+                yield self._count(self._plain_piece(last, end, ())[0])
             return
         related = None
         if self.settings.context_files_rate:
