@@ -11,7 +11,7 @@ import posixpath
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
@@ -89,7 +89,7 @@ class RepositoryFiles:
             yield other, text
 
 
-def with_repositories(rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row, RepositoryFiles | None]]:
+def with_repositories(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row, RepositoryFiles | None]]:
     """Yield rows with the files of their repository, if they have the columns `repository`, `path` and `text`.
 
     Rows of a repository must be adjacent, as the builder `corpus` writes them; one repository at a time is in memory.
