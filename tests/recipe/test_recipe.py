@@ -254,7 +254,7 @@ def test_a_recipe_may_name_a_sandbox_service_alone_or_with_limits(write, small):
     [
         ("sandbox=host:8711", "like http://host:8711"),
         ("sandbox=http://host:8711/grade", "without a path"),
-        ("sandbox={address: http://host:8711, allow_weaker: true}", "remove one of them"),
+        ("sandbox={address: http://host:8711, allow_weaker: true}", "remove one of the two settings"),
     ],
 )
 def test_a_wrong_sandbox_address_is_refused(write, small, setting, expected):
