@@ -80,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _print_summary(recipe: Recipe, steps: Sequence[Step]) -> None:
-    """Print the ladder, write the report, and print its path."""
+    """Print the table of metrics after each stage, write the report, and print the report's path."""
     from alignment.chain import ladder
     from alignment.report import page
 

@@ -10,17 +10,17 @@ from alignment.grading import Grader, RemoteGrader, Verdict
 from alignment.grading.python import ending, reported_failure
 
 SHOWN_TESTS = 5
-"""Failed tests that a result describes; the others are counted."""
+"""Largest number of failed tests that a result describes. Further failed tests are only counted."""
 
 
 class PythonEnvironment:
-    """A tool that runs Python programs. The answer holds the program to grade, as without an environment."""
+    """A tool that runs Python programs. The program that is graded is taken from the model's last answer."""
 
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
 
     def reset(self) -> None:
-        """Begin a rollout; programs leave nothing behind that would have to be removed."""
+        """Begin a rollout. Nothing has to be reset, since programs leave nothing behind."""
 
     def python(self, code: str) -> str:
         """Run a Python program and return what it prints. Every call starts anew, without network and input.
@@ -48,7 +48,7 @@ class VisibleTestsEnvironment:
         self.submission: str | None = None
 
     def reset(self, **columns: Any) -> None:
-        """Begin a rollout with the task's visible tests. The hidden ones are not kept."""
+        """Begin a rollout: keep the task's visible tests, but not the hidden tests."""
         names = ("kind", "language", "entry_point")
         self._task = {name: columns.get(name) for name in names} | {"tests": columns["visible_tests"]}
         self.submission = None

@@ -1,7 +1,8 @@
 """The environment of one rollout, in the form of TRL's `environment_factory`: every public method is a tool.
 
-`environment_class` wraps a class, so that calls are checked, limited and counted. A call that the model got wrong gives the
-model a text that says so. An exception in a tool is a fault of the environment: the rollout has no reward (None, never 0).
+`environment_class` wraps a class, so that calls are checked, limited and counted. After a wrong
+call, the model gets a text that says what is wrong. An exception in a tool is a fault of the environment: the rollout
+then has no reward (None, never 0).
 """
 
 from __future__ import annotations
@@ -25,33 +26,33 @@ from alignment.models.formats import escape_special_text
 logger = get_logger(__name__)
 
 TASK_COLUMN = "environment"
-"""Column of task rows with an object (or its JSON) for the environment."""
+"""Name of the column of task rows that holds data for the environment: an object, or its JSON."""
 RESERVED = ("reset", "get_reward")
-"""Public methods that are no tools."""
+"""Names of public methods that are not tools."""
 _CUT = "\n... ({} characters are left out) ...\n"
 
 
 COUNTS = ("calls", "wrong_calls", "cut_results", "result_characters", "out_of_time", "seconds")
-"""Calls of tools; calls that the model got wrong; results that were cut; characters of all results that the model saw; calls
-that were refused because the time was used up; seconds in tools."""
+"""Names of the counts of a rollout: tool calls, wrong tool calls, shortened results, characters of all results,
+calls that were refused because no time was left, and seconds spent in tools."""
 
 
 class ToolError(ValueError):
-    """A mistake in a call, which the model is told. Tools raise it; the rollout goes on."""
+    """Error that a tool raises for a mistake in a call. The model gets the message, and the rollout goes on."""
 
 
 class _OutOfTime(Exception):
-    """A tool ran longer than the time that was left to its rollout."""
+    """Error for a tool that ran longer than the time that its rollout had left."""
 
 
 @dataclass(frozen=True)
 class EnvironmentLimits:
-    """Budgets of one rollout. `train.max_completion_length` limits its tokens."""
+    """Limits of one rollout. The number of tokens is limited by `train.max_completion_length`."""
 
     seconds: float
-    """Time of all calls of tools together."""
+    """Largest number of seconds that all tool calls of a rollout may take together."""
     output_characters: int
-    """Characters of one result. From a longer result, the middle is left out."""
+    """Largest number of characters of one result. A longer result is cut in the middle."""
 
 
 @dataclass
@@ -59,15 +60,15 @@ class RolloutOutcome:
     """What an environment knows about its rollout at the end."""
 
     submission: str | None = None
-    """The program to grade; None if it is in the answer."""
+    """The program to grade, or None if the program is in the model's answer."""
     problem: str | None = None
-    """Why the environment failed; None if it did not."""
+    """Why the environment failed, or None if it did not fail."""
     counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
-    """See `COUNTS`."""
+    """Values of the counts that `COUNTS` names."""
 
 
 class RolloutEnvironment:
-    """The environment of one rollout after the other; its subclasses have the tools of the wrapped class as methods."""
+    """An environment for rollouts that run one after the other. Subclasses add the wrapped class's tools as methods."""
 
     def __init__(self, wrapped: Any, limits: EnvironmentLimits) -> None:
         self._wrapped = wrapped
@@ -78,7 +79,7 @@ class RolloutEnvironment:
         """Begin a rollout.
 
         Args:
-            columns: the columns of the task's row. Those that the wrapped `reset` takes are passed on.
+            columns: the columns of the task's row. The wrapped `reset` gets the columns that it has parameters for.
 
         Returns:
             Text that is appended to the prompt, or None.
@@ -102,7 +103,7 @@ class RolloutEnvironment:
 
     @property
     def score(self) -> float | None:
-        """The reward that the wrapped class computes by `get_reward`; None if it has none or failed."""
+        """The reward that the wrapped class's `get_reward` returns. None without `get_reward`, or after a failure."""
         if self._outcome.problem is not None or not hasattr(self._wrapped, "get_reward"):
             return None
         score = self._guarded("get_reward", self._wrapped.get_reward)
@@ -116,7 +117,7 @@ class RolloutEnvironment:
         logger.warning("an environment failed, and its rollout has no reward: %s", problem)
 
     def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
-        """Return what a call returns; None, with the outcome's `problem` set, if it raises or takes too long."""
+        """Make a call and return its result. If the call raises or takes too long, set `problem` and return None."""
         counts = self._outcome.counts
         begun = time.monotonic()
         try:
@@ -132,7 +133,7 @@ class RolloutEnvironment:
         return None
 
     def _answer_call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """Return the text that the model sees as the result of a call."""
+        """Call a tool with the model's arguments, and return the text that the model gets as the result."""
         counts = self._outcome.counts
         counts["calls"] += 1
         if self._outcome.problem is not None:
@@ -154,7 +155,7 @@ class RolloutEnvironment:
         return self._shown(result)
 
     def _shown(self, result: Any) -> str:
-        """Return a result as text of at most the limit's length, without special tokens."""
+        """Format a result as text without special tokens, and cut the text to `output_characters`."""
         text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
         limit = self._limits.output_characters
         if len(text) > limit:
@@ -167,11 +168,11 @@ class RolloutEnvironment:
 
 
 EnvironmentFactory = Callable[[], RolloutEnvironment]
-"""A class of environments that is made without arguments, as TRL's `environment_factory`."""
+"""Type of a class of environments whose constructor takes no arguments, as TRL's `environment_factory` must be."""
 
 
 def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLimits) -> EnvironmentFactory:
-    """Return a class whose instances wrap what `make` returns; its methods are the tools, with their documentation.
+    """Return a class that wraps the objects that `make` returns, and has their tools as documented methods.
 
     Args:
         name: name of the environment, for errors.
@@ -238,7 +239,7 @@ def _check_documented(place: str, method: Callable[..., Any]) -> None:
 
 
 def _without_self(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A function with the documentation of a method and without the parameter `self`."""
+    """Return a function that has a method's documentation and parameters, but no parameter `self`."""
 
     @functools.wraps(method)
     def function() -> None: ...
@@ -249,7 +250,7 @@ def _without_self(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def argument_problem(method: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the arguments of a call, or None: names, missing ones, and JSON types."""
+    """Return a message if arguments of a call have wrong names or JSON types, or are missing. Otherwise return None."""
     try:
         inspect.signature(method).bind(**arguments)
     except TypeError as error:
@@ -275,7 +276,7 @@ def _accepted(function: Callable[..., Any], columns: Mapping[str, Any]) -> dict[
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Return what a call returns. Raises _OutOfTime after `seconds`; the thread of the call is then left behind."""
+    """Make a call in a thread and return its result. After `seconds`, leave the thread and raise _OutOfTime."""
     results: list[Any] = []
     errors: list[BaseException] = []
 

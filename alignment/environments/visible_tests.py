@@ -1,4 +1,4 @@
-"""Split of a task's tests into those that an environment shows and those that decide the reward."""
+"""Split a task's tests into visible tests, which an environment shows, and hidden tests, which decide the reward."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ T = TypeVar("T")
 def split_tests(row: Mapping[str, Any], share: float) -> tuple[str, str]:
     """Return the visible and the hidden tests of a task as JSON strings.
 
-    A column `visible_tests` names the visible ones, and `tests` is hidden. Without it, the first tests are visible: `share`
-    of the cases of `calls` and `stdio` or of the assertions and test functions of `asserts`, at least one and not all. Tasks
-    of repositories (`pytest`, `node`) name their visible tests themselves.
+    If a row has a column `visible_tests`, this column has the visible tests, and all of `tests` is hidden. Otherwise
+    `tests` is split, and the first tests are visible: `share` of the cases (kinds `calls` and `stdio`), or of the
+    assertions and test functions (`asserts`), at least one and not all. For the kinds `pytest` and `node`, `tests`
+    lists visible and hidden tests.
 
     Args:
         row: a task.
@@ -49,7 +50,7 @@ def _halves(items: Sequence[T], share: float) -> tuple[Sequence[T], Sequence[T]]
 
 
 def _split_code(code: str, share: float) -> tuple[str, str]:
-    """Split assertions and test functions at the top level of the code; both parts get everything else."""
+    """Split the top-level assertions and test functions of a program. All other code is in both parts."""
     try:
         body = ast.parse(code).body
     except SyntaxError as error:

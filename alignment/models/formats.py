@@ -259,11 +259,11 @@ class Turn(NamedTuple):
     """One turn of ChatML: what stands between `<|im_start|>` and `<|im_end|>`."""
 
     role: str
-    """The role that is written out: results of tools are turns of the user."""
+    """The role as ChatML writes it. Results of tools are written as turns of the user."""
     pieces: list[tuple[str, bool]]
     """The content after the role and a newline, as `(text, special)` segments."""
     first: int
-    """Index of the message that the turn begins with; -1 for the default system message."""
+    """Index of the turn's first message. -1 if the turn is the default system message."""
 
 
 def chat_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[Turn]:
@@ -326,7 +326,7 @@ def chat(
     tools: Sequence[Mapping[str, Any]] = (),
     escape: bool = False,
 ) -> str:
-    """Return messages in ChatML, as Qwen2.5's template writes them; for code that has no tokenizer.
+    """Return messages in ChatML, as Qwen2.5's template writes them, without a tokenizer.
 
     `tests/formats` checks that the result equals the output of the template.
 

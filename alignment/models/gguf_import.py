@@ -52,7 +52,7 @@ StoredType = Literal["bfloat16", "float16", "float32"]
 
 @dataclass(frozen=True)
 class TypeRounding:
-    """Counts of the tensors of one type, and their estimated rounding error."""
+    """How many tensors and weights have one tensor type, and their estimated rounding error."""
 
     tensors: int
     weights: int
@@ -96,7 +96,7 @@ def import_gguf(
         file: The GGUF file. A model that is split into several files is not supported.
         folder: The folder to write. It appears only when all files are complete.
         dtype: The type of the weights in the folder.
-        progress: Function that is called after each tensor with the number of written tensors and of all tensors.
+        progress: Function that is called after each tensor with two counts: the written tensors, and all tensors.
 
     Raises:
         ValueError: The file is not a GGUF file, is cut off, has another architecture or tokenizer, or lacks tensors.
@@ -129,7 +129,7 @@ def write_config_and_tokenizer(file: Path, folder: Path) -> None:
     """Write config, tokenizer and generation config of a GGUF file to a new folder, without weights.
 
     Raises:
-        ValueError: The file is no GGUF file, is cut off, or is of another architecture or tokenizer.
+        ValueError: The file is not a GGUF file, is cut off, or has another architecture or tokenizer.
     """
     reader, config, _ = _described(file)
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Read safetensors files without torch: the header, and the numbers as memory-mapped arrays.
+"""Read safetensors files without torch: the header, and the stored values as memory-mapped arrays.
 
 Format: 8 bytes with the header's length, the header as JSON, then the tensors' data
 (https://github.com/huggingface/safetensors#format).

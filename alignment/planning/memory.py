@@ -26,11 +26,11 @@ TRL_TILE_TOKENS, TRL_TILE_COLUMNS = 4096, 32_768
 TILE_LOGITS, TILE_MIN_ROWS = 2**18, 256
 """Size of a tile in this toolkit's loss (alignment/stages/loss.py): number of logits, and smallest number of rows.
 
-The number of logits keeps the tile of a small vocabulary in a core's cache. With fewer rows, matrix products would wait
-for memory.
+The number of logits is small enough that a tile fits into a core's cache if the vocabulary is small. Tiles with fewer
+rows would be slow, since matrix products would wait for memory.
 """
 OVERHEAD = {"cuda": 1.5 * GIB, "cpu": 0.55 * GIB}
-"""Memory of a process without a model.
+"""Bytes of memory that a process needs without a model, by type of device.
 
 On a GPU: the context, cuBLAS's workspaces and unused memory of the allocator. On a CPU: the imports of torch,
 transformers, TRL and DeepSpeed, and their first step.
@@ -86,7 +86,7 @@ class MicroBatch:
     vllm_share: float = 0.0
     """In GRPO with vLLM in the same process, the share of the GPU's memory that vLLM reserves."""
     packed_rollouts: bool = False
-    """For GRPO in 16 bits on a CPU: completions come from a decoder that has packed weights of its own."""
+    """Whether completions come from the CPU decoder, which keeps a packed copy of the weights (GRPO in 16 bits)."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,10 @@ def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
 
 
 def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, device: str) -> float:
-    """Return the bytes per token that the adapters of a layer keep.
+    """Return the bytes per token that autograd keeps of a layer's LoRA adapters.
 
-    LoRA copies its inputs to float32 and computes with the copies. Under autocast it computes in 16 bits. Dropout keeps
-    its output and its mask.
+    Each adapter keeps its input: in 16 bits under autocast, otherwise as a float32 copy. With dropout, it keeps the
+    dropout's output and mask instead.
     """
     hidden, feed_forward = shape.hidden_size, shape.intermediate_size
     of_hidden = [name for name in lora.targets if name != "down_proj"]

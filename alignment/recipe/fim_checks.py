@@ -13,9 +13,9 @@ from alignment.wording import display
 # TRL's default of max_length (SFTConfig of TRL 1.16).
 _MAX_LENGTH = 1024
 _ROWS = 500
-"""Number of rows of a source that are looked at."""
+"""How many rows of a source are read, from its start."""
 _BYTES_PER_TOKEN = 3.5
-"""Rough figure for code with Qwen2.5's tokenizer, which is not loaded here."""
+"""Approximate number of bytes per token of code in Qwen2.5's tokenizer, which is not loaded here."""
 
 
 def check_fim(stage: PretrainStage | SftStage) -> Iterator[Mistake]:

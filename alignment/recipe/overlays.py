@@ -90,7 +90,7 @@ def _has_names(items: Any) -> bool:
 def override(source: YamlSource, assignment: str) -> YamlSource:
     """Apply one assignment `--set a.b.c=VALUE`, and return a new source.
 
-    An item of a list is named by its `name` or its number. A key with dots must be quoted:
+    An item of a list is selected by its `name`, or by its index, which starts at 0. A key with dots must be quoted:
     `thresholds."llama.cpp:q8_0".context=128`. VALUE is YAML; an empty VALUE sets null. Mappings on the path that the
     recipe lacks are created.
 
@@ -117,7 +117,7 @@ _PART = re.compile(r"""\s*(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[^
 
 
 def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
-    """Split an assignment into the parts of its key and the text of its value. Each part has a flag: was it quoted?"""
+    """Split an assignment into (part of the key, whether the part was quoted) pairs and the text of the value."""
     parts: list[tuple[str, bool]] = []
     position = 0
     while match := _PART.match(assignment, position):
@@ -140,7 +140,7 @@ def _split(assignment: str) -> tuple[list[tuple[str, bool]], str]:
 
 
 def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
-    """Return the place in a recipe that a key, given by its parts, names."""
+    """Return the place of the setting that a key names. `parts` are the parts of the key, as `_split` returns them."""
     place: list[Key] = []
     remaining = list(parts)
     while remaining:
@@ -166,7 +166,7 @@ def _resolve(value: Any, parts: Sequence[tuple[str, bool]], key: str) -> Place:
 
 
 def _item(items: list[Any], part: str, key: str) -> int:
-    """Return the index of the list item whose name or number is `part`."""
+    """Return the index of the list item that `part` selects, by its name or its index as text."""
     for index, item in enumerate(items):
         if isinstance(item, dict) and item.get("name") == part:
             return index

@@ -65,7 +65,7 @@ class _Reader:
     description: str
     """Beginning of the error message, for example `a dpo stage trains on`."""
     format: RowFormat | None = None
-    """The form that the rows are converted from."""
+    """Format from which the rows are converted, for example `sharegpt`. None if the rows are not converted."""
 
 
 def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
@@ -106,7 +106,7 @@ def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) ->
 
 
 def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader, parent: Place) -> Iterator[Mistake]:
-    """Check the rows of one setting. `origins` has the earlier stage that each place names, or None for a path."""
+    """Check the rows of one setting. `origins` maps a reference's place to the stage that it names, or None."""
     origin, reference = origins[reader.place], reader.reference
     place = (*parent, *reader.place)
     try:

@@ -65,12 +65,12 @@ class StageGraph:
     first_use_of_base: int
     """Index in `recipe.stages` of the first stage that uses the base model. An inserted evaluation counts as a use."""
     base_reads: tuple[Read, ...]
-    """References of the base model. Its tokenizer may come from a build stage."""
+    """References in the settings of the base model: its tokenizer may come from a build stage."""
     benchmarks: tuple[tuple[BenchmarkSettings, Read | None], ...]
     """All benchmarks of `evaluate:` and of evaluate stages. Each has the reference to its rows, or None if it names no
     rows."""
     decontaminate: tuple[Read, ...]
-    """References of the recipe's `decontaminate:`."""
+    """References in the recipe's `decontaminate:`."""
 
     @property
     def stages(self) -> list[StageNode]:

@@ -64,9 +64,9 @@ def out_of_memory(error: RuntimeError, request: StageRequest) -> str | None:
 
 
 def _peak_memory_mb() -> int:
-    """Return the peak memory in MB: of this process, or of its largest ended child process if that needed more.
+    """Return the peak memory in MB of this process or of an ended child process, whichever needed most.
 
-    Linux counts in KiB.
+    Linux reports the peak in KiB.
     """
     processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(process).ru_maxrss for process in processes) * 1024 // 1_000_000

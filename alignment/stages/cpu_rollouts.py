@@ -1,4 +1,4 @@
-"""GRPO's rollouts by the CPU decoder: packed weights, and one computation of the prompt that a group shares.
+"""GRPO's rollouts by the CPU decoder: weights are packed, and the prompt of a group is computed once.
 
 The completions are drawn from the policy in the decoder's arithmetic, after temperature, top_k, top_p, min_p and repetition
 penalty: `RolloutTrainer` corrects the difference from the trainer's arithmetic by importance sampling, as TRL does for vLLM.
@@ -25,7 +25,7 @@ RolloutEngine = Literal["auto", "transformers", "cpu"]
 
 
 def compute_dtype(model: Any, args: Any) -> torch.dtype:
-    """Return the type that a trainer multiplies matrices in: bfloat16 or float16 under autocast, else that of the weights."""
+    """Return the type of a trainer's matrix products: 16-bit under autocast, else the type of the weights."""
     if args.bf16:
         return torch.bfloat16
     return torch.float16 if args.fp16 else model.get_input_embeddings().weight.dtype
@@ -48,7 +48,7 @@ def cpu_reason(model: Any, args: Any) -> str | None:
 
 
 def uses_cpu_decoder(setting: RolloutEngine, model: Any, args: Any) -> bool:
-    """Return whether the CPU decoder makes the rollouts, and log why if transformers makes them although they are slow.
+    """Return whether the CPU decoder makes the rollouts. If slow rollouts by transformers are needed, log the reason.
 
     Args:
         setting: the stage's `rollout_engine`. `auto` is the CPU decoder in bfloat16 on a CPU.
@@ -73,10 +73,10 @@ def uses_cpu_decoder(setting: RolloutEngine, model: Any, args: Any) -> bool:
 
 
 class CpuRollouts:
-    """Generates completions from the weights of the moment."""
+    """Generates completions with the current weights of the model."""
 
     def __init__(self, model: Any, tokenizer: Any, dtype: torch.dtype) -> None:
-        """Remember the model; weights are packed when completions are generated.
+        """Keep a reference to the model. Its weights are packed only when completions are generated.
 
         Args:
             model: the unwrapped model, of transformers or PEFT, for which `cpu_reason` is None.
@@ -94,12 +94,12 @@ class CpuRollouts:
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Return the token ids and log-probabilities of one completion for each prompt.
 
-        The random numbers come from one number of torch's generator, which checkpoints hold: a resumed run draws the same.
+        The seed is drawn from torch's generator, which checkpoints save: a resumed run draws the same completions.
 
         Args:
             prompts: token ids; equal prompts are computed once.
             config: the trainer's GenerationConfig.
-            step: the optimizer steps so far; weights are read again if the number has changed.
+            step: number of optimizer steps so far. The weights are read again if it has changed.
         """
         first_seed = int(torch.randint(2**62, (1,)))
         engine = self._current_engine(step)
@@ -117,7 +117,7 @@ class CpuRollouts:
         return [[token for token, _ in row] for row in drawn], [[value for _, value in row] for row in drawn]
 
     def _current_engine(self, step: int) -> CpuEngine:
-        """Return the engine with the weights after `step` steps. Frozen weights are packed once."""
+        """Return an engine with the weights after `step` optimizer steps. Frozen weights are packed only once."""
         if self._engine is None or (step != self._step and not self._engine.decoder.adapted):
             self._engine = None  # before the new one is made: both together would take twice the memory
             # Positions are checked where recipes are (`check_loaded`), as for rollouts by transformers.

@@ -10,7 +10,7 @@ from alignment.recipe import CustomStage
 from alignment.recipe.stage_request import StageRequest
 
 RESERVED = ("checkpoints", "prepared", "start")
-"""Folders of training stages, which the chain removes when a stage is done."""
+"""Names of work folders of training stages, which are deleted after the stage. A function must not use them."""
 
 
 def run(request: StageRequest) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def _with_weights(request: StageRequest) -> StageRequest:
 
 
 def _check_files(place: str, stage: CustomStage, request: StageRequest) -> None:
-    """Check the files that the function wrote: reserved names, and a model only if the stage declares one.
+    """Check the function's files: no name is reserved, and there is a model if and only if the stage declares one.
 
     Args:
-        place: file, line and function, for messages.
+        place: location of the function (file, line and name), for messages.
         stage: the stage's settings.
         request: the request; its `out` is the folder to check.
 

@@ -1,8 +1,8 @@
-"""Importance sampling between the sampler of rollouts and the trainer, whose arithmetic differs.
+"""Importance sampling: correct for different probabilities of a token in the rollout sampler and in the trainer.
 
 The formulas are those that TRL 1.16 applies to vLLM's rollouts, with the same settings (`vllm_importance_sampling_mode`,
-`vllm_importance_sampling_clip_min` and `_max`). TRL computes the ratio in a forward pass of its own; here it can come from the
-log-probabilities of the loss, which are the same as long as the weights have not changed since the rollouts.
+`vllm_importance_sampling_clip_min` and `_max`). TRL needs an additional forward pass for the
+trainer's log-probabilities. Here those of the loss can be used while the weights are still those of the rollouts.
 
 Shapes: B = completions, C = tokens.
 """
@@ -18,7 +18,7 @@ import torch
 def importance_ratio(
     trainer: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, mode: str, low: float | None, high: float | None
 ) -> torch.Tensor:
-    """Return the ratio of the trainer's probabilities to the sampler's, truncated or masked outside of limits.
+    """Return the ratio of the trainer's probabilities to the sampler's, truncated or masked outside of the limits.
 
     Args:
         trainer: [B, C] log-probabilities of the completions' tokens in the trainer.
@@ -44,7 +44,7 @@ def importance_ratio(
 def correction_metrics(
     trainer: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, ratio: torch.Tensor
 ) -> dict[str, float]:
-    """Return the figures that TRL logs about the correction, under TRL's names, for the completions of one process."""
+    """Return the metrics that TRL logs about the correction, under TRL's names, for the completions of one process."""
     learned = mask.bool()
     difference = (trainer - sampler).abs()[learned]
     ratios = ratio.flatten() if ratio.shape[1] == 1 else ratio[learned]
@@ -60,7 +60,7 @@ def correction_metrics(
 
 
 def settings_of(args: Any) -> dict[str, Any]:
-    """Return `importance_ratio`'s settings from a GRPOConfig."""
+    """Return the keyword arguments of `importance_ratio` that a GRPOConfig determines."""
     return {
         "mode": args.vllm_importance_sampling_mode,
         "low": args.vllm_importance_sampling_clip_min,

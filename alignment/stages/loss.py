@@ -27,7 +27,7 @@ class LossSums(NamedTuple):
     loss: torch.Tensor
     """Negative log-likelihood in nats. The only sum with gradients."""
     entropy: torch.Tensor
-    """Entropy of the predicted distributions in nats."""
+    """Entropies of the predicted distributions, in nats."""
     correct: torch.Tensor
     """Number of tokens whose logit is the largest at their position.
 
@@ -59,7 +59,7 @@ class _TiledLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
         """Compute the sums for [N, D] hidden states and [N] targets.
 
-        Matrix products use autocast's dtype if it is on.
+        Matrix products use the dtype of autocast if autocast is on.
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

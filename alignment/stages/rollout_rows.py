@@ -18,7 +18,7 @@ from alignment.rewards.reward_protocol import Scores
 
 FOLDER = "rollouts"
 _EXTRAS = {"verdict": "verdict", "verdict_detail": "detail"}
-"""Columns that rewards log for TRL's table of completions, with their names in the rows."""
+"""Maps a column that rewards log for TRL's table of completions to its name in the rows."""
 
 
 class RolloutRows:
@@ -29,7 +29,7 @@ class RolloutRows:
         self._resumed = False
 
     def recording(self, reward: RewardFunction) -> RewardFunction:
-        """Return the same reward, which also writes every rollout that it scores."""
+        """Return a reward function that calls `reward`, and also writes every rollout that is scored."""
 
         async def recorded(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
             extras: dict[str, list[Any]] = {}
@@ -71,7 +71,7 @@ class RolloutRows:
                 file.write(json.dumps(row, ensure_ascii=True, default=str) + "\n")
 
     def _drop_later_steps(self, step: int) -> None:
-        """Drop rows that a run wrote after the checkpoint from which this one resumes; they are written again."""
+        """Drop rows that were written after the checkpoint from which the run resumes. They are written again."""
         if self._resumed:
             return
         self._resumed = True
@@ -105,7 +105,7 @@ def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class RolloutFilter:
-    """Which rollouts to show; None leaves a value open."""
+    """Conditions on the rollouts to show. None means no condition."""
 
     step: int | None = None
     task: str | None = None
@@ -114,7 +114,7 @@ class RolloutFilter:
     ungraded: bool = False
 
     def accepts(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is wanted. A rollout without a reward is neither below nor above a reward."""
+        """Whether a row meets the conditions. A rollout without a reward is neither below nor above a limit."""
         reward = row["reward"]
         if self.ungraded or reward is None:
             wanted = reward is None and self.below is None and self.above is None

@@ -1,6 +1,6 @@
-"""Choice of the tokens of GRPO's rollouts, with their log-probabilities, as `generate` of transformers chooses them.
+"""Draw the tokens of GRPO's rollouts in the same way as `generate` of transformers, and keep their log-probabilities.
 
-Each completion has random numbers of its own, so that it does not depend on what is decoded beside it.
+Each completion has a separate seed, so that it does not depend on the completions that are decoded with it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from alignment.evaluation.engines.decoding import DecodedSequence
 _FOLLOWED = frozenset(
     ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "eos_token_id")
 )
-"""Keys of `generation_kwargs` that `RolloutSampler` and the decoder follow."""
+"""Keys of `generation_kwargs` that `RolloutSampler` or the decoder implements."""
 
 
 def sampling_reason(args: Any) -> str | None:
-    """Return which setting of a GRPOConfig only transformers follows. Returns None if there is none."""
+    """Return a message that names a setting of a GRPOConfig that only transformers implements, or None."""
     if args.use_transformers_continuous_batching:
         return "use_transformers_continuous_batching"
     if args.cache_implementation is not None:
@@ -60,7 +60,7 @@ class RolloutSampler:
             self.processors.append(MinPLogitsWarper(config.min_p))
 
     def __call__(self, logits: torch.Tensor, sequences: Sequence[DecodedSequence]) -> list[int]:
-        """Return the next token of each sequence; those that have ended get any token.
+        """Return the next token of each sequence. The token of a sequence that has ended is arbitrary.
 
         Args:
             logits: [B, V], in float32.

@@ -1,7 +1,7 @@
-"""GRPOTrainer with the time of each part of a step, and with faster rollouts and log-probabilities on CPUs.
+"""GRPOTrainer that logs the time of each part of a step, and is faster on CPUs.
 
-On a CPU in bfloat16, completions come from the CPU decoder, and the log-probabilities of a group are computed with its prompt
-once. Without either, losses and completions are TRL's own, to the bit.
+On a CPU in bfloat16, the CPU decoder generates the completions, and the prompt of a group is computed only once for all
+log-probabilities of the group. Without both, losses and completions equal TRL's, to the bit.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from alignment.stages.cpu_rollouts import CpuRollouts, RolloutEngine, compute_dt
 from alignment.stages.importance import correction_metrics, importance_ratio, settings_of
 
 PARTS = ("generation", "grading", "training")
-"""Parts of a step. Training is what is left: forward and backward passes, and the optimizer."""
+"""Names of the parts of a step. `training` is the rest: forward and backward passes, and the optimizer."""
 
 
 class StepParts(TrainerCallback):
-    """Measures the parts of each optimizer step in this process, and the tokens that it generates."""
+    """Measures the seconds of each part of an optimizer step, and the tokens that this process generates in it."""
 
     def __init__(self, trainer: RolloutTrainer) -> None:
         self.trainer = trainer
@@ -34,7 +34,7 @@ class StepParts(TrainerCallback):
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Add the time of the block to a part."""
+        """Add the duration of the `with` block to the seconds of a part."""
         begun = time.perf_counter()
         try:
             yield
@@ -85,7 +85,7 @@ class RolloutTrainer(GRPOTrainer):
         self._uncorrected: dict[str, Any] | None = None
 
     def log_parts(self, seconds: list[float], tokens: int) -> None:
-        """Add the parts of one step to the metrics: means over the processes, and the tokens of all of them."""
+        """Add one step to the metrics: mean seconds of each part over all processes, and tokens per second of all."""
         figures = torch.tensor([*seconds, tokens], dtype=torch.float64, device=self.accelerator.device)
         figures = self.accelerator.gather(figures[None])
         means = figures[:, :-1].mean(0).tolist()
@@ -134,7 +134,7 @@ class RolloutTrainer(GRPOTrainer):
     def _packed_log_probs(
         self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, width: int, batch_size: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return log-probabilities and entropies, [rows, width] each; 0 for padding."""
+        """Return log-probabilities and entropies, each of shape [rows, width] with 0 at padding."""
         size = batch_size or len(input_ids)
         log_probs: list[torch.Tensor] = []
         entropies: list[torch.Tensor] = []
@@ -148,7 +148,7 @@ class RolloutTrainer(GRPOTrainer):
         return torch.cat(log_probs), torch.cat(entropies)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        """Compute TRL's loss; with rollouts of the CPU decoder, with the correction that TRL applies to vLLM's."""
+        """Compute TRL's loss. Rollouts of the CPU decoder get the correction that TRL applies to rollouts of vLLM."""
         if self.cpu_rollouts is None or not self.vllm_importance_sampling_correction:
             return super()._compute_loss(model, inputs)
         inputs = dict(inputs)
@@ -163,7 +163,7 @@ class RolloutTrainer(GRPOTrainer):
             self.use_vllm, self._uncorrected = False, None
 
     def _correct(self, inputs: dict[str, Any], old: torch.Tensor) -> None:
-        """Put the importance ratio into a batch and log its figures.
+        """Put the importance ratio into a batch, and log the metrics of the correction.
 
         Args:
             inputs: the batch, with the sampler's log-probabilities.

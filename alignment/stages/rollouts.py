@@ -39,7 +39,7 @@ _ADVICE = {
     "`use_vllm: false` transformers samples instead",
     "the CPU decoder": "With `rollout_engine: transformers` transformers samples instead",
 }
-"""What to do if a sampler and the trainer disagree."""
+"""Maps a sampler to advice for the user if sampler and trainer disagree."""
 
 
 class RolloutWatch(TrainerCallback):

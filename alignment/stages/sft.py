@@ -96,11 +96,11 @@ def train_on_tokens(
 
 
 def epochs_of(train: Mapping[str, Any], rows: int, world_size: int) -> int:
-    """Return the number of epochs that a stage trains, rounded up.
+    """Return for how many epochs a stage trains, rounded up.
 
     Args:
         train: the stage's `train:`.
-        rows: rows of one epoch.
+        rows: number of rows in one epoch.
         world_size: number of processes.
     """
     steps = train.get("max_steps", -1)

@@ -1,4 +1,4 @@
-"""Log-probabilities of completions with the prompt of a group computed once, for GRPO on CPUs.
+"""Log-probabilities of completions for GRPO on CPUs, where the prompt of a group is computed only once.
 
 TRL 1.16 computes every completion behind a copy of its prompt, padding included, and on devices without Triton projects
 prompt positions to the vocabulary too. Here a batch is one row without padding: each distinct prompt, and behind it its
@@ -29,39 +29,39 @@ from alignment.stages.sample_attention import mask_of_padding
 from alignment.stages.token_log_probs import token_log_probs
 
 NAME = "sdpa_shared_prompts"
-"""Name of the attention in transformers."""
+"""Name under which transformers registers this attention function."""
 _VOCABULARY_TILE = 32768  # columns of logits at a time, as in TRL
 
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """A prompt and its completions, in the packed row one behind the other."""
+    """Lengths of a prompt and of the completions that follow it in the packed row."""
 
     prompt: int
-    """Tokens of the prompt."""
+    """Number of tokens in the prompt."""
     completions: tuple[int, ...]
-    """Tokens of each completion; may be 0."""
+    """Number of tokens in each completion, which may be 0."""
 
 
 @dataclass(frozen=True)
 class PackedGroups:
-    """A padded batch as one packed row."""
+    """A batch as one row without padding: each prompt is followed by its completions."""
 
     ids: torch.Tensor
-    """[1, N]"""
+    """Token ids, [1, N]."""
     positions: torch.Tensor
-    """[1, N]: completions continue the positions of their prompt."""
+    """Position ids, [1, N]. Completions continue the positions of their prompt."""
     groups: tuple[PromptGroup, ...]
     sources: torch.Tensor
-    """[M] positions in the packed row whose logits predict the completions' tokens, in the order of `learned`."""
+    """[M], index in the packed row at which each completion token is predicted, in the order of `learned`."""
     targets: torch.Tensor
-    """[M] the completions' tokens."""
+    """[M], ids of the completions' tokens, in the same order."""
     learned: torch.Tensor
-    """[B, C] bool: the tokens of the completions."""
+    """[B, C], true for tokens of completions and false for padding."""
 
 
 def pack_groups(input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int) -> PackedGroups:
-    """Pack a batch. Rows with equal prompts share one.
+    """Pack a batch into one row. Rows with equal prompts share one copy of the prompt.
 
     Args:
         input_ids: [B, P + C], prompts padded on the left and completions on the right.
@@ -104,7 +104,7 @@ def pack_groups(input_ids: torch.Tensor, attention_mask: torch.Tensor, width: in
 
 
 def supports(model: Any) -> bool:
-    """Whether `enable` is written for a model: Qwen2 by sdpa with full attention, not sharded, output layer without bias."""
+    """Whether `enable` works with a model: unsharded Qwen2, full sdpa attention, output layer without bias."""
     config = model.config
     windows = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
     return (
@@ -119,11 +119,11 @@ def supports(model: Any) -> bool:
 def enable(model: Any, temperature: float, *, entropy_gradient: bool = False) -> None:
     """Make `model(packed_groups=packed)` return log-probabilities and entropies of the completions' tokens, [M] each.
 
-    Other calls are unchanged. It is part of `forward`, so that the wrappers of the model (DDP, PEFT, autocast) apply to it.
+    Other calls are unchanged. The computation is in `forward`, so that wrappers (DDP, PEFT, autocast) apply.
 
     Args:
-        model: a model of transformers that `supports` names.
-        temperature: divides the logits.
+        model: a model of transformers for which `supports` is true.
+        temperature: number by which the logits are divided.
         entropy_gradient: whether the loss has a term for the entropy.
     """
     AttentionInterface.register(NAME, attend)
@@ -170,19 +170,19 @@ def attend(
     prompt_groups: Sequence[PromptGroup] | None = None,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Compute attention; an attention function in the form that transformers calls.
+    """Compute attention. The signature is that of transformers' attention functions.
 
     Args:
         module: the attention layer.
         query: [1, H, N, S].
         key: [1, K, N, S].
         value: [1, K, N, S].
-        attention_mask: for calls without `prompt_groups`.
+        attention_mask: mask, which is used only without `prompt_groups`.
         prompt_groups: the groups of the packed row.
         settings: more arguments of transformers' sdpa attention.
 
     Returns:
-        [1, N, H, S], and None for the attention weights.
+        The output, [1, N, H, S], and None in place of the attention weights.
     """
     if prompt_groups is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
@@ -215,14 +215,14 @@ def _attend_completions(
     lengths: Sequence[int],
     scale: float,
 ) -> list[torch.Tensor]:
-    """Attention of a prompt's completions, each to the prompt and to itself.
+    """Compute the attention of a prompt's completions. Each completion attends to the prompt and to itself.
 
     Args:
         own: query, key and value of each completion, [length, heads, S].
         prompt_key: [1, K, P, S].
         prompt_value: [1, K, P, S].
-        lengths: tokens of each completion.
-        scale: factor of the scores.
+        lengths: number of tokens in each completion.
+        scale: factor by which attention scores are multiplied.
 
     Returns:
         One tensor [length, H, S] for each completion.

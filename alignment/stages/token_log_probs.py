@@ -1,7 +1,7 @@
-"""Log-probabilities of tokens in tiles, for a frozen output layer on devices without Triton.
+"""Log-probabilities of tokens, computed tile by tile, for a frozen output layer on devices without Triton.
 
-TRL's function projects every position a second time in the backward pass, since it does not know the gradient of a
-log-probability before. That gradient only scales the row's gradient, which is computed here while the logits are in memory.
+TRL's function computes the logits again in the backward pass, where the gradient of each log-probability is known. That
+gradient is only a factor of the row's gradient, so this function computes the row's gradient in the forward pass.
 
 Shapes: M = tokens, D = model width, V = vocabulary.
 """
@@ -18,16 +18,16 @@ from alignment.planning.memory import TILE_LOGITS, TILE_MIN_ROWS
 def token_log_probs(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of each target, with gradients, and the entropy of each distribution, without.
+    """Return the log-probability of each target (with gradients) and the entropy of each distribution (without).
 
     Args:
         hidden: [M, D], outputs of the last layer.
         weight: [V, D], weight of a frozen output layer without bias.
         targets: [M]
-        temperature: divides the logits.
+        temperature: number by which the logits are divided.
 
     Returns:
-        [M] and [M], in float32.
+        Log-probabilities, [M], and entropies, [M], in float32.
     """
     assert not weight.requires_grad, "this function has no gradient for the output layer"
     if not torch.is_grad_enabled():  # inside an autograd function gradients are always disabled: detach here
@@ -39,9 +39,9 @@ def token_log_probs(
 class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float) -> Any:
-        """Compute the values and, if `hidden` needs gradients, the gradient of each log-probability by its row.
+        """Compute the values and, if needed, the gradient of each log-probability with respect to its row of `hidden`.
 
-        Matrix products use autocast's dtype if it is on.
+        Matrix products use the dtype of autocast if autocast is on.
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

@@ -80,7 +80,7 @@ class TokenTrainer(SFTTrainer):
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def num_examples(self, dataloader: Any) -> int:
-        """Return the rows of one epoch, which the trainer logs."""
+        """Return the number of rows in one epoch, which the trainer logs."""
         return super().num_examples(dataloader) // self.epochs
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
