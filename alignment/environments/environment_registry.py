@@ -10,7 +10,7 @@ from alignment.extensions import ExtensionError, ExtensionReference
 from alignment.grading import Grader, RemoteGrader
 
 VISIBLE_TESTS = "tests"
-"""The built-in environment that needs a task's tests to be split."""
+"""Name of the built-in environment that runs visible tests, for which the tests of a task are split."""
 
 
 class EnvironmentSettings(Protocol):
@@ -26,11 +26,11 @@ class EnvironmentSettings(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Time of all calls of one rollout."""
+        """Largest number of seconds that all tool calls of a rollout may take together."""
 
     @property
     def output_characters(self) -> int:
-        """Characters of one result."""
+        """Largest number of characters of one result."""
 
 
 def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrader) -> EnvironmentFactory:

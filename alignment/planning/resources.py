@@ -39,7 +39,7 @@ class StageNeeds(TypedDict):
     parts: dict[str, int]
     """Bytes of `peak`, by purpose."""
     host: int
-    """Bytes of CPU memory."""
+    """CPU memory, in bytes."""
     fits: bool | None
     """Whether `peak` fits into the device's memory. None if that memory is unknown."""
     tokens_per_step: int

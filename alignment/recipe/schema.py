@@ -114,7 +114,7 @@ class SftStage(TrainingStage):
     data: list[DataSource] = Field(min_length=1)
     """Conversations (a column `messages`), of which only the assistant's turns are learned, and documents."""
     fim: Fim = Fim()
-    """Fill-in-the-middle of the documents among the rows."""
+    """Fill-in-the-middle settings for rows that are documents."""
     overlong: Literal["drop", "error", "split"] = "drop"
     """What to do with a row longer than `max_length`: drop and count the row, stop with an error, or split the row."""
 
@@ -137,7 +137,7 @@ class GrpoStage(TrainingStage):
 
     kind: Literal["grpo"]
     data: list[DataSource] = Field(min_length=1)
-    """Tasks: columns `prompt` and `tests`, and `environment` for what an environment of your own needs."""
+    """Tasks: columns `prompt` and `tests`. Data for your own environment goes into the column `environment`."""
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     """The rewards of a completion, which are summed with their weights."""
     environment: Annotated[

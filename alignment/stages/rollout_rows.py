@@ -124,10 +124,10 @@ class RolloutFilter:
 
 
 def rollout_files(run: Path) -> list[Path]:
-    """Return the files of rollouts of a recipe's folder, a stage's folder, or the file itself.
+    """Return the rollout files in the folder of a recipe or a stage. If `run` is a file, return this file.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no rollout files.
     """
     if run.is_file():
         return [run]
@@ -141,7 +141,7 @@ def select(run: Path, wanted: RolloutFilter, count: int) -> list[dict[str, Any]]
     """Return the last `count` rollouts that a filter accepts.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the filter accepts no rollout.
     """
     if count < 1:
         raise ValueError(f"the number of rollouts to show must be at least 1, not {count}")
@@ -155,7 +155,7 @@ def select(run: Path, wanted: RolloutFilter, count: int) -> list[dict[str, Any]]
 
 
 def written(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose messages show the calls of tools as text."""
+    """Return a copy of a row in which tool calls are part of the text of the messages."""
     shown = dict(row)
     for column in ("prompt", "turns"):
         shown[column] = [{**message, "content": _with_calls(message)} for message in row[column]]

@@ -43,9 +43,9 @@ class RolloutSampler:
     """
 
     def __init__(self, config: Any) -> None:
-        """Read the sampling settings of a GenerationConfig, with transformers' own processors in the order of `generate`."""
+        """Make transformers' logits processors for a GenerationConfig, in the order of `generate`."""
         self.drawn: dict[str, list[tuple[int, float]]] = {}
-        """Tokens with their log-probabilities by the key of the job, the token that ends the completion included."""
+        """Maps the key of a job to the (token id, log-probability) pairs of its completion, including the end token."""
         self.processors: Any = LogitsProcessorList()
         self.reads_tokens = config.repetition_penalty not in (None, 1.0)
         if self.reads_tokens:
@@ -88,7 +88,7 @@ class RolloutSampler:
         return chosen
 
     def _tokens(self, sequences: Sequence[DecodedSequence]) -> torch.Tensor:
-        """Return the tokens of prompts and completions, [B, T]. Empty if no setting depends on the tokens."""
+        """Return the token ids of prompts and completions, [B, T], or [B, 0] if no setting depends on these ids."""
         if not self.reads_tokens:
             return torch.empty((len(sequences), 0), dtype=torch.long)
         rows = [torch.tensor([*sequence.job.ids, *sequence.new]) for sequence in sequences]

@@ -1,4 +1,4 @@
-"""Order of rows if every epoch has rows of its own."""
+"""Order of rows for a dataset in which every epoch has different rows."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from alignment.tokenization.length_order import LengthSampler
 
 
 class EpochSampler(Sampler[int]):
-    """Row indices of the current epoch's own rows, in a random order.
+    """Sample the indices of the current epoch's rows, in a random order.
 
-    The rows of all epochs stand one epoch after the other. The order depends only on seed and epoch, so that a resumed run
-    continues in the same order. After the last epoch with rows of its own, the first one's rows come again.
+    The dataset holds the rows of the first epoch, then those of the second, and so on. If training has more epochs, the
+    rows of the first epoch follow again. The order depends only on seed and epoch, so that a resumed run continues in
+    the same order.
 
     Args:
-        rows: all rows together.
-        epochs: epochs with rows of their own.
+        rows: number of rows of all epochs together.
+        epochs: number of epochs in the dataset.
         seed: seed of the order.
-        lengths: tokens of each row, for the order of `LengthSampler`; None for packed rows.
-        step: rows of one optimizer step, on all devices together.
+        lengths: number of tokens in each row, for the order of `LengthSampler`. None for packed rows.
+        step: number of rows of one optimizer step, on all devices together.
     """
 
     def __init__(self, rows: int, epochs: int, seed: int, lengths: Sequence[int] | None = None, step: int = 1) -> None:
@@ -30,7 +31,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next order is drawn for; Accelerate calls this before each epoch."""
+        """Set the epoch whose order `__iter__` yields. Accelerate calls this method before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

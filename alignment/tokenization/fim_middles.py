@@ -1,7 +1,7 @@
-"""Choosing the middles of fill-in-the-middle samples as editors ask for them: rest of a line, lines, blocks, bodies.
+"""Choose middles of fill-in-the-middle samples like those that editors request: rest of a line, lines, blocks, bodies.
 
-Nodes of the syntax tree as middles are AST-FIM (arXiv 2506.00204). Without a grammar for the language, blocks and bodies
-are found by indentation.
+Middles that are nodes of the syntax tree are from AST-FIM (arXiv 2506.00204). Without a grammar for the language,
+blocks and bodies are found by indentation.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from data_builders.parsing.syntax_spans import Span
 from data_builders.parsing.syntax_tree import SyntaxTree
 
 KINDS = 4
-"""Kinds of middles that are tried in one region before the region is given up."""
+"""How often a kind of middle is drawn for a region. If no middle was found, the region gets none."""
 POSITIONS = 4
-"""Positions that are tried for one kind."""
+"""How many positions are tried for each drawn kind."""
 LINES = (1, 2, 3, 4, 5, 6)
-"""Numbers of lines in a middle of whole lines; drawn with weight 1/n."""
+"""Possible line counts of a middle of whole lines. A count n is drawn with weight 1/n."""
 CURSOR_CHARACTERS = 240
-"""Longest middle that starts and ends at any character."""
+"""Largest number of characters of a middle that starts and ends at any character."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
 class FileText:
-    """A file with what is known about its structure."""
+    """The text of a file, with its syntax tree and its lines."""
 
     text: str
     language: str
@@ -39,30 +39,30 @@ class FileText:
 
     @cached_property
     def tree(self) -> SyntaxTree | None:
-        """The syntax tree; None if there is no grammar."""
+        """The syntax tree, or None if there is no grammar for the language."""
         return SyntaxTree.parse(self.text, self.language) if self.language else None
 
     @cached_property
     def line_starts(self) -> list[int]:
-        """The position of the first character of each line."""
+        """The offset of the first character of each line."""
         return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     def line_at(self, position: int) -> int:
-        """Return the number of the line that holds a character, from 0."""
+        """Return the index of the line that contains a character."""
         return bisect_right(self.line_starts, position) - 1
 
     def line_end(self, line: int) -> int:
-        """Return the end of a line, before its newline."""
+        """Return the offset of the end of a line, before the newline."""
         end = self.line_starts[line + 1] - 1 if line + 1 < len(self.line_starts) else len(self.text)
         return end - 1 if self.text[end - 1 : end] == "\r" else end
 
     def first_character(self, line: int) -> int:
-        """Return the position after the indentation of a line."""
+        """Return the offset of the first character after a line's indentation."""
         start, end = self.line_starts[line], self.line_end(line)
         return end - len(self.text[start:end].lstrip())
 
     def indentation(self, line: int) -> int:
-        """Return the width of a line's indentation; -1 for a blank line."""
+        """Return the number of characters of a line's indentation, or -1 for a blank line."""
         start = self.first_character(line)
         return -1 if start == self.line_end(line) else start - self.line_starts[line]
 
@@ -74,10 +74,10 @@ def choose_middle(
 
     Args:
         file: the file.
-        region: characters in which the middle lies.
-        longest: characters that the middle may have.
-        weights: how often each kind of middle is drawn.
-        rng: source of all draws.
+        region: start and end of the characters that the middle must lie in.
+        longest: largest number of characters of the middle.
+        weights: weights with which the kinds of middles are drawn.
+        rng: random generator of all draws.
 
     Returns:
         Start and end of the middle, and its kind. None if no middle was found, for example because the region is blank.
@@ -95,7 +95,7 @@ def choose_middle(
 
 
 def _rest_of_line(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span | None:
-    """From the start or end of a word to the end of its line."""
+    """Return a span from the start or end of a word to the end of the line."""
     line = file.line_at(position)
     start, end = file.line_starts[line], file.line_end(line)
     edges = {edge for match in _WORD.finditer(file.text, start, end) for edge in match.span()} - {end}
@@ -103,7 +103,7 @@ def _rest_of_line(file: FileText, position: int, longest: int, region: Span, rng
 
 
 def _lines(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span | None:
-    """One to a few whole lines."""
+    """Return a span of one to six whole lines."""
     line = file.line_at(position)
     count = rng.choices(LINES, [1 / number for number in LINES])[0]
     last = min(line + count, len(file.line_starts)) - 1
@@ -113,7 +113,7 @@ def _lines(file: FileText, position: int, longest: int, region: Span, rng: rando
 
 
 def _block(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span | None:
-    """A node of the syntax tree, or a line with the lines below it that are indented further."""
+    """Return the span of a syntax node or, without a tree, of a line and the more indented lines below it."""
     if file.tree is not None:
         span = file.tree.node_at(position, longest, rng)
         return _from_line_start(file, span, rng) if span is not None else None
@@ -123,7 +123,7 @@ def _block(file: FileText, position: int, longest: int, region: Span, rng: rando
 
 
 def _body(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span | None:
-    """The body of a function, or the lines below a line that are indented further."""
+    """Return the span of a function's body or, without a tree, of the more indented lines below a line."""
     if file.tree is not None:
         span = file.tree.body_at(position, rng)
         return _from_line_start(file, span, rng) if span is not None else None
@@ -135,12 +135,12 @@ def _body(file: FileText, position: int, longest: int, region: Span, rng: random
 
 
 def _cursor(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span:
-    """From any character, also inside of a word, to any other; lengths are log-uniform."""
+    """Return a span that starts and ends at any character, even inside a word. Lengths are log-uniform."""
     return position, position + round(math.exp(rng.uniform(0, math.log(CURSOR_CHARACTERS))))
 
 
 def _edge(file: FileText, position: int, longest: int, region: Span, rng: random.Random) -> Span | None:
-    """The first or last lines of the file: nothing stands in front of the first ones or behind the last ones."""
+    """Return the span of the first or the last lines of the file, so that the prefix or the suffix is empty."""
     sides = [side for side, touched in (("start", region[0] == 0), ("end", region[1] == len(file.text))) if touched]
     if not sides:
         return None
@@ -159,7 +159,10 @@ _MAKERS: Mapping[str, _Maker] = {
 
 
 def _last_line_of_block(file: FileText, line: int, indentation: int) -> int:
-    """Return the last line, from the one before `line` on, of the lines that are indented further. Blank lines count if an indented line follows."""
+    """Return the last of the consecutive lines from `line` on that are indented by more than `indentation`.
+
+    Blank lines between these lines are included. If there are no such lines, return `line - 1`.
+    """
     last = line - 1
     while line < len(file.line_starts):
         width = file.indentation(line)
@@ -171,10 +174,10 @@ def _last_line_of_block(file: FileText, line: int, indentation: int) -> int:
 
 
 def _from_line_start(file: FileText, span: Span, rng: random.Random) -> Span:
-    """Vary where a span of whole lines starts, as cursors do.
+    """Vary the start of a span of whole lines, since cursors stand at different places.
 
-    Half of the spans start after the indentation. The others start at the line's first column, and take the newline at
-    the end along, or at the end of the line before. A span that starts in the middle of a line is returned unchanged.
+    Half of the spans start after the indentation. A quarter start at the line's first column, and include the newline
+    at the end. A quarter start at the end of the previous line. A span that starts inside a line is not changed.
     """
     start, end = span
     line_start = file.line_starts[file.line_at(start)]

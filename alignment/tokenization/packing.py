@@ -58,8 +58,8 @@ def best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Pack by best-fit decreasing: put each sample, longest first, into the fullest row that has space for the sample.
 
     Args:
-        lengths: tokens of each sample, none above `size`.
-        size: tokens that a row holds.
+        lengths: number of tokens of each sample, none above `size`.
+        size: number of tokens that a row holds.
 
     Returns:
         Rows of indices into `lengths`.

@@ -42,7 +42,7 @@ _ROWS_PER_CALL = 512
 """Number of rows that are tokenized with one call of the tokenizer."""
 
 EPOCHS = 8
-"""Epochs with rows of their own, at most: each takes as much disk as the first. Later epochs repeat them."""
+"""Largest number of epochs with different rows, to limit the space on disk. Later epochs repeat these rows."""
 
 
 class _Sample(NamedTuple):
@@ -50,9 +50,9 @@ class _Sample(NamedTuple):
 
     ids: list[int]
     labels: list[int]
-    """As many as `ids`."""
+    """One label per token: the token's id, or `formats.IGNORED`."""
     middle: int
-    """Tokens of the middle of a FIM sample that is whole; 0 for all others."""
+    """Number of tokens in the middle of a whole FIM sample, or 0 for any other sample."""
 
 
 def prepare_once(request: StageRequest, prepare: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
@@ -102,7 +102,7 @@ def write_training_rows(
 ) -> dict[str, Any]:
     """Write the training set of documents and conversations to `folder/train`.
 
-    With context-level FIM every epoch has its own rows, `epochs` times as many as an epoch has; see
+    With context-level FIM, the training set has different rows for each epoch; see
     `alignment.tokenization.epoch_order`.
 
     Args:
@@ -112,7 +112,7 @@ def write_training_rows(
         seed: seed of FIM cuts, shares, order and packing.
         folder: output folder. It also gets prompts for the check that answers end, and the contamination report.
         targets: benchmarks and files that training rows must share no text with.
-        epochs_for: returns the number of epochs that the stage trains, from the number of rows of one epoch.
+        epochs_for: function that returns for how many epochs the stage trains, given the number of rows of one epoch.
 
     Returns:
         Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows. With several epochs, the
@@ -177,7 +177,7 @@ def _prepare_epoch(
     probes: list[str],
     epoch: int,
 ) -> _Epoch:
-    """Tokenize, mix, shuffle and pack the rows of one epoch in `folder/epoch-N`; arguments as `write_training_rows`."""
+    """Tokenize, mix, shuffle and pack one epoch's rows in `folder/epoch-N`. Arguments: see `write_training_rows`."""
     from datasets import concatenate_datasets
     from trl.data_utils import pack_dataset
 
@@ -288,7 +288,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | Toke
 
 
 def _within_length(sample: _Sample, rules: TokenizationRules, where: str, counts: Counter[str]) -> list[_Sample]:
-    """Apply the rule `overlong` to a sample and update the counts. Return the sample, its pieces, or nothing."""
+    """Apply the setting `overlong` to a sample. Return the sample, its pieces, or an empty list if it is dropped."""
     ids, labels, middle = sample
     if len(ids) <= rules.max_length:
         counts["tokens"] += len(ids)

@@ -46,7 +46,7 @@ class ContaminationScreen:
     read: int = 0
     """Number of rows that were compared."""
     matched: dict[str, set[int]] = field(default_factory=dict)
-    """Numbers of the removed rows, by path of the data. A source that is read again is not compared again."""
+    """Maps the path of data to the row numbers of removed rows (from 1), so that rows are compared only once."""
 
     @classmethod
     def for_targets(cls, targets: ScreenTargets, out: Path) -> ContaminationScreen:
@@ -75,7 +75,7 @@ class ContaminationScreen:
         return cls(index, allowed, report)
 
     def clean_rows(self, source: DataSource, counts: Counter[str]) -> Iterator[tuple[int, Row]]:
-        """Read one `data:` entry; yield the number (from 1) and the row for each row without text of a benchmark.
+        """Read one `data:` entry, and yield (row number from 1, row) for each row without text of a benchmark.
 
         Rows of an entry with a `format` are converted first.
 
@@ -142,6 +142,6 @@ def _benchmark_rows(entry: BenchmarkRows, sandbox: SandboxSettings) -> Iterator[
 
 
 def _numbered_rows(source: DataSource) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a `data:` entry with their numbers from 1; rows of an entry with a `format` are converted."""
+    """Yield (row number from 1, row) for a `data:` entry. Rows of an entry with a `format` are converted."""
     for number, row in enumerate(row_files.read(Path(source.data), source.rows), 1):
         yield number, convert(row, source.format, f"{source.data}, row {number}")

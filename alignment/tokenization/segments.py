@@ -75,7 +75,7 @@ def row_segments(
         rng: random generator of the FIM draws.
         counts: counter of what happened to the rows.
         probes: list to which up to `PROBES` prompts of conversations are added.
-        rows: the rows to use, each with its number.
+        rows: (row number, row) pairs of the rows to use.
         windows: cuts documents for context-level FIM. None for document level.
 
     Raises:
@@ -154,7 +154,7 @@ def document_windows(
     Args:
         row: a row with `text`, or with `repository` and `files`.
         windows: cuts the document.
-        counts: `repo_level` and `empty` are increased.
+        counts: counter whose `repo_level` and `empty` are increased.
         where: file and row number, for errors.
         related: the files of the row's repository, for a row with `text`.
 
@@ -179,8 +179,8 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
         text: the document.
         rng: random generator of the draws.
         spans: `characters` and `lines` draw two cuts uniformly (arXiv 2207.14255, section 3), between characters or at
-            line ends. `syntax` takes a node of the syntax tree with probability 1/2, and else draws as `characters`
-            does.
+            line ends. `syntax` takes a node of the syntax tree with probability 1/2, and otherwise does the same as
+            `characters`.
         language: language of the text, for `syntax`.
 
     Returns:
