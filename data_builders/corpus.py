@@ -146,7 +146,7 @@ class _FileList:
             yield from cut_batches(repository, license, map(self._count, iterate_files(repository, *limits)))
 
     def _count(self, file: File) -> tuple[File, str]:
-        """Return a file and the reason to skip the file, which is "" for a file that is read and counted."""
+        """Return a file and the reason to skip the file. If the reason is "", count the file as read."""
         reason = skip_reason(file, self.settings)
         if not reason:
             self.count += 1

@@ -46,7 +46,7 @@ class MixturePart(Settings):
     ]
     """A dataset, or a list of datasets to treat as one dataset."""
     share: Annotated[float, Field(gt=0)]
-    """Weight of the part. The weights of all parts are scaled so that they add up to 1."""
+    """Share of the part in the tokens. The shares of all parts are scaled so that they add up to 1."""
     repeat: Annotated[float, Field(gt=0)] = 1.0
     """Maximum number of times that each row may be used."""
 

@@ -242,7 +242,7 @@ def grade_answers(
 
     Returns:
         The graded answers of each task, and counts: all answers (`sampled`), answers that were cut off (`unended`), and
-        the number of verdicts `passed`, `failed` and `error`.
+        how many verdicts are `passed`, `failed` and `error`.
 
     Raises:
         ValueError: no answer could be graded, because every verdict is an infrastructure error.

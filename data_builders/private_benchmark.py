@@ -42,7 +42,7 @@ from data_builders.tasks.python.task_context import window
 from data_builders.tasks.validation import TaskSettings, without_secrets
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
-"""Languages that are not code. Their files give no benchmark rows."""
+"""Languages that are not code. No benchmark rows are made from their files."""
 MIN_LINES, MAX_LINES, PART_LINES = 3, 40, 20
 """A block of added lines is used if it has at least `MIN_LINES` lines. If it has more than `MAX_LINES` lines, it is cut
 into parts of `PART_LINES` lines."""
@@ -79,7 +79,7 @@ class PrivateBenchmarkSettings(Settings):
 class NewCode:
     """Code that a benchmark row asks the model to write: the body of a function, or consecutive added lines of a file.
 
-    `line` is the number of the first line. `start` and `end` are the offsets of the code in the file, in characters.
+    `line` is the line number of the first line. `start` and `end` are character offsets of the code in the file.
     """
 
     file: str
@@ -187,7 +187,7 @@ def _add_tasks(
     settings: PrivateBenchmarkSettings,
     context: BuildContext,
 ) -> None:
-    """Add executable tasks of the new functions to `rows`, and the counts of these tasks to the report `account`."""
+    """Add executable tasks of the new functions to `rows`, and their counts to the build report `account`."""
     wanted = {(piece.file, piece.start, piece.end) for piece in new}
 
     def is_new(function: Function | JsFunction, text: str) -> bool:
@@ -260,7 +260,7 @@ def select_new(
         pieces: code that may be new.
         earlier: texts of the last commit before the split, keyed by path.
         now: texts of the head commit, keyed by path.
-        counts: the numbers of `too_short`, `not_new` and `new` pieces are added to this counter.
+        counts: counter to which the numbers of pieces that are `too_short`, `not_new` and `new` are added.
     """
     index, indexed = Bodies(), []
     for piece in pieces:

@@ -34,7 +34,7 @@ from data_builders.storage.token_counts import TokenCounter, token_counter
 
 _FILES = pa.list_(pa.struct([("path", pa.string()), ("text", pa.string())]))
 OVERHEAD = 24
-"""Tokens reserved for the header of a document and for the special tokens of a fill-in-the-middle block."""
+"""Number of tokens reserved for a document's header and for the special tokens of a fill-in-the-middle block."""
 
 
 def dependency_order(dependencies: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -150,7 +150,7 @@ def _examine(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[_File]:
 
 
 def _ordered_files(by_path: dict[str, int], names: dict[str, tuple[str, list[str]]], repository: str) -> list[int]:
-    """Return the row numbers of one repository in dependency order. `names` maps a path to its language and imports."""
+    """Return the row indices of one repository in dependency order. `names` maps a path to its language and imports."""
     resolver = Resolver(by_path, repository)
     edges = {path: resolver.dependencies(path, language, imported) for path, (language, imported) in names.items()}
     groups = dependency_order(edges)
@@ -166,7 +166,7 @@ def _documents(
 
     Args:
         store: the rows of the repository.
-        order: row numbers in dependency order.
+        order: row indices in dependency order.
         lengths: number of tokens in the path and in the text of each row.
         counter: counts tokens.
         max_length: maximum number of tokens of a document.

@@ -35,7 +35,7 @@ NGRAM_WORDS = 10
 MIN_WORDS = 3
 """Benchmark texts with fewer words are not indexed, because nearly every text contains them."""
 HEAD_WORDS = MIN_WORDS + 1
-"""Number of words at the start of a short program that are used to look it up. No short program has fewer words."""
+"""Number of words at the start of a short program by which the program is looked up. No short program has fewer."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
 """An n-gram is ignored if it occurs in at least `FRAME_ROWS` rows and in at least this share of a benchmark's rows.
 
@@ -64,16 +64,18 @@ class BenchmarkIndex:
     """The hashes of the texts of one benchmark."""
 
     rows: int = 0
-    """Number of rows."""
+    """Number of rows in the benchmark."""
     grams: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """Sorted hashes of n-grams of `NGRAM_WORDS` words: (n-grams,)."""
+    """Sorted hashes of n-grams of `NGRAM_WORDS` words. Shape: (n-grams,)."""
     short: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 3), dtype=np.uint64))
-    """Short programs: (programs, 3). Columns: number of words, hash of the first `HEAD_WORDS` words, hash of all
-    words."""
+    """One row per short program: number of words, hash of the first `HEAD_WORDS` words, hash of all words.
+
+    Shape: (programs, 3).
+    """
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
-    """Hashes of very short solutions, which are compared only with whole answers: (solutions,)."""
+    """Hashes of very short solutions, which are compared only with whole answers. Shape: (solutions,)."""
     bodies: list[str] = field(default_factory=list)
-    """Held-out code of a private benchmark."""
+    """Index of the held-out code of a private benchmark."""
 
 
 def index_rows(rows: Iterable[dict[str, Any]]) -> BenchmarkIndex:
@@ -164,14 +166,14 @@ def _programs(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _lettered_words(raw: bytes) -> NDArray[np.int64]:
-    """Return 1 for each word with at least two letters, and 0 for each other word, such as `42` and `a`: (words,)."""
+    """Return 1 for each word with two letters or more, and 0 for words such as `42` and `a`. Shape: (words,)."""
     starts, ends, letters = word_spans(raw, lower=True)
     is_letter = np.concatenate([[0], np.cumsum((letters > 57) & (letters != 95))])
     return (is_letter[ends] - is_letter[starts] >= 2).astype(np.int64)
 
 
 def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
-    """Return whether at least half of the words of an n-gram have two letters or more, for each n-gram: (n-grams,)."""
+    """Return for each n-gram whether at least half of its words have two letters or more. Shape: (n-grams,)."""
     counts = np.concatenate([[0], np.cumsum(_lettered_words(text.encode("utf-8", "surrogatepass")))])
     if len(counts) != len(words) + 1:  # a block boundary split a word (see `word_hashes`): take all n-grams
         return np.ones(max(0, len(words) - length + 1), dtype=np.bool_)

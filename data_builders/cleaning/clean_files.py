@@ -81,7 +81,7 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
     Args:
         repository: the repository.
         license: license of the repository, as an SPDX expression.
-        files: files of the repository, each with the reason to skip the file ("" to read the file).
+        files: files of the repository, each with the reason to skip the file ("" if the file is read).
     """
     batch: list[File] = []
     skipped: list[dict[str, Any]] = []

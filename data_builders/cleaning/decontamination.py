@@ -47,7 +47,7 @@ from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _FILTER_BITS = 24
 _HEAD_FILTER_BITS = 20
-"""Number of leading bits of a hash with which a filter table is indexed. The table excludes most n-grams quickly."""
+"""How many leading bits of a hash are the index into a filter table, which excludes most n-grams quickly."""
 
 
 @dataclass(frozen=True)

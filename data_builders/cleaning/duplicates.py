@@ -37,7 +37,7 @@ class Fingerprint:
     exact: bytes
     """Hash of the whole text, 16 bytes."""
     bands: bytes = field(repr=False)
-    """The 32 band keys of 8 bytes each. Empty for a text with fewer than five words."""
+    """The 32 keys for near-duplicate search (one per LSH band), 8 bytes each. Empty if a text has less than 5 words."""
 
 
 def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> list[Fingerprint]:
@@ -64,7 +64,10 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
 
 
 def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
-    """Compute the band keys of sets of 5-grams: (texts, 32). Texts with an equal key in a band may be duplicates."""
+    """Compute the LSH keys of sets of 5-grams, one per band. Texts with an equal key may be duplicates.
+
+    Shape: (texts, 32).
+    """
     if not sets:
         return np.empty((0, BANDS), dtype=np.uint64)
     offsets = np.cumsum([0, *(len(grams) for grams in sets)]).astype(np.uint64)
@@ -82,9 +85,9 @@ class Duplicate:
     """A text to remove, because it duplicates a kept text."""
 
     index: int
-    """Number of the text."""
+    """Index of the text to remove."""
     of: int
-    """Number of the kept text that this text duplicates."""
+    """Index of the kept text that is duplicated."""
     similarity: float
     """Jaccard similarity; 1.0 for equal texts."""
     exact: bool
@@ -100,11 +103,11 @@ def find_duplicates(
 
     Args:
         prints: fingerprints of all texts.
-        text_of: function that returns the text with a given number. It is called only for possible near-duplicates.
+        text_of: function that returns the text with a given index. It is called only for possible near-duplicates.
         threshold: two texts are duplicates if the Jaccard similarity of their 5-grams is at least this number.
 
     Returns:
-        Duplicates in the order of their numbers.
+        Duplicates in the order of their indices.
     """
     if not isinstance(prints, FingerprintStore):
         with FingerprintStore() as store:
@@ -180,10 +183,10 @@ def _groups(
     """Group the texts that have the same key in a band. A text can be in several groups, one for each band.
 
     Returns:
-        rows: number of the text of each (text, group) pair, sorted: (pairs,).
-        groups: number of the group of each pair: (pairs,).
-        starts: index in `members` of the first entry of each group: (groups,).
-        members: zeros, which the caller replaces with the numbers of the kept texts of each group: (pairs,).
+        rows: index of the text of each (text, group) pair, sorted. Shape: (pairs,).
+        groups: index of the group of each pair. Shape: (pairs,).
+        starts: index in `members` of the first entry of each group. Shape: (groups,).
+        members: zeros, which the caller replaces by the indices of the kept texts of each group. Shape: (pairs,).
     """
     indices = prints.banded()
     remaining = np.ones(len(indices), dtype=np.bool_)

@@ -69,11 +69,11 @@ class Bodies:
         return True
 
     def check(self, text: str) -> int | None:
-        """Return the number of the first body that a text contains, exactly or nearly, or None if there is no match."""
+        """Return the index of the first body that a text contains, exactly or nearly, or None if there is no match."""
         return next(self._contained(text), None)
 
     def matches(self, texts: Iterable[str]) -> set[int]:
-        """Return the numbers of all bodies that at least one of the texts contains."""
+        """Return the indices of all bodies that at least one of the texts contains, exactly or nearly."""
         return {number for text in texts for number in self._contained(text)}
 
     def _contained(self, text: str) -> Iterator[int]:
@@ -93,7 +93,7 @@ class Bodies:
         """Whether enough distinct 5-grams of a body lie close together in a text.
 
         Args:
-            hits: place in the text and hash of each 5-gram that the text shares with the body, in order of places.
+            hits: position in the text and hash of each 5-gram that the text shares with the body, in order of position.
             words: number of words of the body.
             distinct: number of distinct 5-grams of the body.
         """

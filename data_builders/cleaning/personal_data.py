@@ -84,7 +84,7 @@ def _is_version(address: str) -> bool:
 
 
 def _start_of_ipv6(text: str, place: int) -> int:
-    """Return the offset at which the run of hexadecimal digits and colons around `place` starts.
+    """Return the start of the run of hexadecimal digits and colons around the offset `place`.
 
     At most 40 characters before `place` are searched.
     """

@@ -120,7 +120,7 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
 
 
 def _continued(text: str, findings: list[Finding]) -> list[Finding]:
-    """Find the rest of secrets that are written as several concatenated string literals."""
+    """Find the further literals of secrets that are written as several concatenated string literals."""
     parts = []
     for finding in findings:
         if finding.kind in _PERSONAL:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
-"""One 64-bit hash for each word or n-gram: (n,)."""
+"""Array with one 64-bit hash for each word or n-gram. Shape: (n,)."""
 
 
 def _tables(extra: bytes) -> NDArray[np.uint8]:
@@ -49,9 +49,9 @@ class _Powers:
 
 
 _POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
-"""Factors by which the bytes of a word are multiplied and then added. The base is 2**64 divided by the golden ratio."""
+"""Factors of the bytes in the hash of a word, which is a weighted sum. The base is 2**64 / the golden ratio."""
 _RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
-"""Factors by which the hashes of the words of an n-gram are multiplied and then added."""
+"""Factors of the words' hashes in the hash of an n-gram, which is a weighted sum."""
 _BLOCK = 1 << 20
 """Number of bytes to hash at once."""
 
@@ -71,9 +71,9 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
         lower: whether to ignore ASCII case and count all non-ASCII bytes as letters.
 
     Returns:
-        starts: byte offset of each word: (words,).
-        ends: byte offset after each word: (words,).
-        letters: bytes of the text, with 0 for each byte outside of a word: (bytes,).
+        starts: byte offset of each word. Shape: (words,).
+        ends: byte offset after each word. Shape: (words,).
+        letters: bytes of the text, with 0 for each byte outside of a word. Shape: (bytes,).
     """
     table = _TEXT_TABLE if lower else _CODE_TABLE
     letters = table[np.frombuffer(text, dtype=np.uint8)]
@@ -84,7 +84,7 @@ def word_spans(text: bytes, *, lower: bool) -> tuple[NDArray[np.int64], NDArray[
 
 
 def word_hashes(text: str, *, lower: bool = False) -> Hashes:
-    """Hash each word of a text: (words,).
+    """Return the hash of each word of a text. Shape: (words,).
 
     Args:
         text: the text.
@@ -108,8 +108,8 @@ def word_hashes_of(texts: Sequence[str], *, lower: bool = False) -> tuple[Hashes
     """Hash each word of many texts. For short texts, this is several times as fast as `word_hashes`.
 
     Returns:
-        hashes: hashes of the words of all texts: (words,).
-        bounds: index of the first word of each text, then the total number of words: (texts + 1,).
+        hashes: hashes of the words of all texts. Shape: (words,).
+        bounds: index of the first word of each text, then the total number of words. Shape: (texts + 1,).
     """
     words: list[Hashes] = []
     bounds = [np.zeros(1, dtype=np.int64)]
@@ -166,7 +166,7 @@ class Runs:
     `mix` turns a sum into the hash of the n-gram.
 
     Args:
-        words: hashes of the words of a text: (words,).
+        words: hashes of the words of a text. Shape: (words,).
     """
 
     def __init__(self, words: Hashes) -> None:
@@ -179,7 +179,7 @@ class Runs:
 
         Args:
             length: number of words of an n-gram.
-            starts: numbers of the words at which n-grams start. N-grams that would end after the text are left out.
+            starts: indices of the words at which n-grams start. N-grams that would end after the text are left out.
                 With None, all n-grams are computed.
         """
         count = max(0, len(self.before) - length)

@@ -56,7 +56,7 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
     Args:
         text: the text to cut.
-        rng: random generator, from which one draw is taken, or none if the text is too short.
+        rng: random generator, from which one number is drawn, or none if the text is too short.
         min_characters: texts with fewer characters are not cut.
 
     Returns:

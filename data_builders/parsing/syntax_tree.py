@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 MIN_NODE = 16
-"""Smallest node in characters that `node_at` returns. Smaller nodes are single names."""
+"""Smallest size, in characters, of a node that `node_at` returns. Smaller nodes are single names."""
 _FUNCTION = re.compile(r"function|method|func_literal|lambda|closure|constructor|singleton_method")
 
 
@@ -52,13 +52,13 @@ class SyntaxTree:
         """Draw a node around a position. Sizes are log-uniform, from `MIN_NODE` to `longest` characters.
 
         Args:
-            position: a character of the text.
+            position: offset of a character in the text.
             longest: size of the largest node that may be drawn.
-            rng: random generator, used once.
+            rng: random generator, from which one number is drawn.
 
         Returns:
-            The span of the smallest node of at least the drawn size, or of the largest smaller one. None if all nodes
-            at the position are too small or too large.
+            The span of the smallest node that has at least the drawn size, or else of the largest node. None if all
+            nodes at the position are too small or too large.
         """
         target = math.exp(rng.uniform(math.log(MIN_NODE), math.log(max(longest, MIN_NODE))))
         spans = [self._span(node) for node in self._ancestors(position) if not node.is_error]
@@ -66,13 +66,13 @@ class SyntaxTree:
         return next((span for span in fitting if span[1] - span[0] >= target), fitting[-1] if fitting else None)
 
     def body_at(self, position: int, rng: random.Random) -> Span | None:
-        """Return the body of the innermost function around a position, without its braces.
+        """Return the span of the body of the innermost function around a position, without braces.
 
-        Half of the bodies that begin with a docstring begin after it.
+        If the body begins with a docstring, the docstring is left out with probability 1/2.
 
         Args:
-            position: a character of the text.
-            rng: random generator, used once if the body begins with a docstring.
+            position: offset of a character in the text.
+            rng: random generator, from which a number is drawn if the body begins with a docstring.
         """
         for node in self._ancestors(position):
             body = node.child_by_field_name("body")

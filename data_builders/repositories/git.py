@@ -256,7 +256,7 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
 
 
 WINDOW = 48
-"""Number of object ids to send to git at once. So few ids fit into any pipe buffer, which prevents a deadlock."""
+"""Number of object ids to send to git at once. It is small enough for any pipe buffer, which prevents a deadlock."""
 
 
 class BlobReader:

@@ -10,7 +10,7 @@
 `local` is datatrove's executor for one machine, and `ray` is datatrove's executor for a Ray cluster. If no Ray cluster
 is running, a cluster is started on this machine. Sources, output and the work folder must have the same paths on all
 machines, and this package must be installed on every machine. The result has the same bytes as without an executor:
-item number i belongs to task i modulo `tasks`, and results are read in the order of the items.
+the item with index i belongs to the task with index i modulo `tasks`, and results are read in the order of the items.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Task:
     """Folder with the files of the job."""
 
     def __call__(self, _: Any, rank: int, world_size: int) -> None:
-        """Run the task with the number `rank`. datatrove calls this method."""
+        """Run the task with the index `rank`. datatrove calls this method."""
         with (self.folder / "job.pickle").open("rb") as file:
             function, initial, argument = pickle.load(file)
         state = initial(argument)

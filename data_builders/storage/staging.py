@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 32
-"""Number of MinHash band keys of a text, see `cleaning.duplicates`."""
+"""Number of LSH bands. A text has one MinHash key per band, see `cleaning.duplicates`."""
 
 
 class RowStore:
-    """Rows in a temporary file, accessed by number. The store uses 8 bytes of memory per row.
+    """Rows in a temporary file, accessed by index. The store uses 8 bytes of memory per row.
 
     Use the store as a context manager, which removes the file at the end.
     """
@@ -87,15 +87,15 @@ class FingerprintStore:
         self._count += len(batch)
 
     def exact(self) -> NDArray[np.uint64]:
-        """Return the hash of each whole text, as two 64-bit numbers: (texts, 2)."""
+        """Return the hash of each whole text, as two 64-bit numbers. Shape: (texts, 2)."""
         return self._load(self._exact).reshape(-1, 2)
 
     def banded(self) -> NDArray[np.int64]:
-        """Return the numbers of the texts that have band keys, ascending: (banded texts,)."""
+        """Return the indices of the texts that have LSH keys for near-duplicate search, in order. Shape: (indices,)."""
         return np.array(self._banded, dtype=np.int64)
 
     def band(self, number: int) -> NDArray[np.uint64]:
-        """Return the keys of one band for the texts whose numbers `banded` returns: (banded texts,)."""
+        """Return the keys of the LSH band with index `number`, in the order of `banded()`. Shape: (indices,)."""
         return self._load(self._bands[number])
 
     @staticmethod

@@ -202,7 +202,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class PythonTasks:
-    """The Python functions of a repository after validation. Valid functions (with a tier) become rows."""
+    """The Python functions of a repository after validation. Valid functions become rows."""
 
     repository: Repository
     prepared: PreparedSuite
@@ -321,7 +321,7 @@ def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
 
 
 def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """Drop forgeable rows until at most `share` of all rows are forgeable.
+    """Drop forgeable rows (whose tests run in the graded program's process) until they are at most `share` of all rows.
 
     The forgeable rows with the best mutation scores are kept.
     """

@@ -267,7 +267,7 @@ class TaskValidator(Generic[F]):
     def _row(
         self, item: Candidate[F], names: Sequence[str], tier: str, max_messages: int | None = None
     ) -> dict[str, Any]:
-        """Make a task row to grade programs with. All tests of the row are hidden tests."""
+        """Make a task row for grading programs. All tests of the row are hidden tests."""
         tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": max_messages}
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
@@ -366,7 +366,7 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """Count functions for the build report: with tests, valid (by tier), and dropped (by reason)."""
+    """Count functions for the build report: those with tests, valid ones by tier (A or B), dropped ones by reason."""
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]

@@ -28,7 +28,7 @@ MAX_CHARACTERS = 20_000
 
 
 def features(text: str) -> NDArray[np.int64]:
-    """Return the sorted hash buckets of all different words and word pairs of a text: (features,)."""
+    """Return the sorted hash buckets of all different words and word pairs of a text. Shape: (features,)."""
     words = word_hashes(text[:MAX_CHARACTERS], lower=True)
     grams = np.concatenate([words, ngram_hashes(words, 2)])
     return np.unique(mix(grams) % np.uint64(BUCKETS)).astype(np.int64)
@@ -40,11 +40,11 @@ _TAG = re.compile(r"<[^<>\n]{1,300}>|\{[{%][^}\n]{1,200}\}")
 _LINK = re.compile(r"https?://|\]\(|`_\b|href=")
 _SENTENCE = re.compile(r"(?:[a-z,']+ ){4,}[^\n]{0,200}?[.:!?](?=\s|$)")
 Measure = Callable[[str], NDArray[np.float32]]
-"""Type of a function that takes a text and returns measures of its form, each between 0 and 1: (M,)."""
+"""Type of a function that returns measures of a text's form, each between 0 and 1. Shape: (M,)."""
 
 
 def text_form(text: str) -> NDArray[np.float32]:
-    """Measure the form of a text: (7,), each between 0 and 1.
+    """Return measures of the form of a text, each between 0 and 1. Shape: (7,).
 
     The measures are: sentences, code, sentences together with code, mark-up, links, digits, short lines.
     """
@@ -65,9 +65,9 @@ class Classifier:
     """A trained two-class classifier of texts."""
 
     weights: NDArray[np.float32]
-    """Weights of the hash buckets of words and word pairs: (B,)."""
+    """Weights of the hash buckets of words and word pairs. Shape: (B,)."""
     forms: NDArray[np.float32]
-    """Weights of the measures of form: (M,)."""
+    """Weights of the measures of form. Shape: (M,)."""
     bias: float
     measure: Measure = field(default=text_form, repr=False)
 

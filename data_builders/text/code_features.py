@@ -148,7 +148,7 @@ def _without_blocks(text: str) -> tuple[str, list[str]]:
 
 
 def _repetition(code: Sequence[str]) -> list[float]:
-    """Measure repetition: equal lines, equal blocks of four lines, neighbours that differ only in numbers."""
+    """Measure repetition: equal lines, equal blocks of four lines, neighbouring lines that differ only in numbers."""
     long = [line for line in code if len(line) > 8]
     same = len(long) - len(set(long))
     digitless = "\n".join(long).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
@@ -179,7 +179,7 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
-    """Compute the measures of `MEASURES` from `tight_signs` to `empty_bodies`, for example on names and literals."""
+    """Compute the measures of names, literals and so on: those from `tight_signs` to `empty_bodies` in `MEASURES`."""
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")

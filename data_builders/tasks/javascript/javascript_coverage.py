@@ -34,13 +34,13 @@ class JsCoverage:
     """The outcomes of the tests of a JavaScript suite, and the functions that each test calls."""
 
     covering: dict[int, list[str]]
-    """Maps the number of a function to the usable tests that call the function, in the suite's order."""
+    """Maps the index of a function to the usable tests that call the function, in the suite's order."""
     outcomes: Counter[str]
     """Number of tests by outcome: `passed`, or the reason why a test cannot be used."""
     problems: list[str]
     """Descriptions of errors in test files, and of errors while transforming files."""
     loaded: set[int]
-    """Numbers of the functions that are called while files are loaded, not only by tests."""
+    """Indices of the functions that are called while files are loaded, not only by tests."""
     seconds: float
     """Wall time of the run."""
 

@@ -64,7 +64,7 @@ NOT_SOURCE = (
     ".config.mts",
 )
 MARK = "globalThis.__align_hit?.({number});"
-"""Code that is inserted at the start of each function's body. It reports the number of the called function."""
+"""Code that is inserted at the start of each function's body. It reports the index of the called function."""
 
 
 @dataclass
@@ -221,7 +221,7 @@ def _make_snapshot(
         texts: texts of all text files, keyed by path.
         known: the repository's package.json files.
         modules: (folder on this machine, path in the repository) of each folder `node_modules`.
-        functions: all functions, in the order of their numbers.
+        functions: all functions, in the order of their indices.
         paths: files and folders of the tests. If empty, all files that look like tests are used.
         environment: environment variables of the tests.
         allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.

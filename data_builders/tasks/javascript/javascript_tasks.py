@@ -36,7 +36,7 @@ MASK = ' throw new Error("not implemented"); '
 
 @dataclass
 class JsTasks:
-    """The JavaScript functions of a repository after validation. Valid functions (with a tier) become rows."""
+    """The JavaScript functions of a repository after validation. Valid functions become rows."""
 
     repository: Repository
     prepared: JsPreparedSuite | None

@@ -63,7 +63,7 @@ def indented(text: str) -> str:
 
 
 def _places(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield every possible change, as the kind of change and the number of the node in the order of `ast.walk`."""
+    """Yield (kind of change, index of the node in the order of `ast.walk`) for every possible change."""
     # Changes of error messages and assertions seldom change what a function does.
     skipped = {
         id(part)
