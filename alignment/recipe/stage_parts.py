@@ -57,20 +57,20 @@ class DataSource(Settings):
 
 
 class FimMiddles(Settings):
-    """How often each kind of middle is drawn, relative to the others. A kind that a text has no place for is drawn again."""
+    """Relative weight of each kind of middle. If the drawn kind does not fit the text, another kind is drawn."""
 
     line: Weight = 0.2
     """The rest of a line, from the start or end of a word."""
     lines: Weight = 0.25
-    """One to six whole lines, few more often than many."""
+    """One to six whole lines. Fewer lines are more frequent."""
     block: Weight = 0.25
     """A node of the syntax tree, of any size (AST-FIM, arXiv 2506.00204)."""
     body: Weight = 0.2
     """The body of a function."""
     cursor: Weight = 0.05
-    """From any character to any other: the cursor stands in mid-line, also in mid-word."""
+    """From any character to any other, as if the cursor were in the middle of a line or word."""
     edge: Weight = 0.05
-    """The first or last lines of a file: the prefix or the suffix is empty."""
+    """The first lines of a file (so the prefix is empty), or the last lines (so the suffix is empty)."""
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -94,10 +94,11 @@ class Fim(Settings):
     """Share of FIM samples in suffix-prefix-middle (SPM) order. The other samples are prefix-suffix-middle (PSM)."""
     middles: FimMiddles | None = None
     """For `context`: the mixture of middles. Blocks and bodies are found by the syntax tree where the extra [syntax] has a
-    grammar for the language, else by indentation. Default: the weights below."""
+    grammar for the language, else by indentation. Default: the default weights of these settings."""
     window: Annotated[int, Field(ge=64)] | None = None
-    """For `context`: tokens of the longest FIM sample, at most `max_length`. Samples of longer documents have a quarter of
-    it or more. Default: `max_length`, and at most 2048, about what editors send."""
+    """For `context`: largest number of tokens in a FIM sample, at most `max_length`. Samples of longer documents are
+    limited to a random length from a quarter of `window` to `window`. Default: `max_length`, but at most 2048, which
+    is about what editors send."""
     context_files_rate: Share = 0.0
     """For `context`: share of FIM samples with chunks of related files in front: files that the sample's file imports, and
     neighbours in its folder, of the same repository and commit. Half of them are laid out as Qwen2.5-Coder's repo-level
@@ -107,9 +108,9 @@ class Fim(Settings):
     """With `context_files_rate`: tokens of these chunks at most, with the names of their files. They count towards `window`.
     Default: half of `window`."""
     spans: Literal["lines", "characters", "syntax"] | None = None
-    """For `document`: where a middle may start and end: `lines` at line ends, `characters` at any character. With `syntax`,
-    half of the middles are nodes of the syntax tree, and the others are as with `characters`; this needs the extra
-    [syntax]. Default: characters."""
+    """For `document`: where a middle may start and end. `lines`: at line ends. `characters`: at any character.
+    `syntax`: half of the middles are nodes of the syntax tree, and the others start and end at any character (needs the
+    extra [syntax]). Default: characters."""
 
     @model_validator(mode="after")
     def _check_level(self) -> Self:
@@ -201,13 +202,13 @@ class GrpoEnvironment(Settings):
     """Your own class: `path/to/file.py:Name`, relative to the recipe, or `package.module:Name`. Its public methods are
     the tools; `docs/environments.md` describes the others."""
     turns: Positive = 4
-    """Turns with calls of tools in one rollout. After the last one the model's next turn is its answer."""
+    """Largest number of turns with tool calls in one rollout. After these turns, the model gives its answer."""
     seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Time of all calls of one rollout, in seconds. After that, calls are refused."""
+    """Seconds that all tool calls of a rollout may take together. After that, calls are refused."""
     output_characters: Annotated[int, Field(ge=100)] = 2000
-    """Characters of one result. From a longer result the middle is left out, and counted."""
+    """Largest number of characters of one result. A longer result is cut in the middle, and counted."""
     visible: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """tests: share of a task's tests that are visible, if its row has no column `visible_tests`."""
+    """For `tests`: share of a task's tests that are visible, if the task's row has no column `visible_tests`."""
 
 
 class Reward(Settings):

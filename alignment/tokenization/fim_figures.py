@@ -1,4 +1,4 @@
-"""Figures about the fill-in-the-middle samples of a training set, for the artifact and the stage's log."""
+"""Counts of the fill-in-the-middle samples of a training set, for the artifact and the stage's log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class FimFigures:
-    """The whole FIM samples of one epoch."""
+    """Counts of one epoch's FIM samples, without samples that were torn apart."""
 
     samples: int
     tokens: int
-    """Tokens of these samples."""
+    """Number of tokens in these samples."""
     middles: Sequence[int]
-    """Tokens of each middle."""
+    """Number of tokens in the middle of each sample."""
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -38,16 +38,16 @@ class FimFigures:
 def summarize(
     epochs: Sequence[FimFigures], tokens: int, counts: Mapping[str, int], rules: TokenizationRules
 ) -> dict[str, Any]:
-    """Return the figures for the artifact, under `fim`, and log them. Warns if samples were torn apart.
+    """Return the figures for the artifact, under the key `fim`, and log them. Warn if samples were torn apart.
 
     Args:
         epochs: the figures of each epoch.
-        tokens: tokens of one epoch, FIM or not.
+        tokens: number of tokens in one epoch, including rows without FIM.
         counts: counts of the first epoch: `fim_torn`, FIM samples that were longer than a row, and `fim_with_files`.
         rules: how rows became samples.
 
     Returns:
-        Averages over epochs; an empty mapping if the stage has no FIM sample.
+        Averages over epochs. The mapping is empty if the stage has no FIM samples.
     """
     torn, with_files = counts.get("fim_torn", 0), counts.get("fim_with_files", 0)
     samples = round(sum(epoch.samples for epoch in epochs) / len(epochs))

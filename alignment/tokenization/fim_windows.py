@@ -1,8 +1,9 @@
 """Context-level fill-in-the-middle: plain pieces and FIM samples of documents, none of which is longer than a row.
 
-A document is read from front to back. Each step takes plain tokens, or chooses a middle in the next tokens and then the
-text around it (arXiv 2207.14255, section 4.4, has FIM after documents are cut to context length; here the middle comes first, so
-that it is never at a seam). The prefix may reach back into text that was used before; no text is skipped.
+A document is read from front to back. Each step makes a plain piece of the next tokens, or a FIM sample: it chooses a
+middle in the next tokens, and then the text around the middle. (In arXiv 2207.14255, section 4.4, documents are first
+cut to the context length. Here the middle is chosen first, so that no cut falls into it.) The prefix of a sample may
+overlap with earlier samples; no text is skipped.
 """
 
 from __future__ import annotations
@@ -27,37 +28,37 @@ EDITOR_LAYOUT = 0.5
 NEAR = 2000
 """Characters on each side of the middle that related chunks are compared with."""
 PREFIX_SHARE = (0.5, 0.9)
-"""Bounds of the prefix's share of a window without its middle. Editors send more prefix than suffix: llama.cpp's server 3 to 1."""
+"""Smallest and largest share of the prefix in the text around a middle. Editors send more prefix than suffix."""
 LONGEST_MIDDLE = 2 / 3
-"""Longest middle, as a share of the characters of its window."""
+"""Largest length of a middle, as a share of the characters among which the middle is chosen."""
 SPECIAL_TOKENS = 4
-"""Special tokens of a FIM sample."""
+"""Number of special tokens in a FIM sample."""
 FITTINGS = 6
-"""How often a window is made smaller until its tokens fit."""
+"""How many sizes of the text around a middle are tried. Each is smaller than the previous one."""
 
 
 class TokenSample(NamedTuple):
-    """A sample of which all tokens are learned."""
+    """A sample whose tokens are all learned."""
 
     ids: list[int]
     middle: int
-    """Tokens of the middle; 0 for plain text."""
+    """Number of tokens in the middle, or 0 for plain text."""
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A file with its tokens."""
+    """A file and its token ids."""
 
     file: FileText
     ids: Sequence[int]
     starts: Sequence[int]
-    """Position of the first character of each token."""
+    """Offset in the file of the first character of each token."""
     path: str = ""
     related: RepositoryFiles | None = None
     """The files of its repository, if chunks of them may stand in front."""
 
     def position(self, token: int) -> int:
-        """Return the position of a token's first character; for the end of the ids, the end of the text."""
+        """Return the offset of a token's first character. For the index after the last token: the end of the text."""
         return self.starts[token] if token < len(self.ids) else len(self.file.text)
 
 
@@ -67,8 +68,8 @@ class FimWindows:
     Args:
         tokenizer: a fast tokenizer.
         settings: the stage's `fim:`.
-        max_length: tokens of a row.
-        rng: source of all draws.
+        max_length: number of tokens in a row.
+        rng: random generator of all draws.
         counts: `fim` and `fim_KIND` are increased for each FIM sample by the kind of its middle, and `fim_with_files` if
             texts of other files stand in front.
     """
@@ -86,7 +87,7 @@ class FimWindows:
         self.window = min(settings.window or FIM_WINDOW, max_length)
         self.middles = settings.middles or FimMiddles()
         self.tokens = self.fim_tokens = 0
-        """Tokens of all samples so far, and of the FIM samples among them."""
+        """Number of tokens in all samples so far, and in the FIM samples so far."""
         self._special = {token: formats.token_id(tokenizer, token) for token in formats.FIM_STOP_TOKENS}
         self._special[formats.FIM_MIDDLE] = formats.token_id(tokenizer, formats.FIM_MIDDLE)
 
@@ -108,8 +109,9 @@ class FimWindows:
     ) -> Iterator[TokenSample]:
         """Yield the samples of a repo-level document.
 
-        A document that fits a row stays whole, and FIM is in its last file only, as in figure 4 of the Qwen2.5-Coder
-        report. Of a longer one, each file is cut by itself, with the name of the repository and its path in front.
+        A document that fits a row stays whole, and only its last file can become FIM, as in figure 4 of the
+        Qwen2.5-Coder report. A longer document is split into files, and each file is cut separately. The repository's
+        name and the file's path are written before its first piece and before every FIM sample.
 
         Args:
             repository: name of the repository.
@@ -135,7 +137,7 @@ class FimWindows:
             yield from self._file_samples(self._encoded(text, language, path, related), self._encode(name))
 
     def _file_samples(self, file: _Encoded, header: Sequence[int]) -> Iterator[TokenSample]:
-        """Yield the samples of one file; `header` is in front of its first plain piece and of all FIM samples."""
+        """Yield the samples of one file. `header` is put before the first plain piece and before every FIM sample."""
         at, end = 0, len(file.ids)
         header = header if len(header) <= self.window // 2 else ()
         while at < end:
@@ -151,7 +153,10 @@ class FimWindows:
             yield self._count(sample)
 
     def _plain_piece(self, file: _Encoded, at: int, header: Sequence[int]) -> tuple[TokenSample, int]:
-        """Return a row of plain text from a token on, and the first token that is not in it. `<|endoftext|>` ends the file."""
+        """Return a plain piece of the file, and the index of the first token after the piece.
+
+        The piece starts at the token with index `at`, and fills a row or ends with the file and `<|endoftext|>`.
+        """
         space, end = self.max_length - len(header), len(file.ids)
         if end - at < space:
             return TokenSample([*header, *file.ids[at:], self._special[formats.ENDOFTEXT]], 0), end
@@ -159,23 +164,23 @@ class FimWindows:
         return TokenSample([*header, *file.ids[at:stop]], 0), stop
 
     def _wants_fim(self) -> bool:
-        """Whether the next sample is a FIM sample: at random, such that the share of tokens stays near the rate."""
+        """Decide at random whether the next sample is a FIM sample. The share of FIM tokens stays near the rate."""
         rate = self.settings.rate
         if rate in (0, 1):
             return rate == 1
         return self.fim_tokens < rate * self.tokens + self.rng.uniform(-1, 1) * self.window
 
     def _fim_sample(self, file: _Encoded, at: int, header: Sequence[int], size: int) -> tuple[TokenSample, int] | None:
-        """Make a FIM sample of the text from a token on.
+        """Make a FIM sample whose middle is in the text that follows a token.
 
         Args:
             file: the file.
-            at: the first token that was not used yet; the sample has its text.
-            header: tokens in front of the FIM block.
-            size: tokens of the sample at most.
+            at: index of the first token that is in no sample yet. The new sample contains this token.
+            header: token ids before the FIM block.
+            size: largest number of tokens in the sample.
 
         Returns:
-            The sample, and the first token that is not in it. None if no middle was found that fits.
+            The sample, and the index of the first token after the sample. None if no suitable middle was found.
         """
         with_files = file.related is not None and self.rng.random() < self.settings.context_files_rate
         reserved = max(len(header), self._context_tokens(size)) if with_files else len(header)
@@ -258,13 +263,13 @@ class FimWindows:
 
 
 def _window(file: _Encoded, at: int, middle: tuple[int, int], room: int, share: float) -> tuple[int, int]:
-    """Return start and end, in characters, of the text around a middle.
+    """Return the start and end offsets of the text around a middle.
 
     Args:
         file: the file.
-        at: a token that the text begins at or before.
-        middle: start and end of the middle.
-        room: tokens of the text, middle included.
+        at: index of a token. The text begins at this token or before it.
+        middle: start and end offset of the middle.
+        room: number of tokens in the text, including the middle.
         share: the prefix's share of the tokens around the middle. Where the file ends early, the other side gets more.
     """
     text, count = file.file.text, len(file.ids)
