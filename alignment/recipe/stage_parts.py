@@ -100,13 +100,14 @@ class Fim(Settings):
     limited to a random length from a quarter of `window` to `window`. Default: `max_length`, but at most 2048, which
     is about what editors send."""
     context_files_rate: Share = 0.0
-    """For `context`: share of FIM samples with chunks of related files in front: files that the sample's file imports, and
-    neighbours in its folder, of the same repository and commit. Half of them are laid out as Qwen2.5-Coder's repo-level
-    documents, half as llama.cpp's server lays out the `input_extra` that editors send. Needs rows with `repository` and
-    `path`, those of one repository together (as the builder `corpus` writes them), or with `files`."""
+    """For `context`: share of FIM samples that begin with chunks of related files of the same repository and commit:
+    files that the sample's file imports, and neighbours in its folder. Half of these samples have the layout of
+    Qwen2.5-Coder's repo-level documents, and half have the layout in which llama.cpp's server writes the `input_extra`
+    of editors. Needs rows with `files`, or rows with `repository` and `path` in which the rows of a repository are
+    adjacent (as the builder `corpus` writes them)."""
     context_tokens: Annotated[int, Field(ge=32)] | None = None
-    """With `context_files_rate`: tokens of these chunks at most, with the names of their files. They count towards `window`.
-    Default: half of `window`."""
+    """With `context_files_rate`: largest number of tokens in the chunks of related files, including the names of the
+    files. These tokens count towards `window`. Default: half of `window`."""
     spans: Literal["lines", "characters", "syntax"] | None = None
     """For `document`: where a middle may start and end. `lines`: at line ends. `characters`: at any character.
     `syntax`: half of the middles are nodes of the syntax tree, and the others start and end at any character (needs the

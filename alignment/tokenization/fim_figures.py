@@ -43,7 +43,7 @@ def summarize(
     Args:
         epochs: the figures of each epoch.
         tokens: number of tokens in one epoch, including rows without FIM.
-        counts: counts of the first epoch: `fim_torn`, FIM samples that were longer than a row, and `fim_with_files`.
+        counts: counts of the first epoch: `fim_torn` (FIM samples longer than a row) and `fim_with_files`.
         rules: how rows became samples.
 
     Returns:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EDITOR_LAYOUT = 0.5
-"""Share of the samples with related files that have llama.cpp's layout; the others have Qwen2.5-Coder's."""
+"""Share of samples in llama.cpp's layout among those with related files. The others have Qwen2.5-Coder's layout."""
 NEAR = 2000
-"""Characters on each side of the middle that related chunks are compared with."""
+"""How many characters on each side of the middle are compared with chunks of related files."""
 PREFIX_SHARE = (0.5, 0.9)
 """Smallest and largest share of the prefix in the text around a middle. Editors send more prefix than suffix."""
 LONGEST_MIDDLE = 2 / 3
@@ -55,7 +55,7 @@ class _Encoded:
     """Offset in the file of the first character of each token."""
     path: str = ""
     related: RepositoryFiles | None = None
-    """The files of its repository, if chunks of them may stand in front."""
+    """The files of the repository, or None if no chunks of other files may be put before the file's FIM samples."""
 
     def position(self, token: int) -> int:
         """Return the offset of a token's first character. For the index after the last token: the end of the text."""
@@ -70,8 +70,8 @@ class FimWindows:
         settings: the stage's `fim:`.
         max_length: number of tokens in a row.
         rng: random generator of all draws.
-        counts: `fim` and `fim_KIND` are increased for each FIM sample by the kind of its middle, and `fim_with_files` if
-            texts of other files stand in front.
+        counts: counter whose `fim` and `fim_KIND` (the kind of the middle) are increased for each FIM sample, and
+            `fim_with_files` if the sample begins with texts of other files.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class FimWindows:
             text: the document.
             language: its language, one of `languages.LANGUAGES`, or an empty string.
             path: its path in the repository.
-            related: the files of its repository; None if none are known.
+            related: the files of the repository, or None if they are unknown.
         """
         yield from self._file_samples(self._encoded(text, language, path, related), ())
 
@@ -218,17 +218,17 @@ class FimWindows:
         return None
 
     def _context_tokens(self, size: int) -> int:
-        """Return the tokens that related chunks may have in a sample of at most `size` tokens."""
+        """Return the largest number of tokens of related chunks in a sample of at most `size` tokens."""
         budget = self.settings.context_tokens or self.window // 2
         return budget * size // self.window
 
     def _related_header(self, file: _Encoded, near: str, budget: int) -> list[int]:
-        """Return what stands in front of a FIM block: as many chunks of related files as fit, the best one last.
+        """Return the token ids before a FIM block: as many chunks of related files as fit, the best chunk last.
 
         Args:
             file: the file with the FIM block.
             near: the text around the middle.
-            budget: tokens of the result at most; an empty list if not even the names fit.
+            budget: largest number of ids. If not even the names fit, the result is an empty list.
         """
         assert file.related is not None
         editor = self.rng.random() < EDITOR_LAYOUT

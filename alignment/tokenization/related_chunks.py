@@ -1,8 +1,8 @@
-"""Chunks of related files to stand in front of a fill-in-the-middle sample, as editors send them.
+"""Choose chunks of related files to put before a fill-in-the-middle sample, as editors send them.
 
-Candidates are the files that the sample's file imports, and its neighbours in the folder, of the same repository and commit.
-Chunks are ranked by the rare names that they share with the text around the cursor. The middle is not compared: an editor
-does not know it either.
+Candidates are files of the same repository and commit: those that the sample's file imports, and neighbours in the
+same folder. Chunks are ranked by the rare names that they share with the text around the cursor. The middle is not
+compared, since an editor does not know the middle.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from data_builders.parsing.imports import Resolver, imports
 from data_builders.parsing.languages import detect
 
 NEIGHBOURS = 6
-"""Files of the same folder that are candidates, drawn at random."""
+"""How many files of the same folder are drawn as candidates."""
 LINES = (8, 64)
-"""Smallest and largest number of lines of a chunk; llama.vscode's chunks have 64."""
+"""Smallest and largest number of lines of a chunk. Chunks of llama.vscode have 64 lines."""
 _TOKENS_PER_LINE = 24
-"""A chunk takes about half of its budget at this many tokens per line, twice the average of code."""
+"""Assumed number of tokens per line, which limits the lines of a chunk. It is twice the average of code."""
 _NAME = re.compile(r"[^\W\d]\w{2,}")
 
 
@@ -41,8 +41,8 @@ class RepositoryFiles:
     """The files of one repository at one commit.
 
     Args:
-        repository: its name.
-        files: all its files.
+        repository: name of the repository.
+        files: all files of the repository.
     """
 
     def __init__(self, repository: str, files: Sequence[RepositoryFile]) -> None:
@@ -55,24 +55,24 @@ class RepositoryFiles:
 
     @cached_property
     def _files_with(self) -> Counter[str]:
-        """The number of files that hold each name."""
+        """Maps each name to the number of files that contain it."""
         return Counter(name for file in self.by_path.values() for name in set(_NAME.findall(file.text)))
 
     def related(self, path: str, rng: random.Random) -> list[str]:
-        """Return paths of files that the file at `path` imports, and of some neighbours in its folder."""
+        """Return the paths of the files that the file at `path` imports, and of some other files of its folder."""
         file = self.by_path[path]
         imported = self._resolver.dependencies(path, file.language, imports(file.language, file.text))
         neighbours = [other for other in self._folders[posixpath.dirname(path)] if other not in (path, *imported)]
         return [*imported, *rng.sample(neighbours, min(NEIGHBOURS, len(neighbours)))]
 
     def chunks(self, path: str, near: str, tokens: int, rng: random.Random) -> Iterator[tuple[str, str]]:
-        """Yield chunks of related files as (path, text), the best first.
+        """Yield chunks of related files as (path, text), the best chunk first.
 
         Args:
-            path: the file in which the cursor is.
+            path: path of the file with the cursor.
             near: the text around the cursor, without the middle.
-            tokens: tokens that all chunks together may have; chunks have fewer lines where this is small.
-            rng: source of the draws. Ranks are changed a little, so that epochs have different chunks.
+            tokens: largest number of tokens in all chunks together. A small number gives shorter chunks.
+            rng: random generator, which also varies the ranks, so that epochs have different chunks.
         """
         names = set(_NAME.findall(near))
         lines = min(max(tokens // _TOKENS_PER_LINE, LINES[0]), LINES[1])
@@ -90,9 +90,10 @@ class RepositoryFiles:
 
 
 def with_repositories(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row, RepositoryFiles | None]]:
-    """Yield rows with the files of their repository, if they have the columns `repository`, `path` and `text`.
+    """Yield (row number, row, files of the row's repository).
 
-    Rows of a repository must be adjacent, as the builder `corpus` writes them; one repository at a time is in memory.
+    The files are None for a row without the columns `repository`, `path` and `text`. Rows of a repository must be
+    adjacent, as the builder `corpus` writes them. One repository at a time is in memory.
     """
     for repository, group in groupby(rows, key=lambda row: _repository_of(row[1])):
         if repository is None:
@@ -106,7 +107,7 @@ def with_repositories(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Ro
 
 
 def language_of(row: Row) -> str:
-    """Return the language of a document with `text`: its column, or what its path and text tell."""
+    """Return the language of a document: the column `language`, or the language detected from path and text."""
     return str(row.get("language") or detect(str(row.get("path") or ""), row["text"]))
 
 
