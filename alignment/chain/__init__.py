@@ -1,1 +1,1 @@
-"""Runs a recipe: plans the steps, runs each outdated step in new processes, checks gates, and writes the ladder."""
+"""Runs a recipe: plans its steps, runs outdated steps in new processes, checks gates, and writes scores by stage."""

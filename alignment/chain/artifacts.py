@@ -29,7 +29,7 @@ VERSIONS: Mapping[str, int] = {
     "export": 2,
     "custom": 1,
 }
-"""Version of each kind of stage, which is part of the fingerprint of a step. Raise the version if a change of the code
+"""Kind of stage -> version of its code. The version is part of a step's fingerprint. Raise it if a change of the code
 changes the results for the same inputs."""
 ARTIFACT = "artifact.json"
 Artifact = dict[str, Any]
@@ -51,7 +51,7 @@ class Digests:
         self.changed = False
 
     def of(self, path: Path) -> str:
-        """Return the digest of a file's content, or of all names and contents in a folder, without hidden files."""
+        """Return the digest of a file's content, or of the names and contents of a folder's files (hidden files excluded)."""
         if path.is_dir():
             files = sorted(
                 file

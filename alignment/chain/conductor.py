@@ -46,7 +46,7 @@ _TEMPORARY = ("checkpoints", "prepared", "start")
 
 
 class ChainStopped(RuntimeError):
-    """The chain ended before its last step. The message says why, and what to do."""
+    """Raised if the chain ends before its last step. The message says why, and what to do."""
 
 
 def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str | None = None) -> list[Step]:
@@ -122,7 +122,7 @@ class _Chain:
         write_text(passed, mark)
 
     def prepare_engines(self) -> None:
-        """Create the Python environments for exports before the first step: hours later there may be no network."""
+        """Install the Python environments for GPTQ and AWQ exports before the first step, while there is a network."""
         for step in self.steps:
             if not isinstance(step.stage, ExportStage) or step.artifact() is not None:
                 continue
@@ -188,7 +188,7 @@ class _Chain:
             )
 
     def _tidy(self, step: Step) -> None:
-        """Remove temporary folders of a finished step, link its artifact, and update the ladder."""
+        """Remove temporary folders of a finished step, link its artifact, and update `ladder.json` (stage scores)."""
         for name in _TEMPORARY:  # they may be left by a run that was killed after it wrote artifact.json
             shutil.rmtree(step.folder / name, ignore_errors=True)
         _remove_old_tokens(step)
@@ -257,9 +257,9 @@ class _Chain:
 
     @contextmanager
     def _contract(self, step: Step) -> Iterator[processes.Child | None]:
-        """Start the process that will check the saved model, or yield None if the step does not train.
+        """Yield a process that will check the saved model, or None if the step does not train.
 
-        It starts together with the stage, so that its imports overlap with training.
+        The process starts together with the stage, so that its imports overlap with training.
         """
         if not step.trains:
             yield None
@@ -283,7 +283,7 @@ def _remove_old_tokens(step: Step) -> None:
 
 
 def _is_trained(step: Step) -> bool:
-    """Whether the stage's process finished in an earlier run, which was killed before it wrote artifact.json."""
+    """Whether an earlier run trained the stage, but was killed before it wrote artifact.json."""
     return _read_json(step.folder / "result.json") is not None
 
 

@@ -70,7 +70,7 @@ def prepare(environment: dict[str, str]) -> None:
 
 
 def _without_holder(files: Sequence[Path]) -> list[Path]:
-    """Return the files that exist and that no process of this machine holds open. Works on Linux only."""
+    """Return those of the files that exist and that no process on this machine has open. Works on Linux only."""
     remaining: dict[tuple[int, int], Path] = {}
     for file in files:
         with contextlib.suppress(OSError):

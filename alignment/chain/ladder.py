@@ -1,4 +1,4 @@
-"""The ladder: the benchmark results of the model after every stage. Gates stop the chain if a result is too low.
+"""Writes the ladder (a table of benchmark results after every stage), and stops the chain if a result is too low.
 
 `ladder.json` is a list of `{stage, metric, value, n, low, high, seed}`. `value` and its 95% interval from `low` to
 `high` are in percent.
@@ -16,7 +16,7 @@ from alignment.recipe.schema import Gate
 
 
 class Rung(TypedDict):
-    """One entry of the ladder: the value of one metric, measured after one stage."""
+    """The value of one metric, measured after one stage: an entry of `ladder.json`."""
 
     stage: str
     """The stage whose model was measured, or `base`."""
@@ -31,7 +31,7 @@ class Rung(TypedDict):
 
 
 def rungs(steps: Iterable[Step]) -> list[Rung]:
-    """Return the ladder's entries of all finished evaluations, in the order of `steps`."""
+    """Return the entries of `ladder.json` from all finished evaluations, in the order of `steps`."""
     entries: list[Rung] = []
     for step in steps:
         if step.rung is None:
@@ -57,7 +57,7 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> None:
 
 
 def table(steps: Sequence[Step]) -> list[str]:
-    """Return the ladder as lines of text: a table with one row per stage and one column per metric.
+    """Return the results as a table in lines of text, with one row per stage and one column per metric.
 
     If there is only one stage, return one line per metric instead.
     """

@@ -53,13 +53,13 @@ class Step:
     """One step of a chain: a stage of the recipe, or an evaluation that `evaluate:` inserts after a stage."""
 
     stage: AnyStage
-    """The settings as written in the recipe. In `request.stage`, all paths are absolute."""
+    """The stage's settings as written in the recipe. In `request.stage`, by contrast, all paths are absolute."""
     request: StageRequest = field(repr=False)
     """The request that the process of the step receives."""
     rung: str | None
     """For an evaluation: name of the stage whose model is measured, or `base`. Otherwise None."""
     inputs: Mapping[str, str]
-    """Fingerprints of the earlier steps whose artifacts this step reads, by name of the step."""
+    """Earlier steps whose artifacts this step reads: name of the step -> its fingerprint."""
 
     @property
     def name(self) -> str:
@@ -112,7 +112,7 @@ def plan(recipe: Recipe) -> list[Step]:
 
 @dataclass
 class _StepBuilder:
-    """Builds one step. All earlier steps have been built before."""
+    """Builds one step of the plan, from the steps that were built before it."""
 
     recipe: Recipe
     graph: StageGraph
@@ -120,7 +120,7 @@ class _StepBuilder:
     earlier: Mapping[str, Step]
     digests: Digests
     inputs: dict[str, str] = field(default_factory=dict)
-    """Fingerprints of the earlier steps to which resolved references point, by name of the step."""
+    """Earlier steps to which references resolved so far point: name of the step -> its fingerprint."""
 
     def build(self) -> Step:
         recipe, node = self.recipe, self.node
@@ -207,7 +207,8 @@ class _StepBuilder:
         )
 
     def screen_targets(self) -> tuple[ScreenTargets, list[Any]]:
-        """Return the texts that training rows must not contain, and the value that stands for them in fingerprints."""
+        """Return the benchmark texts that training rows must not contain, and the value that represents them in
+        the fingerprint."""
         rows: list[BenchmarkRows] = []
         paths: list[Path] = []
         contents: list[Any] = []

@@ -21,13 +21,13 @@ _THOUGHT = re.compile(r"\s*(?:`{3,}[ \t]*\w*\s*)?<(?P<name>think|thinking|though
 _QUOTED_FENCE = re.compile(r"^(?P<quote>>? ?)(?:```|~~~)", re.MULTILINE)
 _CODE_ON_FENCE = re.compile(r"[ \t]*(?:def|class|import|from|async|@|#include)\b")
 _MOST_FENCES = 8
-"""How many fences are tried as the end of a block. A fence inside a string of the code does not end the block."""
+"""Largest number of fences that are tried as the end of a block, since a fence in a string is not the end."""
 
 
 _MOST_TAGS = 100
-"""How many tags or special tokens of an answer are examined. Repetitive answers have thousands."""
+"""Largest number of tags or special tokens of an answer that are examined. Repetitive answers have thousands."""
 _MOST_CHARACTERS = 300
-"""How many characters of a line, on each side of a tag or token, are searched for quotes."""
+"""Largest number of characters of a line, on each side of a tag or token, that are searched for quotes."""
 
 
 def cleaned(answer: str) -> str:
@@ -140,11 +140,11 @@ class FencedBlock:
     content: str
     prose_before: str
     start: int
-    """Index of the opening fence in the answer."""
+    """Offset in the answer at which the opening fence begins, in characters."""
     end: int
-    """Index of the end of the content."""
+    """Offset in the answer at which the content ends, in characters."""
     closed: bool
-    """Whether a closing fence ends the block, instead of the next block's opening fence or the end of the answer."""
+    """Whether a closing fence ends the block. Otherwise the next opening fence or the end of the answer does."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,13 @@ class _Fence:
     tag: str
     rest: str
     late: bool
-    """Whether text stands before the fence on its line."""
+    """Whether the line has text before the fence."""
 
 
 def fenced_blocks(answer: str) -> list[tuple[str, str]]:
     """Return all fenced code blocks as (tag, content), in order.
 
-    The last block may lack a closing fence. If the fence is indented, its indentation is removed from the content.
+    The last block may lack a closing fence. The indentation of an opening fence is also removed from the content.
     """
     return [(block.tag, block.content) for block in all_blocks(answer)]
 
@@ -236,8 +236,8 @@ def _fences(answer: str) -> Iterator[_Fence]:
 def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
     """Return the index of the fence that closes the block opened by fence `index`, or None if there is none.
 
-    It is the first fence of the same kind. If that fence lies in a string of the code, it is the first later fence
-    before which the code is complete.
+    The first later fence of the same kind closes the block. If it lies in a string of the code, the first fence after
+    it before which the code is complete closes the block.
     """
     opening = fences[index]
     fits = (

@@ -1,4 +1,4 @@
-"""Tell from the text before a code block whether the block is a correction or an example of wrong code."""
+"""Classify a code block, from the text before it, as a correction, as an example of wrong code, or as neither."""
 
 from __future__ import annotations
 

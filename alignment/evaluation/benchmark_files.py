@@ -1,4 +1,4 @@
-"""Find the files of public benchmarks: at `data`, in the cache, or by a download.
+"""Find the files of public benchmarks: at the path in the setting `data`, in the cache, or by a download.
 
 Nothing is downloaded if `data` names the file or `HF_HUB_OFFLINE=1` is set. Downloads are stored in
 `$ALIGN_CACHE/benchmarks` (default `~/.cache/code-alignment/benchmarks`). The SHA-256 of a file is checked on every use.
@@ -32,18 +32,18 @@ class PublicFile:
     file: str
     """The file's name in the cache, and in a folder that `data` names."""
     url: str
-    """The address of the download, or with `by_hand` the page where a person gets the file."""
+    """Address of the download. If `by_hand` is set: the page where a person gets the file."""
     sha256: str | None = None
     """SHA-256 of the uncompressed content."""
     by_hand: bool = False
     """Whether a person must get the file, because it takes more than one download.
 
-    An error then says where to get it.
+    If the file is missing, an error then says where to get it.
     """
     aliases: tuple[str, ...] = ()
     """Other names that the file may have in a folder."""
     note: str = ""
-    """Further instructions for getting the file."""
+    """Further instructions for a person who gets the file."""
 
 
 def cache_folder() -> Path:
@@ -81,7 +81,7 @@ def locate(request: BenchmarkRequest, source: PublicFile) -> Path:
 
 
 def _given(path: Path, request: BenchmarkRequest, source: PublicFile) -> Path:
-    """Return the file that `data` names. `data` may also be the file's folder or the parent of that folder."""
+    """Return the file to which `data` points: the file itself, its folder, or the parent of its folder."""
     if path.is_dir():
         names = (source.file, *source.aliases)
         for name in names:
@@ -147,7 +147,7 @@ def _fetch(url: str, partial: Path) -> None:
 
 
 def _check(request: BenchmarkRequest, source: PublicFile, path: Path) -> None:
-    """Raise ValueError if the content's SHA-256 differs from the module's, or from the SHA-256 at the first use."""
+    """Raise ValueError unless the content has the module's SHA-256, or without one that of the first download."""
     actual = content_sha256(path)
     remembered = path.with_name(path.name + ".sha256")
     expected = source.sha256 or (remembered.read_text().strip() if remembered.exists() else None)

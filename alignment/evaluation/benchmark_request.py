@@ -33,14 +33,14 @@ class BenchmarkRequest:
     """File or folder of the benchmark's rows. Required for a benchmark whose rows are not public."""
     mode: Literal["base", "chat"] | None = None
     n: int | None = None
-    """Number of samples per task."""
+    """Number of completions that are sampled for each task."""
     temperature: float | None = None
     top_p: float | None = None
     max_new_tokens: int | None = None
     limit: int | None = None
-    """Use at most this many tasks, the first ones."""
+    """Use only the first tasks, at most this many."""
     only: frozenset[str] | None = None
-    """Use only the tasks with these ids, in any spelling of `resolve_task_id`.
+    """Use only the tasks with these ids, in any spelling that `resolve_task_id` accepts.
 
     Set when existing completions are graded.
     """

@@ -1,7 +1,7 @@
 """Find where a filled-in function body ends, as editors and SAFIM's harness do before they use a completion.
 
 A model that does not stop by itself goes on with the next function, and the file that contains such a completion no
-longer parses. The cut shows what the completion is worth to an editor, which applies the same rule.
+longer parses. Editors cut by the same rule, so the score of the cut completion is the one that matters for them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tokenize
 _STRINGS = r'"(?:\\.|[^"\\\n])*"'
 _COMMENTS = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
 _CHARACTERS = r"'(?:\\.|[^'\\\n])'"
-"""A character literal. Rust's lifetimes (`'a`) are not followed by a second quote."""
+"""Matches a character literal, but not Rust's lifetimes (`'a`), which have no second quote."""
 _SCRIPT_STRINGS = r"'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
 _BRACES = re.compile(f"{_COMMENTS}|{_STRINGS}|{_CHARACTERS}|[{{}}]", re.DOTALL)
 _SCRIPT_BRACES = re.compile(f"{_COMMENTS}|{_STRINGS}|{_SCRIPT_STRINGS}|[{{}}]", re.DOTALL)
@@ -59,7 +59,7 @@ def _cut_python(prefix: str, completion: str) -> str:
 
 
 def _end_of_block(block: str) -> int | None:
-    """Return the number of lines of the indented block that text begins with. None if the block has no end in it."""
+    """Return how many lines the indented block at the text's beginning has, or None if the text ends inside it."""
     depth = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(f"if 1:\n{block}\n").readline):
@@ -78,7 +78,7 @@ def _end_of_block(block: str) -> int | None:
 
 
 def _outside(line: str, indent: int) -> bool:
-    """Whether a line before the end is blank, or a comment that is indented less than the block."""
+    """Whether the last kept line does not belong to the block: a blank line, or a less indented comment."""
     text = line.strip()
     return not text or (text.startswith("#") and len(line) - len(line.lstrip()) < indent)
 

@@ -23,7 +23,7 @@ class CatalogueEntry(NamedTuple):
     """A built-in benchmark."""
 
     function: str
-    """`module:function` in `PACKAGE`. The function takes a `BenchmarkRequest` and returns a `Benchmark`."""
+    """Name `module:function` of a function in `PACKAGE` that takes a `BenchmarkRequest` and returns a `Benchmark`."""
     description: str
 
 
@@ -114,7 +114,7 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
 """The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
 NEEDS_DATA = ("tasks", "fim", "fim-body", "completion", "editing", "regression", "tools")
-"""Benchmarks without public rows. For these, `data` must name the user's rows."""
+"""Benchmarks without public rows. For these, the setting `data` must be the path of the user's rows."""
 
 
 def check_benchmark(name: str, *, has_data: bool) -> Iterator[tuple[str, str]]:

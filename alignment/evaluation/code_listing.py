@@ -1,4 +1,4 @@
-"""Remove the marks of listings from code: a diff's `+` and `-`, an interpreter's prompts, or line numbers."""
+"""Remove what code listings add to code: the `+` and `-` of a diff, an interpreter's prompts, or line numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _IPYTHON = re.compile(r"[ \t]*(?:In \[\d*\]:|\.{3,}:)(?: |$)")
 _PROMPTED = re.compile(r"^[ \t]*(?:>>> |In \[\d*\]: )", re.MULTILINE)
 _UNPROMPTED = re.compile(r"^[ \t]*(?:(?:async )?def|class|import|from \w+ import)\b", re.MULTILINE)
-"""Matches code outside of prompts. If there is any, the prompts in the text are examples in a docstring."""
+"""Matches a line of code without a prompt. In a text with such a line, prompts are examples in a docstring."""
 _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
 
 
@@ -63,7 +63,7 @@ def _session_input(code: str) -> str:
 
 
 def _unnumbered(code: str) -> str:
-    """Remove line numbers if every line has a number and the numbers ascend by one. Else return the code unchanged."""
+    """Remove line numbers if every line has one and they ascend by one. Otherwise return the code unchanged."""
     lines = code.rstrip().split("\n")
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     lines = lines[first:]

@@ -91,7 +91,7 @@ def _load(
     sanitize: bool,
     sandbox: SandboxSettings,
 ) -> tuple[Benchmark, list[Sample]]:
-    """Load a benchmark; also return the samples of its first `limit` tasks, with ids in the benchmark's spelling."""
+    """Load a benchmark. Also return the samples of its first `limit` tasks, with the benchmark's task ids."""
     task_ids = list(dict.fromkeys(sample.task_id for sample in samples))[:limit]
     samples = [sample for sample in samples if sample.task_id in set(task_ids)]
     if name.startswith(MULTIPL_E) and not sanitize and all(sample.form in COMPLETE_FORMS for sample in samples):
@@ -122,7 +122,7 @@ def _load(
 
 
 def _multipl_e_programs(name: str, samples: Sequence[Sample]) -> Benchmark:
-    """Return a MultiPL-E benchmark for programs that include their tests, which needs no rows of the benchmark."""
+    """Return a MultiPL-E benchmark that grades programs which include their tests. It needs no rows of MultiPL-E."""
     short = name.removeprefix(MULTIPL_E)
     published = any(sample.form == "program" for sample in samples)
     tasks = {

@@ -97,7 +97,7 @@ def extract_code(answer: str, *, language: str = "python", entry_point: str | No
 
 
 def _is_whole_program(answer: str, entry_point: str | None) -> bool:
-    """Whether the whole answer is valid code that defines the entry point. Strings in the code may contain fences."""
+    """Whether the whole answer is valid code that defines the entry point, possibly with fences in strings."""
     code = dedent(answer)
     if not code.strip() or not parses(code):
         return False
@@ -116,9 +116,9 @@ def _language_of(tag: str) -> str:
 
 
 def _tiers(answer: str, language: str) -> list[list[FencedBlock]]:
-    """Return the blocks of an answer in tiers (lists of blocks), best first, without empty tiers.
+    """Return lists (tiers) of the blocks of an answer, the best list first. Empty lists are left out.
 
-    The first tier holds the blocks tagged with the language, the second holds untagged blocks and diffs, the third
+    The first list holds the blocks tagged with the language, the second holds untagged blocks and diffs, the third
     holds blocks whose tag is no other language, and the last holds all blocks.
     """
     blocks = [block for outer in all_blocks(answer) for block in _nested(outer)]
@@ -240,7 +240,7 @@ class _PythonBlock:
 
 
 def _python_from_tiers(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """Return the program of the first tier whose program defines the entry point, or else of the first tier."""
+    """Return the program of the first list of blocks that defines the entry point, or else that of the first list."""
     programs = []
     for tier in tiers:
         blocks = []
@@ -278,9 +278,10 @@ def _python_from_blocks(blocks: Sequence[_PythonBlock], entry_point: str | None)
 
 
 def _program_rank(code: str) -> tuple[bool, bool, bool]:
-    """Rank a block for answers without an entry point; a larger rank is better.
+    """Return the rank of a block for answers without an entry point. A larger rank is better.
 
-    Code that parses ranks above other code, then programs that read input, then code with definitions.
+    Code that parses ranks above other code. Among equals, programs that read input rank higher, then code with
+    definitions.
     """
     tree = ast.parse(code) if parses(code) else None
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -291,7 +292,7 @@ def _program_rank(code: str) -> tuple[bool, bool, bool]:
 def _starts_program(code: str, main: str) -> bool:
     """Whether a block only starts the program, as `main()` does.
 
-    Such a block calls a function without arguments, which the main block defines but does not call.
+    Such a block calls, without arguments, a function that the main block defines but does not call.
     """
     match = re.fullmatch(r"\s*(?:if __name__ == ['\"]__main__['\"]:\s*)?(\w+)\(\)\s*", code)
     return match is not None and match[1] in defined_names(main) and len(re.findall(rf"\b{match[1]}\(", main)) == 1
@@ -379,7 +380,7 @@ def _python_from_prose(answer: str, entry_point: str | None = None) -> str:
 
 
 def _run(lines: Sequence[str]) -> Sequence[str]:
-    """Return the lines before the first line that is indented less than line 1."""
+    """Return all lines up to the first line that is indented less than line 1."""
     indent = len(lines[0]) - len(lines[0].lstrip())
     for index, line in enumerate(lines):
         if line.strip() and len(line) - len(line.lstrip()) < indent:

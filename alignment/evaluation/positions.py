@@ -23,11 +23,11 @@ from typing import Any
 from alignment.rows.reading import read_rows
 
 _CHUNK = 1024
-"""Number of tokens whose logits [C, V] are in memory at the same time."""
+"""C: for this many tokens, logits [C, V] are in memory at the same time."""
 
 
 def edges_of(length: int, first: int = 256) -> list[int]:
-    """Return the ends of position bins, doubling from `first` up to `length`: 256, 512, 1024, ..."""
+    """Return the end positions of bins, which double from `first` up to `length`: 256, 512, 1024, ..."""
     edges = [min(first, length)]
     while edges[-1] < length:
         edges.append(min(2 * edges[-1], length))

@@ -117,7 +117,7 @@ class Problem:
 
     @cached_property
     def task_digest(self) -> str:
-        """Hash of the task. It is cached: the tests can have megabytes, and the hash is needed for every completion."""
+        """Hash of the task. The hash is cached: it is needed for every completion, and the tests can have megabytes."""
         return digest(self.task)
 
 
@@ -162,9 +162,9 @@ class Benchmark:
     problems: list[Problem]
     max_new_tokens: int
     assemble: Assemble = unchanged
-    """Function of (problem, completion) that returns the program to run, or the answer to compare."""
+    """Function that takes (problem, completion) and returns the program to run, or the answer to compare."""
     score: Score | None = None
-    """Function of (problem, answer) that returns scores by name, each from 0 to 1.
+    """Function that takes (problem, answer) and returns scores by name, each from 0 to 1.
 
     Required for problems without a task.
     """
@@ -173,11 +173,11 @@ class Benchmark:
     mode: Literal["base", "chat"] = "base"
     """Whether the prompts are for a base model or for a chat model."""
     stop: tuple[str, ...] = ()
-    """Strings that end a completion. The completion's text ends before the first of them."""
+    """Strings that end a completion. The text of the completion is cut before the first of them."""
     stop_tokens: tuple[str, ...] = ()
     """Special tokens that end a completion, besides the checkpoint's stop tokens."""
     n: int = 1
-    """Number of samples per task."""
+    """Number of completions that are sampled for each task."""
     temperature: float = 0.0
     """Sampling temperature; 0 is greedy decoding."""
     top_p: float = 1.0
@@ -185,13 +185,13 @@ class Benchmark:
     """Limits that the benchmark's programs need, by field of `alignment.grading.Limits`. Lower limits in a recipe are
     raised to these values."""
     hidden: tuple[str, ...] = ()
-    """Files of this machine that are hidden from programs, because they are missing in the published harness."""
+    """Files of this machine that are hidden from programs, because the published scores were measured without them."""
     needs: tuple[str, str] | None = None
-    """A test program in the language of the tasks, and a text that says what to install if the test program fails."""
+    """A program that tests whether the tasks' language works, and a text that says what to install if it fails."""
     size: int | None = None
     """Number of tasks of the whole benchmark, if `problems` holds only a part of them."""
     retry: Retry | None = None
-    """Function of (problem, completion, failures) that returns the problem for a second try. None for one try."""
+    """Function that takes (problem, completion, failures) and returns the problem for a second try, or None."""
     source_digest: str = ""
     """SHA-256 of the user's file that defines the benchmark; empty for a built-in benchmark.
 

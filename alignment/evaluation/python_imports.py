@@ -105,7 +105,7 @@ _SAME_NAME = {
     "pprint": [],
     "time": [],
 }
-"""Modules that contain a function or class of the same name, and attributes that only that function or class has."""
+"""Module that contains a function or class of its own name (`datetime`) -> attributes that the module itself lacks."""
 
 
 def add_imports(code: str) -> str:
@@ -136,7 +136,7 @@ def add_imports(code: str) -> str:
 
 
 def _uses_own_name(tree: ast.AST, name: str) -> bool:
-    """Whether the code uses `name` as the function or class in the module of the same name, not as the module."""
+    """Whether `name` in the code means the function or class (`datetime.datetime`), not the module of the same name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             return True

@@ -78,7 +78,7 @@ def _stored(node: ast.AST) -> set[str]:
 
 
 def _reads(node: ast.AST, readers: set[str]) -> bool:
-    """Whether code reads input with `input()`, `sys.stdin`, `sys.argv` or `parse_args()`, or calls one of `readers`."""
+    """Whether code reads input (`input()`, `sys.stdin`, `sys.argv`, `parse_args()`) or calls one of `readers`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Subscript) and ast.unparse(part.value) == "sys.argv":
             return True
@@ -133,7 +133,7 @@ class _Program:
         return needed - {self.entry_point}
 
     def _closure(self, holds: Callable[[ast.AST, set[str]], bool]) -> set[str]:
-        """Return the functions for which `holds` is true. Its second argument is the set of functions found so far."""
+        """Return the names of all functions for which `holds(function, names so far)` is true, directly or later."""
         names: set[str] = set()
         while more := {name for name, node in self.functions.items() if name not in names and holds(node, names)}:
             names |= more
@@ -184,7 +184,7 @@ class _Program:
         )
 
     def scripts(self) -> list[ast.stmt]:
-        """Return the top-level statements to remove: scripts, and statements that use a variable of a removed one."""
+        """Return the top-level statements to remove: scripts, and statements that need a removed variable."""
         scripts: list[ast.stmt] = []
         lost: set[str] = set()
         available: set[str] = set()

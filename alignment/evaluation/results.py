@@ -37,8 +37,8 @@ def write_results(
     Args:
         out_dir: the folder for the results.
         figures: the metrics of all benchmarks.
-        results: outcomes of each benchmark, by name.
-        modes: `base` or `chat` for each benchmark, by name.
+        results: name of a benchmark -> its outcomes.
+        modes: name of a benchmark -> `base` or `chat`.
     """
     completions, verdicts = [], []
     for name, outcomes in results.items():
@@ -69,7 +69,7 @@ def write_results(
 
 
 def documents(figures: Sequence[Figure], results: Mapping[str, Sequence[Outcome]]) -> list[Document]:
-    """Return one document for each figure (metric). `results` holds the outcomes of each benchmark, by name."""
+    """Return one document for each metric in `figures`. `results`: name of a benchmark -> its outcomes."""
     return [_document(figure, ((o.task_id, o.status) for o in results[figure["benchmark"]])) for figure in figures]
 
 

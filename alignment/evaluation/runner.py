@@ -33,7 +33,7 @@ from alignment.models.stored_config import is_gguf
 logger = get_logger(__name__)
 
 SILENCE_SECONDS = 1800
-"""Rank 0 stops with an error after this many seconds in which no other rank has written anything."""
+"""Rank 0 stops with an error if no other rank has written anything for this many seconds."""
 PROGRESS_SECONDS = 15
 """Seconds between two progress messages while completions are generated."""
 
@@ -64,7 +64,7 @@ def evaluate(
         batch_size: number of sequences that are generated at the same time; by default as many as fit into memory.
         dtype: number format of the weights; see `alignment.models.precision`.
         sandbox: how programs run; by default on this machine.
-        rank: number of this process; by default the environment variable RANK, which Accelerate and torchrun set.
+        rank: index of this process; by default the environment variable RANK, which Accelerate and torchrun set.
         world_size: number of processes; by default the environment variable WORLD_SIZE.
         preflight: whether to check first that chat template, stop tokens and tokenizer suit the checkpoint.
 
@@ -123,12 +123,12 @@ class _EvaluationRun:
     rank: int
     world_size: int
     loaded_engine: Engine | None
-    """The engine, or None before it is needed. If all completions are stored already, no model is loaded."""
+    """The engine, or None before it is first needed: if all completions are stored already, no model is loaded."""
     loaded_tokenizer: Any = None
     jobs: dict[tuple[str, str, int, bool], GenerationJob] = field(default_factory=dict)
     """Cached jobs, so that each prompt is encoded once.
 
-    Keys: benchmark, problem, sample, whether it is a second try.
+    Keys: (benchmark, problem, sample, whether the job is a second try).
     """
 
     def run(self, loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> list[Figure]:
@@ -154,7 +154,7 @@ class _EvaluationRun:
     def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
         """Generate and grade completions of problems.
 
-        If the benchmark has a second try, do the same for failed problems.
+        If the benchmark has a second try, generate and grade failed problems again.
         """
         self.generate(request, benchmark, problems)
         self.grade(benchmark, problems)

@@ -48,7 +48,7 @@ class Sample:
     benchmark assembles the program.
     """
     mode: Literal["base", "chat"] | None = None
-    """Whether a `raw` sample answers a base prompt or a chat prompt. None if unknown."""
+    """Whether a sample of the form `raw` answers a base prompt or a chat prompt: `base` or `chat`. None if unknown."""
 
 
 def read_samples(path: Path, benchmark: str | None = None) -> list[Sample]:
@@ -86,7 +86,7 @@ def _folder_samples(folder: Path, benchmark: str | None) -> Iterator[Sample]:
 
 
 def _number(stem: str) -> int:
-    """Return the number that a file's name consists of, for sorting. Other names are sorted to the end."""
+    """Return the sort key of a file's name without suffix: its value if it is an integer. Other names come last."""
     return int(stem) if stem.isdigit() else 1 << 30
 
 
@@ -161,7 +161,7 @@ def _row_samples(path: Path, where: str, row: dict[str, Any], benchmark: str | N
 
 
 def _texts(where: str, row: dict[str, Any], key: str) -> Sequence[str]:
-    """Return the texts of a column, which holds one text or, for several samples, a list of texts."""
+    """Return the texts of a column as a list. The column holds one text, or a list of texts of several samples."""
     texts = row[key] if isinstance(row[key], list) else [row[key]]
     for text in texts:
         if not isinstance(text, str):
@@ -170,7 +170,7 @@ def _texts(where: str, row: dict[str, Any], key: str) -> Sequence[str]:
 
 
 def _document_samples(path: Path, content: Any, benchmark: str | None) -> Iterator[Sample]:
-    """Yield the samples of a JSON file that is one document with many tasks."""
+    """Yield the samples of a JSON file that holds many tasks in one JSON value."""
     if isinstance(content, dict) and isinstance(content.get("eval"), dict):
         for task_id, samples in content["eval"].items():
             for sample in samples if isinstance(samples, list) else [samples]:

@@ -25,7 +25,7 @@ class Outcome:
 
     task_id: str
     sample: int
-    """Number of the sample of this task, from 0."""
+    """Index of this sample among the samples of its task, from 0."""
     completion: str
     finish: str
     """Why generation ended; empty for completions that were generated elsewhere."""
@@ -54,7 +54,7 @@ def grader_version() -> str:
 
 
 def limits_for(benchmark: Benchmark, limits: Limits) -> Limits:
-    """Raise the given limits to the limits that the benchmark needs."""
+    """Return the given limits, each raised to the value that the benchmark needs."""
     return limits.at_least(**benchmark.least_limits)
 
 
@@ -71,7 +71,7 @@ def grade(
     limits: Limits,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Grade programs that have no verdict in the store, each distinct (task, program) once, and store the verdicts.
+    """Grade the programs that have no verdict in the store, and store the verdicts. Equal pairs are graded once.
 
     Args:
         pairs: problems that have a task, each with a program.
@@ -148,7 +148,7 @@ def outcome_of(
     Args:
         benchmark: the benchmark, whose `assemble` and `score` apply.
         problem: the problem of the completion.
-        sample: number of the sample.
+        sample: index of the sample among the samples of its task.
         record: the stored completion: `text`, `finish` and `tokens`.
         verdicts: the store of verdicts.
         limits: limits of the sandbox settings with which the program was graded.

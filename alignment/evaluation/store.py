@@ -17,7 +17,7 @@ from alignment.files import write_text
 
 
 def digest(*parts: Any) -> str:
-    """Return a hash of JSON-like values, as 32 hexadecimal digits."""
+    """Return a hash of values that JSON can represent, as 32 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -56,7 +56,7 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 class Store:
-    """Records of one kind in one folder: read the files `<kind>.<rank>.jsonl` of all ranks, append to this rank's file.
+    """Records of one kind in one folder. Reads `<kind>.<rank>.jsonl` of all ranks, appends to that of this rank.
 
     To append records, use the store as a context manager. Every record is written as soon as it is added.
     """

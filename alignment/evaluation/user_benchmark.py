@@ -120,7 +120,7 @@ def _checked_problem(place: str, number: int, problem: Any) -> Problem:
 
 
 def _default_row(problem: Problem) -> Row:
-    """Make a row from a problem's texts, for decontamination. It is used if the problem has no row."""
+    """Make a row for decontamination from the texts of a problem that has no row."""
     texts: list[str] = []
     if isinstance(problem.prompt, TextPrompt):
         texts = [problem.prompt.content]
@@ -230,4 +230,4 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "size": (lambda value: value is None or _is_count(value), "a number of tasks"),
     "retry": (lambda value: value is None or callable(value), "a function (problem, completion, failures) -> Problem"),
 }
-"""For each field of `Benchmark`, a function that tells whether a value is valid, and a text that says what is valid."""
+"""Field of `Benchmark` -> (function that tells whether a value is valid, text that says which values are valid)."""

@@ -26,10 +26,10 @@ COLUMNS = (
     ("Fallback tensors", "fallback_tensors", "{}"),
     ("Gate", "passed", "{}"),
 )
-"""Title, key and number format of each column of the table."""
+"""Columns of the table, each (title, key in `ExportRow`, format of the values)."""
 
 SUMMARY_KEYS = (*(key for _, key, _ in COLUMNS[:-1]), "original_perplexity", "original_pass_at_1", "passed", "reasons")
-"""Keys of an `ExportRow` that artifacts and reports keep."""
+"""Keys of an `ExportRow` that are copied into artifacts and reports."""
 
 
 def figures_table(rows: Sequence[ExportRow]) -> str:
@@ -70,7 +70,7 @@ def _cell(row: ExportRow, key: str, form: str) -> str:
 
 
 def calibration_lines(rows: Sequence[ExportRow]) -> list[str]:
-    """Return lines that describe the calibration data. Targets with the same data share a line."""
+    """Return lines that describe the calibration data of the targets. Targets with the same data share a line."""
     targets: dict[str, list[str]] = {}
     for row in rows:
         if data := row.get("calibration"):
@@ -93,7 +93,7 @@ def model_card(
     Args:
         description: The model's name, licence, base model and provenance.
         rows: The model's exports.
-        measured_on: A phrase that names the data of the measurements.
+        measured_on: A phrase that names the data on which the exports were measured.
         commands: Titles and shell commands, see `run_commands`.
     """
     header = ["---"]

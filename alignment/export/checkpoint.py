@@ -23,7 +23,7 @@ SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
-"""Keys of config.json that must be positive integers."""
+"""Keys of config.json whose values must be positive integers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Qwen2Checkpoint:
 
     @property
     def vocabulary_rows(self) -> int:
-        """Number of rows of the embedding. It is at least the number of the tokenizer's tokens."""
+        """Number of rows of the embedding, which may exceed the number of the tokenizer's tokens."""
         return int(self.config["vocab_size"])
 
     @property

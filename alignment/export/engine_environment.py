@@ -29,11 +29,11 @@ logger = get_logger("alignment.export.engine_environment")  # __name__ is "__mai
 
 @dataclass(frozen=True)
 class EngineEnvironment:
-    """The packages of an engine's virtual environment."""
+    """Which packages pip installs into the virtual environment of an engine."""
 
     name: str
     pins: tuple[str, ...]
-    """Requirements to install. The first requirement is the engine itself."""
+    """Pinned requirements for pip. The first requirement is the engine itself."""
     resolve: bool
     """Whether pip also installs the dependencies of the pins."""
 

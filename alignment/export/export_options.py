@@ -26,7 +26,7 @@ Rows = str | Path | Sequence[Row]
 
 @dataclass(frozen=True)
 class CalibrationRows:
-    """Rows that importance matrices, GPTQ and AWQ are calibrated on."""
+    """Rows for the calibration of importance matrices, GPTQ and AWQ."""
 
     rows: Rows
     tokens: int = CALIBRATION_TOKENS
@@ -34,7 +34,7 @@ class CalibrationRows:
     sequence_length: int = CALIBRATION_SEQUENCE_LENGTH
     """Number of tokens in one calibration sample of GPTQ and AWQ."""
     fim: float = CALIBRATION_FIM
-    """Share of the documents that become fill-in-the-middle documents."""
+    """Share (0 to 1) of the documents that become fill-in-the-middle documents."""
 
     @classmethod
     def from_settings(cls, settings: Calibration) -> CalibrationRows:
@@ -89,4 +89,4 @@ class ExportOptions:
     push: Push | None = None
     """Repository to upload exports to if all of them passed. Without it nothing is uploaded."""
     seed: int = 0
-    """Seed of the order of calibration rows, of FIM gaps, and of GPTQ and AWQ."""
+    """Seed for the order of calibration rows, for FIM gaps, and for GPTQ and AWQ."""

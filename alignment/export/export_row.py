@@ -6,10 +6,10 @@ from typing import TypedDict
 
 
 class CalibrationUse(TypedDict):
-    """Counts of the calibration data that was used."""
+    """How many rows and tokens of the calibration data were used."""
 
     rows: dict[str, int]
-    """Number of rows of each form: plain, chat, fim, repository."""
+    """Form (plain, chat, fim, repository) -> number of rows."""
     samples: int
     tokens: int
 
@@ -32,7 +32,7 @@ class Measurement(TypedDict, total=False):
     kl_divergence: float
     """Mean KL divergence of the export's distribution from the original's, in nats per position."""
     greedy_agreement: float
-    """Percent of greedily generated tokens before the first difference."""
+    """Percent of greedily generated tokens that come before the first difference from the original."""
     tokenization_equal: bool
     """Whether the runtime splits every text of `texts.HARD_CORPUS` as the original tokenizer does."""
     tokenization_differs_on: list[str]
@@ -58,7 +58,7 @@ class ExportRow(Measurement, total=False):
     size_bytes: int
     bits_per_weight: float
     tensor_types: dict[str, int]
-    """Number of tensors of each GGUF type."""
+    """GGUF type -> number of tensors."""
     fallback_tensors: int
     """Number of tensors with a larger type than the level prescribes.
 

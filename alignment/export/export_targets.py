@@ -31,7 +31,7 @@ class Target:
 
     @property
     def gate(self) -> str:
-        """Key of the target's limits in `gate.DEFAULT_THRESHOLDS`, for example `q4_K_M` or `awq-int4`."""
+        """Key under which `gate.DEFAULT_THRESHOLDS` has this target's limits, for example `q4_K_M` or `awq-int4`."""
         if self.level is not None:
             return self.level.name
         return self.kind if self.kind in ("huggingface", "adapter") else self.text

@@ -107,7 +107,7 @@ def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow
 
 
 def _calibration_texts(calibration: CalibrationRows | None, seed: int) -> list[ModelText]:
-    """Turn the calibration rows into texts, in a seeded random order."""
+    """Return the texts of the calibration rows, in a seeded random order."""
     if calibration is None:
         return []
     rows = read_rows(calibration.rows)

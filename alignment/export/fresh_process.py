@@ -21,7 +21,7 @@ def run_job(
 
     Args:
         module: A module that calls `serve_job`.
-        job: JSON values.
+        job: JSON values, which the process reads from a file.
         python: Interpreter of another environment; by default the running one.
         in_own_folder: Whether to run in a temporary folder, which is removed afterwards with all files in it. All paths
             in `job` must then be absolute.

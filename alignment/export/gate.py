@@ -1,4 +1,4 @@
-"""The gate of exports: run each export in its runtime and check that its outputs are close to the original's."""
+"""Check exports: run each export in its runtime, and check that its outputs are close to the original's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from alignment.export.texts import HARD_CORPUS
 
 MEASURE = "alignment.export.measure"
 SMALL_MODEL = 50_000_000
-"""Models with fewer weights run on one thread, since more threads would mostly wait for each other."""
+"""Number of weights below which a model runs on one thread, since more threads would mostly wait for each other."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def gguf_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """Name, type and size with which one tensor is written."""
+    """How one tensor is written: its name, type and size."""
 
     name: str
     """GGUF name of the tensor."""
@@ -79,7 +79,7 @@ class GgufOutput:
     weights: int
     """Number of parameters."""
     types: dict[str, int]
-    """Number of tensors of each type."""
+    """GGUF type -> number of tensors."""
     fallback_tensors: int
 
 
@@ -116,7 +116,7 @@ def write_gguf(
         checkpoint: The model.
         level: The GGUF level.
         out: The file to write.
-        imatrix: Importance of the columns of each tensor, float32, by GGUF name.
+        imatrix: GGUF name of a tensor -> importance of its columns, in float32.
         split_bytes: Approximate size of the parts `NAME-00001-of-00003.gguf`; 0 writes one file.
         description: Name, licence, base model and provenance, for the metadata.
         threads: Number of threads that encode; by default one per core.
@@ -214,7 +214,7 @@ def _encoded(
     pool: ThreadPoolExecutor,
     workers: int,
 ) -> Iterator[memoryview]:
-    """Yield the encoded bytes of one tensor, in order. At most `workers` + 1 chunks of rows are in memory."""
+    """Yield the encoded bytes of one tensor in chunks of rows, in order, at most `workers` + 1 chunks in memory."""
     waiting: list[Future[np.ndarray]] = []
     for raw in plan.source.chunks():
         waiting.append(pool.submit(_encode, plan, raw, importance, library))

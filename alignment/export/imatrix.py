@@ -45,7 +45,7 @@ class ImatrixJob:
 
 
 def collect(job: ImatrixJob) -> CalibrationUse:
-    """Run the model on the texts, write the importance matrix, and return the counts of the data that was used."""
+    """Run the model on the texts, write the importance matrix, and return how many rows and tokens were used."""
     import torch
 
     runtime = TransformersRuntime(job.model, job.dtype, job.device, job.threads)
@@ -75,7 +75,7 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
     Args:
         file: The file to write.
-        values: For each GGUF tensor name, the sums of squared inputs per column, and the number of summed tokens.
+        values: GGUF name of a tensor -> (sum of the squared inputs of each column, number of summed tokens).
         context: Number of tokens in one window.
     """
     from gguf import GGUFWriter
@@ -96,7 +96,7 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
 
 def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
-    """Read an importance matrix: for each GGUF tensor name, the mean squared inputs per column in float32.
+    """Read an importance matrix as GGUF name of a tensor -> mean squared input of each column, in float32.
 
     Raises:
         ValueError: The file is not an importance matrix in llama.cpp's GGUF format, or holds NaN or infinity.

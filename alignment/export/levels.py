@@ -16,13 +16,13 @@ class Level:
 
     name: str
     file_type: int
-    """Number of the level in llama.cpp (`llama_ftype`)."""
+    """Value of `llama_ftype` in llama.cpp that stands for the level."""
     matrix_type: str
     """Type of a matrix for which the level has no special rule."""
 
     @property
     def is_float(self) -> bool:
-        """Whether the level stores floats, without quantization."""
+        """Whether the level stores all tensors as floats, without quantization."""
         return self.matrix_type in FLOATS
 
 

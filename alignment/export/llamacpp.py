@@ -124,7 +124,7 @@ class LlamaCppLibrary:
         """Quantize rows with llama.cpp's kernel. The GIL is released during the call.
 
         Args:
-            type_number: Number of the GGUF type.
+            type_number: Value of `ggml_type` in llama.cpp that stands for the GGUF type.
             rows: Weights, float32 [rows, columns].
             imatrix: Importance of each column, float32 [columns].
 
@@ -191,7 +191,7 @@ class GgufModel:
         self.n_vocab = c.llama_vocab_n_tokens(ctypes.c_void_p(self.vocab))
 
     def _check_context(self, n_ctx: int, threads: int) -> None:
-        """Raise ValueError if llama.cpp's context does not have the parameters that were set."""
+        """Raise ValueError if the context that llama.cpp created does not have the parameters that were set."""
         c, context = self.library.c, ctypes.c_void_p(self.context)
         values = c.llama_n_ctx(context), c.llama_n_batch(context), c.llama_n_threads(context)
         if values[0] < n_ctx or values[1:] != (n_ctx, threads):

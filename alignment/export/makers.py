@@ -44,11 +44,11 @@ class ExportRun:
     calibration_texts: list[ModelText]
     imatrix: dict[str, np.ndarray] | None = None
     imatrix_calibration: CalibrationUse | None = None
-    """Counts of the importance matrix's calibration data, if this run made the importance matrix."""
+    """How much calibration data the importance matrix used, if this run made the importance matrix."""
     original_pass_at_1: float | None = None
     """The original's pass@1 in percent, if there is a benchmark."""
     gguf_rows: dict[str, ExportRow] = field(default_factory=dict)
-    """Rows of the GGUF levels that were made so far, by level. Folders with a GGUF file reuse that file."""
+    """GGUF level -> its row, for the levels made so far. Targets that are folders with a GGUF file reuse its file."""
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ def _gguf_row(run: ExportRun, level: Level, written: GgufOutput) -> ExportRow:
 
 
 def _make_runtime_folder(run: ExportRun, target: Target, row: ExportRow) -> ExportRow:
-    """Make a folder for Ollama or llama.cpp's server with a GGUF file that passed. Return the folder's row."""
+    """Make a folder for Ollama or llama.cpp's server, with a GGUF file that passed. Return the row of the target."""
     assert target.level is not None
     files = [Path(file) for file in row["files"]]
     folder = run.out / f"{run.name}-{target.kind}-{target.level.name}"

@@ -25,7 +25,7 @@ from alignment.export.fresh_process import serve_job
 from alignment.export.runtimes import LlamaCppRuntime, Runtime, TransformersRuntime
 
 MAX_LOSS = 700.0
-"""Largest mean loss of which exp is computed. Larger losses are cut, since exp overflows float64 above 709."""
+"""Mean losses are cut to this value before exp is computed, since exp overflows float64 above 709."""
 
 
 class OriginalFigures(TypedDict):
@@ -84,7 +84,7 @@ def cut_windows(runtime: Runtime, texts: Sequence[str], context: int, positions:
         runtime: Runtime that tokenizes the texts.
         texts: The texts.
         context: C, the number of tokens in a window.
-        positions: Number of scored positions that is wanted. A window has C - 1 scored positions.
+        positions: How many scored positions the windows should have together. A window has C - 1 of them.
 
     Returns:
         Token ids [W, C] in int32, and the number of texts that were used.
@@ -142,7 +142,7 @@ def compare(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Me
     KL(original || export) is averaged over the scored positions. Perplexity is exp of the mean loss per position.
 
     Raises:
-        ValueError: Export and original have different numbers of vocabulary rows.
+        ValueError: Export and original do not have equally many vocabulary rows.
     """
     windows = np.load(Path(job.folder, "windows.npy"))
     store = np.load(Path(job.folder, "log_probabilities.npy"), mmap_mode="r")

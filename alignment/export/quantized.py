@@ -25,7 +25,7 @@ from alignment.models.formats import Tokenizer
 from alignment.rows.row_texts import ModelText
 
 SHORTEST_SAMPLE = 16
-"""Smallest number of tokens in a calibration sample. Shorter pieces of rows are not used."""
+"""Least number of tokens in a calibration sample. Shorter pieces of rows are not used."""
 
 Sample = dict[str, list[int]]
 """`input_ids` and `attention_mask` of one calibration sample."""
@@ -61,7 +61,7 @@ class QuantizedFolder:
     """Result of a quantization."""
 
     python: str
-    """Interpreter in whose environment the quantized folder can be loaded."""
+    """Path of the Python interpreter with whose packages the quantized folder can be loaded."""
     calibration: CalibrationUse
 
 
@@ -84,7 +84,7 @@ def quantize_folder(
         target: A target of kind gptq or awq.
         out: The folder to write.
         texts: Calibration texts.
-        settings: Engine, group size, order of the columns, device.
+        settings: Settings of the quantization: engine, group size, order of the columns, device.
         tokens: Largest number of calibration tokens in total.
         sequence_length: Largest number of tokens in one calibration sample.
         threads: Number of CPU threads; 0 keeps torch's default.

@@ -19,7 +19,7 @@ from alignment.models import formats
 OLLAMA_CONTEXT = 32768
 STOPS = (formats.IM_START, *formats.FIM_STOP_TOKENS)
 LONG_CONTEXT_HIDDEN_SIZE = 3584
-"""Hidden size of Qwen2.5-Coder-7B. It is the smallest model for which Qwen documents long contexts by YaRN."""
+"""Hidden size of Qwen2.5-Coder-7B, the smallest model for which Qwen documents long contexts by YaRN."""
 LONG_CONTEXT_FACTOR = 4
 
 _FIM = f"{formats.FIM_PREFIX}{{{{ .Prompt }}}}{formats.FIM_SUFFIX}{{{{ .Suffix }}}}{formats.FIM_MIDDLE}"
@@ -93,7 +93,7 @@ def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) 
 
 
 def sampling(folder: Path) -> dict[str, float]:
-    """Return the sampling parameters of the model's generation_config.json, under Ollama's names."""
+    """Return the sampling parameters in the model's generation_config.json, renamed as Ollama calls them."""
     file = folder / "generation_config.json"
     settings = read_json(file) if file.is_file() else {}
     names = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "repetition_penalty": "repeat_penalty"}
@@ -220,7 +220,7 @@ def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long
 
 
 def supports_long_context(checkpoint: Qwen2Checkpoint) -> bool:
-    """Whether Qwen documents YaRN for the model's size, and the model's config does not have YaRN yet."""
+    """Whether YaRN can be added: Qwen documents it for the model's size, and the config does not have it yet."""
     return checkpoint.config["hidden_size"] >= LONG_CONTEXT_HIDDEN_SIZE and checkpoint.rope["rope_type"] == "default"
 
 

@@ -42,7 +42,7 @@ class Vocabulary:
     """GGUF token type of every token."""
     merges: list[str]
     special: dict[str, int]
-    """Ids of special tokens, by GGUF's names `eos`, `fim_pre`, ..."""
+    """GGUF's name of a special token (`eos`, `fim_pre`, ...) -> its id."""
     chat_template: str | None
 
 
@@ -125,13 +125,13 @@ def _merges(merges: list[Any]) -> list[str]:
 
 
 def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
-    """Return the ids of special tokens, by GGUF's names.
+    """Return GGUF's name of each special token -> its id.
 
     Args:
         path: Path of tokenizer.json, for errors.
         config: Content of config.json.
         settings: Content of tokenizer_config.json.
-        ids: Ids of the added tokens, by text.
+        ids: Text of an added token -> its id.
     """
     end = ids.get(formats.ENDOFTEXT)
     if end is None:

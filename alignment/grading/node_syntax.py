@@ -19,40 +19,40 @@ MAX_DEPTH = 200
 
 @dataclass(frozen=True)
 class JsFunction:
-    """A function that a file defines outside of other functions. Offsets count characters."""
+    """A function that a file defines outside of other functions. Offsets are counted in characters."""
 
     file: str
     name: str
     """Name of the function, including its class or object: `Basket.total`."""
     line: int
     first: int
-    """Start of the function itself: of `function`, `async`, the parameters or the name, not of the statement."""
+    """Offset at which the function begins: at `function`, `async`, its parameters or its name."""
     opening: int
-    """Start of the parameters."""
+    """Offset at which the parameters begin."""
     closing: int
-    """End of the parameters."""
+    """Offset at which the parameters end."""
     start: int
-    """Start of the body, after the opening brace."""
+    """Offset of the beginning of the body, after the opening brace."""
     end: int
-    """End of the body, before the closing brace."""
+    """Offset of the end of the body, before the closing brace."""
     last: int
-    """End of the statement that contains the function."""
+    """Offset of the end of the statement that contains the function."""
     header: str
-    """Source of the definition up to the body."""
+    """Source text of the definition, up to the body."""
     kind: str
     """Kind of definition: `declared`, `unnamed` (a default export without a name), `expression` or `method`."""
     plain: bool
     """Whether the function may exchange only plain data with its callers: it is neither a method nor a generator, and
     does not use `this`."""
     simple: bool
-    """Whether a stub can have the same parameters, because all parameters are plain names and the function has the
-    object `arguments`."""
+    """Whether a stub can have the same parameters: all of them are plain names, and the function is not an arrow
+    function, so that it has the object `arguments`."""
     parameters: tuple[str, ...] = ()
     doc: str = ""
     """The comment above the function, if the comment begins with `/**`. Otherwise empty."""
 
     def target(self) -> dict[str, Any]:
-        """Return the fields that grading needs (`RepositoryTests.target`)."""
+        """Return the fields by which grading finds this function in its file. They become `RepositoryTests.target`."""
         return {key: value for key, value in asdict(self).items() if key not in ("doc", "line", "parameters")}
 
 
@@ -66,7 +66,7 @@ def _parser(language: str) -> Any:
 
 
 class Tree:
-    """A parsed source text. Offsets of tree-sitter count bytes. All other offsets in this package count characters."""
+    """A parsed source text. Offsets of tree-sitter are in bytes, all other offsets in this package in characters."""
 
     def __init__(self, text: str, file: str = "") -> None:
         """Parse a text. The suffix of the path `file` determines the language; the default is JavaScript."""

@@ -89,19 +89,19 @@ def in_window(date: str, window: str) -> bool:
 
 
 def livecodebench_prompt(row: Row) -> ChatPrompt:
-    """Return the prompt of one problem, with its starter code if it has any."""
+    """Return the prompt of one problem, including the starter code if the problem has any."""
     form = WITH_STARTER.format(starter=row["starter_code"]) if row["starter_code"] else WITHOUT_STARTER
     question = TASK.format(question=row["question_content"]) + form
     return ChatPrompt(({"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}))
 
 
 def _function(row: Row) -> str:
-    """Return the method of `Solution` that a problem asks for, or "" if the program reads stdin and writes stdout."""
+    """Return the name of the method of `Solution` that a problem asks for, or "" if it asks for a whole program."""
     return str(json.loads(row.get("metadata") or "{}").get("func_name") or "")
 
 
 def livecodebench_task(row: Row) -> Row:
-    """Return the public and private test cases of a row as a task."""
+    """Return a task with the public and private test cases of a row."""
     cases = [*json.loads(row["public_test_cases"]), *private_cases(row["private_test_cases"])]
     tests: Row
     if _function(row):
@@ -127,9 +127,9 @@ def livecodebench_task(row: Row) -> Row:
 
 
 class _TextOnly(pickle.Unpickler):
-    """Unpickler for text only.
+    """An unpickler that refuses everything except text.
 
-    LiveCodeBench packs test cases as pickled JSON text, and other pickles could run code.
+    LiveCodeBench packs test cases as pickled JSON text. Any other pickle could run code.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -140,7 +140,7 @@ class _TextOnly(pickle.Unpickler):
 
 
 def private_cases(packed: str) -> list[Row]:
-    """Decode private test cases, which are JSON, or base64 of zlib of pickled JSON text.
+    """Decode private test cases: plain JSON, or JSON text that was pickled, compressed with zlib and encoded in base64.
 
     Raises:
         pickle.UnpicklingError: the pickle contains something other than text.

@@ -23,13 +23,13 @@ from alignment.logs import get_logger
 
 logger = get_logger(__name__)
 EXPECTED_VERSION = 2
-"""Part of the cache key.
+"""Version of the expected values, which is part of their cache key.
 
 Increase this number when the same reference solutions may return different values. Version 2 came with a fixed hash
 seed for all programs.
 """
 FINAL_REASONS = ("memory", "output_limit")
-"""Reasons for a missing expected value that are the same on every machine, so that the result is cached."""
+"""Reasons for a missing expected value that do not depend on the machine. Only these results are cached."""
 
 
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:

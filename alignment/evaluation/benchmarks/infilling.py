@@ -91,7 +91,7 @@ def humaneval_fim(request: BenchmarkRequest) -> Benchmark:
 
 
 def first_line(text: str) -> str:
-    """Return the first line without surrounding white space, or the second line if the first is empty or one blank."""
+    """Return the first line without surrounding white space, or the second line if the first is "" or " "."""
     lines = text.split("\n")
     return (lines[1] if len(lines) > 1 and lines[0] in ("", " ") else lines[0]).strip()
 
@@ -107,7 +107,7 @@ def _first_line_scores(problem: Problem, answer: str) -> dict[str, float]:
 
 
 def _numbered(problems: list[Problem]) -> list[Problem]:
-    """Make the problems' ids unique by appending a number. The rows repeat a task id for every masked line."""
+    """Append a counter to the problems' ids to make them unique: all masked lines of a task have the same task id."""
     counts: dict[str, int] = {}
     numbered = []
     for problem in problems:

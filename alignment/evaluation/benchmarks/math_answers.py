@@ -38,8 +38,8 @@ SHOTS = (
     ("Mia has three times as many pens as Tom. Together they have 28. How many pens has Tom?",
      "Tom has x pens and Mia 3x, so 4x = 28 and x = 28 / 4 = 7.", "7"),
 )  # fmt: skip
-"""Four worked examples (question, solution, answer). They were written for this toolkit, since Qwen did not publish its
-examples."""
+"""Four worked examples, each (question, solution, answer). They were written for this toolkit: Qwen has not published
+its examples."""
 
 
 def gsm8k(request: BenchmarkRequest) -> Benchmark:

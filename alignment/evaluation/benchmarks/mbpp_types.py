@@ -78,7 +78,7 @@ def restore_types(number: int, inputs: list[Any]) -> list[Any]:
     """Restore the Python types in the inputs of one task.
 
     Args:
-        number: the number of the task.
+        number: the integer in the task's id `Mbpp/<integer>`.
         inputs: lists of arguments, as read from JSON.
     """
     for numbers, restore in _RESTORE:

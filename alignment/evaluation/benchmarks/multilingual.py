@@ -30,7 +30,7 @@ FOLDERS = {
 JAVASCRIPT_ASSERT = (
     "console.assert = (condition, ...message) => { if (!condition) { throw new Error(message.join(' ')); } };\n"
 )
-"""Makes a failed `console.assert` an error. In Node, it only prints a message."""
+"""Code that makes a failed `console.assert` raise an error. Without it, Node only prints a message."""
 
 
 def multilingual(request: BenchmarkRequest) -> Benchmark:
@@ -112,7 +112,7 @@ def join_tests(language: str, code: str, row: Row) -> str:
 
 
 def _head(prompt: str, code: str, language: str) -> str:
-    """Return the imports of the prompt that the code does not have."""
+    """Return the import lines of the prompt that are missing in the code."""
     starts = {"CPP": ("#include", "using "), "Java": ("import ",), "Python": ("import ", "from ")}.get(language, ())
     lines = [line for line in prompt.split("\n") if starts and line.startswith(starts)]
     return "".join(f"{line}\n" for line in lines if line not in code)

@@ -20,11 +20,11 @@ LANGUAGES = {
     "java": "java", "cpp": "cpp", "js": "javascript", "cs": "csharp", "php": "php", "sh": "bash", "ts": "typescript",
     "go": "go", "lua": "lua", "pl": "perl", "r": "r", "rb": "ruby", "rs": "rust",
 }  # fmt: skip
-"""Short name in the benchmark's name -> language of the grader. The languages of Qwen2.5-Coder's table come first."""
+"""Language in the benchmark's name -> language of the grader. The languages of Qwen2.5-Coder's table come first."""
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
 HIDDEN = ("/usr/bin/bc",)
-"""Programs that are hidden, since the image of the published verdicts lacks them, as its error messages show."""
+"""Programs of this machine that tests must not find: the container of the published verdicts did not have them."""
 STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>")
 TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nexport default", "\nimport default", "\nconsole.log")
 CHAT_REQUEST = (
@@ -43,14 +43,14 @@ CSHARP_USINGS = (
 UNMARKED = ("go", "lua", "rb")
 """Languages whose test framework ends the process.
 
-No marker can be printed after the tests, so the exit code decides.
+Nothing can be printed after the tests, to prove that they ran to the end. The exit code decides.
 """
 NEEDS = {
     "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
     "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
     "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
 }
-"""Short name -> a program that must run in the sandbox, and a text that says what to install if it does not."""
+"""Language as in `LANGUAGES` -> test program that must run in the sandbox, and what to install if it does not."""
 
 
 def multipl_e(request: BenchmarkRequest) -> Benchmark:
@@ -95,7 +95,7 @@ def multipl_e(request: BenchmarkRequest) -> Benchmark:
 
 
 def task_of(name: str, short: str, *, published: bool = True) -> Row:
-    """Return a task that grades programs which include their tests. The tests must run to their end.
+    """Return a task for programs that include their tests. A program passes only if its tests run to their end.
 
     Args:
         name: the name of the problem.
@@ -121,7 +121,7 @@ def base_code(completion: str, row: Row, short: str, cuts: tuple[str, ...]) -> s
 
 
 def join_tests(code: str, row: Row, short: str) -> str:
-    """Return the complete program: imports that every solution may use, the code, and the tests."""
+    """Return the complete program: the imports that every solution may use, then the code, then the tests."""
     if short == "cpp":
         head = "".join(f"#include<{name}>\n" for name in CPP_INCLUDES if f"#include<{name}>" not in row["prompt"])
         code = f"{head}\n{code}"

@@ -1,8 +1,8 @@
 """Extract code from chat answers to MultiPL-E, so that the tests can be appended.
 
 Imports are added. The answer's `main`, and closing braces that the tests contain, are removed. The rules are those of
-`qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), and also handle braces in strings and
-comments, classes with another name, and code around the class.
+`qwencoder-eval/instruct/multipl_e/chat/evaluate.py` (QwenLM/Qwen2.5-Coder), and in addition handle braces in strings
+and comments, classes with another name, and code around the class.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _in_class_problem(code: str, short: str) -> str:
 def _without_closing(code: str, row: Row, short: str, *, complete: bool) -> str:
     """Remove the closing braces that the tests contain, and all text after them.
 
-    `complete` says whether the code has the function's header, or only its body.
+    `complete` is True if the code has the function's header, and False if it has only the body.
     """
     opens = 0 if not row["tests"].lstrip().startswith("}") else {"java": 2, "cs": 2}.get(short, 1)
     if not opens:

@@ -21,17 +21,17 @@ from alignment.models import formats
 from alignment.rows.reading import read_rows
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
-"""Number of tokens of prompt and answer together, for each benchmark."""
+"""Name of the benchmark -> length of prompt and answer together, in tokens."""
 DEPTHS = tuple(step / 10 for step in range(11))
 VARIANTS = 3
 ANSWER_TOKENS = 16
 _WORDS = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper", "kelp")
 _MARGIN = 24
-"""Number of extra tokens that may result when the parts of the file are joined and tokenized again."""
+"""Reserve in tokens: joined and tokenized again, the parts of the file may have this many tokens more."""
 
 
 class Filler:
-    """The text around the needles. All problems share one filler, so that the text is tokenized once."""
+    """The text that surrounds the needles. All problems share one object, so that the text is tokenized once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -39,7 +39,7 @@ class Filler:
         self._ids: list[int] = []
 
     def ids(self, tokenizer: Any) -> list[int]:
-        """Return the token ids of the whole text."""
+        """Return the token ids of the whole filler text."""
         if self._tokenizer is not tokenizer:
             self._tokenizer, self._ids = tokenizer, _encode(tokenizer, self.text)
         return self._ids
@@ -47,7 +47,7 @@ class Filler:
 
 @dataclass(frozen=True)
 class HaystackPrompt:
-    """A file with a needle at some depth and a question at the end. File and answer have `length` tokens together."""
+    """A file with a needle at some depth and a question at the end. File and answer together have `length` tokens."""
 
     filler: Filler
     needle: str
@@ -138,7 +138,7 @@ def _rows_text(data: str) -> str:
 
 @functools.cache
 def _library() -> str:
-    """Return the source of large modules of Python's standard library, in a fixed order."""
+    """Return the joined source text of large modules of Python's standard library, in a fixed order."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     names = (
         "argparse", "ast", "calendar", "configparser", "datetime", "difflib", "doctest", "fractions", "inspect", "tarfile",

@@ -58,7 +58,7 @@ FUNCTION_TOKENS, LINE_TOKENS = 256, 50
 
 @dataclass(frozen=True)
 class CrossFilePrompt:
-    """A FIM prompt with text of other files at the end of the suffix. Each part is cut to a number of tokens."""
+    """A FIM prompt with text of other files at the end of the suffix. Each part is cut to a token limit."""
 
     left: str
     """Text before the hole."""
@@ -69,7 +69,7 @@ class CrossFilePrompt:
     new_tokens: int
 
     def parts(self, tokenizer: Any) -> tuple[str, str]:
-        """Return prefix and suffix of the FIM prompt, cut to their numbers of tokens."""
+        """Return the prefix and the suffix of the FIM prompt, each cut to its token limit."""
 
         def ids(text: str) -> list[int]:
             return formats.encode_text(tokenizer, text)
@@ -187,6 +187,6 @@ def _safim_task(row: Row) -> Row | None:
 
 
 def _same_call(problem: Problem, answer: str) -> dict[str, float]:
-    """Return the exact match of two API calls, ignoring white space."""
+    """Return score 1 if two API calls are equal except for white space, else 0."""
     call, expected = ("".join(text.split()) for text in (answer, problem.reference or ""))
     return {"exact_match": float(call == expected)}

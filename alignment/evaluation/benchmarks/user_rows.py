@@ -60,7 +60,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
 def fim(request: BenchmarkRequest) -> Benchmark:
     """Load fill-in-the-middle rows, with prefix-suffix-middle prompts.
 
-    The program of a row with tests holds the completion as it was generated.
+    For a row with tests, the program contains the completion exactly as it was generated.
     """
     return _fim(request, "fim", _filled_in)
 
@@ -93,7 +93,7 @@ def _filled_in_body(problem: Problem, text: str) -> str:
 
 
 def completion(request: BenchmarkRequest) -> Benchmark:
-    """Load tasks in which the model continues the prefix. In the program, the row's suffix follows the completion."""
+    """Load tasks in which the model continues the prefix. The program to run is prefix + completion + suffix."""
     _base_only(request)
 
     def assemble(problem: Problem, text: str) -> str:
@@ -120,7 +120,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
 
 
 def _infilling(row: Row, prompt: Prompt) -> Problem:
-    """Return a problem with the row's tests, if the row has tests, and the row's middle as the reference."""
+    """Return a problem whose reference is the row's `middle`. It has a task if the row has tests."""
     executable = row.get("tests") and row.get("kind")
     return Problem(
         id=str(row["id"]), prompt=prompt, task=row if executable else None, reference=row.get("middle"), row=row

@@ -53,7 +53,7 @@ class PackedLinear:
 
     @classmethod
     def joined(cls, layers: Sequence[Any], dtype: torch.dtype) -> PackedLinear:
-        """Return one product for layers with one input; their outputs come one behind the other."""
+        """Return one matrix product for several layers with the same input. Their outputs are concatenated."""
         bases = [base_layer(layer) for layer in layers]
         weight = torch.cat([base.weight.detach() for base in bases]) if len(bases) > 1 else bases[0].weight.detach()
         biases = [base.bias.detach() for base in bases if base.bias is not None]
@@ -98,17 +98,17 @@ class GroupCache:
 
     samples: int
     prompt_keys: list[torch.Tensor]
-    """One tensor per layer, (G, K, P, C), padded on the right."""
+    """Keys of the prompts: one tensor per layer, padded on the right. Shape of each: (G, K, P, C)."""
     prompt_values: list[torch.Tensor]
     prompt_lengths: torch.Tensor
-    """(G,) number of tokens of each prompt."""
+    """Number of tokens of each prompt. Shape: (G,)."""
     keys: list[torch.Tensor]
-    """One tensor per layer, (G, K, R, S, C)."""
+    """Keys of the generated tokens: one tensor per layer. Shape of each: (G, K, R, S, C)."""
     values: list[torch.Tensor]
     starts: torch.Tensor
-    """(G,) first column of each group's generated tokens."""
+    """For each group, the index of the first column that holds its generated tokens. Shape: (G,)."""
     column: int = 0
-    """The next column to write."""
+    """Index of the column into which the next step writes."""
 
     @property
     def groups(self) -> int:
@@ -118,8 +118,8 @@ class GroupCache:
         """Keep the given samples of the given groups, and drop all others.
 
         Args:
-            groups: (G') indices of the groups to keep.
-            rows: (G', R') indices of the samples to keep in each of these groups.
+            groups: indices of the groups to keep. Shape: (G',).
+            rows: indices of the samples to keep in each of these groups. Shape: (G', R').
         """
         longest = int(self.prompt_lengths[groups].max())
         first = int(self.starts[groups].min())
@@ -149,7 +149,7 @@ class GroupCache:
 
 
 def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
-    """Append zeros along a dimension, up to `size`."""
+    """Append zeros along a dimension until its length is `size`."""
     missing = size - tensor.shape[dimension]
     if missing <= 0:
         return tensor
@@ -158,14 +158,14 @@ def _widen(tensor: torch.Tensor, dimension: int, size: int) -> torch.Tensor:
 
 
 class CpuDecoder:
-    """Compute prompts and decoding steps of a Qwen2 model."""
+    """Runs a Qwen2 model on prompts, and on one new token of each sample per step."""
 
     def __init__(self, model: Any, dtype: torch.dtype | None = None) -> None:
         """Pack the weights of a model for which `unsupported_reason` is None.
 
         Args:
             model: a model of transformers or PEFT.
-            dtype: the type to compute in; by default that of the weights.
+            dtype: the type to compute in; by default the type of the weights.
         """
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         config = model.config
@@ -193,7 +193,7 @@ class CpuDecoder:
         )
 
     def _adapters(self) -> list[LowRank]:
-        """Return the adapters of all layers."""
+        """Return the adapters of all layers that have one."""
         linears = [linear for layer in self.layers for linear in (layer.qkv, layer.output, layer.gate_up, layer.down)]
         return [linear.adapter for linear in linears if linear.adapter is not None]
 
@@ -209,7 +209,7 @@ class CpuDecoder:
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], samples: int, room: int) -> tuple[GroupCache, torch.Tensor]:
-        """Compute prompts and create their cache.
+        """Run the model on prompts, and create the cache of their keys and values.
 
         Args:
             prompts: G lists of token ids. Shorter prompts are padded, so lists of similar length are best.
@@ -248,8 +248,8 @@ class CpuDecoder:
         """Run the model on the last token of every row.
 
         Args:
-            cache: keys and values so far; those of the last tokens are added.
-            tokens: (G, R) the last chosen tokens.
+            cache: keys and values of the earlier tokens. Keys and values of the last tokens are added.
+            tokens: the tokens that were chosen last. Shape: (G, R).
 
         Returns:
             Logits of the next tokens, shape (G, R, V), in float32.
@@ -270,13 +270,13 @@ class CpuDecoder:
         return self._logits(x[:, 0]).view(groups, samples, -1)
 
     def _by_group(self, projected: torch.Tensor, groups: int) -> torch.Tensor:
-        """Reshape (G * R, heads, 1, C) to (G, K, R, heads / K, C)."""
+        """Reshape a tensor from (G * R, heads, 1, C) to (G, K, R, heads / K, C)."""
         samples, heads = projected.shape[0] // groups, projected.shape[1]
         shape = (groups, samples, self.kv_heads, heads // self.kv_heads, self.head_width)
         return projected.reshape(shape).transpose(1, 2)
 
     def _bias(self, cache: GroupCache, end: int) -> torch.Tensor | None:
-        """Return the attention bias, (G, 1, 1, 1, P + end) in float32, or None if nothing is masked.
+        """Return the attention bias in float32, or None if nothing is masked. Shape: (G, 1, 1, 1, P + end).
 
         The bias is -inf for the padding of a prompt and for columns before a group's start, and 0 elsewhere.
         """
@@ -298,14 +298,14 @@ class CpuDecoder:
         """Compute the attention of each row's last token over the row's prompt and generated tokens.
 
         Args:
-            query: (G, K, R, heads / K, C).
+            query: shape (G, K, R, heads / K, C).
             cache: keys and values.
-            number: number of the layer.
+            number: index of the layer.
             end: number of columns of generated tokens.
             bias: the result of `_bias`.
 
         Returns:
-            (G, R, heads * C)
+            The attention output. Shape: (G, R, heads * C).
         """
         groups, kv_heads, samples, shared, width = query.shape
         query = (query * width**-0.5).contiguous()

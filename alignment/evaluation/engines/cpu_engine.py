@@ -30,7 +30,7 @@ PREFILL_TOKENS = 4096
 CACHE_SHARE = 0.3
 """Share of the free memory that keys and values may use."""
 REFILL_SHARE = 0.75
-"""New prompts join when fewer than this share of the rows is in use."""
+"""New prompts join the batch when at most this share of its places for prompts is in use."""
 
 TokenChooser = Callable[[torch.Tensor, Sequence[DecodedSequence]], list[int]]
 """Chooses the next token of each sequence from logits of shape (sequences, vocabulary), in float32."""
@@ -99,7 +99,7 @@ class CpuEngine:
             yield from self._decode(groups, samples, max(1, rows // samples))
 
     def _groups(self, jobs: Sequence[GenerationJob], rows: int) -> list[_Group]:
-        """Group jobs with the same prompt, in groups of at most `rows` samples."""
+        """Group jobs with the same prompt into groups of at most `rows` jobs."""
         by_prompt: dict[tuple[int, ...], list[DecodedSequence]] = {}
         for job in jobs:
             by_prompt.setdefault(tuple(job.ids), []).append(DecodedSequence(job, self.max_length - len(job.ids)))
@@ -110,7 +110,7 @@ class CpuEngine:
         ]
 
     def _decode(self, waiting: list[_Group], samples: int, capacity: int) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Decode groups that all have the same number of samples, at most `capacity` groups at the same time."""
+        """Decode groups that all have equally many samples, at most `capacity` groups at the same time."""
         running: list[_Group] = []
         cache: GroupCache | None = None
         tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens
@@ -150,7 +150,7 @@ class CpuEngine:
         cache: GroupCache | None,
         tokens: torch.Tensor,
     ) -> tuple[GroupCache, torch.Tensor, list[tuple[GenerationJob, Completion]]]:
-        """Compute new prompts, choose their first tokens, and add them to the running batch."""
+        """Run the model on new prompts, choose their samples' first tokens, and add the groups to the batch."""
         room = max(sequence.limit for group in batch for sequence in group.sequences)
         joining, logits = self.decoder.prefill([group.prompt for group in batch], samples, room)
         first, ended = self._choose(logits[:, None].expand(-1, samples, -1), batch)
@@ -207,11 +207,11 @@ class CpuEngine:
 
 
 def _cached_tokens(group: _Group) -> int:
-    """Return the number of tokens that a group needs in the cache."""
+    """Return how many tokens of cache a group needs: its prompt and the new tokens of all its sequences."""
     return len(group.prompt) + sum(sequence.limit for sequence in group.sequences)
 
 
 def _padded(alive: list[int], size: int, samples: int) -> list[int]:
-    """Return `size` sample indices: the running samples first, then finished samples."""
+    """Return the indices of `size` samples: running samples first, then finished samples to fill up."""
     ended = [index for index in range(samples) if index not in alive]
     return [*alive, *ended][:size]

@@ -12,7 +12,7 @@ from typing import Any
 from alignment.evaluation.engines.protocol import Completion, Finish, GenerationJob
 
 STOP_CHECK_INTERVAL = 8
-"""Number of steps between two searches for stop strings. Tokens generated after a stop string are cut off."""
+"""Stop strings are searched every so many steps. Tokens generated after a stop string are cut off."""
 
 
 def split_by_length(
@@ -64,7 +64,7 @@ class DecodedSequence:
         self._window = STOP_CHECK_INTERVAL + max((len(string.encode()) for string in job.stop), default=0)
 
     def add(self, token: int, stop_ids: tuple[int, ...], tokenizer: Any) -> None:
-        """Append a token, and set `finish` if the token ends the sequence. Do nothing if the sequence has ended."""
+        """Append a token. If the token ends the sequence, set `finish`. Do nothing if the sequence had ended before."""
         if self.finish is not None:
             return
         if token in stop_ids or token in self.job.stop_ids:
@@ -105,7 +105,7 @@ def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int
 
 
 def _draw(logits: Any, sequences: Sequence[DecodedSequence], nucleus: bool) -> list[int]:
-    """Draw one token for each row of `logits` [B, V]; with `nucleus`, draw from the most likely tokens only."""
+    """Draw one token for each row of `logits` [B, V]. With `nucleus`, draw only from the most likely tokens (top_p)."""
     import torch
 
     temperature = torch.tensor([item.job.temperature for item in sequences], device=logits.device)

@@ -28,7 +28,7 @@ from alignment.evaluation.engines.protocol import (
 
 CONCURRENT_REQUESTS = 16
 RETRIES = 6
-"""Number of attempts for one request.
+"""Largest number of attempts for one request.
 
 The engine waits 0.5, 1, 2, ... seconds between attempts, or as the server says.
 """
@@ -49,7 +49,7 @@ _LLAMACPP_SAMPLING = {"samplers": ["temperature", "top_p"], "repeat_penalty": 1.
 
 
 class HttpEngine:
-    """An engine that generates with a server. If a request fails, completions that arrived before are kept."""
+    """An engine that generates with a server. Completions that arrived before a request failed are kept."""
 
     name = "http"
 
@@ -73,8 +73,8 @@ class HttpEngine:
             token: bearer token for the server.
             stop_ids: token ids that end every completion. A server stops at the end tokens of its model by itself. vLLM is
                 also told these ids, and completions of llama.cpp are cut at them.
-            max_length: most tokens of prompt and completion together.
-            batch_size: requests at the same time; 16 by default.
+            max_length: largest number of tokens of prompt and completion together.
+            batch_size: number of simultaneous requests; 16 by default.
 
         Raises:
             ValueError: the server does not answer, does not serve the model, or serves several models and `model` is
@@ -93,7 +93,7 @@ class HttpEngine:
         )
 
     def _served_model(self, wanted: str | None) -> tuple[str, ServerKind]:
-        """Return the model's name, and which software serves it."""
+        """Return the name of the served model, and the name of the server software."""
         answer = self._send("GET", "/v1/models", None)
         models = {entry["id"]: entry for entry in answer.get("data", [])}
         if wanted is None and len(models) == 1:
@@ -137,7 +137,7 @@ class HttpEngine:
         return Completion(text, tokens, "stop" if stopped else "length")
 
     def _complete_llamacpp(self, job: GenerationJob, body: dict[str, Any]) -> Completion:
-        """Complete at llama.cpp's own `/completion`, which returns token ids: it takes no further ids to stop at."""
+        """Use llama.cpp's `/completion`: it takes no stop ids but returns token ids, which this method cuts."""
         answer = self._send("POST", "/completion", {**body, "return_tokens": True})
         tokens: list[int] = answer["tokens"]
         stop_ids = {*self.stop_ids, *job.stop_ids}
@@ -148,7 +148,7 @@ class HttpEngine:
         return Completion(text, end, "stop" if stopped else "length")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Send a request; retry after temporary errors. Raises ValueError with the last error if all attempts fail."""
+        """Send a request; retry after temporary errors. Raise ValueError with the last error if all attempts fail."""
         problem = ""
         for attempt in range(RETRIES):
             pause = 0.5 * 2**attempt

@@ -1,6 +1,6 @@
 """Generation from a GGUF file with llama.cpp: the exported model is measured as its users run it.
 
-The server is started when the first prompts are known, so that its context holds them and no more.
+The server is started when the first prompts are known, so that its context is just long enough for them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alignment.models.gguf_import import write_config_and_tokenizer
 from alignment.models.stored_config import stored_config
 
 SLOTS = 16
-"""Requests that are computed at the same time, by default."""
+"""Default number of requests that are computed at the same time."""
 
 
 class LlamaCppEngine:
@@ -87,7 +87,7 @@ class LlamaCppEngine:
         yield from client.generate(fitting)
 
     def _server_for(self, context: int, slots: int) -> LlamaCppServer:
-        """Return the running server if its slots are long and many enough. Otherwise start another one."""
+        """Return the running server if it has enough slots and they are long enough. Otherwise start another server."""
         if self._server is not None and self._server.context >= context and self._server.slots >= slots:
             return self._server
         self.close()

@@ -47,15 +47,15 @@ def main() -> None:
 
 
 class LlamaCppServer:
-    """A server in a process of its own on a free port of this machine. It ends with `close`, or with this object."""
+    """A server process on a free port of this machine. It ends with `close`, or when this object is deleted."""
 
     def __init__(self, file: Path, *, context: int, slots: int, threads: int = 0) -> None:
         """Start the server and wait until the model is loaded.
 
         Args:
             file: a GGUF file.
-            context: most tokens of prompt and completion together, for each slot.
-            slots: requests that are computed at the same time.
+            context: largest number of tokens of prompt and completion together, for each slot.
+            slots: number of requests that are computed at the same time.
             threads: number of CPU threads; 0 uses all.
 
         Raises:

@@ -1,7 +1,7 @@
-"""LoRA adapters beside packed weights: the products of small matrices are added, the frozen weights stay as they are.
+"""LoRA adapters for packed weights: the adapters' products are added to the output, the packed weights do not change.
 
-Merging an adapter into bfloat16 weights would round most of its change away: early in training it is smaller than half of
-the last bit of a weight. The products are computed in float32 here, as PEFT computes them in training.
+Merging an adapter into bfloat16 weights would round most of the adapter away: early in training, it changes a weight
+by less than half of the last bit. The products are computed in float32 here, as PEFT computes them in training.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Layers of a Qwen2 model that may have an adapter."""
+"""Names of the layers of a Qwen2 model that may have an adapter."""
 
 
 def adapter_reason(model: Any) -> str | None:
-    """Return why a model's adapter cannot be computed by `LowRank`. Returns None if it can, or if there is no adapter.
+    """Return why `LowRank` can't compute a model's adapter. Return None if it can, or if there is no adapter.
 
     Args:
         model: a model of transformers or PEFT.
@@ -42,20 +42,20 @@ def base_layer(layer: Any) -> Any:
 
 
 class LowRank:
-    """The sum of the adapters' products for layers with one input, whose outputs are one behind the other.
+    """Adapters of several layers with the same input. The outputs of the layers are concatenated.
 
     Shapes: I = inputs, O = outputs of all layers, R = ranks of all adapters.
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
-        """Read the adapters of PEFT's layers. Layers without an adapter are allowed beside them."""
+        """Read the adapters of PEFT's layers. Some of the layers may lack an adapter."""
         self.layers = layers
         self.down = self.up = torch.empty(0)
         self.refresh()
 
     @classmethod
     def of(cls, layers: Sequence[Any]) -> LowRank | None:
-        """Return the adapters of some layers. Returns None if no layer has one."""
+        """Return the adapters of these layers, or None if no layer has one."""
         return cls(layers) if any(hasattr(layer, "lora_A") for layer in layers) else None
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class LowRank:
         """Return the layers' output with the adapters' products added.
 
         Args:
-            output: (rows, O), without the adapters.
-            x: (rows, I).
+            output: output without the adapters. Shape: (rows, O).
+            x: input of the layers. Shape: (rows, I).
         """
         return torch.addmm(output.float(), x.float() @ self.down, self.up).to(output.dtype)

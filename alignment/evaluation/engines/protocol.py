@@ -27,7 +27,7 @@ class GenerationJob:
     max_new_tokens: int
     """Generation ends after this many tokens, or earlier at the model's maximum length."""
     stop: tuple[str, ...] = ()
-    """Strings that end the completion. The completion's text ends before the first of these strings."""
+    """Strings that end the completion. The text of the completion is cut before the first of them."""
     stop_ids: tuple[int, ...] = ()
     """Token ids that end the completion, besides the engine's `stop_ids`.
 
@@ -41,7 +41,7 @@ class GenerationJob:
     seed: int = 0
     """Seed of this job's random numbers. Without effect at temperature 0."""
     text: str = ""
-    """The whole prompt as text, after the chat template. Written-out special tokens are encoded as special tokens.
+    """The whole prompt as text, with the chat template applied. Special tokens in the text are encoded as such.
 
     No special tokens are added.
     """
@@ -51,7 +51,7 @@ class GenerationJob:
             raise ValueError(f"generation job {self.key!r}: give the prompt either as `ids` or as `text`")
 
     def sampling_fields(self) -> set[SamplingField]:
-        """Return the sampling settings that have an effect on this job."""
+        """Return the names of the sampling settings that have an effect on this job."""
         fields: set[SamplingField] = set()
         if self.temperature > 0:
             fields |= {"temperature", "seed"}
@@ -79,8 +79,8 @@ class Completion:
     tokens: int
     """Number of generated tokens."""
     finish: Finish
-    """Why generation ended: `stop` at a stop id or stop string, `length` at the token limit. `prompt_too_long`: the
-    prompt leaves no room for a token, so nothing was generated and the text is empty."""
+    """Why generation ended: `stop` (a stop id or stop string), `length` (the token limit), or `prompt_too_long` (no
+    room for a token after the prompt, so the text is empty)."""
 
 
 class Engine(Protocol):
@@ -102,7 +102,7 @@ class Engine(Protocol):
     batch_size: int | None
     """Number of sequences that are generated at the same time. None means as many as fit into memory."""
     supported_fields: frozenset[SamplingField]
-    """Sampling settings that the engine follows exactly as `GenerationJob` defines them."""
+    """Names of the sampling settings that the engine applies exactly as `GenerationJob` defines them."""
 
     def generate(self, jobs: Sequence[GenerationJob]) -> Iterator[tuple[GenerationJob, Completion]]:
         """Yield each job with its completion as soon as the completion is ready, in any order."""

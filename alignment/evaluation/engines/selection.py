@@ -29,7 +29,7 @@ def open_engine(
         model_path: a checkpoint folder, a name on the hub, or a GGUF file.
         name: which engine; `auto` is llamacpp for a GGUF file, vLLM if it is installed and there is a GPU, else
             transformers.
-        batch_size: sequences at the same time; by default as many as fit.
+        batch_size: number of sequences at the same time; by default as many as fit into memory.
         dtype: number format of the weights; `auto` is bfloat16 on accelerators and on CPUs that multiply it in
             hardware, else float32.
 

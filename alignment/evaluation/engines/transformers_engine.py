@@ -86,7 +86,7 @@ class TransformersEngine:
     def _batch_size(self, longest: GenerationJob) -> int:
         """Return the batch size: 64 on a CPU, and at most 256 on a GPU.
 
-        On a GPU, keys and values of the batch fit into half of the free memory.
+        On a GPU the batch is so small that its keys and values fit into half of the free memory.
         """
         import torch
 

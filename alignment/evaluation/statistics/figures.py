@@ -10,7 +10,7 @@ from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.intervals import interval, pass_at_k
 
 REPORTED_K = (1, 5, 10, 50, 100)
-"""pass@k is reported for those of these values of k for which every task has at least k samples."""
+"""Values of k for which pass@k is reported, provided that every task has at least k samples."""
 
 
 class Figure(TypedDict):
@@ -25,11 +25,11 @@ class Figure(TypedDict):
     high: float
     seed: int
     errors: int
-    """Number of completions that could not be graded and do not enter `value`."""
+    """Number of completions that could not be graded. They do not enter `value`."""
 
 
 def per_task(outcomes: Iterable[Outcome], score: str) -> dict[str, list[float]]:
-    """Return the values of one score for each task. Samples without the score (infrastructure errors) are omitted."""
+    """Return, for each task, the values of one score. Samples without a score (infrastructure error) are left out."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
         if score in outcome.scores:

@@ -1,6 +1,6 @@
 """Compute pass@k, and 95% intervals of a mean over tasks.
 
-All functions work on plain numbers. A score is a number from 0 to 1; there is one score per task.
+All functions take and return plain Python numbers. Each task has one score from 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
 BOOTSTRAP_RESAMPLES = 2000
-"""Number of bootstrap resamples.
+"""How many resamples the bootstrap draws.
 
 Efron and Tibshirani (1993, section 13.3) advise at least 1000 for percentile intervals.
 """

@@ -35,10 +35,10 @@ def infilling_scores(problem: Problem, completion: str) -> dict[str, float]:
 
 
 def editor_scores(problem: Problem, completion: str) -> dict[str, float]:
-    """Scores of a filled-in middle as an editor shows it: `infilling_scores`, and two scores that ignore where it stops.
+    """Return `infilling_scores` of a filled-in middle, and two scores that ignore where the middle stops.
 
-    `content_similarity` is the edit similarity of the first non-blank lines, as many as the reference has: it judges the
-    content of a completion that goes on too long. `first_line_match` compares the first non-blank line.
+    `content_similarity` is the edit similarity of the first non-blank lines, as many as the reference has, so that it
+    judges the content of a completion that goes on too long. `first_line_match` compares the first non-blank line.
     """
     scores = infilling_scores(problem, completion)
     answer, expected = (_lines(text) for text in (completion, problem.reference or ""))
@@ -48,7 +48,7 @@ def editor_scores(problem: Problem, completion: str) -> dict[str, float]:
 
 
 def _lines(text: str) -> list[str]:
-    """The non-blank lines, without white space around the text and at line ends."""
+    """Return the non-blank lines of a text, without white space at both ends of the text and at line ends."""
     return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
 
 

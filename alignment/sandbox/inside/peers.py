@@ -1,4 +1,4 @@
-"""Extends the remote calls of `proxy` for functions of a repository.
+"""Extends the remote calls of `proxy`, so that a function of a repository can be tested.
 
 Iterators are read lazily. Exceptions and library functions are sent by their names. Any other object of the tester that
 is not plain data is sent as a token, which the candidate can only pass back. If the candidate could read attributes of
@@ -16,7 +16,7 @@ from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, 
 from .remote_object import NotPlain, RemoteObject
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
-"""Modules whose functions and types are sent as names instead of handles."""
+"""Modules whose functions and types are sent by name, not as the id of an object."""
 _NAMED = (type, types.BuiltinFunctionType)
 
 
@@ -67,7 +67,7 @@ class Token:
 
 
 class PeerServer(CandidateServer):
-    """Answers the tester's calls in the candidate's process, for one function with the name ``target``."""
+    """Answers, in the candidate's process, the tester's calls of the function under test (named ``target``)."""
 
     def __init__(self, channel: Any, namespace: dict[str, Any]) -> None:
         super().__init__(channel, namespace)
@@ -105,7 +105,7 @@ class PeerClient(TesterClient):
         self.named: set[str] = set()
 
     def target_handle(self) -> int:
-        """Return the handle of the function under test."""
+        """Return the id by which requests name the function under test."""
         target = self.name("target")
         if not isinstance(target, RemoteObject):
             raise CandidateGone("no function")
@@ -128,7 +128,7 @@ class PeerClient(TesterClient):
         return {"token": self._number(value, None)}
 
     def _number(self, owner: Any, function: Any) -> int:
-        """Return the number under which the candidate refers to `owner`; calls of that number run `function`."""
+        """Register `function` as the handler of calls from the candidate. Return the id by which it names `owner`."""
         known = self.numbers.get(id(owner))
         if known is None:
             known = self.numbers[id(owner)] = len(self.functions)

@@ -1,4 +1,4 @@
-"""Runs the tests of a module that exists only in memory with pytest, including fixtures, parameters and async tests."""
+"""Runs pytest on a module that has no file, with fixtures, parameters and async tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(module: types.ModuleType, record: Record, fixtures: dict[str, Any]) -> N
             return module
 
     class Plugin:
-        """Collects the tests of the module and records their results."""
+        """A pytest plugin that collects the tests of the module and records their results."""
 
         def __init__(self) -> None:
             self.ends: list[tuple[Any, BaseException | None]] = []

@@ -27,9 +27,9 @@ TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 STAGE = "/tmp"
 """Folder in which the new root is assembled. Any existing folder can be used."""
 EMPTY, NOTHING = "/etc/empty", "/etc/nothing"
-"""An empty file and an empty folder, mounted over files and folders that programs must not see."""
+"""Paths of an empty file and an empty folder, which are mounted over files and folders that programs must not see."""
 REPLACED = "/tmp/.replaced"
-"""Folder that contains the replacement files of one program. See `replace`."""
+"""Folder with the files that replace other files for one program. See `replace`."""
 SHOWN = "/etc/shown"
 """Mount point for folders and files of the machine's /tmp that programs may see. They cannot stay below /tmp, because
 each program has a private /tmp."""
@@ -43,7 +43,7 @@ def build(extra: list[str], hidden: list[str], mounts: Sequence[Sequence[str]] =
     Args:
         extra: Additional files and folders that programs can read.
         hidden: Files and folders that programs see as empty.
-        mounts: Folders to show at a different path: pairs (path on this machine, path in the tree).
+        mounts: Folders to mount at a different path: pairs (path on this machine, path in the tree).
     """
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     old = os.open("/", os.O_PATH)
@@ -127,7 +127,7 @@ def cover(path: str) -> None:
 
 
 def replace(path: str, number: int) -> None:
-    """Make `path` show the file ``REPLACED/number``, which the driver writes before the program runs."""
+    """Mount the file ``REPLACED/number`` over `path`. The driver writes this file before the program runs."""
     replacement = Path(REPLACED) / str(number)
     replacement.parent.mkdir(exist_ok=True)
     replacement.touch()
@@ -135,9 +135,9 @@ def replace(path: str, number: int) -> None:
 
 
 def mount_scratch(size: int, inodes: int) -> None:
-    """Mount a new /tmp for one program, including the shown parts of the machine's /tmp.
+    """Mount a new /tmp for one program, including the visible parts of the machine's /tmp.
 
-    Each top-level entry of the shown parts is a read-only mount. A program cannot write below a read-only mount. The
+    Each top-level entry of the visible parts is a read-only mount. A program cannot write below a read-only mount. The
     program can also not replace the entry, because the kernel refuses to rename or remove a mount point.
 
     Args:
@@ -153,7 +153,7 @@ def mount_scratch(size: int, inodes: int) -> None:
 
 
 def _show(seen: str, path: str, root: Path) -> None:
-    """Show `path` at the same place in the new root. `seen` is the folder at which the old root is open."""
+    """Bind-mount `path`, read-only, at the same path below `root`. `seen` is a path of the old root folder."""
     source = Path(seen + path)
     target = root / path.lstrip("/")
     if source.is_symlink():
@@ -169,7 +169,7 @@ def _show(seen: str, path: str, root: Path) -> None:
 
 
 def _mount_point(target: Path, source: str) -> None:
-    """Create the file or folder that a mount of `source` needs as its target."""
+    """Create the empty file or folder `target`, onto which `source` will be mounted."""
     if target.exists():
         return
     if stat.S_ISDIR(os.stat(source).st_mode):
