@@ -62,7 +62,7 @@ def _effective_alpha(config: dict[str, Any]) -> float:
 
 
 def _lora_matrices(file: Path, stored: dict[str, StoredTensor], base: Qwen2Checkpoint) -> dict[str, np.ndarray]:
-    """Return GGUF name (`blk.0.attn_q.weight.lora_a`) -> A or B matrix in float32.
+    """Return a mapping: GGUF name (`blk.0.attn_q.weight.lora_a`) -> A or B matrix in float32.
 
     Raises:
         ValueError: A tensor is not a LoRA matrix of the base model, or an A or B matrix is missing.

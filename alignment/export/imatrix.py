@@ -96,7 +96,7 @@ def write_imatrix(file: Path, values: dict[str, tuple[np.ndarray, int]], context
 
 
 def read_imatrix(file: str | Path) -> dict[str, np.ndarray]:
-    """Read an importance matrix as GGUF name of a tensor -> mean squared input of each column, in float32.
+    """Read an importance matrix: GGUF name of a tensor -> mean squared input of each column, in float32.
 
     Raises:
         ValueError: The file is not an importance matrix in llama.cpp's GGUF format, or holds NaN or infinity.

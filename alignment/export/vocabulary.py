@@ -125,7 +125,7 @@ def _merges(merges: list[Any]) -> list[str]:
 
 
 def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
-    """Return GGUF's name of each special token -> its id.
+    """Return a mapping: GGUF's name of a special token -> its id.
 
     Args:
         path: Path of tokenizer.json, for errors.

@@ -19,10 +19,10 @@ from alignment.grading.task import CallCase, CallTests, ProgramTests, TaskKind
 from alignment.sandbox.inside import wire
 
 NOT_NONE = ("check_str", "text_match_three", "text_starta_endb")
-"""Functions of MBPP+ whose answer counts as True unless it is None: they may return a match object or text."""
+"""Functions of MBPP+ for which any answer except None counts as True: they may return a match object or text."""
 
 CALL_SECONDS = 5.0
-"""CPU time of one call in seconds. EvalPlus limits the wall time instead: one second, or four times the wall time of
+"""CPU seconds that one call may use. EvalPlus limits the wall time instead: one second, or four times the wall time of
 the reference solution. CPU time does not depend on the load of the machine. 5 s are enough for every solution that
 passes EvalPlus, even on a machine that is several times slower."""
 
@@ -109,5 +109,5 @@ TypeScript: programs are compiled for ES2015."""
 
 
 def multipl_e_tests(short: str) -> str:
-    """Return the `tests` of a MultiPL-E task in the language `short` (`js`, `cs`, ...)."""
+    """Return the column `tests` of a MultiPL-E task. `short` is the short name of the language: `js`, `cs`, ..."""
     return json.dumps(MULTIPL_E.get(short, {"marker": True}))

@@ -28,13 +28,13 @@ from alignment.sandbox.limits import Limits
 
 SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
-"""Environment variable that contains the token of the service."""
+"""Name of the environment variable that contains the token of the service."""
 ATTEMPTS = 8
-"""Number of requests for one program before the verdict becomes an infrastructure error."""
+"""Largest number of requests for one program. If all fail, the verdict is an infrastructure error."""
 BUSY = (429, 502, 503, 504)
 """HTTP statuses after which a request is sent again."""
 MAX_DEADLINE = 3600.0
-"""The longest deadline that the service accepts, in seconds."""
+"""Largest `deadline_seconds` that the service accepts in a request."""
 
 
 def open_grader(

@@ -193,10 +193,10 @@ class Grader:
         return self._pool
 
     def _slot(self, language: str) -> Slot:
-        """Return the slot of this thread for a language.
+        """Return this thread's slot (a sandbox launcher) for a language.
 
-        Each thread has one slot for Python and one slot for all other languages. Programs of the second slot see the
-        toolchains.
+        Each thread has one slot for Python and one slot for all other languages. Only programs of the second slot see
+        the compilers and runtimes.
         """
         name = "python" if language == "python" else "toolchains"
         slot: Slot | None = getattr(self._local, name, None)
@@ -208,7 +208,7 @@ class Grader:
         return slot
 
     def _suites(self) -> repository.OpenSuites:
-        """Return the open repositories of this thread."""
+        """Return this thread's open repositories, whose tests grade functions."""
         suites: repository.OpenSuites | None = getattr(self._local, "suites", None)
         if suites is None:
             suites = self._local.suites = repository.OpenSuites(self.allow_weaker)

@@ -1,4 +1,4 @@
-"""Finds words that a JavaScript body may not use if it runs in one process with the tests (tier B).
+"""Finds words that a JavaScript body may not use if it runs in the same process as the tests (tier B).
 
 Every known way to forge a verdict needs one of a few restricted words. A body that uses a restricted word fails, unless
 the original body used the same word. Like the guard for Python (`alignment.sandbox.inside.guard`), this check stops
@@ -34,7 +34,7 @@ _LEAVES = frozenset(
 
 
 def restricted_words(body: str, file: str) -> set[str]:
-    """Return the words of `WORDS` that a body uses. Include `COMPUTED` if the body computes a property name.
+    """Return those of `WORDS` that a body uses, and also `COMPUTED` if the body computes a property name.
 
     Args:
         body: the body, without the surrounding braces.
@@ -73,7 +73,7 @@ def _joins_text(node: Any) -> bool:
 
 
 def _is_key(node: Any) -> bool:
-    """Whether a node is part of the expression in the brackets of a member or of a computed property name."""
+    """Whether a node is part of an expression in brackets that computes a property name: `x[...]`, `{[...]: 1}`."""
     inner, outer = node, node.parent
     while outer is not None and outer.type in (
         "binary_expression",

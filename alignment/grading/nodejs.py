@@ -37,7 +37,7 @@ from alignment.sandbox.slot import Slot, run_across
 from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
 ROOT, COMPILED = "/repository", "/compiled"
-"""Paths in the sandbox: the repository, and its source files in the form that the loader runs."""
+"""Paths in the sandbox: of the repository, and of its source files in the compiled form that the loader runs."""
 SCRIPTS = Path(__file__).parent / "node"
 STRICT = "'use strict';"
 COMPILE_LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
@@ -50,7 +50,7 @@ _IMPORT = re.compile(
 _FRAMEWORKS = ("node:test", "test", "tape", "tap", "uvu", "vitest", "@jest/globals", "mocha")
 _NAMES = ("test", "it", "describe", "suite", "before", "after", "beforeEach", "afterEach", "beforeAll", "afterAll", "mock", "skip",
           "todo", "only", "expect", "vi", "jest", "assert", "run", "specify", "context")  # fmt: skip
-"""Names that ES modules may import from a test framework."""
+"""Names of the functions that ES modules may import from a test framework."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class NodeSuite:
         self.stubs: dict[tuple[str, int], str] = {}
 
     def stub(self, text: str, target: Mapping[str, Any]) -> str:
-        """Return the target's file with a stub in place of the function, transformed for the loader.
+        """Return a function's file with a stub in place of the function, transformed for the loader.
 
-        The result is cached, because all answers for the same target use the same file.
+        The result is cached, because all answers for the same function use the same file.
         """
         key = (target["file"], target["start"])
         if key not in self.stubs:
@@ -144,7 +144,7 @@ class NodeSuite:
             limits: limits of the process. Memory and sizes are raised to the values that node needs.
             cover: files that the script sees as empty.
             flags: command-line flags of node.
-            peer: whether to connect descriptor 4 to the other process of the run.
+            peer: whether descriptor 4 is a connection to the other process of the run.
         """
         data = self.snapshot.data
         settings = {key: data[key] for key in ("transform", "aliases", "library", "setup", "typescript", "esm")}
@@ -170,7 +170,7 @@ class NodeSuite:
 
 @lru_cache(maxsize=1)
 def _scripts() -> tuple[tuple[str, bytes], ...]:
-    """Return the scripts in `node/`, and the modules (shims) that test files import instead of a test framework."""
+    """Return name and content of each script in `node/`, and of each module (shim) that replaces a test framework."""
     shims = []
     for framework in _FRAMEWORKS:
         text = f"module.exports = globalThis.__align_frameworks[{framework!r}];\n"
@@ -193,7 +193,7 @@ def masked(text: str, target: Mapping[str, Any], parameters: str, body: str, bef
 
     Args:
         text: the text of the file.
-        target: the place of the function: the result of `JsFunction.target()`.
+        target: fields that locate the function in its file: the result of `JsFunction.target()`.
         parameters: the new parameters, including the parentheses.
         body: the new body, without the braces.
         before: text to insert before the function.

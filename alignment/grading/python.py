@@ -18,19 +18,19 @@ from alignment.sandbox.slot import SandboxError, Slot
 RULES = ("exact", "equal", "set", "not_none", "any", "root")
 """Allowed values of `CallTests.compare`."""
 REPORTED_REASONS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
-"""Reasons for a failure that the process of a program may report about itself."""
+"""Reasons of a failure that are accepted from the process of a program, which reports its own failure."""
 NO_MEMORY = (
     "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
     "memory allocation of",
 )  # fmt: skip
-"""Parts of the error messages of interpreters and runtimes that ran out of memory."""
+"""Texts that occur in the error messages of interpreters and runtimes that ran out of memory."""
 
 
 class CallOutput(TypedDict, total=False):
     """The report of a program's process about one call. The process is untrusted, so the report may be wrong."""
 
     case: int
-    """Number of the call. Missing if the program failed before the first call."""
+    """Index of the call. Missing if the program failed before the first call."""
     value: Any
     """The returned value, encoded by `wire.encode`. Missing if the call failed."""
     reason: str
@@ -205,7 +205,7 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
 
 
 def check_began(run: ProgramRun) -> ProgramRun:
-    """Return the run unchanged. Raises SandboxError if the program of the run was not started."""
+    """Return the run unchanged, or raise SandboxError if the program of the run was not started."""
     if not run.began:
         text = (run.reply[:300] or run.stderr[-300:]).decode(errors="replace")
         raise SandboxError(f"a program could not be started: {text}")

@@ -37,11 +37,11 @@ from alignment.sandbox.program_run import Program, ProgramRun
 from alignment.sandbox.slot import Slot, run_across
 
 STORE = "ALIGN_SUITES"
-"""The environment variable that names the folder of all snapshots."""
+"""Name of the environment variable with the path of the folder of all snapshots."""
 START_SECONDS = 300.0
 """Time limit for a launcher to import a repository, in seconds."""
 ROOT = "/repository"
-"""Path in the sandbox at which the complete or the bare tree is shown."""
+"""Path in the sandbox at which the complete or the bare tree of the repository is mounted."""
 MOST_OPEN = 2
 """Maximum number of repositories whose launchers one thread keeps open."""
 
@@ -124,14 +124,14 @@ class OpenSuites:
         self.suites: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
 
     def python_suite(self, identifier: str) -> Suite:
-        """Return the suite of a Python repository. Raises ValueError for a repository in another language."""
+        """Return the open `Suite` of a Python repository. Raises ValueError for any other language."""
         suite = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
         if not isinstance(suite, Suite):
             raise ValueError(f"the snapshot {identifier} is of a JavaScript repository: its tasks need the kind 'node'")
         return suite
 
     def node_suite(self, identifier: str) -> NodeSuite:
-        """Return the suite of a JavaScript repository. Raises ValueError for a repository in another language."""
+        """Return the open `NodeSuite` of a JavaScript repository. Raises ValueError for any other language."""
         suite = self._opened(
             identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
         )
@@ -162,7 +162,7 @@ def grade(suite: Suite, tests: RepositoryTests, program: str, limits: Limits) ->
         tests: the tests to run and the function to replace, see `RepositoryTests`.
         program: the body, or code that contains the function. For fill-in-the-middle rows (with `prefix` and
             `suffix`): the part of the file that `cut` describes, with the body filled in.
-        limits: limits of the program. Memory, open files and reply are raised to the values that pytest needs.
+        limits: limits of the program. Limits of memory, open files and reply are raised to what pytest needs.
 
     Raises:
         KeyError, ValueError: the tests are not in the format of `RepositoryTests`.

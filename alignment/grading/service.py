@@ -49,7 +49,7 @@ MAX_LIMITS = Limits(
     cpu_seconds=120, wall_seconds=120, memory_bytes=8 << 30, processes=128, files=1024, file_bytes=256 << 20,
     tmp_bytes=512 << 20, tmp_inodes=16384, output_bytes=64 << 20, reply_bytes=1 << 30,
 )  # fmt: skip
-"""The highest limits that a request may ask for."""
+"""Largest limits that a request may ask for."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from alignment.sandbox.slot import Slot
 from alignment.sandbox.toolchains import Toolchain
 
 MARKER = "COMPLETION_MARKER"
-"""Environment variable that contains the random marker. The code that `with_marker` inserts prints it."""
+"""Name of the environment variable that contains the marker, a random text. Code of `with_marker` prints it."""
 JUDGES = ("exit", "silent", "assertions")
 """Allowed values of `ProgramTests.judge`."""
 
@@ -119,8 +119,8 @@ MARKER_CODE = {
     "java": (f'System.out.println("\\n" + System.getenv("{MARKER}"));', "}"),
     "csharp": (f'System.Console.WriteLine("\\n" + System.Environment.GetEnvironmentVariable("{MARKER}"));', "}"),
 }
-"""Language -> (code that prints the marker, text before whose last occurrence the code is inserted). If the text is "",
-the code is appended."""
+"""Language -> (code that prints the marker, anchor). The code is inserted before the last occurrence of the anchor, or
+appended if the anchor is ""."""
 
 
 def _program(

@@ -60,7 +60,7 @@ class CallTests(TypedDict, total=False):
     floats: float | None
     """Tolerance that is used if `tolerance` is not set and the expected value is a float or a list of floats."""
     call_seconds: float | None
-    """CPU time of one call in seconds. The limit keeps an endless loop in one call from using up the program's time. A
+    """CPU seconds that a call may use. The limit keeps an endless loop in one call from using up the program's time. A
     hostile program can disable the limit."""
 
 
@@ -90,7 +90,7 @@ class StdioTests(TypedDict, total=False):
 
     cases: Required[list[StdioCase]]
     tolerance: float | None
-    """Absolute difference allowed between numbers in the output."""
+    """Absolute difference that is allowed between numbers in the output and the expected output."""
     flags: list[str]
     """Additional flags of the compiler."""
 
@@ -122,7 +122,7 @@ class RepositoryTests(TypedDict, total=False):
     tier: Literal["A", "B"]
     """A: tests and program run in two processes. B: both run in one process, so a program can forge the verdict."""
     target: Required[dict[str, Any]]
-    """Place of the function: the result of `Function.target()` or `JsFunction.target()`."""
+    """Fields that locate the function: the result of `Function.target()` or `JsFunction.target()`."""
     visible: Required[list[str]]
     """Identifiers of the tests that the prompt shows."""
     hidden: Required[list[str]]
@@ -133,8 +133,8 @@ class RepositoryTests(TypedDict, total=False):
     """For fill-in-the-middle rows (`pytest`): offsets in the file, `[start of prefix, start of body, end of body,
     end of suffix]`."""
     most_messages: int | None
-    """Tier A: maximum number of messages that one test may send to the program's process. A test that exceeds this
-    number is ended."""
+    """For tier A: maximum number of messages that one test may send to the program's process. A test that sends more
+    is ended."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ PASSED: Status = "passed"
 FAILED: Status = "failed"
 ERROR: Status = "error"
 NEVER_RAN = ("not_run", "syntax", "compile", "missing_entry_point", "forbidden", "too_long", "cut_off")
-"""Reasons for a failed test that mean that the test did not run at all."""
+"""Reasons of a failed test with which the test did not run at all."""
 DETAIL = 500
 """Maximum number of characters of a program's output in a verdict."""
 
@@ -91,7 +91,7 @@ def verdict_of(tests: Sequence[TestResult], cpu_seconds: float = 0.0) -> Verdict
 
 
 def failed(reason: str, detail: str, tests: int = 0, cpu_seconds: float = 0.0) -> Verdict:
-    """Return the verdict on a program that could not run any test: all `tests` tests fail for the same reason."""
+    """Return the verdict on a program that could not run any test: all its tests (`tests`) fail for the same reason."""
     detail = detail[-DETAIL:]
     return Verdict(FAILED, reason, detail, (TestResult(reason, detail),) * max(tests, 1), cpu_seconds)
 

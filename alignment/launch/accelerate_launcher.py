@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _LAUNCHER = "ALIGN_LAUNCHER"
-"""Environment variable that `main` sets. It tells `explain` that `main` started the script."""
+"""Name of the environment variable by which `main` tells `explain` that `main` started the script."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _wait_for_interrupted_script() -> int:
 def exit_code(codes: Mapping[int, int]) -> int:
     """Return one exit code for all failed processes.
 
-    If all of them were killed, none of them could print a message, so this function prints one.
+    If all of them were killed, none of them could print a message, so this function prints a message.
 
     Args:
         codes: exit code of each failed process by rank. A negative code is the number of a signal.
@@ -90,7 +90,7 @@ def explain(text: str, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _prints_traceback(process: int) -> bool:
-    """Whether a process is accelerate's launcher without the option --quiet, which prints a traceback."""
+    """Whether a process prints a traceback: it is accelerate's launcher without the option --quiet."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:

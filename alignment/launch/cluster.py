@@ -26,7 +26,7 @@ from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
-"""Port of the rendezvous between pods. A Slurm job computes its port from the number of the job."""
+"""TCP port of the rendezvous between Kubernetes pods. A Slurm job computes its port from the job's id."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -47,11 +47,11 @@ class Cluster:
     gpus_per_node: int | None = None
     """Number of processes on each node. By default `num_processes` of the recipe's launch file, divided by `nodes`."""
     max_restarts: int = 3
-    """Number of times that the launchers start all processes again before the job fails."""
+    """How many times the launchers start all processes again before the job fails."""
     python: str = "python"
-    """The Python interpreter on the nodes."""
+    """Command or path of the Python interpreter on the nodes."""
     overrides: tuple[str, ...] = ()
-    """Values of the option `--set`, which change settings of the recipe."""
+    """Values of the option `--set` (`key=value`), each of which changes a setting of the recipe."""
     # Slurm
     partition: str | None = None
     account: str | None = None
@@ -129,7 +129,7 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
         recipe_file: the recipe, relative to the checkout or absolute.
         accelerate: path of the Accelerate file.
         cluster: the nodes.
-        rank: the node's number. `rank`, `head` and `port` may be shell variables.
+        rank: index of the node. `rank`, `head` and `port` may be shell variables.
         head: host name of the first node.
         port: port of the rendezvous.
     """

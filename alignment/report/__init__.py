@@ -1,1 +1,1 @@
-"""Writes reports about a chain: an HTML page with ladder, curves and lineage, and a picture that compares seeds."""
+"""Writes reports about a chain: an HTML page with scores, curves and lineage, and a picture that compares seeds."""

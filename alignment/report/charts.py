@@ -1,4 +1,4 @@
-"""Draws SVG charts: bars of one ladder, the ladders of several seeds side by side, and curves over training steps.
+"""Draws SVG charts: scores by stage (a ladder) of one seed or of several seeds, and curves over training steps.
 
 `bars` and `curve` return fragments for the HTML report, whose style sheet defines their CSS classes. `ladder_picture`
 returns the content of a separate file, which includes its styles. Values are percentages, except in `curve`.
@@ -115,7 +115,7 @@ def ladder_picture(ladders: Sequence[Sequence[Rung]], metrics: Sequence[str]) ->
         metrics: names of metrics, for example `fim.pass@1`. `fim.pass@1=Fill in the middle` gives the panel a title.
 
     Raises:
-        ValueError: a ladder lacks a metric, or the stages differ.
+        ValueError: a ladder lacks a metric, or the ladders have different stages.
     """
     panels = []
     plot = Plot(270, 270, left=34, right=10, top=34, bottom=62)

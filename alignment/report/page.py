@@ -1,4 +1,4 @@
-"""Writes the report of a chain: one self-contained HTML page with the ladder, exports, curves and lineage.
+"""Writes the report of a chain: one self-contained HTML page with scores by stage, exports, curves and lineage.
 
 align report recipes/quickstart.yaml
 """
@@ -30,21 +30,21 @@ CURVES = {
     "dpo": [("loss", "loss"), ("rewards/accuracies", "pairs ranked correctly")],
     "grpo": [("reward", "reward"), ("frac_reward_zero_std", "groups with equal rewards")],
 }
-"""Curves for each kind of stage: TRL's name of the metric in metrics.jsonl, and the title of the curve."""
+"""Kind of stage -> its curves, each (TRL's name of the metric in metrics.jsonl, title of the curve)."""
 
 Gains = dict[tuple[str, str], str]
-"""Text that says how much a metric changed in a stage, by (stage, metric). It contains the difference from the model
-from which the stage started, and the 95% interval of the difference, in percentage points."""
+"""(stage, metric) -> text that says how much the metric changed in the stage: the difference from the model from which
+the stage started, and the 95% interval of the difference, in percentage points."""
 
 
 @dataclass(frozen=True)
 class MetricSection:
-    """Section of the report that shows the ladder of one metric."""
+    """Section of the report that shows one metric for all stages."""
 
     name: str
     rungs: list[Rung]
     gains: dict[str, str]
-    """Text about the change of the metric, by stage."""
+    """Name of a stage -> text about the change of the metric in this stage."""
     chart: Markup
 
 

@@ -1,4 +1,4 @@
-"""Draw the ladders of several runs of a recipe with different seeds as one SVG file.
+"""Draw the scores by stage (`ladder.json`) of several runs of a recipe with different seeds as one SVG file.
 
 python -m alignment.report.picture runs/*/ladder.json --metrics fim.pass@1=FIM instruct.pass@1 --out ladder.svg
 """

@@ -1,4 +1,4 @@
-"""Extracts texts and programs from completions, and the values of one row from the columns of a batch."""
+"""Extracts texts and programs from completions, and extracts the values of one row from the columns of a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alignment.evaluation.extraction import extract_code
 from alignment.rewards.reward_protocol import Completion, Prompt
 
 SUBMISSION = "submission"
-"""Column with the program that was last submitted to the environment of a rollout, or None."""
+"""Name of the column with the program that a rollout last submitted to its environment, or None."""
 
 
 def text_of(message: Prompt | Completion) -> str:
@@ -25,7 +25,7 @@ def text_of(message: Prompt | Completion) -> str:
 
 
 def row_columns(columns: Mapping[str, Any], count: int) -> dict[str, Sequence[Any]]:
-    """Return the columns that have one value per completion. Leave out others, for example `trainer_state`."""
+    """Return the columns that have one value per completion. Leave out arguments such as `trainer_state`."""
     return {
         name: values
         for name, values in columns.items()
@@ -34,7 +34,7 @@ def row_columns(columns: Mapping[str, Any], count: int) -> dict[str, Sequence[An
 
 
 def row_at(columns: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:
-    """Return the column values of completion number `index` in a batch of `count` completions."""
+    """Return the column values of the completion at position `index` in a batch of `count` completions."""
     return {name: values[index] for name, values in row_columns(columns, count).items()}
 
 

@@ -14,7 +14,7 @@ from alignment.rewards.execution import PROBLEM
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 ENVIRONMENT_SCORE = "environment_score"
-"""Column with what `get_reward` of each rollout's environment returned."""
+"""Name of the column with the value that `get_reward` of each rollout's environment returned."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RewardPart:
     reward: RewardFunction
     weight: float
     required: bool = False
-    """Whether a completion for which this part has no score gets no reward at all. True for parts that need a verdict:
+    """If True, a completion for which this part has no score gets no reward at all. True for parts that need a verdict:
     without the verdict, the other parts would reward only the form of a program. If a part that is not required has no
     score, the sum is computed without this part."""
 
@@ -66,7 +66,7 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
 
 
 def _environment_columns(environments: Sequence[RolloutEnvironment]) -> dict[str, list[Any]]:
-    """The columns that rewards get in place of the environments, which can't be sent to another process."""
+    """Return the columns that rewards get instead of the environments, which can't be sent to another process."""
     scores = [environment.score for environment in environments]  # before the outcomes: a score may fail
     outcomes = [environment.outcome for environment in environments]
     return {
@@ -87,7 +87,7 @@ def log_counts(environments: Sequence[RolloutEnvironment], log_metric: Callable[
 
 
 async def environment_score(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-    """Score each completion by what the `get_reward` of its environment returned."""
+    """Return as each completion's score the value that `get_reward` of its environment returned."""
     return list(columns[ENVIRONMENT_SCORE])
 
 

@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 
 TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
 PROBLEM = "environment_problem"
-"""Column that `combination.combined` adds for rollouts with an environment: why the environment failed, or None."""
+"""Name of a column that `combination.combined` adds for rollouts with an environment: why it failed, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
 """The verdict on completions that reached the length limit."""
 
@@ -29,7 +29,7 @@ class Verdicts:
     """Grades the completions of a batch once for all rewards that need the verdicts."""
 
     def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
-        """Prepare the object. No program is graded yet.
+        """Store the arguments. No program is graded yet.
 
         Args:
             grader: runs the programs.
@@ -75,7 +75,7 @@ class Verdicts:
 
 
 def tests_passed(verdicts: Verdicts) -> RewardFunction:
-    """Return a reward function. A score is 1 if all tests passed, otherwise 0, or None if grading was not possible."""
+    """Return a reward function. A score is 1 if all tests passed, None if grading was not possible, otherwise 0."""
     return _from_verdicts("tests_passed", verdicts, lambda verdict: float(verdict.status == "passed"))
 
 

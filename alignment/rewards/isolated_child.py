@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Move both pipes away from stdin and stdout, so that the user's code does not read or write them by accident."""
+    """Move both pipes away from descriptors 0 and 1, so that the user's code does not use them by accident."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -46,10 +46,10 @@ START_SECONDS = 120.0
 TIMEOUT_SECONDS = 60.0
 """Default time limit for one batch, in seconds."""
 MAX_FAILURES = 3
-"""Number of consecutive failures after which the training ends."""
+"""With this many failures in a row, the training ends."""
 REPLY_BYTES = 1 << 20
 REPLY_BYTES_PER_COMPLETION = 64
-"""The maximum size of a reply is REPLY_BYTES plus this number for each completion. A score takes about 20 bytes."""
+"""The maximum size of a reply is REPLY_BYTES plus this many bytes for each completion. A score takes about 20 bytes."""
 
 
 class _ProcessFailed(Exception):
@@ -154,7 +154,7 @@ class IsolatedReward:
             raise ExtensionError(str(reply["error"]))
 
     def _exchange(self, message: Mapping[str, Any], seconds: float, most: int) -> dict[str, Any]:
-        """Send one line and return the reply, a line of at most `most` bytes. Raises _ProcessFailed."""
+        """Send one line and return the reply. Raises _ProcessFailed, also if the reply is longer than `most` bytes."""
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         stdin, stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         unsent = memoryview(json.dumps(message, default=str).encode() + b"\n")

@@ -31,7 +31,7 @@ BUILT_IN: Mapping[str, RewardFactory] = {
     "length_penalty": _length_penalty,
     "environment": lambda settings, verdicts: environment_score,
 }
-"""Factories of the built-in rewards, by name. A new reward needs a line here and its name in the recipe's schema."""
+"""Name of a built-in reward -> its factory. A new reward needs a line here and its name in the recipe's schema."""
 
 GRADING = ("tests_passed", "tests_fraction")
 """Names of the built-in rewards that grade the tests of a task."""

@@ -15,7 +15,7 @@ from alignment.rewards.answers import text_of
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 CALLING = "the reward"
-"""Term for the user's function in error messages."""
+"""What error messages call the user's function."""
 
 
 def load_function(extension: Extension) -> Callable[..., Any]:
@@ -65,7 +65,7 @@ def checked_scores(scores: Any, count: int, place: str) -> Scores:
     Args:
         scores: the return value of a user's function: a list, tuple, array or tensor.
         count: the number of completions.
-        place: file, line and name of the function, for errors.
+        place: file, line and name of the user's function, for errors.
 
     Raises:
         ExtensionError: the length is wrong, or a score is neither None nor a finite number.

@@ -12,7 +12,7 @@ from alignment.rows.kinds import Row
 from alignment.rows.tool_calls import CALL_FORM, TOOL_FORM
 
 RowFormat = Literal["sharegpt", "alpaca", "openai"]
-"""Forms of rows that are converted."""
+"""Names of the forms of rows that `convert` converts."""
 
 _SHAREGPT_ROLES = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
@@ -30,12 +30,12 @@ _FORMS = {
 def convert(row: Row, form: RowFormat | None, where: str) -> Row:
     """Return a row of another form as a conversation (`messages`) or preference (`prompt`, `chosen`, `rejected`).
 
-    `docs/rows.md` lists what each form may hold and what becomes of it. Columns that are not part of the form are kept.
+    `docs/rows.md` lists the columns of each form and how they are converted. Other columns are kept.
 
     Args:
         row: a row as it was read.
-        form: its form; None returns the row unchanged.
-        where: file and row number, put in front of the error.
+        form: the form of the row; if None, the row is returned unchanged.
+        where: file and row number, with which error messages begin.
 
     Raises:
         ValueError: the row does not have the form, or can be read in two ways.
@@ -56,7 +56,7 @@ def _without(row: Row, *columns: str) -> Row:
 
 
 def _with_system(row: Row, messages: list[Any], where: str) -> list[Any]:
-    """The messages with the text of the column `system` in front."""
+    """Return the messages, with the text of the column `system` as the first message."""
     system = row.get("system")
     if system is None or system == "":
         return messages
@@ -108,7 +108,7 @@ def _sharegpt_messages(values: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _written_calls(content: Any, where: str) -> list[Any]:
-    """The calls in the value of a turn from `function_call`: a JSON object, or a list of them."""
+    """Return the calls in a turn of `function_call`, whose value is a JSON object or a list of JSON objects."""
     try:
         calls = json.loads(content) if isinstance(content, str) else content
     except (ValueError, RecursionError):
@@ -124,7 +124,7 @@ def _written_calls(content: Any, where: str) -> list[Any]:
 
 
 def _observations(content: Any, messages: list[dict[str, Any]]) -> list[Any]:
-    """The results in one observation: the elements of a JSON list if it has one for each of several calls before it."""
+    """Return the results in an observation: one, or for several calls those in a JSON list of the same length."""
     calls = messages[-1].get("tool_calls") or [] if messages else []
     if len(calls) > 1 and isinstance(content, str):
         try:
@@ -156,7 +156,7 @@ def _alpaca(row: Row, where: str) -> Row:
 
 
 def _history(value: Any, where: str) -> list[dict[str, Any]]:
-    """Earlier turns, from pairs of a question and its answer."""
+    """Return the messages of earlier turns, which `history` holds as pairs (question, answer)."""
     if value is None:
         return []
     turns: list[Any] = value if isinstance(value, list) else [None]

@@ -74,7 +74,7 @@ def _messages(value: Any, where: str, role: str) -> list[dict[str, Any]]:
 
 
 def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> list[dict[str, Any]]:
-    """Return the whole dialogue of one side. The column `key` contains only the answer, or the whole dialogue."""
+    """Return the whole dialogue of one side. Its column `key` contains either only the answer or the whole dialogue."""
     side = row[key]
     messages = _messages(side, f"{where}, {key}", "assistant")
     if messages[-1]["role"] != "assistant":
@@ -106,7 +106,7 @@ def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> l
 
 
 def _asks(messages: list[dict[str, Any]], prompt: str) -> bool:
-    """Whether the text of a message of the user equals the prompt."""
+    """Whether a message of the user has the prompt as its text."""
     return any(message["role"] == "user" and message["content"].strip() == prompt.strip() for message in messages)
 
 
@@ -115,7 +115,7 @@ def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """Return the message without ids, names and marks, which are not written out."""
+    """Return the message without its ids, names and loss marks, which the chat template does not write out."""
     calls = [{"type": "function", "function": call["function"]} for call in message.get("tool_calls") or []]
     return {"role": message["role"], "content": message["content"], **({"tool_calls": calls} if calls else {})}
 

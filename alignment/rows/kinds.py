@@ -25,7 +25,7 @@ _COLUMNS: dict[str, dict[str, type]] = {
     "preference": {"prompt": object, "tools": object},
     "task": {},
 }
-"""Additional columns that training reads for each kind of row, with the type of their values."""
+"""Kind of row -> additional columns that training reads, each with the type of its values."""
 
 _CHAT_COLUMNS = {
     **dict.fromkeys(
@@ -45,8 +45,8 @@ _CHAT_COLUMNS = {
     "chat_template_kwargs": "the chat format has no settings",
     "train_on_turn": "mark messages, not the row",
 }
-"""Columns of conversations and preferences that other trainers use but this toolkit would ignore, with the advice that
-the error message gives."""
+"""Column that other trainers read in conversations and preferences, but this toolkit would ignore -> advice for the
+error message."""
 
 _WEIGHT_COLUMNS = dict.fromkeys(
     ("weight", "weights", "loss_weight", "sample_weight", "loss_mask", "train_mask", "labels_mask"),
@@ -127,7 +127,7 @@ def check_columns(row: Row, kind: RowKind, where: str) -> None:
 
 
 def _is_slip(word: str, names: Iterable[str]) -> bool:
-    """Whether a word is one of the names with different case, or with one letter added, missing, changed or swapped.
+    """Whether a word is a misspelled name: a different case, or one letter added, missing, changed or swapped.
 
     The plural of a name is not counted as a misspelling.
     """

@@ -23,7 +23,7 @@ _DESCRIPTIVE = frozenset(
 """Keys that describe a message and have no effect on training."""
 
 _TOOL_KEYS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
-"""Keys of calls and results of tools, by role."""
+"""Role of a message -> keys of its calls of tools, or of its result of a tool."""
 
 _HINTS = {
     "tool_calls": f"only the assistant calls tools: {CALL_FORM}",
@@ -44,7 +44,7 @@ def conversation_of(row: Mapping[str, Any], where: str) -> tuple[list[dict[str, 
 
     Args:
         row: a row with `messages`, and `tools` if there are any.
-        where: file and row number, put in front of the error.
+        where: file and row number, with which error messages begin.
 
     Raises:
         ValueError: a message or tool is malformed, or calls and results do not belong together.
@@ -56,7 +56,7 @@ def conversation_of(row: Mapping[str, Any], where: str) -> tuple[list[dict[str, 
 
 
 def messages_of(value: Any, where: str) -> list[dict[str, Any]]:
-    """Check messages one by one, and return them with calls of tools in one form.
+    """Check messages one by one, and return them with all calls of tools in the same form.
 
     Args:
         value: the value of the column `messages`.
@@ -98,7 +98,7 @@ def _checked(message: Any, where: str) -> dict[str, Any]:
 
 
 def _check_keys(message: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError for a key that training would ignore, and for a mark of the loss that makes no sense."""
+    """Raise ValueError for a key that training would ignore, and for a key of `LOSS_MARKS` that makes no sense."""
     for key, value in message.items():
         if key in _DESCRIPTIVE or value is None or (key not in LOSS_MARKS and _says_nothing(value)):
             continue

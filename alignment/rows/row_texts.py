@@ -35,7 +35,7 @@ IGNORED_KEYS = frozenset(
 """Columns that identify or describe a row. They contain no text on which a model is trained."""
 
 _JSON_KEYS = frozenset(["arguments", "tool_calls", "tools"])
-"""Keys of conversations whose value may be a JSON string."""
+"""Keys in conversations whose values may be JSON strings."""
 
 QUESTION_COLUMNS = (
     ("question", "answer"),
@@ -43,7 +43,7 @@ QUESTION_COLUMNS = (
     ("prompt", "completion"),
     ("instruction", "output"),
 )
-"""Pairs of column names that public datasets use for a question and its answer."""
+"""Pairs (question, answer) of column names in public datasets."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _gather(value: Any, key: str, texts: list[str]) -> None:
 
 
 def _decoded(text: str) -> dict[str, Any] | list[Any] | None:
-    """The object or list that a JSON string holds, or None: escapes in a JSON string would hide words of its texts."""
+    """Return the object or list that a JSON string holds, or None. Escapes in the JSON string would hide words."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

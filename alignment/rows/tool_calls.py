@@ -1,4 +1,4 @@
-"""Tools of conversations: their descriptions, the assistant's calls, and the turns that hold results of calls."""
+"""Checks the tools of conversations: their descriptions, the assistant's calls, and the results of the calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOOL_FORM = (
 # The template writes a name between quotation marks, without escapes.
 _NAME = re.compile(r'[^\s"\\]+')
 WRITTEN_CALL = re.compile(r"<tool_call>\s*\{.*?\}\s*</tool_call>", re.DOTALL)
-"""A call that is written out in a text."""
+"""Matches a call that is written out in a text."""
 
 
 def tools_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def tools_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         where: file and row number, put in front of the error.
 
     Raises:
-        ValueError: the column holds something else, a tool without a name, or two tools of one name.
+        ValueError: the column holds something else, a tool without a name, or two tools with the same name.
     """
     value = row.get("tools")
     if value is None or value == "":
@@ -77,8 +77,8 @@ def calls_of(value: Any, where: str) -> list[dict[str, Any]]:
 
     Args:
         value: what the message holds in `tool_calls`: `{function: {name, arguments}}` or `{name, arguments}`, with
-            arguments as an object or as a JSON string of one. The whole list may be a JSON string. `id` is kept.
-        where: file, row and message number, put in front of the error.
+            arguments as an object or as its JSON string. The whole list may be a JSON string. `id` is kept.
+        where: file, row and message number, with which error messages begin.
 
     Raises:
         ValueError: a call has another form.
@@ -132,7 +132,7 @@ def check_tool_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
 
     Args:
         messages: the conversation, with calls as `calls_of` returns them.
-        tools: the tools of the conversation; if there are any, calls may name only these.
+        tools: the tools of the conversation. If the list is not empty, calls may name only these.
         where: file and row number, put in front of the error.
     """
     functions = {tool["function"]["name"]: tool["function"] for tool in tools}

@@ -23,7 +23,7 @@ from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, fil
 
 CACHE_BYTES = 4 << 30
 FINAL = (0, 1, 2)
-"""Exit codes with which a compiler accepts or rejects a source; only these outcomes are cached."""
+"""Exit codes with which a compiler accepts or rejects a source. Results with other exit codes are not cached."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from alignment.sandbox.limits import WALL_GRACE, Limits
 from alignment.sandbox.program_run import Program, ProgramRun
 
 SPARE_SECONDS = 65.0
-"""Seconds to wait beyond the longest wall time of a program before the launcher itself is considered dead."""
+"""If a program has not ended so many seconds after its longest wall time, the launcher is considered dead."""
 
 
 class Connection:
@@ -33,7 +33,7 @@ class Connection:
         self.count = 0
 
     def start(self, program: Program, descriptors: Sequence[int]) -> int:
-        """Start `program` with `descriptors` as its descriptors 0, 1, 2, ... and return the program's number."""
+        """Start `program` with `descriptors` as its descriptors 0, 1, 2, ... and return the program's id."""
         self.count += 1
         request = {
             "id": self.count, "entry": program.entry, "limits": asdict(program.limits),
@@ -44,7 +44,7 @@ class Connection:
         return self.count
 
     def kill(self, number: int, reason: str) -> None:
-        """Kill the program with this number. The field `stop` of the program's result becomes `reason`."""
+        """Kill the program with this id. The field `stop` of the program's result becomes `reason`."""
         self.control.send(json.dumps({"kill": number, "reason": reason}).encode())
 
     def receive(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Exchange:
                     break
 
     def _ended(self, connection: Connection) -> int:
-        """Receive the launcher's report about an ended program, record it, and return the program's index."""
+        """Receive the launcher's report about an ended program, record it, and return the index in `programs`."""
         state = connection.receive()
         index = self.numbers[connection, state["id"]]
         if "error" in state:

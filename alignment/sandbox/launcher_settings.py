@@ -15,7 +15,7 @@ class LauncherSettings:
     """Settings with which a launcher is started."""
 
     namespaces: bool = True
-    """Isolate programs in namespaces. If False, only Landlock and seccomp restrict the programs."""
+    """Whether programs are isolated in namespaces. If False, only Landlock and seccomp restrict the programs."""
     allow_weaker: bool = False
     """Allow a weaker sandbox: without namespaces if the kernel refuses namespaces, and without a process limit if the
     kernel treats the programs as the machine's root."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 WALL_GRACE = 6.0
-"""Maximum wall time as a multiple of `wall_seconds`. Applies to programs that had to wait for a free core."""
+"""Maximum wall time of programs that had to wait for a free core, as a multiple of `wall_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -14,21 +14,21 @@ class Limits:
     """Limits of one run. If a program exceeds a limit, the program is killed or a system call of the program fails."""
 
     cpu_seconds: float = 10.0
-    """CPU time of one process."""
+    """CPU time of one process, in seconds."""
     wall_seconds: float = 10.0
-    """Wall time, minus the time in which the program was ready to run but had no free core. See `WALL_GRACE`."""
+    """Wall time in seconds, without the time in which a program had to wait for a free core. See `WALL_GRACE`."""
     memory_bytes: int = 1 << 30
-    """Address space of one process (for node, Java, Go and C#: data segment of one process). The same number limits the
-    resident memory of all processes of the program together."""
+    """Address space of one process, in bytes (for node, Java, Go and C#: its data segment). The same limit applies to
+    the resident memory of all processes of the program together."""
     processes: int = 32
     files: int = 64
-    """Number of open descriptors of one process."""
+    """Largest number of open descriptors of one process."""
     file_bytes: int = 16 << 20
     """Size of one file in bytes."""
     tmp_bytes: int = 32 << 20
     """Size of the program's /tmp in bytes."""
     tmp_inodes: int = 2048
-    """Number of files in the program's /tmp."""
+    """Largest number of files in the program's /tmp."""
     output_bytes: int = 1 << 20
     """Size of standard output in bytes. The same limit applies separately to standard error."""
     reply_bytes: int = 32 << 20

@@ -24,12 +24,12 @@ class Program:
     stdin: bytes = b""
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
-    """Limit the address space. If False, limit the data segment, for runtimes that reserve much address space."""
+    """Whether to limit the address space or (if False) the data segment: some runtimes reserve much address space."""
     cover: tuple[str, ...] = ()
     """Files that this program sees as empty, although the launcher sees their content."""
     replace: tuple[str, ...] = ()
-    """Files that this program sees with different content. The new content of file number N is the file
-    ``/tmp/.replaced/N``, which must be one of the files that are sent to the program."""
+    """Files that this program sees with different content. The new content of the file at position N is
+    in ``/tmp/.replaced/N``, which must be one of the files that are sent to the program."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class ProgramRun:
     began: bool = False
     """Whether the program's own code has begun. If not, the sandbox or a toolchain is at fault."""
     code: int = 0
-    """Exit code, or the negative number of the signal that ended the program."""
+    """Exit code, or minus the number of the signal that ended the program."""
     stop: str | None = None
     """Limit at which the sandbox killed the program: ``timeout``, ``memory`` or ``output_limit``. None if the program
     ended by itself."""

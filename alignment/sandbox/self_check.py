@@ -71,7 +71,7 @@ def _probe(slot: Slot, language: toolchains.Language) -> LanguageReport:
 
 
 def _run(slot: Slot, language: toolchains.Language) -> tuple[str, str]:
-    """Return the toolchain's version, and the reason why the language does not work (empty if the language works)."""
+    """Check one language: return its toolchain's version, and why the language does not work (empty if it works)."""
     if language.name == "python":
         return _run_python(slot)
     tools = toolchains.toolchain(language.name)

@@ -33,7 +33,7 @@ CLOSE_SECONDS = 5.0
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
         "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
-"""Modules that the launcher imports before it forks programs, so that programs do not have to load these modules."""
+"""Names of modules that the launcher imports before it forks programs, so that programs need not load them."""
 PATH = "/usr/local/bin:/usr/bin:/bin"
 CONSENT = (
     "allow the weaker sandbox: `sandbox: {allow_weaker: true}` in a recipe, --allow-weaker-sandbox on the command line, "
@@ -183,7 +183,7 @@ def _start_launcher(settings: LauncherSettings, control: socket.socket) -> subpr
 
 
 def _refusal(state: dict[str, Any]) -> str:
-    """Return a message that says why the launcher refused to start and how to fix it."""
+    """Return a message that says why the launcher refused to start, and how to fix the cause."""
     if state.get("state") == "weaker":
         return (
             f"{state['error']}. Start the container as a user other than the machine's root (Docker: --user 1000, or "
@@ -199,5 +199,5 @@ def _refusal(state: dict[str, Any]) -> str:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Log a warning once per process: a pool starts many launchers."""
+    """Log a warning only once per process, since a pool starts many launchers."""
     logger.warning(message)

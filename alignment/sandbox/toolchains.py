@@ -30,12 +30,12 @@ class Language:
     name: str
     file: str
     tool: str
-    """The program whose path and version identify the toolchain."""
+    """Name of the program whose path and version identify the toolchain."""
     run: tuple[str, ...]
     packages: tuple[str, ...]
     """Debian packages that provide the toolchain."""
     probe: str
-    """Source of a program that prints ``42``, to check that the toolchain works in the sandbox."""
+    """Source text of a program that prints ``42``, with which the toolchain is checked in the sandbox."""
     compile: tuple[str, ...] = ()
     collect: tuple[str, ...] = ()
     """Patterns of the compiled files that the program needs."""
@@ -50,7 +50,7 @@ class Language:
     memory_bytes: int = 1 << 30
     """Minimum of the memory limit of the language's programs, in bytes."""
     home_levels: int = 1
-    """Number of levels from `tool` up to the toolchain's folder. Used only outside /usr: programs always see /usr."""
+    """How many folders the toolchain's folder is above `tool`. Used only outside /usr: programs always see /usr."""
 
 
 LANGUAGES: dict[str, Language] = {
@@ -185,7 +185,7 @@ def _output_of(command: list[str]) -> str:
 
 
 def shown_folders() -> tuple[str, ...]:
-    """Return the folders outside /usr that programs must see, for all toolchains of this machine."""
+    """Return, for all toolchains of this machine together, the folders outside /usr that programs must see."""
     folders: dict[str, None] = {}
     for name, language in LANGUAGES.items():
         if name != "python" and shutil.which(language.tool):

@@ -35,7 +35,7 @@ def wandb_environment(request: StageRequest) -> dict[str, str]:
 
 
 def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> None:
-    """Log the results of an evaluation to the run of its stage. Do nothing if tracking is disabled.
+    """Log the results of an evaluation to the wandb run of the evaluated stage. Do nothing if tracking is disabled.
 
     Args:
         request: the request of the stage. Only rank 0 logs.

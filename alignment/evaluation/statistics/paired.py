@@ -28,9 +28,9 @@ class PairedComparison:
     p_value: float
     """Two-sided p-value: exact McNemar test if all scores are 0 or 1, else paired bootstrap of the mean difference."""
     won: list[str]
-    """Number of tasks on which `after` scored higher."""
+    """Ids of the tasks on which `after` scored higher."""
     lost: list[str]
-    """Number of tasks on which `before` scored higher."""
+    """Ids of the tasks on which `before` scored higher."""
 
 
 def compare_scores(before: dict[str, float], after: dict[str, float], seed: int = 0) -> PairedComparison:
@@ -109,7 +109,7 @@ def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
 
 
 def _task_scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """Read (benchmark, name of the score) -> task id -> mean score over the samples of the task."""
+    """Read a mapping: (benchmark, name of the score) -> task id -> mean score over the samples of the task."""
     path = folder / "verdicts.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} has no verdicts.jsonl: run `align evaluate` with that folder first")

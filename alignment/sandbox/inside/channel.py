@@ -1,4 +1,4 @@
-"""Messages between the processes of the sandbox: one JSON value per line, of limited length, over a descriptor."""
+"""Messages between the processes of the sandbox: each is one JSON value on a line of limited length."""
 
 from __future__ import annotations
 

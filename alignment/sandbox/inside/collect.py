@@ -1,4 +1,4 @@
-"""Collects the tests of a repository with pytest in a launcher. A plugin prevents pytest from running the tests."""
+"""Collects the tests of a repository with pytest, in the launcher. A plugin prevents pytest from running the tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
     stderr, output = sys.stderr, io.StringIO()
 
     class Plugin:
-        """Replaces the loop in which pytest would run the tests."""
+        """A pytest plugin that replaces the loop in which pytest would run the tests."""
 
         def __init__(self) -> None:
             self.reports: list[Any] = []

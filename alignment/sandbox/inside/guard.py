@@ -48,7 +48,7 @@ SYS = frozenset(
 )  # fmt: skip
 """Attributes of ``sys`` that a body may use. A body may not pass the module ``sys`` itself as an argument."""
 DYNAMIC = ("getattr", "attrgetter", "methodcaller", "hasattr")
-"""Functions that take the name of an attribute. A body may call them only with a literal name."""
+"""Functions with an attribute's name as an argument. A body may call them only if this name is a literal."""
 DUNDERS = frozenset(
     ["__init__", "__new__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__class__", "__contains__",
      "__getitem__", "__setitem__", "__delitem__", "__enter__", "__exit__", "__call__", "__add__", "__repr__",

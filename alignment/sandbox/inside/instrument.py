@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 RUNNERS = ("unittest.main", "pytest.main", "doctest.testmod", "testmod")
-"""Calls that start a test runner on the module `__main__`. They are removed: the tester runs the tests itself."""
+"""Names of functions that run the tests of `__main__`. Calls of them are removed: the tester runs the tests itself."""
 XUNIT_FUNCTIONS = ("setup_module", "teardown_module", "setup_function", "teardown_function", "setup", "teardown")
 
 
@@ -121,7 +121,7 @@ def can_fail(module: ast.Module, entered: set[str]) -> bool:
 
 
 class Recorded(ast.NodeTransformer):
-    """Wraps or counts every assert outside classes, and makes every function of the module record that it was called.
+    """Rewrites test code: wraps or counts every assert outside classes, and makes every function record its calls.
 
     Args:
         pytest_runs: Whether pytest runs the test functions. If so, the asserts of test functions are not changed,

@@ -21,7 +21,7 @@ from . import kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000
-"""A launcher that is started as root becomes the user FIRST_USER + process number of the launcher. No other process has
+"""A launcher that is started as root gets the user id FIRST_USER + process id of the launcher. No other process has
 this user. The change is necessary because the kernel does not apply the process limit (RLIMIT_NPROC) to root."""
 ALONE_READABLE = (  # without namespaces
     "/usr",
@@ -36,7 +36,7 @@ ALONE_READABLE = (  # without namespaces
 )
 ALONE_WRITABLE = ("/dev/null",)
 ROOTS_NAME = 1000
-"""The user number, inside the namespace, of programs that are root outside. The namespace then has no user 0, so a
+"""User id, inside the namespace, of programs that are root outside. The namespace then has no user 0, so a
 program cannot become root."""
 NO_LIMIT = (
     "the limit on processes has no effect: the kernel treats the programs as root, so a program could start processes "
@@ -50,7 +50,7 @@ VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEE
 
 
 class Weaker(Exception):
-    """Only a weaker sandbox is possible, and the caller does not allow a weaker sandbox."""
+    """Raised if only a weaker sandbox is possible, and the caller does not allow a weaker sandbox."""
 
 
 class Jail:
@@ -85,7 +85,7 @@ class Jail:
         self.filter = seccomp.Filter(seccomp.filter_program(allow_processes=namespaces))
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
-        """Fork a program with `descriptors` as its descriptors 0, 1, 2, 3, ... and return its process number.
+        """Fork a program with `descriptors` as its descriptors 0, 1, 2, 3, ... and return its process id.
 
         With namespaces the program is process 1 of a new pid namespace: when it ends, the kernel kills its descendants.
         """
@@ -185,7 +185,7 @@ def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
 def limit_on_processes_holds() -> bool:
     """Whether the kernel applies RLIMIT_NPROC to this user. The function tries to fork under a limit of 0.
 
-    The kernel applies the limit to every user except the machine's root, whatever user number root has in a container.
+    The kernel applies the limit to every user except the machine's root, whatever user id root has in a container.
     Call this function inside a user namespace, where no capability lifts the limit.
     """
     limits = resource.getrlimit(resource.RLIMIT_NPROC)

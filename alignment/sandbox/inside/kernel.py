@@ -92,10 +92,9 @@ def map_user(name: int, user: int, group: int) -> None:
     """Map exactly one user and one group in a new user namespace.
 
     Args:
-        name: The user's number inside the namespace.
-        user: The user's number outside the namespace.
-        group: The group's number outside the namespace. Its number inside is `group` if `name` equals `user`, otherwise
-            `name`.
+        name: The user's id inside the namespace.
+        user: The user's id outside the namespace.
+        group: The group's id outside the namespace. Its id inside is `group` if `name` equals `user`, otherwise `name`.
     """
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{name} {user} 1")

@@ -1,4 +1,4 @@
-"""Landlock: a process gives up access to all files except a list of readable and a list of writable paths.
+"""Uses Landlock, with which a process gives up access to all files except lists of readable and writable paths.
 
 The full sandbox uses Landlock in addition to namespaces. The weaker sandbox uses Landlock without namespaces.
 Constants are from linux/landlock.h.
@@ -15,7 +15,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 EXECUTE, WRITE, READ_FILE, READ_DIR, REFER, TRUNCATE, IOCTL_DEV = 1, 2, 4, 8, 1 << 13, 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 FILE_ONLY = EXECUTE | WRITE | READ_FILE | TRUNCATE | IOCTL_DEV
-"""Rights that apply to files. A rule for a file must not contain any other right."""
+"""Bit mask of the rights that apply to files. A rule for a file must not contain any other right."""
 
 
 def version() -> int:

@@ -75,7 +75,7 @@ def main() -> None:
 
 
 class RunningProgram:
-    """A started program: its process, its limits, and the reason if it was killed."""
+    """A started program: its process, its limits, and, if it was killed, the reason."""
 
     def __init__(self, request: dict[str, Any], pid: int, began: int) -> None:
         self.number: int = request["id"]
@@ -201,7 +201,7 @@ class Launcher:
 
 
 def _process_tree(pid: int) -> list[int]:
-    """Return the numbers of a process and all its descendants."""
+    """Return the process ids of a process and all its descendants."""
     processes, waiting = [], [pid]
     while waiting:
         current = waiting.pop()

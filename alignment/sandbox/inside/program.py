@@ -22,7 +22,7 @@ from . import proxy, suite, tester, wire
 from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
-"""Descriptors of the channels to the parent and to the other program of a pair."""
+"""Descriptors of two channels: to the parent process, and to the other program if two programs run as a pair."""
 CODE_INFRASTRUCTURE = 125
 TOO_LARGE: dict[str, Any] = {"reason": "output_limit", "detail": "the returned value is too large"}
 
@@ -145,7 +145,7 @@ def _main(parent: Channel, source: bytes) -> int:
 
 
 class _CallTooLong(BaseException):
-    """A call exceeded its limit of CPU time."""
+    """Raised in a call that exceeds its limit of CPU time."""
 
 
 class _CallClock:

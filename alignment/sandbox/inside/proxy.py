@@ -1,7 +1,7 @@
 """Remote calls from the tester (the process with the tests) to the candidate (the process with the tested program).
 
-Plain data is copied. Every other object stays in the candidate's process: `CandidateServer` sends a number for the
-object (its handle), and `TesterClient` makes a proxy for this number. Comparing a proxy raises an exception, because if
+Plain data is copied. Every other object stays in the candidate's process: `CandidateServer` sends an id of the
+object (its handle), and `TesterClient` makes a proxy for this id. Comparing a proxy raises an exception, because if
 the comparison returned False, a test with ``!=`` would pass. If the tester passes a function as an argument, the
 candidate can call the function in the same way.
 """
@@ -22,16 +22,16 @@ PYTHON_EXCEPTIONS = {
     if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
 }
 CAP = 1 << 20
-"""Maximum number of objects of one program for which handles are sent."""
+"""Largest number of objects of one program that get a handle (an id for the other process)."""
 MUTABLE = (list, dict, set, bytearray)
 
 
 class CandidateGone(BaseException):
-    """The candidate's process ended or broke the protocol. Every later request fails."""
+    """Raised if the candidate's process ended or broke the protocol. Every later request fails too."""
 
 
 class RemoteError(Exception):
-    """An exception of the candidate that is not derived from a builtin exception other than `Exception`."""
+    """Stands for a candidate's exception whose only builtin base class is `Exception`."""
 
 
 # ---- the candidate's side
@@ -129,7 +129,7 @@ class CandidateServer:
         raise ValueError(f"unknown operation {operation!r}")
 
     def _hold(self, value: Any) -> dict[str, int]:
-        """Return the handle of an object. If the object has one of the last 64 handles, that handle is used again."""
+        """Return a handle (an id) of an object. If one of the last 64 handles is of the same object, use it again."""
         for index in range(max(0, len(self.objects) - 64), len(self.objects)):
             if self.objects[index] is value:
                 return {"r": index}

@@ -39,7 +39,7 @@ class Record:
         return False
 
     def begin(self) -> None:
-        """Begin a test: forget the candidate's earlier errors, and note the number of calls so far."""
+        """Begin a test: forget the candidate's earlier errors, and note how many calls there were so far."""
         self.client.errors.clear()
         self._calls_before = self.client.calls
 
@@ -62,7 +62,7 @@ class Record:
         self.client.errors.clear()
 
     def skipped(self, name: str, detail: str) -> None:
-        """Record a skipped test. It fails if it called the program before the skip. Otherwise it is not counted."""
+        """Record a skipped test: as failed if it called the program before the skip, otherwise not at all."""
         if self.client.calls > self._calls_before:
             self.add("not_run", f"{name} was skipped after it had called the program: {detail}")
         else:

@@ -12,8 +12,7 @@ COMMON_METHODS = {
     "from_bytes", "fromhex", "hex", "index", "intersection", "join", "pop", "remove", "replace", "rfind", "rindex",
     "split", "difference", "symmetric_difference", "title", "translate", "union", "update",
 }  # fmt: skip
-"""Methods of plain types that are allowed on proxies: programs often define them in classes, and tests compare the
-results."""
+"""Methods of plain types that tests may also call on proxies: classes often define them, and tests compare results."""
 PLAIN_METHODS = {
     name for kind in (str, bytes, int, float, frozenset, set) for name in vars(kind) if not name.startswith("_")
 } - COMMON_METHODS | {"equals", "all", "any", "array_equal", "allclose"}
@@ -21,7 +20,7 @@ PLAIN_METHODS = {
 
 
 class NotPlain(BaseException):
-    """A test needs a plain value, but the object is not plain data.
+    """Raised if a test needs a plain value, but the object is not plain data.
 
     The base class is BaseException, so that ``except Exception`` in a test does not catch it.
     """

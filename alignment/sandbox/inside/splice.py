@@ -24,7 +24,7 @@ Target = dict[str, Any]
 FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PRELUDE = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-"""Kinds of statements beside a function that may be moved into the function's body."""
+"""Kinds of statements that an answer may have beside the function. They are moved into the function's body."""
 
 
 class BadBody(Exception):
@@ -161,7 +161,7 @@ def _compile(body: list[ast.stmt], target: Target, original: types.CodeType) -> 
 
 
 def functions_at(places: set[tuple[str, int]]) -> dict[tuple[str, int], list[types.FunctionType]]:
-    """Return, for each place (file, line), all function objects of this process whose code begins there."""
+    """Return a mapping: (file, line) -> all function objects of this process whose code begins there."""
     functions: dict[tuple[str, int], list[types.FunctionType]] = {place: [] for place in places}
     for item in gc.get_objects():
         if type(item) is types.FunctionType:
@@ -188,7 +188,7 @@ def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Targ
 
 
 ALONE = 3
-"""Reference count of a code object to which only a container, a variable and the argument of getrefcount refer."""
+"""Reference count of a code object to which nothing refers but a container, a variable and getrefcount's argument."""
 
 
 def wipe(code: types.CodeType) -> None:

@@ -1,4 +1,4 @@
-"""Finds exceptions of the candidate that the interpreter consumed, so that the test code did not see them.
+"""Finds exceptions of the candidate that the interpreter swallowed, so that the test code did not see them.
 
 If ``f`` raises `StopIteration` in ``zip(map(f, inputs), expected)``, the loop ends: no exception reaches the test, and
 the remaining asserts do not run. The same happens with every exception that the interpreter's C code clears.

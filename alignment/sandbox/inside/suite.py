@@ -34,7 +34,7 @@ Place = tuple[str, int]
 
 
 class Warm:
-    """The repository that the launcher has loaded. The launcher's programs inherit this object by fork."""
+    """A loaded ("warm") repository. The programs that the launcher forks inherit this object."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         self.root: str = configuration["root"]
@@ -179,7 +179,7 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
 
 
 def _after_end(name: str) -> dict[str, Any]:
-    """Return the result of a test that did not run because the candidate had ended."""
+    """Return the failed result of a test that was not run, because the candidate had already ended."""
     return {"test": name, "outcome": "failed", "detail": "the program ended", "seconds": 0.0}
 
 

@@ -30,7 +30,7 @@ LIBRARY = {
                                "json", "math", "os", "random", "re", "sys", "unittest", "numpy")},
     "np": "numpy",
 }  # fmt: skip
-"""Modules that test code may use without importing them."""
+"""Names of modules that test code may use without importing them."""
 
 
 class Names(dict[str, Any]):
@@ -155,7 +155,7 @@ def _run_function(function: types.FunctionType, record: Record, *arguments: Any)
 
 
 def _docstrings(module: ast.Module) -> dict[str, str]:
-    """Return the docstrings that contain examples (``>>>``), by the name of their function or class."""
+    """Return a mapping: name of a function or class -> its docstring, if that contains examples (``>>>``)."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(module) if isinstance(node, documented)]
     texts = {getattr(node, "name", "module"): ast.get_docstring(node) or "" for node in nodes}
