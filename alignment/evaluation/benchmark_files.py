@@ -147,7 +147,7 @@ def _fetch(url: str, partial: Path) -> None:
 
 
 def _check(request: BenchmarkRequest, source: PublicFile, path: Path) -> None:
-    """Raise ValueError unless the content has the module's SHA-256, or without one that of the first download."""
+    """Raise ValueError if the content does not have the expected SHA-256 (see the docstring of this module)."""
     actual = content_sha256(path)
     remembered = path.with_name(path.name + ".sha256")
     expected = source.sha256 or (remembered.read_text().strip() if remembered.exists() else None)

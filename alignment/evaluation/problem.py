@@ -182,8 +182,8 @@ class Benchmark:
     """Sampling temperature; 0 is greedy decoding."""
     top_p: float = 1.0
     least_limits: Mapping[str, float] = field(default_factory=dict)
-    """Limits that the benchmark's programs need, by field of `alignment.grading.Limits`. Lower limits in a recipe are
-    raised to these values."""
+    """Field of `alignment.grading.Limits` -> least value that the benchmark's programs need. Lower limits in a recipe
+    are raised to these values."""
     hidden: tuple[str, ...] = ()
     """Files of this machine that are hidden from programs, because the published scores were measured without them."""
     needs: tuple[str, str] | None = None

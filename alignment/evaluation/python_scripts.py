@@ -133,7 +133,7 @@ class _Program:
         return needed - {self.entry_point}
 
     def _closure(self, holds: Callable[[ast.AST, set[str]], bool]) -> set[str]:
-        """Return the names of all functions for which `holds(function, names so far)` is true, directly or later."""
+        """Collect names of functions for which `holds(function, names so far)` is true, until no more are added."""
         names: set[str] = set()
         while more := {name for name, node in self.functions.items() if name not in names and holds(node, names)}:
             names |= more

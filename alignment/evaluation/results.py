@@ -26,7 +26,7 @@ class Document(TypedDict):
     low: float
     high: float
     verdicts: dict[str, str | list[str]]
-    """`passed`, `failed` or `error` for each task id, or a list of them if a task has several samples."""
+    """Task id -> `passed`, `failed` or `error`, or a list of these if the task has several samples."""
 
 
 def write_results(

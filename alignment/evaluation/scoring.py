@@ -37,7 +37,7 @@ class Outcome:
     reason: str
     detail: str
     scores: dict[str, float]
-    """Scores by name, from 0 to 1."""
+    """Name of a score -> its value from 0 to 1."""
     tries: int = 1
 
 

@@ -34,7 +34,7 @@ class Qwen2Checkpoint:
     config: dict[str, Any]
     """Content of config.json."""
     tensors: dict[str, StoredTensor]
-    """Exactly the tensors that the config requires, by Hugging Face name."""
+    """Hugging Face name -> tensor, for exactly the tensors that the config requires."""
     tied: bool
     """Whether the output head shares the embedding's weights."""
 

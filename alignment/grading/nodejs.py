@@ -55,7 +55,7 @@ _NAMES = ("test", "it", "describe", "suite", "before", "after", "beforeEach", "a
 
 @dataclass(frozen=True)
 class NodeSnapshot:
-    """A prepared JavaScript repository."""
+    """A JavaScript repository that is prepared for grading."""
 
     folder: Path
     data: dict[str, Any]

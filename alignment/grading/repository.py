@@ -56,7 +56,7 @@ def store() -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A prepared Python repository."""
+    """A Python repository that is prepared for grading."""
 
     folder: Path
     data: dict[str, Any]

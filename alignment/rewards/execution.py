@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 
 TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
 PROBLEM = "environment_problem"
-"""Name of a column that `combination.combined` adds for rollouts with an environment: why it failed, or None."""
+"""Name of a column that `combination.combined` adds for rollouts with an environment: its error, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
 """The verdict on completions that reached the length limit."""
 

@@ -77,7 +77,7 @@ def calls_of(value: Any, where: str) -> list[dict[str, Any]]:
 
     Args:
         value: what the message holds in `tool_calls`: `{function: {name, arguments}}` or `{name, arguments}`, with
-            arguments as an object or as its JSON string. The whole list may be a JSON string. `id` is kept.
+            arguments as an object or as a JSON string. The whole list may be a JSON string. `id` is kept.
         where: file, row and message number, with which error messages begin.
 
     Raises:

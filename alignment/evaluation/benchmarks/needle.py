@@ -27,7 +27,7 @@ VARIANTS = 3
 ANSWER_TOKENS = 16
 _WORDS = ("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper", "kelp")
 _MARGIN = 24
-"""Reserve in tokens: joined and tokenized again, the parts of the file may have this many tokens more."""
+"""Tokens kept in reserve: the parts of the file may have a few more tokens after they are joined."""
 
 
 class Filler:

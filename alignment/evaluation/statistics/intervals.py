@@ -13,7 +13,7 @@ import numpy as np
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
 BOOTSTRAP_RESAMPLES = 2000
-"""How many resamples the bootstrap draws.
+"""Number of resamples that the bootstrap draws.
 
 Efron and Tibshirani (1993, section 13.3) advise at least 1000 for percentile intervals.
 """

@@ -64,7 +64,7 @@ def _parsed(text: str) -> ast.Module | None:
 
 
 def _inner_body(statements: list[ast.stmt], target: Target) -> list[ast.stmt]:
-    """Return the target's body if `statements` define the target (possibly inside classes), otherwise `statements`."""
+    """Return the body of the function to replace if `statements` define it (maybe in classes), else `statements`."""
     name = target["qualname"].rpartition(".")[2]
     prelude: list[ast.stmt] = []
     for place, node in enumerate(statements):
@@ -86,7 +86,7 @@ def _defines(statements: list[ast.stmt], target: Target) -> bool:
 
 
 def check_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, target: Target) -> None:
-    """Raise BadBody if the parameters of a function differ from the parameters of the target."""
+    """Raise BadBody if a candidate's function has other parameters than the function to replace, `target`."""
     header = bare_header(node)
     if header != target["header"]:
         raise BadBody(f"the signature must stay {target['header']!r}, not {header!r}")
