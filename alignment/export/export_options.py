@@ -50,7 +50,7 @@ class PassRateBenchmark:
     request: dict[str, Any]
     """Settings of the benchmark, in the form of an entry of a recipe's `evaluate:`."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    """How the model's programs run."""
+    """Where programs that the model wrote run, and with which limits."""
     seed: int = 0
 
 

@@ -154,7 +154,7 @@ class IsolatedReward:
             raise ExtensionError(str(reply["error"]))
 
     def _exchange(self, message: Mapping[str, Any], seconds: float, most: int) -> dict[str, Any]:
-        """Send one line and return the reply. Raises _ProcessFailed, also if the reply is longer than `most` bytes."""
+        """Send one line and return the reply. Raises _ProcessFailed, for example if the reply exceeds `most` bytes."""
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         stdin, stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         unsent = memoryview(json.dumps(message, default=str).encode() + b"\n")

@@ -124,7 +124,7 @@ def _written_calls(content: Any, where: str) -> list[Any]:
 
 
 def _observations(content: Any, messages: list[dict[str, Any]]) -> list[Any]:
-    """Return the results in an observation: one, or for several calls those in a JSON list of the same length."""
+    """Return the results of calls in an observation: several if it is a JSON list of one per call, else one."""
     calls = messages[-1].get("tool_calls") or [] if messages else []
     if len(calls) > 1 and isinstance(content, str):
         try:
@@ -156,7 +156,7 @@ def _alpaca(row: Row, where: str) -> Row:
 
 
 def _history(value: Any, where: str) -> list[dict[str, Any]]:
-    """Return the messages of earlier turns, which `history` holds as pairs (question, answer)."""
+    """Return the messages of earlier turns, which the column `history` holds as pairs (question, answer)."""
     if value is None:
         return []
     turns: list[Any] = value if isinstance(value, list) else [None]

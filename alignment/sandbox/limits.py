@@ -24,15 +24,15 @@ class Limits:
     files: int = 64
     """Largest number of open descriptors of one process."""
     file_bytes: int = 16 << 20
-    """Size of one file in bytes."""
+    """Largest size of one file, in bytes."""
     tmp_bytes: int = 32 << 20
-    """Size of the program's /tmp in bytes."""
+    """Largest size of the program's /tmp, in bytes."""
     tmp_inodes: int = 2048
     """Largest number of files in the program's /tmp."""
     output_bytes: int = 1 << 20
-    """Size of standard output in bytes. The same limit applies separately to standard error."""
+    """Largest size of standard output, in bytes. The same limit applies separately to standard error."""
     reply_bytes: int = 32 << 20
-    """Total size of the values that a Python program returns in all calls, in bytes."""
+    """Largest total size, in bytes, of the values that a Python program returns in all calls."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -38,7 +38,7 @@ class Language:
     """Source text of a program that prints ``42``, with which the toolchain is checked in the sandbox."""
     compile: tuple[str, ...] = ()
     collect: tuple[str, ...] = ()
-    """Patterns of the compiled files that the program needs."""
+    """File name patterns of the compiled files that the program needs."""
     environment: dict[str, str] = field(default_factory=dict)
     version: tuple[str, ...] = ("--version",)
     home: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""Calls of tools on the user's own conversations: is the call valid, does it name the right tool with the right arguments?
+"""Benchmark of tool calls on the user's conversations: valid calls, the right tools, the right arguments.
 
-Rows are conversations with `tools` whose last message is the assistant's. Its `tool_calls` are the expected calls; if it has
-none, the right answer calls no tool. The comparison is of JSON values: names and values must be equal, the order of several
-calls does not count.
+Rows are conversations with `tools` whose last message is from the assistant. The `tool_calls` of this message are the
+expected calls. If it has none, the right answer calls no tool. Calls are compared as JSON: names and arguments must be
+equal, the order of several calls does not count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CALL = re.compile(f"{formats.TOOL_CALL}(.*?)(?:{formats.TOOL_CALL_END}|$)", re.
 
 
 def tool_calling(request: BenchmarkRequest) -> Benchmark:
-    """Return the benchmark; the model is asked for the last message of each conversation."""
+    """Load the benchmark, in which the model writes the last message of each conversation."""
     assert request.data is not None
     problems = [_problem(row, number, request.data) for number, row in enumerate(read_rows(request.data), 1)]
     return Benchmark(name="tools", problems=problems, mode="chat", max_new_tokens=512, score=_scores)
@@ -48,7 +48,7 @@ def _problem(row: Row, number: int, data: str) -> Problem:
 
 
 def calls_in(completion: str) -> list[Call] | None:
-    """Return the calls that a completion writes as `{name, arguments}`; None if one of them is not of that form."""
+    """Return the calls in a completion as `{name, arguments}`, or None if one of them does not have this form."""
     calls: list[Call] = []
     for text in _CALL.findall(completion):
         try:
@@ -66,8 +66,8 @@ def calls_in(completion: str) -> list[Call] | None:
 def _scores(problem: Problem, completion: str) -> dict[str, float]:
     """Score a completion: `valid_call`, `right_name` and `right_arguments`, each 0 or 1.
 
-    A valid call is JSON of the right form, of a tool that is there, with its required arguments and no others. If no call
-    is expected, all scores are 1 for an answer without a call.
+    A valid call has the right JSON form and names a tool of the row. It has all required arguments of the tool, and no
+    unknown arguments. If no call is expected, an answer without a call gets 1 for all scores.
     """
     expected: list[Call] = json.loads(problem.reference or "[]")
     calls = calls_in(completion)
@@ -95,7 +95,7 @@ def _fits(call: Call, tools: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _written(calls: Sequence[Call]) -> list[str]:
-    """Return calls as sorted JSON in which equal numbers are written alike."""
+    """Return each call as JSON text, in sorted order. Equal numbers are written alike: 1.0 as 1."""
     return sorted(json.dumps(_plain_numbers(call), sort_keys=True) for call in calls)
 
 

@@ -45,7 +45,7 @@ _VLLM_SAMPLING = {
     "frequency_penalty": 0.0,
 }
 _LLAMACPP_SAMPLING = {"samplers": ["temperature", "top_p"], "repeat_penalty": 1.0}
-"""Only these samplers run, in this order. llama.cpp's own order applies the temperature after top_p."""
+"""The samplers that run, in this order. llama.cpp's default order applies the temperature after top_p."""
 
 
 class HttpEngine:
@@ -137,7 +137,7 @@ class HttpEngine:
         return Completion(text, tokens, "stop" if stopped else "length")
 
     def _complete_llamacpp(self, job: GenerationJob, body: dict[str, Any]) -> Completion:
-        """Use llama.cpp's `/completion`: it takes no stop ids but returns token ids, which this method cuts."""
+        """Complete with llama.cpp's `/completion`. It takes no stop ids, so the returned token ids are cut here."""
         answer = self._send("POST", "/completion", {**body, "return_tokens": True})
         tokens: list[int] = answer["tokens"]
         stop_ids = {*self.stop_ids, *job.stop_ids}

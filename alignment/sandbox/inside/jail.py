@@ -267,7 +267,7 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
 
 
 def _become_user(user: int) -> bool:
-    """Become another user irrevocably. Return False if this root lacks the right, or the user does not exist."""
+    """Become another user irrevocably. Return False if this process lacks the right, or the user does not exist."""
     try:
         os.setgroups([])
         os.setresgid(user, user, user)

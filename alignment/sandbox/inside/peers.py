@@ -128,7 +128,7 @@ class PeerClient(TesterClient):
         return {"token": self._number(value, None)}
 
     def _number(self, owner: Any, function: Any) -> int:
-        """Register `function` as the handler of calls from the candidate. Return the id by which it names `owner`."""
+        """Register `function` as the handler of calls of `owner` from the candidate. Return the id of `owner`."""
         known = self.numbers.get(id(owner))
         if known is None:
             known = self.numbers[id(owner)] = len(self.functions)
