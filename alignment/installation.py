@@ -1,4 +1,4 @@
-"""Where the shipped recipes and Accelerate config files are: in a checkout, or in the installed package."""
+"""Location of the shipped recipes and Accelerate config files: in a checkout, or in the installed package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped() -> Path:
-    """Return the folder that holds `recipes` and `accelerate_configs`: the checkout, or `alignment/share` of a wheel."""
+    """Return the folder that has `recipes` and `accelerate_configs`: the checkout, or the package's folder `share`."""
     return PACKAGE.parent if is_checkout() else PACKAGE / "share"
 
 

@@ -72,7 +72,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> None:
-    """Ask for what the command line does not say."""
+    """Ask the user for required values that the command line does not give."""
     from alignment.drafting.hardware import detected
 
     if not arguments.repositories and not arguments.rows:
@@ -91,7 +91,7 @@ def _request(arguments: argparse.Namespace) -> DraftRequest:
     """Check the arguments and survey the repositories.
 
     Raises:
-        ValueError: something is missing, does not exist, or contradicts something else.
+        ValueError: an argument is missing, names something that does not exist, or contradicts another argument.
     """
     from alignment.drafting import hardware
     from alignment.drafting.recipe_draft import DraftRequest
@@ -133,7 +133,7 @@ def _model(text: str) -> str:
     """Return the model as the recipe names it: an absolute path, or a name on the hub.
 
     Raises:
-        ValueError: there is no such file or folder, and the text is no name on the hub.
+        ValueError: there is no such file or folder, and the text is not a name on the hub.
     """
     path = Path(text).expanduser()
     if path.exists():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
 
 POLL_SECONDS = 0.5
-"""Time between two looks at a log that is followed."""
+"""Seconds between two reads of a log that is followed."""
 
 
 def add(commands: Commands) -> None:
@@ -61,7 +61,7 @@ def _log_of(step: Step, rank: int) -> Path:
 
 
 def _choose(steps: list[Step], name: str | None, rank: int) -> Step:
-    """Return the step of this name, or the step whose log was written to last.
+    """Return the step with the given name. Without a name, return the step whose log was changed last.
 
     Raises:
         ValueError: there is no such step, or no step has a log.

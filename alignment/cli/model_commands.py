@@ -24,7 +24,7 @@ MODEL_HELP = (
     "a model folder, a name on the hub, or RECIPE.yaml:STAGE for the model of a stage (`base` for the recipe's model)"
 )
 RESULTS = "figures.json"
-"""The file by which a folder of `align evaluate` is known."""
+"""Name of the file that shows that a folder is a result folder of `align evaluate`."""
 
 
 def add(commands: Commands) -> None:
@@ -67,7 +67,7 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 
 def _typed_questions() -> Iterable[str]:
-    """Yield the lines that the user types, or the whole of a pipe."""
+    """Yield the lines that the user types. If stdin is a pipe, yield all of its text as one question."""
     if not sys.stdin.isatty():
         text = sys.stdin.read().strip()
         return [text] if text else []
@@ -87,7 +87,7 @@ def _opening(arguments: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def _answers(engine: Engine, dialogues: Sequence[list[dict[str, str]]], arguments: argparse.Namespace) -> list[str]:
-    """Return the model's next turn in each dialogue. A note on stderr says which were cut at the token limit."""
+    """Return the model's next turn in each dialogue. A note on stderr says which turns were cut off."""
     from alignment.evaluation.engines.protocol import GenerationJob
     from alignment.models import formats
 
@@ -140,7 +140,7 @@ def _model_path(text: str) -> str:
     """Return the folder or hub name of a model that the user names.
 
     Raises:
-        ValueError: there is no such stage, or its model is not made yet.
+        ValueError: there is no stage with this name, or its model does not exist yet.
     """
     recipe_file, colon, stage = text.rpartition(":")
     if not colon or not recipe_file.endswith((".yaml", ".yml")):

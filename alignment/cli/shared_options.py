@@ -17,10 +17,10 @@ def add_command(commands: Commands, name: str, description: str) -> argparse.Arg
 
 
 class _Recipe(argparse.Action):
-    """Stores the path of a recipe. A path that does not exist may name a shipped recipe, as `recipes/NAME.yaml`.
+    """Stores the path of a recipe. If the path does not exist, it can name a shipped recipe (`recipes/NAME.yaml`).
 
-    Results of a shipped recipe go to `runs` in the current folder if the package is installed, where the recipe's own folder
-    belongs to the installation.
+    If the package is installed, the folder of a shipped recipe belongs to the installation. Results then go to the
+    folder `runs` in the current folder.
     """
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Hardware as the user names it (`cpu`, `1x24GB`, `8xH100`), and the batch sizes with which training fits on it.
+"""Parse hardware as the user names it (`cpu`, `1x24GB`, `8xH100`), and find batch sizes with which training fits.
 
 hardware = parse("1x24GB")
 fit = choose_training(shapes.SHAPES["7b"], hardware, ["pretrain", "sft"])
@@ -24,19 +24,19 @@ CARDS = {
     "4090": 24, "L4": 24, "A10": 24, "5090": 32, "V100": 32, "A40": 48, "L40S": 48, "A6000": 48,
     "A100": 80, "H100": 80, "H200": 141, "B200": 180,
 }  # fmt: skip
-"""Memory of common cards in GB; of a card that is sold in two sizes the larger one."""
+"""Memory of common cards in GB. If a card is sold in two sizes, the larger size is listed."""
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
 LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
-"""Tokens of a row on GPUs. For GRPO: prompt and completion together."""
+"""Number of tokens in a row on GPUs. For GRPO, the tokens of prompt and completion together."""
 CPU_LENGTHS = {"pretrain": 1024, "sft": 1024, "dpo": 1024, "grpo": 1024}
 TOKENS_PER_STEP = {"pretrain": 65_536, "sft": 65_536, "dpo": 131_072}
-"""Tokens of an optimizer step on GPUs, at most. A LoRA adapter on one repository needs no larger batches."""
+"""Largest number of tokens in an optimizer step on GPUs. A LoRA adapter for one repository needs no larger batches."""
 COMPLETIONS_PER_STEP, GENERATIONS = 64, 8
-"""GRPO: completions of a step, and of one prompt."""
+"""Number of completions per optimizer step, and per prompt, in GRPO."""
 CPU_STEP_ROWS = 4
-"""Rows of an optimizer step on a CPU."""
+"""Number of rows in an optimizer step on a CPU."""
 RESERVE = 0.92
-"""Share of a card's memory that a stage may be predicted to need."""
+"""A stage fits if its predicted memory is at most this share of a card's memory."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Hardware:
 
     devices: int
     card_gb: float | None
-    """Memory of one card in GB (10^9 bytes); None for a CPU."""
+    """Memory of one card in GB (10^9 bytes), or None for a CPU."""
 
     @property
     def text(self) -> str:
@@ -85,7 +85,7 @@ def detected() -> Hardware:
 
 @dataclass(frozen=True)
 class StageFit:
-    """Sizes with which a training stage fits."""
+    """Sizes of rows and batches with which a training stage fits."""
 
     length: int
     rows: int
@@ -101,16 +101,18 @@ class TrainingFit:
     launch: str
     """Name of the Accelerate config file, without `.yaml`."""
     quantized: bool
-    """The frozen weights are in 4 bits (QLoRA)."""
+    """Whether the frozen weights are in 4 bits (QLoRA)."""
     stages: dict[str, StageFit]
-    """Sizes by kind of stage."""
+    """Maps the kind of a stage to its sizes."""
 
 
 def choose_training(shape: Shape | None, hardware: Hardware, kinds: Sequence[str]) -> TrainingFit:
-    """Return the first way to train with LoRA in which all stages fit: replicated, sharded, then in 4 bits, then shorter rows.
+    """Return the first way to train with LoRA in which all stages fit.
+
+    The ways are tried in this order: replicated weights, sharded weights, weights in 4 bits, shorter rows.
 
     Args:
-        shape: of the model; None if it is not known, which gives batches of one row.
+        shape: shape of the model. If it is unknown (None), batches have one row.
         hardware: devices to train on.
         kinds: kinds of the training stages.
 
@@ -135,7 +137,7 @@ def choose_training(shape: Shape | None, hardware: Hardware, kinds: Sequence[str
 
 
 def _ways(hardware: Hardware) -> Iterator[tuple[str, bool, int]]:
-    """Yield (Accelerate config, 4 bits, divisor of the lengths) in the order in which they are tried."""
+    """Yield (Accelerate config, whether weights are in 4 bits, divisor of row lengths), in the order of trial."""
     if hardware.card_gb is None:
         yield from (("cpu", False, shrink) for shrink in (1, 2))
         return
@@ -154,7 +156,7 @@ def _layout(launch: str, hardware: Hardware) -> Layout:
 
 
 def _rows(kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool) -> int:
-    """Return the largest useful number of rows that fits; 0 if none does."""
+    """Return the largest useful number of rows that fits, or 0 if no row fits."""
     available = (resources.device_bytes(layout) or 0) if hardware.card_gb is None else hardware.card_gb * 1e9
     if hardware.card_gb is None:
         candidates = [1]
@@ -185,7 +187,7 @@ def _accumulate(kind: str, length: int, rows: int, layout: Layout) -> int:
 
 
 def training_stage(kind: str, fit: StageFit, quantized: bool) -> TrainingStage:
-    """Return a stage with the settings that decide its memory, for a prediction."""
+    """Return a stage with the settings that determine its memory, for the memory prediction."""
     settings: dict[str, Any] = {"name": kind, "kind": kind, "data": [{"data": "rows.jsonl"}], "peft": LORA}
     if quantized:
         settings["quantization"] = "4bit"
@@ -206,9 +208,9 @@ def training_stage(kind: str, fit: StageFit, quantized: bool) -> TrainingStage:
 
 
 VLLM: dict[str, Any] = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.35}
-"""Settings of GRPO's rollouts on GPUs, unless the weights are in 4 bits."""
+"""GRPO's settings for rollouts by vLLM, which are used on GPUs unless the weights are in 4 bits."""
 
 
 def completion_length(fit: StageFit) -> int:
-    """Return GRPO's longest completion: a fifth of prompt and completion together."""
+    """Return the largest number of tokens in a GRPO completion: a fifth of `fit.length`."""
     return fit.length // 5

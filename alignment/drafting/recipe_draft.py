@@ -25,46 +25,46 @@ from alignment.rows import kinds, reading
 from alignment.settings import Reference
 
 STAGE_OF_ROWS = {"document": "pretrain", "conversation": "sft", "preference": "dpo", "task": "grpo"}
-"""Kind of the stage that learns from each kind of rows."""
+"""Maps a kind of rows to the kind of the stage that learns from these rows."""
 LEARNING_RATES = {"pretrain": "1.0e-4", "sft": "1.0e-4", "dpo": "5.0e-6", "grpo": "1.0e-5"}
-"""For LoRA: those of `recipes/qwen2.5-coder/lora.yaml`, where their sources are named."""
+"""Learning rates for LoRA, from `recipes/qwen2.5-coder/lora.yaml`, which names their sources."""
 CPU_STEPS = {"pretrain": 30, "sft": 20, "dpo": 10, "grpo": 5}
-"""Optimizer steps on a CPU: a trial of minutes to hours, not a trained model."""
+"""Number of optimizer steps on a CPU. They take minutes to hours, and are only a trial."""
 
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """What the user wants."""
+    """The user's wishes for a recipe: model, hardware, and repositories or rows."""
 
     model: str
     hardware: Hardware
     out: Path
-    """The recipe to write."""
+    """Path of the recipe to write."""
     sources: Sequence[str] = ()
-    """Paths or URLs of repositories, as given."""
+    """Paths or URLs of repositories, as the user wrote them."""
     surveys: Sequence[RepositorySurvey] = ()
-    """One for each source."""
+    """One survey for each source."""
     rows: Sequence[Path] = ()
     """Files of rows, instead of repositories."""
     license: str = "owned"
     """License of the repositories, as in `sources:` of a recipe."""
     interpreter: str | None = None
-    """Python interpreter for the tests."""
+    """Python interpreter that runs the tests of the repositories."""
 
     @property
     def launch_file(self) -> Path:
-        """The Accelerate config file to write beside the recipe."""
+        """Path of the Accelerate config file to write beside the recipe."""
         return self.out.with_name(f"{self.out.stem}-accelerate.yaml")
 
 
 @dataclass
 class RecipeDraft:
-    """The texts of the two files, and what was left out and why."""
+    """The texts of recipe and Accelerate config file, and the reasons why stages were left out."""
 
     recipe: str
     accelerate: str
     left_out: list[str] = field(default_factory=list)
-    """Sentences about stages that are not in the recipe."""
+    """One sentence for each stage that was left out, with the reason."""
 
 
 def draft(request: DraftRequest) -> RecipeDraft:
@@ -82,14 +82,14 @@ def draft(request: DraftRequest) -> RecipeDraft:
 
 @dataclass
 class _Data:
-    """Where the rows of each stage come from."""
+    """Parts of a recipe that determine from where each stage gets its rows."""
 
     training: dict[str, list[str]] = field(default_factory=dict)
-    """Data of each training stage, by its kind."""
+    """Maps the kind of a training stage to its data: outputs of build stages, or paths."""
     builds: list[str] = field(default_factory=list)
-    """Lines of the build stages that come before training."""
+    """Lines of the recipe with the build stages, which come before training."""
     evaluate: list[str] = field(default_factory=list)
-    """Lines of `evaluate:`."""
+    """Lines of the recipe's `evaluate:`."""
     left_out: list[str] = field(default_factory=list)
     export_data: str = ""
     needs_stops: bool = True

@@ -16,17 +16,17 @@ from data_builders.repositories.sources import Repository, read_texts
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 
 SHARES = (0.2, 0.1, 0.4)
-"""Shares of the newest commits to hold out, in the order in which they are tried."""
+"""Shares of the newest commits that are tried as held-out commits, in this order."""
 ENOUGH_PIECES = 20
-"""Number of held-out pieces of code with which a benchmark can tell two models apart at all."""
+"""Smallest number of held-out pieces of code with which a benchmark can show a difference between two models."""
 ENOUGH_COMMITS = 20
-"""Number of usable commits from which instructions are made."""
+"""Instructions are made from commits if this many commits or more are usable."""
 ENOUGH_FUNCTIONS = 10
-"""Number of Python functions from which instructions are made."""
+"""Instructions are made from Python functions if there are this many functions or more."""
 MAX_COMMITS = 5000
-"""Number of commits that are looked at, at most."""
+"""Largest number of commits that are read."""
 MAIN_SHARE = 0.05
-"""Smallest share of a main language in the characters of a repository's code."""
+"""A language is a main language if it has at least this share of the characters of a repository's code."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class RepositorySurvey:
 
     name: str
     languages: dict[str, float]
-    """Main languages with their share of the code's characters, the largest first."""
+    """Maps each main language to its share of the code's characters, largest share first."""
     characters: int
-    """Characters of code, without documentation and data files."""
+    """Number of characters of code, without documentation and data files."""
     held_out: float | None = None
-    """Share of the newest commits to hold out for a benchmark; None if there is no history, or no new code in it."""
+    """Share of the newest commits to hold out for a benchmark. None without a history, or without new code in it."""
     new_pieces: int = 0
-    """Pieces of code that only the held-out commits have."""
+    """Number of pieces of code that only the held-out commits have."""
     new_functions: int = 0
-    """Those among them that are functions in Python or JavaScript, of which executable tasks can be made."""
+    """How many of these pieces are Python or JavaScript functions, from which executable tasks can be made."""
     commits: int = 0
-    """Commits of which an instruction can be made."""
+    """Number of commits from which an instruction can be made."""
     python_functions: int = 0
-    """Functions in Python outside of tests and documentation."""
+    """Number of Python functions outside of tests and documentation."""
     suites: list[SuiteSurvey] = field(default_factory=list)
     history_problem: str = ""
-    """Why nothing can be held out; "" if code is held out."""
+    """Why no code can be held out, or "" if code is held out."""
 
     @property
     def runnable(self) -> list[SuiteSurvey]:
@@ -59,7 +59,7 @@ class RepositorySurvey:
 
 
 def survey(repository: Repository) -> RepositorySurvey:
-    """Survey one repository. Reads its files and history; executes none of its code.
+    """Survey one repository by reading its files and history. No code of the repository is executed.
 
     Raises:
         ValueError: the repository is damaged.
@@ -103,7 +103,7 @@ def _python_functions(texts: Mapping[str, str]) -> int:
 
 
 def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | None, Counter[str], str]:
-    """Return (share to hold out, counts of new pieces and functions, problem)."""
+    """Return (share of commits to hold out, counts of new pieces and functions, why no code can be held out)."""
     if not repository.is_git:
         return None, Counter(), "it is a plain folder: without a git history no newer code can be held out"
     best: tuple[int, float, Counter[str]] = (0, 0.0, Counter())
@@ -127,7 +127,7 @@ def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | N
 
 
 def _usable_commits(repository: Repository) -> int:
-    """Count the commits that the builder `commits` keeps by message, author and number of files."""
+    """Count commits whose message, author and number of files meet the limits of the builder `commits`."""
     limits, usable, seen = CommitLimits(), 0, 0
     with git.BlobReader(repository.path) as reader:
         for batch in history.commit_batches(repository.path, repository.commit):

@@ -30,7 +30,7 @@ def known(name):
 print(json.dumps([name for name in json.loads(sys.argv[1]) if not known(name)]))
 """
 _MOST_NAMES = 8
-"""Number of missing packages that a message lists."""
+"""Largest number of missing packages that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class SuiteSurvey:
     test_files: int
     """Number of test files whose imports are all available."""
     problem: str = ""
-    """Why no test can be run, and what to do; "" if tests can be run."""
+    """Why no test can be run, and what to do. "" if tests can be run."""
     note: str = ""
-    """What limits the tests that can be run."""
+    """Why some tests can't be run, or "" if all can be run."""
 
 
 def survey_suites(repository: Repository, texts: Mapping[str, str]) -> list[SuiteSurvey]:
-    """Return one survey for each language in which the repository has tests; [] if it has none.
+    """Return one survey for each language in which the repository has tests.
 
     Args:
-        repository: the repository, with its interpreter.
-        texts: texts of its files, keyed by path.
+        repository: the repository.
+        texts: texts of the repository's files, keyed by path.
     """
     surveys = []
     if any(_is_python_test(path, text) for path, text in texts.items()):
@@ -93,7 +93,7 @@ def _survey_python(repository: Repository, texts: Mapping[str, str]) -> SuiteSur
 
 
 class _Modules:
-    """The Python modules of a repository, and what each imports when it is loaded."""
+    """The Python modules of a repository, with the imports that are executed when a module is loaded."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self.texts = texts
@@ -132,7 +132,7 @@ def _prefixes(name: str) -> Iterator[str]:
 
 
 def _imports(path: str, text: str) -> Iterator[str]:
-    """Yield the dotted names that a file imports when it is loaded. Imports inside `try` and functions are optional."""
+    """Yield the dotted names that a file imports when it is loaded. Imports in `try` and functions are left out."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """The environment of one rollout, in the form of TRL's `environment_factory`: every public method is a tool.
 
-`environment_class` wraps a class, so that calls are checked, limited and counted. After a wrong
-call, the model gets a text that says what is wrong. An exception in a tool is a fault of the environment: the rollout
-then has no reward (None, never 0).
+`environment_class` wraps a class, so that calls are checked, limited and counted. After a wrong call, the model
+gets a text that says what is wrong. An exception in a tool is a fault of the environment: the rollout then has no
+reward (None, never 0).
 """
 
 from __future__ import annotations

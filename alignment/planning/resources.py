@@ -143,7 +143,7 @@ def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layou
 def _lora_of(stage: TrainingStage) -> Lora | None:
     """Return the adapter of a stage, or None if the stage trains all weights.
 
-    If no target is the name of a linear layer of Qwen2, all linear layers are assumed to have an adapter.
+    If no entry of `target_modules` is a linear layer of Qwen2, all linear layers are assumed to have an adapter.
     """
     if stage.peft is None:
         return None
@@ -239,7 +239,7 @@ def device_bytes(layout: Layout) -> float | None:
 
 
 def card_bytes() -> list[float]:
-    """Return the memory of each NVIDIA card of this machine; [] if there is none."""
+    """Return the memory in bytes of each NVIDIA card of this machine. The list is empty if there is no card."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

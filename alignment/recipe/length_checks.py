@@ -50,7 +50,7 @@ def check_lengths(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
 
 
 def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
-    """Return the number of positions after the stage's `context:` is applied.
+    """Return how many positions the model has after the stage's `context:` is applied.
 
     The result must agree with `alignment.models.loading.apply_context`.
     """

@@ -13,7 +13,7 @@ from alignment.settings import Name, Positive, Ref, Settings, Share
 
 Weight = Annotated[float, Field(ge=0)]
 FIM_WINDOW = 2048
-"""Default of `fim.window`: prompts of llama.vscode and Continue have 1,000 to 3,000 tokens."""
+"""Default of `fim.window`, in tokens. Prompts of llama.vscode and Continue have 1,000 to 3,000 tokens."""
 
 
 class BaseModelSettings(Settings):

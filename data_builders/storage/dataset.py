@@ -68,8 +68,8 @@ def row_size(row: dict[str, Any]) -> int:
 def storable(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose messages and tools fit the columns of `SCHEMAS`.
 
-    Tools and calls become JSON strings: as columns, every call would get the arguments of all calls. Marks of answers that
-    are not learned become `weight: 0`.
+    Tools and calls become JSON strings: as columns, every call would get the arguments of all calls. If a key
+    marks an answer as not learned, the answer gets `weight: 0` instead.
     """
     stored: dict[str, Any] = {
         name: [_storable_message(message) for message in row[name]]
