@@ -73,7 +73,7 @@ class Digests:
         return str(entry[2])
 
     def save(self) -> None:
-        """Write new digests to the JSON file. Errors are ignored: `align plan` may read a folder of another user."""
+        """Write new digests to the JSON file. Errors are ignored: `align plan` may lack the right to write there."""
         if self.changed:
             with contextlib.suppress(OSError):
                 write_json(self.cache, self.known)

@@ -95,7 +95,7 @@ class _Chain:
     environment: Mapping[str, str]
 
     def check_configs(self) -> None:
-        """Build the config objects of TRL and PEFT before the first step, to find settings that they refuse early.
+        """Build the config objects of TRL and PEFT before the first step, to find refused settings early.
 
         This imports TRL, which takes time. The check is therefore skipped if all training stages are done, or if the
         same settings have passed the check on this machine before.

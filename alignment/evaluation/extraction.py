@@ -43,7 +43,7 @@ _TAGS = {
     "haskell": ("haskell", "hs"),
     "r": ("r", "rscript"),
 }
-"""Tags that fenced code blocks of each language may have, without version numbers."""
+"""Language -> tags that its fenced code blocks may have, without version numbers."""
 _DEFINITION = re.compile(
     r"""
     ^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|sealed|async|pub(?:\([^)]*\))?|data|

@@ -124,7 +124,7 @@ def _written_calls(content: Any, where: str) -> list[Any]:
 
 
 def _observations(content: Any, messages: list[dict[str, Any]]) -> list[Any]:
-    """Return the results of calls in an observation: several if it is a JSON list of one per call, else one."""
+    """Return the results in an observation: the items of a JSON list if it has one item per call, else the value."""
     calls = messages[-1].get("tool_calls") or [] if messages else []
     if len(calls) > 1 and isinstance(content, str):
         try:

@@ -128,7 +128,7 @@ def _parsed(line: str, where: str) -> Row:
 
 
 def _checked(row: Any, text: str, where: str) -> Row:
-    """Return the row. Raises ValueError if it is not an object, or its JSON `text` contains lone surrogates."""
+    """Return the row. Raises ValueError if the row is not an object, or its source `text` has lone surrogates."""
     if _SURROGATE.search(text):
         try:
             json.dumps(row, ensure_ascii=False).encode()

@@ -171,7 +171,7 @@ class Exchange:
                     break
 
     def _ended(self, connection: Connection) -> int:
-        """Receive the launcher's report about an ended program, record it, and return the index in `programs`."""
+        """Receive the launcher's report about an ended program, record it, and return the program's index."""
         state = connection.receive()
         index = self.numbers[connection, state["id"]]
         if "error" in state:

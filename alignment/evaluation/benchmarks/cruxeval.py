@@ -19,7 +19,7 @@ CRUXEVAL = PublicFile(
     sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",
 )
 FAILS = "raise SystemExit(1)\n"
-"""A program that always fails. It replaces an answer that is known to be wrong, which need not run."""
+"""A program that always fails. It is graded in place of an answer that is known to be wrong."""
 
 
 def cruxeval(request: BenchmarkRequest) -> Benchmark:

@@ -73,8 +73,8 @@ def base_program(problem: Problem, completion: str) -> str:
 def chat_program(problem: Problem, completion: str) -> str:
     """Return the code of an answer. If the answer has only the function's body, put the row's prompt before it.
 
-    A completion continues the code block that the prompt opened. An answer that another program generated
-    without this opened block begins with prose, or opens a code block by itself.
+    A completion continues the code block that the prompt opened. An answer to another prompt
+    begins with prose, or opens a code block by itself.
     """
     row, text = problem.row, completion.replace("\t", "    ")
     name = row["entry_point"]

@@ -64,7 +64,7 @@ class CpuEngine:
         batch_size: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Pack the weights of a transformers model. Afterwards a model without an adapter can be freed.
+        """Pack the weights of a transformers model. If the model has no adapter, it can be freed afterwards.
 
         Args:
             model: a Qwen2 model for which `cpu_decoder.unsupported_reason` is None.

@@ -12,7 +12,7 @@ from typing import Any
 from alignment.evaluation.engines.protocol import Completion, Finish, GenerationJob
 
 STOP_CHECK_INTERVAL = 8
-"""Stop strings are searched every so many steps. Tokens generated after a stop string are cut off."""
+"""Stop strings are searched for once in this many steps. Tokens generated after a stop string are cut off."""
 
 
 def split_by_length(

@@ -15,7 +15,7 @@ def edit_similarity(first: str, second: str) -> float:
 
 
 def fuzz_ratio(first: str, second: str) -> float:
-    """Compute fuzzywuzzy's `ratio` (without the optional C library), in whole percents, as a number from 0 to 1.
+    """Compute fuzzywuzzy's `ratio` (without the optional C library): whole percents, divided by 100.
 
     The ratio is 2 m / (len(first) + len(second)), where m is the number of characters in the matching blocks of
     `difflib.SequenceMatcher` (Ratcliff and Obershelp, 1988). `rapidfuzz.fuzz.ratio` uses the longest common subsequence

@@ -32,7 +32,7 @@ class BadBody(Exception):
 
 
 def body_of(text: str, target: Target) -> list[ast.stmt]:
-    """Return the statements of the target's body in a candidate's text.
+    """Return the statements that a candidate's text has for the body of the function `target`.
 
     Args:
         text: A body alone, or code that contains the function. Imports and helpers beside the function are moved into

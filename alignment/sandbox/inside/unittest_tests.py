@@ -44,7 +44,7 @@ class _RecordingResult(unittest.TestResult):
 
 
 def note_assert_raises(record: Record) -> None:
-    """Make `assertRaises` report the exceptions that it handles to the record.
+    """Make `assertRaises` tell the record which exceptions it handles.
 
     The record recognizes handled exceptions by their traceback, which `assertRaises` removes.
     """
