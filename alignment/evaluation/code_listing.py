@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:|│)]|\.(?=\s|$))?")
 
 
 def without_listing_marks(code: str, tag: str = "") -> str:
-    """Return the code without the marks of a listing. Code without such marks, and valid Python, is returned unchanged.
+    """Return code without a diff's signs, prompts or line numbers. Valid Python and other code is returned unchanged.
 
     Args:
         code: the content of a code block.

@@ -144,7 +144,7 @@ def calibration_samples(
         tokens: Largest number of tokens in total.
 
     Returns:
-        The token ids of each sample, and counts of the data that was used.
+        The token ids of each sample, and how many rows and tokens were used.
 
     Raises:
         ValueError: No text has at least `SHORTEST_SAMPLE` tokens.
@@ -175,7 +175,7 @@ def calibration_samples(
 
 
 def run_engine(job: QuantizeJob) -> CalibrationUse:
-    """Quantize in this process, which must run in the engine's environment. Return counts of the data that was used."""
+    """Quantize in this process, which must run in the engine's environment. Return how much data was used."""
     if job.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # gptqmodel 7.7.0 needs two workers to load a model, but uses (cores + 1) // 2, which is one on two cores.

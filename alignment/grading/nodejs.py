@@ -207,7 +207,7 @@ def masked(text: str, target: Mapping[str, Any], parameters: str, body: str, bef
 
 
 def stubbed(text: str, target: Mapping[str, Any]) -> str:
-    """Return the text of a file in which the target function sends its calls to the other process."""
+    """Return the text of a file in which the function under test sends its calls to the other process."""
     if target["simple"]:
         parameters = text[target["opening"] : target["closing"]]
         return masked(text, target, parameters, " return globalThis.__align_call([...arguments]); ")

@@ -64,12 +64,12 @@ class Snapshot:
 
     @property
     def tree(self) -> Path:
-        """The folder with all files."""
+        """Folder with all files of the repository."""
         return self.folder / "tree"
 
     @property
     def bare(self) -> Path:
-        """The folder without tests and documentation."""
+        """Folder with the files of the repository except tests and documentation."""
         return self.folder / "bare"
 
     def settings(self, role: str, allow_weaker: bool = False) -> LauncherSettings:

@@ -91,7 +91,7 @@ def verdict_of(tests: Sequence[TestResult], cpu_seconds: float = 0.0) -> Verdict
 
 
 def failed(reason: str, detail: str, tests: int = 0, cpu_seconds: float = 0.0) -> Verdict:
-    """Return the verdict on a program that could not run any test: all its tests (`tests`) fail for the same reason."""
+    """Return the verdict on a program that could not run any of `tests` tests: all fail for the same reason."""
     detail = detail[-DETAIL:]
     return Verdict(FAILED, reason, detail, (TestResult(reason, detail),) * max(tests, 1), cpu_seconds)
 

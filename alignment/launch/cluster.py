@@ -225,7 +225,7 @@ def write_launch_files(
 
 
 def _run_target() -> str:
-    """Return the target of `accelerate launch`: relative to the checkout, or absolute in an installed package."""
+    """Return the path of the script that `accelerate launch` starts: relative in a checkout, absolute if installed."""
     return "recipes/run.py" if is_checkout() else str(shipped() / "recipes" / "run.py")
 
 

@@ -77,7 +77,7 @@ def _environment_columns(environments: Sequence[RolloutEnvironment]) -> dict[str
 
 
 def log_counts(environments: Sequence[RolloutEnvironment], log_metric: Callable[[str, float], None] | None) -> None:
-    """Log the mean of each count per rollout, and the share of rollouts whose environment failed."""
+    """Log each count as its mean over the rollouts, and log the share of rollouts whose environment failed."""
     if log_metric is None or not environments:
         return
     outcomes = [environment.outcome for environment in environments]
@@ -87,7 +87,7 @@ def log_counts(environments: Sequence[RolloutEnvironment], log_metric: Callable[
 
 
 async def environment_score(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
-    """Return as each completion's score the value that `get_reward` of its environment returned."""
+    """Score each completion by the value that `get_reward` of its environment returned."""
     return list(columns[ENVIRONMENT_SCORE])
 
 

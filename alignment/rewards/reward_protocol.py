@@ -23,7 +23,7 @@ Scores = list[float | None]
 
 
 class RewardFunction(Protocol):
-    """A reward function for the trainer. Asynchronous, so that all rewards of a batch are computed at the same time."""
+    """A reward function for the trainer. It is asynchronous: all rewards of a batch are computed at the same time."""
 
     async def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
         """Score the completions of one batch.

@@ -42,11 +42,11 @@ CONSENT = (
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed, so there is no verdict. The tested program is not the cause."""
+    """Raised if the sandbox itself failed, so that there is no verdict. The tested program is not the cause."""
 
 
 class SandboxUnavailable(SandboxError):
-    """The kernel or the container of this machine does not allow the requested sandbox."""
+    """Raised if the kernel or the container of this machine does not allow the requested sandbox."""
 
 
 class Slot:

@@ -127,7 +127,7 @@ def language_of(name: str) -> Language:
 
 
 class NoToolchain(RuntimeError):
-    """The toolchain of a language is not installed, or does not work in the sandbox."""
+    """Raised if the toolchain of a language is not installed, or does not work in the sandbox."""
 
 
 @dataclass(frozen=True)

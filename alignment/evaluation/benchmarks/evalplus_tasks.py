@@ -33,7 +33,7 @@ FINAL_REASONS = ("memory", "output_limit")
 
 
 def evalplus_tasks(rows: list[Row], dataset: str, *, plus: bool, sandbox: SandboxSettings) -> dict[str, Row]:
-    """Return the tasks of rows, by task id.
+    """Return a mapping: task id -> task, for rows of EvalPlus.
 
     An input for which the reference solution returns no value is dropped with a warning. In MBPP+ these are two inputs
     of Mbpp/255: their values have 128 and 6 million items, more than the 64 MB that one value may take.

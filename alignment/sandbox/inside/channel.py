@@ -11,7 +11,7 @@ MAX_FRAME = 64 << 20
 
 
 class ChannelError(Exception):
-    """The other side closed the channel, or sent data that is not a valid message."""
+    """Raised if the other side closed the channel, or sent data that is not a valid message."""
 
 
 class Channel:

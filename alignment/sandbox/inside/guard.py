@@ -63,7 +63,7 @@ COMPARISONS = frozenset(
 
 
 class Forbidden(Exception):
-    """The body uses a restricted word, with which it could forge its test results."""
+    """Raised if a body uses a restricted word, with which the body could forge its test results."""
 
 
 def check(body: list[ast.stmt], known: frozenset[str]) -> None:

@@ -194,7 +194,7 @@ class TesterClient:
         self.raised = RaisedExceptions()
 
     def request(self, **message: Any) -> dict[str, Any]:
-        """Send a request and return the reply. Until the reply arrives, run the tester's functions that are called."""
+        """Send a request and return the reply. Meanwhile, run functions of the tester that the candidate calls."""
         if self.gone:
             raise CandidateGone("the program ended")
         if self.sent >= self.most:

@@ -28,7 +28,7 @@ PRELUDE = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, as
 
 
 class BadBody(Exception):
-    """The candidate's text contains no usable body: the text is not Python, or the signature differs."""
+    """Raised if the candidate's text contains no usable body: it is not Python, or the signature differs."""
 
 
 def body_of(text: str, target: Target) -> list[ast.stmt]:

@@ -110,7 +110,7 @@ def _target(header: dict[str, Any]) -> list[types.FunctionType]:
 
 
 def describe(parent: Channel) -> int:
-    """Send the collected tests, the loaded modules and the problems to the parent."""
+    """Send the collected tests, the loaded modules, and import or collection errors to the parent."""
     assert WARM is not None
     modules = []
     for name, module in list(sys.modules.items()):
@@ -184,7 +184,7 @@ def _after_end(name: str) -> dict[str, Any]:
 
 
 def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
-    """Run tests with the candidate's body in this process. Such tasks are marked: the body could forge the results."""
+    """Run tests with the candidate's body in this process. Such tasks are marked as forgeable."""
     functions = _target(header)
     if not functions:
         parent.send({"task_error": "the function is not loaded", "nonce": header["nonce"]})

@@ -36,7 +36,7 @@ _SMALL = 1 << 53
 
 
 class WireError(ValueError):
-    """A value is not plain data, or is too large or too deeply nested to be sent."""
+    """Raised if a value is not plain data, or is too large or too deeply nested to be sent."""
 
 
 def is_too_large(value: Any) -> bool:
