@@ -221,7 +221,7 @@ def _add_conversations(
 
 
 def _sources(numbers: Sequence[int], surveys: Sequence[RepositorySurvey]) -> dict[str, str]:
-    """Return the setting `sources` of a builder that reads only some of the recipe's repositories."""
+    """Return a builder's setting `sources` with the repositories at these indices, or nothing if it reads all."""
     if len(numbers) == len(surveys):
         return {}
     return {"sources": "[" + ", ".join(f"*{_anchor(number)}" for number in numbers) + "]"}

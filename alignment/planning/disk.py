@@ -25,7 +25,7 @@ LEVEL_BYTES = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m
 FULL_BYTES = 64_000_000
 """A disk with less free space than this counts as full."""
 MARGIN = 0.05
-"""Share that is added to predictions for tokenizers, logs and rows, and because file systems need some free space."""
+"""Predictions are increased by this share, for tokenizers, logs, rows, and the free space that file systems need."""
 
 
 class StageSpace(TypedDict):

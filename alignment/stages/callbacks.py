@@ -173,7 +173,7 @@ class Recorder(TrainerCallback):
 
 
 class OrderOfEpoch(TrainerCallback):
-    """Seed the order of prompts with the number of the epoch, so that a resumed GRPO run sees the same prompts.
+    """Seed the order of prompts with the index of the epoch, so that a resumed GRPO run sees the same prompts.
 
     TRL's sampler draws the orders of all epochs from one generator. A resumed process starts this generator anew and
     would repeat the order of the first epoch.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CANDIDATES = 40
-"""Number of samples that are drawn to find the subset for a row. 40 have 2**40 subsets, far more than possible sums."""
+"""Number of samples that are drawn to find a subset for a row. 40 samples have far more subsets than possible sums."""
 TRIES = 4
 """How often candidates are drawn for one row at most. Drawing ends when a subset fills the row exactly."""
 PACKED = "packed.arrow"

@@ -15,8 +15,8 @@ Span = tuple[int, int]
 
 MIN_MIDDLE = 4
 MAX_SYNTAX_MIDDLE = 4000
-"""Minimum and maximum size in bytes of a node that becomes a middle. Smaller nodes are single names, and larger nodes
-are nearly whole files."""
+"""Maximum size in bytes of a node that becomes a middle; `MIN_MIDDLE` is the minimum. Smaller nodes are single names,
+and larger nodes are nearly whole files."""
 ATTEMPTS = 4
 """Number of random positions that `syntax_span` tries in one file."""
 

@@ -16,7 +16,7 @@ TEST_NAMES = ("*.test.*", "*.spec.*", "*-test.*", "*_test.*", "*.tests.*", "*-sp
 TEST_FOLDERS = frozenset({"test", "tests", "__tests__", "spec", "specs", "__test__"})
 FOREIGN = ("ava", "jasmine", "qunit", "qunitjs", "@japa/runner", "lab", "@hapi/lab", "karma", "cypress", "@playwright/test", "@web/test-runner",
            "bun-types", "jasmine-core", "nodeunit", "testem", "intern", "japa", "brittle", "zora", "baretest", "tapzero")  # fmt: skip
-"""Test runners that are not supported."""
+"""Names of test runners that are not supported."""
 SUPPORTED = "node:test, mocha, jest, vitest, tape, tap and uvu"
 _CALLS = re.compile(
     r"\b(?:test|it|describe|suite|specify|context)(?:\.\w+)*\s*(?:\(|`)|\bt\.test\(|\b(?:test|suite)\b.*\.run\(\)"
