@@ -9,7 +9,7 @@ from alignment.evaluation.extraction import extract_code
 from alignment.rewards.reward_protocol import Completion, Prompt
 
 SUBMISSION = "submission"
-"""Name of the column with the program that a rollout last submitted to its environment, or None."""
+"""Name of the column with the program that a rollout last submitted to its environment (None: no submission)."""
 
 
 def text_of(message: Prompt | Completion) -> str:
