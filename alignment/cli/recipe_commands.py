@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alignment.chain.plan import Step
     from alignment.cli.shared_options import Commands
     from alignment.recipe import Recipe
+    from alignment.recipe.problems import Mistake
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +31,8 @@ def add(commands: Commands) -> None:
     check.add_argument(
         "--fast",
         action="store_true",
-        help="do not build TRL's and PEFT's config objects, which takes seconds after a change of `train:` or `peft:`",
+        help="read only the first 200 rows of each file, and do not build TRL's and PEFT's config objects, which takes seconds "
+        "after a change of `train:` or `peft:`",
     )
     add_json(check)
     check.set_defaults(handler=_check)
@@ -62,12 +64,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from alignment.chain.plan import plan
     from alignment.launch.accelerate_launcher import explain
     from alignment.processes import World, die_with_parent
+    from alignment.recipe import RecipeError, locate
+    from alignment.tokenization.row_checks import check_before_run
 
     recipe = _load(arguments)
     if arguments.launched:
         # torch's agent starts this process in its own session, so a killed launcher would leave it running.
         die_with_parent()
     elif not all(step.artifact() for step in plan(recipe)):
+        if mistakes := check_before_run(recipe):
+            raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
         return _become_launcher(recipe, arguments)
     try:
         steps = run(recipe, until=arguments.until)
@@ -107,37 +113,40 @@ def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from alignment.recipe import RecipeError, locate
     from alignment.recipe.export_checks import missing_engines
     from alignment.recipe.fim_checks import torn_documents
+    from alignment.tokenization.row_checks import FAST_ROWS, check_rows
 
     recipe = _load(arguments)
-    warnings = list(torn_documents(recipe))
-    refusals = [] if arguments.fast else _config_refusals(recipe)
+    mistakes, notes = check_rows(recipe, FAST_ROWS if arguments.fast else None)
+    mistakes += [] if arguments.fast else _config_refusals(recipe)
+    if mistakes:
+        raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
+    warnings = [*torn_documents(recipe), *notes]
+    if arguments.fast:
+        warnings.append(f"--fast: the first {FAST_ROWS} rows of each file were read, and no config objects were built")
     if arguments.json:
-        problems = [{"file": str(arguments.recipe), "line": 0, "key": "", "message": text} for text in refusals]
-        print(
-            json.dumps({"ok": not refusals, "name": recipe.name, "problems": problems, "warnings": warnings}, indent=2)
-        )
-    elif refusals:
-        print("\n".join(refusals), file=sys.stderr)
-    else:
-        print(f"{arguments.recipe}: no mistakes found; {len(recipe.stages)} stages")
-        for warning in warnings:
-            print(f"warning: {warning}")
-        for engine in missing_engines(recipe):
-            command = f"python -m alignment.export.engine_environment {engine}"
-            print(f"the run will first install an environment for {engine}; to install it now: {command}")
-    return 1 if refusals else 0
+        print(json.dumps({"ok": True, "name": recipe.name, "problems": [], "warnings": warnings}, indent=2))
+        return 0
+    print(f"{arguments.recipe}: no mistakes found; {len(recipe.stages)} stages")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    for engine in missing_engines(recipe):
+        command = f"python -m alignment.export.engine_environment {engine}"
+        print(f"the run will first install an environment for {engine}; to install it now: {command}")
+    return 0
 
 
-def _config_refusals(recipe: Recipe) -> list[str]:
-    """Return messages about settings of training stages that the config classes of TRL and PEFT refuse."""
+def _config_refusals(recipe: Recipe) -> list[Mistake]:
+    """Return the mistakes in settings of training stages that the config classes of TRL and PEFT refuse."""
     from alignment.recipe import TrainingStage
     from alignment.stages.configs import new_refusals
 
     # DeepSpeed logs to stdout when it is imported, and stdout is for the command's result.
     with contextlib.redirect_stdout(sys.stderr):
-        return new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+        messages = new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+    return [((), message) for message in messages]
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:

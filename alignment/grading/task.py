@@ -182,3 +182,25 @@ def _check(kind: TaskKind, tests: Mapping[str, Any], language: str) -> None:
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):
         raise ValueError("the task has no tests")
+
+
+def check_task(row: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError if a task can't be graded. In training, such a task would never get a reward."""
+    if not isinstance(row["prompt"], str):
+        raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
+    if not isinstance(row["tests"], str):
+        raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
+    for column in ("id", "source"):
+        if row.get(column) is not None and not isinstance(row[column], str):
+            raise ValueError(f"{where}: `{column}` must be text, not {type(row[column]).__name__}")
+    check_gradable(row, where)
+
+
+def check_gradable(row: TaskRow, where: str) -> None:
+    """Raise ValueError with the row's place if `read_task` refuses it."""
+    try:
+        read_task(row)
+    except KeyError as error:
+        raise ValueError(f"{where}: a task needs {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: this task can't be graded: {error}") from None

@@ -9,7 +9,7 @@ settings of PEFT's LoraConfig (see `alignment.recipe.trainer_fields`). This pack
 from __future__ import annotations
 
 from alignment.recipe.problems import RecipeError
-from alignment.recipe.recipe_file import json_schema, load, validate
+from alignment.recipe.recipe_file import json_schema, load, locate, validate
 from alignment.recipe.schema import (
     CONFIGS,
     MODEL_KINDS,
@@ -53,5 +53,6 @@ __all__ = [
     "TrainingStage",
     "json_schema",
     "load",
+    "locate",
     "validate",
 ]

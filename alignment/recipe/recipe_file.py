@@ -6,7 +6,7 @@ All mistakes are reported at once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from alignment.recipe import builders, checks, export_checks, mistakes, trainer_fields
 from alignment.recipe.overlays import merge, override, replace_at
+from alignment.recipe.mistakes import known_place
 from alignment.recipe.problems import Mistake, RecipeError, RecipeProblem
 from alignment.recipe.schema import CONFIGS, ExportStage, Recipe
 from alignment.recipe.yaml_source import YamlSource, parse
@@ -33,6 +34,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the recipe has mistakes. The error lists all of them.
     """
+    return validate(_overridden(path, overrides))
+
+
+def locate(path: Path, overrides: Sequence[str], late: Iterable[Mistake]) -> list[RecipeProblem]:
+    """Add file and line to mistakes that only a check after loading can tell.
+
+    Args:
+        path: the recipe file.
+        overrides: the assignments that it was loaded with.
+        late: the mistakes.
+    """
+    source = _overridden(path, overrides)
+    return [source.problem(known_place(source.value, place)[0], message) for place, message in late]
+
+
+def _overridden(path: Path, overrides: Sequence[str]) -> YamlSource:
+    """The values of a recipe file after `--set`, with the default of `output`."""
     source = load_source(path)
     for assignment in overrides:
         source = override(source, assignment)
@@ -40,7 +58,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         output = Text("runs")  # relative to the recipe, like every other path
         output.origin = path.resolve()
         source.value["output"] = output
-    return validate(source)
+    return source
 
 
 def load_source(path: Path, extending: tuple[Path, ...] = ()) -> YamlSource:
@@ -130,7 +148,7 @@ def validate(source: YamlSource) -> Recipe:
         for place, message in checks.check(recipe):
             if place[:1] == ("stages",) and place[1:2] and place[1] in readers and place[2:4] == _SOURCES:
                 place = place[3:]  # written once, at the top of the recipe
-            problems.append(source.problem(mistakes.known_place(source.value, place)[0], message))
+            problems.append(source.problem(known_place(source.value, place)[0], message))
     if problems:
         raise RecipeError(problems)
     assert recipe is not None

@@ -6,7 +6,7 @@ first row is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from alignment.recipe.schema import (
     Recipe,
     SftStage,
 )
-from alignment.recipe.stage_graph import StageGraph
+from alignment.recipe.stage_graph import StageGraph, StageNode
 from alignment.rows import kinds, reading
 from alignment.rows.conversions import RowFormat, convert
 from alignment.settings import Reference
@@ -55,59 +55,76 @@ BENCHMARK_KINDS = {
 
 
 @dataclass(frozen=True)
-class _Reader:
+class RowReader:
     """A setting that names rows to read."""
 
     place: Place
+    """The keys that lead to it, from the stage down, or from the recipe down for a benchmark of `evaluate:`."""
     reference: Reference
     kinds: Sequence[str]
     """Kinds of rows that the setting accepts."""
     description: str
     """Beginning of the error message, for example `a dpo stage trains on`."""
+    limit: int | None = None
+    """Rows that are read, from the start; None for all."""
     format: RowFormat | None = None
     """Format from which the rows are converted, for example `sharegpt`. None if the rows are not converted."""
 
 
 def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
     """Yield a mistake for every reference to rows that are known to be of the wrong kind."""
+    for node, parent, reader in row_readers(recipe, graph):
+        yield from _check(recipe, node, reader, parent)
+
+
+def row_readers(recipe: Recipe, graph: StageGraph) -> Iterator[tuple[StageNode, Place, RowReader]]:
+    """Yield every setting that reads rows: the step, the place that its settings are relative to, and the reader."""
     for index, node in enumerate(graph.stages):
-        origins = {read.place: read.origin for read in node.reads}
         for reader in _readers(node.stage):
-            yield from _check(recipe, origins, reader, ("stages", index))
+            yield node, ("stages", index), reader
     for node in graph.inserted[:1]:
-        origins = {("evaluate", *read.place[1:]): read.origin for read in node.reads}
         for reader in _benchmark_readers(recipe.evaluate, ("evaluate",)):
-            yield from _check(recipe, origins, reader, ())
+            yield node, (), reader
 
 
-def _readers(stage: AnyStage) -> Iterator[_Reader]:
+def origin_of(node: StageNode, reader: RowReader) -> str | None:
+    """Return the earlier stage that makes the rows of a reader. None for a path."""
+    inside = ("benchmarks", *reader.place[1:]) if reader.place[0] == "evaluate" else reader.place
+    return next(read.origin for read in node.reads if read.place == inside)
+
+
+def _readers(stage: AnyStage) -> Iterator[RowReader]:
     """Yield the settings of one stage that name rows. Places are relative to the stage."""
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
-            yield _Reader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description, source.format)
+            yield RowReader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description, source.rows, source.format)
     elif isinstance(stage, EvaluateStage):
         yield from _benchmark_readers(stage.benchmarks, ("benchmarks",))
-    elif isinstance(stage, ExportStage) and stage.data is not None:
-        yield _Reader(("data",), stage.data, EXPORT_KINDS, "an export compares models on")
+    elif isinstance(stage, ExportStage):
+        if stage.data is not None:
+            yield RowReader(("data",), stage.data, EXPORT_KINDS, "an export compares models on")
+        for number, source in enumerate(stage.calibration.data if stage.calibration is not None else []):
+            place: Place = ("calibration", "data", number, "data")
+            yield RowReader(place, source.data, EXPORT_KINDS, "an export is calibrated on", source.rows)
     elif isinstance(stage, BuildStage) and stage.builder in BUILDER_KINDS:
         for place, reference in builders.references(stage):
             kind = BUILDER_KINDS[stage.builder].get(str(place[1])) if len(place) == 2 else None
             if kind is not None:
-                yield _Reader(place, reference, (kind,), f"{stage.builder} are made from")
+                yield RowReader(place, reference, (kind,), f"{stage.builder} are made from")
 
 
-def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[_Reader]:
+def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[RowReader]:
     for number, benchmark in enumerate(benchmarks):
         if benchmark.data is not None and benchmark.benchmark in BENCHMARK_KINDS:
             accepted = BENCHMARK_KINDS[benchmark.benchmark]
             description = f"benchmark {benchmark.benchmark!r} measures"
-            yield _Reader((*place, number, "data"), benchmark.data, accepted, description)
+            yield RowReader((*place, number, "data"), benchmark.data, accepted, description)
 
 
-def _check(recipe: Recipe, origins: Mapping[Place, str | None], reader: _Reader, parent: Place) -> Iterator[Mistake]:
-    """Check the rows of one setting. `origins` maps a reference's place to the stage that it names, or None."""
-    origin, reference = origins[reader.place], reader.reference
+def _check(recipe: Recipe, node: StageNode, reader: RowReader, parent: Place) -> Iterator[Mistake]:
+    """Check that the rows of one reader, as far as they are known, are of a kind that it accepts."""
+    origin, reference = origin_of(node, reader), reader.reference
     place = (*parent, *reader.place)
     try:
         kind = (
@@ -145,9 +162,14 @@ def _first_kind(reference: Reference, form: RowFormat | None) -> str | None:
     if not reference.exists():
         return None
     path = reference.path()
-    row = next(reading.read(path, 1), None)
+    where, row = next(reading.read_located(path, 1), (display(path), None))
     if row is None:
-        raise ValueError(f"{display(path)} is empty: name a file with rows")
-    if "prefix" in row and "middle" in row:
-        return "infilling"
-    return kinds.kind_of(convert(row, form, f"{display(path)}, row 1"), display(path))
+        raise ValueError(f"{where} is empty: name a file with rows")
+    if isinstance(row, ValueError):
+        raise row
+    return located_kind(convert(row, form, where), where)
+
+
+def located_kind(row: kinds.Row, where: str) -> str:
+    """Return the kind of a row, which may be `infilling`. Raise ValueError if the columns of the row belong to no kind."""
+    return "infilling" if "prefix" in row and "middle" in row else kinds.kind_of(row, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 import zlib
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from alignment.rows.kinds import Row
-from alignment.wording import did_you_mean
+from alignment.wording import did_you_mean, display
 
 NAMES = ".jsonl, .jsonl.gz or .parquet"
 """The suffixes of supported files, for error messages."""
 # Start of an escaped surrogate. A lone surrogate is valid JSON but not valid text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+"""What `surrogateescape` makes of bytes that are not UTF-8."""
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _JSON_SUFFIXES = (".json", ".json.gz")
 """Suffixes of files that are read only if their path is given. In a folder they are skipped: most are reports."""
@@ -69,45 +72,50 @@ def read(path: Path, limit: int | None = None) -> Iterator[Row]:
     Raises:
         ValueError: a file can't be read. The message names the file and, for JSON, the line.
     """
-    count = 0
-    for file in files(path):
-        for row in _rows_of(file):
-            if limit is not None and count >= limit:
-                return
-            count += 1
-            yield row
+    for _, row in read_located(path, limit):
+        if isinstance(row, ValueError):
+            raise row
+        yield row
 
 
-def _rows_of(file: Path) -> Iterator[Row]:
+def read_located(path: Path, limit: int | None = None) -> Iterator[tuple[str, Row | ValueError]]:
+    """Stream the rows of a file or folder, each with its place; reading continues after a line that is no row.
+
+    Args:
+        path: see `files`.
+        limit: stop after this many rows, unreadable ones included.
+
+    Yields:
+        The place (`rows.jsonl:4`, or `rows.parquet, row 4` for files without lines), and the row or the error in its line.
+
+    Raises:
+        ValueError: `path` names no data file.
+    """
+    entries = (entry for file in files(path) for entry in _rows_of(file))
+    return itertools.islice(entries, limit)
+
+
+def _rows_of(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
     if file.suffix == ".parquet":
         return _read_parquet(file)
     return _read_json(file) if file.name.endswith(_JSON_SUFFIXES) else _read_lines(file)
 
 
-def _read_lines(file: Path) -> Iterator[Row]:
+def _read_lines(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
     open_text: Any = gzip.open if file.suffix == ".gz" else open
-    with open_text(file, "rt", encoding="utf-8-sig", errors="strict") as lines:
+    # Bytes that are not UTF-8 become lone surrogates, so that the line with them can be named and the next one be read.
+    with open_text(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _parsed(line, f"{file}:{number}")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file}:{_first_undecodable_line(file, open_text)}: not UTF-8: {error.reason}") from None
+                    where = f"{display(file)}:{number}"
+                    yield where, _parsed(line, where)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{file}: not gzip, or cut off: {error}") from None
+            yield display(file), ValueError(f"{display(file)}: not gzip, or cut off: {error}")
 
 
-def _first_undecodable_line(file: Path, open_text: Any) -> int:
-    """Return the number of the first line that is not UTF-8."""
-    with open_text(file, "rt", encoding="utf-8-sig", errors="surrogateescape") as lines:
-        return next(number for number, line in enumerate(lines, 1) if re.search("[\udc80-\udcff]", line))
-
-
-def _read_json(file: Path) -> Iterator[Row]:
-    """Yield the rows of a JSON file.
-
-    A file that is not a single JSON value is read line by line, so that error messages name the line.
-    """
+def _read_json(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
+    """Yield the rows of a JSON file. A file that is not a single JSON value is read line by line, with errors that name the line."""
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         content = json.loads(data.decode("utf-8-sig"))
@@ -115,38 +123,44 @@ def _read_json(file: Path) -> Iterator[Row]:
         yield from _read_lines(file)
         return
     for number, row in enumerate(content if isinstance(content, list) else [content], 1):
-        yield _checked(row, json.dumps(row), f"{file}, row {number}")
+        where = f"{display(file)}, row {number}"
+        yield where, _checked(row, json.dumps(row), where)
 
 
-def _parsed(line: str, where: str) -> Row:
-    """Parse one line of JSON as a row. `where` is the file and line number, for error messages."""
+def _parsed(line: str, where: str) -> Row | ValueError:
+    """One row from a line of JSON; `where` is its file and line number."""
+    if not line.isascii() and _NOT_UTF8.search(line):
+        return ValueError(f"{where}: not UTF-8: save the file as UTF-8")
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
+        return ValueError(f"{where}: not JSON: {error}")
     return _checked(row, line, where)
 
 
-def _checked(row: Any, text: str, where: str) -> Row:
-    """Return the row. Raises ValueError if the row is not an object, or its source `text` has lone surrogates."""
+def _checked(row: Any, text: str, where: str) -> Row | ValueError:
+    """Return the row, if it is a JSON object without lone surrogates; `text` is its JSON."""
     if _SURROGATE.search(text):
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(
-                f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a character: remove it"
-            ) from None
+            return ValueError(f"{where}: half of a surrogate pair, which is no character")
+    if isinstance(row, list):
+        return ValueError(
+            f"{where}: a row is a JSON object, not a list: write one object per line, or name the file .json if it is one array"
+        )
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: a row is a JSON object, not a {type(row).__name__}")
+        return ValueError(f"{where}: a row is a JSON object, not a {type(row).__name__}")
     return row
 
 
-def _read_parquet(file: Path) -> Iterator[Row]:
+def _read_parquet(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-                yield from batch.to_pylist()
+            rows = (row for batch in table.iter_batches(batch_size=_PARQUET_ROWS) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield f"{display(file)}, row {number}", row
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ValueError(f"{file}: not Parquet: {error}") from None
+        yield display(file), ValueError(f"{display(file)}: not Parquet: {error}")

@@ -24,6 +24,7 @@ from alignment.environments.environment_registry import VISIBLE_TESTS, build_env
 from alignment.environments.rollout_environment import TASK_COLUMN, tool_schemas
 from alignment.environments.visible_tests import split_tests
 from alignment.grading import open_grader, read_task
+from alignment.grading.task import check_task
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe import GrpoStage
@@ -190,20 +191,3 @@ def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{where}: {error}") from None
     return task
-
-
-def check_task(row: Row, where: str) -> None:
-    """Raise ValueError if a task can't be graded. In training, such a task would never get a reward."""
-    if not isinstance(row["prompt"], str):
-        raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
-    if not isinstance(row["tests"], str):
-        raise ValueError(f"{where}: `tests` must be a JSON string, so that rows of all kinds share one schema")
-    for column in ("id", "source"):
-        if row.get(column) is not None and not isinstance(row[column], str):
-            raise ValueError(f"{where}: `{column}` must be text, not {type(row[column]).__name__}")
-    try:
-        read_task(row)
-    except KeyError as error:
-        raise ValueError(f"{where}: a task needs {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: this task can't be graded: {error}") from None

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from alignment.grading.task import check_task
 from alignment.rows import reading
-from alignment.stages.grpo import check_task
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,46 @@ from alignment.evaluation.extraction import extract_code
 from alignment.evaluation.problem import Assemble, Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import trim_continuation
 from alignment.evaluation.statistics.text_scores import editor_scores, infilling_scores
+from alignment.grading.task import check_gradable
 from alignment.models import formats
 from alignment.rows.reading import read_rows
 
 PYTHON_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nimport ", "\nfrom ", "\n@", "\nassert ")
 
 
-def _rows(request: BenchmarkRequest, *columns: str) -> list[Row]:
-    """Read the rows of a request. Raise ValueError if a row lacks one of the columns."""
+_COLUMNS = {
+    "tasks": ("id", "prompt", "kind", "tests"),
+    "fim": ("id", "prefix", "suffix", "middle"),
+    "fim-body": ("id", "prefix", "suffix", "middle"),
+    "completion": ("id", "prefix"),
+}
+_TEXTS = ("prompt", "prefix", "suffix", "middle")
+
+
+def check_row(row: Row, benchmark: str, where: str) -> None:
+    """Raise ValueError for a row that one of the benchmarks here can't ask or grade.
+
+    Args:
+        row: a row as it was read.
+        benchmark: `tasks`, `fim` or `completion`.
+        where: file and row number, put in front of the error.
+    """
+    missing = [column for column in _COLUMNS[benchmark] if row.get(column) is None]
+    if missing:
+        raise ValueError(f"{where}: no column `{missing[0]}`, which {benchmark!r} needs")
+    for column in _TEXTS:
+        if row.get(column) is not None and not isinstance(row[column], str):
+            raise ValueError(f"{where}: `{column}` must be text, not {type(row[column]).__name__}")
+    if row.get("kind") and row.get("tests"):
+        check_gradable(row, where)
+
+
+def _rows(request: BenchmarkRequest) -> list[Row]:
+    """Return the rows of a request, all of which must be valid for its benchmark."""
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
-        missing = [column for column in columns if row.get(column) is None]
-        if missing:
-            raise ValueError(
-                f"{request.data}, row {number}: no column `{missing[0]}`, which {request.benchmark!r} needs"
-            )
+        check_row(row, request.benchmark, f"{request.data}, row {number}")
     return rows
 
 
@@ -46,7 +70,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
             completion, language=row.get("language") or "python", entry_point=row.get("entry_point") or None
         )
 
-    rows = _rows(request, "id", "prompt", "kind", "tests")
+    rows = _rows(request)
     problems = [Problem(id=str(row["id"]), prompt=prompt(row), task=row, row=row) for row in rows]
     return Benchmark(
         name="tasks",
@@ -72,7 +96,7 @@ def fim_body(request: BenchmarkRequest) -> Benchmark:
 
 def _fim(request: BenchmarkRequest, name: str, assemble: Assemble) -> Benchmark:
     _base_only(request)
-    rows = _rows(request, "id", "prefix", "suffix", "middle")
+    rows = _rows(request)
     return Benchmark(
         name=name,
         problems=[_infilling(row, FimPrompt(row["prefix"], row["suffix"])) for row in rows],
@@ -106,7 +130,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
         gap = "\n" if suffix and not text.endswith("\n") and not suffix.startswith("\n") else ""
         return row["prefix"] + text + gap + suffix
 
-    rows = _rows(request, "id", "prefix")
+    rows = _rows(request)
     problems = [_infilling(row, TextPrompt(row["prefix"])) for row in rows]
     return Benchmark(
         name="completion",

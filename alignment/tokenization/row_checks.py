@@ -1,0 +1,296 @@
+"""Checks of every row that a recipe reads, before the first stage runs, by the functions that the stages check rows with.
+
+Rows of earlier stages are not known yet, and are left out. Lengths are measured if the recipe's tokenizer is on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignment.evaluation.benchmarks import user_rows
+from alignment.grading.task import check_task
+from alignment.files import write_text
+from alignment.fingerprints import fingerprint, package_versions
+from alignment.models import formats
+from alignment.recipe.problems import Mistake, Place
+from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
+from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, Recipe, SftStage, TrainingStage
+from alignment.recipe.stage_graph import StageNode, resolve
+from alignment.rows import reading
+from alignment.rows.dialogue_pairs import DialoguePair, pair_of
+from alignment.rows.kinds import Row, check_columns, check_document
+from alignment.rows.messages import messages_of
+from alignment.rows.row_texts import all_texts
+from alignment.tokenization.pair_tokens import tokenize_pair
+from alignment.tokenization.segments import chat_segments
+from alignment.wording import display
+
+FAST_ROWS = 200
+"""Rows of each file that `align check --fast` reads."""
+_SHOWN = 10
+"""Errors of a file that are shown; the others are counted."""
+_SAME_ANSWERS = "have two answers that are the same"
+_MEASURED = 2000
+"""Rows of a file whose tokens are counted; rows with fewer bytes than the limit has tokens need no count."""
+
+
+@dataclass
+class RowReport:
+    """What the rows of one file or folder hold."""
+
+    reader: RowReader
+    rows: int = 0
+    errors: list[str] = field(default_factory=list)
+    """The first errors, each with file, line and column."""
+    wrong: int = 0
+    """Rows that can't be used."""
+    equal: list[str] = field(default_factory=list)
+    """Places of preferences whose answers are the same."""
+    special: list[str] = field(default_factory=list)
+    """Places of rows with the strings of special tokens in their texts."""
+    overlong: list[str] = field(default_factory=list)
+    """Places of rows with more tokens than the stage takes."""
+    measured: int = 0
+    """Rows whose tokens were counted."""
+
+    def add_error(self, message: str) -> None:
+        """Count an error, and keep its message if it is one of the first."""
+        self.wrong += 1
+        if len(self.errors) < _SHOWN:
+            self.errors.append(message)
+
+
+class _FileTokenizer:
+    """A tokenizer.json, without transformers."""
+
+    def __init__(self, file: Path):
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(str(file))
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def convert_tokens_to_ids(self, tokens: str) -> int:
+        return int(self.tokenizer.token_to_id(tokens) or 0)
+
+
+@dataclass(frozen=True)
+class _LengthRule:
+    """The most tokens of a row that a training stage takes."""
+
+    setting: str
+    limit: int
+    count: Callable[[Row], int]
+    """Tokens of a valid row."""
+    is_error: bool
+    """Whether the stage stops at a longer row. Otherwise it leaves the row out."""
+
+
+def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake], list[str]]:
+    """Read the rows of all files that a recipe names, and check them as the stages will.
+
+    Args:
+        recipe: the recipe.
+        limit: rows of each file to read; None for all.
+
+    Returns:
+        The mistakes, one per file with errors; and notes about rows that a stage takes otherwise than may be expected.
+    """
+    mistakes: list[Mistake] = []
+    notes: list[str] = []
+    for node, place, reader in _known_readers(recipe):
+        rule = _length_rule(recipe, node) if node is not None else None
+        report = _report(node, reader, rule, limit)
+        mistakes += ((place, message) for message in _mistakes(report, rule))
+        notes += _notes(report, rule)
+    return mistakes, notes
+
+
+def check_before_run(recipe: Recipe) -> list[Mistake]:
+    """Check all rows before a run, unless the same files passed before; preferences that a stage leaves out are no mistakes."""
+    files = [file for _, _, reader in _known_readers(recipe) for file in _files(reader)]
+    states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    stages = [stage.model_dump(mode="json") for stage in recipe.stages]
+    mark = fingerprint([stages, states, package_versions(), Path(__file__).read_text(encoding="utf-8")])
+    passed = recipe.folder / ".rows-checked"
+    if passed.is_file() and passed.read_text() == mark:
+        return []
+    mistakes = [(place, message) for place, message in check_rows(recipe)[0] if _SAME_ANSWERS not in message]
+    if not mistakes:
+        write_text(passed, mark)
+    return mistakes
+
+
+def _files(reader: RowReader) -> list[Path]:
+    try:
+        return reading.files(reader.reference.path())
+    except ValueError:  # reported by check_rows
+        return []
+
+
+def _known_readers(recipe: Recipe) -> Iterator[tuple[StageNode | None, Place, RowReader]]:
+    """The readers of files that exist, with their steps and places; no step for what training rows are compared with."""
+    graph = resolve(recipe)
+    for node, parent, reader in row_readers(recipe, graph):
+        if origin_of(node, reader) is None and reader.reference.exists():
+            yield node, (*parent, *reader.place), reader
+    for read in graph.decontaminate:
+        if read.origin is None and read.reference.exists():
+            yield None, read.place, RowReader(read.place, read.reference, (), "training rows are compared with")
+
+
+def _report(node: StageNode | None, reader: RowReader, rule: _LengthRule | None, limit: int | None) -> RowReport:
+    report = RowReport(reader)
+    most = min((number for number in (limit, reader.limit) if number is not None), default=None)
+    try:
+        for where, row in reading.read_located(reader.reference.path(), most):
+            report.rows += 1
+            if isinstance(row, ValueError):
+                report.add_error(str(row))
+                continue
+            if node is None:
+                continue
+            try:
+                if not _check_row(node, reader, row, where):
+                    report.equal.append(where)
+                    continue
+            except ValueError as error:
+                report.add_error(str(error))
+                continue
+            _look_at_texts(report, row, where, rule)
+    except (ValueError, OSError) as error:
+        report.add_error(str(error))
+    return report
+
+
+def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool:
+    """Check one row; False if it is a preference between equal answers. Raises ValueError with the row's place."""
+    kind = located_kind(row, where)
+    if kind not in reader.kinds:
+        raise ValueError(f"{where}: {reader.description} {' or '.join(reader.kinds)} rows; this is a {kind}")
+    if isinstance(node.stage, EvaluateStage):
+        name = str(node.stage.benchmarks[int(reader.place[1])].benchmark)
+        if name in BENCHMARK_KINDS:
+            user_rows.check_row(row, name, where)
+    elif kind == "task":
+        check_task(row, where)
+    elif kind == "document":
+        check_columns(row, "document", where)
+        check_document(row, where)
+    elif kind == "conversation":
+        check_columns(row, "conversation", where)
+        messages = messages_of(row["messages"], where)
+        if isinstance(node.stage, TrainingStage):
+            list(chat_segments(messages, where))
+    elif kind == "preference":
+        return pair_of(row, where) is not None
+    elif not all(isinstance(row.get(column), str) for column in ("prefix", "middle", "suffix")):
+        raise ValueError(f"{where}: `prefix`, `middle` and `suffix` must be text")
+    return True
+
+
+def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None) -> None:
+    """Note a valid row that has special tokens written out, or more tokens than the stage takes."""
+    texts = all_texts(row)
+    if any(map(formats.contains_special_text, texts)):
+        report.special.append(where)
+    # A byte-level tokenizer makes at most one token of a byte. Each turn has up to 8 more, the default system prompt 40.
+    if rule is None or sum(len(text.encode()) + 8 for text in texts) + 40 <= rule.limit:
+        return
+    if report.measured < _MEASURED:
+        report.measured += 1
+        if rule.count(row) > rule.limit:
+            report.overlong.append(where)
+
+
+def _mistakes(report: RowReport, rule: _LengthRule | None) -> Iterator[str]:
+    path = display(report.reader.reference.path())
+    if report.wrong:
+        more = report.wrong - len(report.errors)
+        lines = [*report.errors, *([f"and {more} more"] if more else [])]
+        count = f"{report.wrong} of {report.rows} rows can't be used" if report.rows else "can't be read"
+        yield f"{path}: {count}:" + "".join(f"\n      {line}" for line in lines)
+    if report.equal:
+        yield (
+            f"{path}: {len(report.equal)} of {report.rows} preferences {_SAME_ANSWERS}, and the stage would leave these rows "
+            f"out; remove them:{_places(report.equal)}"
+        )
+    if rule is not None and report.overlong:
+        if rule.is_error:
+            yield (
+                f"{path}: {len(report.overlong)} rows are longer than {rule.setting} ({rule.limit} tokens), and the stage would "
+                f"stop at the first (`overlong: error`):{_places(report.overlong)}"
+            )
+        elif len(report.overlong) == report.rows:
+            yield f"{path}: every row is longer than {rule.setting} ({rule.limit} tokens): no row would be left"
+
+
+def _notes(report: RowReport, rule: _LengthRule | None) -> Iterator[str]:
+    path = display(report.reader.reference.path())
+    if report.special:
+        yield (
+            f"{path}: {len(report.special)} of {report.rows} rows have the text of a special token in them, which stays text:"
+            f"{_places(report.special)}"
+        )
+    if rule is not None and report.overlong and not rule.is_error:
+        measured = f" (the first {_MEASURED} long rows were measured)" if report.measured == _MEASURED else ""
+        yield (
+            f"{path}: {len(report.overlong)} of {report.rows} rows are longer than {rule.setting} ({rule.limit} tokens) and would "
+            f"be left out{measured}:{_places(report.overlong)}"
+        )
+
+
+def _places(places: list[str]) -> str:
+    """The first places of a list, for the end of a message."""
+    more = len(places) - _SHOWN
+    return " " + ", ".join(places[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _length_rule(recipe: Recipe, node: StageNode) -> _LengthRule | None:
+    """The rule of a stage that leaves out long rows. None for other stages, or if the tokenizer is not on this machine."""
+    stage = node.stage
+    if not isinstance(stage, SftStage | DpoStage | GrpoStage):
+        return None
+    setting = "max_prompt_length" if isinstance(stage, GrpoStage) else "max_length"
+    limit = stage.max_prompt_length if isinstance(stage, GrpoStage) else stage.train.get("max_length", 1024)
+    file = _tokenizer_file(recipe)
+    if not isinstance(limit, int) or file is None or (isinstance(stage, SftStage) and stage.overlong == "split"):
+        return None
+    tokenizer = _FileTokenizer(file)
+    is_error = not isinstance(stage, GrpoStage) and stage.overlong == "error"
+    count = {"sft": _sample_length, "dpo": _pair_length, "grpo": _prompt_length}[stage.kind]
+    return _LengthRule(setting, limit, lambda row: count(row, tokenizer), is_error)
+
+
+def _tokenizer_file(recipe: Recipe) -> Path | None:
+    for reference in (recipe.model.tokenizer, recipe.model.path):
+        if reference is not None:
+            file = reference.path() / "tokenizer.json"
+            return file if file.is_file() else None
+    return None
+
+
+def _sample_length(row: Row, tokenizer: Any) -> int:
+    """Tokens of a conversation or document."""
+    if "messages" in row:
+        segments = chat_segments(row["messages"], "a conversation")
+        return sum(1 if special else len(formats.encode_text(tokenizer, text)) for text, special, _ in segments)
+    return 1 + sum(len(formats.encode_text(tokenizer, text)) for text in all_texts(row))
+
+
+def _pair_length(row: Row, tokenizer: Any) -> int:
+    """Tokens of the longer dialogue of a preference."""
+    pair = pair_of(row, "a preference")
+    assert isinstance(pair, DialoguePair)
+    sample = tokenize_pair(pair, tokenizer)
+    return len(sample["prompt_ids"]) + max(len(sample["chosen_ids"]), len(sample["rejected_ids"]))
+
+
+def _prompt_length(row: Row, tokenizer: Any) -> int:
+    """Tokens of a task's prompt, as a conversation."""
+    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
+    return len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True)))
