@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from alignment.recipe import builders, checks, export_checks, mistakes, trainer_fields
-from alignment.recipe.overlays import merge, override, replace_at
 from alignment.recipe.mistakes import known_place
+from alignment.recipe.overlays import merge, override, replace_at
 from alignment.recipe.problems import Mistake, RecipeError, RecipeProblem
 from alignment.recipe.schema import CONFIGS, ExportStage, Recipe
 from alignment.recipe.yaml_source import YamlSource, parse

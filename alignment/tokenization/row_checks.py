@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from alignment.evaluation.benchmarks import user_rows
-from alignment.grading.task import check_task
 from alignment.files import write_text
 from alignment.fingerprints import fingerprint, package_versions
+from alignment.grading.task import check_task
 from alignment.models import formats
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
