@@ -30,10 +30,22 @@ HEARTBEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 300.0
 """Seconds without a change of rank 0's heartbeat file after which the other ranks consider rank 0 dead."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals by which schedulers announce the end of a job: Kubernetes, Slurm and spot machines send SIGTERM, and Slurm's `--signal`
+is commonly used with SIGUSR1."""
+REQUEUE_CODE = 75
+"""Exit code of a run that a signal stopped, and that resumes when it is started again (EX_TEMPFAIL of BSD's sysexits.h)."""
 
 
 class StageFailed(RuntimeError):
     """A child process ended with an error, or rank 0 stopped responding."""
+
+
+class StopRequested(SystemExit):
+    """A stop signal was received; the process ends with `REQUEUE_CODE`."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUEUE_CODE)
 
 
 @dataclass(frozen=True)
@@ -133,7 +145,12 @@ class Child:
             os.close(terminal)
 
     def finish(self, request: ProcessRequest) -> None:
-        """Send the request and wait until the process ends. Raises StageFailed if its exit code is not 0."""
+        """Send the request and wait until the process ends.
+
+        Raises:
+            StageFailed: the exit code of the process is not 0.
+            StopRequested: the process was asked to stop by a signal, or this process was, which passes it on and waits.
+        """
         try:
             assert self.process.stdin is not None
             try:
@@ -142,21 +159,26 @@ class Child:
             except BrokenPipeError:
                 pass  # the process died at once; its exit code is handled below
             code = self.process.wait()
-        except BaseException:
-            self.stop()  # Ctrl-C, or the launcher's SIGTERM turned into an exception: end the child with its conductor
+        except StopRequested:
+            self.stop(patience=None)  # training saves a checkpoint; the scheduler kills what takes longer than its grace
             raise
+        except BaseException:
+            self.stop()  # Ctrl-C: end the child with its conductor
+            raise
+        if code == REQUEUE_CODE:
+            raise StopRequested
         if code != 0:
             reason = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             tail = log_tail(self.log, since=self.log_start)
             raise StageFailed(f"{reason}{_memory_hint(code)}\n{tail}\n  whole log: {self.log}")
 
-    def stop(self) -> None:
-        """End the process if it is still running."""
+    def stop(self, patience: float | None = 10) -> None:
+        """End the process if it is still running: ask it to end, and kill it after `patience` seconds (None: never)."""
         if self.process.poll() is not None:
             return
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -188,14 +210,15 @@ def log_tail(log: Path, lines: int = 12, since: int = 0) -> str:
     return "\n".join(f"  | {line}" for line in tail[-lines:])
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent ends for any reason (Linux only).
+def die_with_parent(parent: int | None = None, last_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent ends for any reason (Linux only).
 
     Args:
         parent: process id of the parent. By default the value of the environment variable ALIGN_PARENT.
+        last_signal: the signal.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, last_signal)
         if str(parent or os.environ.get("ALIGN_PARENT", os.getppid())) != str(os.getppid()):
             os._exit(1)  # the parent died before the call
 

@@ -7,6 +7,7 @@ stages are run in the same way, except that stages that train run on all ranks.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
@@ -33,7 +34,7 @@ from alignment.models.contract import ContractRequest
 from alignment.models.gguf_import import import_gguf
 from alignment.models.stored_config import is_gguf
 from alignment.planning import disk
-from alignment.processes import StageFailed, World, heartbeat, wait_for
+from alignment.processes import STOP_SIGNALS, StageFailed, StopRequested, World, heartbeat, wait_for
 from alignment.recipe import ExportStage, Recipe, launch_file
 from alignment.recipe.export_checks import engines_needed
 from alignment.recipe.stage_graph import BASE
@@ -43,6 +44,11 @@ logger = get_logger(__name__)
 
 # Folders of a step that are no longer needed when the step is done.
 _TEMPORARY = ("checkpoints", "prepared", "start")
+LOCK = ".lock"
+"""File in a recipe's folder that rank 0 of a run locks."""
+_STOPPING = "stopping"
+STOPPING_SECONDS = 600.0
+"""Longest time that a new run waits for one that was stopped."""
 
 
 class ChainStopped(RuntimeError):
@@ -62,12 +68,14 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
 
     Raises:
         ChainStopped: if a stage fails, a gate is broken, or settings are refused.
-        ValueError: if there is no step `until`, or not enough disk space.
+        StopRequested: after a stop signal, when the stage's process has ended; a training stage has saved a checkpoint.
+        ValueError: if there is no step `until`, or too little disk space.
     """
     world = World.from_environment(environment)
     if world.rank == 0:
         recipe.folder.mkdir(parents=True, exist_ok=True)
-    with _lock(recipe.folder, world), _exit_on_sigterm():
+    lock = recipe.folder / LOCK if world.rank == 0 else None
+    with _lock(recipe.folder, world), _stop_on_signals(lock):
         steps = plan(recipe)
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
@@ -308,29 +316,57 @@ def _lock(folder: Path, world: World) -> Iterator[None]:
     if world.rank != 0:
         yield
         return
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ChainStopped(f"another run of this recipe uses {folder}: wait for it to end, or stop it") from None
+            _acquire(file, folder)
         except OSError:
-            pass  # the file system has no locks, like some network file systems: run without a lock
+            pass  # a file system without locks, as some network mounts are: run without one
+        file.truncate(0)
         yield
 
 
+def _acquire(file: TextIO, folder: Path) -> None:
+    """Lock a file. A run that is stopping is waited for; of another run, the user is told. Raises ChainStopped or OSError."""
+    begun, told = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            stopping = (folder / LOCK).read_text() == _STOPPING
+            if time.monotonic() - begun > (STOPPING_SECONDS if stopping else 1):
+                message = f"another run of this recipe uses {folder}: wait for it to end, or stop it"
+                raise ChainStopped(message) from None
+            if stopping and not told:
+                logger.info("waiting for a run of this recipe that was stopped and saves its checkpoint ...")
+                told = True
+            time.sleep(0.2)
+
+
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Turn a SIGTERM from the launcher into SystemExit, so that the stage's process is ended as well."""
+def _stop_on_signals(lock: Path | None) -> Iterator[None]:
+    """Turn the first stop signal into StopRequested, and ignore others until the stage's process has ended.
+
+    Args:
+        lock: the file by which a new run sees that this one is stopping; None for other ranks than 0.
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        for each in STOP_SIGNALS:
+            signal.signal(each, lambda *_: None)
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                lock.write_text(_STOPPING)
+        raise StopRequested
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
     except ValueError:  # not in the main thread: the chain runs inside another program
         yield
         return
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the launcher has them blocked
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

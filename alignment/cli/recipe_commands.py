@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,15 +63,16 @@ def _load(arguments: argparse.Namespace) -> Recipe:
 def _run(arguments: argparse.Namespace) -> int:
     from alignment.chain.conductor import ChainStopped, run
     from alignment.chain.plan import plan
-    from alignment.launch.accelerate_launcher import explain
-    from alignment.processes import World, die_with_parent
+    from alignment.launch.accelerate_launcher import explain, stopped_code
+    from alignment.processes import StopRequested, World, die_with_parent
     from alignment.recipe import RecipeError, locate
     from alignment.tokenization.row_checks import check_before_run
 
     recipe = _load(arguments)
     if arguments.launched:
         # torch's agent starts this process in its own session, so a killed launcher would leave it running.
-        die_with_parent()
+        # By SIGTERM, so that training saves a checkpoint if the launcher is ended by a signal that it does not pass on.
+        die_with_parent(last_signal=signal.SIGTERM)
     elif not all(step.artifact() for step in plan(recipe)):
         if mistakes := check_before_run(recipe):
             raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
@@ -80,6 +82,10 @@ def _run(arguments: argparse.Namespace) -> int:
     except ChainStopped as stop:
         explain(f"stopped: {stop}")
         return 1
+    except StopRequested:
+        if World.from_environment(os.environ).rank == 0:
+            explain("stopped by a signal. Run the same command again to resume.")
+        return stopped_code()
     if World.from_environment(os.environ).rank == 0:
         _print_summary(recipe, steps)
     return 0

@@ -12,20 +12,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
+from alignment.processes import REQUEUE_CODE, STOP_SIGNALS
+
 _LAUNCHER = "ALIGN_LAUNCHER"
-"""Name of the environment variable by which `main` tells `explain` that `main` started the script."""
+"""Environment variable that tells `explain` that `main` started the script."""
+_STOP_MARK = "ALIGN_STOP_MARK"
+"""Environment variable with the file that `stopped_code` makes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `accelerate launch` without its traceback. Return the script's exit code, or 128 plus the signal's number."""
+    """Run `accelerate launch` without its traceback, and pass stop signals on to the script's processes.
+
+    Returns:
+        The script's exit code, `REQUEUE_CODE` after a stop signal, or 128 plus a signal's number.
+    """
     os.environ[_LAUNCHER] = "1"
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # otherwise torch's agent logs six lines about the same failure
+    with tempfile.TemporaryDirectory() as folder:
+        mark = Path(folder) / "stopped"
+        os.environ[_STOP_MARK] = str(mark)
+        with _forwarded_stop_signals():
+            code = _launch(arguments)
+        return REQUEUE_CODE if mark.exists() else code
+
+
+def _launch(arguments: Sequence[str] | None) -> int:
+    """Run `accelerate launch`; returns the exit code of the script."""
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # or torch's agent logs six lines about the same failure
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -41,6 +64,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _wait_for_interrupted_script()
     return 0
+
+
+@contextlib.contextmanager
+def _forwarded_stop_signals() -> Iterator[None]:
+    """Pass stop signals on to the child processes while the body runs, until they have ended.
+
+    The signals are blocked, so that torch's agent, which would kill its processes after 30 seconds, does not see them; a thread
+    takes them. Child processes inherit the block, and lift it when they are ready to handle the signals.
+    """
+    ended = threading.Event()
+
+    def forward() -> None:
+        number = None
+        while not ended.is_set():
+            if number is None:
+                received = signal.sigtimedwait(STOP_SIGNALS, 0.5)
+                number = None if received is None else received.si_signo
+            else:
+                ended.wait(0.5)
+            if number is not None:  # again and again: a child may just be starting
+                for child in psutil.Process().children():
+                    with contextlib.suppress(psutil.Error):
+                        child.send_signal(number)
+
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def stopped_code(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the exit code of a script that a stop signal ended.
+
+    It is 0 below `main`, which gets the message by a file and then returns `REQUEUE_CODE`: torch's agent would start the processes
+    again after any other code.
+    """
+    if mark := environment.get(_STOP_MARK):
+        with contextlib.suppress(OSError):
+            Path(mark).touch()
+            return 0
+    return REQUEUE_CODE
 
 
 def _wait_for_interrupted_script() -> int:

@@ -3,10 +3,10 @@
     align launch recipes/qwen2.5-coder/32b.yaml --slurm --nodes 2 --out launch/
     align launch recipes/qwen2.5-coder/32b.yaml --kubernetes --nodes 2 --image REGISTRY/IMAGE --claim SHARED
 
-Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a
-crash they start all processes again (`--max_restarts`), and the chain resumes from its last checkpoint. If a job is
-queued again because its time was up or a node was lost, the chain resumes in the same way. Artifacts and checkpoints
-must be on a file system that all nodes share.
+Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a crash
+they start all processes again (`--max_restarts`) and the chain resumes from its last checkpoint; so does a job that is queued
+again because its time was up or a node was lost. On SIGTERM or SIGUSR1 training saves a checkpoint at the end of its step, and the
+job ends with code 75, on which both kinds of jobs start again. Artifacts and checkpoints must lie on a file system that all nodes share.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from alignment.installation import is_checkout, shipped
+from alignment.processes import REQUEUE_CODE
 from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
-"""TCP port of the rendezvous between Kubernetes pods. A Slurm job computes its port from the job's id."""
+"""Port of the rendezvous between pods; Slurm jobs derive theirs from the job's number."""
+GRACE_SECONDS = 180
+"""Time between the signal that ends a job and its end, in which training ends its step and saves a checkpoint."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -134,7 +136,7 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
         port: port of the rendezvous.
     """
     options = [item for override in cluster.overrides for item in ("--set", override)]
-    words = [cluster.python, "-m", "accelerate.commands.launch", "--config_file", accelerate]
+    words = [cluster.python, "-m", "alignment.launch.accelerate_launcher", "--config_file", accelerate]
     line = " ".join(shlex.quote(word) for word in words)
     if cluster.nodes > 1:
         line += f' --machine_rank "{rank}" --main_process_ip "{head}" --main_process_port "{port}"'
@@ -161,6 +163,8 @@ def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Clu
         gpu=not _launch_settings(recipe).get("use_cpu"),
         recipe_file=recipe_file,
         root=root,
+        grace_seconds=GRACE_SECONDS,
+        requeue_code=REQUEUE_CODE,
         command=launch_command(recipe_file, accelerate, cluster, rank="$SLURM_NODEID", head="$HEAD", port="$PORT"),
     )
 
@@ -192,6 +196,8 @@ def kubernetes_manifests(recipe: Recipe, recipe_file: str, cluster: Cluster) -> 
         accelerate=accelerate_config(recipe, cluster),
         command=command,
         port=PORT,
+        grace_seconds=GRACE_SECONDS,
+        requeue_code=REQUEUE_CODE,
     )
 
 

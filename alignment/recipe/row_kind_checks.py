@@ -104,9 +104,9 @@ def _readers(stage: AnyStage) -> Iterator[RowReader]:
     elif isinstance(stage, ExportStage):
         if stage.data is not None:
             yield RowReader(("data",), stage.data, EXPORT_KINDS, "an export compares models on")
-        for number, source in enumerate(stage.calibration.data if stage.calibration is not None else []):
+        for number, sample in enumerate(stage.calibration.data if stage.calibration is not None else []):
             place: Place = ("calibration", "data", number, "data")
-            yield RowReader(place, source.data, EXPORT_KINDS, "an export is calibrated on", source.rows)
+            yield RowReader(place, sample.data, EXPORT_KINDS, "an export is calibrated on", sample.rows)
     elif isinstance(stage, BuildStage) and stage.builder in BUILDER_KINDS:
         for place, reference in builders.references(stage):
             kind = BUILDER_KINDS[stage.builder].get(str(place[1])) if len(place) == 2 else None

@@ -16,11 +16,16 @@ from alignment.files import write_json
 from alignment.processes import die_with_parent
 from alignment.recipe import TrainingStage
 from alignment.recipe.stage_request import StageRequest
+from alignment.stages.stopping import SWITCH
 
 
 def main() -> int:
-    """Run the stage; return the exit code: 0 for success, 1 for an error that was explained on stderr."""
+    """Run the stage; return the exit code: 0 for success, 1 for an error that was explained on stderr.
+
+    A stop signal ends the process with `REQUEUE_CODE`.
+    """
     die_with_parent()
+    SWITCH.install()
     logs.configure()
     request = StageRequest.from_json(sys.stdin.read())
     request.out.mkdir(parents=True, exist_ok=True)

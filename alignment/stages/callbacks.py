@@ -8,93 +8,36 @@ complete and deleted an older one.
 from __future__ import annotations
 
 import json
-import re
-import shutil
+import math
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
+from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from alignment.logs import get_logger
 from alignment.planning.disk import check_checkpoint_space
+from alignment.stages.checkpoints import write_manifest
+from alignment.stages.stopping import SWITCH
 
 logger = get_logger(__name__)
 
-_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 _SECONDS_BETWEEN_MESSAGES = 5
 
 
-def last_whole_checkpoint(folder: Path, world_size: int, rank: int = 0) -> Path | None:
-    """Return the newest checkpoint that every rank finished and whose files are complete. Return None if there is none.
+def save_unit(args: Any) -> int:
+    """The number of steps between two states that a checkpoint can hold.
 
-    Rank 0 removes checkpoints that not every rank finished.
-
-    Args:
-        folder: the folder of the checkpoints.
-        world_size: the number of processes of this run.
-        rank: this process's rank.
-
-    Raises:
-        ValueError: a checkpoint was written by another number of processes. Optimizer shards and random states can't be
-            redistributed to a different number of processes.
+    GRPO's checkpoints do not hold the completions that are in use, which several steps may share. A run that resumed between two
+    generations would train on other completions than a run without interruption.
     """
-    whole: dict[int, Path] = {}
-    for path in folder.glob("checkpoint-*"):
-        if not (match := _CHECKPOINT.match(path.name)):
-            continue
-        sizes = _marked_world_sizes(path)
-        if other := set(sizes) - {world_size}:
-            raise ValueError(
-                f"{path} was written by {max(other)} processes and this run has {world_size}. Launch with "
-                f"{max(other)} again to resume, or delete {folder} to start the stage anew."
-            )
-        if len(sizes) < world_size:
-            if rank == 0:
-                shutil.rmtree(path)
-        elif (truncated := _truncated_file(path)) is None:
-            whole[int(match.group(1))] = path
-        elif rank == 0:  # the checkpoint is kept: the user may want to look at it
-            logger.warning("%s is not used: %s is truncated", path.name, truncated.relative_to(path))
-    return whole[max(whole)] if whole else None
-
-
-def _truncated_file(checkpoint: Path) -> Path | None:
-    """Return a weight or state file that is cut short, as after a power failure.
-
-    Return None if all files are complete.
-    """
-    for file in sorted(checkpoint.rglob("*")):
-        if file.suffix == ".safetensors":
-            with file.open("rb") as stream:
-                size = int.from_bytes(stream.read(8), "little")
-                try:
-                    header: dict[str, Any] = json.loads(stream.read(size if size < 100_000_000 else 0))
-                    end = max((entry["data_offsets"][1] for key, entry in header.items() if key[:2] != "__"), default=0)
-                except (ValueError, AttributeError, TypeError, KeyError):
-                    return file
-            if file.stat().st_size != 8 + size + end:
-                return file
-        elif file.suffix in (".pt", ".pth") and not zipfile.is_zipfile(file):
-            return file
-    return None
-
-
-def _marked_world_sizes(checkpoint: Path) -> list[int]:
-    """Read a checkpoint's `whole-<rank>.json` files and return the number of processes that each of them names.
-
-    Each rank writes its file when it has finished the checkpoint. Unreadable files are skipped. The list is empty if
-    rank 0 removes the folder in the meantime.
-    """
-    sizes = []
-    for mark in checkpoint.glob("whole-*.json"):
-        try:
-            sizes.append(int(json.loads(mark.read_text())["world_size"]))
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return sizes
+    per_generation = getattr(args, "steps_per_generation", None)
+    if per_generation is None:
+        return 1
+    return math.lcm(per_generation * args.num_iterations, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
 
 
 class AlreadyTrained(Exception):
@@ -140,6 +83,9 @@ class Recorder(TrainerCallback):
             raise AlreadyTrained
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % save_unit(args) == 0 and self._stop_requested(args):
+            logger.info("      a stop signal: saving step %d, from which the next run resumes", state.global_step)
+            control.should_save = control.should_training_stop = True
         if control.should_save and self.rank == 0:
             check_checkpoint_space(Path(str(args.output_dir)), state.global_step)
         elapsed = time.monotonic() - self.begun
@@ -147,6 +93,14 @@ class Recorder(TrainerCallback):
             self.first_step = elapsed
             self.from_start = time.time() - psutil.Process().create_time()
         self.after_first_step = elapsed - self.first_step
+
+    def _stop_requested(self, args: TrainingArguments) -> bool:
+        """Whether any rank has received a stop signal; all ranks ask after the same steps."""
+        if self.world_size > 1 and distributed.is_initialized():
+            requested = torch.tensor(int(SWITCH.requested), device=args.device)
+            distributed.all_reduce(requested, op=distributed.ReduceOp.MAX)
+            SWITCH.requested = bool(requested.item())
+        return SWITCH.requested
 
     def on_log(
         self,
@@ -168,8 +122,12 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()  # until every rank has written its files
         if folder.is_dir():
-            (folder / f"whole-{self.rank}.json").write_text(json.dumps({"world_size": self.world_size}))
+            write_manifest(folder, self.rank, self.world_size)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()  # the first rank that ends may make the launcher end the others
 
 
 class OrderOfEpoch(TrainerCallback):

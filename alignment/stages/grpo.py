@@ -32,6 +32,7 @@ from alignment.recipe.stage_request import StageRequest
 from alignment.rewards import build_rewards
 from alignment.rewards.registry import GRADING
 from alignment.rows.kinds import Row, kind_of
+from alignment.stages.callbacks import OrderOfEpoch, save_unit
 from alignment.stages.rollout_rows import RolloutRows
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.stages.vllm_check import check_vllm
@@ -66,8 +67,6 @@ def run(request: StageRequest) -> dict[str, Any]:
 
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk
-
-            from alignment.stages.callbacks import OrderOfEpoch
 
             end_ids = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
             align_saves(args)
@@ -117,8 +116,7 @@ def align_saves(args: Any) -> None:
     Raises:
         ValueError: `save_steps` is a fraction of all steps instead of a number of steps.
     """
-    batches = args.steps_per_generation * args.num_iterations
-    unit = math.lcm(batches, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
+    unit = save_unit(args)
     if args.save_strategy == "steps" and args.save_steps % unit:
         if args.save_steps < 1:
             raise ValueError(

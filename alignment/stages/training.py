@@ -31,8 +31,10 @@ from alignment.recipe import TrainingStage
 from alignment.recipe.length_checks import check_loaded
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages import merging
-from alignment.stages.callbacks import AlreadyTrained, Recorder, last_whole_checkpoint
+from alignment.stages.callbacks import AlreadyTrained, Recorder
+from alignment.stages.checkpoints import last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
+from alignment.stages.stopping import SWITCH
 from alignment.tracking.weights_and_biases import wandb_environment
 
 if TYPE_CHECKING:
@@ -187,13 +189,18 @@ class _Run:
 
 
 def _run(request: StageRequest, trainer: Any) -> _Run:
-    """Train. If there is a complete checkpoint, resume from the newest."""
-    checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir), request.world_size, request.rank)
+    """Train; resume from the newest intact checkpoint if there is one."""
+    from accelerate.utils import gather_object
+
+    checkpoint = last_whole_checkpoint(
+        Path(trainer.args.output_dir), request.world_size, request.rank, lambda damage: gather_object([damage])
+    )
     if checkpoint and request.rank == 0:
         logger.info("      resumes from %s", checkpoint.name)
     begun, cpu = time.monotonic(), time.process_time()
     try:
-        logged = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+        with SWITCH.until_step_ends():
+            logged = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     except AlreadyTrained:
         logged = {}
     seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
