@@ -160,7 +160,9 @@ class Child:
                 pass  # the process died at once; its exit code is handled below
             code = self.process.wait()
         except StopRequested:
-            self.stop(patience=None)  # training saves a checkpoint; the scheduler kills what takes longer than its grace
+            self.stop(
+                patience=None
+            )  # training saves a checkpoint; the scheduler kills what takes longer than its grace
             raise
         except BaseException:
             self.stop()  # Ctrl-C: end the child with its conductor

@@ -184,8 +184,8 @@ class Tracking(Settings):
     """Settings of Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """`offline` writes runs to the artifacts, from where `wandb sync` can upload them. `online` uploads during
-    training."""
+    """`offline` writes runs into the artifacts, to be uploaded by `wandb sync runs/NAME/*/wandb/offline-run-*`; each start of a
+    stage is a run then. `online` uploads while training, and a resumed stage continues its run."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
     """Project of the runs. All stages of a recipe form one group in the project."""
     entity: Annotated[str, Field(min_length=1)] | None = None

@@ -37,7 +37,10 @@ def save_unit(args: Any) -> int:
     per_generation = getattr(args, "steps_per_generation", None)
     if per_generation is None:
         return 1
-    return math.lcm(per_generation * args.num_iterations, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
+    return (
+        math.lcm(per_generation * args.num_iterations, args.gradient_accumulation_steps)
+        // args.gradient_accumulation_steps
+    )
 
 
 class AlreadyTrained(Exception):

@@ -1,6 +1,9 @@
 """Logs to Weights & Biases, with one group per chain and one run per stage. A resumed stage continues its run.
 
-By default wandb is offline: its files stay in the artifact until the user runs `wandb sync`.
+Offline by default: the files stay in the artifact until the user uploads them, with `wandb sync runs/NAME/*/wandb/offline-run-*`.
+Offline runs can't be continued: wandb writes each start of a stage into a folder of its own, and an upload of two folders with one
+run id replaces the first by the second (wandb/wandb#3841, #5865). Each further start of a stage is therefore a run of its own, with
+a number at the end of id and name, in the same group.
 """
 
 from __future__ import annotations
@@ -16,14 +19,18 @@ from alignment.recipe.stage_request import StageRequest
 def wandb_environment(request: StageRequest) -> dict[str, str]:
     """Return the environment variables that configure wandb for one stage. Create the folder for wandb's files."""
     run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
+    name = f"{request.recipe}/{request.name}"
     request.out.mkdir(parents=True, exist_ok=True)
+    offline = request.tracking.wandb == "offline"
+    if offline and (starts := len(list((request.out / "wandb").glob("offline-run-*")))):
+        run_id, name = f"{run_id}-{starts + 1}", f"{name} ({starts + 1})"
     variables = {
         "WANDB_MODE": request.tracking.wandb,
         "WANDB_PROJECT": request.tracking.project,
         "WANDB_RUN_GROUP": request.recipe,
         "WANDB_RUN_ID": run_id,
-        "WANDB_RESUME": "allow",
-        "WANDB_NAME": f"{request.recipe}/{request.name}",
+        "WANDB_RESUME": "never" if offline else "allow",
+        "WANDB_NAME": name,
         "WANDB_DIR": str(request.out),
         "WANDB_SILENT": "true",
         "WANDB_DISABLE_CODE": "true",
@@ -43,8 +50,11 @@ def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> 
     """
     if request.tracking.wandb == "disabled" or request.rank != 0:
         return
-    os.environ.update(wandb_environment(request))
+    variables = wandb_environment(request)
+    os.environ.update(variables)
     import wandb
 
-    with wandb.init(config={"stage": request.name}) as run:
+    # wandb reads the environment once per process.
+    identity = {"id": variables["WANDB_RUN_ID"], "name": variables["WANDB_NAME"]}
+    with wandb.init(config={"stage": request.name}, **identity) as run:
         run.log({f"{figure['benchmark']}/{figure['metric']}": figure["value"] for figure in figures})

@@ -159,7 +159,11 @@ def test_a_signal_to_one_rank_stops_all(make_workshop):
     path = recipe(folder)
 
     def to_rank_1(run, number):
-        (stage,) = [p for p in processes_below(run.pid, "alignment.stages") if p.environ().get("RANK") == "1" and "alignment.stages" in p.cmdline()]
+        (stage,) = [
+            p
+            for p in processes_below(run.pid, "alignment.stages")
+            if p.environ().get("RANK") == "1" and "alignment.stages" in p.cmdline()
+        ]
         stage.send_signal(number)
 
     code, log = stopped(launcher(path, config="ddp", processes=2), folder, signal.SIGTERM, to_rank_1)
@@ -175,13 +179,17 @@ def test_grpo_stops_where_completions_are_generated_anew(make_workshop):
 
 def test_a_stage_that_does_not_train_ends_at_once(tmp_path):
     stage = tmp_path / "slow.py"
-    stage.write_text("import time\ndef run(request):\n    (request.out / 'begun').touch()\n    time.sleep(60)\n    return {}\n")
+    stage.write_text(
+        "import time\ndef run(request):\n    (request.out / 'begun').touch()\n    time.sleep(60)\n    return {}\n"
+    )
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
     (tmp_path / "base" / "model.safetensors").write_text("")
     (tmp_path / "base" / "tokenizer.json").write_text("{}")
     path = tmp_path / "recipe.yaml"
-    path.write_text("name: tiny\noutput: runs\nmodel: {path: base}\nstages: [{name: slow, kind: custom, run: 'slow.py:run'}]\n")
+    path.write_text(
+        "name: tiny\noutput: runs\nmodel: {path: base}\nstages: [{name: slow, kind: custom, run: 'slow.py:run'}]\n"
+    )
     run = subprocess.Popen(launcher(path), env=tiny.environment(), stderr=subprocess.PIPE, text=True)
     while run.poll() is None and not list((tmp_path / "runs" / "tiny" / "artifacts").glob("slow-*/begun")):
         time.sleep(0.02)

@@ -19,7 +19,7 @@ def request_of(tmp_path):
 
 
 def test_a_resumed_stage_continues_its_run_and_a_changed_one_begins_another(request_of):
-    first, again = (wandb_environment(request_of()) for _ in range(2))
+    first, again = (wandb_environment(request_of(wandb="online")) for _ in range(2))
     assert first == again and first["WANDB_RESUME"] == "allow"
     assert wandb_environment(request_of(fingerprint="f" * 16))["WANDB_RUN_ID"] != first["WANDB_RUN_ID"]
 
@@ -36,14 +36,17 @@ def test_wandb_is_offline_unless_the_recipe_says_otherwise(request_of):
     assert wandb_environment(request_of())["WANDB_LOG_MODEL"] == "false"
 
 
-def test_every_offline_run_of_a_stage_has_its_id(request_of, monkeypatch):
+def test_every_offline_start_of_a_stage_is_a_run_of_its_own_in_the_group_of_the_chain(request_of, monkeypatch):
+    """An upload of two folders with one id would keep the second only."""
     request = request_of()
-    for name, value in {**wandb_environment(request), "WANDB__SERVICE_WAIT": "300"}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
     figures = [{"benchmark": "fim", "metric": "pass@1", "value": 1.0}]
-    log_figures(request, figures)
-    log_figures(request, figures)
-    identity = wandb_environment(request)["WANDB_RUN_ID"]
-    folders = list((request.out / "wandb").glob("offline-run-*"))
-    # The folders of two runs within one second differ by a number at the end; the file inside has the id.
-    assert len(folders) == 2 and all((folder / f"run-{identity}.wandb").is_file() for folder in folders)
+    for start in (1, 2, 3):
+        variables = wandb_environment(request)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert variables["WANDB_NAME"] == ("mine/sft" if start == 1 else f"mine/sft ({start})")
+        assert variables["WANDB_RUN_GROUP"] == "mine"
+        log_figures(request, figures)
+    files = sorted(file.name for file in (request.out / "wandb").glob("offline-run-*/*.wandb"))
+    assert files == sorted(f"run-mine-sft-0123456789ab{suffix}.wandb" for suffix in ("", "-2", "-3"))

@@ -16,7 +16,12 @@ def checkpoint(folder, step, ranks, world_size):
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     save_file({"weight": torch.ones(300, 5), "bias": torch.ones(5, dtype=torch.bfloat16)}, path / "model.safetensors")
-    for name in ("optimizer.pt", "scheduler.pt", *(f"rng_state_{rank}.pth" for rank in range(world_size)), "training_args.bin"):
+    for name in (
+        "optimizer.pt",
+        "scheduler.pt",
+        *(f"rng_state_{rank}.pth" for rank in range(world_size)),
+        "training_args.bin",
+    ):
         torch.save({"state": torch.ones(2000)}, path / name)
     (path / "trainer_state.json").write_text('{"global_step": 4}')
     for rank in ranks:
@@ -125,7 +130,9 @@ def test_every_rank_checks_a_share_and_all_take_the_same_checkpoint(tmp_path):
 
 def test_a_checkpoint_that_is_written_over_a_damaged_one_counts_only_when_it_is_complete(tmp_path):
     whole, path = checkpoint(tmp_path, 2, (0,), 1), checkpoint(tmp_path, 4, (0,), 1)
-    torch.save({"state": torch.zeros(2000)}, path / "optimizer.pt")  # a run that was killed while it saved the step again
+    torch.save(
+        {"state": torch.zeros(2000)}, path / "optimizer.pt"
+    )  # a run that was killed while it saved the step again
     assert last_whole_checkpoint(tmp_path, 1) == whole
     Recorder(tmp_path, 0, 1).on_save(SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=4), None)
     assert last_whole_checkpoint(tmp_path, 1) == path
