@@ -317,10 +317,8 @@ def _lock(folder: Path, world: World) -> Iterator[None]:
         yield
         return
     with (folder / LOCK).open("a") as file:
-        try:
+        with contextlib.suppress(OSError):  # a file system without locks, as some network mounts are: run without one
             _acquire(file, folder)
-        except OSError:
-            pass  # a file system without locks, as some network mounts are: run without one
         file.truncate(0)
         yield
 
