@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from alignment.settings import Count, Positive, Settings
+from alignment.settings import Positive, Settings
 from data_builders.builder import BuildContext
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN, Bodies
 from data_builders.parsing.languages import detect
@@ -62,7 +62,7 @@ class PrivateBenchmarkSettings(Settings):
     """Whether to make executable tasks from tests. If false, the benchmark only measures exact match and similarity."""
     max_pieces: Positive = 300
     """Maximum number of fill-in-the-middle rows per repository. If more are possible, rows are drawn at random."""
-    context_characters: Count = 6000
+    context_characters: Positive = 6000
     """Approximate number of characters of the file that an executable task shows around the masked body."""
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     check.add_argument(
         "--fast",
         action="store_true",
-        help="read only the first 200 rows of each file, and do not build TRL's and PEFT's config objects, which takes seconds "
+        help="read only the first 200 rows of each file, do not try the sandbox and interpreters, and do not build TRL's and PEFT's config objects, which takes seconds "
         "after a change of `train:` or `peft:`",
     )
     add_json(check)
@@ -66,6 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from alignment.launch.accelerate_launcher import explain, stopped_code
     from alignment.processes import StopRequested, World, die_with_parent
     from alignment.recipe import RecipeError, locate
+    from alignment.recipe.environment_checks import check_environment
     from alignment.tokenization.row_checks import check_before_run
 
     recipe = _load(arguments)
@@ -74,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         # By SIGTERM, so that training saves a checkpoint if the launcher is ended by a signal that it does not pass on.
         die_with_parent(last_signal=signal.SIGTERM)
     elif not all(step.artifact() for step in plan(recipe)):
-        if mistakes := check_before_run(recipe):
+        if mistakes := [*check_before_run(recipe), *check_environment(recipe)]:
             raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
         return _become_launcher(recipe, arguments)
     try:
@@ -120,18 +121,21 @@ def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from alignment.recipe import RecipeError, locate
+    from alignment.recipe.environment_checks import check_environment
     from alignment.recipe.export_checks import missing_engines
     from alignment.recipe.fim_checks import torn_documents
     from alignment.tokenization.row_checks import FAST_ROWS, check_rows
 
     recipe = _load(arguments)
     mistakes, notes = check_rows(recipe, FAST_ROWS if arguments.fast else None)
-    mistakes += [] if arguments.fast else _config_refusals(recipe)
+    mistakes += [] if arguments.fast else [*check_environment(recipe), *_config_refusals(recipe)]
     if mistakes:
         raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
     warnings = [*torn_documents(recipe), *notes]
     if arguments.fast:
-        warnings.append(f"--fast: the first {FAST_ROWS} rows of each file were read, and no config objects were built")
+        notes.append(
+            f"--fast: the first {FAST_ROWS} rows of each file were read; sandbox, interpreters and config objects were not tried"
+        )
     if arguments.json:
         print(json.dumps({"ok": True, "name": recipe.name, "problems": [], "warnings": warnings}, indent=2))
         return 0
@@ -151,8 +155,9 @@ def _config_refusals(recipe: Recipe) -> list[Mistake]:
 
     # DeepSpeed logs to stdout when it is imported, and stdout is for the command's result.
     with contextlib.redirect_stdout(sys.stderr):
-        messages = new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
-    return [((), message) for message in messages]
+        refusals = new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+    names = [stage.name for stage in recipe.stages]
+    return [(("stages", names.index(refusal.stage), *refusal.place), refusal.message) for refusal in refusals]
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ class Comparison(Settings):
     """Number of tokens in each continuation."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type in which transformers runs the original."""
-    device: Annotated[str, Field(min_length=1)] = "cpu"
+    device: Annotated[str, Field(pattern=r"^(auto|(cpu|cuda|mps|xpu|npu)(:[0-9]+)?)$")] = "cpu"
     """Device on which transformers runs the original and exported folders, as in `device_map`: cpu, cuda, auto."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of each runtime. 0 uses all cores, or one thread if more threads are slower for a small model."""

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from alignment.sandbox.limits import Limits
 from alignment.settings import Positive, Settings
 
+_ADDRESS = r"https?://(?:[\w.-]*\w|\[[0-9a-fA-F:.]+\])(?::[1-9][0-9]{0,4})?/?"
 SERVICE_WORKERS = 32
 """Default number of simultaneous requests to a grading service."""
 
@@ -27,7 +28,7 @@ class SandboxSettings(Settings):
     """Wall-clock limit of one program, in seconds."""
     cpu_seconds: Positive = 10
     """CPU time limit of one program, in seconds."""
-    memory_mb: Positive = 1024
+    memory_mb: Annotated[int, Field(ge=64)] = 1024
     """Memory limit of one program, in MiB."""
     allow_weaker: bool = False
     """Allow a weaker sandbox: no namespaces if the kernel refuses them, and no process limit if programs run as the
@@ -35,9 +36,14 @@ class SandboxSettings(Settings):
 
     @model_validator(mode="after")
     def _check_address(self) -> SandboxSettings:
-        if self.address is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.address):
+        if self.address is not None and not re.fullmatch(_ADDRESS, self.address):
             raise ValueError(
-                f"the address of a grading service is like http://host:8711, without a path, not {self.address!r}"
+                "the address of a grading service is like http://host:8711, without user, password and path, not "
+                f"{self.address!r}"
+            )
+        if {"cpu_seconds", "wall_seconds"} <= self.model_fields_set and self.cpu_seconds > max(1, self.wall_seconds):
+            raise ValueError(
+                f"cpu_seconds ({self.cpu_seconds}) is more than wall_seconds ({self.wall_seconds:g}), which ends a program first"
             )
         if self.address and self.allow_weaker:
             raise ValueError(

@@ -6,18 +6,21 @@ once. A setting that would be ignored is a mistake too.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alignment.models.stored_config import is_gguf
 from alignment.recipe.gate_checks import check_gates
+from alignment.recipe.launch_checks import check_launch
 from alignment.recipe.length_checks import check_lengths
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.reference_checks import check_model, check_reference
 from alignment.recipe.row_kind_checks import check_row_kinds
-from alignment.recipe.schema import EvaluateStage, Recipe
-from alignment.recipe.stage_checks import check_benchmarks, check_stage
+from alignment.recipe.schema import EvaluateStage, Recipe, TrainingStage
+from alignment.recipe.stage_checks import build_stages, check_benchmarks, check_stage
 from alignment.recipe.stage_graph import BASE, StageGraph, is_hub_name, resolve
+from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
 
 # Files that `alignment.chain` writes to a recipe's folder. The folder also has a link for each stage.
@@ -38,9 +41,26 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
         yield from _below(here, check_stage(recipe, graph, index))
     yield from _check_evaluate(recipe, graph, names)
     yield from _check_decontamination(recipe, graph, names)
+    yield from _check_trained_benchmarks(graph)
     yield from check_row_kinds(recipe, graph)
     yield from check_gates(recipe, graph)
     yield from check_lengths(recipe, graph)
+    yield from check_launch(recipe)
+
+
+def _check_trained_benchmarks(graph: StageGraph) -> Iterator[Mistake]:
+    """Yield the data of training stages that a benchmark measures: decontamination would remove every row."""
+    measured = {_target(read.reference, read.origin): benchmark.name for benchmark, read in graph.benchmarks if read}
+    for index, node in enumerate(graph.stages):
+        for read in node.reads if isinstance(node.stage, TrainingStage) else ():
+            name = measured.get(_target(read.reference, read.origin))
+            if name is not None and read.place[:1] == ("data",):
+                yield ("stages", index, *read.place), f"benchmark {name!r} measures these rows: train on others"
+
+
+def _target(reference: Reference, origin: str | None) -> str:
+    """A reference in a form that is equal for the same file."""
+    return str(reference.path()) if origin is None else f"{origin}:{Path(reference.inside())}"
 
 
 def _below(place: Place, mistakes: Iterator[Mistake]) -> Iterator[Mistake]:
@@ -81,6 +101,15 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
         yield from check_reference(recipe, read.place, read.reference, names[: graph.first_use_of_base], hub=True)
     if model.path is not None and (folder := model.path.path()).exists():
         yield from _check_checkpoint(folder, needs_tokenizer=model.tokenizer is None)
+    if model.attn_implementation is not None and model.attn_implementation.startswith("flash_attention"):
+        package = "flash_attn" if model.attn_implementation.endswith("2") else "flash_attn_interface"
+        if importlib.util.find_spec(package) is None:
+            yield (
+                ("model", "attn_implementation"),
+                f"needs the package {package!r}, which is not installed; leave it out for the best that is",
+            )
+        elif model.dtype == "float32":
+            yield ("model", "attn_implementation"), "flash attention computes in 16 bits: set dtype: bfloat16"
     if recipe.launch is not None and not recipe.launch.path().is_file():
         folder = recipe.launch.path().parent
         hint = did_you_mean(Path(recipe.launch).name, [file.name for file in folder.glob("*")])
@@ -114,7 +143,7 @@ def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> 
     if recipe.evaluate and graph.first_training == len(names):
         yield ("evaluate",), "measures training stages, and this recipe has none: use a stage of kind evaluate"
         return
-    yield from check_benchmarks(recipe.evaluate, ("evaluate",))
+    yield from check_benchmarks(recipe.evaluate, ("evaluate",), build_stages(recipe))
     earlier = names[: graph.first_training]
     for index, benchmark in enumerate(recipe.evaluate):
         if benchmark.data is not None:

@@ -13,7 +13,7 @@ from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
 from alignment.models.stored_config import stored_config
 from alignment.recipe import launch_file
 from alignment.recipe.problems import Mistake
-from alignment.recipe.schema import DpoStage, GrpoStage, PretrainStage, Recipe, TrainingStage
+from alignment.recipe.schema import BuildStage, DpoStage, EvaluateStage, GrpoStage, PretrainStage, Recipe, TrainingStage
 from alignment.recipe.stage_graph import BASE, StageGraph
 
 # TRL's default of max_completion_length (GRPOConfig of TRL 1.16).
@@ -47,6 +47,29 @@ def check_lengths(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
         mistakes += _context_without_effect(stage)
         mistakes += _check_parallel(stage, parallel) if parallel else []
         yield from ((("stages", index, *place), message) for place, message in mistakes)
+    yield from _check_generation(recipe, graph, positions)
+
+
+def _check_generation(recipe: Recipe, graph: StageGraph, positions: Mapping[str, int | None]) -> Iterator[Mistake]:
+    """Benchmarks and builders that generate more tokens than their model has positions."""
+    for index, node in enumerate(graph.stages):
+        available = positions.get(node.model or BASE)
+        if isinstance(node.stage, EvaluateStage):
+            for number, benchmark in enumerate(node.stage.benchmarks):
+                if message := _too_many(benchmark.max_new_tokens, available):
+                    yield ("stages", index, "benchmarks", number, "max_new_tokens"), message
+        tokens = node.stage.settings.get("max_new_tokens") if isinstance(node.stage, BuildStage) else None
+        if message := _too_many(tokens, available):
+            yield ("stages", index, "settings", "max_new_tokens"), message
+    for number, benchmark in enumerate(recipe.evaluate):
+        if message := _too_many(benchmark.max_new_tokens, positions[BASE]):
+            yield ("evaluate", number, "max_new_tokens"), message
+
+
+def _too_many(tokens: Any, positions: int | None) -> str:
+    if not isinstance(tokens, int) or positions is None or tokens < positions:
+        return ""
+    return f"{tokens} new tokens leave no prompt in the model's {positions} positions: reduce it"
 
 
 def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
@@ -75,6 +98,12 @@ def _too_long(stage: TrainingStage, positions: int) -> Iterator[Mistake]:
             f"`context: {{yarn_factor: {factor}.0}}`",
         )
     completion = stage.train.get("max_completion_length", _MAX_COMPLETION_LENGTH)
+    if isinstance(stage, GrpoStage) and isinstance(completion, int) and completion >= positions:
+        yield (
+            ("train", "max_completion_length"),
+            f"{completion} tokens of completion leave no prompt in the model's {positions} positions: reduce it",
+        )
+        return
     if not isinstance(stage, GrpoStage) or stage.max_prompt_length is None or not isinstance(completion, int):
         return
     total = stage.max_prompt_length + completion

@@ -106,7 +106,7 @@ def _readers(stage: AnyStage) -> Iterator[RowReader]:
             yield RowReader(("data",), stage.data, EXPORT_KINDS, "an export compares models on")
         for number, sample in enumerate(stage.calibration.data if stage.calibration is not None else []):
             place: Place = ("calibration", "data", number, "data")
-            yield RowReader(place, sample.data, EXPORT_KINDS, "an export is calibrated on", sample.rows)
+            yield RowReader(place, sample.data, EXPORT_KINDS, "its formats are calibrated on", sample.rows)
     elif isinstance(stage, BuildStage) and stage.builder in BUILDER_KINDS:
         for place, reference in builders.references(stage):
             kind = BUILDER_KINDS[stage.builder].get(str(place[1])) if len(place) == 2 else None
@@ -133,11 +133,32 @@ def _check(recipe: Recipe, node: StageNode, reader: RowReader, parent: Place) ->
     except ValueError as error:
         yield place, str(error)
         return
+    if origin is not None and (message := _empty_output(recipe.stage(origin), reference)):
+        yield place, message
     if kind is not None and kind not in reader.kinds:
         *others, last = reader.kinds
         accepted = f"{', '.join(others)} or {last}" if others else last
         source = display(reference.path()) if origin is None else str(reference)
         yield place, f"{reader.description} {accepted} rows; {source} has {kind} rows"
+
+
+# Files of the synthetic builder -> the settings of which at least one must be above 0 for the file to have rows.
+_SYNTHETIC = {
+    "rl.jsonl": ("rl_tasks",),
+    "conversations.jsonl": ("conversations", "file_conversations"),
+    "long.jsonl": ("long_conversations",),
+    "documents.jsonl": ("standard_library", "modules", "repositories", "history"),
+}
+
+
+def _empty_output(stage: AnyStage, reference: Reference) -> str:
+    """Describe why a file of an earlier stage will have no rows. Empty if it will have some."""
+    if not isinstance(stage, BuildStage) or stage.builder != "synthetic":
+        return ""
+    counts = [(name, stage.settings.get(name, 1)) for name in _SYNTHETIC.get(reference.inside(), ())]
+    if not counts or any(count != 0 for _, count in counts):
+        return ""
+    return f"stage {stage.name!r} makes no rows for {reference.inside()}: {', '.join(name for name, _ in counts)} is 0"
 
 
 def _output_kind(stage: AnyStage, reference: Reference) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from alignment.evaluation.catalogue import check_benchmark
+from alignment.evaluation.catalogue import NEEDS_DATA, check_benchmark
 from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, export_checks
+from alignment.recipe.adapter_checks import check_adapter, export_refusals
 from alignment.recipe.code_checks import check_code
 from alignment.recipe.fim_checks import check_fim
 from alignment.recipe.problems import Mistake, Place
@@ -25,6 +26,7 @@ from alignment.recipe.schema import (
     TrainingStage,
 )
 from alignment.recipe.stage_graph import BASE, StageGraph
+from alignment.recipe.trainer_pairs import check_pairs
 
 # TRL's default of num_generations (GRPOConfig of TRL 1.16).
 _NUM_GENERATIONS = 8
@@ -42,23 +44,24 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
     if isinstance(stage, BuildStage):
         yield from builders.check_settings(stage)
     if isinstance(stage, TrainingStage):
-        yield from _check_training(stage)
+        yield from _check_training(recipe, stage)
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         yield from _check_shares(stage)
-    if isinstance(stage, PretrainStage | SftStage):
-        yield from check_fim(stage)
+        yield from _check_sources(stage)
     if isinstance(stage, GrpoStage):
         yield from _check_grpo(stage)
     if isinstance(stage, EvaluateStage):
-        yield from check_benchmarks(stage.benchmarks, ("benchmarks",))
+        yield from check_benchmarks(stage.benchmarks, ("benchmarks",), build_stages(recipe))
     if isinstance(stage, ExportStage):
         yield from _check_export(recipe, stage, graph.stages[index].model)
     if isinstance(stage, CustomStage):
         yield from ((("run",), message) for message in check_code(stage.run, parameters=1))
 
 
-def _check_training(stage: TrainingStage) -> Iterator[Mistake]:
+def _check_training(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
     train, context = stage.train, stage.context
+    yield from check_pairs(stage)
+    yield from check_adapter(recipe, stage)
     if stage.quantization and stage.peft is None:
         yield ("quantization",), "4-bit weights can't be trained: add `peft:` (QLoRA), or remove `quantization`"
     if context and context.original_max_position_embeddings is not None and context.yarn_factor is None:
@@ -74,6 +77,14 @@ def _check_training(stage: TrainingStage) -> Iterator[Mistake]:
         yield ("train", "padding_free"), "TRL's DPOTrainer ignores it: remove it"
     if train.get("max_steps") == 0:
         yield ("train", "max_steps"), "0 steps train nothing: remove it, or give a positive number"
+
+
+def _check_sources(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
+    """Yield the sources that a stage names twice; `rows` of one source would overlap."""
+    paths = [source.data.path() for source in stage.data]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            yield ("data", index, "data"), "is named twice: its rows would count twice; use `share` to weight sources"
 
 
 def _check_shares(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
@@ -149,8 +160,15 @@ def _check_reward(reward: Reward) -> Iterator[Mistake]:
         yield ("timeout_seconds",), "needs `isolated: true`: only an isolated reward can be stopped"
 
 
-def check_benchmarks(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[Mistake]:
-    """Yield the mistakes of a list of benchmarks. `place` is the place of the list."""
+def build_stages(recipe: Recipe) -> list[str]:
+    """Return the names of the recipe's stages with built-in builders."""
+    return [stage.name for stage in recipe.stages if isinstance(stage, BuildStage) and isinstance(stage.builder, str)]
+
+
+def check_benchmarks(
+    benchmarks: Sequence[BenchmarkSettings], place: Place, stages: Sequence[str] = ()
+) -> Iterator[Mistake]:
+    """Yield the mistakes of a list of benchmarks, which stands at `place`; `stages` names the build stages of the recipe."""
     for index, benchmark in enumerate(benchmarks):
         here: Place = (*place, index)
         if benchmark.name in [other.name for other in benchmarks[:index]]:
@@ -160,6 +178,11 @@ def check_benchmarks(benchmarks: Sequence[BenchmarkSettings], place: Place) -> I
         if isinstance(benchmark.benchmark, ExtensionReference):
             yield from (((*here, "benchmark"), message) for message in check_code(benchmark.benchmark))
         else:
+            if benchmark.data is not None and benchmark.benchmark not in NEEDS_DATA and benchmark.data.stage(stages):
+                yield (
+                    (*here, "data"),
+                    f"{benchmark.benchmark!r} has rows of its own form, which no stage makes: remove it",
+                )
             for key, message in check_benchmark(benchmark.benchmark, has_data=benchmark.data is not None):
                 yield (*here, key), message
 
@@ -173,3 +196,13 @@ def _check_export(recipe: Recipe, stage: ExportStage, model: str | None) -> Iter
         trained = None if model in (None, BASE) else recipe.stage(model or "")
         if not isinstance(trained, TrainingStage) or trained.peft is None:
             yield ("formats",), f"{model!r} trains no adapter: give that stage `peft:`, or remove `adapter`"
+        else:
+            for message in export_refusals(trained.peft):
+                yield ("formats",), f"{message}, so the adapter of {model!r} can't be exported alone: remove `adapter`"
+    group = stage.quantize.group_size if stage.quantize is not None else 0
+    width = recipe.model.init.hidden_size if recipe.model.init is not None else 0
+    if group > 0 and width % group:
+        yield (
+            ("quantize", "group_size"),
+            f"groups of {group} do not divide the model's rows of {width} (formats gptq and awq)",
+        )

@@ -134,9 +134,9 @@ class Gate(Settings):
 
     metric: str
     """The metric to compare, as `benchmark.metric` in ladder.json, for example `humaneval.pass@1`."""
-    max_drop: Annotated[float, Field(ge=0)] | None = None
-    """Allowed decrease compared with the model that the stage started from, in percentage points."""
-    min_value: float | None = None
+    max_drop: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Allowed loss against the model that the stage started from, in percentage points."""
+    min_value: Annotated[float, Field(le=100)] | None = None
     """Smallest allowed value, in percent."""
 
 

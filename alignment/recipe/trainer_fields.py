@@ -64,6 +64,32 @@ OWNED = {
     "do_predict": "use `evaluate` of the recipe",
     "chat_template_path": "conversations always use Qwen2.5-Coder's ChatML template",
     "load_best_model_at_end": "a stage keeps its last step; use `gate` to stop the chain after a bad one",
+    **dict.fromkeys(
+        (
+            "eval_strategy",
+            "eval_steps",
+            "eval_delay",
+            "eval_on_start",
+            "metric_for_best_model",
+            "greater_is_better",
+            "eval_packing",
+            "batch_eval_metrics",
+            "prediction_loss_only",
+        ),
+        "the trainer gets no evaluation rows; use `evaluate` of the recipe",
+    ),
+    **dict.fromkeys(
+        ("ignore_data_skip", "save_only_model"), "an interrupted stage could not resume to the same weights"
+    ),
+    **dict.fromkeys(
+        ("completion_only_loss", "assistant_only_loss", "dataset_text_field", "shuffle_dataset"),
+        "the stage prepares and shuffles the rows itself, and would ignore it",
+    ),
+    "eos_token": "answers end with <|im_end|>, documents with <|endoftext|>",
+    "pad_token": "rows are padded with <|endoftext|>",
+    "model_init_kwargs": "use `model` of the recipe: the stage loads the model itself",
+    "ref_model_init_kwargs": "the reference is the model that the stage starts from",
+    "reward_weights": "use `weight` of each item of `rewards`",
     "task_type": "it is always CAUSAL_LM",
     "inference_mode": "adapters are always trained",
     "base_model_name_or_path": "use `model` of the stage",
@@ -71,20 +97,37 @@ OWNED = {
 }
 
 
-# Allowed values of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is
-# this toolkit's packing (`alignment.tokenization.packing`).
-CHOICES: Mapping[str, tuple[str, ...]] = {
+# Allowed words of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is this
+# toolkit's own packing (`alignment.tokenization.packing`).
+CHOICES: Mapping[str, tuple[str | bool, ...]] = {
     "packing_strategy": ("fill", "bfd", "bfd_split", "wrapped"),
+    "logging_strategy": ("no", "steps", "epoch"),
+    "save_strategy": ("no", "steps", "epoch"),
+    "ddp_backend": ("nccl", "gloo", "mpi", "ccl", "hccl", "cncl", "mccl"),
+    "include_num_input_tokens_seen": ("all", "non_padding", "no", True, False),
+    "scale_rewards": ("group", "batch", "none", True, False),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "importance_sampling_level": ("token", "sequence"),
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
-# Settings whose allowed values are an enumeration in transformers: setting -> (file, class).
-_ENUMERATIONS: Mapping[str, tuple[str, str]] = {
-    "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
-    "optim": ("training_args.py", "OptimizerNames"),
+# Settings whose allowed words are an enumeration in an installed package: setting -> (package, file, class).
+_ENUMERATIONS: Mapping[str, tuple[str, str, str]] = {
+    "lr_scheduler_type": ("transformers", "trainer_utils.py", "SchedulerType"),
+    "optim": ("transformers", "training_args.py", "OptimizerNames"),
+    "torch_compile_backend": ("accelerate", "utils/dataclasses.py", "DynamoBackend"),
 }
-# Smallest values of settings for which the class accepts any number, but training fails or misbehaves later. All other
-# settings must be at least 0. Only max_steps may be negative (-1 means train by epochs).
+# Losses by class (`_dpo_loss` and `_compute_loss` of TRL 1.16's trainers, which refuse others at the first step).
+LOSSES: Mapping[str, tuple[str, ...]] = {
+    "SFTConfig": ("nll", "dft", "chunked_nll"),
+    "DPOConfig": (
+        "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+        "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+    ),
+    "GRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
+}  # fmt: skip
+# Smallest values of settings for which the class accepts any number and training fails or misbehaves later. The others
+# must be at least 0: of all settings only max_steps has a meaning below it (-1: train by epochs).
 LEAST: Mapping[str, float] = {
     "max_steps": -1,
     "per_device_train_batch_size": 1,
@@ -101,6 +144,8 @@ LEAST: Mapping[str, float] = {
     "steps_per_generation": 1,
     "num_iterations": 1,
     "repetition_penalty": 0,
+    "torch_empty_cache_steps": 1,
+    "ref_model_sync_steps": 1,
 }
 # Settings that must be above 0: otherwise nothing would be trained, or there would be a division by 0.
 ABOVE_ZERO = (
@@ -109,21 +154,33 @@ ABOVE_ZERO = (
     "temperature",
     "save_steps",
     "logging_steps",
-    "eval_steps",
     "repetition_penalty",
+    "top_entropy_quantile",
 )
 # Largest values of settings that are shares or probabilities.
 MOST: Mapping[str, float] = {
-    "lora_dropout": 1,
     "top_p": 1,
-    "min_p": 1,
-    "adam_beta1": 1,
-    "adam_beta2": 1,
     "label_smoothing": 0.5,
     "label_smoothing_factor": 1,
     "vllm_gpu_memory_utilization": 1,
     "top_entropy_quantile": 1,
+    "ref_model_mixup_alpha": 1,
+    "learning_rate": 1,  # a slip of the exponent, such as 5 for 5e-5
+    "temperature": 10,
+    "per_device_train_batch_size": 65_536,
+    "gradient_accumulation_steps": 1_000_000,
+    "num_train_epochs": 10_000,
+    "max_steps": 100_000_000,
+    "dataloader_num_workers": 1024,
+    "warmup_steps": 100_000_000,
+    "r": 8192,
+    "num_generations": 65_536,
+    "max_completion_length": 10_000_000,
 }
+# Values that these must stay below: at 1 nothing is learned, or only the most probable token is sampled.
+BELOW: Mapping[str, float] = {"lora_dropout": 1, "min_p": 1, "adam_beta1": 1, "adam_beta2": 1}
+# Settings that are a share of all steps below 1, and a whole number of steps from there on.
+_STEPS = ("save_steps", "logging_steps", "warmup_steps")
 
 
 @dataclass(frozen=True)
@@ -165,11 +222,14 @@ def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
-    """Return a message if a value is wrong, else ""."""
+    """Describe the error in a value. Empty if the value is valid."""
+    if field.name == "loss_type" and config in LOSSES:
+        return _wrong_loss(config, value)
     choices = _choices(field.name)
     if choices and value is not None and value not in choices:
-        hint = did_you_mean(str(value), choices)
-        return f"{field.name} must be one of {', '.join(choices)}, not {shown(value)}.{hint}".rstrip(".")
+        words = [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices]
+        hint = did_you_mean(str(value), words)
+        return f"{field.name} must be one of {', '.join(words)}, not {shown(value)}.{hint}".rstrip(".")
     try:
         field.adapter.validate_python(value, strict=True)
     except ValidationError:
@@ -180,16 +240,26 @@ def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
     return ""
 
 
+def _wrong_loss(config: str, value: Any) -> str:
+    """Describe the error in a `loss_type`. Empty if it is valid. DPO takes one loss, or a list of losses to be added."""
+    losses = value if isinstance(value, list) and config == "DPOConfig" else [value]
+    for loss in losses:
+        if loss not in LOSSES[config]:
+            hint = did_you_mean(str(loss), LOSSES[config])
+            return f"loss_type must be one of {', '.join(LOSSES[config])}, not {shown(loss)}.{hint}".rstrip(".")
+    return "" if losses else "loss_type names no loss"
+
+
 @functools.cache
-def _choices(name: str) -> tuple[str, ...]:
-    """Return the allowed values of a setting. The tuple is empty if they are unknown."""
+def _choices(name: str) -> tuple[str | bool, ...]:
+    """Return the allowed words of a setting. Empty if they are not known."""
     if name not in _ENUMERATIONS:
         return CHOICES.get(name, ())
-    file, enumeration = _ENUMERATIONS[name]
-    classes = [node for node in _tree("transformers", file).body if isinstance(node, ast.ClassDef)]
+    package, file, enumeration = _ENUMERATIONS[name]
+    classes = [node for node in _tree(package, file).body if isinstance(node, ast.ClassDef)]
     body = next((node.body for node in classes if node.name == enumeration), [])
     values = [item.value for item in body if isinstance(item, ast.Assign)]
-    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
+    return tuple(str(value.value).lower() for value in values if isinstance(value, ast.Constant))
 
 
 def _limit(name: str, value: float) -> str:
@@ -198,6 +268,10 @@ def _limit(name: str, value: float) -> str:
         return "above 0"
     if value < LEAST.get(name, 0):
         return f"at least {LEAST.get(name, 0)}"
+    if name in BELOW and value >= BELOW[name]:
+        return f"below {BELOW[name]}"
+    if name in _STEPS and value > 1 and value != int(value):
+        return "a whole number of steps, or a share of all steps below 1"
     return f"at most {MOST[name]}" if value > MOST.get(name, value) else ""
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import math
 import os
 import platform
+import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignment import logs
 from alignment.cache import cache_root
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.processes import ProcessRequest
-from alignment.recipe import CONFIGS, AnyStage, TrainingStage
+from alignment.recipe import CONFIGS, AnyStage, TrainingStage, trainer_fields
 from alignment.stages.vllm_check import check_vllm
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     TrainerConfig = SFTConfig | DPOConfig | GRPOConfig
 
+_FLOATS = ("float", "float | None", "Optional[float]")
 NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
 
 
@@ -67,6 +70,7 @@ def training_config(
     import trl
 
     kind = stage.kind  # type: ignore[attr-defined]
+    fields = trainer_fields.fields(CONFIGS[kind])
     settings: dict[str, Any] = {
         "output_dir": str(out / "checkpoints"),
         "seed": seed,
@@ -76,7 +80,11 @@ def training_config(
         "save_total_limit": 2,
         "disable_tqdm": True,
         "logging_first_step": True,
-        **stage.train,
+        # transformers refuses `temperature: 1` in generation, since it is no float.
+        **{
+            name: float(value) if type(value) is int and fields[name].annotation in _FLOATS else value
+            for name, value in stage.train.items()
+        },
     }
     if not torch.accelerator.is_available():
         settings.setdefault("bf16", autocast and not settings.get("fp16"))
@@ -116,17 +124,80 @@ def lora_config(stage: TrainingStage) -> LoraConfig | None:
         raise ValueError(f"LoraConfig refuses the settings of stage {stage.name!r}: {error}") from None
 
 
-def refusals(stages: Sequence[TrainingStage]) -> list[str]:
-    """Build the config objects of all stages; return the messages of TRL and PEFT, one for each refused stage."""
-    messages = []
+class Refusal(NamedTuple):
+    """A setting of a stage that a class of TRL, transformers or PEFT refuses."""
+
+    stage: str
+    place: tuple[str, ...]
+    """The keys that lead to the setting, from the stage down."""
+    message: str
+
+
+def refusals(stages: Sequence[TrainingStage]) -> list[Refusal]:
+    """Build the config objects of all stages, their optimizers and schedules; returns what is refused."""
+    refused = []
     with tempfile.TemporaryDirectory() as folder:
         for stage in stages:
             try:
-                training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
+                args = training_config(stage, 0, Path(folder), wandb=False, run_name=stage.name)
+            except ValueError as error:
+                text = str(error)
+                if "generation_batch_size" in text:
+                    text += " (generation_batch_size is per_device_train_batch_size x processes x steps_per_generation)"
+                refused.append(Refusal(stage.name, _place("train", stage.train, text), text))
+            else:
+                refused += [Refusal(stage.name, ("train", key), text) for key, text in _schedule_refusals(stage, args)]
+            try:
                 lora_config(stage)
             except ValueError as error:
-                messages.append(str(error))
-    return messages
+                refused.append(Refusal(stage.name, _place("peft", stage.peft or {}, str(error)), str(error)))
+    return refused
+
+
+def _place(section: str, settings: Mapping[str, Any], message: str) -> tuple[str, ...]:
+    """The setting that a message names; the section if it names none."""
+    named = [key for key in settings if re.search(rf"(?<![\w]){re.escape(key)}(?![\w])", message)]
+    return (section, max(named, key=len)) if named else (section,)
+
+
+_NEEDS_MODEL = ("galore", "apollo", "lomo", "adalomo")
+"""Beginnings of optimizers that are made for a whole model."""
+
+
+def _schedule_refusals(stage: TrainingStage, args: Any) -> Iterator[tuple[str, str]]:
+    """Make the stage's optimizer and schedule for one parameter; yields (setting, message) for what is refused or senseless."""
+    import torch
+    from transformers import Trainer, get_scheduler
+
+    if str(stage.train.get("optim", "")).startswith(_NEEDS_MODEL):
+        return
+    try:
+        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args)
+        optimizer = optimizer_class([torch.nn.Parameter(torch.zeros(2, 2))], **settings)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        setting = _place("train", stage.train, str(error).replace("beta parameter at index 1", "adam_beta2"))[-1]
+        yield setting if setting != "train" else "optim", f"the optimizer can't be made: {error}"
+        return
+    steps = args.max_steps if args.max_steps > 0 else 1000
+    warmup = args.get_warmup_steps(steps)
+    if warmup >= steps and args.max_steps > 0:
+        yield "warmup_steps", f"the warmup takes {warmup} steps, and the stage has {steps}"
+        return
+    key = "lr_scheduler_kwargs" if stage.train.get("lr_scheduler_kwargs") else "lr_scheduler_type"
+    try:
+        schedule = get_scheduler(args.lr_scheduler_type, optimizer, warmup, steps, args.lr_scheduler_kwargs or {})
+        rates = [
+            factor(step) for factor in getattr(schedule, "lr_lambdas", []) for step in (0, steps // 2, steps - 1, steps)
+        ]
+    except (ValueError, TypeError, ArithmeticError, KeyError) as error:
+        yield (
+            key,
+            f"can't make the schedule {args.lr_scheduler_type.value} of {stage.train.get('lr_scheduler_kwargs')}: {error}",
+        )
+        return
+    if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+        settings_text = stage.train.get("lr_scheduler_kwargs")
+        yield key, f"{settings_text} gives a learning rate below 0, or none at all, at some step"
 
 
 def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tuple[TrainingStage, Path]]:
@@ -146,9 +217,9 @@ def _unchecked(stages: Sequence[TrainingStage], accepted: Path) -> Iterator[tupl
             yield stage, mark
 
 
-def new_refusals(stages: Sequence[TrainingStage]) -> list[str]:
+def new_refusals(stages: Sequence[TrainingStage]) -> list[Refusal]:
     """Do the same as `refusals`, but skip settings that were accepted before: importing TRL takes seconds."""
-    messages = []
+    messages: list[Refusal] = []
     for stage, mark in _unchecked(stages, cache_root() / "accepted-settings"):
         refused = refusals([stage])
         messages += refused
@@ -203,7 +274,8 @@ def main() -> int:
     logs.configure()
     request = ConfigsRequest.from_json(sys.stdin.read())
     stages = [stage for stage in request.stages if isinstance(stage, TrainingStage)]
-    messages = launch_refusals(request.fsdp, request.processes) + missing_packages(stages) + refusals(stages)
+    messages = launch_refusals(request.fsdp, request.processes) + missing_packages(stages)
+    messages += [f"stage {refusal.stage!r}: {refusal.message}" for refusal in refusals(stages)]
     for message in messages:
         print(message, file=sys.stderr)
     return 1 if messages else 0

@@ -15,6 +15,7 @@ from alignment.files import write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.grading.task import check_task
 from alignment.models import formats
+from alignment.recipe.environment_checks import missing_tools
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
 from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, Recipe, SftStage, TrainingStage
@@ -53,6 +54,8 @@ class RowReport:
     """Places of rows with the strings of special tokens in their texts."""
     overlong: list[str] = field(default_factory=list)
     """Places of rows with more tokens than the stage takes."""
+    languages: set[str] = field(default_factory=set)
+    """Languages of tasks whose programs run on this machine."""
     measured: int = 0
     """Rows whose tokens were counted."""
 
@@ -106,6 +109,9 @@ def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake],
         rule = _length_rule(recipe, node) if node is not None else None
         report = _report(node, reader, rule, limit)
         mistakes += ((place, message) for message in _mistakes(report, rule))
+        if recipe.sandbox.address is None:
+            path = display(reader.reference.path())
+            mistakes += ((place, f"{path}: {message}") for message in missing_tools(report.languages))
         notes += _notes(report, rule)
     return mistakes, notes
 
@@ -195,6 +201,8 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
 
 def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None) -> None:
     """Note a valid row that has special tokens written out, or more tokens than the stage takes."""
+    if isinstance(row.get("language"), str) and row.get("tests"):
+        report.languages.add(row["language"])
     texts = all_texts(row)
     if any(map(formats.contains_special_text, texts)):
         report.special.append(where)

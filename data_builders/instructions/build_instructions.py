@@ -45,7 +45,7 @@ class ConversationLimits(Settings):
 
     min_lines: Count = 3
     """Minimum number of lines of a function, including its header."""
-    max_characters: Count = 8000
+    max_characters: Positive = 8000
     """Maximum number of characters of question and answer together."""
     per_function: Positive = 4
     """Maximum number of conversations about one function, so that no function has too much weight."""

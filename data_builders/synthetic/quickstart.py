@@ -52,7 +52,7 @@ class SyntheticSettings(Settings):
     """Number of tasks for preferences and GRPO."""
     heldout_tasks: Count = 300
     """Number of held-out tasks of each form."""
-    vocab_size: Positive = 1024
+    vocab_size: Annotated[int, Field(ge=278)] = 1024
     """Size of the tokenizer's vocabulary, including added tokens."""
 
 

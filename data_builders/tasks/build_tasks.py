@@ -22,7 +22,7 @@ from pydantic import Field
 
 from alignment.grading import Limits, SandboxSettings
 from alignment.sandbox.slot import SandboxUnavailable
-from alignment.settings import Count, Settings
+from alignment.settings import Positive, Settings
 from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
@@ -79,8 +79,8 @@ class TaskBuilderSettings(Decontaminated):
     tests: SuiteSettings = SuiteSettings()
     """Settings for running the tests."""
     settings: TaskSettings = TaskSettings()
-    """Conditions that a function must meet to become a task."""
-    context_characters: Count = 6000
+    """Conditions on a function to become a task."""
+    context_characters: Positive = 6000
     """Approximate number of characters of the file that a prompt shows around the masked body."""
 
 

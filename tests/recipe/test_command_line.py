@@ -131,7 +131,7 @@ def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypa
     assert built == ["pretrain", "sft", "dpo", "grpo"]
     assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.3"]) == 0
     assert built[4:] == ["dpo"]
-    monkeypatch.setattr(configs, "refusals", lambda stages: ["refused"])
+    monkeypatch.setattr(configs, "refusals", lambda stages: [configs.Refusal(stages[0].name, ("train",), "refused")])
     for _ in range(2):  # what is refused is checked again
         assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.4"]) == 1
         assert "refused" in capsys.readouterr().err
@@ -141,6 +141,11 @@ def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypa
 def test_the_full_check_reports_what_only_the_config_class_refuses(recipe, monkeypatch, tmp_path):
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "alignment.cli", "check", "--json", recipe]
-    command += ["--set", "stages.sft.train.eval_strategy=sometimes"]
+    command += ["--set", "stages.sft.train.lr_scheduler_kwargs={zzz: 1}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "'sft'" in json.loads(done.stdout)["problems"][0]["message"]
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert (
+        done.returncode == 1
+        and problem["key"] == "stages.sft.train.lr_scheduler_kwargs"
+        and "zzz" in problem["message"]
+    )

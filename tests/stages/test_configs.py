@@ -52,7 +52,7 @@ def test_lora_covers_all_linear_layers_by_default_and_full_weights_have_no_lora_
 
 
 def test_all_refused_settings_are_reported_at_once_with_their_stages():
-    messages = refusals(
+    refused = refusals(
         [
             stage("sft", train={"eval_strategy": "sometimes"}),
             stage("dpo", train={"beta": 0.1}),
@@ -60,9 +60,29 @@ def test_all_refused_settings_are_reported_at_once_with_their_stages():
             stage("pretrain", peft={"r": 4, "use_rslora": True, "use_dora": True, "lora_bias": True, "bias": "all"}),
         ]
     )
-    names = [text.split("'")[1] for text in messages]
+    names = [refusal.stage for refusal in refused]
     assert names[:2] == ["sft", "grpo"] and "dpo" not in names
-    assert messages[0].startswith("SFTConfig refuses the settings of stage 'sft'")
+    assert refused[0].message.startswith("SFTConfig refuses the settings of stage 'sft'")
+    assert [refusal.place for refusal in refused[:2]] == [("train", "eval_strategy"), ("train", "num_generations")]
+
+
+def test_the_optimizer_and_the_schedule_are_made_too():
+    settings = [
+        {"lr_scheduler_kwargs": {"zzz": 1}}, {"adam_beta2": 1.0}, {"optim": "schedule_free_adamw"},
+        {"warmup_steps": 30, "max_steps": 20}, {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.1}},
+    ]  # fmt: skip
+    places = [refusals([stage("sft", train=train)])[0].place for train in settings]
+    assert [place[1] for place in places] == [
+        "lr_scheduler_kwargs", "adam_beta2", "optim", "warmup_steps", "lr_scheduler_kwargs",
+    ]  # fmt: skip
+
+
+def test_whole_numbers_are_given_to_trl_as_floats_where_it_takes_floats(tmp_path):
+    """transformers' generation refuses a temperature that is no float."""
+    built = config("grpo", tmp_path, temperature=1, learning_rate=1, num_generations=4)
+    assert (
+        isinstance(built.temperature, float) and isinstance(built.learning_rate, float) and built.num_generations == 4
+    )
 
 
 def test_fsdp_is_refused_only_without_accelerators(monkeypatch):
@@ -103,7 +123,7 @@ def test_the_check_as_a_process_prints_refused_settings_and_ends_with_1():
     }
     command = [sys.executable, "-m", "alignment.stages.configs"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("SFTConfig refuses")
+    assert done.returncode == 1 and "SFTConfig refuses" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
