@@ -55,6 +55,6 @@ def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> 
     import wandb
 
     # wandb reads the environment once per process.
-    identity = {"id": variables["WANDB_RUN_ID"], "name": variables["WANDB_NAME"]}
-    with wandb.init(config={"stage": request.name}, **identity) as run:
+    run_id, name = variables["WANDB_RUN_ID"], variables["WANDB_NAME"]
+    with wandb.init(config={"stage": request.name}, id=run_id, name=name) as run:
         run.log({f"{figure['benchmark']}/{figure['metric']}": figure["value"] for figure in figures})
