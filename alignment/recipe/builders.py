@@ -99,9 +99,18 @@ def check_settings(stage: BuildStage) -> Iterator[Mistake]:
 
 
 def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
-    """Yield (place, message) for sources that do not exist, or do not have the given commit."""
+    """Yield (place, message) for sources that do not exist, or have no such commit."""
+    seen: set[str] = set()
     for place, value in nested_values(settings):
         if isinstance(value, Source):
+            target = str(value.path.path()) if value.path.exists() else str(value.path)
+            target += f" {value.commit or ''}"
+            if target in seen:
+                yield (
+                    (*place, "path"),
+                    "sources: the same repository is named twice; what one entry holds out the other trains on",
+                )
+            seen.add(target)
             if message := location_problem(value.path):
                 yield (*place, "path"), message
             elif message := source_problem(value):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from alignment.evaluation.statistics.figures import REPORTED_K
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Gate, Recipe, TrainingStage
 from alignment.recipe.stage_graph import StageGraph
 from alignment.wording import closest, shown
+
+# Metrics other than pass@k of the benchmarks whose metrics are all known.
+_OTHER_METRICS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("tasks", "humaneval", "humaneval+", "mbpp", "mbpp+"), ()),
+    **dict.fromkeys(("fim", "completion"), ("exact_match", "edit_similarity")),
+}
 
 
 def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
@@ -17,13 +23,15 @@ def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
         if not stage.gates:
             continue
         is_training = isinstance(stage, TrainingStage) and stage.evaluate
-        metrics = _metrics(_measured_after(recipe, stage))
+        measured = _measured_after(recipe, stage)
+        metrics = _metrics(measured)
+        closed = {benchmark.name for benchmark in measured if str(benchmark.benchmark) in _OTHER_METRICS}
         subject = "the recipe's `evaluate:` measures" if is_training else "this stage measures"
         for number, gate in enumerate(stage.gates):
             place: Place = ("stages", index, "gate", number)
             if gate.max_drop is None and gate.min_value is None:
                 yield place, "give max_drop, min_value or both"
-            if message := _wrong_metric(gate, metrics, subject):
+            if message := _wrong_metric(gate, metrics, closed, subject):
                 yield (*place, "metric"), message
             elif gate.max_drop is not None and _benchmark_of(gate) not in _measured_before(graph, index):
                 message = f"nothing to compare with: no step measures {_benchmark_of(gate)!r} on the earlier model"
@@ -42,21 +50,32 @@ def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
 
 
 def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
-    """Return the pass@k metrics of each benchmark, by the benchmark's name.
+    """Return the pass@k metrics of each benchmark, keyed by the benchmark's name. Some benchmarks report other metrics too."""
+    return {
+        benchmark.name: [
+            *(f"pass@{k}" for k in REPORTED_K if k <= benchmark.n),
+            *_OTHER_METRICS.get(str(benchmark.benchmark), ()),
+        ]
+        for benchmark in benchmarks
+    }
 
-    A benchmark may report other metrics too.
+
+def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], closed: Collection[str], subject: str) -> str:
+    """Describe the error in the metric of a gate. Empty if the metric is valid.
+
+    Args:
+        gate: the gate.
+        metrics: the metrics of each benchmark.
+        closed: the benchmarks that report no others.
+        subject: what measures, for the message.
     """
-    return {benchmark.name: [f"pass@{k}" for k in REPORTED_K if k <= benchmark.n] for benchmark in benchmarks}
-
-
-def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], subject: str) -> str:
-    """Return a message if the metric of a gate is wrong, else ""."""
     benchmark, _, metric = gate.metric.partition(".")
     if benchmark not in metrics:
         near = closest(benchmark, metrics)
         hint = f" Did you mean '{near}.{metric or 'pass@1'}'?" if near else ""
         return f"{subject} {', '.join(metrics) or 'nothing'}, not {shown(gate.metric)}.{hint}"
-    if not metric or (metric.startswith("pass@") and metric not in metrics[benchmark]):
+    known = metric in metrics[benchmark] or (benchmark not in closed and not metric.startswith("pass@"))
+    if not metric or not known:
         choices = ", ".join(f"{benchmark}.{name}" for name in metrics[benchmark])
         condition = " (pass@k needs n of at least k)" if metric else ""
         return f"must be benchmark.metric, for example {choices}{condition}, not {shown(gate.metric)}"

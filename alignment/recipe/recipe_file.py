@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from alignment.recipe import builders, checks, export_checks, mistakes, trainer_fields
 from alignment.recipe.mistakes import known_place
 from alignment.recipe.overlays import merge, override, replace_at
-from alignment.recipe.problems import Mistake, RecipeError, RecipeProblem
+from alignment.recipe.problems import Mistake, Place, RecipeError, RecipeProblem
 from alignment.recipe.schema import CONFIGS, ExportStage, Recipe
 from alignment.recipe.yaml_source import YamlSource, parse
 from alignment.wording import Text, did_you_mean, display, short
@@ -45,8 +45,15 @@ def locate(path: Path, overrides: Sequence[str], late: Iterable[Mistake]) -> lis
         overrides: the assignments that it was loaded with.
         late: the mistakes.
     """
-    source = _overridden(path, overrides)
-    return [source.problem(known_place(source.value, place)[0], message) for place, message in late]
+    source, readers = _with_sources(_overridden(path, overrides))
+    return [source.problem(_written_place(source.value, place, readers), message) for place, message in late]
+
+
+def _written_place(value: Any, place: Place, readers: set[Any]) -> Place:
+    """The place in the file of a place in the recipe; `readers` are the stages that have the recipe's `sources`."""
+    if place[:1] == ("stages",) and place[1:2] and place[1] in readers and place[2:4] == _SOURCES:
+        place = place[3:]  # written once, at the top of the recipe
+    return known_place(value, place)[0]
 
 
 def _overridden(path: Path, overrides: Sequence[str]) -> YamlSource:
@@ -146,9 +153,7 @@ def validate(source: YamlSource) -> Recipe:
         if recipe.sources and not readers:
             problems.append(source.problem(("sources",), "no build stage reads these repositories: remove them"))
         for place, message in checks.check(recipe):
-            if place[:1] == ("stages",) and place[1:2] and place[1] in readers and place[2:4] == _SOURCES:
-                place = place[3:]  # written once, at the top of the recipe
-            problems.append(source.problem(known_place(source.value, place)[0], message))
+            problems.append(source.problem(_written_place(source.value, place, readers), message))
     if problems:
         raise RecipeError(problems)
     assert recipe is not None

@@ -151,3 +151,25 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path, code):
     while not gone(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert gone(child)
+
+
+def test_a_stage_that_a_signal_stopped_stops_its_conductor_too(tmp_path):
+    (tmp_path / "stopped.py").write_text("import sys\nsys.stdin.read()\nraise SystemExit(75)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with pytest.raises(processes.StopRequested):
+        processes.run("stopped", ProcessRequest(), tmp_path / "x.log", environment)
+
+
+def test_a_conductor_that_is_stopped_waits_until_its_stage_has_ended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.py").write_text(
+        "import signal, sys, time\nfrom pathlib import Path\n"
+        "def stop(*_):\n    time.sleep(0.5)\n    Path('saved').touch()\n    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, stop)\nPath('begun').touch()\ntime.sleep(60)\n"
+    )
+    child = processes.Child("slow", tmp_path / "x.log", {**os.environ, "PYTHONPATH": str(tmp_path)})
+    child.process.stdin.close()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    child.stop(patience=None)
+    assert (tmp_path / "saved").exists() and child.process.returncode == 75
