@@ -48,7 +48,7 @@ LOCK = ".lock"
 """File in a recipe's folder that rank 0 of a run locks."""
 _STOPPING = "stopping"
 STOPPING_SECONDS = 600.0
-"""Longest time that a new run waits for one that was stopped."""
+"""Maximum time for which a new run waits until a stopped run has ended."""
 
 
 class ChainStopped(RuntimeError):
@@ -69,7 +69,7 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
     Raises:
         ChainStopped: if a stage fails, a gate is broken, or settings are refused.
         StopRequested: after a stop signal, when the stage's process has ended; a training stage has saved a checkpoint.
-        ValueError: if there is no step `until`, or too little disk space.
+        ValueError: if there is no step `until`, or not enough disk space.
     """
     world = World.from_environment(environment)
     if world.rank == 0:
@@ -317,14 +317,19 @@ def _lock(folder: Path, world: World) -> Iterator[None]:
         yield
         return
     with (folder / LOCK).open("a") as file:
-        with contextlib.suppress(OSError):  # a file system without locks, as some network mounts are: run without one
+        with contextlib.suppress(OSError):  # the file system has no locks, like some network file systems
             _acquire(file, folder)
         file.truncate(0)
         yield
 
 
 def _acquire(file: TextIO, folder: Path) -> None:
-    """Lock a file. A run that is stopping is waited for; of another run, the user is told. Raises ChainStopped or OSError."""
+    """Lock a file. Wait if the run that holds the lock is stopping.
+
+    Raises:
+        ChainStopped: another run holds the lock.
+        OSError: the file system has no locks.
+    """
     begun, told = time.monotonic(), False
     while True:
         try:
@@ -346,7 +351,7 @@ def _stop_on_signals(lock: Path | None) -> Iterator[None]:
     """Turn the first stop signal into StopRequested, and ignore others until the stage's process has ended.
 
     Args:
-        lock: the file by which a new run sees that this one is stopping; None for other ranks than 0.
+        lock: the lock file, in which a new run reads that this run is stopping. None on ranks other than 0.
     """
 
     def stop(number: int, frame: object) -> None:

@@ -26,9 +26,9 @@ import psutil
 from alignment.processes import REQUEUE_CODE, STOP_SIGNALS
 
 _LAUNCHER = "ALIGN_LAUNCHER"
-"""Environment variable that tells `explain` that `main` started the script."""
+"""Environment variable that `main` sets. It tells `explain` that `main` started the script."""
 _STOP_MARK = "ALIGN_STOP_MARK"
-"""Environment variable with the file that `stopped_code` makes."""
+"""Environment variable with the path of a file. `stopped_code` creates the file to tell `main` about a stop signal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _launch(arguments: Sequence[str] | None) -> int:
-    """Run `accelerate launch`; returns the exit code of the script."""
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # or torch's agent logs six lines about the same failure
+    """Run `accelerate launch`. Return the script's exit code, or 128 plus the signal's number."""
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # otherwise torch's agent logs six lines about the same failure
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -68,10 +68,10 @@ def _launch(arguments: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def _forwarded_stop_signals() -> Iterator[None]:
-    """Pass stop signals on to the child processes while the body runs, until they have ended.
+    """Pass stop signals on to the child processes while the body runs.
 
-    The signals are blocked, so that torch's agent, which would kill its processes after 30 seconds, does not see them; a thread
-    takes them. Child processes inherit the block, and lift it when they are ready to handle the signals.
+    The signals are blocked, and a thread receives them. Torch's agent would otherwise receive them, and kill its processes
+    after 30 seconds. Child processes inherit the block. A child process ends the block when it can handle the signals.
     """
     ended = threading.Event()
 
@@ -83,7 +83,7 @@ def _forwarded_stop_signals() -> Iterator[None]:
                 number = None if received is None else received.si_signo
             else:
                 ended.wait(0.5)
-            if number is not None:  # again and again: a child may just be starting
+            if number is not None:  # sent repeatedly, because a child may not have started yet
                 for child in psutil.Process().children():
                     with contextlib.suppress(psutil.Error):
                         child.send_signal(number)
@@ -102,8 +102,8 @@ def _forwarded_stop_signals() -> Iterator[None]:
 def stopped_code(environment: Mapping[str, str] = os.environ) -> int:
     """Return the exit code of a script that a stop signal ended.
 
-    It is 0 below `main`, which gets the message by a file and then returns `REQUEUE_CODE`: torch's agent would start the processes
-    again after any other code.
+    Below `main` the exit code is 0, because torch's agent starts the processes again after any other code. A file tells `main`
+    about the stop, and `main` then returns `REQUEUE_CODE`.
     """
     if mark := environment.get(_STOP_MARK):
         with contextlib.suppress(OSError):

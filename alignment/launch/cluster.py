@@ -3,10 +3,11 @@
     align launch recipes/qwen2.5-coder/32b.yaml --slurm --nodes 2 --out launch/
     align launch recipes/qwen2.5-coder/32b.yaml --kubernetes --nodes 2 --image REGISTRY/IMAGE --claim SHARED
 
-Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a crash
-they start all processes again (`--max_restarts`) and the chain resumes from its last checkpoint; so does a job that is queued
-again because its time was up or a node was lost. On SIGTERM or SIGUSR1 training saves a checkpoint at the end of its step, and the
-job ends with code 75, on which both kinds of jobs start again. Artifacts and checkpoints must lie on a file system that all nodes share.
+Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a
+crash they start all processes again (`--max_restarts`), and the chain resumes from its last checkpoint. On SIGTERM or
+SIGUSR1 training saves a checkpoint at the end of its step, and the job ends with exit code 75. Jobs of both kinds start
+again after this exit code. If a job is queued again because its time was up or a node was lost, the chain resumes in the
+same way. Artifacts and checkpoints must be on a file system that all nodes share.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
-"""Port of the rendezvous between pods; Slurm jobs derive theirs from the job's number."""
+"""Port of the rendezvous between pods. A Slurm job computes its port from the number of the job."""
 GRACE_SECONDS = 180
-"""Time between the signal that ends a job and its end, in which training ends its step and saves a checkpoint."""
+"""Seconds between the stop signal and the end of a job. In this time training ends its step and saves a checkpoint."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),

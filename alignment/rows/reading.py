@@ -79,11 +79,11 @@ def read(path: Path, limit: int | None = None) -> Iterator[Row]:
 
 
 def read_located(path: Path, limit: int | None = None) -> Iterator[tuple[str, Row | ValueError]]:
-    """Stream the rows of a file or folder, each with its place; reading continues after a line that is no row.
+    """Stream the rows of a file or folder, each with its place. Reading continues after a line that is not a row.
 
     Args:
         path: see `files`.
-        limit: stop after this many rows, unreadable ones included.
+        limit: maximum number of rows. Lines that are not rows count too.
 
     Yields:
         The place (`rows.jsonl:4`, or `rows.parquet, row 4` for files without lines), and the row or the error in its line.
@@ -115,7 +115,10 @@ def _read_lines(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
 
 
 def _read_json(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
-    """Yield the rows of a JSON file. A file that is not a single JSON value is read line by line, with errors that name the line."""
+    """Yield the rows of a JSON file, each with its place.
+
+    A file that is not a single JSON value is read line by line, so that error messages name the line.
+    """
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         content = json.loads(data.decode("utf-8-sig"))
@@ -128,7 +131,7 @@ def _read_json(file: Path) -> Iterator[tuple[str, Row | ValueError]]:
 
 
 def _parsed(line: str, where: str) -> Row | ValueError:
-    """One row from a line of JSON; `where` is its file and line number."""
+    """Parse one line of JSON as a row. `where` is the file and line number, for error messages."""
     if not line.isascii() and _NOT_UTF8.search(line):
         return ValueError(f"{where}: not UTF-8: save the file as UTF-8")
     try:
@@ -139,12 +142,14 @@ def _parsed(line: str, where: str) -> Row | ValueError:
 
 
 def _checked(row: Any, text: str, where: str) -> Row | ValueError:
-    """Return the row, if it is a JSON object without lone surrogates; `text` is its JSON."""
+    """Return the row, or a ValueError if it is not an object or its JSON `text` contains lone surrogates."""
     if _SURROGATE.search(text):
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return ValueError(f"{where}: half of a surrogate pair, which is no character")
+            return ValueError(
+                f"{where}: half of a surrogate pair (\\ud800 to \\udfff), which is not a character: remove it"
+            )
     if isinstance(row, list):
         return ValueError(
             f"{where}: a row is a JSON object, not a list: write one object per line, or name the file .json if it is one array"

@@ -1,9 +1,9 @@
 """Logs to Weights & Biases, with one group per chain and one run per stage. A resumed stage continues its run.
 
-Offline by default: the files stay in the artifact until the user uploads them, with `wandb sync runs/NAME/*/wandb/offline-run-*`.
-Offline runs can't be continued: wandb writes each start of a stage into a folder of its own, and an upload of two folders with one
-run id replaces the first by the second (wandb/wandb#3841, #5865). Each further start of a stage is therefore a run of its own, with
-a number at the end of id and name, in the same group.
+By default wandb is offline: its files stay in the artifact until the user uploads them, with
+`wandb sync runs/NAME/*/wandb/offline-run-*`. An offline run can't be continued. At each start of a stage wandb writes to a new
+folder, and if two folders with the same run id are uploaded, the second replaces the first (wandb/wandb#3841, #5865). Each
+further start of a stage is therefore a separate run of the same group, with a number at the end of its id and name.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class TaskBuilderSettings(Decontaminated):
     tests: SuiteSettings = SuiteSettings()
     """Settings for running the tests."""
     settings: TaskSettings = TaskSettings()
-    """Conditions on a function to become a task."""
+    """Conditions that a function must meet to become a task."""
     context_characters: Positive = 6000
     """Approximate number of characters of the file that a prompt shows around the masked body."""
 

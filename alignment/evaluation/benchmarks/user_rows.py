@@ -29,7 +29,7 @@ _TEXTS = ("prompt", "prefix", "suffix", "middle")
 
 
 def check_row(row: Row, benchmark: str, where: str) -> None:
-    """Raise ValueError for a row that one of the benchmarks here can't ask or grade.
+    """Raise ValueError if a benchmark of this module can't use a row.
 
     Args:
         row: a row as it was read.
@@ -47,7 +47,7 @@ def check_row(row: Row, benchmark: str, where: str) -> None:
 
 
 def _rows(request: BenchmarkRequest) -> list[Row]:
-    """Return the rows of a request, all of which must be valid for its benchmark."""
+    """Read the rows of a request. Raise ValueError if a row is not valid for the benchmark."""
     assert request.data is not None
     rows = read_rows(request.data)
     for number, row in enumerate(rows, 1):
