@@ -370,6 +370,15 @@ def _stop_on_signals(lock: Path | None) -> Iterator[None]:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the launcher has them blocked
         yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    except StopRequested:
+        raise  # the signals stay ignored until this process ends: the launcher sends them again and again
+    except BaseException:
+        _restore(before)
+        raise
+    else:
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

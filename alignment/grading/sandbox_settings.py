@@ -38,7 +38,7 @@ class SandboxSettings(Settings):
     def _check_address(self) -> SandboxSettings:
         if self.address is not None and not re.fullmatch(_ADDRESS, self.address):
             raise ValueError(
-                "the address of a grading service is like http://host:8711, without user, password and path, not "
+                "the address of a grading service is like http://host:8711, without a path, a user or a password, not "
                 f"{self.address!r}"
             )
         if {"cpu_seconds", "wall_seconds"} <= self.model_fields_set and self.cpu_seconds > max(1, self.wall_seconds):

@@ -6,13 +6,12 @@ once. A setting that would be ignored is a mistake too.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alignment.models.stored_config import is_gguf
 from alignment.recipe.gate_checks import check_gates
-from alignment.recipe.launch_checks import check_launch
+from alignment.recipe.launch_checks import check_launch, uses_cpu
 from alignment.recipe.length_checks import check_lengths
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.reference_checks import check_model, check_reference
@@ -50,7 +49,12 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
 
 def _check_trained_benchmarks(graph: StageGraph) -> Iterator[Mistake]:
     """Yield the data of training stages that a benchmark measures: decontamination would remove every row."""
-    measured = {_target(read.reference, read.origin): benchmark.name for benchmark, read in graph.benchmarks if read}
+    held_out = {node.name for node in graph.stages if getattr(node.stage, "builder", None) == "private_benchmark"}
+    measured = {
+        _target(read.reference, read.origin): benchmark.name
+        for benchmark, read in graph.benchmarks
+        if read is not None and (read.origin is None or read.origin in held_out)
+    }
     for index, node in enumerate(graph.stages):
         for read in node.reads if isinstance(node.stage, TrainingStage) else ():
             name = measured.get(_target(read.reference, read.origin))
@@ -102,14 +106,16 @@ def _check_base(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iter
     if model.path is not None and (folder := model.path.path()).exists():
         yield from _check_checkpoint(folder, needs_tokenizer=model.tokenizer is None)
     if model.attn_implementation is not None and model.attn_implementation.startswith("flash_attention"):
-        package = "flash_attn" if model.attn_implementation.endswith("2") else "flash_attn_interface"
-        if importlib.util.find_spec(package) is None:
+        if model.dtype == "float32":
             yield (
                 ("model", "attn_implementation"),
-                f"needs the package {package!r}, which is not installed; leave it out for the best that is",
+                "flash attention computes in 16 bits: set dtype: bfloat16, or leave it out",
             )
-        elif model.dtype == "float32":
-            yield ("model", "attn_implementation"), "flash attention computes in 16 bits: set dtype: bfloat16"
+        elif uses_cpu(recipe):
+            yield (
+                ("model", "attn_implementation"),
+                "flash attention needs a GPU, and the launch file says use_cpu: leave it out",
+            )
     if recipe.launch is not None and not recipe.launch.path().is_file():
         folder = recipe.launch.path().parent
         hint = did_you_mean(Path(recipe.launch).name, [file.name for file in folder.glob("*")])

@@ -45,6 +45,16 @@ def check_launch(recipe: Recipe) -> Iterator[Mistake]:
         yield ("launch",), f"{file}: {message}"
 
 
+def uses_cpu(recipe: Recipe) -> bool:
+    """Return whether the recipe's launch file asks for training on the CPU."""
+    if recipe.launch is None or not recipe.launch.path().is_file():
+        return False
+    try:
+        return bool(launch_file.read(recipe.launch.path()).get("use_cpu"))
+    except ValueError:
+        return False
+
+
 def _messages(settings: dict[str, Any], recipe: Recipe) -> Iterator[str]:
     known = _keys()
     for key in settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from alignment.evaluation.catalogue import NEEDS_DATA, check_benchmark
+from alignment.evaluation.catalogue import BENCHMARKS, NEEDS_DATA, check_benchmark
 from alignment.extensions import ExtensionReference
 from alignment.recipe import builders, export_checks
 from alignment.recipe.adapter_checks import check_adapter, export_refusals
@@ -178,7 +178,8 @@ def check_benchmarks(
         if isinstance(benchmark.benchmark, ExtensionReference):
             yield from (((*here, "benchmark"), message) for message in check_code(benchmark.benchmark))
         else:
-            if benchmark.data is not None and benchmark.benchmark not in NEEDS_DATA and benchmark.data.stage(stages):
+            is_public = benchmark.benchmark in BENCHMARKS and benchmark.benchmark not in NEEDS_DATA
+            if is_public and benchmark.data is not None and benchmark.data.stage(stages):
                 yield (
                     (*here, "data"),
                     f"{benchmark.benchmark!r} has rows of its own form, which no stage makes: remove it",

@@ -12,6 +12,7 @@ import ast
 import functools
 import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,6 +226,8 @@ def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
     """Describe the error in a value. Empty if the value is valid."""
     if field.name == "loss_type" and config in LOSSES:
         return _wrong_loss(config, value)
+    if field.name == "init_lora_weights" and re.fullmatch(r"pissa_niter_[1-9][0-9]*", str(value)):
+        return ""
     choices = _choices(field.name)
     if choices and value is not None and value not in choices:
         words = [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices]
