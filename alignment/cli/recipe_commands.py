@@ -133,7 +133,7 @@ def _check(arguments: argparse.Namespace) -> int:
         raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
     warnings = [*torn_documents(recipe), *notes]
     if arguments.fast:
-        notes.append(
+        warnings.append(
             f"--fast: the first {FAST_ROWS} rows of each file were read; sandbox, interpreters and config objects were not tried"
         )
     if arguments.json:

@@ -48,7 +48,7 @@ class Context(Settings):
     rope_theta: Annotated[float, Field(gt=0)] | None = None
     """RoPE base. It may be raised (10,000 to 1,000,000 in the Qwen2.5-Coder report), never lowered."""
     yarn_factor: Annotated[float, Field(ge=1, le=1024)] | None = None
-    """YaRN factor; 4.0 takes Qwen2.5-Coder from 32,768 to 131,072 tokens."""
+    """YaRN factor. 4.0 extends Qwen2.5-Coder from 32,768 to 131,072 tokens."""
     original_max_position_embeddings: Positive | None = None
     """Context length that YaRN multiplies by the factor; by default the model's length."""
     max_position_embeddings: Positive | None = None

@@ -99,7 +99,7 @@ def check_settings(stage: BuildStage) -> Iterator[Mistake]:
 
 
 def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
-    """Yield (place, message) for sources that do not exist, or have no such commit."""
+    """Yield (place, message) for sources that do not exist, do not have the given commit, or are named twice."""
     seen: set[str] = set()
     for place, value in nested_values(settings):
         if isinstance(value, Source):

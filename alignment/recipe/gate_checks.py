@@ -13,7 +13,10 @@ from alignment.wording import closest, shown
 # Metrics other than pass@k of the benchmarks whose metrics are all known.
 _OTHER_METRICS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("tasks", "humaneval", "humaneval+", "mbpp", "mbpp+"), ()),
-    **dict.fromkeys(("fim", "completion"), ("exact_match", "edit_similarity")),
+    **dict.fromkeys(
+        ("fim", "fim-body", "completion"),
+        ("exact_match", "edit_similarity", "content_similarity", "first_line_match"),
+    ),
 }
 
 
@@ -50,7 +53,7 @@ def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
 
 
 def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
-    """Return the pass@k metrics of each benchmark, keyed by the benchmark's name. Some benchmarks report other metrics too."""
+    """Return the known metrics of each benchmark, by the benchmark's name."""
     return {
         benchmark.name: [
             *(f"pass@{k}" for k in REPORTED_K if k <= benchmark.n),
@@ -61,13 +64,13 @@ def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
 
 
 def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], closed: Collection[str], subject: str) -> str:
-    """Describe the error in the metric of a gate. Empty if the metric is valid.
+    """Return a message if the metric of a gate is wrong, else "".
 
     Args:
         gate: the gate.
         metrics: the metrics of each benchmark.
-        closed: the benchmarks that report no others.
-        subject: what measures, for the message.
+        closed: names of the benchmarks that report no other metrics.
+        subject: beginning of the message, for example `this stage measures`.
     """
     benchmark, _, metric = gate.metric.partition(".")
     if benchmark not in metrics:

@@ -48,6 +48,8 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         yield from _check_shares(stage)
         yield from _check_sources(stage)
+    if isinstance(stage, PretrainStage | SftStage):
+        yield from check_fim(stage)
     if isinstance(stage, GrpoStage):
         yield from _check_grpo(stage)
     if isinstance(stage, EvaluateStage):
@@ -80,7 +82,7 @@ def _check_training(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
 
 
 def _check_sources(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
-    """Yield the sources that a stage names twice; `rows` of one source would overlap."""
+    """Yield a mistake for each source that a stage names twice."""
     paths = [source.data.path() for source in stage.data]
     for index, path in enumerate(paths):
         if path in paths[:index]:
@@ -168,7 +170,13 @@ def build_stages(recipe: Recipe) -> list[str]:
 def check_benchmarks(
     benchmarks: Sequence[BenchmarkSettings], place: Place, stages: Sequence[str] = ()
 ) -> Iterator[Mistake]:
-    """Yield the mistakes of a list of benchmarks, which stands at `place`; `stages` names the build stages of the recipe."""
+    """Yield the mistakes of a list of benchmarks.
+
+    Args:
+        benchmarks: the benchmarks.
+        place: the place of the list.
+        stages: names of the recipe's stages with built-in builders.
+    """
     for index, benchmark in enumerate(benchmarks):
         here: Place = (*place, index)
         if benchmark.name in [other.name for other in benchmarks[:index]]:

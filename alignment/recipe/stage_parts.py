@@ -135,7 +135,7 @@ class Gate(Settings):
     metric: str
     """The metric to compare, as `benchmark.metric` in ladder.json, for example `humaneval.pass@1`."""
     max_drop: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Allowed loss against the model that the stage started from, in percentage points."""
+    """Allowed decrease compared with the model that the stage started from, in percentage points."""
     min_value: Annotated[float, Field(le=100)] | None = None
     """Smallest allowed value, in percent."""
 
@@ -184,8 +184,8 @@ class Tracking(Settings):
     """Settings of Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """`offline` writes runs into the artifacts, to be uploaded by `wandb sync runs/NAME/*/wandb/offline-run-*`; each start of a
-    stage is a run then. `online` uploads while training, and a resumed stage continues its run."""
+    """`offline` writes runs to the artifacts, from where `wandb sync runs/NAME/*/wandb/offline-run-*` can upload them. Each
+    start of a stage is then a separate run. `online` uploads during training, and a resumed stage continues its run."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
     """Project of the runs. All stages of a recipe form one group in the project."""
     entity: Annotated[str, Field(min_length=1)] | None = None

@@ -98,8 +98,8 @@ OWNED = {
 }
 
 
-# Allowed words of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is this
-# toolkit's own packing (`alignment.tokenization.packing`).
+# Allowed values of settings that the classes declare as plain strings and check late or never (TRL 1.16). `fill` is
+# this toolkit's packing (`alignment.tokenization.packing`).
 CHOICES: Mapping[str, tuple[str | bool, ...]] = {
     "packing_strategy": ("fill", "bfd", "bfd_split", "wrapped"),
     "logging_strategy": ("no", "steps", "epoch"),
@@ -112,7 +112,7 @@ CHOICES: Mapping[str, tuple[str | bool, ...]] = {
     "truncation_mode": ("keep_start", "keep_end"),
     "vllm_mode": ("colocate", "server"),
 }
-# Settings whose allowed words are an enumeration in an installed package: setting -> (package, file, class).
+# Settings whose allowed values are an enumeration in an installed package: setting -> (package, file, class).
 _ENUMERATIONS: Mapping[str, tuple[str, str, str]] = {
     "lr_scheduler_type": ("transformers", "trainer_utils.py", "SchedulerType"),
     "optim": ("transformers", "training_args.py", "OptimizerNames"),
@@ -127,8 +127,8 @@ LOSSES: Mapping[str, tuple[str, ...]] = {
     ),
     "GRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
 }  # fmt: skip
-# Smallest values of settings for which the class accepts any number and training fails or misbehaves later. The others
-# must be at least 0: of all settings only max_steps has a meaning below it (-1: train by epochs).
+# Smallest values of settings for which the class accepts any number, but training fails or misbehaves later. All other
+# settings must be at least 0. Only max_steps may be negative (-1 means train by epochs).
 LEAST: Mapping[str, float] = {
     "max_steps": -1,
     "per_device_train_batch_size": 1,
@@ -223,7 +223,7 @@ def check(config: str, values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
-    """Describe the error in a value. Empty if the value is valid."""
+    """Return a message if a value is wrong, else ""."""
     if field.name == "loss_type" and config in LOSSES:
         return _wrong_loss(config, value)
     if field.name == "init_lora_weights" and re.fullmatch(r"pissa_niter_[1-9][0-9]*", str(value)):
@@ -244,7 +244,7 @@ def _wrong_value(config: str, field: ConfigField, value: Any) -> str:
 
 
 def _wrong_loss(config: str, value: Any) -> str:
-    """Describe the error in a `loss_type`. Empty if it is valid. DPO takes one loss, or a list of losses to be added."""
+    """Return a message if a `loss_type` is wrong, else "". DPO takes one loss or a list of losses, which are added."""
     losses = value if isinstance(value, list) and config == "DPOConfig" else [value]
     for loss in losses:
         if loss not in LOSSES[config]:
@@ -255,7 +255,7 @@ def _wrong_loss(config: str, value: Any) -> str:
 
 @functools.cache
 def _choices(name: str) -> tuple[str | bool, ...]:
-    """Return the allowed words of a setting. Empty if they are not known."""
+    """Return the allowed values of a setting. The tuple is empty if they are unknown."""
     if name not in _ENUMERATIONS:
         return CHOICES.get(name, ())
     package, file, enumeration = _ENUMERATIONS[name]
