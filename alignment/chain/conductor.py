@@ -356,7 +356,7 @@ def _stop_on_signals(lock: Path | None) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         for each in STOP_SIGNALS:
-            signal.signal(each, lambda *_: None)
+            signal.signal(each, signal.SIG_IGN)  # also while Python ends, which sets other handlers back to the default
         if lock is not None:
             with contextlib.suppress(OSError):
                 lock.write_text(_STOPPING)

@@ -23,6 +23,8 @@ class StopSwitch:
 
     def _receive(self, number: int, frame: object) -> None:
         self.requested = True
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # also while Python ends, which sets other handlers back to the default
         if not self.deferred:
             raise StopRequested
 
