@@ -98,7 +98,14 @@ def _readers(stage: AnyStage) -> Iterator[RowReader]:
     if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
-            yield RowReader(("data", number, "data"), source.data, TRAINING_KINDS[stage.kind], description, source.rows, source.format)
+            yield RowReader(
+                ("data", number, "data"),
+                source.data,
+                TRAINING_KINDS[stage.kind],
+                description,
+                source.rows,
+                source.format,
+            )
     elif isinstance(stage, EvaluateStage):
         yield from _benchmark_readers(stage.benchmarks, ("benchmarks",))
     elif isinstance(stage, ExportStage):

@@ -20,10 +20,12 @@ from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
 from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, Recipe, SftStage, TrainingStage
 from alignment.recipe.stage_graph import StageNode, resolve
+from alignment.rewards.registry import GRADING
 from alignment.rows import reading
+from alignment.rows.conversions import convert
 from alignment.rows.dialogue_pairs import DialoguePair, pair_of
 from alignment.rows.kinds import Row, check_columns, check_document
-from alignment.rows.messages import messages_of
+from alignment.rows.messages import conversation_of
 from alignment.rows.row_texts import all_texts
 from alignment.tokenization.pair_tokens import tokenize_pair
 from alignment.tokenization.segments import chat_segments
@@ -161,6 +163,7 @@ def _report(node: StageNode | None, reader: RowReader, rule: _LengthRule | None,
             if node is None:
                 continue
             try:
+                row = convert(row, reader.format, where)
                 if not _check_row(node, reader, row, where):
                     report.equal.append(where)
                     continue
@@ -183,20 +186,30 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
         if name in BENCHMARK_KINDS:
             user_rows.check_row(row, name, where)
     elif kind == "task":
-        check_task(row, where)
+        _check_task(node, row, where)
     elif kind == "document":
         check_columns(row, "document", where)
         check_document(row, where)
     elif kind == "conversation":
         check_columns(row, "conversation", where)
-        messages = messages_of(row["messages"], where)
+        messages, tools = conversation_of(row, where)
         if isinstance(node.stage, TrainingStage):
-            list(chat_segments(messages, where))
+            list(chat_segments(messages, where, tools))
     elif kind == "preference":
         return pair_of(row, where) is not None
     elif not all(isinstance(row.get(column), str) for column in ("prefix", "middle", "suffix")):
         raise ValueError(f"{where}: `prefix`, `middle` and `suffix` must be text")
     return True
+
+
+def _check_task(node: StageNode, row: Row, where: str) -> None:
+    """Check a task. GRPO without a reward that grades needs no tests."""
+    stage = node.stage
+    if isinstance(stage, GrpoStage) and row.get("tests") is None and not any(r.name in GRADING for r in stage.rewards):
+        if not isinstance(row["prompt"], str):
+            raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
+        return
+    check_task(row, where)
 
 
 def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None) -> None:
@@ -285,7 +298,8 @@ def _tokenizer_file(recipe: Recipe) -> Path | None:
 def _sample_length(row: Row, tokenizer: Any) -> int:
     """Tokens of a conversation or document."""
     if "messages" in row:
-        segments = chat_segments(row["messages"], "a conversation")
+        messages, tools = conversation_of(row, "a conversation")
+        segments = chat_segments(messages, "a conversation", tools)
         return sum(1 if special else len(formats.encode_text(tokenizer, text)) for text, special, _ in segments)
     return 1 + sum(len(formats.encode_text(tokenizer, text)) for text in all_texts(row))
 
