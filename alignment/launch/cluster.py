@@ -22,12 +22,13 @@ from typing import Any, Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from alignment.installation import is_checkout, shipped
 from alignment.processes import REQUEUE_CODE
 from alignment.recipe import Recipe, launch_file
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
-"""Port of the rendezvous between pods. A Slurm job computes its port from the number of the job."""
+"""TCP port of the rendezvous between Kubernetes pods. A Slurm job computes its port from the job's id."""
 GRACE_SECONDS = 180
 """Seconds between the stop signal and the end of a job. In this time training ends its step and saves a checkpoint."""
 
