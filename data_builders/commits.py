@@ -21,7 +21,7 @@ from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_files import printable_path, redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
-from data_builders.cleaning.licenses import LicensePolicy, license_of, spdx_header
+from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
 from data_builders.cleaning.secrets import redact
 from data_builders.fim import row_random
 from data_builders.parsing.languages import detect
@@ -208,7 +208,7 @@ class CommitRows:
         parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
         if len(parts) != len(texts):
             return None, "unreadable"
-        licenses = [spdx_header(versions[2]) or batch.license for versions in files]
+        licenses = [file_license(versions[2]) or batch.license for versions in files]
         if not all(map(self.licenses.permits, licenses)):
             return None, "license"
         row = {

@@ -17,7 +17,7 @@ from alignment.models.formats import contains_special_text, escape_special_text
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import Fingerprint, fingerprints
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
-from data_builders.cleaning.licenses import LicensePolicy, spdx_header
+from data_builders.cleaning.licenses import LicensePolicy, file_license
 from data_builders.cleaning.secrets import redact
 from data_builders.parsing.languages import detect
 from data_builders.parsing.notebooks import convert
@@ -152,7 +152,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
         return drop("no_listed_language")
     if settings.languages and language not in settings.languages:
         return drop("language_not_wanted", language)
-    license = spdx_header(text) or batch.license
+    license = file_license(text) or batch.license
     if not settings.licenses.permits(license):
         return drop("license", license)
     for form_language, form_text, kind in _forms(language, text, settings):

@@ -1,13 +1,15 @@
 """Detect the licenses of repositories and files, and decide by license which code is kept for training.
 
-The module reads SPDX headers, and identifies common license files by phrases. Any other license is `unknown`. The
-result is not legal advice, and does not replace a scanner such as scancode.
+The license of a file is the license in the SPDX header or in the notice of the file, otherwise the license of the
+repository. The license of a repository comes from license files, from the folder `LICENSES`, or from a manifest. Any
+license that is not recognised with certainty is `unknown`. The result is not legal advice, and does not replace a
+scanner such as scancode.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from pydantic import Field
@@ -15,36 +17,29 @@ from pydantic import Field
 from alignment.settings import Settings
 from data_builders.cleaning.filters import decode
 from data_builders.cleaning.license_expressions import is_satisfied
-from data_builders.repositories.sources import File, Reader, Repository
+from data_builders.cleaning.license_manifests import is_manifest, license_of_manifests
+from data_builders.cleaning.license_texts import UNKNOWN, identify, leading_comment, notice
+from data_builders.repositories.sources import File, Reader, Repository, iterate_files
 
 OWNED = "owned"
-UNKNOWN = "unknown"
+_MAX_LICENSE_BYTES = 1_000_000
 
-_LICENSE_FILE = re.compile(r"^(?:licen[cs]e|copying|unlicense|copyright)(?:[-_.].*)?$", re.IGNORECASE)
+_LICENSE_FILE = re.compile(r"^(?:licen[cs]e|copying|unlicense|copyright)\d?(?:[-_.].*)?$", re.IGNORECASE)
+_NO_TEXT = frozenset(
+    {".py", ".js", ".ts", ".go", ".rs", ".java", ".c", ".h", ".sh", ".svg", ".png", ".json", ".yml", ".yaml"}
+)
+"""Suffixes of files that are not license texts, although their names start like the names of license files."""
+_CHOICE_FILE = re.compile(
+    r"^(?:licen[cs]e|copying)[-_.](?:mit|isc|zlib|bsd|boost|unlicense|apache|mpl|epl|a?gpl|lgpl|cc0)[-_.\w]*$",
+    re.IGNORECASE,
+)
+"""A license file that names a license. Several of these files offer a choice, as is usual in Rust."""
+_OTHER_WORKS = re.compile(
+    r"3rd|third|vendor|bundled|docs?\b|documentation|fonts?\b|assets|media|images|data\b", re.IGNORECASE
+)
+"""Parts of the names of license files that do not hold for the code of a repository."""
 _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+\-() ]{2,200}?)[ \t]*(?:\*/|-->|#|\"|'|$)", re.MULTILINE
-)
-
-# License ids and phrases. The license of a file is the first license in this list whose phrases all occur in the file.
-_PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("AGPL-3.0", ("gnu affero general public license", "version 3")),
-    ("LGPL-3.0", ("gnu lesser general public license", "version 3")),
-    ("LGPL-2.1", ("gnu lesser general public license", "version 2.1")),
-    ("GPL-3.0", ("gnu general public license", "version 3")),
-    ("GPL-2.0", ("gnu general public license", "version 2")),
-    ("MPL-2.0", ("mozilla public license", "2.0")),
-    ("EPL-2.0", ("eclipse public license", "2.0")),
-    ("Apache-2.0", ("apache license", "version 2.0")),
-    ("BSL-1.0", ("boost software license",)),
-    ("CC0-1.0", ("cc0 1.0 universal",)),
-    ("CC-BY-SA-4.0", ("attribution-sharealike 4.0",)),
-    ("CC-BY-4.0", ("attribution 4.0 international",)),
-    ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
-    ("BSD-3-Clause", ("redistribution and use in source and binary forms", "neither the name")),
-    ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
-    ("ISC", ("permission to use, copy, modify, and/or distribute this software for any purpose",)),
-    ("ISC", ("permission to use, copy, modify, and distribute this software for any purpose",)),
-    ("MIT", ("permission is hereby granted, free of charge, to any person obtaining a copy",)),
 )
 
 
@@ -67,7 +62,8 @@ class LicensePolicy(Settings):
         """Whether code under an SPDX expression is kept; see `license_expressions.is_satisfied`."""
         if not self.allow and not self.deny:
             return True
-        return is_satisfied(expression, self._permits_one)
+        exceptions = {_normal_exception(allowed) for allowed in self.allow if " with " in allowed.lower()}
+        return is_satisfied(expression, self._permits_one, exceptions - {_normal_exception(item) for item in self.deny})
 
     def _permits_one(self, identifier: str) -> bool:
         base = _normal(identifier)
@@ -80,36 +76,63 @@ def _normal(identifier: str) -> str:
     return re.sub(r"-(?:only|or-later)$|\+$", "", identifier.strip().lower())
 
 
+def _normal_exception(expression: str) -> str:
+    return expression.strip().lower().replace("-only ", " ")
+
+
 def is_license_file(path: str) -> bool:
     """Whether a path is a license file: a file of the top-level folder with a usual name, such as `LICENSE`."""
-    return "/" not in path and bool(_LICENSE_FILE.match(PurePosixPath(path).name))
+    name = PurePosixPath(path)
+    return "/" not in path and bool(_LICENSE_FILE.match(name.name)) and name.suffix.lower() not in _NO_TEXT
 
 
-def identify(text: str) -> str:
-    """Return the SPDX id of the license in the text of a license file, or `unknown`."""
-    words = " ".join(text[:20_000].lower().split())
-    for identifier, phrases in _PHRASES:
-        if all(phrase in words for phrase in phrases):
-            return identifier
-    return UNKNOWN
+def file_license(text: str) -> str:
+    """Return the SPDX expression in the header or in the notice of a source file, or "" if the file has neither."""
+    return spdx_header(text) or notice(text)
 
 
 def spdx_header(text: str) -> str:
-    """Return the SPDX expression in the first 2,000 characters of a file, or "" if the file has no SPDX header."""
+    """Return the SPDX expression at the start of a file, or "" if the file has no SPDX header.
+
+    The first 2,000 characters and the whole leading comment are searched.
+    """
     head = text[:2000]
     if "SPDX" not in head:
-        return ""
+        head = leading_comment(text) if "SPDX" in text[:20_000] else ""
     match = _SPDX.search(head)
     return match.group(1).strip() if match else ""
 
 
-def license_of_texts(license_texts: list[str], policy: LicensePolicy) -> str:
-    """Return a repository's SPDX expression from the texts of its license files. Several licenses are joined by OR."""
-    identifiers = sorted({identify(text) for text in license_texts})
-    if not identifiers:
+def license_of_texts(texts: Mapping[str, str], policy: LicensePolicy) -> str:
+    """Return a repository's SPDX expression from the texts of its license files.
+
+    Files such as `LICENSE-MIT` beside `LICENSE-APACHE` offer a choice and are joined by OR. The terms of all other files
+    hold together and are joined by AND, because nothing says that one license may be chosen.
+
+    Args:
+        texts: texts of the license files by path.
+        policy: determines the license without license files.
+    """
+    identified = {path: identify(text) for path, text in texts.items()}
+    code = {path: name for path, name in identified.items() if not _OTHER_WORKS.search(path)} or identified
+    certain = {path: name for path, name in code.items() if name != UNKNOWN or not path.lower().startswith("copyright")}
+    code = certain or code
+    if not code:
         return policy.unlicensed
-    known = [identifier for identifier in identifiers if identifier != UNKNOWN]
-    return " OR ".join(known) if known else UNKNOWN
+    choice_files = [path for path in code if _CHOICE_FILE.match(path)]
+    choices = sorted({code[path] for path in choice_files})
+    for path in [path for path in code if choice_files and path not in choice_files]:
+        if len(texts[path]) < 2000 and all(other.lower() in texts[path].lower() for other in choice_files):
+            del code[path]  # a text that only points to the other files
+    terms = {name for path, name in code.items() if not _CHOICE_FILE.match(path)}
+    choice = " OR ".join(choices)
+    if terms >= set(choices) or any(" OR " in name and set(choices) <= set(name.split(" OR ")) for name in terms):
+        choice = ""  # another file already states the choice or its only license
+    for version in ("2.1", "3.0"):  # the LGPL comes with the text of the GPL, which it refers to
+        if f"LGPL-{version}" in terms | set(choices):
+            terms -= {"GPL-3.0" if version == "3.0" else "GPL-2.0"}
+    parts = sorted(terms) + ([choice] if choice else [])
+    return " AND ".join(f"({part})" if " OR " in part and len(parts) > 1 else part for part in parts)
 
 
 def license_of(repository: Repository, files: Iterable[File], policy: LicensePolicy) -> str:
@@ -117,15 +140,32 @@ def license_of(repository: Repository, files: Iterable[File], policy: LicensePol
 
     Args:
         repository: the repository. If its source declares a license, this license is returned.
-        files: files of the repository, including license files.
+        files: files of the top-level folder, including license files.
         policy: determines the license of a repository without license files.
     """
     if repository.license:
         return repository.license
+    top = [file for file in files if not file.skip]
     with Reader(repository) as reader:
-        texts = [
-            decode(content)[0]
-            for file in files
-            if is_license_file(file.path) and not file.skip and (content := reader.read(file)) is not None
-        ]
-    return license_of_texts(texts, policy)
+        texts = _texts(reader, [file for file in top if is_license_file(file.path)])
+        if not texts:
+            texts = _texts(reader, _reuse_files(repository))
+        if texts:
+            return license_of_texts(texts, policy)
+        manifests = _texts(reader, [file for file in top if is_manifest(file.path)])
+    return license_of_manifests(manifests) or policy.unlicensed
+
+
+def _reuse_files(repository: Repository) -> list[File]:
+    """Return the license texts in the folder `LICENSES` of a repository that follows the REUSE specification."""
+    files = []
+    for file in iterate_files(repository, _MAX_LICENSE_BYTES):
+        if file.path.startswith("LICENSES/") and not file.skip:
+            files.append(file)
+        elif file.path > "LICENSES0":  # "0" follows "/": all later paths are outside the folder
+            break
+    return files
+
+
+def _texts(reader: Reader, files: list[File]) -> dict[str, str]:
+    return {file.path: decode(content)[0] for file in files if (content := reader.read(file)) is not None}
