@@ -19,6 +19,7 @@ from data_builders.cleaning.duplicates import Fingerprint, fingerprints
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, file_license
 from data_builders.cleaning.secrets import redact
+from data_builders.cleaning.syntax_check import still_parses
 from data_builders.parsing.languages import detect
 from data_builders.parsing.notebooks import convert
 from data_builders.repositories.sources import File, Reader, Repository
@@ -161,6 +162,9 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
             continue
         if settings.redact:
             redacted = redact(form_text, form_language)
+            if not still_parses(form_text, redacted.text, form_language):
+                drop("redaction_breaks_syntax")
+                continue
             form_text = redacted.text
             cleaned.redacted.update(redacted.counts)
         if settings.decontaminator and (match := settings.decontaminator.check(form_text)):

@@ -46,7 +46,7 @@ TOKENS: tuple[Pattern, ...] = (
     _pattern("DIGITALOCEAN_TOKEN", "dop_v1_ doo_v1_ dor_v1_", r"do[opr]_v1_[0-9a-f]{64}"),
     _pattern("SQUARE_TOKEN", "sq0 EAAA", r"sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,43}|(?<![A-Za-z0-9])EAAA[A-Za-z0-9_-]{60}"),
     _pattern("TELEGRAM_TOKEN", ":AA", r"(?<![A-Za-z0-9:])\d{8,10}:AA[A-Za-z0-9_-]{32,33}(?![A-Za-z0-9_-])"),
-    _pattern("ARTIFACTORY_TOKEN", "AKC AP", r"(?<![A-Za-z0-9])AKC[A-Za-z0-9]{10,}(?![A-Za-z0-9])|(?<![A-Za-z0-9])AP[\dABCDEF][A-Za-z0-9]{8,}(?=[\s\"'])"),
+    _pattern("ARTIFACTORY_TOKEN", "AKC AP", r"(?<![A-Za-z0-9])AKC(?=[A-Za-z]*\d)[A-Za-z0-9]{10,}(?![A-Za-z0-9])|(?<![A-Za-z0-9])AP[\dABCDEF][A-Za-z0-9]{8,}(?=[\s\"'])"),
     _pattern("SHOPIFY_TOKEN", "shpat_ shpca_ shppa_ shpss_", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}"),
     _pattern("DATABRICKS_TOKEN", "dapi", r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}"),
     _pattern("POSTMAN_KEY", "PMAK-", r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
@@ -77,9 +77,24 @@ CONTEXTS: tuple[Pattern, ...] = (
     _pattern("AZURE_KEY", "AccountKey SharedAccessKey", r"(?:AccountKey|SharedAccessKey)\s*=\s*([A-Za-z0-9+/=]{40,100})"),
     _pattern("AZURE_KEY", "sig=", r"[?&]sig=([A-Za-z0-9%+/=_-]{30,120})"),
     _pattern("CLOUDINARY_URL", "cloudinary://", r"cloudinary://(\d{15}:[A-Za-z0-9_-]{20,40})@"),
-    _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:([^\s/@\"'<>{}$]{1,128})@(?=[A-Za-z0-9\[{$%<\"'])"),
+    _pattern("PASSWORD", "://", r"://[^\s:/?#\[\]@\"'<>{}$]{0,64}:(?!\d{1,5}@(?:sha256:|v\d))((?:[^\s/@\"'<>{}$,]|(?<=\w)\$(?=\w)|@(?=[^\s/@\"'<>{}]{1,64}@)){1,128})@(?=[A-Za-z0-9\[{$%<\"'])"),
     _pattern("TOKEN", "://", r"://([A-Za-z0-9_-]{30,100})@(?=[A-Za-z0-9])"),
-    _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+([A-Za-z0-9_.~+/=-]{16,500})"),
+    _pattern("AUTHORIZATION", "Bearer bearer", r"[Bb]earer[ \t]+((?=[A-Za-z_.~+/=-]*\d)[A-Za-z0-9_.~+/=-]{16,500})"),
+    _pattern("AUTHORIZATION", "uthorization UTHORIZATION",
+             r"(?:uthorization|UTHORIZATION)[\"']?[ \t]{0,4}[:,=]>?[ \t]{0,4}[\"']?(?:[A-Z][A-Za-z]{1,15}|bearer|token)[ \t]+(?:token=)?[\"']?((?=[A-Za-z_.~+/=-]*\d)[A-Za-z0-9_.~+/=-]{8,500})"),
+    _pattern("AUTHORIZATION", "-TOKEN -Token -token -KEY -Key -key",
+             r"(?i:\b(?:private|x-[a-z]{2,12}|api|deploy|job)-(?:api-)?(?:token|key))[\"']?[ \t]*[:,][ \t]*[\"']?((?=[A-Za-z_-]*\d)[A-Za-z0-9_.=-]{12,200})"),
+    _pattern("PASSWORD", "#define", r"#[ \t]*define[ \t]+\w*(?:PASS(?:WORD|WD|CODE)?|PWD|PW|SECRET|TOKEN|API_?KEY)(?:_\d)?[ \t]+\"([^\"\s%]{4,200})\""),
+    _pattern("PASSWORD", "setenv", r"\bsetenv[ \t]+\w*(?:PASSWORD|PASSWD|PASS|PWD|TOKEN|SECRET|API_KEY)[ \t]+[\"']?([^\s\"'$`<{]{4,200})"),
+    _pattern("PASSWORD", "requirepass masterauth", r"(?m)^[ \t]*(?:requirepass|masterauth)[ \t]+[\"']?([^\s\"'$<{]{4,200})"),
+    _pattern("PASSWORD", "storePassword keyPassword", r"\b(?:store|key)Password[ \t]+[\"']([^\"'\s$]{4,100})[\"']"),
+    _pattern("PASSWORD", "storepass keypass", r"(?<=\s)-(?:store|key)pass[ \t]+[\"']?([^\s\"'$<{`]{4,100})"),
+    _pattern("PASSWORD", "CDATA", r"(?i:passw(?:or)?d|pwd|pass|secret|token)>[ \t]*<!\[CDATA\[([^\]\s]{4,200})\]\]>"),
+    _pattern("PASSWORD", "jdbc:oracle:", r"jdbc:oracle:\w+:[\w.-]{1,64}/([^\s/@\"'${<]{3,100})@"),
+    _pattern("PASSWORD", "strcpy strncpy", r"\bstrn?cpy\([ \t]*\w*(?i:password|passwd|pwd)\w*,[ \t]*\"([^\"\s%]{4,100})\""),
+    _pattern("PASSWORD", "ConvertTo-SecureString", r"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?[\"']([^\"'$\s]{4,100})[\"']"),
+    _pattern("PASSWORD", ".login( PlainAuth( PDO(", r"(?:\.login\([\"'][^\"'\n]{1,80}[\"']|PlainAuth\([\"'][^\"'\n]{0,80}[\"'],[ ]?[\"'][^\"'\n]{1,80}[\"']|PDO\([^,()\n]{1,120},[ ]?[\"'][^\"'\n]{1,80}[\"']),[ ]?[\"']((?=[^\"'\n]*\d)[^\s\"'${<%]{4,100})[\"']"),
+    _pattern("SECRET", "?key= &key= token= ?api_key= &api_key=", r"[?&](?:api_?)?(?:key|token|access_token)=((?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,200})"),
     _pattern("AUTHORIZATION", "Basic basic", r"(?:uthorization|UTHORIZATION).{0,20}?[Bb]asic[ \t]+((?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/=]{8,200})"),
     _pattern("PASSWORD", "curl wget", r"(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)[ =]?[\"']?[\w.@+-]{1,64}:([^\s\"'$<{]{3,100})"),
     _pattern("PASSWORD", "sshpass", r"sshpass[ \t]+-p[ \t]*[\"']?([^\s\"'$<{`][^\s\"'$<{]{2,100})"),
@@ -101,13 +116,38 @@ CONTEXTS: tuple[Pattern, ...] = (
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<label>[A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?)-----"
-    r"(?P<body>.{1,12000}?)(?:-----END (?P=label)-----|(?=-----BEGIN)|\Z)",
-    re.DOTALL,
+    r"(?P<body>)"
 )
-PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>(?:[A-Za-z0-9+/=]{4,}\r?\n?)+)")
+# What stands between the lines of a key: quotes, escapes, operators of concatenation, and headers of the key.
+KEY_GAP = re.compile(
+    r"(?:[\s\"'`\\+,.;&|#*>-]|(?:Version|Comment|Proc-Type|DEK-Info|Hash|Charset):[ \t]*[^\n\"' ]*(?: [^\n\"' ]+)*(?:\s|\Z))*"
+)
+KEY_RUN = re.compile(r"[A-Za-z0-9+/=]{4,}")
+PUTTY_KEY = re.compile(r"(?<=Private-Lines: )\d+\r?\n(?P<body>)(?=[A-Za-z0-9+/=]{4,})")
 
-STRONG_STEMS = ("password", "passwd", "passwort", "passphrase", "pwd", "db_pass", "dbpass", "contraseña", "contrasena")
+STRONG_STEMS = (
+    "password",
+    "passwd",
+    "passwort",
+    "passphrase",
+    "pwd",
+    "db_pass",
+    "dbpass",
+    "contraseña",
+    "contrasena",
+    "passcode",
+    "mot_de_passe",
+    "kennwort",
+)
 """Parts of the names of password variables. Any word that is assigned to a name with one of these parts is a secret."""
+SHORT_STEMS = ("pass", "pw")
+"""Names of passwords that are parts of many other words. They must be whole words or the last word of a name."""
+NO_SECRET_TAIL = re.compile(
+    r"\w*?(?:timeout|expir|polic|mode|file|path|field|propert|pattern|regex|selector|hasher|length|_?min\b|_?max\b|days|hours|"
+    r"label|placeholder|hint|error|message|prompt|type|provider|valid|rule|input|izer|ize|name|format|strength|count|class\b)"
+)
+"""Ends of names that stand for something about a secret and not for the secret."""
+NO_SECRET_BEFORE = re.compile(r"(?:forgot|forgotten|invalid|wrong|missing|show|hide|confirm|reset)_?\Z")
 WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
 """Parts of the names of variables for other secrets. A value that is assigned to a name with one of these parts is a
 secret only if the value looks random."""
@@ -129,7 +169,7 @@ SENTENCE_VALUE = re.compile(
 )
 PROSE_VALUE = re.compile(r"""[ \t]*[=:][ \t]*["'`]?([^\s"'`<>(){}\[\]]{5,100}[^\s"'`<>(){}\[\].,;:!?])""")
 # Inside a connection string: up to a delimiter, or to the next setting of a libpq string.
-STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();,]{4,100})(?=[;&"']|[ ][a-z_]{2,20}=[^\s=])""")
+STRING_VALUE = re.compile(r"""=([^\s"'&<>{}$();,\[\]|]{4,100})(?=[;&"']|[ ][a-z_]{2,20}=[^\s=])""")
 EXPRESSION = re.compile(r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+(?:[*+/<>,|-].*)?\Z")
 # Values in code about tokens and keys, but not secrets: regular expressions, formats, paths, names of algorithms.
 NO_TOKEN = re.compile(r"\(\?|\[\^?\w-\w|%[sd]|[;:]=|\{\w*\}|/[\w.-]+\.[a-z]{2,4}\Z|\A[A-Za-z]+\d*[Ww]ith[A-Z]\w+\Z")
@@ -157,7 +197,7 @@ PLACEHOLDER = re.compile(
     r"(?:(?:your|my|the|some|insert|enter|put|add|replace|change|dummy|fake|example|sample|placeholder|redacted|mock)"
     r"[-_ ].*|(?:example|dummy|fake|sample|placeholder|redacted)\w*|change[-_]?(?:me|it|this)?|x{3,}.*|\*+|\.{3,}|-+|_+|todo|tbd|none|null|nil|undefined|true|false|yes|no|on|off|"
     r"(?:[a-z]*[-_ .])?(?:passw(?:or)?d|pwd|secret|token|key|auth|string|str|int|bool|value|text|password_hash)s?"
-    r"|test(?:ing)?|foo|bar|baz|abc|default|string|optional|required|hidden|bearer|basic|n/?a|empty|unset|env|prompt|.)\Z",
+    r"|test(?:ing)?\d*|oauth\d?(?:\.\d)?|[a-z_]+(?:\|[\w:,]+)+|foo|bar|baz|abc|default|string|optional|required|hidden|bearer|basic|n/?a|empty|unset|env|prompt|.)\Z",
     re.IGNORECASE,
 )
 TEMPLATE = re.compile(

@@ -15,6 +15,8 @@ _CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "
                             "rmarkdown"})  # fmt: skip
 """Languages in which values may be written without quotes."""
 _HEX_PARTS = re.compile(r"[0-9a-f]{32,64}(?:-[0-9a-f]{6,32}){1,3}")
+_NO_BARE = re.compile(r"\d+\Z|/(?:[\w.-]+/)+[\w.-]*\Z|[a-z]+(?:_[a-z]+)+\Z|[A-Za-z_][\w.]*[(\[]|[a-z]+\[")
+"""Values without quotes that are numbers, paths, variables or calls, which a string must not replace."""
 _QUOTES = "\"'`\\"
 _BEFORE_BARE = "=: \t"
 _BLOB_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
@@ -40,23 +42,54 @@ def assigned_values(text: str, language: str) -> list[Finding]:
     findings = []
     bare = language in _CONFIGURATION
     places = {
-        place: stem for stem in (*patterns.WEAK_STEMS, *patterns.STRONG_STEMS) for place in find_all(lowered, stem)
+        place: stem
+        for stem in (*patterns.SHORT_STEMS, *patterns.WEAK_STEMS, *patterns.STRONG_STEMS)
+        for place in find_all(lowered, stem)
     }
     for place, stem in sorted(places.items()):
-        strong = stem in patterns.STRONG_STEMS
+        strong, short = stem in patterns.STRONG_STEMS, stem in patterns.SHORT_STEMS
         tail = patterns.NAME_TAIL.match(text, place + len(stem))
         assert tail is not None
         end = tail.end()
         if text[end : end + 1] not in patterns.AFTER_NAME or text[end : end + 1] == "":
             continue
         before = lowered[max(0, place - 14) : place]
+        if short and not (end == place + len(stem) and _starts_word(text, place)):
+            continue
+        if _is_about_a_secret(text, lowered, place, place + len(stem), end):
+            continue
         if stem == "key" and not before.rstrip("_.-").endswith(patterns.BEFORE_KEY):
             continue
         if stem == "auth" and (before[-1:].isalnum() or lowered[place + 4 : place + 5].isalnum()):
             continue
         if span := _value(text, end, strong, bare, "-" in before[-1:]):
-            findings.append(Finding(*span, "PASSWORD" if strong else "SECRET"))
+            findings.append(Finding(*span, "PASSWORD" if strong or short else "SECRET"))
     return findings
+
+
+def _starts_word(text: str, place: int) -> bool:
+    """Whether a word starts at an offset: after a sign, after an underscore, or with a capital after a small letter."""
+    before = text[place - 1 : place]
+    return not before.isalnum() or (before.islower() and text[place].isupper())
+
+
+def _is_about_a_secret(text: str, lowered: str, place: int, tail: int, end: int) -> bool:
+    """Whether a name stands for something about a secret, such as `password_file` and `password.encode(`.
+
+    Args:
+        text: the text to search.
+        lowered: the text in lower case.
+        place: offset of the stem of the name.
+        tail: offset after the stem.
+        end: offset after the name.
+    """
+    if patterns.NO_SECRET_TAIL.match(lowered, tail, end) or patterns.NO_SECRET_BEFORE.search(
+        lowered, max(0, place - 14), place
+    ):
+        return True
+    method = text[end : end + 1] == "(" and "." in text[tail:end]
+    attribute = text[place - 1 : place] == "=" and text[end : end + 1] == ">"
+    return method or attribute
 
 
 def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple[int, int] | None:
@@ -78,7 +111,7 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
         if match := pattern.match(text, end):
             return match.span(1) if _looks_secret(match.group(1), strong) else None
     if bare and (match := patterns.BARE_VALUE.match(text, end)):
-        return match.span(1) if _looks_secret(match.group(1), strong) else None
+        return match.span(1) if _looks_secret(match.group(1), strong) and not _NO_BARE.match(match.group(1)) else None
     for pattern in (patterns.NAMED_BARE_VALUE, patterns.BLOCK_VALUE) if bare else ():
         if match := pattern.match(text, end):
             return match.span(1) if _looks_secret(match.group(1), strong) else None
@@ -92,9 +125,14 @@ def _value(text: str, end: int, strong: bool, bare: bool, dashed: bool) -> tuple
         if strong and (match := pattern.match(text, end)) and _mixed(match.group(1)):
             return match.span(1)
     # `Server=db;Password=...;` inside a longer string
-    if match := patterns.STRING_VALUE.match(text, end):
+    if (match := patterns.STRING_VALUE.match(text, end)) and (bare or _inside_string(text[line:end])):
         return match.span(1) if _looks_secret(match.group(1), strong) else None
     return None
+
+
+def _inside_string(before: str) -> bool:
+    """Whether a line that starts with `before` continues inside a string literal."""
+    return any(before.count(quote) % 2 for quote in "\"'`")
 
 
 def is_placeholder(value: str) -> bool:

@@ -19,16 +19,18 @@ import numpy as np
 
 from data_builders.cleaning import secret_patterns as patterns
 from data_builders.cleaning.findings import Finding
-from data_builders.cleaning.personal_data import emails, ip_addresses
+from data_builders.cleaning.personal_data import account_numbers, emails, ip_addresses
 from data_builders.cleaning.secret_values import assigned_values, is_placeholder, random_strings
 
 _ESCAPE = re.compile(r"\\[nrt]")
+_IDENTIFIER = re.compile(r"[a-z]+(?:_[a-z]+)*_?\d{0,3}")
+"""Values that can be names of variables elsewhere in a file."""
 _REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
 _RUN_TABLE = np.zeros(256, dtype=np.int8)
 _RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] = 1
 _TELLING_TABLE = np.zeros(256, dtype=np.int8)
 _TELLING_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
-_PERSONAL = frozenset({"EMAIL", "IP_ADDRESS", "IPV6_ADDRESS"})
+_PERSONAL = frozenset({"EMAIL", "IP_ADDRESS", "IPV6_ADDRESS", "IBAN", "CARD"})
 _DOCUMENTATION = ("192.0.2", "198.51.100", "203.0.113")
 """Address blocks that are reserved for documentation (RFC 5737)."""
 _TOKEN_HINTS, _CONTEXT_HINTS = (
@@ -80,13 +82,21 @@ def _replacement(kind: str, number: int) -> str:
         return f"{_DOCUMENTATION[block % 3]}.{host + 1}"
     if kind == "IPV6_ADDRESS":
         return f"2001:db8::{number:x}"
+    if kind == "CARD":
+        return f"1{number:015d}"  # digits, because the value may be a number
     return f"REDACTED_{kind}_{number}"
 
 
 def _replace_elsewhere(text: str, names: dict[str, str]) -> str:
     """Replace each key of `names` by its value in the whole text. Keys that may be ordinary words are skipped."""
     for value, name in names.items():
-        unusual = len(value) >= 6 and not value.isalpha() and not value.isdigit() and "\n" not in value
+        unusual = (
+            not _IDENTIFIER.fullmatch(value)
+            and len(value) >= 6
+            and not value.isalpha()
+            and not value.isdigit()
+            and "\n" not in value
+        )
         if unusual and value in text and "@" not in name and not name[0].isdigit():
             text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", name, text)
     return text
@@ -115,7 +125,7 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
             kind, _, pattern = group[number]
             findings += _matches(kind, pattern, text)
     findings += [*assigned_values(text, language), *random_strings(text, language, runs)]
-    findings += [*emails(text), *ip_addresses(text)]
+    findings += [*emails(text), *ip_addresses(text), *account_numbers(text)]
     return _disjoint(findings + _continued(text, findings))
 
 
@@ -181,9 +191,20 @@ def _private_keys(text: str) -> list[Finding]:
     findings = []
     for pattern in (patterns.PRIVATE_KEY, patterns.PUTTY_KEY):
         for match in pattern.finditer(text):
-            start = match.start("body")
-            findings += [
-                Finding(start + run.start(), start + run.end(), "PRIVATE_KEY")
-                for run in re.finditer(r"[A-Za-z0-9+/=]{4,}", match.group("body"))
-            ]
+            runs, position = [], match.end()
+            while run := patterns.KEY_RUN.match(text, _after_gap(text, position)):
+                runs.append(run)
+                position = run.end()
+            if any(_is_key_line(run.group()) for run in runs):
+                findings += [Finding(*run.span(), "PRIVATE_KEY") for run in runs]
     return findings
+
+
+def _after_gap(text: str, position: int) -> int:
+    gap = patterns.KEY_GAP.match(text, position)
+    return gap.end() if gap else position
+
+
+def _is_key_line(run: str) -> bool:
+    """Whether a run of base64 characters is a line of a key instead of a word that follows the header of a key."""
+    return len(run) >= 40 or (len(run) >= 16 and any(char.isdigit() for char in run) and run.lower() != run)
