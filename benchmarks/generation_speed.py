@@ -227,7 +227,8 @@ def _print_speed(workload: Workload, results: dict[str, Generation]) -> None:
 def _print_agreement(model: str, workload: Workload, results: dict[str, Generation]) -> None:
     """Print, for each engine beside ours, how many completions are equal and the logit gaps where they part.
 
-    Tokens after the first end token do not count: they would not be part of an answer.
+    Only the tokens before our first end token count. The others would not be part of an answer, and llama.cpp, told to
+    ignore end tokens, never chooses one.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -245,7 +246,8 @@ def _print_agreement(model: str, workload: Workload, results: dict[str, Generati
         for prompt, own_tokens, other_tokens in zip(
             workload.prompts, results["own"].tokens, result.tokens, strict=True
         ):
-            mine, theirs = _until_end(own_tokens, ends), _until_end(other_tokens, ends)
+            mine = _before_end(own_tokens, ends)
+            theirs = other_tokens[: len(mine)]
             part = next((n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
             if part is None:
                 equal += 1
@@ -259,6 +261,6 @@ def _print_agreement(model: str, workload: Workload, results: dict[str, Generati
         print(f"| {name} | {equal} of {len(workload.prompts)} | {parted} | {gap} |")
 
 
-def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
-    """Return the tokens up to the first end token, which is included."""
-    return tokens[: next((n + 1 for n, token in enumerate(tokens) if token in ends), len(tokens))]
+def _before_end(tokens: list[int], ends: set[int]) -> list[int]:
+    """Return the tokens before the first end token."""
+    return tokens[: next((index for index, token in enumerate(tokens) if token in ends), len(tokens))]
