@@ -201,7 +201,7 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 TEMPLATE = re.compile(
-    r"\$\{|\$\(|\{\{|<%|%\(|^\$[A-Za-z_]|^%[sdr]|^\{[\w.!:]*\}$|^<[^>]*>$|^\$[A-Z_]+$|^@@|#\{|^%\w+%$|^process\.env|^os\.|^env\."
+    r"\$\{|\$\(|\{\{|<%|%\(|^\$[A-Za-z_]|^%[sdr]|^\{[\w.!:]*\}$|^<[^>]*>$|^\$[A-Z_]+$|^@@|#\{|^%\w+%$|^\{[A-Za-z_][\w.]*[\[(]|^process\.env|^os\.|^env\."
 )
 BLOB = re.compile(r"[A-Za-z0-9+/_-]{16,512}={0,2}\Z")
 NOT_A_BLOB = re.compile(

@@ -39,6 +39,7 @@ HARMLESS = [
     ("python", 'connect(password=config["{word}"], host="db-01")\n'), ("python", "connect({word}, password=args.password)\n"),
     ("python", "check(pwd=row['{word}'], salt=row['salt'])\n"), ("python", "y = {word}@self.weight + self.bias\n"),
     ("python", 'if text.startswith("-----BEGIN PRIVATE ' + 'KEY-----"):\n    {word}(text)\n'),
+    ("python", "line = f'password = \"{{{word}[\"pw\"]}}\"'\n"),
     ("python", "password = getpass({word})\n"), ("python", 'password = os.environ["{word}"]\n'), ("python", "def login({word}, password: str) -> None:\n    pass\n"),
     ("json", '{{"password_reset_timeout": 259200, "{word}": 1}}\n'), ("yaml", "password_expiry_days: 3650\n{word}: 1\n"),
     ("yaml", "password_file: /run/secrets/{word}\n"), ("yaml", "password: ${{{word}}}\n"),
