@@ -68,9 +68,9 @@ def test_align_build_runs_the_example(folder: Path, capsys: pytest.CaptureFixtur
 def test_help_lists_the_settings_of_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["build", f"{EXAMPLE}:build", "--settings"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Conversations from FAQ pages in Markdown: one for each heading of the second level."
-    assert lines[1].startswith("  pages: list[path or stage/file], required. Markdown files;")
-    assert lines[2].startswith("  min_words: int above 0, default 3. Words of an answer, at least")
+    assert lines[0] == "Make conversations from FAQ pages in Markdown, one for each heading of the second level."
+    assert lines[1].startswith("  pages: list[path or stage/file], required. Markdown files.")
+    assert lines[2].startswith("  min_words: int above 0, default 3. Smallest number of words in an answer.")
 
 
 def test_a_recipe_runs_the_example_as_a_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ SHIPPED = sorted(
     for path in (ROOT / "recipes").rglob("*.yaml")
     if "stages" in yaml.safe_load(path.read_text()) and "runs" not in path.parts
 )
-SIZED = [path for path in SHIPPED if re.match(r"[\d.]+b", path.stem)]
+# Recipes of the whole chain on GPUs; `0.5b-cpu.yaml` adapts a model to one repository with other stages.
+SIZED = [path for path in SHIPPED if re.match(r"[\d.]+b", path.stem) and not path.stem.endswith("-cpu")]
 names = {"ids": lambda path: str(path.relative_to(ROOT / "recipes"))}
 
 
