@@ -48,12 +48,15 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
 
 
 def _check_trained_benchmarks(graph: StageGraph) -> Iterator[Mistake]:
-    """Yield the data of training stages that a benchmark measures: decontamination would remove every row."""
+    """Yield the data of training stages that a benchmark measures: decontamination would remove every row.
+
+    Benchmarks with `allow_overlap` are skipped, since decontamination skips them too.
+    """
     held_out = {node.name for node in graph.stages if getattr(node.stage, "builder", None) == "private_benchmark"}
     measured = {
         _target(read.reference, read.origin): benchmark.name
         for benchmark, read in graph.benchmarks
-        if read is not None and (read.origin is None or read.origin in held_out)
+        if read is not None and not benchmark.allow_overlap and (read.origin is None or read.origin in held_out)
     }
     for index, node in enumerate(graph.stages):
         for read in node.reads if isinstance(node.stage, TrainingStage) else ():

@@ -250,3 +250,20 @@ def test_every_known_row_that_a_stage_refuses_is_refused_by_the_check(check, nam
         if not text and "sides" not in right and given["id"] not in READ:
             wrong[given["id"]] = "not refused"
     assert not wrong, "\n".join(f"{name}: {text}" for name, text in wrong.items())
+
+
+def test_rows_that_a_benchmark_measures_are_refused_unless_the_overlap_is_allowed(tmp_path):
+    rows = tmp_path / "tasks.jsonl"
+    rows.write_text(json.dumps(GOOD["grpo"]) + "\n")
+    evaluate = "evaluate:\n  - {{name: own, benchmark: tasks, data: {data}{more}}}\n"
+    written = RECIPE.format(tokenizer=tmp_path, kind="grpo", data=rows, settings=evaluate.format(data=rows, more=""))
+    (tmp_path / "recipe.yaml").write_text(written)
+    with pytest.raises(RecipeError, match="benchmark 'own' measures these rows: train on others"):
+        load(tmp_path / "recipe.yaml")
+    allowed = evaluate.format(data=rows, more=", allow_overlap: the tasks themselves are measured")
+    written = RECIPE.format(tokenizer=tmp_path, kind="grpo", data=rows, settings=allowed)
+    (tmp_path / "recipe.yaml").write_text(written)
+    try:
+        load(tmp_path / "recipe.yaml")
+    except RecipeError as error:
+        assert "measures these rows" not in str(error)
