@@ -107,7 +107,7 @@ def test_the_half_billion_shape_is_quantized_and_measured(half_billion, large_fo
 def test_an_engine_that_fails_leaves_nothing_and_says_why(trained, tmp_path):
     ready("llm-compressor")
     (target,) = parse_targets(["gptq-int4"])
-    with pytest.raises(ValueError, match="no text of 16 tokens or more"):
+    with pytest.raises(ValueError, match="no calibration row has 16 tokens or more"):
         quantize_folder(
             open_checkpoint(trained),
             target,
