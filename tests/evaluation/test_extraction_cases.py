@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+import threading
 import types
 
 import pytest
@@ -22,9 +23,15 @@ def execute(code, check):
     """Run a program as a module without input and arguments, and a check in its scope."""
     module = types.ModuleType("answer")
     sys.modules["answer"] = module  # dataclasses look their module up
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(code, "answer", "exec"), module.__dict__)
-        exec(check, module.__dict__)
+    limit = sys.getrecursionlimit()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(code, "answer", "exec"), module.__dict__)
+            exec(check, module.__dict__)
+    finally:
+        # Answers raise both. With such a limit, deeply nested JSON in a later test overflows the stack of the process.
+        sys.setrecursionlimit(limit)
+        threading.stack_size(0)
 
 
 @pytest.mark.parametrize("token", ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "</think>"])
