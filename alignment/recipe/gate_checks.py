@@ -14,9 +14,10 @@ from alignment.wording import closest, shown
 _OTHER_METRICS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("tasks", "humaneval", "humaneval+", "mbpp", "mbpp+"), ()),
     **dict.fromkeys(
-        ("fim", "fim-body", "completion"),
-        ("exact_match", "edit_similarity", "content_similarity", "first_line_match"),
+        ("fim", "fim-body"),
+        ("exact_match", "edit_similarity", "content_similarity", "first_line_match", "stop_rate"),
     ),
+    "completion": ("exact_match", "edit_similarity"),
 }
 
 

@@ -24,16 +24,16 @@ def decide(tmp_path, checkpoint_folder):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "held.jsonl").write_text('{"prompt": "a", "tests": "{}"}\n')
 
-    def figure(value):
-        return {"benchmark": "i", "metric": "pass@1", "value": value, "n": 9, "low": 0.0, "high": 100.0, "seed": 0}
+    def figure(value, metric):
+        return {"benchmark": "i", "metric": metric, "value": value, "n": 9, "low": 0.0, "high": 100.0, "seed": 0}
 
-    def run(gate, before, after):
+    def run(gate, before, after, metric="pass@1"):
         (tmp_path / "recipe.yaml").write_text(TEXT.replace("GATE", gate))
         recipe = load(tmp_path / "recipe.yaml")
         steps = plan(recipe)
         for name, value in (("evaluate-base", before), ("evaluate-sft", after)):
             step = next(step for step in steps if step.name == name)
-            write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value)]})
+            write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value, metric)]})
         run.recipe, run.steps = recipe, steps
         return ladder.broken_gates(recipe, steps[-1], steps)
 
@@ -57,7 +57,8 @@ def test_every_gate_of_a_list_is_checked(decide):
 
 
 def test_a_metric_that_was_not_measured_breaks_its_gate(decide):
-    assert "was not measured; measured were i.pass@1" in decide("{metric: i.exact_match, min_value: 1}", 50.0, 50.0)[0]
+    (problem,) = decide("{metric: i.pass@1, min_value: 1}", 50.0, 50.0, metric="exact_match")
+    assert "was not measured; measured were i.exact_match" in problem
 
 
 def test_only_the_evaluation_of_a_stage_decides_its_gate(decide):
