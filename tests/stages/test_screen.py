@@ -100,6 +100,7 @@ def test_missing_benchmark_rows_are_an_error_that_suggests_allow_overlap(source,
 
 
 def test_text_that_all_tasks_of_a_benchmark_share_removes_no_row(source, tiny_tokenizer, targets, tmp_path):
+    check = json.dumps({"code": "assert greet"})
     frame = (
         "You work in the repository of our web shop. Write the body of the function that the tests of this file call."
     )
@@ -107,7 +108,7 @@ def test_text_that_all_tasks_of_a_benchmark_share_removes_no_row(source, tiny_to
     words = [f"{word} every {word}ish thing" for word in ("sort", "join", "split", "count", "rank", "fold") * 4]
     path.write_text(
         "".join(
-            json.dumps(TASK | {"id": f"t{n}", "prompt": f"{frame} {text} {n}", "tests": "{}"}) + "\n"
+            json.dumps(TASK | {"id": f"t{n}", "prompt": f"{frame} {text} {n}", "tests": check}) + "\n"
             for n, text in enumerate(words)
         )
     )
