@@ -27,7 +27,7 @@ CARDS = {
 """Memory of common cards in GB. If a card is sold in two sizes, the larger size is listed."""
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
 LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
-"""Number of tokens in a row on GPUs. For GRPO, the tokens of prompt and completion together."""
+"""Kind of stage -> length of a row in tokens that a recipe for GPUs gets. For GRPO, prompt and completion together."""
 CPU_LENGTHS = {"pretrain": 1024, "sft": 1024, "dpo": 1024, "grpo": 1024}
 TOKENS_PER_STEP = {"pretrain": 65_536, "sft": 65_536, "dpo": 131_072}
 """Largest number of tokens in an optimizer step on GPUs. A LoRA adapter for one repository needs no larger batches."""

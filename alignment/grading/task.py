@@ -71,8 +71,8 @@ class AssertTests(TypedDict, total=False):
     """Code that calls the entry point, or that defines `check(candidate)`, `test_*()` functions or `unittest` classes,
     which the tester then calls. A name that this code does not define is looked up in the program."""
     setup: str
-    """Code of helper functions of the tests. Helpers on which the verdict depends must be defined here: the program
-    could redefine a helper that is looked up in the program."""
+    """Code of helper functions that the tests call. Helpers that affect the verdict must be defined here: if the tests
+    took such a helper from the candidate program, the program could replace it and pass wrongly."""
 
 
 class StdioCase(TypedDict, total=False):

@@ -72,7 +72,10 @@ def export_options(stage: ExportStage, sandbox: SandboxSettings, seed: int) -> E
 
 
 def _model_folder(source: ModelSource, seed: int, out: Path) -> Path:
-    """Return the folder of the model to export. Download a model on the hub; write random weights to `out/model`."""
+    """Return the folder of the model to export.
+
+    A model on the hub is downloaded first. Random weights are written to `out/model` first.
+    """
     if source.init is not None:
         from alignment.models import loading
 

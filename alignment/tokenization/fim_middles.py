@@ -159,9 +159,10 @@ _MAKERS: Mapping[str, _Maker] = {
 
 
 def _last_line_of_block(file: FileText, line: int, indentation: int) -> int:
-    """Return the last of the consecutive lines from `line` on that are indented by more than `indentation`.
+    """Return the index of the last line of an indented block.
 
-    Blank lines between these lines are included. If there are no such lines, return `line - 1`.
+    The block starts at `line` and continues while lines are indented by more than `indentation`. Blank lines inside the
+    block belong to it. If `line` is not indented that far, the block is empty: return `line - 1`.
     """
     last = line - 1
     while line < len(file.line_starts):

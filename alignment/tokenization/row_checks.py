@@ -90,7 +90,7 @@ class _LengthRule:
     setting: str
     limit: int
     count: Callable[[Row], int]
-    """Tokens of a valid row."""
+    """Function that returns the number of tokens of a valid row."""
     is_error: bool
     """Whether the stage stops at a longer row. Otherwise it leaves the row out."""
 
