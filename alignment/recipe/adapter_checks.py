@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from alignment.models.stored_config import stored_config
@@ -72,8 +72,26 @@ def _module_names(layers: int) -> Iterator[str]:
         yield from (f"model.layers.{layer}.{name}" for name in _NORMS)
 
 
+_MODULE_SETTINGS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "target_modules": ((str, list), "`all-linear`, a pattern or a list of names"),
+    "modules_to_save": ((list,), "a list of names"),
+    "rank_pattern": ((dict,), "a mapping of patterns"),
+    "alpha_pattern": ((dict,), "a mapping of patterns"),
+    "target_parameters": ((list,), "a list of names"),
+}
+"""For each setting that names modules, its types and their description in an error."""
+
+
 def _check_modules(peft: dict[str, Any], names: list[str], layers: int, tied: bool) -> Iterator[Mistake]:
     """Names and patterns of modules; `names` are those of the model."""
+    wrong = [
+        (setting, text)
+        for setting, (types, text) in _MODULE_SETTINGS.items()
+        if peft.get(setting) is not None and not isinstance(peft[setting], types)
+    ]
+    if wrong:
+        yield from ((("peft", setting), f"must be {text}, not {peft[setting]!r}") for setting, text in wrong)
+        return
     targets = peft.get("target_modules", "all-linear")
     known = sorted({name.rpartition(".")[2] for name in names})
     if isinstance(targets, str) and targets != "all-linear":

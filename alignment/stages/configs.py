@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,16 +96,38 @@ def training_config(
         # apart, which rows packed by "fill" need too.
         if settings.get("packing_strategy", "fill") == "fill":
             settings["packing_strategy"] = "bfd"
-        settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "skip_prepare_dataset": True}
+        given = settings.get("dataset_kwargs") or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"stage {stage.name!r}: dataset_kwargs must be a mapping, not {given!r}")
+        settings["dataset_kwargs"] = {**given, "skip_prepare_dataset": True}
         if (devices := int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))) > 1:
             settings.setdefault("pad_to_multiple_of", devices)  # DeepSpeed 0.19 shards only lengths that divide evenly
+    config_class = getattr(trl, CONFIGS[kind])
     try:
-        with warnings.catch_warnings():
-            # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
-            warnings.simplefilter("ignore", FutureWarning)
-            return getattr(trl, CONFIGS[kind])(**settings)
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise ValueError(f"{CONFIGS[kind]} refuses the settings of stage {stage.name!r}: {error}") from None
+        return _constructed(config_class, settings)
+    except Exception as error:  # the constructors do not check types: a wrong value may raise anything
+        text = str(error)
+        if not any(key in text for key in stage.train):
+            text = f"{_refused_key(config_class, settings, stage.train)}{type(error).__name__}: {text}"
+        raise ValueError(f"{CONFIGS[kind]} refuses the settings of stage {stage.name!r}: {text}") from None
+
+
+def _constructed(config_class: Any, settings: Mapping[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # transformers 5.23 renames gradient_checkpointing, which TRL 1.16 still sets by its old name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return config_class(**settings)
+
+
+def _refused_key(config_class: Any, settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Return `KEY: ` for the first key without which the settings are accepted. Empty if no single key is at fault."""
+    for key in keys:
+        try:
+            _constructed(config_class, {name: value for name, value in settings.items() if name != key})
+        except Exception:
+            continue
+        return f"{key}: "
+    return ""
 
 
 def lora_config(stage: TrainingStage) -> LoraConfig | None:

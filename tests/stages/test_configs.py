@@ -63,8 +63,11 @@ def test_all_refused_settings_are_reported_at_once_with_their_stages():
     names = [refusal.stage for refusal in refused]
     assert names[:2] == ["sft", "grpo"] and "dpo" not in names
     assert refused[0].message.startswith("SFTConfig refuses the settings of stage 'sft'")
-    # The place is the section if the message names no setting, as transformers' message about eval_strategy.
-    assert [refusal.place for refusal in refused[:2]] == [("train",), ("train", "per_device_train_batch_size")]
+    # transformers' message does not name eval_strategy: it is the key without which the settings are accepted.
+    assert [refusal.place for refusal in refused[:2]] == [
+        ("train", "eval_strategy"),
+        ("train", "per_device_train_batch_size"),
+    ]
 
 
 def test_the_optimizer_and_the_schedule_are_made_too():
