@@ -195,7 +195,7 @@ def _llamacpp(file: Path, workload: Workload) -> Callable[[Workload, Generation]
     from alignment.evaluation.engines.llamacpp_server import LlamaCppServer
 
     longest = max(map(len, workload.prompts)) + workload.new_tokens
-    server = LlamaCppServer(file, context=-(-(longest + 1) // 256) * 256, slots=LLAMACPP_SLOTS)
+    server = LlamaCppServer(file, context=longest + 1, slots=LLAMACPP_SLOTS)
     client = httpx.Client(timeout=3600, trust_env=False)
 
     def complete(prompt: list[int], new_tokens: int) -> list[int]:
@@ -208,7 +208,7 @@ def _llamacpp(file: Path, workload: Workload) -> Callable[[Workload, Generation]
         process = psutil.Process(server.process_id)
         before = process.cpu_times()
         with ThreadPoolExecutor(LLAMACPP_SLOTS) as pool:
-            _timed(result, lambda: list(pool.map(complete, workload.prompts, [workload.new_tokens] * 10**6)))
+            _timed(result, lambda: list(pool.map(complete, workload.prompts, itertools.repeat(workload.new_tokens))))
         after = process.cpu_times()
         result.cpu_seconds[-1] = after.user + after.system - before.user - before.system
 

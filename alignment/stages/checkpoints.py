@@ -14,10 +14,10 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from alignment.files import write_json
 from alignment.logs import get_logger
+from alignment.models.stored_tensors import read_safetensors_header
 
 logger = get_logger(__name__)
 
@@ -154,15 +154,12 @@ def _damage_by_content(checkpoint: Path) -> Iterator[str]:
 
 
 def _is_whole_safetensors(file: Path) -> bool:
-    """Whether the file is as long as its header says."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        try:
-            header: dict[str, Any] = json.loads(stream.read(size if size < 100_000_000 else 0))
-            end = max((entry["data_offsets"][1] for key, entry in header.items() if key[:2] != "__"), default=0)
-        except (ValueError, AttributeError, TypeError, KeyError):
-            return False
-    return file.stat().st_size == 8 + size + end
+    """Whether the file has a valid header and is as long as the header says."""
+    try:
+        read_safetensors_header(file)
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return False
+    return True
 
 
 def _is_intact_zip(file: Path) -> bool:

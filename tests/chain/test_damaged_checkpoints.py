@@ -1,24 +1,10 @@
 """A run whose newest checkpoint is damaged resumes from the one before, says why, and ends with the same weights."""
 
-import os
-
 import pytest
 import tiny
+from damaged_files import DAMAGE
 
 pytestmark = pytest.mark.slow
-
-
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 255
-    file.write_bytes(content)
-
-
-DAMAGE = {
-    "deleted": lambda file: file.unlink(),
-    "half": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "flipped": flip,
-}
 
 
 def recipe(folder, kind, **settings):

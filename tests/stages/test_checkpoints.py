@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from damaged_files import DAMAGE, flip
 from safetensors.torch import save_file
 
 from alignment.stages.callbacks import Recorder
@@ -67,18 +68,6 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused_and_kept(tmp_pat
     assert path.exists()
 
 
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 255
-    file.write_bytes(content)
-
-
-DAMAGE = {
-    "deleted": lambda file: file.unlink(),
-    "empty": lambda file: os.truncate(file, 0),
-    "half": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "flipped": flip,
-}
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "trainer_state.json")
 
 

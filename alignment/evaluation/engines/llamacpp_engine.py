@@ -64,8 +64,8 @@ class LlamaCppEngine:
         write_config_and_tokenizer(self.file, self.description)
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or self.description)
         self.stop_ids = end_token_ids(self.tokenizer, GenerationConfig.from_pretrained(self.description))
-        config = stored_config(self.file)
-        assert config is not None, "write_config_and_tokenizer has read the same metadata"
+        config = stored_config(self.description)
+        assert config is not None, "write_config_and_tokenizer has written config.json"
         self.max_length = int(config["max_position_embeddings"])
         self._server: LlamaCppServer | None = None
 
@@ -91,9 +91,7 @@ class LlamaCppEngine:
         if self._server is not None and self._server.context >= context and self._server.slots >= slots:
             return self._server
         self.close()
-        # llama.cpp rounds a slot's context up to a multiple of 256 (`GGML_PAD` in llama-context.cpp).
-        rounded = -(-(context + 1) // 256) * 256
-        self._server = LlamaCppServer(self.file, context=rounded, slots=slots, threads=self.threads)
+        self._server = LlamaCppServer(self.file, context=context + 1, slots=slots, threads=self.threads)
         return self._server
 
     def close(self) -> None:

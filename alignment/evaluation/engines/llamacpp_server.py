@@ -15,6 +15,8 @@ import tempfile
 import weakref
 from pathlib import Path
 
+CONTEXT_STEP = 256
+"""llama.cpp rounds the context of a slot up to a multiple of this number (`GGML_PAD` in llama-context.cpp)."""
 INSTALL = "GGUF files are served by llama.cpp: pip install 'code-alignment[gguf]'"
 
 
@@ -54,19 +56,20 @@ class LlamaCppServer:
 
         Args:
             file: a GGUF file.
-            context: largest number of tokens of prompt and completion together, for each slot.
+            context: largest number of tokens of prompt and completion together, for each slot. It is rounded up to a
+                multiple of `CONTEXT_STEP`.
             slots: number of requests that are computed at the same time.
             threads: number of CPU threads; 0 uses all.
 
         Raises:
             ValueError: the server ended before it printed its address. The message holds its last lines.
         """
-        self.context = context
+        self.context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
         self.slots = slots
         command = [sys.executable, "-m", "alignment.evaluation.engines.llamacpp_server", str(file), "--port", "0"]
         with tempfile.TemporaryFile("w+") as log:
             self._process = subprocess.Popen(
-                [*command, "--context", str(context), "--slots", str(slots), "--threads", str(threads)],
+                [*command, "--context", str(self.context), "--slots", str(slots), "--threads", str(threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
