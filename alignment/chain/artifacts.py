@@ -26,6 +26,7 @@ VERSIONS: Mapping[str, int] = {
     "dpo": 2,
     "grpo": 3,
     "evaluate": 4,
+    "merge": 1,
     "export": 2,
     "custom": 1,
 }

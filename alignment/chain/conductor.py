@@ -37,7 +37,6 @@ from alignment.planning import disk
 from alignment.processes import STOP_SIGNALS, StageFailed, StopRequested, World, heartbeat, wait_for
 from alignment.recipe import ExportStage, Recipe, launch_file
 from alignment.recipe.export_checks import engines_needed
-from alignment.recipe.stage_graph import BASE
 from alignment.stages.configs import ConfigsRequest
 
 logger = get_logger(__name__)
@@ -147,11 +146,10 @@ class _Chain:
             ChainStopped: the file cannot be imported.
         """
         reference = self.recipe.model.path
-        waiting = [step for step in self.steps if step.model == BASE and step.artifact() is None]
+        waiting = [step.base_model for step in self.steps if step.base_model and step.artifact() is None]
         if reference is None or not is_gguf(str(reference)) or not waiting:
             return
-        assert waiting[0].request.model is not None
-        folder = Path(waiting[0].request.model.checkpoint)
+        folder = Path(waiting[0].checkpoint)
         pulse = self.recipe.folder / "importing"
         if self.world.rank != 0:
             wait_for(folder.is_dir, pulse, f"import {reference}")
@@ -225,7 +223,7 @@ class _Chain:
         wait_for(lambda: step.artifact() is not None, pulse, f"finish {step.name!r}")
 
     def _execute_on_rank_0(self, step: Step, child: Mapping[str, str]) -> None:
-        """Run the step in a child process, check the model if the step trains, and write artifact.json."""
+        """Run the step in a child process, check the model if the step makes one, and write artifact.json."""
         started, clock = datetime.now(UTC), time.monotonic()
         with self._contract(step) as contract:
             if not _is_trained(step):
@@ -235,7 +233,7 @@ class _Chain:
                 contract.finish(
                     ContractRequest(
                         model=step.folder / "model",
-                        chat=step.kind != "pretrain",
+                        chat=result.get("chat", step.kind != "pretrain"),
                         must_stop=self.recipe.contract.must_stop,
                         out=step.folder / "contract.json",
                     )
@@ -265,11 +263,11 @@ class _Chain:
 
     @contextmanager
     def _contract(self, step: Step) -> Iterator[processes.Child | None]:
-        """Yield a process that will check the saved model, or None if the step does not train.
+        """Yield a process that will check the saved model, or None if the step makes no model to check.
 
-        The process starts together with the stage, so that its imports overlap with training.
+        The process starts together with the stage, so that its imports overlap with the stage.
         """
-        if not step.trains:
+        if not step.has_contract:
             yield None
             return
         environment = processes.child_environment(self.environment, self.world, alone=True, port_offset=0)

@@ -23,6 +23,7 @@ from alignment.recipe import (
     BuildStage,
     EvaluateStage,
     GrpoStage,
+    MergeStage,
     PretrainStage,
     Recipe,
     SftStage,
@@ -91,6 +92,16 @@ class Step:
     def trains(self) -> bool:
         return self.kind in MODEL_KINDS
 
+    @property
+    def has_contract(self) -> bool:
+        """Whether the saved model is checked after the step; see `alignment.models.contract`."""
+        return self.trains or isinstance(self.stage, MergeStage)
+
+    @property
+    def base_model(self) -> ModelSource | None:
+        """The recipe's base model, if the step reads it."""
+        return self.request.model if self.model == BASE else self.request.merged.get(BASE)
+
     def artifact(self) -> Artifact | None:
         """Read the step's artifact.json. Return None if the step is not done."""
         return artifacts.read(self.folder)
@@ -128,11 +139,12 @@ class _StepBuilder:
         settings, content = self.stage_settings()
         stage = parse_stage(settings)
         contents: dict[str, Any] = {}
-        source = None
-        if node.model == BASE:
-            source, contents["base"] = self.base_model()
-        elif node.model is not None:
-            source = self.trained_model(node.model)
+        models: dict[str, ModelSource] = {}
+        for name in dict.fromkeys((node.model, *node.merged)):
+            if name == BASE:
+                models[name], contents["base"] = self.base_model()
+            elif name is not None:
+                models[name] = self.trained_model(name)
         targets = NO_TARGETS
         if isinstance(stage, TrainingStage):
             targets, target_contents = self.screen_targets()
@@ -146,8 +158,9 @@ class _StepBuilder:
             stage=stage,
             out=recipe.folder / "artifacts" / f"{node.name}-{mark[:12]}",
             seed=seed,
-            model=source,
+            model=models.get(node.model or ""),
             model_stage=node.model,
+            merged={name: models[name] for name in node.merged},
             sandbox=recipe.sandbox,
             tracking=recipe.tracking,
             recipe=recipe.name,
@@ -245,13 +258,20 @@ class _StepBuilder:
         if isinstance(stage, EvaluateStage):  # `allow_overlap` concerns training, not measuring
             settings["benchmarks"] = [_without(benchmark, "allow_overlap") for benchmark in settings["benchmarks"]]
         settings |= {"seed": seed, "model": self.inputs.get(model or "", model)}
-        if isinstance(stage, GrpoStage | EvaluateStage | BuildStage):
+        if isinstance(stage, MergeStage):
+            settings |= {"models": [self._without_name(entry) for entry in settings["models"]]}
+            settings |= {"base": self._without_name(settings["base"]) if settings["base"] else None}
+        if isinstance(stage, GrpoStage | EvaluateStage | BuildStage | MergeStage):
             settings["sandbox"] = self.recipe.sandbox.model_dump(exclude={"address", "workers", "allow_weaker"})
         # Inputs are listed by their fingerprints alone, so that renaming a stage changes nothing.
         inputs = sorted(self.inputs.values())
         return fingerprint(
             {"version": VERSIONS[stage.kind], "settings": settings, "contents": contents, "inputs": inputs}
         )
+
+    def _without_name(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a merged model, with the fingerprint of its stage instead of the stage's name."""
+        return {**entry, "model": self.inputs.get(entry["model"] or "", entry["model"])}
 
     def prepared_folder(self, content: Mapping[str, Any], seed: int, targets: list[Any] | None) -> Path | None:
         """Return the folder of the stage's token ids, or None if the stage does not train.

@@ -17,7 +17,7 @@ from alignment.models.shapes import Shape
 from alignment.planning import memory
 from alignment.planning.memory import GIB
 from alignment.planning.resources import micro_batch_of, shape_of
-from alignment.recipe import ExportStage, Recipe, TrainingStage
+from alignment.recipe import ExportStage, MergeStage, Recipe, TrainingStage
 from alignment.recipe.launch_file import Layout
 
 LEVEL_BYTES = {"f32": 4.0, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.57, "q2_k": 0.37}
@@ -102,6 +102,9 @@ def forecast(recipe: Recipe, shape: Shape, layout: Layout, done: Collection[str]
             continue
         if isinstance(stage, TrainingStage):
             artifact, checkpoints = stage_bytes(shape, stage, recipe, layout)
+        elif isinstance(stage, MergeStage):
+            model_bytes = shape.parameters * (4.0 if recipe.model.dtype == "float32" else 2.0)
+            artifact, checkpoints = model_bytes, model_bytes if stage.search else 0.0
         elif isinstance(stage, ExportStage):
             artifact, checkpoints = export_bytes(shape, stage.formats), 0.0
         else:

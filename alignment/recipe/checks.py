@@ -16,7 +16,7 @@ from alignment.recipe.length_checks import check_lengths
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.reference_checks import check_model, check_reference
 from alignment.recipe.row_kind_checks import check_row_kinds
-from alignment.recipe.schema import EvaluateStage, Recipe, TrainingStage
+from alignment.recipe.schema import EvaluateStage, MergeStage, Recipe, TrainingStage
 from alignment.recipe.stage_checks import build_stages, check_benchmarks, check_stage
 from alignment.recipe.stage_graph import BASE, StageGraph, is_hub_name, resolve
 from alignment.settings import Reference
@@ -36,7 +36,8 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
         here: Place = ("stages", index)
         yield from _below(here, check_model(recipe, index))
         for read in node.reads:
-            yield from check_reference(recipe, here + read.place, read.reference, names[:index], hub=False)
+            hub = isinstance(node.stage, MergeStage) and read.place[-1] == "path"
+            yield from check_reference(recipe, here + read.place, read.reference, names[:index], hub=hub)
         yield from _below(here, check_stage(recipe, graph, index))
     yield from _check_evaluate(recipe, graph, names)
     yield from _check_decontamination(recipe, graph, names)
@@ -150,7 +151,10 @@ def _check_checkpoint(folder: Path, *, needs_tokenizer: bool) -> Iterator[Mistak
 def _check_evaluate(recipe: Recipe, graph: StageGraph, names: Sequence[str]) -> Iterator[Mistake]:
     """Check the benchmarks of the recipe's `evaluate:`."""
     if recipe.evaluate and graph.first_training == len(names):
-        yield ("evaluate",), "measures training stages, and this recipe has none: use a stage of kind evaluate"
+        yield (
+            ("evaluate",),
+            "measures stages that train or merge, and this recipe has none: use a stage of kind evaluate",
+        )
         return
     yield from check_benchmarks(recipe.evaluate, ("evaluate",), build_stages(recipe))
     earlier = names[: graph.first_training]

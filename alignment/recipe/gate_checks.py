@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from alignment.evaluation.statistics.figures import REPORTED_K
 from alignment.recipe.problems import Mistake, Place
-from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Gate, Recipe, TrainingStage
+from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Gate, Recipe, is_measured_kind
 from alignment.recipe.stage_graph import StageGraph
 from alignment.wording import closest, shown
 
@@ -26,7 +26,7 @@ def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
     for index, stage in enumerate(recipe.stages):
         if not stage.gates:
             continue
-        is_training = isinstance(stage, TrainingStage) and stage.evaluate
+        is_training = is_measured_kind(stage) and stage.evaluate
         measured = _measured_after(recipe, stage)
         metrics = _metrics(measured)
         closed = {benchmark.name for benchmark in measured if str(benchmark.benchmark) in _OTHER_METRICS}
@@ -50,7 +50,7 @@ def _measured_after(recipe: Recipe, stage: AnyStage) -> list[BenchmarkSettings]:
     """Return the benchmarks whose metrics the gates of a stage can use."""
     if isinstance(stage, EvaluateStage):
         return stage.benchmarks
-    return recipe.evaluate if isinstance(stage, TrainingStage) and stage.evaluate else []
+    return recipe.evaluate if is_measured_kind(stage) and stage.evaluate else []
 
 
 def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.extensions import ExtensionReference
 from alignment.recipe import builders
 from alignment.recipe.problems import Mistake, Place
-from alignment.recipe.schema import MODEL_KINDS, BuildStage, CustomStage, Recipe, makes_model
+from alignment.recipe.schema import BuildStage, CustomStage, MergeStage, Recipe, is_measured_kind, makes_model
 from alignment.recipe.stage_graph import BASE, is_hub_name
 from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
@@ -63,11 +63,11 @@ def _wrong_output(recipe: Recipe, place: Place, reference: Reference, origin: st
     reader = recipe.stages[place[1]] if place[0] == "stages" and isinstance(place[1], int) else None
     if isinstance(stage, CustomStage) or isinstance(reader, CustomStage):  # these may name any file of an artifact
         return _leads_out(stage.name, reference)
-    if stage.kind in MODEL_KINDS and tuple(place[-2:]) in MODEL_SETTINGS:
+    if is_measured_kind(stage) and tuple(place[-2:]) in MODEL_SETTINGS:
         return "" if reference.inside() == "model" else f"stage {origin!r} has its model in {origin}/model: name that"
     if isinstance(stage, BuildStage):
         return _missing_output(stage, reference)
-    output = "a model" if stage.kind in MODEL_KINDS else f"no data: its kind is {stage.kind}"
+    output = "a model" if is_measured_kind(stage) else f"no data: its kind is {stage.kind}"
     return f"stage {origin!r} makes {output}: name a build stage or a file"
 
 
@@ -95,16 +95,27 @@ def _missing_output(stage: BuildStage, reference: Reference) -> str:
 def check_model(recipe: Recipe, position: int) -> Iterator[Mistake]:
     """Yield the mistakes in the `model:` of the stage at this index of `recipe.stages`."""
     stage = recipe.stages[position]
-    model = stage.model
-    if model is None or model == BASE:
-        return
+    if isinstance(stage, MergeStage):
+        entries: list[tuple[Place, str | None]] = [
+            (("models", index, "model"), entry.model) for index, entry in enumerate(stage.models)
+        ]
+        entries += [(("base", "model"), stage.base.model)] if stage.base else []
+    else:
+        entries = [(("model",), stage.model)]
+    for place, model in entries:
+        if model is not None and model != BASE and (message := _wrong_model(recipe, position, model)):
+            yield place, message
+
+
+def _wrong_model(recipe: Recipe, position: int, model: str) -> str:
+    """Return a message if the stage at `position` cannot read the model of the stage called `model`, else ""."""
+    stage = recipe.stages[position]
     models = [other.name for other in recipe.stages[:position] if makes_model(other)]
     names = [other.name for other in recipe.stages]
     if model in models:
-        return
+        return ""
     if model == stage.name or model in names[position:]:
-        yield ("model",), f"stage {model!r} does not come before this one"
-    elif model in names:
-        yield ("model",), f"stage {model!r} makes no model"
-    else:
-        yield ("model",), f"there is no stage {model!r}.{did_you_mean(model, [*models, BASE])}"
+        return f"stage {model!r} does not come before this one"
+    if model in names:
+        return f"stage {model!r} makes no model"
+    return f"there is no stage {model!r}.{did_you_mean(model, [*models, BASE])}"

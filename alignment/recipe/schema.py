@@ -7,14 +7,16 @@ pages.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
 from alignment.extensions import Extension, ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
+from alignment.models.merge_methods import SPARSE_METHODS, TASK_VECTOR_METHODS, MergeMethod
 from alignment.models.source import Context
+from alignment.recipe.merge_settings import MergeInput, MergeSearch, NamedModel
 from alignment.recipe.stage_parts import (
     BaseModelSettings,
     BenchmarkSettings,
@@ -170,6 +172,72 @@ class EvaluateStage(Stage):
     """The benchmarks."""
 
 
+class MergeStage(Stage):
+    """Merge the weights of several models into one, without training."""
+
+    kind: Literal["merge"]
+    method: MergeMethod = "linear"
+    """`linear`: weighted mean of the weights. `slerp`: spherical interpolation of two models. `task_arithmetic`: add the
+    weighted differences from a base model to that base model (arXiv 2212.04089). `ties`: the same, with only the largest
+    differences of each model, and only those that agree in sign (arXiv 2306.01708). `dare_linear` and `dare_ties`: the
+    same as `task_arithmetic` and `ties`, with a random share of the differences, which are enlarged to compensate (arXiv
+    2311.03099)."""
+    models: list[MergeInput] = Field(min_length=1)
+    """The models to merge. Tokenizer, configuration and number format come from the first model. All models must have
+    tensors of the same names and shapes."""
+    base: NamedModel | None = None
+    """For `task_arithmetic`, `ties` and the `dare` methods: the model from which the differences are taken. Default:
+    `{model: base}`."""
+    density: Annotated[float, Field(gt=0, le=1)] | None = None
+    """For `ties` and the `dare` methods: share of each model's differences that is kept. Default: 0.5."""
+    chat: bool | None = None
+    """Whether the merged model ends its answers with `<|im_end|>`. Default: as the first model."""
+    search: MergeSearch | None = None
+    """Choose the weights by measuring candidates. Default: the weights in `models`."""
+    evaluate: bool = True
+    """Whether to measure the model on the recipe's `evaluate:` after the stage."""
+
+    @property
+    def model(self) -> str | None:
+        """The first model if it is `base` or a stage. Gates compare the merged model with this model."""
+        return self.models[0].model
+
+    @property
+    def task_base(self) -> NamedModel | None:
+        """The model from which differences are taken, or None for methods without differences."""
+        if self.method not in TASK_VECTOR_METHODS:
+            return None
+        return self.base or NamedModel(model="base")
+
+    @property
+    def named_models(self) -> list[str]:
+        """`base` and the names of all stages whose models the stage reads, each once."""
+        inputs: list[NamedModel] = [*self.models, *([self.task_base] if self.task_base else [])]
+        return list(dict.fromkeys(entry.model for entry in inputs if entry.model is not None))
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.method not in TASK_VECTOR_METHODS and self.base is not None:
+            raise ValueError(
+                f"`base` has no effect on {self.method}: remove it, or use {', '.join(TASK_VECTOR_METHODS)}"
+            )
+        if self.method not in SPARSE_METHODS and self.density is not None:
+            raise ValueError(f"`density` has no effect on {self.method}: remove it, or use {', '.join(SPARSE_METHODS)}")
+        if self.method == "slerp" and len(self.models) != 2:
+            raise ValueError(f"slerp merges two models, and `models` has {len(self.models)}: use linear, or name two")
+        if self.method == "linear" and len(self.models) < 2:
+            raise ValueError("`models` needs at least two models to average")
+        candidates = self.search.weights if self.search else [[entry.weight for entry in self.models]]
+        for weights in candidates:
+            if len(weights) != len(self.models):
+                raise ValueError(f"search.weights: {weights} has {len(weights)} weights for {len(self.models)} models")
+            if self.method in ("linear", "slerp") and abs(sum(weights)) < 1e-6:
+                raise ValueError(f"the weights {weights} add up to 0: {self.method} divides by their sum")
+            if self.method == "slerp" and min(weights) < 0:
+                raise ValueError(f"the weights {weights}: slerp interpolates, so no weight may be negative")
+        return self
+
+
 class ExportStage(Stage):
     """Convert and quantize a model, and compare each export with the original.
 
@@ -239,7 +307,15 @@ class CustomStage(Stage):
 
 
 AnyStage = Annotated[
-    BuildStage | PretrainStage | SftStage | DpoStage | GrpoStage | EvaluateStage | ExportStage | CustomStage,
+    BuildStage
+    | PretrainStage
+    | SftStage
+    | DpoStage
+    | GrpoStage
+    | EvaluateStage
+    | MergeStage
+    | ExportStage
+    | CustomStage,
     Field(discriminator="kind"),
 ]
 STAGES: dict[str, type[Stage]] = {
@@ -254,7 +330,12 @@ MODEL_KINDS = tuple(CONFIGS)
 
 def makes_model(stage: AnyStage) -> bool:
     """Whether a stage makes a model from which later stages may start."""
-    return stage.kind in MODEL_KINDS or (isinstance(stage, CustomStage) and stage.makes_model)
+    return is_measured_kind(stage) or (isinstance(stage, CustomStage) and stage.makes_model)
+
+
+def is_measured_kind(stage: AnyStage) -> TypeGuard[TrainingStage | MergeStage]:
+    """Whether the recipe's `evaluate:` measures the model of the stage, unless the stage sets `evaluate: false`."""
+    return isinstance(stage, TrainingStage | MergeStage)
 
 
 def _as_sandbox(value: Any) -> Any:

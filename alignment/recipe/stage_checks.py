@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from alignment.evaluation.catalogue import BENCHMARKS, NEEDS_DATA, check_benchmark
 from alignment.extensions import ExtensionReference
+from alignment.models.stored_config import is_gguf
 from alignment.recipe import builders, export_checks
 from alignment.recipe.adapter_checks import check_adapter, export_refusals
 from alignment.recipe.code_checks import check_code
@@ -19,6 +20,7 @@ from alignment.recipe.schema import (
     EvaluateStage,
     ExportStage,
     GrpoStage,
+    MergeStage,
     PretrainStage,
     Recipe,
     Reward,
@@ -27,6 +29,7 @@ from alignment.recipe.schema import (
 )
 from alignment.recipe.stage_graph import BASE, StageGraph
 from alignment.recipe.trainer_pairs import check_pairs
+from alignment.wording import display
 
 # TRL's default of num_generations (GRPOConfig of TRL 1.16).
 _NUM_GENERATIONS = 8
@@ -54,6 +57,8 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
         yield from _check_grpo(stage)
     if isinstance(stage, EvaluateStage):
         yield from check_benchmarks(stage.benchmarks, ("benchmarks",), build_stages(recipe))
+    if isinstance(stage, MergeStage):
+        yield from _check_merge(recipe, stage)
     if isinstance(stage, ExportStage):
         yield from _check_export(recipe, stage, graph.stages[index].model)
     if isinstance(stage, CustomStage):
@@ -79,6 +84,21 @@ def _check_training(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
         yield ("train", "padding_free"), "TRL's DPOTrainer ignores it: remove it"
     if train.get("max_steps") == 0:
         yield ("train", "max_steps"), "0 steps train nothing: remove it, or give a positive number"
+
+
+def _check_merge(recipe: Recipe, stage: MergeStage) -> Iterator[Mistake]:
+    """Yield the mistakes of a merge: models that must be imported first, and the benchmark of the search."""
+    inputs = [(("models", index), entry) for index, entry in enumerate(stage.models)]
+    for place, entry in [*inputs, *([(("base",), stage.base)] if stage.base else [])]:
+        if entry.path is None:
+            continue
+        if is_gguf(entry.path):
+            yield (*place, "path"), "a GGUF file can't be merged: write it as a folder first, with `align import`"
+        elif entry.path.exists() and not (entry.path.path() / "config.json").is_file():
+            yield (*place, "path"), f"{display(entry.path.path())} is not a checkpoint: it has no config.json"
+    if stage.search is not None:
+        for place, message in check_benchmarks([stage.search.benchmark], (), build_stages(recipe)):
+            yield ("search", "benchmark", *place[1:]), message
 
 
 def _check_sources(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from alignment.recipe import builders
 from alignment.recipe.problems import Place
 from alignment.recipe.schema import (
-    MODEL_KINDS,
     AnyStage,
     BenchmarkSettings,
     BuildStage,
     CustomStage,
     EvaluateStage,
+    MergeStage,
     Recipe,
-    TrainingStage,
+    is_measured_kind,
     makes_model,
 )
 from alignment.settings import Reference, nested_values
@@ -48,6 +48,8 @@ class StageNode:
     model: str | None
     """The stage whose model the step reads, or `base`. None if the step reads no model."""
     reads: tuple[Read, ...]
+    merged: tuple[str, ...] = ()
+    """For a merge: `base` and the names of all stages whose models it reads."""
 
     @property
     def rung(self) -> str | None:
@@ -61,7 +63,7 @@ class StageGraph:
 
     nodes: tuple[StageNode, ...]
     first_training: int
-    """Index in `recipe.stages` of the first training stage, or the number of stages if there is no training stage."""
+    """Index in `recipe.stages` of the first stage that trains or merges, or the number of stages if there is none."""
     first_use_of_base: int
     """Index in `recipe.stages` of the first stage that uses the base model. An inserted evaluation counts as a use."""
     base_reads: tuple[Read, ...]
@@ -93,8 +95,8 @@ class StageGraph:
 def resolve(recipe: Recipe) -> StageGraph:
     """Build the stage graph of a recipe.
 
-    If the recipe has `evaluate:`, an evaluation of the base model is inserted before the first training stage. Another
-    evaluation is inserted after every training stage that does not set `evaluate: false`.
+    If the recipe has `evaluate:`, an evaluation of the base model is inserted before the first training or merge stage.
+    Another evaluation is inserted after every training or merge stage that does not set `evaluate: false`.
     """
     names = [stage.name for stage in recipe.stages]
     first = _first_training(recipe)
@@ -104,12 +106,13 @@ def resolve(recipe: Recipe) -> StageGraph:
         earlier = names[:position]
         if position == first and recipe.evaluate:
             nodes.append(_evaluation(recipe, BASE, None, names[:first]))
-        nodes.append(StageNode(stage.name, stage, position, _model(stage, trained), _reads(stage, earlier)))
+        merged = tuple(stage.named_models) if isinstance(stage, MergeStage) else ()
+        nodes.append(StageNode(stage.name, stage, position, _model(stage, trained), _reads(stage, earlier), merged))
         if makes_model(stage):
             trained = stage.name
-        if isinstance(stage, TrainingStage) and recipe.evaluate and stage.evaluate:
+        if is_measured_kind(stage) and recipe.evaluate and stage.evaluate:
             nodes.append(_evaluation(recipe, stage.name, stage.seed, names[:first]))
-    users = [node.position for node in nodes if node.model == BASE and node.position is not None]
+    users = [node.position for node in nodes if BASE in (node.model, *node.merged) and node.position is not None]
     first_use = min([*users, *([first] if recipe.evaluate else []), len(names)])
     return StageGraph(
         nodes=tuple(nodes),
@@ -125,7 +128,7 @@ def resolve(recipe: Recipe) -> StageGraph:
 
 
 def _first_training(recipe: Recipe) -> int:
-    kinds = [stage.kind in MODEL_KINDS for stage in recipe.stages]
+    kinds = [is_measured_kind(stage) for stage in recipe.stages]
     return kinds.index(True) if True in kinds else len(kinds)
 
 
@@ -136,7 +139,7 @@ def _model(stage: AnyStage, trained: str) -> str | None:
     """
     if isinstance(stage, BuildStage) and not builders.needs_model(stage):
         return None
-    if isinstance(stage, CustomStage):
+    if isinstance(stage, CustomStage | MergeStage):
         return stage.model
     return stage.model or trained
 
@@ -168,6 +171,8 @@ def _benchmarks(recipe: Recipe, earlier: Sequence[str]) -> Iterator[tuple[Benchm
     for position, stage in enumerate(recipe.stages):
         if isinstance(stage, EvaluateStage):
             groups.append((("stages", position, "benchmarks"), stage.benchmarks))
+        if isinstance(stage, MergeStage) and stage.search is not None:
+            groups.append((("stages", position, "search"), [stage.search.benchmark]))
     for place, group in groups:
         for index, benchmark in enumerate(group):
             data = benchmark.data

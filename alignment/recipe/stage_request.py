@@ -60,6 +60,8 @@ class StageRequest(ProcessRequest):
     """The model to start from or to read, or None if the stage needs no model."""
     model_stage: str | None = None
     """The stage that trained `model`, or `base`."""
+    merged: dict[str, ModelSource] = Field(default_factory=dict)
+    """For a merge: the models that it reads, keyed by `base` or the name of a stage."""
     sandbox: SandboxSettings = SandboxSettings()
     tracking: Tracking = Tracking()
     recipe: str

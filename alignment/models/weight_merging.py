@@ -1,0 +1,150 @@
+"""Merge the weights of several models of one shape, tensor by tensor.
+
+The arithmetic of task vectors, TIES and DARE is PEFT's (`peft.utils.merge_utils`). Only one model is in memory as a
+whole; tensors of the others are read one at a time. Computed in float32, saved in the type of the first model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils import merge_utils
+from safetensors import safe_open
+from torch import Tensor
+
+from alignment.models.merge_methods import TASK_VECTOR_METHODS, MergeMethod
+from alignment.models.stored_tensors import read_safetensors_header
+
+COLLINEAR = 0.9995
+"""Cosine from which two tensors count as parallel. Spherical interpolation divides by the sine of the angle between
+them, so that parallel tensors are interpolated linearly."""
+
+
+def merge_tensors(
+    method: MergeMethod, tensors: Sequence[Tensor], weights: Sequence[float], base: Tensor | None, density: float
+) -> Tensor:
+    """Merge tensors of one name from several models.
+
+    Args:
+        method: the arithmetic; see `alignment.recipe.MergeStage.method`.
+        tensors: one float32 tensor for each model, all of one shape.
+        weights: one weight for each model.
+        base: the base model's tensor, from which differences are taken. None for `linear` and `slerp`.
+        density: share of each difference that `ties` and the `dare` methods keep.
+    """
+    if method == "slerp":
+        return _slerp(tensors[0], tensors[1], weights[1] / sum(weights))
+    if method == "linear":
+        total = sum(weights)
+        scaled: Tensor = merge_utils.task_arithmetic(
+            list(tensors), torch.tensor([weight / total for weight in weights])
+        )
+        return scaled
+    assert base is not None
+    differences = [tensor - base for tensor in tensors]
+    factors = torch.tensor(list(weights), dtype=torch.float32)
+    if method == "task_arithmetic":
+        change: Tensor = merge_utils.task_arithmetic(differences, factors)
+    else:
+        change = getattr(merge_utils, method)(differences, factors, density)
+    return base + change
+
+
+def _slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Interpolate between two tensors along the arc between their directions.
+
+    sin((1 - t) a) / sin(a) * first + sin(t a) / sin(a) * second, where a is the angle between the flattened tensors and t
+    is `share` (Shoemake, Animating rotation with quaternion curves, 1985).
+    """
+    lengths = first.norm() * second.norm()
+    cosine = torch.dot(first.flatten(), second.flatten()) / lengths.clamp(min=torch.finfo(torch.float32).tiny)
+    if lengths == 0 or abs(cosine) > COLLINEAR:
+        return (1 - share) * first + share * second
+    angle = torch.arccos(cosine)
+    weights = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    return (weights[0] * first + weights[1] * second) / torch.sin(angle)
+
+
+@torch.no_grad()
+def merge_into(
+    model: Any,
+    folders: Sequence[Path],
+    weights: Sequence[float],
+    *,
+    method: MergeMethod,
+    base: Path | None = None,
+    density: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Replace the weights of a loaded model by the merge of several checkpoints.
+
+    Args:
+        model: a transformers model of the right shape, for example the first of the checkpoints.
+        folders: folders of the checkpoints.
+        weights: one weight for each checkpoint.
+        method: the arithmetic; see `alignment.recipe.MergeStage.method`.
+        base: folder of the base model, for methods that use differences from it.
+        density: share of each difference that `ties` and the `dare` methods keep.
+        seed: seed of the random choice in the `dare` methods.
+
+    Raises:
+        ValueError: the checkpoints do not have the same tensors, or a file is damaged.
+    """
+    assert (base is not None) == (method in TASK_VECTOR_METHODS)
+    parameters = dict(model.named_parameters())
+    with ExitStack() as stack, torch.random.fork_rng(devices=[]):
+        readers = [stack.enter_context(_open(folder, parameters)) for folder in (*folders, *([base] if base else []))]
+        torch.manual_seed(seed)
+        for name, parameter in parameters.items():
+            tensors = [reader.read(name) for reader in readers]
+            of_base = tensors.pop() if base is not None else None
+            parameter.copy_(merge_tensors(method, tensors, weights, of_base, density).to(parameter.dtype))
+
+
+class _Reader:
+    """The tensors of one checkpoint."""
+
+    def __init__(self, files: dict[str, Any]):
+        self.files = files
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor in float32."""
+        tensor: Tensor = self.files[name].get_tensor(name)
+        return tensor.float()
+
+
+@contextmanager
+def _open(folder: Path, parameters: dict[str, Any]) -> Iterator[_Reader]:
+    """Open the safetensors files of a checkpoint, and check its tensors against the parameters of the first model.
+
+    Raises:
+        ValueError: names or shapes differ, or there are no safetensors files.
+    """
+    stored = {
+        name: tensor
+        for file in sorted(folder.glob("*.safetensors"))
+        for name, tensor in read_safetensors_header(file).items()
+    }
+    if not stored:
+        raise ValueError(f"{folder} has no weights (*.safetensors)")
+    # Some checkpoints store the output layer although it is tied to the embedding.
+    stored_names = {name for name in stored if name in parameters or name != "lm_head.weight"}
+    for name in sorted(stored_names ^ set(parameters)):
+        where = f"{folder} has a tensor" if name in stored_names else f"{folder} lacks the tensor"
+        raise ValueError(f"{where} {name}, unlike the first model: only models of the same architecture can be merged")
+    for name, parameter in parameters.items():
+        if stored[name].shape != tuple(parameter.shape):
+            raise ValueError(
+                f"{name} has the shape {list(stored[name].shape)} in {folder} and {list(parameter.shape)} in the first model: "
+                "only models of the same size can be merged"
+            )
+    with ExitStack() as stack:
+        open_files = {
+            file: stack.enter_context(safe_open(str(file), "pt"))
+            for file in {tensor.file for tensor in stored.values()}
+        }
+        yield _Reader({name: open_files[stored[name].file] for name in parameters})
