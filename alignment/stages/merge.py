@@ -118,12 +118,12 @@ def _search(
             sandbox=request.sandbox,
             preflight=False,
         )
-        figure = next((figure for figure in figures if figure.metric == search.metric), None)
+        figure = next((figure for figure in figures if figure["metric"] == search.metric), None)
         if figure is None:
-            known = ", ".join(sorted({figure.metric for figure in figures}))
+            known = ", ".join(sorted({figure["metric"] for figure in figures}))
             raise ValueError(f"search.metric: the benchmark does not report {search.metric!r}; it reports {known}")
-        rows.append({"weights": weights, "value": figure.value, "low": figure.low, "high": figure.high, "n": figure.n})
-        logger.info("weights %s: %s %.1f [%.1f, %.1f]", weights, search.metric, figure.value, figure.low, figure.high)
+        rows.append({"weights": weights, **{key: figure[key] for key in ("value", "low", "high", "n")}})
+        logger.info("weights %s: %s %.1f [%.1f, %.1f]", weights, search.metric, *(figure[key] for key in ("value", "low", "high")))
         shutil.rmtree(folder)
     best = max(rows, key=lambda row: row["value"])
     return best["weights"], rows

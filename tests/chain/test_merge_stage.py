@@ -56,9 +56,11 @@ def test_a_merge_with_a_search_runs_in_a_chain_and_is_measured(folder):
     search = {
         "weights": [[1.0, 0.0], [0.5, 0.5]],
         "metric": "edit_similarity",
-        "benchmark": {**HELD_OUT, "name": "dev", "allow_overlap": "a test"},
+        "benchmark": {**HELD_OUT, "name": "dev", "allow_overlap": "the rows test the chain, not a model"},
     }
-    path = tiny.write_recipe(folder, chosen(search=search), evaluate=[{**HELD_OUT, "allow_overlap": "a test"}])
+    path = tiny.write_recipe(
+        folder, chosen(search=search), evaluate=[{**HELD_OUT, "allow_overlap": "the rows test the chain, not a model"}]
+    )
     done = tiny.launch(path)
     assert done.returncode == 0, done.stderr
     artifact = json.loads((folder / "runs/tiny/merged/artifact.json").read_text())
