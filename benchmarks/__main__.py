@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "chain-overhead": ("chain_overhead", "SFT speed compared with plain TRL, and the seconds a stage adds to training"),
     "training-speed": ("training_speed", "tokens per second compared with TRL, LLaMA-Factory and a plain PyTorch loop"),
     "generation-speed": ("generation_speed", "generated tokens per second compared with vLLM and llama.cpp"),
+    "infill-latency": ("infill_latency", "response times of fill-in-the-middle requests to llama.cpp's server"),
     "grpo-step": ("grpo_step", "seconds of each part of a GRPO step on the CPU, compared with TRL"),
     "memory-prediction": ("memory_prediction", "peak memory of stages on the CPU compared with `align plan`'s prediction"),
     "gpu-check": ("gpu_check", "speed, MFU and memory of each kind of training on one GPU, in one command"),

@@ -107,13 +107,17 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
     "fim-body": CatalogueEntry(
         "user_rows:fim_body", "the same rows as fim; completions are cut where the function body ends"
     ),
+    "editor": CatalogueEntry(
+        "cursor_positions:editor",
+        "the same rows as fim, at several cursor positions of each; first line, accepted characters, stop rate",
+    ),
     "completion": CatalogueEntry(
         "user_rows:completion", "the same rows as fim, left to right: the model sees the prefix alone"
     ),
 }
 """The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
-NEEDS_DATA = ("tasks", "fim", "fim-body", "completion", "editing", "regression", "tools")
+NEEDS_DATA = ("tasks", "fim", "fim-body", "editor", "completion", "editing", "regression", "tools")
 """Benchmarks without public rows. For these, the setting `data` must be the path of the user's rows."""
 
 

@@ -114,6 +114,11 @@ class Problem:
     row: Row = field(default_factory=dict, repr=False)
     """The benchmark's row for this problem, for `assemble` and `score`. Decontamination compares training data with the
     texts in this row."""
+    cluster: str = ""
+    """Problems of one cluster count as samples of one task with this id, so that intervals and paired tests resample whole
+    clusters. Default: every problem is a task of its own."""
+    part: int = 0
+    """Index of the problem in its cluster."""
 
     @cached_property
     def task_digest(self) -> str:

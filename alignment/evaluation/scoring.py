@@ -171,8 +171,8 @@ def outcome_of(
     if benchmark.stop_rate and record["finish"] and status != "error":
         scores["stop_rate"] = float(record["finish"] == "stop")
     return Outcome(
-        task_id=problem.id,
-        sample=sample,
+        task_id=problem.cluster or problem.id,
+        sample=sample + problem.part * benchmark.n,
         completion=record["text"],
         finish=record["finish"],
         tokens=record["tokens"],

@@ -17,6 +17,7 @@ _OTHER_METRICS: Mapping[str, tuple[str, ...]] = {
         ("fim", "fim-body"),
         ("exact_match", "edit_similarity", "content_similarity", "first_line_match", "stop_rate"),
     ),
+    "editor": ("first_line_match", "accepted_characters", "edit_similarity", "content_similarity", "stop_rate"),
     "completion": ("exact_match", "edit_similarity"),
 }
 

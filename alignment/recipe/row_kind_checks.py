@@ -49,6 +49,7 @@ BENCHMARK_KINDS = {
     "tasks": ("task", "infilling"),
     "fim": ("infilling",),
     "fim-body": ("infilling",),
+    "editor": ("infilling",),
     "completion": ("infilling",),
     "tools": ("conversation",),
 }

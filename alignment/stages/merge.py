@@ -123,7 +123,12 @@ def _search(
             known = ", ".join(sorted({figure["metric"] for figure in figures}))
             raise ValueError(f"search.metric: the benchmark does not report {search.metric!r}; it reports {known}")
         rows.append({"weights": weights, **{key: figure[key] for key in ("value", "low", "high", "n")}})
-        logger.info("weights %s: %s %.1f [%.1f, %.1f]", weights, search.metric, *(figure[key] for key in ("value", "low", "high")))
+        logger.info(
+            "weights %s: %s %.1f [%.1f, %.1f]",
+            weights,
+            search.metric,
+            *(figure[key] for key in ("value", "low", "high")),
+        )
         shutil.rmtree(folder)
     best = max(rows, key=lambda row: row["value"])
     return best["weights"], rows

@@ -141,7 +141,17 @@ def test_ranks_that_start_at_once_download_once(server):
     assert len(paths) == 4 and len(server.requests) == 1
 
 
-WITHOUT_PUBLIC_ROWS = ("tasks", "tools", "fim", "fim-body", "completion", "editing", "regression", "multipl-e-r")
+WITHOUT_PUBLIC_ROWS = (
+    "tasks",
+    "tools",
+    "fim",
+    "fim-body",
+    "editor",
+    "completion",
+    "editing",
+    "regression",
+    "multipl-e-r",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in catalogue.BENCHMARKS if name not in WITHOUT_PUBLIC_ROWS])

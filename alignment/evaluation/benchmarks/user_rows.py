@@ -23,6 +23,7 @@ _COLUMNS = {
     "tasks": ("id", "prompt", "kind", "tests"),
     "fim": ("id", "prefix", "suffix", "middle"),
     "fim-body": ("id", "prefix", "suffix", "middle"),
+    "editor": ("id", "prefix", "suffix", "middle"),
     "completion": ("id", "prefix"),
 }
 _TEXTS = ("prompt", "prefix", "suffix", "middle")
@@ -33,7 +34,7 @@ def check_row(row: Row, benchmark: str, where: str) -> None:
 
     Args:
         row: a row as it was read.
-        benchmark: `tasks`, `fim` or `completion`.
+        benchmark: name of a benchmark in `_COLUMNS`.
         where: file and row number, put in front of the error.
     """
     missing = [column for column in _COLUMNS[benchmark] if row.get(column) is None]
@@ -46,7 +47,7 @@ def check_row(row: Row, benchmark: str, where: str) -> None:
         check_gradable(row, where)
 
 
-def _rows(request: BenchmarkRequest) -> list[Row]:
+def rows_of(request: BenchmarkRequest) -> list[Row]:
     """Read the rows of a request. Raise ValueError if a row is not valid for the benchmark."""
     assert request.data is not None
     rows = read_rows(request.data)
@@ -70,7 +71,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
             completion, language=row.get("language") or "python", entry_point=row.get("entry_point") or None
         )
 
-    rows = _rows(request)
+    rows = rows_of(request)
     problems = [Problem(id=str(row["id"]), prompt=prompt(row), task=row, row=row) for row in rows]
     return Benchmark(
         name="tasks",
@@ -95,8 +96,8 @@ def fim_body(request: BenchmarkRequest) -> Benchmark:
 
 
 def _fim(request: BenchmarkRequest, name: str, assemble: Assemble) -> Benchmark:
-    _base_only(request)
-    rows = _rows(request)
+    base_only(request)
+    rows = rows_of(request)
     return Benchmark(
         name=name,
         problems=[_infilling(row, FimPrompt(row["prefix"], row["suffix"])) for row in rows],
@@ -118,7 +119,7 @@ def _filled_in_body(problem: Problem, text: str) -> str:
 
 def completion(request: BenchmarkRequest) -> Benchmark:
     """Load tasks in which the model continues the prefix. The program to run is prefix + completion + suffix."""
-    _base_only(request)
+    base_only(request)
 
     def assemble(problem: Problem, text: str) -> str:
         row = problem.row
@@ -130,7 +131,7 @@ def completion(request: BenchmarkRequest) -> Benchmark:
         gap = "\n" if suffix and not text.endswith("\n") and not suffix.startswith("\n") else ""
         return row["prefix"] + text + gap + suffix
 
-    rows = _rows(request)
+    rows = rows_of(request)
     problems = [_infilling(row, TextPrompt(row["prefix"])) for row in rows]
     return Benchmark(
         name="completion",
@@ -151,6 +152,7 @@ def _infilling(row: Row, prompt: Prompt) -> Problem:
     )
 
 
-def _base_only(request: BenchmarkRequest) -> None:
+def base_only(request: BenchmarkRequest) -> None:
+    """Raise ValueError if a request sets the mode `chat`, which the benchmark does not have."""
     if request.mode == "chat":
         raise ValueError(f"{request.name}: {request.benchmark!r} has base prompts only: remove `mode`")

@@ -47,6 +47,29 @@ def editor_scores(problem: Problem, completion: str) -> dict[str, float]:
     return scores
 
 
+def cursor_scores(problem: Problem, completion: str) -> dict[str, float]:
+    """Return scores of a completion at a cursor that may stand inside a line.
+
+    `first_line_match` compares the rest of the cursor's line. `accepted_characters` is the share of the expected
+    characters that a developer could accept line by line: the lines at the beginning that equal the expected lines, without
+    white space at their ends. `edit_similarity` and `content_similarity` are those of `editor_scores`.
+    """
+    expected, answer = (text.split("\n") for text in (problem.reference or "", completion))
+    accepted = 0
+    for wanted, line in zip(expected, answer, strict=False):
+        if wanted.rstrip() != line.rstrip():
+            break
+        accepted += len(wanted.strip())
+    total = sum(len(line.strip()) for line in expected)
+    scores = editor_scores(problem, completion)
+    return {
+        "first_line_match": float(expected[0].rstrip() == answer[0].rstrip()),
+        "accepted_characters": accepted / total if total else 0.0,
+        "edit_similarity": scores["edit_similarity"],
+        "content_similarity": scores["content_similarity"],
+    }
+
+
 def _lines(text: str) -> list[str]:
     """Return the non-blank lines of a text, without white space at both ends of the text and at line ends."""
     return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
