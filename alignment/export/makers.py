@@ -114,7 +114,7 @@ def _make_runtime_folder(run: ExportRun, target: Target, row: ExportRow) -> Expo
     files = [Path(file) for file in row["files"]]
     folder = run.out / f"{run.name}-{target.kind}-{target.level.name}"
     if target.kind == "ollama":
-        serving_files.write_ollama(run.checkpoint, files[0], folder, run.description.license)
+        serving_files.write_ollama(run.checkpoint, files[0], folder, run.name, run.description.license)
         command = f"ollama create {run.name} -f Modelfile"
     else:
         command = serving_files.write_llama_cpp(run.checkpoint, files, folder, run.name)

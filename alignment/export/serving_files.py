@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.export.checkpoint import Qwen2Checkpoint, read_json
+from alignment.export.editor_files import write_editor_files
 from alignment.export.gguf_metadata import context_length
 from alignment.export.vocabulary import read_chat_template
 from alignment.models import formats
@@ -108,17 +109,18 @@ def license_text(folder: Path, license: str | None) -> str | None:
     return license
 
 
-def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, license: str | None) -> Path:
-    """Write a folder with a GGUF file and its Modelfile, for `ollama create NAME -f Modelfile`."""
+def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, name: str, license: str | None) -> Path:
+    """Write a folder with a GGUF file, its Modelfile for `ollama create NAME -f Modelfile`, and settings for editors."""
     with fresh_folder(out) as scratch:
         link_or_copy(gguf, scratch / gguf.name)
         text = modelfile(checkpoint, gguf.name, license_text(checkpoint.folder, license))
         (scratch / "Modelfile").write_text(text, encoding="utf-8")
+        write_editor_files(scratch, name, "ollama", chat=has_chat_template(checkpoint.folder))
     return out
 
 
 def write_llama_cpp(checkpoint: Qwen2Checkpoint, files: list[Path], out: Path, name: str) -> str:
-    """Write a folder for llama.cpp's server, with all parts of the GGUF and `serve.sh`.
+    """Write a folder for llama.cpp's server, with all parts of the GGUF, `serve.sh` and settings for editors.
 
     Return the command in `serve.sh`.
     """
@@ -127,6 +129,7 @@ def write_llama_cpp(checkpoint: Qwen2Checkpoint, files: list[Path], out: Path, n
         for file in files:
             link_or_copy(file, scratch / file.name)
         write_serve_script(scratch, command)
+        write_editor_files(scratch, name, "llama.cpp", chat=has_chat_template(checkpoint.folder))
     return command
 
 
@@ -139,7 +142,8 @@ def copy_adapter(adapter: Path, out: Path) -> Path:
 
 
 def write_folder(checkpoint: Qwen2Checkpoint, out: Path, name: str, card: str) -> Path:
-    """Write a Hugging Face folder for transformers and vLLM: the model's files, a model card and `serve.sh`.
+    """Write a Hugging Face folder for transformers and vLLM: the model's files, a model card, `serve.sh`
+    and settings for editors.
 
     config.json has RoPE and dtype under the keys of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of
     transformers 5, so that older vLLM versions read the same values.
@@ -155,6 +159,7 @@ def write_folder(checkpoint: Qwen2Checkpoint, out: Path, name: str, card: str) -
         (scratch / "config.json").write_text(json.dumps(portable_config(checkpoint.config), indent=2), encoding="utf-8")
         (scratch / "README.md").write_text(card, encoding="utf-8")
         write_serve_script(scratch, vllm_command(checkpoint, name))
+        write_editor_files(scratch, name, "vllm", chat=has_chat_template(checkpoint.folder))
     return out
 
 

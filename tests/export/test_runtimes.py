@@ -176,7 +176,7 @@ def test_the_ollama_folder_has_stops_context_sampling_and_licence(exported, trai
     (model / "generation_config.json").write_text(json.dumps({"temperature": 0.7, "repetition_penalty": 1.05}))
     (model / "LICENSE").write_text("Use it well.")
     gguf = Path(next(row["file"] for row in exported if row["level"] == "q4_K_M"))
-    folder = serving_files.write_ollama(open_checkpoint(model), gguf, tmp_path / "ollama", "apache-2.0")
+    folder = serving_files.write_ollama(open_checkpoint(model), gguf, tmp_path / "ollama", "tiny", "apache-2.0")
     text = (folder / "Modelfile").read_text()
     assert text.startswith(f"FROM ./{gguf.name}\n")
     assert (folder / gguf.name).read_bytes() == gguf.read_bytes()
