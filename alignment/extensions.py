@@ -32,7 +32,7 @@ _MODULE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Z
 
 
 class ExtensionError(ValueError):
-    """The user's own code could not be loaded, raised an exception, or returned a value of the wrong form."""
+    """Raised when the user's own code can't be loaded, raises an exception, or returns a value of the wrong form."""
 
 
 @dataclass(frozen=True)

@@ -13,5 +13,5 @@ def shipped() -> Path:
 
 
 def is_checkout() -> bool:
-    """Whether the package is used from a checkout, which has the recipes beside the package."""
+    """Whether the package is used from a checkout of the repository, where `recipes` is beside the package's folder."""
     return (PACKAGE.parent / "recipes" / "run.py").is_file()

@@ -28,7 +28,7 @@ _LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 HEARTBEAT_SECONDS = 5.0
 """Seconds between two changes of a heartbeat file."""
 PATIENCE_SECONDS = 300.0
-"""Seconds without a change of rank 0's heartbeat file after which the other ranks consider rank 0 dead."""
+"""If rank 0's heartbeat file has not changed for this many seconds, the other ranks consider rank 0 dead."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals by which schedulers announce the end of a job: Kubernetes, Slurm and spot machines send SIGTERM, and Slurm's `--signal`
@@ -38,11 +38,11 @@ REQUEUE_CODE = 75
 
 
 class StageFailed(RuntimeError):
-    """A child process ended with an error, or rank 0 stopped responding."""
+    """Raised when a child process ended with an error, or rank 0 stopped responding."""
 
 
 class StopRequested(SystemExit):
-    """A stop signal was received; the process ends with `REQUEUE_CODE`."""
+    """Raised when a stop signal is received. The process then ends with the exit code `REQUEUE_CODE`."""
 
     def __init__(self) -> None:
         super().__init__(REQUEUE_CODE)
@@ -149,7 +149,8 @@ class Child:
 
         Raises:
             StageFailed: the exit code of the process is not 0.
-            StopRequested: the process was asked to stop by a signal, or this process was, which passes it on and waits.
+            StopRequested: a stop signal was received. If this process received the signal, the signal is first passed
+                on to the child, and the child has ended.
         """
         try:
             assert self.process.stdin is not None
@@ -175,7 +176,9 @@ class Child:
             raise StageFailed(f"{reason}{_memory_hint(code)}\n{tail}\n  whole log: {self.log}")
 
     def stop(self, patience: float | None = 10) -> None:
-        """End the process if it is still running: ask it to end, and kill it after `patience` seconds (None: never)."""
+        """End the process if it is still running: send SIGTERM, then SIGKILL after `patience` seconds (None: never send
+        SIGKILL).
+        """
         if self.process.poll() is not None:
             return
         self.process.terminate()

@@ -29,7 +29,7 @@ def shown(value: Any) -> str:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name most similar to a misspelled word, or None if no known name is similar.
 
-    Dashes are read as underscores: for `--learning-rate`, the result is `learning_rate`.
+    Dashes count as underscores: for `--learning-rate`, the result is `learning_rate`.
     """
     names = list(known)
     for spelling in (str(word)[:100].lstrip("-").replace("-", "_"), str(word)[:100]):

@@ -51,7 +51,7 @@ STOPPING_SECONDS = 600.0
 
 
 class ChainStopped(RuntimeError):
-    """Raised if the chain ends before its last step. The message says why, and what to do."""
+    """Raised if the chain ends before its last step. The message gives the reason and says what to do."""
 
 
 def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str | None = None) -> list[Step]:
@@ -205,7 +205,10 @@ class _Chain:
             ladder.write(self.recipe, self.steps)
 
     def _execute(self, step: Step, number: int) -> None:
-        """Run the step in a child process of this rank, or wait until rank 0 has run it. Raises StageFailed."""
+        """Run the step in a child process of this rank, or wait until rank 0 has run the step.
+
+        Raises StageFailed if the step fails.
+        """
         pulse = step.folder / "heartbeat"
         if not step.trains and self.world.rank != 0:
             wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
@@ -289,7 +292,7 @@ def _remove_old_tokens(step: Step) -> None:
 
 
 def _is_trained(step: Step) -> bool:
-    """Whether an earlier run trained the stage, but was killed before it wrote artifact.json."""
+    """Whether an earlier run finished training of the stage, but was killed before it wrote artifact.json."""
     return _read_json(step.folder / "result.json") is not None
 
 
@@ -346,7 +349,7 @@ def _acquire(file: TextIO, folder: Path) -> None:
 
 @contextmanager
 def _stop_on_signals(lock: Path | None) -> Iterator[None]:
-    """Turn the first stop signal into StopRequested, and ignore others until the stage's process has ended.
+    """Raise StopRequested at the first stop signal, and ignore later signals until the stage's process has ended.
 
     Args:
         lock: the lock file, in which a new run reads that this run is stopping. None on ranks other than 0.

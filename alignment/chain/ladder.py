@@ -19,7 +19,7 @@ class Rung(TypedDict):
     """The value of one metric, measured after one stage: an entry of `ladder.json`."""
 
     stage: str
-    """The stage whose model was measured, or `base`."""
+    """Name of the stage whose model was measured, or `base` for the model with which the recipe starts."""
     metric: str
     """`benchmark.metric`, for example `instruct.pass@1`."""
     value: float

@@ -58,7 +58,7 @@ class Step:
     request: StageRequest = field(repr=False)
     """The request that the process of the step receives."""
     rung: str | None
-    """For an evaluation: name of the stage whose model is measured, or `base`. Otherwise None."""
+    """Name of the stage whose model an evaluation measures, or `base`. None if the step is no evaluation."""
     inputs: Mapping[str, str]
     """Earlier steps whose artifacts this step reads: name of the step -> its fingerprint."""
 

@@ -54,7 +54,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Version(argparse.Action):
-    """Print the version for `--version`, and the commit if the code is a Git checkout."""
+    """Action of `--version`: print the version, and also the commit if the code is in a Git checkout."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         commit = None

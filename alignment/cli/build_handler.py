@@ -25,7 +25,7 @@ from data_builders.repositories.sources import Location, Source
 
 
 def build(arguments: argparse.Namespace) -> int:
-    """Run `align build`; returns the exit code."""
+    """Run `align build` and return the exit code."""
     if arguments.list:
         for name in BUILDERS:
             print(f"{name:18} {_first_paragraph(find_builder(name).function)}")
@@ -119,7 +119,7 @@ def _checked_settings(arguments: argparse.Namespace) -> tuple[LoadedBuilder, Set
 def _paths_setting(builder: LoadedBuilder) -> str | None:
     """Return the name of the setting that gets the positional PATH arguments, or None if no setting can take them.
 
-    It is the first required setting whose value is a list of paths or sources.
+    The chosen setting is the first required setting whose value is a list of paths or sources.
     """
     fields = builder.settings_class.model_fields if builder.settings_class is not None else {}
     for name, field in fields.items():

@@ -1,4 +1,4 @@
-"""`align doctor`: show what this machine can do, and which packages to install for the rest."""
+"""`align doctor`: show which features work on this machine, and which packages to install for the other features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    """Print the findings. Return the exit code: 0 if the sandbox can run Python programs, else 1."""
+    """Print what `examine` found out. Return the exit code: 0 if the sandbox can run Python programs, else 1."""
     findings = examine()
     print(json.dumps(findings, indent=2) if arguments.json else "\n".join(describe(findings)))
     python = next((item for item in findings["languages"] if item["language"] == "python"), None)
@@ -48,7 +48,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """Return the findings as plain values: Python, memory, devices, packages, sandbox, and the sandbox's languages."""
+    """Collect facts about this machine as JSON values: Python, memory, devices, packages, sandbox, and the sandbox's
+    languages.
+    """
     from alignment.fingerprints import package_versions
     from alignment.sandbox.self_check import probe_languages, probe_sandbox
 
@@ -83,7 +85,10 @@ def _devices() -> list[str]:
 
 
 def describe(findings: dict[str, Any]) -> list[str]:
-    """Format the findings as text, one line each. A missing package is listed with the command that installs it."""
+    """Format the facts that `examine` returns, one per line.
+
+    A missing package is listed with the command that installs it.
+    """
     lines = [
         f"Python {findings['python']} on {findings['system']}",
         f"{findings['cores']} cores, {findings['memory_gb']} GB of memory, {findings['disk_free_gb']} GB of free disk here",

@@ -137,7 +137,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _model_path(text: str) -> str:
-    """Return the folder or hub name of a model that the user names.
+    """Convert the text by which the user names a model into a folder or a name on the Hugging Face hub.
 
     Raises:
         ValueError: there is no stage with this name, or its model does not exist yet.

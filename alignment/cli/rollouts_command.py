@@ -1,8 +1,8 @@
 """The command `align rollouts`: show the completions of a GRPO stage with their rewards.
 
-align rollouts runs/NAME                     the last rollouts of a recipe's GRPO stages
-align rollouts runs/NAME/rl --step 10        those of one step
-align rollouts runs/NAME --below 0.5 -n 20   those with a reward below 0.5
+align rollouts runs/NAME                     the rollouts of the last step of each GRPO stage
+align rollouts runs/NAME/rl --step 10        the rollouts of step 10
+align rollouts runs/NAME --below 0.5 -n 20   rollouts with a reward below 0.5
 """
 
 from __future__ import annotations

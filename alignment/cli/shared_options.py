@@ -17,10 +17,12 @@ def add_command(commands: Commands, name: str, description: str) -> argparse.Arg
 
 
 class _Recipe(argparse.Action):
-    """Stores the path of a recipe. If the path does not exist, it can name a shipped recipe (`recipes/NAME.yaml`).
+    """Argparse action that stores the path of a recipe.
 
-    If the package is installed, the folder of a shipped recipe belongs to the installation. Results then go to the
-    folder `runs` in the current folder.
+    A path that does not exist may be the name of a shipped recipe (`recipes/NAME.yaml`).
+
+    If the package is installed, a shipped recipe is in the folder of the installation, where no results should be
+    written. The results then go to the folder `runs` in the current folder.
     """
 
     def __call__(

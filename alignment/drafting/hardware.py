@@ -27,12 +27,13 @@ CARDS = {
 """Memory of common cards in GB. If a card is sold in two sizes, the larger size is listed."""
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
 LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
-"""Kind of stage -> length of a row in tokens that a recipe for GPUs gets. For GRPO, prompt and completion together."""
+"""Length of a training row in tokens in drafted recipes for GPUs, keyed by kind of stage. For GRPO: prompt and
+completion together."""
 CPU_LENGTHS = {"pretrain": 1024, "sft": 1024, "dpo": 1024, "grpo": 1024}
 TOKENS_PER_STEP = {"pretrain": 65_536, "sft": 65_536, "dpo": 131_072}
 """Largest number of tokens in an optimizer step on GPUs. A LoRA adapter for one repository needs no larger batches."""
 COMPLETIONS_PER_STEP, GENERATIONS = 64, 8
-"""Number of completions per optimizer step, and per prompt, in GRPO."""
+"""Number of completions that GRPO samples for one optimizer step, and number of completions for one prompt."""
 CPU_STEP_ROWS = 4
 """Number of rows in an optimizer step on a CPU."""
 RESERVE = 0.92
@@ -85,7 +86,7 @@ def detected() -> Hardware:
 
 @dataclass(frozen=True)
 class StageFit:
-    """Sizes of rows and batches with which a training stage fits."""
+    """Sizes of rows and batches with which a training stage fits into memory."""
 
     length: int
     rows: int
@@ -96,7 +97,7 @@ class StageFit:
 
 @dataclass(frozen=True)
 class TrainingFit:
-    """How the stages of a recipe are trained on given hardware."""
+    """Launch file, quantization and batch sizes with which all training stages of a recipe fit into memory."""
 
     launch: str
     """Name of the Accelerate config file, without `.yaml`."""
@@ -107,7 +108,7 @@ class TrainingFit:
 
 
 def choose_training(shape: Shape | None, hardware: Hardware, kinds: Sequence[str]) -> TrainingFit:
-    """Return the first way to train with LoRA in which all stages fit.
+    """Return the first way to train with LoRA with which all stages fit into memory.
 
     The ways are tried in this order: replicated weights, sharded weights, weights in 4 bits, shorter rows.
 
@@ -156,7 +157,9 @@ def _layout(launch: str, hardware: Hardware) -> Layout:
 
 
 def _rows(kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool) -> int:
-    """Return the largest useful number of rows that fits, or 0 if no row fits."""
+    """Return the largest number of rows for `per_device_train_batch_size` that fits into memory, or 0 if not even one
+    row fits.
+    """
     available = (resources.device_bytes(layout) or 0) if hardware.card_gb is None else hardware.card_gb * 1e9
     if hardware.card_gb is None:
         candidates = [1]

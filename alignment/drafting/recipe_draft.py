@@ -29,12 +29,13 @@ STAGE_OF_ROWS = {"document": "pretrain", "conversation": "sft", "preference": "d
 LEARNING_RATES = {"pretrain": "1.0e-4", "sft": "1.0e-4", "dpo": "5.0e-6", "grpo": "1.0e-5"}
 """Learning rates for LoRA, from `recipes/qwen2.5-coder/lora.yaml`, which names their sources."""
 CPU_STEPS = {"pretrain": 30, "sft": 20, "dpo": 10, "grpo": 5}
-"""Number of optimizer steps on a CPU. They take minutes to hours, and are only a trial."""
+"""Number of optimizer steps on a CPU, keyed by kind of stage. These few steps take minutes to hours and only show that
+training works."""
 
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """The user's wishes for a recipe: model, hardware, and repositories or rows."""
+    """What the user asks for in a recipe: model, hardware, and repositories or rows."""
 
     model: str
     hardware: Hardware
@@ -82,7 +83,7 @@ def draft(request: DraftRequest) -> RecipeDraft:
 
 @dataclass
 class _Data:
-    """Parts of a recipe that determine from where each stage gets its rows."""
+    """The data of a recipe: its build stages, the data of each training stage, and the benchmarks."""
 
     training: dict[str, list[str]] = field(default_factory=dict)
     """Maps the kind of a training stage to its data: outputs of build stages, or paths."""
@@ -221,7 +222,10 @@ def _add_conversations(
 
 
 def _sources(numbers: Sequence[int], surveys: Sequence[RepositorySurvey]) -> dict[str, str]:
-    """Return a builder's setting `sources` with the repositories at these indices, or nothing if it reads all."""
+    """Return a builder's setting `sources` for the repositories at these indices.
+
+    Empty if the builder reads all repositories.
+    """
     if len(numbers) == len(surveys):
         return {}
     return {"sources": "[" + ", ".join(f"*{_anchor(number)}" for number in numbers) + "]"}
@@ -236,7 +240,9 @@ def _settings(settings: Mapping[str, str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Return a YAML scalar, with quotes where plain text would be read as something else."""
+    """Return the text as a YAML scalar, in quotes if YAML would read the plain text as something other than this
+    string.
+    """
     plain = re.fullmatch(r"[A-Za-z/~.][\w/.~@+-]*(?::[\w/.~@+-]+)*", text) and text.lower() not in (
         "true",
         "false",

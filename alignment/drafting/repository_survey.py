@@ -16,7 +16,7 @@ from data_builders.repositories.sources import Repository, read_texts
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 
 SHARES = (0.2, 0.1, 0.4)
-"""Shares of the newest commits that are tried as held-out commits, in this order."""
+"""Share of the newest commits that is held out for a benchmark. The shares are tried in this order."""
 ENOUGH_PIECES = 20
 """Smallest number of held-out pieces of code with which a benchmark can show a difference between two models."""
 ENOUGH_COMMITS = 20
@@ -31,7 +31,7 @@ MAIN_SHARE = 0.05
 
 @dataclass(frozen=True)
 class RepositorySurvey:
-    """What a recipe can make from one repository."""
+    """Counts that decide which training data and benchmarks a recipe can make from one repository."""
 
     name: str
     languages: dict[str, float]
@@ -39,11 +39,13 @@ class RepositorySurvey:
     characters: int
     """Number of characters of code, without documentation and data files."""
     held_out: float | None = None
-    """Share of the newest commits to hold out for a benchmark. None without a history, or without new code in it."""
+    """Share of the newest commits to hold out for a benchmark. None if the repository has no history, or its newest
+    commits add no code."""
     new_pieces: int = 0
     """Number of pieces of code that only the held-out commits have."""
     new_functions: int = 0
-    """How many of these pieces are Python or JavaScript functions, from which executable tasks can be made."""
+    """Number of Python and JavaScript functions in the code that only the held-out commits have. Executable tasks can
+    be made from them."""
     commits: int = 0
     """Number of commits from which an instruction can be made."""
     python_functions: int = 0
@@ -54,7 +56,7 @@ class RepositorySurvey:
 
     @property
     def runnable(self) -> list[SuiteSurvey]:
-        """The suites whose tests can be run."""
+        """Surveys of the test suites that can be run on this machine."""
         return [suite for suite in self.suites if not suite.problem]
 
 
@@ -103,7 +105,11 @@ def _python_functions(texts: Mapping[str, str]) -> int:
 
 
 def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | None, Counter[str], str]:
-    """Return (share of commits to hold out, counts of new pieces and functions, why no code can be held out)."""
+    """Choose the share of commits to hold out, and count the code that only these commits have.
+
+    Returns the share (None if no code can be held out), the counts `pieces` and `functions`, and the reason why no code
+    can be held out ("" if code can be held out).
+    """
     if not repository.is_git:
         return None, Counter(), "it is a plain folder: without a git history no newer code can be held out"
     best: tuple[int, float, Counter[str]] = (0, 0.0, Counter())

@@ -1,7 +1,7 @@
 """Find out whether the tests of a repository can be run on this machine, without executing the repository's code.
 
-For Python, the imports of the test files are followed through the repository, and the interpreter is asked which of the
-imported packages it has. For JavaScript, node and an installed `node_modules` are looked for.
+For Python, the imports of the test files are followed through the repository, and the Python interpreter is asked which
+of the imported packages are installed. For JavaScript, the survey looks for node and for an installed `node_modules`.
 """
 
 from __future__ import annotations
@@ -106,11 +106,14 @@ class _Modules:
                     name = path[len(start) : -3].replace("/", ".").removesuffix(".__init__")
                     self.paths.setdefault(name, path)
         self.inside = {part.removesuffix(".py") for path in self.paths.values() for part in path.split("/")}
-        """Names that a module of the repository may be imported by, whatever folders the tests put on the path."""
+        """Names of all folders and modules of the repository. An import that starts with one of these names is not an
+        import of an installed package."""
         self.imports = {path: list(_imports(path, texts[path])) for path in set(self.paths.values())}
 
     def outside(self, start: str) -> set[str]:
-        """Return the top-level names of the packages outside the repository that a file imports, directly or not."""
+        """Return the top-level names of all packages outside the repository that a file imports, directly or through
+        other files of the repository.
+        """
         outside: set[str] = set()
         seen, waiting = {start}, [start]
         while waiting:

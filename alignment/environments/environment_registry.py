@@ -1,4 +1,4 @@
-"""Built-in environments by name, and the class of the environment that a GRPO stage names."""
+"""Names of the built-in environments, and the function that makes the environment class of a GRPO stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from alignment.extensions import ExtensionError, ExtensionReference
 from alignment.grading import Grader, RemoteGrader
 
 VISIBLE_TESTS = "tests"
-"""Name of the built-in environment that runs visible tests, for which the tests of a task are split."""
+"""Name of the built-in environment that runs the visible tests of a task. For this environment, the tests of each task
+are split into visible and hidden tests."""
 
 
 class EnvironmentSettings(Protocol):
@@ -30,7 +31,7 @@ class EnvironmentSettings(Protocol):
 
     @property
     def output_characters(self) -> int:
-        """Largest number of characters of one result."""
+        """Largest number of characters in the result of one tool call."""
 
 
 def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrader) -> EnvironmentFactory:
@@ -41,7 +42,8 @@ def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrad
         grader: runs programs. It must stay open while the class is used.
 
     Raises:
-        ValueError: the environment can't be used: no tools, or programs that a grading service would have to run.
+        ValueError: the environment has no tools, or it would run programs on this machine and the stage uses a remote
+            grading service.
         ExtensionError: the user's class can't be loaded or made.
     """
     limits = EnvironmentLimits(settings.seconds, settings.output_characters)

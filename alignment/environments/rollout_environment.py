@@ -38,11 +38,14 @@ calls that were refused because no time was left, and seconds spent in tools."""
 
 
 class ToolError(ValueError):
-    """Error that a tool raises for a mistake in a call. The model gets the message, and the rollout goes on."""
+    """Raised by a tool if the model calls the tool in a wrong way.
+
+    The model gets the message, and the rollout continues.
+    """
 
 
 class _OutOfTime(Exception):
-    """Error for a tool that ran longer than the time that its rollout had left."""
+    """Raised when a tool call takes longer than the time that is left for its rollout."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class EnvironmentLimits:
 
 @dataclass
 class RolloutOutcome:
-    """What an environment knows about its rollout at the end."""
+    """Result of one rollout: the submitted program, the error of the environment, and counts."""
 
     submission: str | None = None
     """The program to grade, or None if the program is in the model's answer."""
@@ -68,7 +71,10 @@ class RolloutOutcome:
 
 
 class RolloutEnvironment:
-    """An environment for rollouts that run one after the other. Subclasses add the wrapped class's tools as methods."""
+    """Wraps an object with tools, and runs rollouts with the object, one after the other.
+
+    `environment_class` makes subclasses that have each tool of the object as a method.
+    """
 
     def __init__(self, wrapped: Any, limits: EnvironmentLimits) -> None:
         self._wrapped = wrapped
@@ -168,7 +174,7 @@ class RolloutEnvironment:
 
 
 EnvironmentFactory = Callable[[], RolloutEnvironment]
-"""Type of a class of environments whose constructor takes no arguments, as TRL's `environment_factory` must be."""
+"""Type of TRL's argument `environment_factory`: an environment class whose constructor takes no arguments."""
 
 
 def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLimits) -> EnvironmentFactory:
@@ -178,7 +184,7 @@ def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLim
         name: name of the environment, for errors.
         make: makes an object with `reset` and at least one tool: a public method with annotated parameters and a docstring
             that describes them.
-        limits: budgets of a rollout.
+        limits: limits of time and output for each rollout.
 
     Raises:
         ValueError: the object has no `reset` or no tool, or a tool is not documented.

@@ -73,7 +73,10 @@ class Qwen2Checkpoint:
 
 
 def check_finite(tensor: StoredTensor, values: np.ndarray) -> None:
-    """Raise ValueError if `values`, a part of `tensor`, hold NaN or infinity."""
+    """Raise ValueError if `values` contain NaN or infinity.
+
+    `tensor` is the tensor from which they were read, for the message.
+    """
     if not np.isfinite(values).all():
         raise ValueError(
             f"{tensor.file}: tensor {tensor.name} holds NaN or infinity: the training run diverged. Train again, for "
@@ -82,7 +85,7 @@ def check_finite(tensor: StoredTensor, values: np.ndarray) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object. Raise ValueError if it does not."""
+    """Read a JSON file that holds an object. Raise ValueError if the file holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -11,7 +11,7 @@ import yaml
 from alignment.models import formats
 
 LLAMA_CPP_ADDRESS = "http://127.0.0.1:8080"
-"""Where llama.cpp's server listens unless it is told otherwise."""
+"""Default address of llama.cpp's server."""
 OLLAMA_ADDRESS = "http://127.0.0.1:11434"
 VLLM_ADDRESS = "http://127.0.0.1:8000/v1"
 Runtime = Literal["llama.cpp", "ollama", "vllm"]
@@ -26,7 +26,7 @@ def write_editor_files(folder: Path, name: str, runtime: Runtime, *, chat: bool)
     Args:
         folder: the export's folder.
         name: name under which the runtime serves the model.
-        runtime: the runtime that the folder is for. The files name the address where it listens by default.
+        runtime: the runtime that the folder is for. The files contain the default address of this runtime.
         chat: whether the model answers conversations. A base model is used for completion only.
     """
     editors = folder / "editors"

@@ -4,8 +4,8 @@
 
 The engines need other versions of transformers or torch than the training stack. Each engine gets a virtual environment
 in the user's cache. That environment also sees the packages of the running environment, with lower priority, so that
-torch is not installed twice and the training stack is not changed. The folder's name contains a hash of the
-environment's ingredients: another version of torch or another pin makes a new environment.
+torch is not installed twice and the training stack is not changed. The folder's name contains a hash of the pinned
+packages and of the versions of Python and torch, so a new environment is made when one of them changes.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class CalibrationRows:
 
     @classmethod
     def from_settings(cls, settings: Calibration) -> CalibrationRows:
-        """Read the rows that a recipe's `calibration:` names."""
+        """Read the rows of all sources in the `calibration:` of a recipe."""
         rows = [row for source in settings.data for row in read_rows(source.data.path(), source.rows)]
         return cls(rows, settings.tokens, settings.sequence_length, settings.fim)
 

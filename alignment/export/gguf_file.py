@@ -180,7 +180,7 @@ def _write_tensors(
     library: LlamaCppLibrary | None,
     threads: int | None,
 ) -> list[str]:
-    """Write the header, the metadata that `writer` holds, and all tensors. Return the names of the files."""
+    """Write the header, the metadata that `writer` holds, and all tensors. Return the paths of the written files."""
     from gguf import GGMLQuantizationType
 
     for plan in plans:
@@ -214,7 +214,10 @@ def _encoded(
     pool: ThreadPoolExecutor,
     workers: int,
 ) -> Iterator[memoryview]:
-    """Yield the encoded bytes of one tensor in chunks of rows, in order, at most `workers` + 1 chunks in memory."""
+    """Encode one tensor in a thread pool, and yield the bytes of each chunk of rows in order.
+
+    At most `workers` + 1 chunks are in memory.
+    """
     waiting: list[Future[np.ndarray]] = []
     for raw in plan.source.chunks():
         waiting.append(pool.submit(_encode, plan, raw, importance, library))

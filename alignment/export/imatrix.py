@@ -32,7 +32,7 @@ class ImatrixJob:
     model: str
     """Folder of the model."""
     texts: list[tuple[str, str]]
-    """Calibration texts, each as a pair (text, form)."""
+    """Calibration texts as pairs (text, form). The form is `plain`, `chat`, `fim` or `repository`."""
     context: int
     """Number of tokens in one window."""
     tokens: int

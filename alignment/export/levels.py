@@ -50,7 +50,7 @@ _SMALL_BLOCK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", 
 
 
 def get_level(name: str) -> Level:
-    """Return the level with this name, ignoring upper and lower case. Raise ValueError if there is none."""
+    """Return the level with this name, ignoring upper and lower case. Raise ValueError if no level has this name."""
     for level in LEVELS.values():
         if level.name.lower() == name.lower():
             return level

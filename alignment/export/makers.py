@@ -48,7 +48,8 @@ class ExportRun:
     original_pass_at_1: float | None = None
     """The original's pass@1 in percent, if there is a benchmark."""
     gguf_rows: dict[str, ExportRow] = field(default_factory=dict)
-    """GGUF level -> its row, for the levels made so far. Targets that are folders with a GGUF file reuse its file."""
+    """GGUF level -> its row, for the levels made so far. A target that is a folder with a GGUF file (for Ollama or
+    llama.cpp's server) reuses the file of that row."""
 
     @property
     def name(self) -> str:
@@ -214,14 +215,17 @@ def make_imatrix(run: ExportRun) -> None:
 
 
 def _finish(run: ExportRun, row: ExportRow, level: str, runtime: RuntimeName, python: str | None = None) -> ExportRow:
-    """Measure pass@1 of a target that passed, if there is a benchmark. Then give its files their final names."""
+    """Measure pass@1 of a target that passed the comparison with the original, if a benchmark is set.
+
+    Then rename the files of the target to their final names.
+    """
     if run.options.benchmark is not None and row["passed"]:
         row = row | _pass_rate(run, Path(row["file"]), level, runtime, python)
     return _rename_files(row)
 
 
 def _pass_rate(run: ExportRun, model: Path, level: str, runtime: RuntimeName, python: str | None) -> ExportRow:
-    """Measure pass@1 of an export. The returned row fails if pass@1 is too far below the original's."""
+    """Measure pass@1 of an export. In the returned row, `passed` is False if pass@1 is too far below the original's."""
     assert run.options.benchmark is not None and run.original_pass_at_1 is not None
     rate = pass_at_1(
         model,

@@ -84,7 +84,8 @@ def cut_windows(runtime: Runtime, texts: Sequence[str], context: int, positions:
         runtime: Runtime that tokenizes the texts.
         texts: The texts.
         context: C, the number of tokens in a window.
-        positions: How many scored positions the windows should have together. A window has C - 1 of them.
+        positions: Number of scored positions that all windows should have together. Each window has C - 1 scored
+            positions.
 
     Returns:
         Token ids [W, C] in int32, and the number of texts that were used.

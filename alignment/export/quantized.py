@@ -46,7 +46,7 @@ class QuantizeJob:
     act_order: str
     device: str
     texts: list[tuple[str, str]]
-    """Calibration texts, each as a pair (text, form)."""
+    """Calibration texts as pairs (text, form). The form is `plain`, `chat`, `fim` or `repository`."""
     tokens: int
     """Largest number of calibration tokens in total."""
     sequence_length: int
@@ -139,7 +139,7 @@ def calibration_samples(
 
     Args:
         tokenizer: The model's tokenizer.
-        texts: Texts, each as a pair (text, form).
+        texts: Texts as pairs (text, form). The form is `plain`, `chat`, `fim` or `repository`.
         length: Largest number of tokens in one sample.
         tokens: Largest number of tokens in total.
 

@@ -74,8 +74,8 @@ def modelfile(checkpoint: Qwen2Checkpoint, gguf: str, license_text: str | None) 
     """Return Ollama's Modelfile for a GGUF file.
 
     The Modelfile's template is ChatML if the model has a chat template, and plain completion if it is a base model.
-    Requests with a suffix use fill-in-the-middle in both cases. ChatML has tools, their calls and results as in Qwen2.5's
-    chat template, except for blanks in JSON, which Ollama writes without any.
+    Requests with a suffix use fill-in-the-middle in both cases. The ChatML template writes tools, tool calls and tool
+    results as Qwen2.5's chat template does. The only difference is that Ollama writes JSON without blanks.
 
     Args:
         checkpoint: The model.
@@ -184,7 +184,7 @@ def portable_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def vllm_command(checkpoint: Qwen2Checkpoint, name: str, long: bool = False) -> str:
-    """Return the command that serves a folder with vLLM. It must be run inside the folder.
+    """Return the command that serves a folder with vLLM. The command must be run inside the folder.
 
     Args:
         checkpoint: The model.
@@ -225,7 +225,9 @@ def llama_server_command(checkpoint: Qwen2Checkpoint, gguf: str, name: str, long
 
 
 def supports_long_context(checkpoint: Qwen2Checkpoint) -> bool:
-    """Whether YaRN can be added: Qwen documents it for the model's size, and the config does not have it yet."""
+    """Whether YaRN can be added: Qwen documents YaRN for the model's size, and the model's config does not have YaRN
+    yet.
+    """
     return checkpoint.config["hidden_size"] >= LONG_CONTEXT_HIDDEN_SIZE and checkpoint.rope["rope_type"] == "default"
 
 

@@ -42,7 +42,7 @@ class Vocabulary:
     """GGUF token type of every token."""
     merges: list[str]
     special: dict[str, int]
-    """GGUF's name of a special token (`eos`, `fim_pre`, ...) -> its id."""
+    """Ids of the special tokens, keyed by GGUF's name of the token (`eos`, `fim_pre`, ...)."""
     chat_template: str | None
 
 
@@ -98,7 +98,7 @@ def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
 
 
 def _check_added(path: Path, added: dict[int, dict[str, Any]]) -> None:
-    """Raise ValueError if an added token strips spaces or matches whole words only, as llama.cpp can't do either."""
+    """Raise ValueError if an added token strips spaces or matches whole words only. llama.cpp supports neither."""
     for entry in added.values():
         settings = [key for key in ("lstrip", "rstrip", "single_word") if entry.get(key)]
         if settings:
@@ -163,7 +163,7 @@ def _setting_id(settings: dict[str, Any], key: str, ids: dict[str, int], default
 
 
 def read_chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
-    """Return the folder's chat template, or None if it has none.
+    """Return the chat template of a model folder, or None if the folder has no chat template.
 
     Args:
         folder: The model's folder. If it has a chat_template.jinja, that file is the template.

@@ -113,7 +113,10 @@ def stopped_code(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def _wait_for_interrupted_script() -> int:
-    """Wait after Ctrl-C, which the script received too, until the script has ended. A second Ctrl-C ends the wait."""
+    """Wait until the script has ended after Ctrl-C, which the terminal also sends to the script.
+
+    A second Ctrl-C ends the wait.
+    """
     with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
         while True:
             os.wait()
@@ -123,7 +126,7 @@ def _wait_for_interrupted_script() -> int:
 def exit_code(codes: Mapping[int, int]) -> int:
     """Return one exit code for all failed processes.
 
-    If all of them were killed, none of them could print a message, so this function prints a message.
+    If all processes were killed, no process could print a message, so this function prints a message.
 
     Args:
         codes: exit code of each failed process by rank. A negative code is the number of a signal.

@@ -217,7 +217,7 @@ def write_launch_files(
         root: the checkout.
 
     Returns:
-        The paths of the files. The first file is the one that the user submits.
+        The paths of the files. The user submits the first file to the cluster.
     """
     relative = path_in_checkout(recipe_file, root)
     name = _label(recipe.name)

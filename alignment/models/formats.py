@@ -109,7 +109,7 @@ def fim_document(prefix: str, middle: str, suffix: str, mode: FimMode = "psm") -
 
 
 def repo_header(repository: str, files: Iterable[tuple[str, str]]) -> str:
-    """Return the name of a repository and its files `(path, content)`, each followed by a newline."""
+    """Return the beginning of a repo-level prompt: the repository's name, then the path and content of each file."""
     body = "".join(f"{FILE_SEP}{path}\n{content}\n" for path, content in files)
     return f"{REPO_NAME}{repository}\n{body}"
 
@@ -152,7 +152,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
-    """Encode text as `encode_text` does, with the position of each token's first character.
+    """Encode text as `encode_text` does, and also return the position in the text of each token's first character.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -191,7 +191,7 @@ def escape_special_text(text: str) -> str:
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Return the id of a special token. Raises ValueError if the tokenizer does not have it."""
+    """Return the id of a special token. Raises ValueError if the tokenizer does not have the token."""
     known_id = tokenizer.convert_tokens_to_ids(token)
     encoded = tokenizer.encode(token, add_special_tokens=False)
     if known_id is None or encoded != [known_id]:
@@ -238,8 +238,9 @@ def repo_segments(repository: str, files: Iterable[tuple[str, str]]) -> list[tup
 def infill_segments(chunks: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
     """Return the segments that llama.cpp's server puts in front of the FIM block of an `/infill` request.
 
-    The server knows neither the repository nor the cursor's file, and writes `myproject` and `filename`, also without
-    chunks. It drops what does not fit its context (`n_ctx`) beside a batch and twice the answer, from the front.
+    The server does not know the names of the repository and of the edited file, and writes `myproject` and `filename`
+    instead, even if there are no chunks. If the segments are too long for the server's context (`n_ctx`), minus one
+    batch and twice the length of the answer, the server drops tokens from their front.
 
     Args:
         chunks: file name and text of each entry of the request's `input_extra`.
@@ -256,7 +257,7 @@ def stop_token_ids(tokenizer: Tokenizer, tokens: Sequence[str] = FIM_STOP_TOKENS
 
 
 class Turn(NamedTuple):
-    """One turn of ChatML: what stands between `<|im_start|>` and `<|im_end|>`."""
+    """One turn of ChatML: the role and the content between `<|im_start|>` and `<|im_end|>`."""
 
     role: str
     """The role as ChatML writes it. Results of tools are written as turns of the user."""

@@ -52,7 +52,7 @@ StoredType = Literal["bfloat16", "float16", "float32"]
 
 @dataclass(frozen=True)
 class TypeRounding:
-    """How many tensors and weights have one tensor type, and their estimated rounding error."""
+    """Number of tensors and weights of one tensor type, and the estimated rounding error of these weights."""
 
     tensors: int
     weights: int
@@ -141,7 +141,8 @@ def _described(file: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Open a GGUF file.
 
     Returns:
-        Its GGUFReader, the Qwen2Config that its metadata describes, and its tensors keyed by their Hugging Face names.
+        The GGUFReader of the file, the Qwen2Config that the metadata describes, and the tensors keyed by their Hugging
+        Face names.
     """
     reader = _open(file)
     config = _config(file, reader)

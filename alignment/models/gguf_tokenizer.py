@@ -30,8 +30,8 @@ def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[t
     """Add tokens to the vocabulary that occur in merges but not in the vocabulary.
 
     Some converters, including this toolkit's, mark tokens such as `</s>` as unused, since llama.cpp would treat them as
-    control tokens. The unused ids (`holes`) are assigned to these tokens in the order of the merges, which is the order
-    of ids.
+    control tokens. The names of these tokens are then missing in the vocabulary, but merges still produce them. In the
+    order of the merges, the missing tokens get the unused ids (`holes`) in ascending order.
     """
     missing = [left + right for left, right in merges if left + right not in vocabulary]
     vocabulary.update(zip(missing, holes, strict=False))

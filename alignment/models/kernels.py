@@ -1,4 +1,6 @@
-"""Choose the attention kernel and fused kernels of a training stage: the recipe's choice, or the fastest installed."""
+"""Choose the attention kernel and fused kernels of a training stage: the kernels that the recipe names, or else the
+fastest installed kernels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _FLASH_2, _FLASH_3 = (8, 0), (9, 0)
 
 
 def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSource:
-    """Fill in `attn_implementation` of a model source. The value None leaves the choice to transformers (sdpa).
+    """Return the model source with `attn_implementation` filled in.
+
+    None means that transformers chooses the kernel (sdpa).
 
     Args:
         source: the model source. If it already names an attention kernel, that kernel is kept.
@@ -26,7 +30,9 @@ def choose_attention(source: ModelSource, train: Mapping[str, Any]) -> ModelSour
 
 
 def fused_kernels(source: ModelSource) -> dict[str, bool]:
-    """Return arguments of `from_pretrained` that enable fused kernels if the recipe asks for fused kernels.
+    """Return the arguments of `from_pretrained` that enable fused kernels.
+
+    Empty if the recipe does not set `use_kernels`.
 
     Raises:
         ValueError: there is no accelerator, or the package `kernels` is missing.
@@ -50,7 +56,7 @@ def fused_kernels(source: ModelSource) -> dict[str, bool]:
 
 
 def installed_attention() -> AttentionKernel | None:
-    """Return `flash_attention_3` or `flash_attention_2` if the package is installed and the GPU suits, else None."""
+    """Return `flash_attention_3` or `flash_attention_2` if its package is installed and the GPU supports it, else None."""
     import torch
 
     if not torch.cuda.is_available():

@@ -64,7 +64,8 @@ def _torch_dtype(source: ModelSource) -> torch.dtype:
 def write_random(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> None:
     """Write a checkpoint with the random weights of `source.init`.
 
-    All processes, sharded or not, then load the same weights from this checkpoint.
+    All processes then load the same weights from this checkpoint, whether or not the weights are sharded among the
+    processes.
     """
     assert source.init is not None
     model = random_model(source.init, tokenizer, seed, _torch_dtype(source))
@@ -110,7 +111,9 @@ def load(source: ModelSource, tokenizer: PreTrainedTokenizerBase, **kwargs: Any)
 
 @contextmanager
 def _one_line_errors(source: ModelSource) -> Iterator[None]:
-    """Turn library errors about missing, truncated or inconsistent checkpoints into a ValueError of one line."""
+    """Convert exceptions that libraries raise for missing, truncated or inconsistent checkpoints to a ValueError with a
+    message of one line.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -225,7 +228,7 @@ def set_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) 
 
 
 def replaces_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the toolkit's chat template, which is always used, differs from the tokenizer's chat template."""
+    """Whether training replaces the tokenizer's chat template by a different template, the toolkit's."""
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": "u"},

@@ -8,4 +8,4 @@ MergeMethod = Literal["linear", "slerp", "task_arithmetic", "ties", "dare_linear
 TASK_VECTOR_METHODS: tuple[MergeMethod, ...] = ("task_arithmetic", "ties", "dare_linear", "dare_ties")
 """Methods that add differences from a base model (task vectors) to that base model."""
 SPARSE_METHODS: tuple[MergeMethod, ...] = ("ties", "dare_linear", "dare_ties")
-"""Methods that keep only a share of each difference, the setting `density`."""
+"""Methods that keep only a share of the values of each difference. The setting `density` is this share."""

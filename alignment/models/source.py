@@ -65,7 +65,7 @@ class ModelSource(Settings):
     init: RandomInit | None = None
     """Random weights of this shape, drawn with the stage's seed."""
     tokenizer: str | None = None
-    """Folder or hub name of the tokenizer; by default the checkpoint's."""
+    """Folder or hub name of the tokenizer; by default the tokenizer in the checkpoint's folder."""
     dtype: DType = "bfloat16"
     """Type in which the weights are loaded and saved. `alignment.models.precision` resolves `auto`."""
     attn_implementation: AttentionKernel | None = None
@@ -75,6 +75,6 @@ class ModelSource(Settings):
 
     @property
     def checkpoint(self) -> str:
-        """The source's `path`, which must not be None."""
+        """The source's `path`. Must be used only if `path` is not None."""
         assert self.path is not None, "random weights are written to disk before they are loaded"
         return self.path

@@ -19,7 +19,7 @@ _GGUF_KEYS = {
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Whether a path is a GGUF file, by its name.
+    """Whether the name of a path ends like a GGUF file's (`.gguf`).
 
     A recipe's run converts such a model before the first step uses it.
     """
@@ -27,7 +27,7 @@ def is_gguf(path: str | Path) -> bool:
 
 
 def stored_config(path: Path) -> dict[str, Any] | None:
-    """Return a model's config with the keys of config.json, or None if it is missing or can't be read.
+    """Return a model's config with the keys of config.json, or None if the config is missing or can't be read.
 
     Args:
         path: a model folder with config.json, or a GGUF file of a Qwen2 model.
@@ -45,7 +45,8 @@ def stored_config(path: Path) -> dict[str, Any] | None:
 def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
     """Read the config of a GGUF file.
 
-    `changed` is the file's modification time, so that a changed file is read again.
+    The result is cached by both arguments. `changed` is the file's modification time, so that a changed file is read
+    again.
     """
     try:
         from gguf import GGUFReader

@@ -70,7 +70,8 @@ def read_safetensors_header(file: Path) -> dict[str, StoredTensor]:
     """Read the header of a safetensors file, and return its tensors by name.
 
     Raises:
-        ValueError: The file's size differs from the size in its header, or it is damaged or a pointer of Git LFS.
+        ValueError: The file is damaged, its size differs from the size in its header, or the file is a pointer of Git
+            LFS.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:

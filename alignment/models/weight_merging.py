@@ -1,7 +1,8 @@
 """Merge the weights of several models of one shape, tensor by tensor.
 
-The arithmetic of task vectors, TIES and DARE is PEFT's (`peft.utils.merge_utils`). Only one model is in memory as a
-whole; tensors of the others are read one at a time. Computed in float32, saved in the type of the first model.
+The arithmetic of task vectors, TIES and DARE is PEFT's (`peft.utils.merge_utils`). Only the first model is in memory
+completely; the tensors of the other models are read one at a time. Merging computes in float32, and the result is saved
+in the type of the first model.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from alignment.models.merge_methods import TASK_VECTOR_METHODS, MergeMethod
 from alignment.models.stored_tensors import read_safetensors_header
 
 COLLINEAR = 0.9995
-"""Cosine from which two tensors count as parallel. Spherical interpolation divides by the sine of the angle between
-them, so that parallel tensors are interpolated linearly."""
+"""Two tensors with at least this cosine are interpolated linearly: spherical interpolation divides by the sine of the
+angle between the tensors, which is close to 0 for parallel tensors."""
 
 
 def merge_tensors(
     method: MergeMethod, tensors: Sequence[Tensor], weights: Sequence[float], base: Tensor | None, density: float
 ) -> Tensor:
-    """Merge tensors of one name from several models.
+    """Merge the tensors that have the same name in several models.
 
     Args:
         method: the arithmetic; see `alignment.recipe.MergeStage.method`.
@@ -106,7 +107,7 @@ def merge_into(
 
 
 class _Reader:
-    """The tensors of one checkpoint."""
+    """Reads the tensors of one checkpoint from its open safetensors files."""
 
     def __init__(self, files: dict[str, Any]):
         self.files = files

@@ -1,9 +1,8 @@
 """Predict the largest disk space that a recipe needs at any time, and compare it with the free space.
 
 `alignment.chain` checks the space before the first stage, and a training stage checks it before each checkpoint, so
-that no run stops on a full disk. Checkpoints exist only while their stage trains. They hold what resuming needs
-(trained weights, optimizer, random states), and are separate from the model in the artifact. Models of finished stages
-are kept.
+that no run stops on a full disk. Checkpoints exist only while their stage trains. They contain trained weights,
+optimizer and random states, and are separate from the model in the artifact. Models of finished stages are kept.
 """
 
 from __future__ import annotations
@@ -157,7 +156,7 @@ def shortage(space: DiskForecast) -> str:
 
 
 def disk_full_hint(folder: Path) -> str:
-    """Return a line for the error of a failed stage if the disk is full, else "".
+    """Return a line to append to the error of a failed stage if the disk is full, else "".
 
     A library that fails on a full disk may report another reason.
     """

@@ -2,8 +2,8 @@
 
     predict(shape, MicroBatch(rows=4, length=4096), Layout(devices=8, zero=3)).total     # bytes on one device
 
-The tensors that autograd keeps of a layer are counted one by one (tests compare the sum with the tensors that PyTorch
-saves). The loss is TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's loss
+The tensors that autograd keeps in a layer for the backward pass are counted one by one (tests compare the sum with the
+tensors that PyTorch saves). The loss is TRL's tiled loss (trl/kernels/chunked_logprob.py, 1.16) or this toolkit's loss
 (alignment/stages/loss.py). The optimizer is AdamW. This module does not import torch.
 
 Sizes in the formulas: D = hidden size, K = width of the keys of a token, F = feed-forward width, V = vocabulary,
@@ -91,12 +91,12 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory of a training step, by purpose."""
+    """Peak memory of a training step, divided by purpose (weights, gradients, activations, ...)."""
 
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Bytes on one device, by purpose."""
+    """Bytes on one device, keyed by purpose."""
     host: float = 0.0
-    """Bytes of offloaded data in CPU memory, for each process."""
+    """Bytes of CPU memory that each process uses for data that is offloaded from its device."""
 
     @property
     def total(self) -> float:
@@ -124,7 +124,7 @@ def weight_bytes(shape: Shape, dtype: str, quantized: bool) -> float:
 
 
 def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
-    """Return the bytes per token that autograd keeps of one decoder layer.
+    """Return the bytes per token that autograd keeps in one decoder layer for the backward pass.
 
     RMSNorm computes in float32. It keeps its input and, if its weight is trained, the normalized rows. Attention keeps
     q, k, v and its output. The MLP keeps gate, silu(gate), up and their product. Frozen linear layers keep nothing.
@@ -153,7 +153,7 @@ def layer_bytes(shape: Shape, micro: MicroBatch, device: str) -> float:
 
 
 def _adapter_layer_bytes(shape: Shape, lora: Lora, width: int, half: bool, device: str) -> float:
-    """Return the bytes per token that autograd keeps of a layer's LoRA adapters.
+    """Return the bytes per token that autograd keeps in one layer's LoRA adapters for the backward pass.
 
     Each adapter keeps its input: in 16 bits under autocast, otherwise as a float32 copy. With dropout, it keeps the
     dropout's output and mask instead.
@@ -181,7 +181,7 @@ def predict(shape: Shape, micro: MicroBatch, layout: Layout, device_bytes: float
         shape: shape of the model.
         micro: settings of one forward and backward pass.
         layout: devices and sharding.
-        device_bytes: memory of the device, which is needed only for vLLM's share.
+        device_bytes: memory of the device in bytes. Only used to compute the share that vLLM reserves.
     """
     trained = adapter_parameters(shape, micro.lora) if micro.lora else shape.parameters
     width = 4 if micro.dtype == "float32" else 2

@@ -1,4 +1,4 @@
-"""Collect and format the needs of a recipe that `align plan` prints, as JSON values or as lines of text."""
+"""Collect the memory and disk space that a recipe needs, and format them for `align plan`, as JSON values or as text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from alignment.recipe import Recipe, launch_file
 
 
 class RecipeNeeds(TypedDict):
-    """Needs of a recipe. If the model's shape is unknown, only `needs` (empty) and `warnings` are present."""
+    """Memory and disk space that a recipe needs.
+
+    If the model's shape is unknown, only the keys `needs` (an empty list) and `warnings` are present.
+    """
 
     needs: list[StageNeeds]
-    """One entry for each training stage."""
+    """Memory, tokens and steps of each training stage."""
     warnings: list[str]
     device_bytes: NotRequired[float | None]
     """Memory of one device in bytes, or None if unknown."""

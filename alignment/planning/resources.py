@@ -31,15 +31,15 @@ _DEFAULT_PROMPT = 512  # assumed if the recipe sets no limit, since TRL has no l
 
 
 class StageNeeds(TypedDict):
-    """Needs of one training stage, as `align plan --json` prints them."""
+    """Memory, tokens and steps of one training stage, as `align plan --json` prints them."""
 
     stage: str
     peak: int
     """Peak memory on one device, in bytes."""
     parts: dict[str, int]
-    """Bytes of `peak`, by purpose."""
+    """Bytes that add up to `peak`, keyed by purpose."""
     host: int
-    """CPU memory, in bytes."""
+    """CPU memory in bytes: data that is offloaded from the device, and the merge of an adapter."""
     fits: bool | None
     """Whether `peak` fits into the device's memory. None if that memory is unknown."""
     tokens_per_step: int
@@ -49,9 +49,9 @@ class StageNeeds(TypedDict):
 
 
 def shape_of(model: BaseModelSettings) -> Shape | None:
-    """Return the shape of the recipe's base model, or None if it is unknown without a download of the model.
+    """Return the shape of the recipe's base model, or None if the model would have to be downloaded to find its shape.
 
-    For a model with random weights, the size of the vocabulary is 0 as long as the tokenizer is not built.
+    For a model with random weights, the size of the vocabulary is 0 if an earlier stage has yet to build the tokenizer.
     """
     if model.init is not None:
         vocabulary = model.init.vocab_size or 0
@@ -87,7 +87,8 @@ def _tokens(file: Path) -> int:
 
 
 def micro_batch_of(stage: TrainingStage, model: BaseModelSettings, layout: Layout) -> MicroBatch:
-    """Derive the settings of one forward and backward pass from a stage, as its trainer chooses them on this layout.
+    """Compute the settings of one forward and backward pass that the stage's trainer will use on the devices of a
+    layout.
 
     The rules for `masked` and `own_loss` are the same as in alignment/stages/sample_attention.py and loss.py.
     """
@@ -155,7 +156,7 @@ def _lora_of(stage: TrainingStage) -> Lora | None:
 def _has_reference_model(stage: TrainingStage) -> bool:
     """Whether a second, frozen model is in memory.
 
-    With LoRA there is none: the reference is the model without adapter.
+    With LoRA, no second model is needed: the reference is the same model without its adapter.
     """
     if stage.peft is not None:
         return False

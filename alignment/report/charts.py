@@ -59,7 +59,7 @@ class Plot:
         return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.y(low):.1f}" y2="{self.y(high):.1f}" class="interval"/>'
 
     def label_above(self, x: float, high: float, text: str) -> str:
-        """Return a label just above a value, moved down if it would be outside of the picture."""
+        """Return a label just above a value. The label is moved down if it would be outside of the picture."""
         return f'<text x="{x:.1f}" y="{max(self.y(high) - 5, 10):.1f}" class="value">{text}</text>'
 
     def fragment(self, parts: Sequence[str]) -> Markup:

@@ -33,8 +33,8 @@ CURVES = {
 """Kind of stage -> its curves, each (TRL's name of the metric in metrics.jsonl, title of the curve)."""
 
 Gains = dict[tuple[str, str], str]
-"""(stage, metric) -> text that says how much the metric changed in the stage: the difference from the model from which
-the stage started, and the 95% interval of the difference, in percentage points."""
+"""Text about the change of a metric in a stage, keyed by (stage, metric). The text gives the difference from the model
+with which the stage started, and the 95% interval of the difference, in percentage points."""
 
 
 @dataclass(frozen=True)

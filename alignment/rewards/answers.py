@@ -15,7 +15,7 @@ SUBMISSION = "submission"
 def text_of(message: Prompt | Completion) -> str:
     """Return `message` if it is a text, or the content of the last message if it is a conversation.
 
-    The text is empty if the last message is a tool's: the model did not write it.
+    If the last message is the result of a tool, return an empty text, because the model did not write this message.
     """
     if isinstance(message, str):
         return message

@@ -26,9 +26,9 @@ class RewardPart:
     reward: RewardFunction
     weight: float
     required: bool = False
-    """If True, a completion for which this part has no score gets no reward at all. True for parts that need a verdict:
-    without the verdict, the other parts would reward only the form of a program. If a part that is not required has no
-    score, the sum is computed without this part."""
+    """If True, a completion for which this part has no score gets no reward at all. If False, the sum is then computed
+    without this part. True for parts that need test results: without them, the other parts would reward only the
+    form of a program."""
 
 
 def combined(parts: Sequence[RewardPart]) -> RewardFunction:
@@ -66,7 +66,10 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
 
 
 def _environment_columns(environments: Sequence[RolloutEnvironment]) -> dict[str, list[Any]]:
-    """Return the columns that rewards get instead of the environments, which can't be sent to another process."""
+    """Return the results of the environments as columns for the rewards.
+
+    Environments themselves can't be sent to the separate process of a reward.
+    """
     scores = [environment.score for environment in environments]  # before the outcomes: a score may fail
     outcomes = [environment.outcome for environment in environments]
     return {

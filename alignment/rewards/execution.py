@@ -22,14 +22,16 @@ TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
 PROBLEM = "environment_problem"
 """Name of a column that `combination.combined` adds for rollouts with an environment: its error, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
-"""The verdict on completions that reached the length limit."""
+"""The verdict (result of grading) for completions that were cut off at the length limit."""
 
 
 class Verdicts:
-    """Grades the completions of a batch once for all rewards that need the verdicts."""
+    """Runs the tests on the completions of a batch once, and gives the results (verdicts) to all rewards that need
+    them.
+    """
 
     def __init__(self, grader: Grader | RemoteGrader, end_ids: Sequence[int] = ()) -> None:
-        """Store the arguments. No program is graded yet.
+        """Store the grader and the end tokens. No program is graded yet.
 
         Args:
             grader: runs the programs.

@@ -48,7 +48,9 @@ def main() -> None:
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Move both pipes away from descriptors 0 and 1, so that the user's code does not use them by accident."""
+    """Move the pipes to the trainer from descriptors 0 and 1 to others, so that the user's code does not use the pipes
+    by accident.
+    """
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

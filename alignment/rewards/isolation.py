@@ -46,14 +46,14 @@ START_SECONDS = 120.0
 TIMEOUT_SECONDS = 60.0
 """Default time limit for one batch, in seconds."""
 MAX_FAILURES = 3
-"""With this many failures in a row, the training ends."""
+"""Training ends when this many batches in a row have failed."""
 REPLY_BYTES = 1 << 20
 REPLY_BYTES_PER_COMPLETION = 64
 """The maximum size of a reply is REPLY_BYTES plus this many bytes for each completion. A score takes about 20 bytes."""
 
 
 class _ProcessFailed(Exception):
-    """The process gave no valid answer. The text of the exception completes the sentence "the process ..."."""
+    """Raised if the process gives no valid answer. The text of the exception completes the sentence "the process ..."."""
 
 
 class IsolatedReward:

@@ -15,7 +15,7 @@ from alignment.rewards.answers import text_of
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 CALLING = "the reward"
-"""What error messages call the user's function."""
+"""Words by which error messages refer to the user's function."""
 
 
 def load_function(extension: Extension) -> Callable[..., Any]:

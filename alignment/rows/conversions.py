@@ -1,6 +1,4 @@
-"""Conversion of rows in the forms of other trainers (ShareGPT, Alpaca, OpenAI's fine-tuning files) to conversations and
-preferences.
-"""
+"""Converts rows of other trainers (ShareGPT, Alpaca, OpenAI's fine-tuning files) to conversations and preferences."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ _FORMS = {
 
 
 def convert(row: Row, form: RowFormat | None, where: str) -> Row:
-    """Return a row of another form as a conversation (`messages`) or preference (`prompt`, `chosen`, `rejected`).
+    """Convert a row of another trainer to a conversation (`messages`) or a preference (`prompt`, `chosen`, `rejected`).
 
     `docs/rows.md` lists the columns of each form and how they are converted. Other columns are kept.
 
@@ -108,7 +106,10 @@ def _sharegpt_messages(values: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _written_calls(content: Any, where: str) -> list[Any]:
-    """Return the calls in a turn of `function_call`, whose value is a JSON object or a list of JSON objects."""
+    """Return the tool calls in a ShareGPT turn from `function_call`.
+
+    The value of the turn is a JSON object or a list of JSON objects.
+    """
     try:
         calls = json.loads(content) if isinstance(content, str) else content
     except (ValueError, RecursionError):
@@ -124,7 +125,11 @@ def _written_calls(content: Any, where: str) -> list[Any]:
 
 
 def _observations(content: Any, messages: list[dict[str, Any]]) -> list[Any]:
-    """Return the results in an observation: the items of a JSON list if it has one item per call, else the value."""
+    """Return the tool results in a ShareGPT turn from `observation`.
+
+    If the last message has several calls and the turn is a JSON list with one item per call, the items are the results.
+    Otherwise the whole value of the turn is one result.
+    """
     calls = messages[-1].get("tool_calls") or [] if messages else []
     if len(calls) > 1 and isinstance(content, str):
         try:

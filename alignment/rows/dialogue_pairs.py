@@ -44,7 +44,8 @@ def pair_of(row: Row, where: str) -> DialoguePair | None:
         The pair, or None if the dialogues differ only in Unicode normalization and whitespace at the end of messages.
 
     Raises:
-        ValueError: the row has no prompt, an answer is missing or empty, or a column or a loss mark would be ignored.
+        ValueError: the row has no prompt, an answer is missing or empty, or training would ignore a column or a loss
+            mark (a key such as `weight` that excludes a message from the loss).
     """
     check_columns(row, "preference", where)
     prompt = [] if _is_empty(row.get("prompt")) else _messages(row["prompt"], f"{where}, prompt", "user")
@@ -74,7 +75,10 @@ def _messages(value: Any, where: str, role: str) -> list[dict[str, Any]]:
 
 
 def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> list[dict[str, Any]]:
-    """Return the whole dialogue of one side. Its column `key` contains either only the answer or the whole dialogue."""
+    """Return the whole dialogue of one side of a preference (`key` is `chosen` or `rejected`).
+
+    The column `key` contains either only the answer or the whole dialogue.
+    """
     side = row[key]
     messages = _messages(side, f"{where}, {key}", "assistant")
     if messages[-1]["role"] != "assistant":
@@ -106,7 +110,7 @@ def _dialogue(prompt: list[dict[str, Any]], row: Row, where: str, key: str) -> l
 
 
 def _asks(messages: list[dict[str, Any]], prompt: str) -> bool:
-    """Whether a message of the user has the prompt as its text."""
+    """Whether the text of any user message equals the prompt."""
     return any(message["role"] == "user" and message["content"].strip() == prompt.strip() for message in messages)
 
 

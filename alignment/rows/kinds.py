@@ -45,8 +45,8 @@ _CHAT_COLUMNS = {
     "chat_template_kwargs": "the chat format has no settings",
     "train_on_turn": "mark messages, not the row",
 }
-"""Column that other trainers read in conversations and preferences, but this toolkit would ignore -> advice for the
-error message."""
+"""Advice for the error message, keyed by columns that other trainers read in conversations and preferences, but that
+this toolkit would ignore."""
 
 _WEIGHT_COLUMNS = dict.fromkeys(
     ("weight", "weights", "loss_weight", "sample_weight", "loss_mask", "train_mask", "labels_mask"),
@@ -79,7 +79,7 @@ def kind_of(row: Row, where: str | None = None) -> RowKind:
 
 
 def _how_to_convert(row: Row) -> str:
-    """Return advice on how to convert a row of another trainer, or an empty string if its form is not known."""
+    """Return advice on how to convert a row of another trainer, or an empty string if the form of the row is not known."""
     if "conversations" in row or "conversation" in row:
         return f" T{SHAREGPT[1:]}."
     if "instruction" in row and "output" in row:

@@ -23,7 +23,7 @@ _DESCRIPTIVE = frozenset(
 """Keys that describe a message and have no effect on training."""
 
 _TOOL_KEYS = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}
-"""Role of a message -> keys of its calls of tools, or of its result of a tool."""
+"""Keys that belong to tool calls or to the result of a tool, keyed by the role of the message."""
 
 _HINTS = {
     "tool_calls": f"only the assistant calls tools: {CALL_FORM}",
@@ -56,14 +56,15 @@ def conversation_of(row: Mapping[str, Any], where: str) -> tuple[list[dict[str, 
 
 
 def messages_of(value: Any, where: str) -> list[dict[str, Any]]:
-    """Check messages one by one, and return them with all calls of tools in the same form.
+    """Check the messages of a conversation, and return them with all tool calls in the same form.
 
     Args:
         value: the value of the column `messages`.
         where: file and row number, with which the error message begins.
 
     Returns:
-        The messages. In those with calls, `tool_calls` is as `calls_of` returns it, and `content` is never null.
+        The messages. In messages with tool calls, `tool_calls` has the form that `calls_of` returns, and `content` is
+        never null.
 
     Raises:
         ValueError: `value` is not a list of messages `{role, content}`, `content` is not text, or a message has a key
@@ -98,7 +99,9 @@ def _checked(message: Any, where: str) -> dict[str, Any]:
 
 
 def _check_keys(message: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError for a key that training would ignore, and for a key of `LOSS_MARKS` that makes no sense."""
+    """Raise ValueError for a key that training would ignore, and for a key of `LOSS_MARKS` with a wrong value or on a
+    message that is not from the assistant.
+    """
     for key, value in message.items():
         if key in _DESCRIPTIVE or value is None or (key not in LOSS_MARKS and _says_nothing(value)):
             continue

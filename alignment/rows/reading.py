@@ -19,7 +19,7 @@ NAMES = ".jsonl, .jsonl.gz or .parquet"
 # Start of an escaped surrogate. A lone surrogate is valid JSON but not valid text: tokenizers and Arrow refuse it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""What `surrogateescape` makes of bytes that are not UTF-8."""
+"""Matches the characters by which Python's error handler `surrogateescape` replaces bytes that are not UTF-8."""
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _JSON_SUFFIXES = (".json", ".json.gz")
 """Suffixes of files that are read only if their path is given. In a folder they are skipped: most are reports."""

@@ -80,7 +80,10 @@ def _gather(value: Any, key: str, texts: list[str]) -> None:
 
 
 def _decoded(text: str) -> dict[str, Any] | list[Any] | None:
-    """Return the object or list that a JSON string holds, or None. Escapes in the JSON string would hide words."""
+    """Parse a JSON string that holds an object or a list. Return None for any other string.
+
+    Texts are extracted from the parsed value, because escapes such as `\\n` in the JSON string would hide words.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -92,7 +95,7 @@ def document_text(row: Mapping[str, Any]) -> str:
     """Return the text of a document, of all files of a repo-level document, or of a question and its answer.
 
     Raises:
-        ValueError: the row has none of the columns for these, or the value of a column is not text.
+        ValueError: the row has no column with a text, files, or a question, or the value of a column is not text.
     """
     if row.get("text"):
         if not isinstance(row["text"], str):

@@ -25,11 +25,11 @@ WRITTEN_CALL = re.compile(r"<tool_call>\s*\{.*?\}\s*</tool_call>", re.DOTALL)
 
 
 def tools_of(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """Return the tools of a conversation or preference, in the form that the chat template is given.
+    """Return the tools of a conversation or preference, in the form that the chat template expects.
 
     Args:
-        row: a row; its column `tools` is a list or a JSON string of a list. A function without the wrapper
-            `{"type": "function", "function": ...}` gets one.
+        row: a row; its column `tools` is a list or a JSON string of a list. The wrapper `{"type": "function",
+            "function": ...}` is added to a function that lacks it.
         where: file and row number, put in front of the error.
 
     Raises:
@@ -76,7 +76,7 @@ def calls_of(value: Any, where: str) -> list[dict[str, Any]]:
     """Return the calls of a message as `{type, function: {name, arguments}}` with `arguments` as a mapping.
 
     Args:
-        value: what the message holds in `tool_calls`: `{function: {name, arguments}}` or `{name, arguments}`, with
+        value: value of the message's key `tool_calls`: `{function: {name, arguments}}` or `{name, arguments}`, with
             arguments as an object or as a JSON string. The whole list may be a JSON string. `id` is kept.
         where: file, row and message number, with which error messages begin.
 
@@ -132,7 +132,7 @@ def check_tool_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
 
     Args:
         messages: the conversation, with calls as `calls_of` returns them.
-        tools: the tools of the conversation. If the list is not empty, calls may name only these.
+        tools: the tools of the conversation. If the list is not empty, calls may name only tools of this list.
         where: file and row number, put in front of the error.
     """
     functions = {tool["function"]["name"]: tool["function"] for tool in tools}

@@ -20,7 +20,7 @@ from alignment.stages.stopping import SWITCH
 
 
 def main() -> int:
-    """Run the stage; return the exit code: 0 for success, 1 for an error that was explained on stderr.
+    """Run the stage. Return the exit code: 0 for success, 1 for an error that was explained on stderr.
 
     A stop signal ends the process with `REQUEUE_CODE`.
     """
@@ -69,7 +69,7 @@ def out_of_memory(error: RuntimeError, request: StageRequest) -> str | None:
 
 
 def _peak_memory_mb() -> int:
-    """Return the peak memory in MB of this process or of an ended child process, whichever needed most.
+    """Return the peak memory in MB of this process, or of the child process that used most memory if that is larger.
 
     Linux reports the peak in KiB.
     """

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
-    """Run the stage's builder in a scratch folder, then move the files from there to the artifact.
+    """Run the stage's builder in a scratch folder, then move the files from the scratch folder to the artifact.
 
     After an interruption, a builder that can't resume starts from the beginning. That is acceptable because builders
     are deterministic, and quick compared to training.

@@ -1,8 +1,8 @@
 """Training callbacks: mark complete checkpoints, log metrics and progress, seed GRPO's row order.
 
 Training waits while a checkpoint is written. transformers 5.23 and accelerate 1.15 can't write in the background.
-DeepSpeed 0.19's decoupled writer finishes a checkpoint at a later step, when transformers has already counted it as
-complete and deleted an older one.
+DeepSpeed 0.19's decoupled writer can, but it finishes a checkpoint at a later step. By then, transformers has already
+counted the checkpoint as complete and deleted an older checkpoint.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _SECONDS_BETWEEN_MESSAGES = 5
 
 
 def save_unit(args: Any) -> int:
-    """The number of steps between two states that a checkpoint can hold.
+    """Return the number of steps after which a checkpoint can be written, since no generation of completions is still
+    in use.
 
-    GRPO's checkpoints do not hold the completions that are in use, which several steps may share. A run that resumed between two
-    generations would train on other completions than a run without interruption.
+    In GRPO, several steps may train on one generation of completions, and a checkpoint does not contain the
+    completions. A run that resumes between two generations would train on different completions than an uninterrupted
+    run.
     """
     per_generation = getattr(args, "steps_per_generation", None)
     if per_generation is None:
@@ -44,7 +46,9 @@ def save_unit(args: Any) -> int:
 
 
 class AlreadyTrained(Exception):
-    """Training resumed from the checkpoint of its last step: the weights are loaded, and no step is left."""
+    """Raised if training resumes from the checkpoint of its last step: the weights have been loaded, and there is no
+    further step.
+    """
 
 
 class Recorder(TrainerCallback):
@@ -58,7 +62,8 @@ class Recorder(TrainerCallback):
         self.first_step: float | None = None
         """Seconds from the start of training to the end of the first step."""
         self.after_first_step = 0.0
-        """Seconds from the end of the first step to the end of the last step: without start-up and compilation."""
+        """Seconds from the end of the first step to the end of the last step. Start-up and compilation are not
+        included."""
         self.from_start = 0.0
         """Seconds from the start of this process (imports, data, model) to the end of the first step."""
 
@@ -98,7 +103,10 @@ class Recorder(TrainerCallback):
         self.after_first_step = elapsed - self.first_step
 
     def _stop_requested(self, args: TrainingArguments) -> bool:
-        """Whether any rank has received a stop signal; all ranks ask after the same steps."""
+        """Whether any rank has received a stop signal.
+
+        This is a collective operation: all ranks must call it after the same step.
+        """
         if self.world_size > 1 and distributed.is_initialized():
             requested = torch.tensor(int(SWITCH.requested), device=args.device)
             distributed.all_reduce(requested, op=distributed.ReduceOp.MAX)

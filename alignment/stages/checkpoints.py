@@ -1,8 +1,8 @@
-"""Whole checkpoints: the manifest that is written last, and the choice of the checkpoint to resume from.
+"""Write manifests that mark checkpoints as complete, and choose the checkpoint from which training resumes.
 
-After a checkpoint is saved, every rank writes `whole-RANK.json` with sizes and SHA-256 of its share of the files. A checkpoint is
-complete if the files of all ranks exist, and intact if the sizes and hashes agree. Checkpoints of older versions, whose
-`whole-RANK.json` names no files, are judged by their contents.
+After a checkpoint is saved, every rank writes `whole-RANK.json` with sizes and SHA-256 of its share of the files. A
+checkpoint is complete if the files of all ranks exist, and intact if the sizes and hashes agree. In checkpoints of
+older versions, `whole-RANK.json` lists no files. The contents of their files are checked instead.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ logger = get_logger(__name__)
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 _NOT_NEEDED = ("training_args.bin", "README.md")
-"""Files that transformers and PEFT write and that no resumed run reads."""
+"""Files that transformers and PEFT write to a checkpoint, but that are not read when training resumes."""
 
 Gather = Callable[[str], Sequence[str]]
-"""Collects a text from every rank."""
+"""Type of a function that takes this rank's text and returns the texts of all ranks."""
 
 
 def write_manifest(checkpoint: Path, rank: int, world_size: int) -> None:
-    """Write a rank's part of the manifest of a checkpoint, atomically. All ranks must have saved their files before."""
+    """Write this rank's part of a checkpoint's manifest atomically.
+
+    Must be called after all ranks have saved their files.
+    """
     shares: list[list[Path]] = [[] for _ in range(world_size)]
     sizes = [0] * world_size
     for file in sorted(_files(checkpoint), key=lambda file: (-file.stat().st_size, file)):
@@ -45,7 +48,7 @@ def write_manifest(checkpoint: Path, rank: int, world_size: int) -> None:
 
 
 def _files(checkpoint: Path) -> list[Path]:
-    """The files of a checkpoint that a resumed run reads."""
+    """Return the files of a checkpoint that are read when training resumes."""
     return [
         file
         for file in checkpoint.rglob("*")
@@ -63,18 +66,19 @@ def last_whole_checkpoint(
 ) -> Path | None:
     """Return the newest checkpoint that every rank finished and whose files are intact.
 
-    Every rank checks its own share of the files. Rank 0 removes checkpoints that some rank did not finish, and says which of
-    the others are damaged; these are kept.
+    Every rank checks a share of the files. Rank 0 removes checkpoints that a rank did not finish. Damaged checkpoints
+    are kept, and rank 0 logs their names.
 
     Args:
         folder: the folder of the checkpoints.
         world_size: the number of processes of this run.
         rank: this process's rank.
-        gather: collects what each rank has found wrong; all ranks call it equally often.
+        gather: takes this rank's description of the damage, and returns the descriptions of all ranks. All ranks call
+            this function equally often.
 
     Raises:
-        ValueError: the checkpoints come from another number of processes. Optimizer shards and random states of one
-            number of processes can't be distributed to another.
+        ValueError: the checkpoints were written by another number of processes. Optimizer shards and random states
+            can't be redistributed to a different number of processes.
     """
     finished: dict[int, Path] = {}
     for path in folder.glob("checkpoint-*"):
@@ -103,7 +107,7 @@ def last_whole_checkpoint(
 
 
 def _marked_world_sizes(checkpoint: Path) -> list[int]:
-    """Return the number of processes that each readable part of a manifest names.
+    """Return, for each readable part of a checkpoint's manifest, the number of processes that the part names.
 
     The list is empty if rank 0 removes the folder in the meantime.
     """
@@ -117,7 +121,7 @@ def _marked_world_sizes(checkpoint: Path) -> list[int]:
 
 
 def _damage(checkpoint: Path, rank: int) -> str:
-    """Describe the first damaged file of a rank's share. Empty if all of them are intact."""
+    """Describe the first damaged file in a rank's share of the files. Return "" if all files of the share are intact."""
     manifest = json.loads((checkpoint / f"whole-{rank}.json").read_text())
     if "files" not in manifest:
         return next(_damage_by_content(checkpoint), "") if rank == 0 else ""
@@ -133,7 +137,7 @@ def _damage(checkpoint: Path, rank: int) -> str:
 
 
 def _damage_by_content(checkpoint: Path) -> Iterator[str]:
-    """Yield what is wrong with a checkpoint without manifest: missing, truncated or changed files."""
+    """Yield a message for each missing, truncated or damaged file of a checkpoint whose manifest lists no files."""
     for description, patterns in (
         ("weights", ("*.safetensors", "pytorch_model*", "global_step*", "adapter_model*")),
         ("state of the optimizer", ("optimizer*", "global_step*")),
@@ -154,7 +158,7 @@ def _damage_by_content(checkpoint: Path) -> Iterator[str]:
 
 
 def _is_whole_safetensors(file: Path) -> bool:
-    """Whether the file has a valid header and is as long as the header says."""
+    """Whether the file has a valid safetensors header, and has the length that the header implies."""
     try:
         read_safetensors_header(file)
     except (ValueError, AttributeError, TypeError, KeyError):
@@ -163,7 +167,7 @@ def _is_whole_safetensors(file: Path) -> bool:
 
 
 def _is_intact_zip(file: Path) -> bool:
-    """Whether the checksums of all records agree; torch saves its files as zip archives."""
+    """Whether all checksums in a zip archive are right. torch saves its files as zip archives."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None

@@ -1,8 +1,8 @@
-"""GRPO's rollouts by the CPU decoder: weights are packed, and the prompt of a group is computed once.
+"""Generate GRPO's rollouts with the CPU decoder, which packs the weights and computes the prompt of a group once.
 
-The completions are drawn from the policy in the decoder's arithmetic, after temperature, top_k, top_p, min_p and repetition
-penalty: `RolloutTrainer` corrects the difference from the trainer's arithmetic by importance sampling, as TRL does for vLLM.
-Adapters are not merged, and dropout is off.
+Temperature, top_k, top_p, min_p and repetition penalty are applied as in transformers. The decoder rounds differently
+from the trainer, so the completions are drawn from slightly different probabilities. `RolloutTrainer` corrects this
+difference by importance sampling, as TRL does for vLLM. Adapters are not merged, and dropout is off.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ RolloutEngine = Literal["auto", "transformers", "cpu"]
 
 
 def compute_dtype(model: Any, args: Any) -> torch.dtype:
-    """Return the type of a trainer's matrix products: 16-bit under autocast, else the type of the weights."""
+    """Return the type in which a trainer computes matrix products: a 16-bit type under autocast, else the type of the
+    weights.
+    """
     if args.bf16:
         return torch.bfloat16
     return torch.float16 if args.fp16 else model.get_input_embeddings().weight.dtype
 
 
 def cpu_reason(model: Any, args: Any) -> str | None:
-    """Return why the CPU decoder cannot make a trainer's rollouts. Returns None if it can.
+    """Return the reason why the CPU decoder can't generate a trainer's rollouts, or None if the decoder can.
 
     Args:
         model: the unwrapped model, of transformers or PEFT.
@@ -80,7 +82,7 @@ class CpuRollouts:
 
         Args:
             model: the unwrapped model, of transformers or PEFT, for which `cpu_reason` is None.
-            tokenizer: its tokenizer.
+            tokenizer: the model's tokenizer.
             dtype: the type to compute in.
         """
         self.model = model

@@ -23,8 +23,8 @@ def run(request: StageRequest) -> dict[str, Any]:
 
     Raises:
         ExtensionError: the function raised an exception, returned something other than a mapping of JSON values, wrote
-            a file with a reserved name, or wrote a model although `makes_model` is false (or none although it is true).
-            The message names file, line and function.
+            a file with a reserved name, wrote a model although `makes_model` is false, or wrote no model although
+            `makes_model` is true. The message names file, line and function.
     """
     stage = request.stage
     assert isinstance(stage, CustomStage)

@@ -53,7 +53,10 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def prepare_pairs(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
-    """Tokenize the pairs and write them to `folder/train`, in a seeded random order; return the counts."""
+    """Tokenize the pairs and write them to `folder/train`, in a seeded random order.
+
+    Return the counts for the artifact.
+    """
     from datasets import Dataset
 
     stage = request.stage

@@ -1,4 +1,5 @@
-"""Measure a model on benchmarks: after a training stage on those of the recipe's `evaluate:`, or as a stage of its own.
+"""Measure a model on benchmarks: on the benchmarks of a stage of kind `evaluate`, or of the recipe's `evaluate:` after
+a training stage.
 
 This stage uses no TRL trainer. The artifact gets the metrics (pass@k and text scores with 95% intervals),
 `verdicts.jsonl` and the completions of every task. `alignment.evaluation` describes the files.

@@ -130,7 +130,7 @@ def align_saves(args: Any) -> None:
 def prepare_tasks(
     request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path, tools: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Write the tasks as conversational prompts to `folder/train`, in a seeded random order; return the counts.
+    """Write the tasks as conversational prompts to `folder/train`, in a seeded random order, and return the counts.
 
     Overlong prompts are dropped and counted, since TRL does not truncate prompts.
 
@@ -170,7 +170,7 @@ def prepare_tasks(
 
 
 def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
-    """Return a task's columns that rewards and environment read. Raises ValueError if the task can't be used."""
+    """Return the columns of a task that rewards and the environment read. Raises ValueError if the task can't be used."""
     graded = any(reward.name in GRADING for reward in stage.rewards)
     if graded or row.get("tests") is not None:
         check_task(row, where)

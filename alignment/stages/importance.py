@@ -1,8 +1,9 @@
 """Importance sampling: correct for different probabilities of a token in the rollout sampler and in the trainer.
 
-The formulas are those that TRL 1.16 applies to vLLM's rollouts, with the same settings (`vllm_importance_sampling_mode`,
-`vllm_importance_sampling_clip_min` and `_max`). TRL needs an additional forward pass for the
-trainer's log-probabilities. Here those of the loss can be used while the weights are still those of the rollouts.
+The formulas are those that TRL 1.16 applies to vLLM's rollouts, with the same settings
+(`vllm_importance_sampling_mode`, `vllm_importance_sampling_clip_min` and `_max`). TRL needs an additional forward pass
+for the trainer's log-probabilities. Here the log-probabilities of the loss are used instead, as long as the weights
+have not changed since the rollouts.
 
 Shapes: B = completions, C = tokens.
 """
@@ -29,7 +30,7 @@ def importance_ratio(
         high: the upper limit.
 
     Returns:
-        [B, C] for the modes by token, [B, 1] for those by sequence.
+        Ratios of shape [B, C] for the `token` modes, and [B, 1] for the `sequence` modes.
     """
     difference = torch.nan_to_num((trainer - sampler) * mask, nan=0.0)
     if mode.startswith("sequence"):

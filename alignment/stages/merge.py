@@ -25,7 +25,9 @@ DEFAULT_DENSITY = 0.5
 
 
 class _Inputs(NamedTuple):
-    """The checkpoints of a merge."""
+    """The checkpoints that are merged, and the base model from which differences are taken (None for methods without
+    differences).
+    """
 
     sources: list[ModelSource]
     base: ModelSource | None
@@ -78,7 +80,7 @@ def _source(request: StageRequest, entry: NamedModel, index: int) -> ModelSource
 def write_merged(
     request: StageRequest, stage: MergeStage, inputs: _Inputs, weights: Sequence[float], folder: Path
 ) -> bool:
-    """Merge the checkpoints with these weights and save the model; return whether it is a chat model."""
+    """Merge the checkpoints with these weights, and save the merged model. Return whether the model is a chat model."""
     first = inputs.sources[0]
     tokenizer = loading.load_tokenizer(first)
     chat = tokenizer.eos_token == formats.IM_END if stage.chat is None else stage.chat
@@ -100,7 +102,9 @@ def write_merged(
 def _search(
     request: StageRequest, stage: MergeStage, search: MergeSearch, inputs: _Inputs
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Measure every candidate; return the weights with the best metric, and one row for each candidate.
+    """Merge and measure every candidate for the weights.
+
+    Return the weights with the best metric, and one row for each candidate.
 
     A row has `weights`, and `value`, `low`, `high` and `n` of the metric. After an interruption, candidates whose results
     are complete are not measured again.

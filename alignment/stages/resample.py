@@ -1,9 +1,9 @@
-"""RolloutTrainer that replaces groups whose answers all got the same reward, since their advantages are zero.
+"""A RolloutTrainer that replaces groups of completions that all got the same reward, since their advantages are zero.
 
 This is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2), which TRL 1.16 does not have. After each generation,
 groups without spread (all rewards equal) are replaced by groups of other prompts of the dataset, in at most a few
-rounds. In each round, every process generates the same number of new groups: as many as the process with the most
-groups to replace needs.
+rounds. In each round, every process generates the same number of new groups, because generation is a collective
+operation. The process that has to replace the most groups determines this number.
 
 Shapes: R = rows (completions) of one process, in groups of G; P = prompt tokens, C = completion tokens.
 """

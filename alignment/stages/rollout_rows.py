@@ -18,7 +18,8 @@ from alignment.rewards.reward_protocol import Scores
 
 FOLDER = "rollouts"
 _EXTRAS = {"verdict": "verdict", "verdict_detail": "detail"}
-"""Maps a column that rewards log for TRL's table of completions to its name in the rows."""
+"""Names of columns in the rows, keyed by the names under which rewards log these columns for TRL's table of
+completions."""
 
 
 class RolloutRows:
@@ -105,7 +106,7 @@ def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class RolloutFilter:
-    """Conditions on the rollouts to show. None means no condition."""
+    """Conditions that decide which rollouts are shown. A condition that is None is not checked."""
 
     step: int | None = None
     task: str | None = None

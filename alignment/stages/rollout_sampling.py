@@ -23,11 +23,13 @@ from alignment.evaluation.engines.decoding import DecodedSequence
 _FOLLOWED = frozenset(
     ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "eos_token_id")
 )
-"""Keys of `generation_kwargs` that `RolloutSampler` or the decoder implements."""
+"""Keys of the GRPO setting `generation_kwargs` that `RolloutSampler` or the CPU decoder implements."""
 
 
 def sampling_reason(args: Any) -> str | None:
-    """Return a message that names a setting of a GRPOConfig that only transformers implements, or None."""
+    """Return a message that names a setting of the GRPOConfig that only transformers' `generate` implements, or None if
+    there is no such setting.
+    """
     if args.use_transformers_continuous_batching:
         return "use_transformers_continuous_batching"
     if args.cache_implementation is not None:
@@ -37,7 +39,7 @@ def sampling_reason(args: Any) -> str | None:
 
 
 class RolloutSampler:
-    """Draws tokens, and keeps the tokens and log-probabilities of every sequence.
+    """Draws the next token of each sequence, and stores the drawn tokens and log-probabilities of every sequence.
 
     Shapes: B = sequences, V = vocabulary, T = longest sequence, prompt included.
     """
@@ -45,7 +47,7 @@ class RolloutSampler:
     def __init__(self, config: Any) -> None:
         """Make transformers' logits processors for a GenerationConfig, in the order of `generate`."""
         self.drawn: dict[str, list[tuple[int, float]]] = {}
-        """Maps the key of a job to the (token id, log-probability) pairs of its completion, including the end token."""
+        """Pairs (token id, log-probability) of each completion, including the end token, keyed by the decoder's job."""
         self.processors: Any = LogitsProcessorList()
         self.reads_tokens = config.repetition_penalty not in (None, 1.0)
         if self.reads_tokens:

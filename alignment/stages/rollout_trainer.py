@@ -1,7 +1,7 @@
 """GRPOTrainer that logs the time of each part of a step, and is faster on CPUs.
 
 On a CPU in bfloat16, the CPU decoder generates the completions, and the prompt of a group is computed only once for all
-log-probabilities of the group. Without both, losses and completions equal TRL's, to the bit.
+log-probabilities of the group. If neither is used, losses and completions equal TRL's bit by bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ PARTS = ("generation", "grading", "training")
 
 
 class StepParts(TrainerCallback):
-    """Measures the seconds of each part of an optimizer step, and the tokens that this process generates in it."""
+    """Measures the seconds of each part of an optimizer step, and counts the tokens that this process generates in the
+    step.
+    """
 
     def __init__(self, trainer: RolloutTrainer) -> None:
         self.trainer = trainer
@@ -85,7 +87,9 @@ class RolloutTrainer(GRPOTrainer):
         self._uncorrected: dict[str, Any] | None = None
 
     def log_parts(self, seconds: list[float], tokens: int) -> None:
-        """Add one step to the metrics: mean seconds of each part over all processes, and tokens per second of all."""
+        """Add one step to the metrics: the mean over all processes of the seconds of each part, and the sum of their
+        tokens per second.
+        """
         figures = torch.tensor([*seconds, tokens], dtype=torch.float64, device=self.accelerator.device)
         figures = self.accelerator.gather(figures[None])
         means = figures[:, :-1].mean(0).tolist()

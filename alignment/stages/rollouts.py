@@ -1,4 +1,5 @@
-"""Statistics of GRPO's rollouts over a run, and a check that they come from the weights that are trained.
+"""Statistics of GRPO's rollouts over a run, and a check that the rollouts are generated with the weights that are
+trained.
 
 TRL logs these metrics per step. The artifact gets their averages over the run: the share of groups whose rewards are
 all equal, the share of answers that are cut short, the seconds of each part of a step, and others. If vLLM or the CPU
@@ -39,11 +40,14 @@ _ADVICE = {
     "`use_vllm: false` transformers samples instead",
     "the CPU decoder": "With `rollout_engine: transformers` transformers samples instead",
 }
-"""Maps a sampler to advice for the user if sampler and trainer disagree."""
+"""Advice for the user if the probabilities of sampler and trainer differ too much, keyed by sampler."""
 
 
 class RolloutWatch(TrainerCallback):
-    """Average TRL's metrics over the logged steps. Raises ValueError at a step where sampler and trainer disagree."""
+    """Averages TRL's metrics over the logged steps.
+
+    Raises ValueError at a step where the probabilities of sampler and trainer differ too much.
+    """
 
     def __init__(self, max_difference: float = MAX_LOGP_DIFFERENCE):
         self.max_difference = max_difference

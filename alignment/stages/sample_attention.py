@@ -1,9 +1,10 @@
-"""Attention by sdpa without a mask: packed rows sample by sample, padded rows with plain causal attention.
+"""Compute attention by sdpa without a mask: for each sample of a packed row separately, and for padded rows as plain
+causal attention.
 
 For packed rows, transformers builds a block-diagonal mask from the positions. With this mask, sdpa computes all pairs
 of a row's tokens, repeats keys and values for every query head, and stores the mask. When sdpa is called once per
-sample, it computes only the pairs within a sample. Flash attention does so by itself, and flex attention skips empty
-blocks. This module is for CPUs, and for GPUs that have neither flash nor flex attention.
+sample, it computes only the pairs within a sample. Flash attention also computes only these pairs, and flex attention
+skips the empty blocks of the mask. This module is for CPUs, and for GPUs that have neither flash nor flex attention.
 
 Shapes: B = rows of a batch, T = tokens of a row, H = query heads, K = key and value heads, S = head size.
 """
@@ -23,7 +24,7 @@ _SIZES = "_align_sample_sizes"  # attribute of the positions tensor that caches 
 
 
 def enable(model: Any, *, compiled: bool = False) -> None:
-    """Switch a Qwen2 model from transformers' sdpa attention to this one.
+    """Switch a Qwen2 model from transformers' sdpa attention to `attend`.
 
     Models of other families, with other attention, or with sliding windows are left unchanged: `attend` needs full
     attention and layers that pass on `position_ids`.

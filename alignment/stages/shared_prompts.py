@@ -1,8 +1,9 @@
-"""Log-probabilities of completions for GRPO on CPUs, where the prompt of a group is computed only once.
+"""Compute log-probabilities of completions for GRPO on CPUs. The prompt of a group is computed only once.
 
-TRL 1.16 computes every completion behind a copy of its prompt, padding included, and on devices without Triton projects
-prompt positions to the vocabulary too. Here a batch is one row without padding: each distinct prompt, and behind it its
-completions, which attend to the prompt and to themselves. Values and gradients are those of the padded batch, up to rounding.
+TRL 1.16 computes every completion after a copy of its prompt, including padding. On devices without Triton, it also
+computes logits for the positions of the prompt. Here a batch is one row without padding: each distinct prompt is
+followed by its completions, and each completion attends to the prompt and to itself. Values and gradients equal those
+of the padded batch, up to rounding.
 
 Shapes: B = rows of a batch, P = prompt tokens with padding, C = completion tokens with padding, N = tokens of the packed row,
 M = completion tokens, H = query heads, K = key and value heads, S = head size, R = completions of a prompt, L = longest of them,
@@ -53,9 +54,10 @@ class PackedGroups:
     """Position ids, [1, N]. Completions continue the positions of their prompt."""
     groups: tuple[PromptGroup, ...]
     sources: torch.Tensor
-    """[M], index in the packed row at which each completion token is predicted, in the order of `learned`."""
+    """[M], for each token of a completion, the index in the packed row at which the token is predicted. In the order of
+    the true values of `learned`."""
     targets: torch.Tensor
-    """[M], ids of the completions' tokens, in the same order."""
+    """[M], ids of the tokens of the completions, in the order of `sources`."""
     learned: torch.Tensor
     """[B, C], true for tokens of completions and false for padding."""
 

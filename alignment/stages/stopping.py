@@ -1,4 +1,4 @@
-"""Stop signals in a stage's process: training goes on to the end of its step and saves a checkpoint, other work ends at once."""
+"""Handle stop signals in a stage's process: training ends its step and saves a checkpoint, other work ends at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from alignment.processes import STOP_SIGNALS, StopRequested
 
 
 class StopSwitch:
-    """Whether a stop signal was received, and whether it has to wait for the end of a step."""
+    """Records whether a stop signal was received, and raises StopRequested at once or at the end of the training step."""
 
     def __init__(self) -> None:
         self.requested = False
         self.deferred = False
 
     def install(self) -> None:
-        """Handle the stop signals of this process from now on; workers that it forks inherit that."""
+        """Install the handlers of the stop signals. Worker processes that are forked later inherit the handlers."""
         for each in STOP_SIGNALS:
             signal.signal(each, self._receive)
 
@@ -30,7 +30,7 @@ class StopSwitch:
 
     @contextmanager
     def until_step_ends(self) -> Iterator[None]:
-        """Defer stop signals while the body runs; raises StopRequested after the body if one was received."""
+        """Defer stop signals while the body runs. Raise StopRequested after the body if a stop signal was received."""
         self.deferred = True
         try:
             yield
@@ -41,4 +41,4 @@ class StopSwitch:
 
 
 SWITCH = StopSwitch()
-"""The switch of this process."""
+"""The only `StopSwitch` of this process."""

@@ -1,7 +1,8 @@
 """Log-probabilities of tokens, computed tile by tile, for a frozen output layer on devices without Triton.
 
-TRL's function computes the logits again in the backward pass, where the gradient of each log-probability is known. That
-gradient is only a factor of the row's gradient, so this function computes the row's gradient in the forward pass.
+TRL's function computes the logits a second time in the backward pass. This function computes the gradient of each
+log-probability with respect to its row of `hidden` in the forward pass, while the logits are in memory. The backward
+pass then only multiplies each row by the gradient that arrives at its log-probability.
 
 Shapes: M = tokens, D = model width, V = vocabulary.
 """
@@ -18,7 +19,8 @@ from alignment.planning.memory import TILE_LOGITS, TILE_MIN_ROWS
 def token_log_probs(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of each target (with gradients) and the entropy of each distribution (without).
+    """Return the log-probability of each target, through which gradients flow, and the entropy of each distribution,
+    which has no gradient.
 
     Args:
         hidden: [M, D], outputs of the last layer.

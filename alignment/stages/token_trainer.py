@@ -21,9 +21,9 @@ class TokenTrainer(SFTTrainer):
     Loss, gradients and metrics equal those of SFTTrainer on the same batches, up to rounding.
 
     Args:
-        packed: whether a row may hold several samples. Their lengths are in the column `seq_lengths`.
+        packed: whether a row may hold several samples. The column `seq_lengths` then holds the lengths of the samples.
         by_length: whether rows are ordered by `LengthSampler`.
-        epochs: number of epochs that have rows of their own; see `EpochSampler`.
+        epochs: number of epochs with different rows in the dataset; see `EpochSampler`.
         settings: the arguments of SFTTrainer.
     """
 

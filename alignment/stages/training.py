@@ -65,7 +65,7 @@ def train(
     chat: bool,
     counts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train, from the newest complete checkpoint if there is one; save the weights and merge the adapter.
+    """Train, save the weights and merge the adapter. Training resumes from the newest complete checkpoint, if any.
 
     Args:
         request: the request to run the stage.
@@ -140,7 +140,7 @@ def _write_random_weights(request: StageRequest, tokenizer: Any) -> ModelSource:
 
 
 def _resolve_precision(request: StageRequest, stage: TrainingStage, source: ModelSource) -> tuple[ModelSource, bool]:
-    """Replace the source's `dtype: auto` by a definite type; also return whether to compute in bfloat16 on a CPU."""
+    """Replace `dtype: auto` of the source by a definite type. Also return whether to compute in bfloat16 on a CPU."""
     if source.dtype != "auto":
         return source, False
     import torch
@@ -189,7 +189,7 @@ class _Run:
 
 
 def _run(request: StageRequest, trainer: Any) -> _Run:
-    """Train; resume from the newest intact checkpoint if there is one."""
+    """Run the trainer, starting from the newest intact checkpoint if there is a checkpoint."""
     from accelerate.utils import gather_object
 
     checkpoint = last_whole_checkpoint(
@@ -256,7 +256,7 @@ def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, fl
 
 
 def peak_memory_bytes() -> int:
-    """Return the peak memory so far, in bytes: of tensors on the GPU, or of this process if there is no GPU."""
+    """Return the peak memory so far in bytes: the memory of tensors on the GPU, or of this process if there is no GPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -13,9 +13,9 @@ from alignment.tokenization.length_order import LengthSampler
 class EpochSampler(Sampler[int]):
     """Sample the indices of the current epoch's rows, in a random order.
 
-    The dataset holds the rows of the first epoch, then those of the second, and so on. If training has more epochs, the
-    rows of the first epoch follow again. The order depends only on seed and epoch, so that a resumed run continues in
-    the same order.
+    The dataset holds the rows of the first epoch, then the rows of the second epoch, and so on. If training has more
+    epochs, the rows of the first epoch follow again. The order depends only on seed and epoch, so that a resumed run
+    continues in the same order.
 
     Args:
         rows: number of rows of all epochs together.

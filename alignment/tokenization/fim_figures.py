@@ -18,7 +18,10 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class FimFigures:
-    """Counts of one epoch's FIM samples, without samples that were torn apart."""
+    """Counts of one epoch's fill-in-the-middle (FIM) samples.
+
+    Samples that were cut because they are longer than a row are not counted.
+    """
 
     samples: int
     tokens: int
@@ -38,7 +41,9 @@ class FimFigures:
 def summarize(
     epochs: Sequence[FimFigures], tokens: int, counts: Mapping[str, int], rules: TokenizationRules
 ) -> dict[str, Any]:
-    """Return the figures for the artifact, under the key `fim`, and log them. Warn if samples were torn apart.
+    """Log averages of the figures of all epochs, and return them for the artifact, under the key `fim`.
+
+    Warn if FIM samples were longer than a row and were cut.
 
     Args:
         epochs: the figures of each epoch.

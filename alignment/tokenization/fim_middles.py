@@ -19,13 +19,14 @@ from data_builders.parsing.syntax_spans import Span
 from data_builders.parsing.syntax_tree import SyntaxTree
 
 KINDS = 4
-"""How often a kind of middle is drawn for a region. If no middle was found, the region gets none."""
+"""Number of attempts to find a middle in a region. Each attempt draws a kind of middle. If all attempts fail, the
+region gets no middle."""
 POSITIONS = 4
-"""How many positions are tried for each drawn kind."""
+"""Number of positions that are tried in each attempt."""
 LINES = (1, 2, 3, 4, 5, 6)
-"""Possible line counts of a middle of whole lines. A count n is drawn with weight 1/n."""
+"""Possible numbers of lines in a middle that consists of whole lines. The number n is drawn with weight 1/n."""
 CURSOR_CHARACTERS = 240
-"""Largest number of characters of a middle that starts and ends at any character."""
+"""Largest number of characters in a middle of the kind `cursor`, which starts and ends at any character."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 

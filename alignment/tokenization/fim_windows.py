@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EDITOR_LAYOUT = 0.5
-"""Share of samples in llama.cpp's layout among those with related files. The others have Qwen2.5-Coder's layout."""
+"""Among the samples that begin with chunks of related files, the share that is written in llama.cpp's layout. The other
+samples are written in Qwen2.5-Coder's layout."""
 NEAR = 2000
-"""How many characters on each side of the middle are compared with chunks of related files."""
+"""Number of characters on each side of the middle that are compared with chunks of related files."""
 PREFIX_SHARE = (0.5, 0.9)
 """Smallest and largest share of the prefix in the text around a middle. Editors send more prefix than suffix."""
 LONGEST_MIDDLE = 2 / 3
@@ -34,7 +35,8 @@ LONGEST_MIDDLE = 2 / 3
 SPECIAL_TOKENS = 4
 """Number of special tokens in a FIM sample."""
 FITTINGS = 6
-"""How many sizes of the text around a middle are tried. Each is smaller than the previous one."""
+"""Number of attempts to fit a sample into a row. Each attempt takes less text around the middle than the previous
+attempt."""
 
 
 class TokenSample(NamedTuple):
@@ -52,10 +54,10 @@ class _Encoded:
     file: FileText
     ids: Sequence[int]
     starts: Sequence[int]
-    """Offset in the file of the first character of each token."""
+    """For each token, the offset of its first character in the file."""
     path: str = ""
     related: RepositoryFiles | None = None
-    """The files of the repository, or None if no chunks of other files may be put before the file's FIM samples."""
+    """The files of the repository. None if the FIM samples of the file must not begin with chunks of other files."""
 
     def position(self, token: int) -> int:
         """Return the offset of a token's first character. For the index after the last token: the end of the text."""
@@ -164,7 +166,9 @@ class FimWindows:
         return TokenSample([*header, *file.ids[at:stop]], 0), stop
 
     def _wants_fim(self) -> bool:
-        """Decide at random whether the next sample is a FIM sample. The share of FIM tokens stays near the rate."""
+        """Decide at random whether the next sample is a FIM sample, such that the share of FIM tokens stays near the
+        rate that the recipe sets.
+        """
         rate = self.settings.rate
         if rate in (0, 1):
             return rate == 1
@@ -270,7 +274,8 @@ def _window(file: _Encoded, at: int, middle: tuple[int, int], room: int, share: 
         at: index of a token. The text begins at this token or before it.
         middle: start and end offset of the middle.
         room: number of tokens in the text, including the middle.
-        share: the prefix's share of the tokens around the middle. Where the file ends early, the other side gets more.
+        share: the prefix's share of the tokens around the middle. If the file has fewer tokens on one side, the other
+            side gets more tokens.
     """
     text, count = file.file.text, len(file.ids)
     first, last = bisect_right(file.starts, middle[0]) - 1, bisect_left(file.starts, middle[1])

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 CANDIDATES = 40
-"""Number of samples that are drawn to find a subset for a row. 40 samples have far more subsets than possible sums."""
+"""Number of samples that are drawn to find a subset that fills a row. 40 samples have far more subsets than there are
+possible sums."""
 TRIES = 4
-"""How often candidates are drawn for one row at most. Drawing ends when a subset fills the row exactly."""
+"""Largest number of times that candidates are drawn for one row. Drawing ends early if a subset fills the row exactly."""
 PACKED = "packed.arrow"
 _ROWS_IN_MEMORY = 256
 
@@ -228,6 +229,8 @@ def pack(data: Dataset, size: int, seed: int, folder: Path) -> Dataset:
 
 
 def _concatenated(column: pa.ChunkedArray, ends: list[int]) -> pa.ListArray:
-    """Concatenate all lists of a column, then cut the result anew: list i is `values[ends[i]:ends[i + 1]]`."""
+    """Concatenate all lists of a column to `values`, and cut `values` into new lists: list i is `values[ends[i]:ends[i
+    + 1]]`.
+    """
     values = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)

@@ -2,9 +2,9 @@
 
 The token ids equal those of TRL's DPOTrainer with Qwen2.5's chat template: each dialogue is written in ChatML, and the
 text between two special tokens is encoded in one piece. Three sequences are compared: the prompt followed by the header
-of an answer, and the two full dialogues. The shared prompt ends where one of them first differs from the others. The
-mask covers all ids after the prompt except the user's turns, which TRL's own mask includes. Special tokens that are
-written out in messages stay plain text; with a rendered template they would become special tokens.
+of an answer, and the two full dialogues. The shared prompt ends at the first position at which the three sequences are
+not equal. The mask covers all ids after the prompt except the user's turns, which TRL's own mask includes. Special
+tokens that are written out in messages stay plain text; with a rendered template they would become special tokens.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ class _Sample(NamedTuple):
     labels: list[int]
     """One label per token: the token's id, or `formats.IGNORED`."""
     middle: int
-    """Number of tokens in the middle of a whole FIM sample, or 0 for any other sample."""
+    """Number of tokens in the middle of a FIM sample. 0 for a sample that is not FIM, or that is a piece of a FIM
+    sample."""
 
 
 def prepare_once(request: StageRequest, prepare: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
@@ -112,7 +113,8 @@ def write_training_rows(
         seed: seed of FIM cuts, shares, order and packing.
         folder: output folder. It also gets prompts for the check that answers end, and the contamination report.
         targets: benchmarks and files that training rows must share no text with.
-        epochs_for: function that returns for how many epochs the stage trains, given the number of rows of one epoch.
+        epochs_for: function that takes the number of rows of one epoch and returns for how many epochs the stage
+            trains.
 
     Returns:
         Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows. With several epochs, the

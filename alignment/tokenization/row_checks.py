@@ -1,6 +1,7 @@
-"""Checks of every row that a recipe reads, before the first stage runs, by the functions that the stages check rows with.
+"""Check all rows of the files that a recipe names, before the first stage runs.
 
-Rows of earlier stages are not known yet, and are left out. Lengths are measured if the recipe's tokenizer is on this machine.
+The rows are checked by the same functions that the stages call. Rows that a stage of the recipe will write do not exist
+yet and are not checked. Lengths in tokens are measured if the recipe's tokenizer is on this machine.
 """
 
 from __future__ import annotations
@@ -32,44 +33,47 @@ from alignment.tokenization.segments import chat_segments
 from alignment.wording import display
 
 FAST_ROWS = 200
-"""Rows of each file that `align check --fast` reads."""
+"""Number of rows of each file that `align check --fast` reads."""
 _SHOWN = 10
-"""Errors of a file that are shown; the others are counted."""
+"""Largest number of errors of one file that are shown. Further errors are only counted."""
 _SAME_ANSWERS = "have two answers that are the same"
 _MEASURED = 2000
-"""Rows of a file whose tokens are counted; rows with fewer bytes than the limit has tokens need no count."""
+"""Largest number of rows of one file whose tokens are counted. A row with fewer bytes than the limit in tokens is never
+too long, so its tokens are not counted."""
 
 
 @dataclass
 class RowReport:
-    """What the rows of one file or folder hold."""
+    """Errors and other findings in the rows of one file or folder."""
 
     reader: RowReader
     rows: int = 0
     errors: list[str] = field(default_factory=list)
     """The first errors, each with file, line and column."""
     wrong: int = 0
-    """Rows that can't be used."""
+    """Number of rows with errors."""
     equal: list[str] = field(default_factory=list)
-    """Places of preferences whose answers are the same."""
+    """Places (file and line) of preferences whose two answers are equal."""
     special: list[str] = field(default_factory=list)
-    """Places of rows with the strings of special tokens in their texts."""
+    """Places of rows whose texts contain the string of a special token."""
     overlong: list[str] = field(default_factory=list)
-    """Places of rows with more tokens than the stage takes."""
+    """Places of rows with more tokens than the limit of the stage."""
     languages: set[str] = field(default_factory=set)
     """Languages of tasks whose programs run on this machine."""
     measured: int = 0
-    """Rows whose tokens were counted."""
+    """Number of rows whose tokens were counted."""
 
     def add_error(self, message: str) -> None:
-        """Count an error, and keep its message if it is one of the first."""
+        """Count an error. Keep the message of the first errors."""
         self.wrong += 1
         if len(self.errors) < _SHOWN:
             self.errors.append(message)
 
 
 class _FileTokenizer:
-    """A tokenizer.json, without transformers."""
+    """Tokenizer that is loaded from a tokenizer.json by the package `tokenizers`, since importing transformers takes
+    seconds.
+    """
 
     def __init__(self, file: Path):
         from tokenizers import Tokenizer
@@ -85,14 +89,14 @@ class _FileTokenizer:
 
 @dataclass(frozen=True)
 class _LengthRule:
-    """The most tokens of a row that a training stage takes."""
+    """Limit on the number of tokens in a row of a training stage."""
 
     setting: str
     limit: int
     count: Callable[[Row], int]
     """Function that returns the number of tokens of a valid row."""
     is_error: bool
-    """Whether the stage stops at a longer row. Otherwise it leaves the row out."""
+    """Whether the stage stops with an error at a longer row. If not, the stage drops the row."""
 
 
 def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake], list[str]]:
@@ -100,10 +104,11 @@ def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake],
 
     Args:
         recipe: the recipe.
-        limit: rows of each file to read; None for all.
+        limit: number of rows of each file to read. None reads all rows.
 
     Returns:
-        The mistakes, one per file with errors; and notes about rows that a stage takes otherwise than may be expected.
+        The mistakes (one for each kind of error in a file), and notes about valid rows: rows that would be dropped, and
+        special tokens that stay text.
     """
     mistakes: list[Mistake] = []
     notes: list[str] = []
@@ -119,7 +124,10 @@ def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake],
 
 
 def check_before_run(recipe: Recipe) -> list[Mistake]:
-    """Check all rows before a run, unless the same files passed before; preferences that a stage leaves out are no mistakes."""
+    """Check all rows before a run, unless the same files have passed the check before.
+
+    Unlike in `check_rows`, preferences with two equal answers are no mistakes: the stage drops them.
+    """
     files = [file for _, _, reader in _known_readers(recipe) for file in _files(reader)]
     states = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     stages = [stage.model_dump(mode="json") for stage in recipe.stages]
@@ -141,7 +149,10 @@ def _files(reader: RowReader) -> list[Path]:
 
 
 def _known_readers(recipe: Recipe) -> Iterator[tuple[StageNode | None, Place, RowReader]]:
-    """The readers of files that exist, with their steps and places; no step for what training rows are compared with."""
+    """Yield (stage, place in the recipe, reader) for each file of rows that exists already.
+
+    The stage is None for files of `decontaminate:`, with which training rows are compared.
+    """
     graph = resolve(recipe)
     for node, parent, reader in row_readers(recipe, graph):
         if origin_of(node, reader) is None and reader.reference.exists():
@@ -177,7 +188,12 @@ def _report(node: StageNode | None, reader: RowReader, rule: _LengthRule | None,
 
 
 def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool:
-    """Check one row; False if it is a preference between equal answers. Raises ValueError with the row's place."""
+    """Check one row in the same way as the stage will.
+
+    Return False if the row is a preference between two equal answers.
+
+    Raises ValueError if the row is wrong. The message begins with the place of the row.
+    """
     kind = located_kind(row, where)
     if kind not in reader.kinds:
         raise ValueError(f"{where}: {reader.description} {' or '.join(reader.kinds)} rows; this is a {kind}")
@@ -203,7 +219,7 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
 
 
 def _check_task(node: StageNode, row: Row, where: str) -> None:
-    """Check a task. GRPO without a reward that grades needs no tests."""
+    """Check a task row. The row needs no tests if the stage is GRPO and no reward of the stage runs tests."""
     stage = node.stage
     if isinstance(stage, GrpoStage) and row.get("tests") is None and not any(r.name in GRADING for r in stage.rewards):
         if not isinstance(row["prompt"], str):
@@ -213,7 +229,7 @@ def _check_task(node: StageNode, row: Row, where: str) -> None:
 
 
 def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None) -> None:
-    """Note a valid row that has special tokens written out, or more tokens than the stage takes."""
+    """Add a valid row to the report if its texts contain a special token, or if it has more tokens than the limit."""
     if isinstance(row.get("language"), str) and row.get("tests"):
         report.languages.add(row["language"])
     texts = all_texts(row)
@@ -266,13 +282,16 @@ def _notes(report: RowReport, rule: _LengthRule | None) -> Iterator[str]:
 
 
 def _places(places: list[str]) -> str:
-    """The first places of a list, for the end of a message."""
+    """Format the first places of a list, and the number of further places, as the end of a message."""
     more = len(places) - _SHOWN
     return " " + ", ".join(places[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _length_rule(recipe: Recipe, node: StageNode) -> _LengthRule | None:
-    """The rule of a stage that leaves out long rows. None for other stages, or if the tokenizer is not on this machine."""
+    """Return the limit on the length of a stage's rows.
+
+    None if the stage has no limit, or the tokenizer is not on this machine.
+    """
     stage = node.stage
     if not isinstance(stage, SftStage | DpoStage | GrpoStage):
         return None
@@ -296,7 +315,7 @@ def _tokenizer_file(recipe: Recipe) -> Path | None:
 
 
 def _sample_length(row: Row, tokenizer: Any) -> int:
-    """Tokens of a conversation or document."""
+    """Count the tokens of a conversation or document."""
     if "messages" in row:
         messages, tools = conversation_of(row, "a conversation")
         segments = chat_segments(messages, "a conversation", tools)
@@ -305,7 +324,7 @@ def _sample_length(row: Row, tokenizer: Any) -> int:
 
 
 def _pair_length(row: Row, tokenizer: Any) -> int:
-    """Tokens of the longer dialogue of a preference."""
+    """Count the tokens of the longer dialogue of a preference."""
     pair = pair_of(row, "a preference")
     assert isinstance(pair, DialoguePair)
     sample = tokenize_pair(pair, tokenizer)
@@ -313,6 +332,6 @@ def _pair_length(row: Row, tokenizer: Any) -> int:
 
 
 def _prompt_length(row: Row, tokenizer: Any) -> int:
-    """Tokens of a task's prompt, as a conversation."""
+    """Count the tokens of a task's prompt, written as a conversation."""
     prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
     return len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True)))

@@ -33,7 +33,7 @@ REPORT = "contamination.jsonl"
 
 @dataclass
 class ContaminationScreen:
-    """Remove rows that share text with a benchmark from a stage's training data; count and report the removed rows."""
+    """Remove training rows of a stage that share text with a benchmark, and count and report the removed rows."""
 
     index: Decontaminator | None
     """Index of the benchmarks' texts. None if the stage has no benchmarks or files to compare with."""
@@ -46,7 +46,8 @@ class ContaminationScreen:
     read: int = 0
     """Number of rows that were compared."""
     matched: dict[str, set[int]] = field(default_factory=dict)
-    """Maps the path of data to the row numbers of removed rows (from 1), so that rows are compared only once."""
+    """Row numbers (from 1) of the removed rows, keyed by the path of the data. When the data is read again, its rows
+    are not compared again."""
 
     @classmethod
     def for_targets(cls, targets: ScreenTargets, out: Path) -> ContaminationScreen:

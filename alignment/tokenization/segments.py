@@ -73,7 +73,7 @@ def row_segments(
         source: the entry, with an absolute path.
         rules: FIM rates and spans.
         rng: random generator of the FIM draws.
-        counts: counter of what happened to the rows.
+        counts: counter that is increased for each row, keyed by how the row was used.
         probes: list to which up to `PROBES` prompts of conversations are added.
         rows: (row number, row) pairs of the rows to use.
         windows: cuts documents for context-level FIM. None for document level.
@@ -159,7 +159,7 @@ def document_windows(
         related: the files of the row's repository, for a row with `text`.
 
     Raises:
-        ValueError: as `document_pieces`.
+        ValueError: the text is not a string, or contains written-out special tokens.
     """
     check_document(row, where)
     if files := document_files(row, where):

@@ -1,9 +1,10 @@
 """Logs to Weights & Biases, with one group per chain and one run per stage. A resumed stage continues its run.
 
-By default wandb is offline: its files stay in the artifact until the user uploads them, with
-`wandb sync runs/NAME/*/wandb/offline-run-*`. An offline run can't be continued. At each start of a stage wandb writes to a new
-folder, and if two folders with the same run id are uploaded, the second replaces the first (wandb/wandb#3841, #5865). Each
-further start of a stage is therefore a separate run of the same group, with a number at the end of its id and name.
+By default wandb is offline: its files stay in the artifact until the user uploads them, with `wandb sync
+runs/NAME/*/wandb/offline-run-*`. An offline run can't be continued: each time a stage starts, wandb writes to a new
+folder, and when two folders with the same run id are uploaded, the second replaces the first (wandb/wandb#3841, #5865).
+If a stage starts again, its metrics therefore go to a separate run of the same group, with a number at the end of id
+and name.
 """
 
 from __future__ import annotations
