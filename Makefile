@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test test-all lint docs clean
+.PHONY: setup quickstart test test-all realmodel lint docs clean
 
 quickstart: setup
 	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/run.py recipes/quickstart.yaml
@@ -17,6 +17,12 @@ test: setup
 # Also runs the tests that take minutes, as CI does; `pytest -m nightly` runs those that take longer.
 test-all: setup
 	$(BIN)/python -m pytest -m "not nightly" $(PYTEST_ARGS)
+
+# The whole way with a real model in about half an hour: make realmodel MODEL=qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
+realmodel: setup
+	@test -f "$(MODEL)" || { echo "error: MODEL=$(MODEL) is not a file: name the official GGUF file of" \
+		"Qwen2.5-Coder-0.5B-Instruct (q4_K_M)" >&2; exit 1; }
+	ALIGN_REAL_MODEL="$(MODEL)" $(BIN)/python -m pytest -m nightly tests/real_model $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
