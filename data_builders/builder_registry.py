@@ -80,6 +80,10 @@ BUILDERS: Mapping[str, BuiltinBuilder] = {
         {"tasks.jsonl": "task", "fim.jsonl": "infilling", "fim-tasks.jsonl": "infilling", "account.json": ""},
         "data_builders.repositories.sources:source_states_with_head",
     ),
+    "feedback": BuiltinBuilder(
+        "data_builders.feedback:build_feedback",
+        {"feedback.jsonl": "feedback", "heldout.jsonl": "feedback", "heldout-fim.jsonl": "infilling", "account.json": ""},
+    ),
     "preferences": BuiltinBuilder(
         "data_builders.preferences:build_preferences", {"preferences.jsonl": "preference"}, samples=True
     ),

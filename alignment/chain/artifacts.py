@@ -24,6 +24,7 @@ VERSIONS: Mapping[str, int] = {
     "pretrain": 3,
     "sft": 3,
     "dpo": 2,
+    "kto": 1,
     "grpo": 3,
     "evaluate": 4,
     "merge": 1,

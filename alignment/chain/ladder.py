@@ -12,7 +12,7 @@ from typing import TypedDict
 from alignment.chain.plan import Step
 from alignment.files import write_json
 from alignment.recipe import Recipe
-from alignment.recipe.schema import Gate
+from alignment.recipe.stage_parts import Gate
 
 
 class Rung(TypedDict):

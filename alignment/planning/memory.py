@@ -232,7 +232,7 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
     the backward pass ("bottom"), all gradients exist, and the activations of most layers have been freed. With few
     tokens the second moment needs more memory. The returned parts are those of the moment that needs more.
     """
-    rows = micro.rows * (2 if micro.kind == "dpo" else 1)
+    rows = micro.rows * (2 if micro.kind in ("dpo", "kto") else 1)
     tokens = rows * micro.length / layout.sequence
     stream = 4 if micro.dtype == "float32" else 2
     width = 2 if micro.autocast or micro.dtype != "float32" else 4

@@ -23,7 +23,7 @@ from alignment.models.shapes import SHAPES, Shape
 from alignment.models.stored_config import stored_config
 from alignment.planning import memory
 from alignment.planning.memory import Lora, MicroBatch
-from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, Recipe, TrainingStage
+from alignment.recipe import BaseModelSettings, DpoStage, GrpoStage, KtoStage, Recipe, TrainingStage
 from alignment.recipe.launch_file import Layout
 
 _DEFAULT_BATCH, _DEFAULT_LENGTH, _DEFAULT_COMPLETION = 8, 1024, 256  # TRL's defaults
@@ -160,7 +160,7 @@ def _has_reference_model(stage: TrainingStage) -> bool:
     """
     if stage.peft is not None:
         return False
-    if isinstance(stage, DpoStage):
+    if isinstance(stage, DpoStage | KtoStage):
         return not stage.train.get("precompute_ref_log_probs", False)
     return isinstance(stage, GrpoStage) and float(stage.train.get("beta", 0.0)) > 0
 
@@ -186,7 +186,7 @@ def stage_needs(
     assert isinstance(stage, TrainingStage)
     micro = micro_batch_of(stage, recipe.model, layout)
     peak = memory.predict(shape, micro, layout, device_bytes or 0.0)
-    rows = micro.rows * (2 if micro.kind == "dpo" else 1) * micro.accumulate * layout.replicas
+    rows = micro.rows * (2 if micro.kind in ("dpo", "kto") else 1) * micro.accumulate * layout.replicas
     fits = None if device_bytes is None else peak.total <= device_bytes
     warnings = list(_warnings(stage, micro, layout))
     if fits is False:

@@ -21,7 +21,7 @@ from alignment.settings import Reference, Settings, nested_values
 from data_builders.builder_registry import BUILDERS, LoadedBuilder, find_builder
 from data_builders.repositories.sources import Source, location_problem, source_problem
 
-ROW_KINDS = ("document", "conversation", "preference", "task", "infilling")
+ROW_KINDS = ("document", "conversation", "preference", "feedback", "task", "infilling")
 
 
 def builder_of(stage: BuildStage) -> LoadedBuilder:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from alignment.evaluation.statistics.figures import REPORTED_K
 from alignment.recipe.problems import Mistake, Place
-from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Gate, Recipe, is_measured_kind
+from alignment.recipe.schema import AnyStage, BenchmarkSettings, EvaluateStage, Recipe, is_measured_kind
 from alignment.recipe.stage_graph import StageGraph
+from alignment.recipe.stage_parts import Gate
 from alignment.wording import closest, shown
 
 # Metrics other than pass@k of the benchmarks whose metrics are all known.
@@ -29,14 +30,12 @@ def check_gates(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
             continue
         is_training = is_measured_kind(stage) and stage.evaluate
         measured = _measured_after(recipe, stage)
-        metrics = _metrics(measured)
-        closed = {benchmark.name for benchmark in measured if str(benchmark.benchmark) in _OTHER_METRICS}
         subject = "the recipe's `evaluate:` measures" if is_training else "this stage measures"
         for number, gate in enumerate(stage.gates):
             place: Place = ("stages", index, "gate", number)
             if gate.max_drop is None and gate.min_value is None:
                 yield place, "give max_drop, min_value or both"
-            if message := _wrong_metric(gate, metrics, closed, subject):
+            if message := wrong_metric(gate.metric, measured, subject):
                 yield (*place, "metric"), message
             elif gate.max_drop is not None and _benchmark_of(gate) not in _measured_before(graph, index):
                 message = f"nothing to compare with: no step measures {_benchmark_of(gate)!r} on the earlier model"
@@ -65,25 +64,26 @@ def _metrics(benchmarks: Sequence[BenchmarkSettings]) -> dict[str, list[str]]:
     }
 
 
-def _wrong_metric(gate: Gate, metrics: Mapping[str, Sequence[str]], closed: Collection[str], subject: str) -> str:
-    """Return a message if the metric of a gate is wrong, else "".
+def wrong_metric(wanted: str, measured: Sequence[BenchmarkSettings], subject: str) -> str:
+    """Return a message if a metric, written as `benchmark.metric`, is not among those of the benchmarks, else "".
 
     Args:
-        gate: the gate.
-        metrics: the metrics of each benchmark.
-        closed: names of the benchmarks that report no other metrics.
+        wanted: the metric.
+        measured: the benchmarks.
         subject: beginning of the message, for example `this stage measures`.
     """
-    benchmark, _, metric = gate.metric.partition(".")
+    metrics = _metrics(measured)
+    closed = {benchmark.name for benchmark in measured if str(benchmark.benchmark) in _OTHER_METRICS}
+    benchmark, _, metric = wanted.partition(".")
     if benchmark not in metrics:
         near = closest(benchmark, metrics)
         hint = f" Did you mean '{near}.{metric or 'pass@1'}'?" if near else ""
-        return f"{subject} {', '.join(metrics) or 'nothing'}, not {shown(gate.metric)}.{hint}"
+        return f"{subject} {', '.join(metrics) or 'nothing'}, not {shown(wanted)}.{hint}"
     known = metric in metrics[benchmark] or (benchmark not in closed and not metric.startswith("pass@"))
     if not metric or not known:
         choices = ", ".join(f"{benchmark}.{name}" for name in metrics[benchmark])
         condition = " (pass@k needs n of at least k)" if metric else ""
-        return f"must be benchmark.metric, for example {choices}{condition}, not {shown(gate.metric)}"
+        return f"must be benchmark.metric, for example {choices}{condition}, not {shown(wanted)}"
     return ""
 
 

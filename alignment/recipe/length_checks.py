@@ -13,7 +13,16 @@ from alignment.models.shapes import MAX_POSITION_EMBEDDINGS
 from alignment.models.stored_config import stored_config
 from alignment.recipe import launch_file
 from alignment.recipe.problems import Mistake
-from alignment.recipe.schema import BuildStage, DpoStage, EvaluateStage, GrpoStage, PretrainStage, Recipe, TrainingStage
+from alignment.recipe.schema import (
+    BuildStage,
+    DpoStage,
+    EvaluateStage,
+    GrpoStage,
+    KtoStage,
+    PretrainStage,
+    Recipe,
+    TrainingStage,
+)
 from alignment.recipe.stage_graph import BASE, StageGraph
 
 # TRL's default of max_completion_length (GRPOConfig of TRL 1.16).
@@ -144,7 +153,7 @@ def _sequence_parallelism(recipe: Recipe) -> Mapping[str, Any]:
 
 def _check_parallel(stage: TrainingStage, parallel: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield mistakes of a stage that arise from sequence parallelism. Places are relative to the stage."""
-    if isinstance(stage, DpoStage | GrpoStage):
+    if isinstance(stage, DpoStage | KtoStage | GrpoStage):
         # TRL 1.16: GRPO builds its inputs after generation; DPO's loss is not reduced over the parts of a sequence.
         yield (
             (),

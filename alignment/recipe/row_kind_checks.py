@@ -20,6 +20,7 @@ from alignment.recipe.schema import (
     EvaluateStage,
     ExportStage,
     GrpoStage,
+    KtoStage,
     PretrainStage,
     Recipe,
     SftStage,
@@ -35,6 +36,7 @@ TRAINING_KINDS = {
     "pretrain": ("document", "conversation"),
     "sft": ("document", "conversation"),
     "dpo": ("preference",),
+    "kto": ("feedback",),
     "grpo": ("task",),
 }
 # Kinds of rows that are read through settings of builders: builder -> setting -> kind.
@@ -96,7 +98,7 @@ def origin_of(node: StageNode, reader: RowReader) -> str | None:
 
 def _readers(stage: AnyStage) -> Iterator[RowReader]:
     """Yield the settings of one stage that name rows. Places are relative to the stage."""
-    if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
+    if isinstance(stage, PretrainStage | SftStage | DpoStage | KtoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
             yield RowReader(
@@ -147,7 +149,10 @@ def _check(recipe: Recipe, node: StageNode, reader: RowReader, parent: Place) ->
         *others, last = reader.kinds
         accepted = f"{', '.join(others)} or {last}" if others else last
         source = display(reference.path()) if origin is None else str(reference)
-        yield place, f"{reader.description} {accepted} rows; {source} has {kind} rows"
+        hint = (
+            ": give `chosen` and `rejected`, or use a kto stage" if (kind, last) == ("feedback", "preference") else ""
+        )
+        yield place, f"{reader.description} {accepted} rows; {source} has {kind} rows{hint}"
 
 
 # Files of the synthetic builder -> the settings of which at least one must be above 0 for the file to have rows.

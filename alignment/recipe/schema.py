@@ -7,23 +7,22 @@ pages.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from alignment.export.export_settings import Calibration, Comparison, Push, Quantize
 from alignment.extensions import Extension, ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
-from alignment.models.merge_methods import SPARSE_METHODS, TASK_VECTOR_METHODS, MergeMethod
 from alignment.models.source import Context
-from alignment.recipe.merge_settings import MergeInput, MergeSearch, NamedModel
+from alignment.recipe.merge_stage import MergeStage
+from alignment.recipe.stage_base import Stage
 from alignment.recipe.stage_parts import (
     BaseModelSettings,
     BenchmarkSettings,
     Contract,
     DataSource,
     Fim,
-    Gate,
     GrpoEnvironment,
     Reward,
     Tracking,
@@ -31,34 +30,10 @@ from alignment.recipe.stage_parts import (
 from alignment.settings import Name, Positive, Ref, Reference, Seed, Settings
 
 
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
 def _as_environment(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return {"path" if Extension.is_reference(value) else "name": value}
-
-
-class Stage(Settings):
-    """Settings that all stages have."""
-
-    name: Name
-    """Name of the stage, unique in the recipe. Later stages refer to the stage by this name, and it names the folder of
-    the stage's artifact."""
-    seed: Seed | None = None
-    """Seed of everything random in the stage. Default: the recipe's seed."""
-    gate: Annotated[list[Gate], BeforeValidator(_as_list, json_schema_input_type=Gate | list[Gate])] = Field(
-        default_factory=list
-    )
-    """One gate or a list of gates. A gate of a training stage uses metrics of the recipe's `evaluate:`; a gate of an
-    evaluate stage uses metrics of that stage's benchmarks. Default: no gate."""
-
-    @property
-    def gates(self) -> list[Gate]:
-        """The gates of the stage."""
-        return self.gate
 
 
 class BuildStage(Stage):
@@ -82,8 +57,8 @@ class TrainingStage(Stage):
     """The model to start from: `base` or an earlier stage. Default: the last earlier stage that makes a model, or
     `base`."""
     train: dict[str, Any] = Field(default_factory=dict)
-    """Settings of TRL's config class for this kind of stage (SFTConfig, DPOConfig or GRPOConfig of the installed
-    version), such as learning_rate, max_length and num_train_epochs. Defaults are TRL's."""
+    """Settings of TRL's config class for this kind of stage (SFTConfig, DPOConfig, KTOConfig or GRPOConfig of the
+    installed version), such as learning_rate, max_length and num_train_epochs. Defaults are TRL's."""
     peft: dict[str, Any] | None = None
     """Train a LoRA adapter with these settings of PEFT's LoraConfig (`r`, `lora_alpha` and so on; `target_modules` is
     `all-linear` by default). The adapter is merged into the weights at the end. Default: all weights are trained."""
@@ -131,6 +106,17 @@ class DpoStage(TrainingStage):
     """What to do with a pair if one side is longer than `max_length`: drop and count it, or stop with an error."""
 
 
+class KtoStage(TrainingStage):
+    """Kahneman-Tversky optimization (KTO, arXiv 2402.01306): learn from answers that were accepted or rejected one by one."""
+
+    kind: Literal["kto"]
+    data: list[DataSource] = Field(min_length=1)
+    """Feedback: columns `completion` and `label` (true for accepted), and `prompt` for answers in a conversation or
+    `prefix` and `suffix` for completions in an editor. The builder `feedback` makes such rows from editor logs."""
+    overlong: Literal["drop", "error"] = "drop"
+    """What to do with a row longer than `max_length`: drop and count it, or stop with an error."""
+
+
 class GrpoStage(TrainingStage):
     """GRPO with rewards that are computed by executing code.
 
@@ -170,72 +156,6 @@ class EvaluateStage(Stage):
     `base`."""
     benchmarks: list[BenchmarkSettings] = Field(min_length=1)
     """The benchmarks."""
-
-
-class MergeStage(Stage):
-    """Merge the weights of several models into one, without training."""
-
-    kind: Literal["merge"]
-    method: MergeMethod = "linear"
-    """`linear`: weighted mean of the weights. `slerp`: spherical interpolation of two models. `task_arithmetic`: add the
-    weighted differences from a base model to that base model (arXiv 2212.04089). `ties`: the same, with only the largest
-    differences of each model, and only those that agree in sign (arXiv 2306.01708). `dare_linear` and `dare_ties`: the
-    same as `task_arithmetic` and `ties`, with a random share of the differences, which are enlarged to compensate (arXiv
-    2311.03099)."""
-    models: list[MergeInput] = Field(min_length=1)
-    """The models to merge. Tokenizer, configuration and number format come from the first model. All models must have
-    tensors of the same names and shapes."""
-    base: NamedModel | None = None
-    """For `task_arithmetic`, `ties` and the `dare` methods: the model from which the differences are taken. Default:
-    `{model: base}`."""
-    density: Annotated[float, Field(gt=0, le=1)] | None = None
-    """For `ties` and the `dare` methods: share of each model's differences that is kept. Default: 0.5."""
-    chat: bool | None = None
-    """Whether the merged model ends its answers with `<|im_end|>`. Default: as the first model."""
-    search: MergeSearch | None = None
-    """Choose the weights by measuring candidates. Default: the weights in `models`."""
-    evaluate: bool = True
-    """Whether to measure the model on the recipe's `evaluate:` after the stage."""
-
-    @property
-    def model(self) -> str | None:
-        """The first model if it is `base` or a stage. Gates compare the merged model with this model."""
-        return self.models[0].model
-
-    @property
-    def task_base(self) -> NamedModel | None:
-        """The model from which differences are taken, or None for methods without differences."""
-        if self.method not in TASK_VECTOR_METHODS:
-            return None
-        return self.base or NamedModel(model="base")
-
-    @property
-    def named_models(self) -> list[str]:
-        """`base` and the names of all stages whose models the stage reads, each once."""
-        inputs: list[NamedModel] = [*self.models, *([self.task_base] if self.task_base else [])]
-        return list(dict.fromkeys(entry.model for entry in inputs if entry.model is not None))
-
-    @model_validator(mode="after")
-    def _check_method(self) -> Self:
-        if self.method not in TASK_VECTOR_METHODS and self.base is not None:
-            raise ValueError(
-                f"`base` has no effect on {self.method}: remove it, or use {', '.join(TASK_VECTOR_METHODS)}"
-            )
-        if self.method not in SPARSE_METHODS and self.density is not None:
-            raise ValueError(f"`density` has no effect on {self.method}: remove it, or use {', '.join(SPARSE_METHODS)}")
-        if self.method == "slerp" and len(self.models) != 2:
-            raise ValueError(f"slerp merges two models, and `models` has {len(self.models)}: use linear, or name two")
-        if self.method == "linear" and len(self.models) < 2:
-            raise ValueError("`models` needs at least two models to average")
-        candidates = self.search.weights if self.search else [[entry.weight for entry in self.models]]
-        for weights in candidates:
-            if len(weights) != len(self.models):
-                raise ValueError(f"search.weights: {weights} has {len(weights)} weights for {len(self.models)} models")
-            if self.method in ("linear", "slerp") and abs(sum(weights)) < 1e-6:
-                raise ValueError(f"the weights {weights} add up to 0: {self.method} divides by their sum")
-            if self.method == "slerp" and min(weights) < 0:
-                raise ValueError(f"the weights {weights}: slerp interpolates, so no weight may be negative")
-        return self
 
 
 class ExportStage(Stage):
@@ -311,6 +231,7 @@ AnyStage = Annotated[
     | PretrainStage
     | SftStage
     | DpoStage
+    | KtoStage
     | GrpoStage
     | EvaluateStage
     | MergeStage
@@ -322,7 +243,7 @@ STAGES: dict[str, type[Stage]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage for stage in get_args(get_args(AnyStage)[0])
 }
 """The class of each kind of stage."""
-CONFIGS = {"pretrain": "SFTConfig", "sft": "SFTConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig"}
+CONFIGS = {"pretrain": "SFTConfig", "sft": "SFTConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "grpo": "GRPOConfig"}
 """TRL's config class for each kind of stage that trains."""
 MODEL_KINDS = tuple(CONFIGS)
 """Kinds of stages that train a model."""

@@ -11,6 +11,7 @@ from alignment.recipe import builders, export_checks
 from alignment.recipe.adapter_checks import check_adapter, export_refusals
 from alignment.recipe.code_checks import check_code
 from alignment.recipe.fim_checks import check_fim
+from alignment.recipe.gate_checks import wrong_metric
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.schema import (
     BenchmarkSettings,
@@ -20,6 +21,7 @@ from alignment.recipe.schema import (
     EvaluateStage,
     ExportStage,
     GrpoStage,
+    KtoStage,
     MergeStage,
     PretrainStage,
     Recipe,
@@ -48,7 +50,7 @@ def check_stage(recipe: Recipe, graph: StageGraph, index: int) -> Iterator[Mista
         yield from builders.check_settings(stage)
     if isinstance(stage, TrainingStage):
         yield from _check_training(recipe, stage)
-    if isinstance(stage, PretrainStage | SftStage | DpoStage | GrpoStage):
+    if isinstance(stage, PretrainStage | SftStage | DpoStage | KtoStage | GrpoStage):
         yield from _check_shares(stage)
         yield from _check_sources(stage)
     if isinstance(stage, PretrainStage | SftStage):
@@ -99,9 +101,12 @@ def _check_merge(recipe: Recipe, stage: MergeStage) -> Iterator[Mistake]:
     if stage.search is not None:
         for place, message in check_benchmarks([stage.search.benchmark], (), build_stages(recipe)):
             yield ("search", "benchmark", *place[1:]), message
+        metric = f"{stage.search.benchmark.name}.{stage.search.metric}"
+        if message := wrong_metric(metric, [stage.search.benchmark], "the search measures"):
+            yield ("search", "metric"), message
 
 
-def _check_sources(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
+def _check_sources(stage: PretrainStage | SftStage | DpoStage | KtoStage | GrpoStage) -> Iterator[Mistake]:
     """Yield a mistake for each source that a stage names twice."""
     paths = [source.data.path() for source in stage.data]
     for index, path in enumerate(paths):
@@ -109,9 +114,9 @@ def _check_sources(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> It
             yield ("data", index, "data"), "is named twice: its rows would count twice; use `share` to weight sources"
 
 
-def _check_shares(stage: PretrainStage | SftStage | DpoStage | GrpoStage) -> Iterator[Mistake]:
+def _check_shares(stage: PretrainStage | SftStage | DpoStage | KtoStage | GrpoStage) -> Iterator[Mistake]:
     shares = [source.share for source in stage.data if source.share is not None]
-    if shares and isinstance(stage, DpoStage | GrpoStage):
+    if shares and isinstance(stage, DpoStage | KtoStage | GrpoStage):
         number = next(number for number, source in enumerate(stage.data) if source.share is not None)
         yield ("data", number, "share"), f"is used by pretrain and sft stages only, not by {stage.kind}: use `rows`"
     elif shares and len(shares) != len(stage.data):

@@ -1,6 +1,6 @@
 """Check `train:` and `peft:` of a recipe against the config classes of TRL and PEFT, without importing TRL or PEFT.
 
-These settings become arguments of `SFTConfig`, `DPOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions.
+These settings become arguments of `SFTConfig`, `DPOConfig`, `KTOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions.
 Importing TRL takes about eight seconds; parsing the source of its config classes takes a tenth of a second. Some
 errors, such as settings that exclude each other, are found only when the config objects are created;
 `alignment.stages.configs` does that.
@@ -27,6 +27,7 @@ from alignment.wording import did_you_mean, shown
 SOURCES: Mapping[str, tuple[str, str]] = {
     "SFTConfig": ("trl", "trainer/sft_config.py"),
     "DPOConfig": ("trl", "trainer/dpo_config.py"),
+    "KTOConfig": ("trl", "trainer/kto_config.py"),
     "GRPOConfig": ("trl", "trainer/grpo_config.py"),
     "LoraConfig": ("peft", "tuners/lora/config.py"),
 }
@@ -125,6 +126,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = {
         "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
         "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
     ),
+    "KTOConfig": ("kto", "apo_zero_unpaired"),
     "GRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
 }  # fmt: skip
 # Smallest values of settings for which the class accepts any number, but training fails or misbehaves later. All other

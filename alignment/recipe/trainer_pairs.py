@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from alignment.recipe.problems import Mistake
-from alignment.recipe.schema import DpoStage, GrpoStage, PretrainStage, SftStage, TrainingStage
+from alignment.recipe.schema import DpoStage, GrpoStage, KtoStage, PretrainStage, SftStage, TrainingStage
 
 # Beginnings of optimizer names -> the package that transformers 5.23 imports for them.
 _OPTIMIZER_PACKAGES: Mapping[str, str] = {
@@ -47,6 +47,8 @@ def check_pairs(stage: TrainingStage) -> Iterator[Mistake]:
         yield from _check_rows(stage)
     if isinstance(stage, DpoStage):
         yield from _check_dpo(stage)
+    if isinstance(stage, KtoStage):
+        yield from _check_kto(stage)
     if isinstance(stage, GrpoStage):
         yield from _check_grpo(stage)
 
@@ -142,6 +144,12 @@ def _check_dpo(stage: DpoStage) -> Iterator[Mistake]:
     count = len(losses) if isinstance(losses, list) else 1
     if isinstance(weights, list) and len(weights) != count:
         yield ("train", "loss_weights"), f"has {len(weights)} weights for {count} losses of `loss_type`"
+    yield from _check_reference(stage)
+
+
+def _check_reference(stage: DpoStage | KtoStage) -> Iterator[Mistake]:
+    """Settings of the reference model that exclude each other."""
+    train = stage.train
     if train.get("sync_ref_model"):
         if train.get("precompute_ref_log_probs"):
             yield (
@@ -153,6 +161,23 @@ def _check_dpo(stage: DpoStage) -> Iterator[Mistake]:
                 ("train", "sync_ref_model"),
                 "needs full weights: with `peft` the reference is the model without its adapter",
             )
+
+
+def _check_kto(stage: KtoStage) -> Iterator[Mistake]:
+    train = stage.train
+    if train.get("beta") == 0:
+        yield ("train", "beta"), "must be above 0: with 0 the loss has no gradient"
+    if not any(train.get(name, 1) for name in ("desirable_weight", "undesirable_weight")):
+        yield ("train", "desirable_weight"), "and undesirable_weight are 0, so nothing is learned: raise one of them"
+    if train.get("loss_type", "kto") != "apo_zero_unpaired":
+        if train.get("per_device_train_batch_size") == 1:
+            yield (
+                ("train", "per_device_train_batch_size"),
+                "must be at least 2: KTO estimates its reference point from other answers of the batch",
+            )
+        if train.get("train_sampling_strategy", "sequential") != "sequential":
+            yield ("train", "train_sampling_strategy"), "must be sequential: the stage shuffles the rows itself"
+    yield from _check_reference(stage)
 
 
 def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:

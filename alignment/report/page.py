@@ -27,6 +27,7 @@ from alignment.report import charts
 CURVES = {
     "pretrain": [("loss", "loss")],
     "sft": [("loss", "loss"), ("mean_token_accuracy", "token accuracy")],
+    "kto": [("loss", "loss"), ("rewards/margins", "reward of accepted minus rejected answers")],
     "dpo": [("loss", "loss"), ("rewards/accuracies", "pairs ranked correctly")],
     "grpo": [("reward", "reward"), ("frac_reward_zero_std", "groups with equal rewards")],
 }

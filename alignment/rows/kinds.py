@@ -1,4 +1,4 @@
-"""Kinds of training rows (document, conversation, preference, task), recognised by their columns."""
+"""Kinds of training rows (document, conversation, preference, feedback, task), recognised by their columns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from alignment.rows.messages import SHAREGPT
 from alignment.rows.rendered import rendered_format
 
 Row = dict[str, Any]
-RowKind = Literal["document", "conversation", "preference", "task"]
+RowKind = Literal["document", "conversation", "preference", "feedback", "task"]
 
 _KINDS: tuple[tuple[RowKind, tuple[str, ...]], ...] = (
     ("preference", ("chosen", "rejected")),
+    ("feedback", ("completion", "label")),
     ("conversation", ("messages",)),
     ("document", ("text",)),
     ("document", ("files",)),
@@ -23,6 +24,7 @@ _COLUMNS: dict[str, dict[str, type]] = {
     "document": {"repository": str, "language": str, "format": str},
     "conversation": {"tools": object},
     "preference": {"prompt": object, "tools": object},
+    "feedback": {"prompt": object, "tools": object, "suffix": str},
     "task": {},
 }
 """Kind of row -> additional columns that training reads, each with the type of its values."""
@@ -73,8 +75,8 @@ def kind_of(row: Row, where: str | None = None) -> RowKind:
     place = f"{where}: " if where else ""
     raise ValueError(
         f"{place}unsupported row: columns {', '.join(sorted(map(str, row))) or '(none)'}. A document needs `text` (or "
-        "`repository` and `files`), a conversation `messages`, a preference `prompt`, `chosen` and `rejected`, a task "
-        f"`prompt` and `tests`.{_how_to_convert(row)}"
+        "`repository` and `files`), a conversation `messages`, a preference `prompt`, `chosen` and `rejected`, feedback "
+        f"`prompt` (or `prefix` and `suffix`), `completion` and `label`, a task `prompt` and `tests`.{_how_to_convert(row)}"
     )
 
 
@@ -109,7 +111,7 @@ def check_columns(row: Row, kind: RowKind, where: str) -> None:
     Raises:
         ValueError: a column that is not empty would be ignored. The message says what to do.
     """
-    refused = _WEIGHT_COLUMNS | (_CHAT_COLUMNS if kind in ("conversation", "preference") else {})
+    refused = _WEIGHT_COLUMNS | (_CHAT_COLUMNS if kind in ("conversation", "preference", "feedback") else {})
     known = _COLUMNS[kind]
     absent = [name for name in known if row.get(name) is None]
     for column, value in row.items():

@@ -30,6 +30,7 @@ IGNORED_KEYS = frozenset(
         "license",
         "format",
         "part",
+        "time",
     ]
 )
 """Columns that identify or describe a row. They contain no text on which a model is trained."""

@@ -29,9 +29,9 @@ from alignment.stages.vllm_check import check_vllm
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from trl import DPOConfig, GRPOConfig, SFTConfig
+    from trl import DPOConfig, GRPOConfig, KTOConfig, SFTConfig
 
-    TrainerConfig = SFTConfig | DPOConfig | GRPOConfig
+    TrainerConfig = SFTConfig | DPOConfig | KTOConfig | GRPOConfig
 
 _FLOATS = ("float", "float | None", "Optional[float]")
 NO_BITSANDBYTES = "`quantization: 4bit` needs bitsandbytes: pip install 'code-alignment[qlora]'"
@@ -50,7 +50,7 @@ class ConfigsRequest(ProcessRequest):
 def training_config(
     stage: TrainingStage, seed: int, out: Path, *, wandb: bool, run_name: str, autocast: bool = False
 ) -> TrainerConfig:
-    """Build the stage's SFTConfig, DPOConfig or GRPOConfig.
+    """Build the stage's SFTConfig, DPOConfig, KTOConfig or GRPOConfig.
 
     Three defaults differ from TRL's. Without an accelerator, bfloat16 and CUDA are off. Two checkpoints are kept, since
     the newest may be half-written when a machine dies. The progress bar is off, since it would fill the log.

@@ -17,7 +17,7 @@ from alignment.models import formats, loading
 from alignment.models.source import ModelSource
 from alignment.models.weight_merging import merge_into
 from alignment.recipe import MergeStage
-from alignment.recipe.merge_settings import MergeSearch, NamedModel
+from alignment.recipe.merge_stage import MergeSearch, NamedModel
 from alignment.recipe.stage_request import StageRequest
 
 logger = get_logger(__name__)

@@ -19,15 +19,17 @@ from alignment.models import formats
 from alignment.recipe.environment_checks import missing_tools
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
-from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, Recipe, SftStage, TrainingStage
+from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, KtoStage, Recipe, SftStage, TrainingStage
 from alignment.recipe.stage_graph import StageNode, resolve
 from alignment.rewards.registry import GRADING
 from alignment.rows import reading
 from alignment.rows.conversions import convert
 from alignment.rows.dialogue_pairs import DialoguePair, pair_of
+from alignment.rows.feedback_rows import feedback_of
 from alignment.rows.kinds import Row, check_columns, check_document
 from alignment.rows.messages import conversation_of
 from alignment.rows.row_texts import all_texts
+from alignment.tokenization.feedback_tokens import tokenize_feedback
 from alignment.tokenization.pair_tokens import tokenize_pair
 from alignment.tokenization.segments import chat_segments
 from alignment.wording import display
@@ -213,6 +215,8 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
             list(chat_segments(messages, where, tools))
     elif kind == "preference":
         return pair_of(row, where) is not None
+    elif kind == "feedback":
+        feedback_of(row, where)
     elif not all(isinstance(row.get(column), str) for column in ("prefix", "middle", "suffix")):
         raise ValueError(f"{where}: `prefix`, `middle` and `suffix` must be text")
     return True
@@ -293,7 +297,7 @@ def _length_rule(recipe: Recipe, node: StageNode) -> _LengthRule | None:
     None if the stage has no limit, or the tokenizer is not on this machine.
     """
     stage = node.stage
-    if not isinstance(stage, SftStage | DpoStage | GrpoStage):
+    if not isinstance(stage, SftStage | DpoStage | KtoStage | GrpoStage):
         return None
     setting = "max_prompt_length" if isinstance(stage, GrpoStage) else "max_length"
     limit = stage.max_prompt_length if isinstance(stage, GrpoStage) else stage.train.get("max_length", 1024)
@@ -302,7 +306,7 @@ def _length_rule(recipe: Recipe, node: StageNode) -> _LengthRule | None:
         return None
     tokenizer = _FileTokenizer(file)
     is_error = not isinstance(stage, GrpoStage) and stage.overlong == "error"
-    count = {"sft": _sample_length, "dpo": _pair_length, "grpo": _prompt_length}[stage.kind]
+    count = {"sft": _sample_length, "dpo": _pair_length, "kto": _feedback_length, "grpo": _prompt_length}[stage.kind]
     return _LengthRule(setting, limit, lambda row: count(row, tokenizer), is_error)
 
 
@@ -329,6 +333,12 @@ def _pair_length(row: Row, tokenizer: Any) -> int:
     assert isinstance(pair, DialoguePair)
     sample = tokenize_pair(pair, tokenizer)
     return len(sample["prompt_ids"]) + max(len(sample["chosen_ids"]), len(sample["rejected_ids"]))
+
+
+def _feedback_length(row: Row, tokenizer: Any) -> int:
+    """Tokens of a prompt and the answer to it."""
+    sample = tokenize_feedback(feedback_of(row, "feedback"), tokenizer)
+    return len(sample["prompt_ids"]) + len(sample["completion_ids"])
 
 
 def _prompt_length(row: Row, tokenizer: Any) -> int:

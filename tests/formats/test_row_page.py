@@ -11,6 +11,7 @@ from alignment.evaluation.benchmarks import user_rows
 from alignment.grading import read_task
 from alignment.rows.conversions import convert
 from alignment.rows.dialogue_pairs import pair_of
+from alignment.rows.feedback_rows import feedback_of
 from alignment.rows.kinds import check_columns, check_document, kind_of
 from alignment.rows.messages import check_learned, conversation_of
 from alignment.stages.grpo import check_task
@@ -42,6 +43,8 @@ def read_as(kind, row):
         return messages, tools
     elif kind == "preference":
         return pair_of(row, "row 1")
+    elif kind == "feedback":
+        return feedback_of(row, "row 1")
     elif kind == "task" and "tests" in row:
         check_task(row, "row 1")
         read_task(row)
@@ -51,7 +54,7 @@ def read_as(kind, row):
 @pytest.mark.parametrize(("section", "row"), examples())
 def test_every_line_of_the_page_is_read(section, row, tmp_path):
     kinds = {"Documents": "document", "Conversations": "conversation", "Tools": "conversation",
-             "Preferences": "preference", "Tasks": "task"}  # fmt: skip
+             "Preferences": "preference", "Feedback": "feedback", "Tasks": "task"}  # fmt: skip
     if section in kinds:
         assert read_as(kinds[section], row)
     elif section == "Infilling":
@@ -68,4 +71,4 @@ def test_every_line_of_the_page_is_read(section, row, tmp_path):
 def test_the_page_has_every_kind_and_every_form():
     sections = {example.values[0] for example in examples()}
     forms = {f"format: {form}" for form in ("sharegpt", "alpaca", "openai")}
-    assert sections == {"Documents", "Conversations", "Tools", "Preferences", "Tasks", "Infilling"} | forms
+    assert sections == {"Documents", "Conversations", "Tools", "Preferences", "Feedback", "Tasks", "Infilling"} | forms

@@ -51,6 +51,14 @@ stages:
     kind: custom
     run: json:dumps
     model: dpo
+  - name: merged
+    kind: merge
+    models: [{model: sft, weight: 0.5}, {model: dpo}]
+    evaluate: false
+  - name: kto
+    kind: kto
+    data: [{data: count/feedback.jsonl}]
+    evaluate: false
   - name: export
     kind: export
     formats: [f16, q8_0]

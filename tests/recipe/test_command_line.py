@@ -81,7 +81,7 @@ def test_the_schema_has_every_kind_of_stage(capsys):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     kinds = schema["properties"]["stages"]["items"]["discriminator"]["mapping"]
-    assert set(kinds) == {"build", "pretrain", "sft", "dpo", "grpo", "evaluate", "export", "custom"}
+    assert set(kinds) == {"build", "pretrain", "sft", "dpo", "kto", "grpo", "evaluate", "merge", "export", "custom"}
 
 
 def test_check_and_plan_import_no_torch_and_no_trainers(recipe):

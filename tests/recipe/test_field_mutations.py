@@ -11,12 +11,14 @@ STAGES = {
     "pretrain": {"data": [{"data": "documents.jsonl"}]},
     "sft": {"data": [{"data": "conversations.jsonl"}]},
     "dpo": {"data": [{"data": "preferences.jsonl"}]},
+    "kto": {"data": [{"data": "feedback.jsonl"}]},
     "grpo": {"data": [{"data": "tasks.jsonl"}]},
 }
 ROWS = {
     "documents": {"text": "x = 1"},
     "conversations": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
     "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
+    "feedback": {"prompt": "a", "completion": "b", "label": True},
     "tasks": {
         "id": "a", "prompt": "a", "language": "python", "kind": "calls", "entry_point": "f",
         "tests": '{"cases": [{"args": [], "expected": 1}]}',

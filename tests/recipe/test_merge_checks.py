@@ -2,7 +2,7 @@
 
 import pytest
 
-MERGE = """  - name: merged
+MERGE = """  - name: mixed
     kind: merge
     method: linear
     models: [{model: sft}, {model: dpo, weight: 2.0}]
@@ -28,11 +28,11 @@ def test_a_merge_of_two_stages_has_no_mistakes(of_merge):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("model: dpo", "model: doo", "stages.merged.models.1.model: there is no stage 'doo'. Did you mean 'dpo'?"),
-        ("model: dpo", "model: data", "stages.merged.models.1.model: stage 'data' makes no model"),
-        ("model: dpo", "model: merged", "stages.merged.models.1.model: stage 'merged' does not come before this one"),
-        ("model: dpo", "path: nowhere", "stages.merged.models.1.path: there is no file or folder"),
-        ("model: dpo", "model: dpo, path: x", "stages.merged.models.1: give either `model`"),
+        ("model: dpo", "model: doo", "stages.mixed.models.1.model: there is no stage 'doo'. Did you mean 'dpo'?"),
+        ("model: dpo", "model: data", "stages.mixed.models.1.model: stage 'data' makes no model"),
+        ("model: dpo", "model: mixed", "stages.mixed.models.1.model: stage 'mixed' does not come before this one"),
+        ("model: dpo", "path: nowhere", "stages.mixed.models.1.path: there is no file or folder"),
+        ("model: dpo", "model: dpo, path: x", "stages.mixed.models.1: give either `model`"),
         ("{model: dpo, weight: 2.0}", "", "`models` needs at least two models to average"),
         ("weight: 2.0", "weight: -1.0", "the weights [1.0, -1.0] add up to 0"),
         ("method: linear", "method: linear\n    density: 0.5", "`density` has no effect on linear"),

@@ -57,6 +57,18 @@ IMPOSSIBLE = {
         {"rewards": [{"name": "parses"}, {"name": "parses"}]},
         {"rewards": [{"name": "length_penalty"}]},
     ],
+    "kto": [
+        {"train": {"per_device_train_batch_size": 1}},
+        {"train": {"train_sampling_strategy": "random"}},
+        {"train": {"beta": 0}},
+        {"train": {"desirable_weight": 0, "undesirable_weight": 0}},
+    ],
+    "merge": [
+        {"models": [{"model": "data"}, {"model": "sft"}]},
+        {"models": [{"model": "sft"}]},
+        {"method": "slerp", "density": 0.5},
+        {"base": {"model": "base"}},
+    ],
     "custom": [
         {"run": "nowhere.py:count"},
         {"run": "json:nothing"},

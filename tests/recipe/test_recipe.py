@@ -214,7 +214,7 @@ def test_an_evaluate_list_without_a_training_stage_is_refused(mistakes):
         "evaluate: [{name: i, benchmark: humaneval}]\n"
     )
     assert mistakes(text=text) == [
-        "recipe.yaml:4: evaluate: measures training stages, and this recipe has none: use a stage of kind evaluate"
+        "recipe.yaml:4: evaluate: measures stages that train or merge, and this recipe has none: use a stage of kind evaluate"
     ]
 
 

@@ -31,6 +31,7 @@ GOOD = {
     "pretrain": {"text": "def f(a):\n    return a\n"},
     "sft": {"messages": [{"role": "user", "content": "Add."}, ANSWER]},
     "dpo": {"prompt": "Add.", "chosen": "a + b", "rejected": "a - b"},
+    "kto": {"prompt": "Add.", "completion": "a + b", "label": True},
     "grpo": {
         "id": "t", "prompt": "Add.", "language": "python", "kind": "calls", "entry_point": "f",
         "tests": json.dumps({"cases": [{"args": [1], "expected": 1}]}),
@@ -53,6 +54,10 @@ WRONG = {
         ({"chosen": "a", "rejected": "b"}, "prompt"),
         ({"prompt": "a", "chosen": None, "rejected": "b"}, "chosen"),
         ({"prompt": "a", "chosen": "b", "rejected": ""}, "empty or blank"),
+    ],
+    "kto": [
+        ({"prompt": "Add.", "completion": "a", "label": "good"}, "`label`"),
+        ({"prefix": "a", "completion": " ", "label": True}, "`completion` is empty"),
     ],
     "grpo": [
         ({**GOOD["grpo"], "id": 3}, "`id`"),

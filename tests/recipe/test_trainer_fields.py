@@ -7,7 +7,7 @@ import pytest
 from alignment.recipe import trainer_fields
 
 
-@pytest.mark.parametrize("config", ["SFTConfig", "DPOConfig", "GRPOConfig", "LoraConfig"])
+@pytest.mark.parametrize("config", ["SFTConfig", "DPOConfig", "KTOConfig", "GRPOConfig", "LoraConfig"])
 def test_the_names_read_from_source_are_those_of_the_class(config):
     module = pytest.importorskip("peft" if config == "LoraConfig" else "trl")
     real = {field.name for field in dataclasses.fields(getattr(module, config)) if not field.name.startswith("_")}

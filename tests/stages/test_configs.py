@@ -7,10 +7,10 @@ import sys
 import pytest
 import torch
 
-from alignment.recipe import DpoStage, GrpoStage, PretrainStage, SftStage
+from alignment.recipe import DpoStage, GrpoStage, KtoStage, PretrainStage, SftStage
 from alignment.stages.configs import launch_refusals, lora_config, missing_packages, refusals, training_config
 
-KINDS = {"pretrain": PretrainStage, "sft": SftStage, "dpo": DpoStage, "grpo": GrpoStage}
+KINDS = {"pretrain": PretrainStage, "sft": SftStage, "dpo": DpoStage, "kto": KtoStage, "grpo": GrpoStage}
 
 
 def stage(kind, **settings):
