@@ -13,6 +13,7 @@ align evaluate MODEL          measure a model on benchmarks, grade completions, 
 align chat MODEL              talk to a model
 align compare A B             compare two models or two evaluations
 align import FILE.gguf OUT    write a GGUF file as a model folder
+align extract MODEL           write the difference from a base model as a LoRA adapter
 align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
 align show DATASET            show rows of a dataset
@@ -40,6 +41,7 @@ from alignment.cli import (
     doctor,
     evaluation_commands,
     export_command,
+    extract_command,
     import_command,
     init_command,
     launch_command,
@@ -79,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         evaluation_commands,
         model_commands,
         import_command,
+        extract_command,
         export_command,
         data_commands,
         rollouts_command,
