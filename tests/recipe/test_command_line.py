@@ -17,12 +17,12 @@ def recipe(write, small):
 
 def test_check_plan_and_status_of_a_valid_recipe_exit_with_0(recipe, capsys):
     assert main(["check", "--fast", recipe]) == 0
-    assert "no mistakes found; 9 stages" in capsys.readouterr().out
+    assert "no mistakes found; 11 stages" in capsys.readouterr().out
     assert main(["plan", recipe]) == 0
     steps, needs = capsys.readouterr().out.split("\n\n")
     lines = steps.splitlines()
     assert needs.startswith("Predicted peak") and "Disk:" in needs
-    assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 9 + 5
+    assert lines[0].split()[:4] == ["to", "do", "data", "build"] and len(lines) == 11 + 5
     assert main(["status", recipe]) == 0
     assert "no evaluation is done yet" in capsys.readouterr().out
 
@@ -56,7 +56,7 @@ def test_run_of_a_finished_recipe_starts_no_launcher_and_reports_each_step(recip
     monkeypatch.setattr("alignment.chain.plan.Step.artifact", lambda step: {"seconds": 1, "figures": [figure]})
     assert main(["run", recipe]) == 0
     printed = capsys.readouterr()
-    assert printed.err.count("already done") == 9 + 5 and printed.out.splitlines()[-1].startswith("report: ")
+    assert printed.err.count("already done") == 11 + 5 and printed.out.splitlines()[-1].startswith("report: ")
 
 
 def test_run_of_an_unfinished_recipe_needs_a_launch_file(recipe, capsys):
@@ -128,9 +128,9 @@ def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypa
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(configs, "refusals", lambda stages: built.extend(stage.name for stage in stages) or [])
     assert main(["check", recipe]) == main(["check", recipe]) == 0
-    assert built == ["pretrain", "sft", "dpo", "grpo"]
+    assert built == ["pretrain", "sft", "dpo", "grpo", "kto"]
     assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.3"]) == 0
-    assert built[4:] == ["dpo"]
+    assert built[5:] == ["dpo"]
     monkeypatch.setattr(configs, "refusals", lambda stages: [configs.Refusal(stages[0].name, ("train",), "refused")])
     for _ in range(2):  # what is refused is checked again
         assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.4"]) == 1
