@@ -1,11 +1,13 @@
-"""Generated tokens per second of the engines on one machine in one run, and whether their greedy tokens agree.
+"""Measure how many tokens per second each engine generates on this machine, and whether the engines generate the same
+greedy tokens.
 
     python -m benchmarks generation-speed --model FOLDER --prompts HumanEval.jsonl --gguf MODEL.gguf --vllm PYTHON
 
 All engines get the same prompts as token ids, decode greedily, and do not stop at end tokens, so that each generates
-exactly prompts x new tokens. Loading the model, and vLLM's start, are not counted. The engines run one after the other in
-each round; the table shows the median of the rounds. Where the tokens of two engines part, the logits of the two
-candidates are compared in a float32 forward pass: a small gap is rounding, a large one would be a fault.
+exactly prompts x new tokens. Loading the model, and vLLM's start, are not counted. The engines run one after the other
+in each round; the table shows the median of the rounds. At the first position where the tokens of two engines differ,
+the logits of both tokens are compared in a float32 forward pass: a small gap is a rounding difference, a large gap
+would be an error.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ LLAMACPP_SLOTS = 16
 
 @dataclass
 class Generation:
-    """Results of one engine: wall and CPU seconds of each round, and the generated tokens of the last one."""
+    """Results of one engine: wall and CPU seconds of each round, and the generated tokens of the last round."""
 
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)
-    """New token ids, prompt by prompt."""
+    """The generated token ids of each prompt."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _prompts(tokenizer: Any, file: Path, count: int) -> list[list[int]]:
-    """Return chat prompts that ask for the code of the rows' column `prompt`, as token ids."""
+    """Return chat prompts as token ids.
+
+    Each prompt contains the code in the column `prompt` of a row and asks the model to complete it.
+    """
     from alignment.rows import reading
 
     prompts: list[list[int]] = []
@@ -112,14 +117,16 @@ def _timed(result: Generation, generate: Callable[[], list[list[int]]]) -> None:
 
 
 class _IdsAsText:
-    """Stands in for the tokenizer: completions are token ids as text, since texts do not tell their tokens."""
+    """Replaces the tokenizer: decodes token ids to a text that lists the ids, since ids can't be recovered from an
+    ordinary text.
+    """
 
     def decode(self, ids: list[int], **_: Any) -> str:
         return " ".join(map(str, ids))
 
 
 def _own(model: str) -> Callable[[Workload, Generation], None]:
-    """The engine that `align evaluate` uses on a CPU, without end tokens."""
+    """Return a function that generates with the engine that `align evaluate` uses on a CPU, without end tokens."""
     from alignment.evaluation.engines.protocol import GenerationJob
     from alignment.evaluation.engines.selection import open_engine
 
@@ -140,7 +147,9 @@ def _own(model: str) -> Callable[[Workload, Generation], None]:
 
 
 def _transformers(model: str) -> Callable[[Workload, Generation], None]:
-    """`generate` of transformers in bfloat16, all prompts in one batch, padded on the left."""
+    """Return a function that calls `generate` of transformers in bfloat16, on all prompts in one batch, padded on the
+    left.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -169,7 +178,7 @@ def _transformers(model: str) -> Callable[[Workload, Generation], None]:
 
 
 def _vllm(python: str, model: str, workload: Workload, result: Generation) -> None:
-    """vLLM in a process of its own Python environment; the process reports its own times."""
+    """Generate with vLLM in a process that runs in vLLM's Python environment and measures the time."""
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         values = {"model": model, "prompts": workload.prompts, "new_tokens": workload.new_tokens}
@@ -188,7 +197,7 @@ def _vllm(python: str, model: str, workload: Workload, result: Generation) -> No
 
 
 def _llamacpp(file: Path, workload: Workload) -> Callable[[Workload, Generation], None]:
-    """llama.cpp's server with 16 slots, one request per prompt."""
+    """Return a function that generates with llama.cpp's server with 16 slots, with one request per prompt."""
     import httpx
     import psutil
 
@@ -225,10 +234,12 @@ def _print_speed(workload: Workload, results: dict[str, Generation]) -> None:
 
 
 def _print_agreement(model: str, workload: Workload, results: dict[str, Generation]) -> None:
-    """Print, for each engine beside ours, how many completions are equal and the logit gaps where they part.
+    """Compare the tokens of each engine with the tokens of this toolkit's engine.
 
-    Only the tokens before our first end token count. The others would not be part of an answer, and llama.cpp, told to
-    ignore end tokens, never chooses one.
+    Print how many completions are equal, and the gaps of the logits at the first difference.
+
+    Only the tokens before the first end token of this toolkit's engine are compared. Later tokens would not be part of
+    an answer, and llama.cpp never chooses an end token here, because it is asked to ignore end tokens.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,10 +1,12 @@
-"""Seconds of a GRPO step by part: this toolkit beside TRL's own rollouts and log-probabilities, on the CPU.
+"""Measure the seconds of each part of a GRPO step on the CPU, with this toolkit's and with TRL's rollouts and
+log-probabilities.
 
     python -m benchmarks grpo-step --model PATH
 
-Both sides train the same LoRA adapter on the same prompts, in bfloat16 where the CPU multiplies it (`dtype: auto`). No
-completion ends before the limit, so that both generate and train on equally many tokens. Every side is a process of its own.
-Wall-clock seconds depend on what else the machine does: CPU seconds and the load average stand beside them.
+The two sides (this toolkit and TRL) train the same LoRA adapter on the same prompts, in bfloat16 if the CPU multiplies
+bfloat16 in hardware (`dtype: auto`). No completion ends before the limit, so that both sides generate and train on the
+same number of tokens. Each side runs in a separate process. Wall-clock seconds depend on the load of the machine, so
+CPU seconds and the load average are printed too.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ PARTS = ("generation", "grading", "training")
 
 
 def prompts_of(tokenizer: Any, tokens: int, count: int) -> list[str]:
-    """Return prompts that ask for a function behind code of the standard library, of about `tokens` tokens each."""
+    """Return prompts of about `tokens` tokens each.
+
+    A prompt has code of the standard library, followed by a request to write a function.
+    """
     import heapq
     import statistics
     import textwrap
@@ -59,13 +64,15 @@ def dataset_of(tokenizer: Any, tokens: int, steps: int) -> Any:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of the children that have ended."""
+    """Return the CPU seconds of this process and of its child processes that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def measured_trainer(side: str) -> Any:
-    """Return a class of trainer that keeps the CPU seconds of each part in `cpu`."""
+    """Return the trainer class of a side, extended so that its attribute `cpu` holds the CPU seconds of each part of a
+    step.
+    """
     from alignment.stages.rollout_trainer import RolloutTrainer
 
     class MeasuredTrainer(RolloutTrainer):
@@ -167,7 +174,7 @@ def run_steps(trainer: Any) -> list[dict[str, float]]:
 
 
 def run_side(side: str, arguments: Sequence[str], threads: int) -> dict[str, Any]:
-    """Run one side in a process of its own and return what it printed.
+    """Run one side in a separate process, and return the measurements that the process printed.
 
     Raises:
         ValueError: the process failed; the message has the end of its output.

@@ -1,9 +1,10 @@
-"""Response times of fill-in-the-middle requests to llama.cpp's server, at the cursor positions of the benchmark `editor`.
+"""Measure response times of fill-in-the-middle requests to llama.cpp's server, at the cursor positions of the benchmark
+`editor`.
 
     python -m benchmarks infill-latency --model MODEL.gguf --rows fim.jsonl
 
-Requests go to `/infill` one after the other, as one developer sends them, with `--context` characters on each side of the
-cursor. `cold` requests share no prefix with the one before (`cache_prompt: false`); `warm` requests repeat the position
+Requests are sent to `/infill` one after the other, as by one developer, with `--context` characters on each side of the
+cursor. `cold` requests reuse nothing from the server's cache (`cache_prompt: false`). `warm` requests repeat a position
 after one more character was typed, so that the server's cache holds nearly the whole prompt.
 """
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _request(problem: Problem, typed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the body of a request, after `typed` more characters of the expected text were written."""
+    """Return the body of a request, with the cursor moved forward by the first `typed` characters of the expected text."""
     reference = problem.reference or ""
     prefix = (problem.row["prefix"] + reference[:typed])[-options.context :]
     suffix = problem.row["suffix"][: options.context]

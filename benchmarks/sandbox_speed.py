@@ -55,7 +55,10 @@ def _passes_unsandboxed(text: str) -> bool:
 
 
 def _programs(folder: Path | None) -> tuple[list[Pair], list[str]]:
-    """Return HumanEval's tasks with solutions, and the same as complete programs. Without the data, generate tasks."""
+    """Return pairs (task, solution) of HumanEval, and the texts of the same programs joined with their tests.
+
+    Without a data folder, tasks are generated.
+    """
     if folder is not None and (folder / HUMANEVAL).exists():
         rows = read_rows(folder / HUMANEVAL)
     else:

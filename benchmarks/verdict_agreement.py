@@ -82,7 +82,8 @@ class ComparedProgram:
     published_text: str
     verdict: Verdict
     passed: bool
-    """Whether the program passed in this toolkit. If only base inputs are compared, only these count."""
+    """Whether the program passed in this toolkit. If only base inputs are compared, the results for all other inputs
+    are ignored."""
 
 
 def agreement(benchmark: str, comparisons: Sequence[ComparedProgram]) -> Agreement:

@@ -35,9 +35,9 @@ class BuiltinBuilder:
     value of the setting `form`.
     """
     inputs: str = ""
-    """Location (`module:function`) of a function that returns the state of the inputs, for example the commits of the
-    repositories. The function takes the settings and returns a JSON value, which is part of the stage's fingerprint. ""
-    if the result depends only on the settings."""
+    """Location (`module:function`) of a function that takes the settings and returns the state of the builder's inputs
+    as a JSON value, for example the commits of the repositories. The state is part of the stage's fingerprint. "" if
+    the result depends only on the settings."""
     samples: bool = False
     """Whether the builder samples from the model of its stage."""
     resumes: bool = False

@@ -193,7 +193,7 @@ class CommitRows:
     def _row(
         self, batch: CommitBatch, commit: Commit, contents: Sequence[tuple[bytes | None, bytes | None]], counts: Counts
     ) -> tuple[dict[str, Any] | None, str]:
-        """Return the row of a commit and "", or None and the reason why the commit is left out."""
+        """Return (row, "") for a commit, or (None, reason) if the commit is left out."""
         files = []
         for change, pair in zip(commit.changes, contents, strict=True):
             versions, reason = self._versions(printable_path(change.path), pair)
@@ -220,7 +220,10 @@ class CommitRows:
         return self._conversation(row, parts)
 
     def _versions(self, path: str, contents: tuple[bytes | None, bytes | None]) -> tuple[tuple[str, str, str], str]:
-        """Return (old text, new text, language) of a file and "", or empty texts and the reason to drop the commit."""
+        """Return ((old text, new text, language), "") for a changed file.
+
+        If the commit has to be dropped, the texts are empty and the second item is the reason.
+        """
         nothing = ("", "", "")
         texts = []
         for content in contents:

@@ -40,7 +40,7 @@ class FimDocumentsSettings(Settings):
     inputs: list[Reference]
     """Datasets of documents to cut."""
     fim: FimSettings = FimSettings()
-    """How many documents are cut, and how."""
+    """Settings that decide how many documents are cut, and at which places."""
 
 
 @dataclass(frozen=True)

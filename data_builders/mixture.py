@@ -138,7 +138,9 @@ def _count(counter: TokenCounter, rows: list[dict[str, Any]]) -> list[int]:
 
 
 def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: BuildContext) -> array[int]:
-    """Count the tokens of each row of a part. The counts are saved, and reused by the next build in the same folder.
+    """Count the tokens of each row of a part.
+
+    The counts are saved in the output folder, so that a later build in this folder reuses them.
 
     The file name of saved counts is a hash of the tokenizer's path and the rows.
     """

@@ -2,8 +2,8 @@
 
 A source with `before` or `held_out` is split by time. Builders of training data read the last commit before the split.
 This builder uses code of the head commit that no file of the earlier commit contains, exactly or nearly (see
-`data_builders.cleaning.held_out`). Code that was only moved or slightly edited is therefore not new. The report counts
-this code.
+`data_builders.cleaning.held_out`). Code that was only moved or slightly edited is therefore not used. The report counts
+it as `not_new`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from data_builders.storage.parallel import row_batches
 
 MIN_CHARACTERS = 80
 MAX_CHARACTERS = 50_000
-"""Maximum length of a document. Longer documents, and those shorter than `MIN_CHARACTERS`, are left out."""
+"""Maximum length of a document. Longer documents, and documents shorter than `MIN_CHARACTERS`, are left out."""
 _BOT = re.compile(
     r"\[bot\]$|^(?:dependabot|renovate|github-actions|codecov|coveralls|stale|mergify|snyk|sonarcloud)", re.IGNORECASE
 )

@@ -119,7 +119,10 @@ def split_text(text: str, tokens: int, limit: int) -> list[str]:
 
 
 def _split(text: str, tokens: int, limit: int, counter: TokenCounter) -> list[str]:
-    """Apply `split_text` until each part fits. This is needed because characters per token vary within a file."""
+    """Apply `split_text` repeatedly until each part has at most `limit` tokens.
+
+    One pass is not enough, because the number of characters per token varies within a file.
+    """
     parts = split_text(text, tokens, limit)
     if len(parts) == 1:
         return parts

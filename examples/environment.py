@@ -1,16 +1,17 @@
-"""An environment of your own for GRPO: boxes that the model can look into before it answers.
+"""Example of your own environment for GRPO: the model can look into boxes before it answers.
 
 Name it in a stage of kind `grpo`; the path is relative to the recipe:
 
     environment: {path: ../examples/environment.py:Boxes, turns: 2}
     rewards: [{name: environment}]
 
-Rows of the stage have a prompt and what the environment needs:
+Each row of the stage has a prompt, and the column `environment` with data for the environment:
 
     {"id": "1", "prompt": "What is in box a?", "environment": {"boxes": {"a": "7", "b": "3"}, "wanted": "a"}}
 
-Every public method is a tool: the model sees its name, docstring and annotated parameters. `docs/environments.md` says what
-an environment gets and what it must not do. The file's content is part of the stage's fingerprint.
+Every public method is a tool: the model sees its name, docstring and annotated parameters. `docs/environments.md`
+describes the arguments of the methods, and the rules for an environment. The file's content is part of the stage's
+fingerprint.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from alignment.environments.rollout_environment import ToolError
 
 
 class Boxes:
-    """Boxes with a value in each. The reward is 1 if the right value was reported."""
+    """Named boxes that hold one value each. The reward is 1 if the model reported the right value."""
 
     def reset(self, environment: dict[str, Any], **columns: Any) -> None:
-        """Begin a rollout. The object is used for one rollout after the other: set everything here.
+        """Begin a rollout. The object is reused for many rollouts, so this method must set all attributes.
 
         Args:
             environment: the row's column `environment`.

@@ -21,7 +21,8 @@ _THOUGHT = re.compile(r"\s*(?:`{3,}[ \t]*\w*\s*)?<(?P<name>think|thinking|though
 _QUOTED_FENCE = re.compile(r"^(?P<quote>>? ?)(?:```|~~~)", re.MULTILINE)
 _CODE_ON_FENCE = re.compile(r"[ \t]*(?:def|class|import|from|async|@|#include)\b")
 _MOST_FENCES = 8
-"""Largest number of fences that are tried as the end of a block, since a fence in a string is not the end."""
+"""Largest number of fences (lines such as ```` ``` ````) that are tried as the end of a code block. The first fence may
+be part of a string in the code."""
 
 
 _MOST_TAGS = 100
@@ -33,7 +34,7 @@ _MOST_CHARACTERS = 300
 def cleaned(answer: str) -> str:
     """Remove reasoning in `<think>`, terminal colours, special tokens, quote marks and unusual blanks from an answer.
 
-    Such text is kept where it is part of the code: in strings, in comments and in closed code blocks.
+    These parts are kept where they belong to the code: in strings, in comments and in closed code blocks.
     """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     if "\x1b" in answer:
@@ -58,7 +59,9 @@ def _replace_outside_strings(pattern: re.Pattern[str], answer: str) -> str:
 
 
 def _in_string(text: str, start: int, end: int) -> bool:
-    """Whether `text[start:end]` lies in a string: a quote opens before it and closes after it on the same line."""
+    """Whether `text[start:end]` lies in a string: on the same line, a quote opens before `start` and closes after
+    `end`.
+    """
     line_start = text.rfind("\n", 0, start) + 1
     line_end = text.find("\n", end)
     before = text[max(line_start, start - _MOST_CHARACTERS) : start]
@@ -144,7 +147,8 @@ class FencedBlock:
     end: int
     """Offset in the answer at which the content ends, in characters."""
     closed: bool
-    """Whether a closing fence ends the block. Otherwise the next opening fence or the end of the answer does."""
+    """Whether a closing fence ends the block. If not, the block ends at the next opening fence or at the end of the
+    answer."""
 
 
 @dataclass(frozen=True)
@@ -236,8 +240,8 @@ def _fences(answer: str) -> Iterator[_Fence]:
 def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
     """Return the index of the fence that closes the block opened by fence `index`, or None if there is none.
 
-    The first later fence of the same kind closes the block. If it lies in a string of the code, the first fence after
-    it before which the code is complete closes the block.
+    Usually the first later fence of the same kind closes the block. If this fence lies in a string of the code, the
+    fences after it are tried in turn: the first fence up to which the code is complete closes the block.
     """
     opening = fences[index]
     fits = (
@@ -275,7 +279,9 @@ def _ends_in_string(content: str) -> bool:
 
 
 def _is_complete(content: str, tag: str) -> bool:
-    """Whether code that contains fences is complete. For languages other than Python only the quotes are checked."""
+    """Whether code that contains fences is complete: Python code must parse, and in other languages no multi-line
+    string may be open.
+    """
     python = not tag or tag.lower().strip("{}.").startswith(("py", "main.py"))
     return parses(dedent(content)) if python else not _ends_in_string(content)
 

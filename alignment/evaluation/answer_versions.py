@@ -7,7 +7,7 @@ import re
 
 
 class Version(enum.Enum):
-    """What the text before a code block says about the block: nothing, a correction, or wrong code."""
+    """Classes of code blocks, according to the text before a block: neither, a correction, or an example of wrong code."""
 
     PLAIN = "plain"
     CORRECTION = "correction"

@@ -122,7 +122,7 @@ def _download(request: BenchmarkRequest, source: PublicFile, target: Path) -> No
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Complete the file `partial`. If the server supports ranges, only the missing part is requested."""
+    """Download the rest of the file `partial`. If the server does not support ranges, download the whole file."""
     size = partial.stat().st_size if partial.exists() else 0
     headers = {"Range": f"bytes={size}-"} if size else {}
     try:

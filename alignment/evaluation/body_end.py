@@ -41,7 +41,9 @@ def cut_at_body_end(prefix: str, completion: str, language: str) -> str:
 
 
 def _cut_python(prefix: str, completion: str) -> str:
-    """Cut at the first line where Python's own tokenizer leaves the block of the completion's first line."""
+    """Cut a Python completion at the first line that Python's tokenizer does not count to the indented block in which
+    the completion begins.
+    """
     start = prefix[prefix.rfind("\n") + 1 :]
     text = start + completion
     lines = text.split("\n")
@@ -59,7 +61,9 @@ def _cut_python(prefix: str, completion: str) -> str:
 
 
 def _end_of_block(block: str) -> int | None:
-    """Return how many lines the indented block at the text's beginning has, or None if the text ends inside it."""
+    """Return the number of lines of the indented block with which a text begins, or None if the text ends inside the
+    block.
+    """
     depth = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(f"if 1:\n{block}\n").readline):

@@ -1,4 +1,6 @@
-"""Remove what code listings add to code: the `+` and `-` of a diff, an interpreter's prompts, or line numbers."""
+"""Remove characters that code listings add to code: the `+` and `-` of a diff, an interpreter's prompts, or line
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def without_listing_marks(code: str, tag: str = "") -> str:
 
 
 def is_diff(code: str, tag: str = "") -> bool:
-    """Whether a block is a diff: its tag says so, or every line starts like a line of a diff."""
+    """Whether a block is a diff: its tag is `diff`, or every line starts like a line of a diff."""
     lines = [line for line in code.split("\n") if line.strip()]
     if not any(line.startswith("+") and not line.startswith("+++") for line in lines):
         return False

@@ -194,7 +194,7 @@ def _with_helpers(
 ) -> list[str]:
     """Return the main block and the blocks that belong to it.
 
-    A block belongs to it if it consists of imports, or defines a name that the main block or one of its helpers uses.
+    These are blocks that consist of imports, or that define a name which the main block or another helper uses.
     """
     program = [main]
     while True:
@@ -214,8 +214,8 @@ def _with_helpers(
 def _choose(blocks: Sequence[str], entry_point: str | None) -> str:
     """Return the block that seems to define the entry point.
 
-    If several blocks do, return the longest of them. If none does, return the longest block that contains the entry
-    point's name, or else the longest block.
+    If several blocks seem to define the entry point, return the longest of these blocks. If no block does, return the
+    longest block that contains the entry point's name, or else the longest block.
     """
     if entry_point:
         naming = [block for block in blocks if re.search(rf"\b{re.escape(entry_point)}\b", block)]
@@ -240,7 +240,10 @@ class _PythonBlock:
 
 
 def _python_from_tiers(tiers: Sequence[list[FencedBlock]], entry_point: str | None) -> str:
-    """Return the program of the first list of blocks that defines the entry point, or else that of the first list."""
+    """Return the program of the first list of blocks whose program defines the entry point.
+
+    If there is no such list, return the program of the first list.
+    """
     programs = []
     for tier in tiers:
         blocks = []
@@ -290,7 +293,7 @@ def _program_rank(code: str) -> tuple[bool, bool, bool]:
 
 
 def _starts_program(code: str, main: str) -> bool:
-    """Whether a block only starts the program, as `main()` does.
+    """Whether a block only starts the program, like a block with the single line `main()`.
 
     Such a block calls, without arguments, a function that the main block defines but does not call.
     """
@@ -301,8 +304,8 @@ def _starts_program(code: str, main: str) -> bool:
 def _best_version(blocks: Sequence[_PythonBlock], candidates: Sequence[int], *, prefer_long: bool = False) -> int:
     """Return the index of the block to use among several versions of the same code.
 
-    It is the last version that its introduction calls a correction. Without corrections it is the first version that is
-    not called wrong, or with `prefer_long` the longest such version.
+    If introductions call some versions a correction, the last correction is used. Otherwise the first version that is
+    not called wrong is used, or with `prefer_long` the longest version that is not called wrong.
     """
     versions = {}
     previous = -1

@@ -23,7 +23,7 @@ from typing import Any
 from alignment.rows.reading import read_rows
 
 _CHUNK = 1024
-"""C: for this many tokens, logits [C, V] are in memory at the same time."""
+"""C, the number of tokens whose logits [C, V] are in memory at the same time."""
 
 
 def edges_of(length: int, first: int = 256) -> list[int]:

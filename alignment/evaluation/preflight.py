@@ -16,7 +16,7 @@ _CONVERSATION = [
 ]
 QWEN_IDS = {formats.ENDOFTEXT: 151643, formats.IM_START: 151644, formats.IM_END: 151645}
 QWEN_VOCABULARIES = (151936, 152064)
-"""How many embedding rows the released Qwen2.5 checkpoints have: those up to 3B, and those from 7B on."""
+"""Numbers of embedding rows of the released Qwen2.5 checkpoints: up to 3B, and from 7B on."""
 
 
 def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = False) -> list[str]:
@@ -91,7 +91,10 @@ def _embedding_problems(folder: Path, config: Any, tokenizer: Any) -> Iterable[s
 
 
 def _embedding_rows(folder: Path) -> int | None:
-    """Read how many rows the input embedding has from the safetensors headers. Return None if there are none."""
+    """Read the number of rows of the input embedding from the safetensors headers.
+
+    None if the folder has no safetensors file with an embedding.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not folder.is_dir():

@@ -115,8 +115,8 @@ class Problem:
     """The benchmark's row for this problem, for `assemble` and `score`. Decontamination compares training data with the
     texts in this row."""
     cluster: str = ""
-    """Problems of one cluster count as samples of one task with this id, so that intervals and paired tests resample whole
-    clusters. Default: every problem is a task of its own."""
+    """Id of the task to which the problem belongs. Problems with the same id count as samples of one task, so that
+    intervals and paired tests resample whole clusters. Default: every problem is a separate task."""
     part: int = 0
     """Index of the problem in its cluster."""
 

@@ -1,4 +1,4 @@
-"""Add missing imports to Python code: standard library names that the code uses without importing them."""
+"""Add missing imports to Python code, for names of the standard library that the code uses but does not import."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ _SAME_NAME = {
     "pprint": [],
     "time": [],
 }
-"""Module that contains a function or class of its own name (`datetime`) -> attributes that the module itself lacks."""
+"""Attributes that show that a name means a class or function instead of the module of the same name, keyed by name. For
+example, `datetime.now` means the class, because the module `datetime` has no `now`."""
 
 
 def add_imports(code: str) -> str:

@@ -61,7 +61,10 @@ def names_in(tree: ast.AST) -> set[str]:
 
 
 def _root(node: ast.expr) -> str | None:
-    """Return the variable that an expression starts with, for example `a` for `a.b[0].c`. None if there is none."""
+    """Return the variable with which an expression starts, for example `a` for `a.b[0].c`.
+
+    None if the expression does not start with a variable.
+    """
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
@@ -133,7 +136,9 @@ class _Program:
         return needed - {self.entry_point}
 
     def _closure(self, holds: Callable[[ast.AST, set[str]], bool]) -> set[str]:
-        """Collect names of functions for which `holds(function, names so far)` is true, until no more are added."""
+        """Collect names of functions: repeatedly add each function for which `holds(function, names so far)` is true,
+        until nothing is added.
+        """
         names: set[str] = set()
         while more := {name for name, node in self.functions.items() if name not in names and holds(node, names)}:
             names |= more

@@ -72,8 +72,8 @@ def evaluate(
         The metrics in percent with 95% intervals. The list is empty on ranks other than 0.
 
     Raises:
-        ValueError: a benchmark is unknown, its data is missing, or the checkpoint cannot be measured. Raised before
-            anything is generated.
+        ValueError: a benchmark is unknown, its data is missing, or the checkpoint cannot be measured. The error is
+            raised before anything is generated.
     """
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
@@ -197,7 +197,9 @@ class _EvaluationRun:
         return self.jobs[place]
 
     def new_job(self, benchmark: Benchmark, problem: Problem, sample: int) -> GenerationJob:
-        """Create a job: encode the prompt, and derive seed and key from everything that the completion depends on."""
+        """Create a generation job: encode the prompt, and derive seed and key from everything on which the completion
+        depends.
+        """
         stop = (*benchmark.stop, *problem.stop)
         ids = problem.prompt.encode(self.tokenizer)
         random = digest("sample", ids, self.seed, sample)

@@ -86,7 +86,10 @@ def _folder_samples(folder: Path, benchmark: str | None) -> Iterator[Sample]:
 
 
 def _number(stem: str) -> int:
-    """Return the sort key of a file's name without suffix: its value if it is an integer. Other names come last."""
+    """Return the key by which files are sorted: the value of the name without suffix if it is an integer.
+
+    Files with other names come last.
+    """
     return int(stem) if stem.isdigit() else 1 << 30
 
 

@@ -71,7 +71,9 @@ def grade(
     limits: Limits,
     hidden: Sequence[str] = (),
 ) -> None:
-    """Grade the programs that have no verdict in the store, and store the verdicts. Equal pairs are graded once.
+    """Grade the programs that have no verdict (result of the tests) in the store yet, and store their verdicts.
+
+    Equal pairs are graded once.
 
     Args:
         pairs: problems that have a task, each with a program.

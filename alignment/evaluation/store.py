@@ -56,7 +56,9 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 class Store:
-    """Records of one kind in one folder. Reads `<kind>.<rank>.jsonl` of all ranks, appends to that of this rank.
+    """Records of one kind in one folder.
+
+    Reads the files `<kind>.<rank>.jsonl` of all ranks, and appends to the file of this rank.
 
     To append records, use the store as a context manager. Every record is written as soon as it is added.
     """

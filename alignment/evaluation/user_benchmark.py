@@ -183,7 +183,7 @@ def _checked_retry(extension: Extension, function: Retry) -> Retry:
 
 
 def _described(value: Any) -> str:
-    """Describe a value in a message: numbers and short texts by their value, other values by their type."""
+    """Describe a value for an error message: a number or a short text by its value, any other value by its type."""
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
         return text if len(text) <= 60 else f"{text[:57]}..."
@@ -230,4 +230,5 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "size": (lambda value: value is None or _is_count(value), "a number of tasks"),
     "retry": (lambda value: value is None or callable(value), "a function (problem, completion, failures) -> Problem"),
 }
-"""Field of `Benchmark` -> (function that tells whether a value is valid, text that says which values are valid)."""
+"""Checks of the fields of `Benchmark`, keyed by field. Each check is a function that returns whether a value is valid,
+and a text that says which values are valid."""

@@ -46,7 +46,7 @@ def humaneval(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def helpers(program: str, entry_point: str) -> str:
-    """Return the imports and helper functions of a program: everything but the definition of its entry point."""
+    """Return the imports and helper functions of a program: everything except the definition of the entry point."""
     tree = ast.parse(program)
     others = [node for node in tree.body if getattr(node, "name", None) != entry_point]
     return "\n".join(ast.unparse(node) for node in others)

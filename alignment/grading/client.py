@@ -1,9 +1,9 @@
 """`RemoteGrader`: a grader that sends programs to a grading service (`alignment.grading.service`).
 
-`RemoteGrader` has the interface of `Grader`. `open_grader` opens one of the two, according to the settings. If the
-service is busy, the request is sent again after the pause that the service asks for. If the service cannot be reached
-or does not answer in time, the verdict is an infrastructure error, never a failed program. HTTP uses only the standard
-library.
+`RemoteGrader` has the same methods as `Grader`. `open_grader` opens one of these two classes, according to the
+settings. If the service is busy, the request is sent again after the pause that the service asks for. If the service
+cannot be reached or does not answer in time, the verdict is an infrastructure error, never a failed program. HTTP uses
+only the standard library.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ class RemoteGrader:
             token: the service's token. By default the value of the environment variable ALIGN_TOKEN.
             workers: number of requests at a time.
             deadline_seconds: maximum time for one verdict, including all attempts.
-            limits: limits of one program. By default those of the service. A service refuses limits above its maximum.
-            hidden: files that programs must see as empty. A service that does not hide them refuses the request.
+            limits: limits of one program. By default the limits of the service. A service refuses limits above its
+                maximum.
+            hidden: files that programs must see as empty. A service that does not hide these files refuses the request.
 
         Raises:
             ValueError: the address is not an HTTP URL.

@@ -34,7 +34,7 @@ _LEAVES = frozenset(
 
 
 def restricted_words(body: str, file: str) -> set[str]:
-    """Return those of `WORDS` that a body uses, and also `COMPUTED` if the body computes a property name.
+    """Return the restricted words (`WORDS`) that a body uses, and also `COMPUTED` if the body computes a property name.
 
     Args:
         body: the body, without the surrounding braces.

@@ -18,7 +18,8 @@ from alignment.sandbox.slot import SandboxError, Slot
 RULES = ("exact", "equal", "set", "not_none", "any", "root")
 """Allowed values of `CallTests.compare`."""
 REPORTED_REASONS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
-"""Reasons of a failure that are accepted from the process of a program, which reports its own failure."""
+"""Reasons of a failure that the untrusted process of a program may report. Any other reason in its report is not
+accepted."""
 NO_MEMORY = (
     "MemoryError", "bad_alloc", "OutOfMemory", "out of memory", "Out of memory", "Allowed memory size", "not enough memory",
     "memory allocation of",

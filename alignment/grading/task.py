@@ -197,7 +197,7 @@ def check_task(row: Mapping[str, Any], where: str) -> None:
 
 
 def check_gradable(row: TaskRow, where: str) -> None:
-    """Raise ValueError with the row's place if `read_task` refuses it."""
+    """Raise ValueError if `read_task` refuses the row. The message begins with `where`, the place of the row."""
     try:
         read_task(row)
     except KeyError as error:

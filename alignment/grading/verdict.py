@@ -11,7 +11,7 @@ PASSED: Status = "passed"
 FAILED: Status = "failed"
 ERROR: Status = "error"
 NEVER_RAN = ("not_run", "syntax", "compile", "missing_entry_point", "forbidden", "too_long", "cut_off")
-"""Reasons of a failed test with which the test did not run at all."""
+"""Reasons of a failure that mean that the test did not run at all."""
 DETAIL = 500
 """Maximum number of characters of a program's output in a verdict."""
 

@@ -1,4 +1,4 @@
-"""Checks of `peft:`: the modules it names exist, and what it trains can be merged and exported."""
+"""Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and exported."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _REFUSED_STARTS = {
     "loftq": _REFUSED["loftq_config"],
     "corda": _REFUSED["corda_config"],
 }
-"""Values of `init_lora_weights` that need more than a stage does."""
+"""Values of `init_lora_weights` that are not supported, each with the reason for the error message."""
 
 
 def check_adapter(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
-    """Yield what is wrong with `peft:` of one stage; places are relative to the stage."""
+    """Yield the mistakes in `peft:` of one stage. Places are relative to the stage."""
     peft = stage.peft
     if peft is None:
         return
@@ -54,7 +54,10 @@ def check_adapter(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
 
 
 def _shape(recipe: Recipe) -> tuple[int | None, bool]:
-    """The number of layers of the base, and whether its embeddings are tied. No number if it is not a Qwen2 model on this machine."""
+    """Return the number of layers of the base model, and whether its embeddings are tied.
+
+    The number is None if the base model is not on this machine, or is not a Qwen2 model.
+    """
     init = recipe.model.init
     if init is not None:
         return init.num_hidden_layers, init.tie_word_embeddings
@@ -79,11 +82,12 @@ _MODULE_SETTINGS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "alpha_pattern": ((dict,), "a mapping of patterns"),
     "target_parameters": ((list,), "a list of names"),
 }
-"""For each setting that names modules, its types and their description in an error."""
+"""Settings that name modules. Maps each setting to its allowed types, and to a description of these types for the error
+message."""
 
 
 def _check_modules(peft: dict[str, Any], names: list[str], layers: int, tied: bool) -> Iterator[Mistake]:
-    """Names and patterns of modules; `names` are those of the model."""
+    """Yield the mistakes in settings that name modules. `names` are the names of all modules of the model."""
     wrong = [
         (setting, text)
         for setting, (types, text) in _MODULE_SETTINGS.items()
@@ -144,7 +148,10 @@ def _unknown(setting: str, values: Any, names: list[str], known: list[str]) -> I
 
 
 def export_refusals(peft: dict[str, Any]) -> Iterator[str]:
-    """Yield why an adapter with these settings can't be exported alone: llama.cpp's adapters are pairs of matrices of one rank."""
+    """Yield the reasons why an adapter with these settings can't be exported without its base model.
+
+    An adapter of llama.cpp consists of pairs of matrices that all have the same rank.
+    """
     for name in ("modules_to_save", "rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "target_parameters"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"

@@ -131,7 +131,8 @@ def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
 def inputs(stage: BuildStage) -> Any:
     """Return further inputs of a stage, as JSON values for its fingerprint.
 
-    These are inputs on which the result depends besides the stage's settings and references. None if there are none.
+    These are inputs on which the result depends, such as the commits of repositories, but which are neither settings
+    nor references to files. None if the builder has no further inputs.
     """
     builder = builder_of(stage)
     return builder.input_state(builder.validate(stage.settings)) if builder.input_state is not None else None

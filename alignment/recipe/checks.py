@@ -49,7 +49,8 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
 
 
 def _check_trained_benchmarks(graph: StageGraph) -> Iterator[Mistake]:
-    """Yield the data of training stages that a benchmark measures: decontamination would remove every row.
+    """Yield a mistake for each `data:` entry of a training stage that a benchmark measures too: decontamination would
+    remove every row of this entry.
 
     Benchmarks with `allow_overlap` are skipped, since decontamination skips them too.
     """
@@ -67,7 +68,7 @@ def _check_trained_benchmarks(graph: StageGraph) -> Iterator[Mistake]:
 
 
 def _target(reference: Reference, origin: str | None) -> str:
-    """A reference in a form that is equal for the same file."""
+    """Return a text for a reference. Two references to the same file have equal texts."""
     return str(reference.path()) if origin is None else f"{origin}:{Path(reference.inside())}"
 
 

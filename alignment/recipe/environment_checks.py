@@ -1,6 +1,6 @@
-"""Checks of what this machine needs for a recipe: a sandbox that the kernel allows, compilers, and interpreters with pytest.
+"""Check that this machine has what a recipe needs: a working sandbox, compilers, and Python interpreters with pytest.
 
-They start processes, so `align check --fast` leaves them out; `align run` does them before the first stage.
+These checks start processes, so `align check --fast` skips them. `align run` makes them before the first stage.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from data_builders.repositories.sources import Source
 from data_builders.tasks.python.python_environment import find_environment
 
 _NOT_EXECUTED = ("gsm8k", "math", "needle-", "crosscode", "repoeval", "safim-api", "humaneval-fim", "fim", "completion")
-"""Beginnings of benchmarks that may run no programs."""
+"""Beginnings of the names of benchmarks that may run no programs."""
 _EXECUTING_BUILDERS = ("tasks", "preferences", "private_benchmark")
 _MULTI_PL_E = "multipl-e-"
 
 
 def check_environment(recipe: Recipe) -> Iterator[Mistake]:
-    """Yield what this machine lacks to run the recipe's programs and the tests of its repositories."""
+    """Yield a mistake for each tool that this machine lacks to run the recipe's programs and the tests of its
+    repositories.
+    """
     if recipe.sandbox.address is None:
         if any(_runs_programs(recipe)) and (reason := sandbox_refusal(recipe.sandbox.allow_weaker)):
             yield ("sandbox",), f"programs can't be run on this machine: {reason}"
@@ -53,7 +55,7 @@ def _benchmarks(recipe: Recipe) -> list[BenchmarkSettings]:
 
 
 def sandbox_refusal(allow_weaker: bool) -> str:
-    """Start the sandbox once; returns the reason why it can't be started. Empty if it can."""
+    """Start the sandbox once. Return the reason why the sandbox can't be started, or "" if it starts."""
     slot = Slot(launcher_settings(allow_weaker))
     try:
         slot.start()
@@ -65,7 +67,7 @@ def sandbox_refusal(allow_weaker: bool) -> str:
 
 
 def missing_tools(languages: Iterable[str]) -> Iterator[str]:
-    """Yield a message for each language whose compiler or interpreter is not installed; unknown languages are left out."""
+    """Yield a message for each language whose compiler or interpreter is not installed; Unknown languages are skipped."""
     for name in sorted(set(languages)):
         try:
             language = toolchains.language_of(name)
@@ -77,7 +79,10 @@ def missing_tools(languages: Iterable[str]) -> Iterator[str]:
 
 
 def _benchmark_languages(recipe: Recipe) -> Iterator[Mistake]:
-    """Tools that MultiPL-E needs; the languages of rows are checked where the rows are read."""
+    """Yield the compilers and interpreters that MultiPL-E needs and that are not installed.
+
+    Languages in task rows are checked when the rows are read.
+    """
     places: list[tuple[tuple[Any, ...], list[BenchmarkSettings]]] = [(("evaluate",), recipe.evaluate)]
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, EvaluateStage):
@@ -90,7 +95,7 @@ def _benchmark_languages(recipe: Recipe) -> Iterator[Mistake]:
 
 
 def _check_interpreters(stage: BuildStage) -> Iterator[Mistake]:
-    """Interpreters of repositories that can't be started, or have no pytest."""
+    """Yield a mistake for each Python interpreter of a repository that can't be started, or that has no pytest."""
     try:
         settings = builders.builder_of(stage).validate(stage.settings)
     except ValueError:  # reported with the builder's settings

@@ -1,4 +1,4 @@
-"""Checks of fill-in-the-middle settings: samples must fit rows whole."""
+"""Check fill-in-the-middle settings: a sample that does not fit into a row would be split, and teach wrong ends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from alignment.wording import display
 # TRL's default of max_length (SFTConfig of TRL 1.16).
 _MAX_LENGTH = 1024
 _ROWS = 500
-"""How many rows of a source are read, from its start."""
+"""Number of rows that are read from the start of a source."""
 _BYTES_PER_TOKEN = 3.5
 """Approximate number of bytes per token of code in Qwen2.5's tokenizer, which is not loaded here."""
 
 
 def check_fim(stage: PretrainStage | SftStage) -> Iterator[Mistake]:
-    """Yield the settings that would split FIM samples, or have no effect. Places are relative to the stage."""
+    """Yield a mistake for each setting that would split fill-in-the-middle samples, or that has no effect.
+
+    Places are relative to the stage.
+    """
     if stage.fim.level == "document" or not stage.fim.rate:
         return
     length, strategy = stage.train.get("max_length", _MAX_LENGTH), stage.train.get("packing_strategy", "fill")
@@ -63,7 +66,9 @@ def torn_documents(recipe: Recipe) -> Iterator[str]:
 
 
 def _count(source: DataSource, length: int) -> tuple[int, int]:
-    """Return the number of documents among the first rows of a source, and how many of them are longer than a row."""
+    """Return the number of documents among the first rows of a source, and the number of these documents that are
+    longer than a row.
+    """
     sizes = []
     for row in reading.read(source.data.path(), min(source.rows or _ROWS, _ROWS)):
         files = row.get("files") if isinstance(row.get("files"), list) else [row]

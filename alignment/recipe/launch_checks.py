@@ -1,4 +1,4 @@
-"""Checks of the Accelerate file that a recipe names in `launch:`, before Accelerate reads it."""
+"""Check the Accelerate file that a recipe names in `launch:`, before Accelerate reads the file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COUNTS = ("num_processes", "num_machines")
 
 
 def check_launch(recipe: Recipe) -> Iterator[Mistake]:
-    """Yield what is wrong with the Accelerate file; the place is always `launch`."""
+    """Yield the mistakes in the recipe's Accelerate file. The place of each mistake is `launch`."""
     if recipe.launch is None or not recipe.launch.path().is_file():
         return
     file = display(recipe.launch.path())
@@ -98,7 +98,10 @@ def _deepspeed_messages(deepspeed: dict[str, Any], recipe: Recipe) -> Iterator[s
 
 @functools.cache
 def _keys() -> frozenset[str]:
-    """The settings of an Accelerate file, from the source of accelerate 1.15 (importing it takes seconds). Empty if not found."""
+    """Return the keys that an Accelerate file may contain. Empty if they can't be found.
+
+    The keys are parsed from the source code of accelerate 1.15, because importing accelerate takes seconds.
+    """
     spec = importlib.util.find_spec("accelerate")
     if spec is None or not spec.submodule_search_locations:
         return frozenset()

@@ -25,7 +25,7 @@ class Layout:
     offload_weights: bool = False
     """Whether weights are in the host's memory."""
     master_weights: bool = False
-    """Whether float32 copies of 16-bit weights are kept, as in DeepSpeed and FSDP2."""
+    """Whether the optimizer keeps float32 copies of 16-bit weights, as in DeepSpeed and FSDP2."""
     sequence: int = 1
     """Number of devices that share one sequence (Ulysses sequence parallelism)."""
     device: str = "cuda"

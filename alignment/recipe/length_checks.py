@@ -30,7 +30,9 @@ _MAX_COMPLETION_LENGTH = 256
 
 
 def positions_of(recipe: Recipe) -> int | None:
-    """Return the number of positions of the recipe's base model, or None if it is unknown without a download."""
+    """Return the number of positions of the recipe's base model, or None if the model would have to be downloaded to
+    find the number.
+    """
     model = recipe.model
     if model.init is not None:
         return model.init.max_position_embeddings
@@ -60,7 +62,7 @@ def check_lengths(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
 
 
 def _check_generation(recipe: Recipe, graph: StageGraph, positions: Mapping[str, int | None]) -> Iterator[Mistake]:
-    """Benchmarks and builders that generate more tokens than their model has positions."""
+    """Yield a mistake for each benchmark or builder that generates more tokens than its model has positions."""
     for index, node in enumerate(graph.stages):
         available = positions.get(node.model or BASE)
         if isinstance(node.stage, EvaluateStage):
@@ -82,7 +84,7 @@ def _too_many(tokens: Any, positions: int | None) -> str:
 
 
 def _positions_after(positions: int | None, stage: TrainingStage) -> int | None:
-    """Return how many positions the model has after the stage's `context:` is applied.
+    """Return the number of positions that the model has after the stage's `context:` is applied.
 
     The result must agree with `alignment.models.loading.apply_context`.
     """

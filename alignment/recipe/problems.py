@@ -30,7 +30,7 @@ class RecipeProblem:
 
 
 class RecipeError(ValueError):
-    """Error that lists all mistakes of a recipe, in the order of their lines."""
+    """Raised if a recipe has mistakes. The message lists all mistakes, in the order of their lines."""
 
     def __init__(self, problems: Sequence[RecipeProblem]):
         assert problems, "an error needs a problem"

@@ -38,11 +38,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def locate(path: Path, overrides: Sequence[str], late: Iterable[Mistake]) -> list[RecipeProblem]:
-    """Add file and line to mistakes that only a check after loading can tell.
+    """Add file and line to mistakes that were found by a check after loading.
 
     Args:
         path: the recipe file.
-        overrides: the assignments that it was loaded with.
+        overrides: the `--set` assignments with which the recipe was loaded.
         late: the mistakes.
     """
     source, readers = _with_sources(_overridden(path, overrides))
@@ -50,14 +50,20 @@ def locate(path: Path, overrides: Sequence[str], late: Iterable[Mistake]) -> lis
 
 
 def _written_place(value: Any, place: Place, readers: set[Any]) -> Place:
-    """The place in the file of a place in the recipe; `readers` are the stages that have the recipe's `sources`."""
+    """Return the place in the recipe file where the value at a place of the loaded recipe was written.
+
+    `readers` are the indices of the build stages into which the recipe's `sources` were copied.
+    """
     if place[:1] == ("stages",) and place[1:2] and place[1] in readers and place[2:4] == _SOURCES:
         place = place[3:]  # written once, at the top of the recipe
     return known_place(value, place)[0]
 
 
 def _overridden(path: Path, overrides: Sequence[str]) -> YamlSource:
-    """The values of a recipe file after `--set`, with the default of `output`."""
+    """Return the values of a recipe file after the assignments of `--set`.
+
+    If `output` is missing, its default is added.
+    """
     source = load_source(path)
     for assignment in overrides:
         source = override(source, assignment)

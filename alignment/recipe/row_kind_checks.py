@@ -62,14 +62,15 @@ class RowReader:
     """A setting that names rows to read."""
 
     place: Place
-    """The keys that lead to it, from the stage down, or from the recipe down for a benchmark of `evaluate:`."""
+    """Path of keys to the setting. The path starts at the stage, or at the recipe for a benchmark of the recipe's
+    `evaluate:`."""
     reference: Reference
     kinds: Sequence[str]
     """Kinds of rows that the setting accepts."""
     description: str
     """Beginning of the error message, for example `a dpo stage trains on`."""
     limit: int | None = None
-    """Rows that are read, from the start; None for all."""
+    """Number of rows that are read from the start of the file. None reads all rows."""
     format: RowFormat | None = None
     """Format from which the rows are converted, for example `sharegpt`. None if the rows are not converted."""
 
@@ -81,7 +82,7 @@ def check_row_kinds(recipe: Recipe, graph: StageGraph) -> Iterator[Mistake]:
 
 
 def row_readers(recipe: Recipe, graph: StageGraph) -> Iterator[tuple[StageNode, Place, RowReader]]:
-    """Yield every setting that reads rows: the step, the place that its settings are relative to, and the reader."""
+    """Yield (step, place, reader) for every setting that reads rows. The reader's place is relative to this place."""
     for index, node in enumerate(graph.stages):
         for reader in _readers(node.stage):
             yield node, ("stages", index), reader
@@ -133,7 +134,10 @@ def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) ->
 
 
 def _check(recipe: Recipe, node: StageNode, reader: RowReader, parent: Place) -> Iterator[Mistake]:
-    """Check that the rows of one reader, as far as they are known, are of a kind that it accepts."""
+    """Check that the rows of one setting have a kind that the setting accepts.
+
+    Nothing is checked if the kind is not known yet.
+    """
     origin, reference = origin_of(node, reader), reader.reference
     place = (*parent, *reader.place)
     try:
@@ -165,7 +169,7 @@ _SYNTHETIC = {
 
 
 def _empty_output(stage: AnyStage, reference: Reference) -> str:
-    """Describe why a file of an earlier stage will have no rows. Empty if it will have some."""
+    """Return the reason why a file of an earlier stage will have no rows, or "" if it will have rows."""
     if not isinstance(stage, BuildStage) or stage.builder != "synthetic":
         return ""
     counts = [(name, stage.settings.get(name, 1)) for name in _SYNTHETIC.get(reference.inside(), ())]

@@ -69,8 +69,8 @@ class StageGraph:
     base_reads: tuple[Read, ...]
     """References in the settings of the base model: its tokenizer may come from a build stage."""
     benchmarks: tuple[tuple[BenchmarkSettings, Read | None], ...]
-    """All benchmarks of `evaluate:` and of evaluate stages. Each has the reference to its rows, or None if it names no
-    rows."""
+    """All benchmarks of `evaluate:` and of evaluate stages. Each benchmark is paired with the reference to its rows, or
+    with None if it names no rows."""
     decontaminate: tuple[Read, ...]
     """References in the recipe's `decontaminate:`."""
 

@@ -1,4 +1,4 @@
-"""Checks of settings in `train:` that contradict each other, have no effect, or need a package that is not installed."""
+"""Find settings in `train:` that contradict each other, have no effect, or need a package that is not installed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 def check_pairs(stage: TrainingStage) -> Iterator[Mistake]:
-    """Yield the contradictions in `train:` of one stage; places are relative to the stage."""
+    """Yield the contradictions in `train:` of one stage. Places are relative to the stage."""
     train = stage.train
     for name, check in _SETTINGS.items():
         if train.get(name) is not None:
@@ -116,11 +116,11 @@ _SETTINGS: Mapping[str, Callable[[Any, Mapping[str, Any]], Iterator[str]]] = {
     "dataloader_prefetch_factor": _workers,
     "use_liger_kernel": _package("liger_kernel"),
 }
-"""Checks of single settings with what they need, by name."""
+"""Checks of settings together with the settings or packages that they need, keyed by the name of the setting."""
 
 
 def _check_rows(stage: PretrainStage | SftStage) -> Iterator[Mistake]:
-    """Packing, lengths and fill-in-the-middle of pretraining and SFT."""
+    """Yield the mistakes in settings of packing, lengths and fill-in-the-middle, for pretraining and SFT."""
     train = stage.train
     packing = train.get("packing", isinstance(stage, PretrainStage))
     if "max_length" in train and train["max_length"] is None:
@@ -181,7 +181,7 @@ def _check_kto(stage: KtoStage) -> Iterator[Mistake]:
 
 
 def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
-    """Sampling, clipping and rewards of GRPO."""
+    """Yield the mistakes in settings of sampling, clipping and rewards, for GRPO."""
     train = stage.train
     low, high = train.get("epsilon", 0.2), train.get("epsilon_high")
     if isinstance(high, int | float) and isinstance(low, int | float) and high < low:
@@ -208,10 +208,12 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
 
 
 def _check_sampling(train: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Settings of generation that contradict GRPO; with vLLM also those that change the distribution that is sampled from.
+    """Yield the generation settings that contradict GRPO.
 
-    vLLM's log-probabilities then belong to another distribution than those of the trained model, which TRL 1.16 computes without
-    these settings, and its correction of the difference would be wrong.
+    With vLLM, also yield settings that change the distribution of the samples.
+
+    TRL 1.16 computes the trained model's log-probabilities without these settings. They would then belong to a
+    different distribution than vLLM's log-probabilities, and TRL's correction of the difference would be wrong.
     """
     kwargs = train.get("generation_kwargs")
     for name, value in kwargs.items() if isinstance(kwargs, dict) else ():

@@ -30,12 +30,13 @@ class YamlSource:
 
     value: Any
     positions: Positions = field(default_factory=dict)
-    """File and line of each value, by the value's place."""
+    """File and line of each value, keyed by the value's place."""
 
     def problem(self, place: Sequence[Key], message: str) -> RecipeProblem:
         """Create a problem at `place`.
 
-        Its position is that of the value at `place`, or of the nearest enclosing value.
+        The problem gets the file and line of the value at `place`. If there is no such value, it gets those of the
+        nearest enclosing value.
         """
         path = tuple(place)
         message = re.sub(r"\S{400,}", lambda word: short(word[0]), message)

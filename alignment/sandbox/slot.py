@@ -33,7 +33,8 @@ CLOSE_SECONDS = 5.0
 WARM = ("abc", "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq",
         "inspect", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "subprocess",
         "textwrap", "typing", "unittest")  # fmt: skip
-"""Names of modules that the launcher imports before it forks programs, so that programs need not load them."""
+"""Names of modules that the launcher imports before it forks programs, so that programs do not have to load these
+modules."""
 PATH = "/usr/local/bin:/usr/bin:/bin"
 CONSENT = (
     "allow the weaker sandbox: `sandbox: {allow_weaker: true}` in a recipe, --allow-weaker-sandbox on the command line, "

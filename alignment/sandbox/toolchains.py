@@ -50,7 +50,8 @@ class Language:
     memory_bytes: int = 1 << 30
     """Minimum of the memory limit of the language's programs, in bytes."""
     home_levels: int = 1
-    """How many folders the toolchain's folder is above `tool`. Used only outside /usr: programs always see /usr."""
+    """Number of levels by which the toolchain's folder is above `tool`. Only used for toolchains outside /usr, since
+    programs always see /usr."""
 
 
 LANGUAGES: dict[str, Language] = {

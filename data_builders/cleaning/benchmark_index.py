@@ -35,7 +35,8 @@ NGRAM_WORDS = 10
 MIN_WORDS = 3
 """Benchmark texts with fewer words are not indexed, because nearly every text contains them."""
 HEAD_WORDS = MIN_WORDS + 1
-"""Number of words at the start of a short program by which the program is looked up. No short program has fewer."""
+"""Short programs are looked up by the hash of this many words at their start. Every short program has at least this
+many words."""
 FRAME_ROWS, FRAME_SHARE = 10, 0.05
 """An n-gram is ignored if it occurs in at least `FRAME_ROWS` rows and in at least this share of a benchmark's rows.
 
@@ -75,7 +76,7 @@ class BenchmarkIndex:
     whole: Hashes = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     """Hashes of very short solutions, which are compared only with whole answers. Shape: (solutions,)."""
     bodies: list[str] = field(default_factory=list)
-    """Index of the held-out code of a private benchmark."""
+    """Held-out code of a private benchmark, which is searched by `held_out.Bodies`."""
 
 
 def index_rows(rows: Iterable[dict[str, Any]]) -> BenchmarkIndex:
@@ -106,7 +107,7 @@ class _IndexBuilder:
 
     def __init__(self) -> None:
         self.solutions: set[str] = set()
-        """Solutions in the batch that is being collected."""
+        """Solutions in the current batch of rows."""
         self.grams: list[Hashes] = []
         self.short: dict[tuple[int, int, int], None] = {}
         self.whole: dict[int, None] = {}
@@ -173,7 +174,10 @@ def _lettered_words(raw: bytes) -> NDArray[np.int64]:
 
 
 def _telling(text: str, words: Hashes, length: int) -> NDArray[np.bool_]:
-    """Return for each n-gram whether at least half of its words have two letters or more. Shape: (n-grams,)."""
+    """Return one boolean for each n-gram: whether at least half of the n-gram's words have two letters or more.
+
+    Shape: (n-grams,).
+    """
     counts = np.concatenate([[0], np.cumsum(_lettered_words(text.encode("utf-8", "surrogatepass")))])
     if len(counts) != len(words) + 1:  # a block boundary split a word (see `word_hashes`): take all n-grams
         return np.ones(max(0, len(words) - length + 1), dtype=np.bool_)

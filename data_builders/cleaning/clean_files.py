@@ -27,7 +27,8 @@ from data_builders.repositories.sources import File, Reader, Repository
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
-"""A batch ends when it has `BATCH_BYTES` bytes of files, `BATCH_FILES` files, or this number of skipped files."""
+"""Maximum number of skipped files in a batch. A batch also ends when it has `BATCH_BYTES` bytes of files or
+`BATCH_FILES` files."""
 
 
 @dataclass(frozen=True)

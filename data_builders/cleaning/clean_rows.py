@@ -53,7 +53,10 @@ def extra_columns(kind: str, row: dict[str, Any]) -> dict[str, pa.DataType]:
 
 
 def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> Any:
-    """Copy a nested value, and append its strings to `collected`. If `parts` is given, they replace the strings."""
+    """Copy a nested value, and append its strings to `collected`.
+
+    If `parts` is given, its items replace the strings in the copy, in order.
+    """
     if isinstance(value, str):
         collected.append(value)
         return parts[len(collected) - 1] if parts is not None else value
@@ -68,7 +71,8 @@ def _map_strings(value: Any, parts: list[str] | None, collected: list[str]) -> A
 
 
 NAME_COLUMNS = ("path", "repository", "source", "name")
-"""Columns that name the origin of a row. They are redacted too, because a file name can contain a token."""
+"""Columns that name the origin of a row. Secrets in these columns are replaced too, because a file name can contain a
+token."""
 
 
 def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any], Counter[str]]:

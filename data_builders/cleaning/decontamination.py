@@ -47,7 +47,7 @@ from data_builders.cleaning.shingles import Hashes, Runs, mix, word_hashes, word
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _FILTER_BITS = 24
 _HEAD_FILTER_BITS = 20
-"""How many leading bits of a hash are the index into a filter table, which excludes most n-grams quickly."""
+"""Number of leading bits of a hash that form the index into a filter table. The table quickly excludes most n-grams."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,16 @@ class Decontaminator:
         self._sealed = True
 
     def check_row(self, row: dict[str, Any]) -> Match | None:
-        """Return the first benchmark text that the texts of a row contain, or None if they contain none."""
+        """Return the first benchmark text that the texts of a row contain, or None if no text of the row contains a
+        benchmark text.
+        """
         for text in all_texts(row):
             if match := self.check(text):
                 return match
         return None
 
     def check(self, text: str) -> Match | None:
-        """Return the first benchmark text that `text` contains, or None if it contains none."""
+        """Return the first benchmark text that `text` contains, or None if the text contains no benchmark text."""
         if not self._sealed:
             self.seal()
         words = word_hashes(text, lower=True)

@@ -11,7 +11,9 @@ _LICENSING = Licensing()  # without a list of known licenses: `owned` and `unkno
 
 
 def is_satisfied(expression: str, permits: Callable[[str], bool], exceptions: Collection[str] = ()) -> bool:
-    """Whether code under a license expression may be used, if `permits` decides on each license identifier.
+    """Whether code under a license expression may be used.
+
+    `permits` decides whether a single license identifier is permitted.
 
     `OR` needs one permitted side, `AND` needs all sides. A `WITH` exception only adds permissions, so it is ignored and
     the license before `WITH` decides. Text that is not a valid expression is treated as one identifier.

@@ -45,7 +45,10 @@ def license_of_manifests(texts: Mapping[str, str]) -> str:
 
 
 def _expression(name: str) -> str:
-    """Return the SPDX expression of a license field: an expression of known ids, or the license that is named."""
+    """Convert the value of a license field to an SPDX expression.
+
+    The value is an SPDX expression, or the name of a license.
+    """
     named = named_license(name)
     if identifiers_of(name) and (re.search(r"\d\.\d|-", name) or " " not in name):
         return name.strip()

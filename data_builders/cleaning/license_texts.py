@@ -48,7 +48,8 @@ _ABBREVIATIONS = tuple(
         ("EUPL", r"\beupl\b"), ("CDDL", r"\bcddl\b"), ("Apache", r"apache-?2|apache 2\.0"), ("CC0", r"cc0-1\.0"),
     )
 )  # fmt: skip
-"""Short forms, which are read only in short texts: full texts of other licenses mention them in passing."""
+"""Short forms of license names. They are searched only in short texts, because full texts of other licenses mention
+them."""
 _SHORT_NAMES: tuple[tuple[str, str], ...] = (
     ("MIT", r"\bmit\b(?: licen[sc]e)?"),
     ("ISC", r"\bisc licen[sc]e"),
@@ -97,7 +98,10 @@ def identify(text: str) -> str:
 
 
 def notice(text: str) -> str:
-    """Return the SPDX expression that the leading comment of a source file grants in words, or "" without a grant."""
+    """Return the SPDX expression of the license that the comment at the start of a source file grants in words.
+
+    Return "" if the comment grants no license.
+    """
     if "icen" not in text[:20_000] and "ermission" not in text[:20_000]:
         return ""
     words = _words(leading_comment(text))
@@ -144,7 +148,10 @@ def _first_title(words: str) -> tuple[str, int, int] | None:
 
 
 def _occurrences(words: str) -> int:
-    """Count the texts of short licenses. A file may hold one text for each bundled work."""
+    """Count how many texts of short licenses a file holds.
+
+    A file may hold one text for each work that is bundled with the code.
+    """
     return words.count(_BSD) + sum(len(re.findall(phrase, words)) for phrase in {phrase for _, phrase in _SHORT_TEXTS})
 
 

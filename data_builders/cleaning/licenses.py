@@ -33,11 +33,12 @@ _CHOICE_FILE = re.compile(
     r"^(?:licen[cs]e|copying)[-_.](?:mit|isc|zlib|bsd|boost|unlicense|apache|mpl|epl|a?gpl|lgpl|cc0)[-_.\w]*$",
     re.IGNORECASE,
 )
-"""A license file that names a license. Several of these files offer a choice, as is usual in Rust."""
+"""Matches the name of a license file that contains the name of a license. Several of these files offer a choice, as is
+usual in Rust."""
 _OTHER_WORKS = re.compile(
     r"3rd|third|vendor|bundled|docs?\b|documentation|fonts?\b|assets|media|images|data\b", re.IGNORECASE
 )
-"""Parts of the names of license files that do not hold for the code of a repository."""
+"""Matches names of license files that apply to other works, not to the code of the repository."""
 _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+\-() ]{2,200}?)[ \t]*(?:\*/|-->|#|\"|'|$)", re.MULTILINE
 )

@@ -9,7 +9,7 @@ from data_builders.cleaning.findings import Finding, find_all
 
 _EMAIL_DOMAIN = re.compile(r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(-]|\.[A-Za-z])")
 _EXPRESSION = re.compile(r"@(?:self|cls|this|np|torch|other)\.|@[A-Z][a-z]+(?:[A-Z]|\.[A-Z])|@.*[a-z][A-Z]")
-"""Domains that are objects in code: `x@self.weight` is a product, and `this@Main` is a label."""
+"""Matches code that looks like an e-mail address: `x@self.weight` is a product, and `this@Main` is a label."""
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 _CARD = re.compile(
     r"(?<![\w.+-])(?:4\d{3}|5[1-5]\d{2}|2[2-7]\d{2}|6(?:011|5\d{2})|3[47]\d{2})(?:[ -]?\d{4}){2}(?:[ -]?\d{3,4})(?![\w-]|\.\d)"
@@ -18,7 +18,7 @@ _CARD_WORDS = re.compile(r"card|visa|master|amex|\bpan\b|\bcv[cv]\b|karte", re.I
 _TEST_CARDS = frozenset({"4111111111111111", "4242424242424242", "4012888888881881", "5555555555554444",
                          "5105105105105100", "378282246310005", "371449635398431", "6011111111111117",
                          "4000056655665556", "4000000000000002"})  # fmt: skip
-"""Numbers that payment providers document for tests."""
+"""Card numbers that payment providers document for tests. They are not personal data."""
 _EMAIL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
 _IGNORED_EMAIL = re.compile(
     r"(?:no-?reply|do-?not-?reply|git)@|@(?:\w+[.-])*(?:example|test|invalid|localhost|domain)\.|@users\.noreply\.|"

@@ -141,12 +141,14 @@ STRONG_STEMS = (
 )
 """Parts of the names of password variables. Any word that is assigned to a name with one of these parts is a secret."""
 SHORT_STEMS = ("pass", "pw")
-"""Names of passwords that are parts of many other words. They must be whole words or the last word of a name."""
+"""Names of password variables that also occur inside many other words. They count only as a whole word, or as the last
+word of a name."""
 NO_SECRET_TAIL = re.compile(
     r"\w*?(?:timeout|expir|polic|mode|file|path|field|propert|pattern|regex|selector|hasher|length|_?min\b|_?max\b|days|hours|"
     r"label|placeholder|hint|error|message|prompt|type|provider|valid|rule|input|izer|ize|name|format|strength|count|class\b)"
 )
-"""Ends of names that stand for something about a secret and not for the secret."""
+"""Matches ends of names that describe a property of a secret, such as `password_file` or `token_timeout`. Their values
+are no secrets."""
 NO_SECRET_BEFORE = re.compile(r"(?:forgot|forgotten|invalid|wrong|missing|show|hide|confirm|reset)_?\Z")
 WEAK_STEMS = ("secret", "token", "credential", "key", "auth")
 """Parts of the names of variables for other secrets. A value that is assigned to a name with one of these parts is a

@@ -16,7 +16,8 @@ _CONFIGURATION = frozenset({"", "text", "yaml", "json", "shell", "dockerfile", "
 """Languages in which values may be written without quotes."""
 _HEX_PARTS = re.compile(r"[0-9a-f]{32,64}(?:-[0-9a-f]{6,32}){1,3}")
 _NO_BARE = re.compile(r"\d+\Z|/(?:[\w.-]+/)+[\w.-]*\Z|[a-z]+(?:_[a-z]+)+\Z|[A-Za-z_][\w.]*[(\[]|[a-z]+\[")
-"""Values without quotes that are numbers, paths, variables or calls, which a string must not replace."""
+"""Matches values without quotes that are numbers, paths, variables or calls. Replacing them by a string would break the
+code."""
 _QUOTES = "\"'`\\"
 _BEFORE_BARE = "=: \t"
 _BLOB_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
@@ -74,7 +75,8 @@ def _starts_word(text: str, place: int) -> bool:
 
 
 def _is_about_a_secret(text: str, lowered: str, place: int, tail: int, end: int) -> bool:
-    """Whether a name stands for something about a secret, such as `password_file` and `password.encode(`.
+    """Whether a name describes a property of a secret instead of the secret, such as `password_file` and
+    `password.encode(`.
 
     Args:
         text: the text to search.
@@ -141,7 +143,7 @@ def is_placeholder(value: str) -> bool:
 
 
 def _mixed(value: str) -> bool:
-    """Whether a value has digits and looks like a secret instead of a word in a sentence."""
+    """Whether a value contains a digit and looks random, so that it is no word of a sentence."""
     return any(char.isdigit() for char in value) and _looks_secret(value, False)
 
 

@@ -24,7 +24,7 @@ from data_builders.cleaning.secret_values import assigned_values, is_placeholder
 
 _ESCAPE = re.compile(r"\\[nrt]")
 _IDENTIFIER = re.compile(r"[a-z]+(?:_[a-z]+)*_?\d{0,3}")
-"""Values that can be names of variables elsewhere in a file."""
+"""Matches values that could be the name of a variable in another place of the file."""
 _REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
 _RUN_TABLE = np.zeros(256, dtype=np.int8)
 _RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] = 1
@@ -110,8 +110,8 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
         language: language of the text, see `redact`.
 
     Returns:
-        Findings in the order of the text, without overlap. Of overlapping findings, only the first is returned. If they
-        start at the same place, only the longest is returned.
+        Findings in the order of the text, without overlap. Of overlapping findings, only the first is returned. Of
+        findings that start at the same place, only the longest is returned.
     """
     text = _masked(text)
     findings: list[Finding] = []
@@ -130,7 +130,9 @@ def find_secrets(text: str, language: str = "") -> list[Finding]:
 
 
 def _continued(text: str, findings: list[Finding]) -> list[Finding]:
-    """Find the further literals of secrets that are written as several concatenated string literals."""
+    """Find the remaining literals of secrets that are split into several concatenated string literals, of which
+    `findings` holds the first.
+    """
     parts = []
     for finding in findings:
         if finding.kind in _PERSONAL:

@@ -49,9 +49,10 @@ class _Powers:
 
 
 _POWERS = _Powers(0x9E3779B97F4A7C15 | 1)
-"""Factors of the bytes in the hash of a word, which is a weighted sum. The base is 2**64 / the golden ratio."""
+"""Factors by which the bytes of a word are multiplied. The hash of the word is the sum of the products. The base of the
+powers is 2**64 / the golden ratio."""
 _RUN_POWERS = _Powers(0xD6E8FEB86659FD93)
-"""Factors of the words' hashes in the hash of an n-gram, which is a weighted sum."""
+"""Factors by which the hashes of words are multiplied. The hash of an n-gram is the sum of the products."""
 _BLOCK = 1 << 20
 """Number of bytes to hash at once."""
 

@@ -150,7 +150,10 @@ def _drafts(
     bounds: ConversationLimits,
     dropped: Counter[str],
 ) -> Iterator[Draft]:
-    """Yield the drafts of conversations from one repository. Omitted functions and drafts are counted in `dropped`."""
+    """Yield drafts of conversations (see `instruction_kinds.Draft`) about the functions of one repository.
+
+    Omitted functions and drafts are counted in `dropped`.
+    """
     texts = read_texts(repository)
     for path, text in sorted(texts.items()):
         if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
@@ -195,7 +198,9 @@ def _without_long_or_secret(
 
 
 def _without_unnoticed_bugs(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
-    """Drop drafts whose buggy code passes all tests of the function, because the code may not have a bug."""
+    """Drop drafts of the kind `fix` whose buggy code passes all tests of the function, because this code may have no
+    bug.
+    """
     with_bug = [draft for draft in drafts if draft.broken]
     verdicts = grader.grade_many([(draft.task, draft.broken) for draft in with_bug if draft.task is not None])
     noticed = {id(draft) for draft, verdict in zip(with_bug, verdicts, strict=True) if verdict.status == "failed"}

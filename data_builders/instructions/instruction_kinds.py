@@ -64,7 +64,9 @@ class Code:
         return definition(self.text, self.function)
 
     def pick(self, kind: str, choices: Sequence[str]) -> str:
-        """Choose one of several wordings by a hash of `kind` and `source`, and insert the names of the function."""
+        """Choose one of several wordings by a hash of `kind` and `source`, and insert the function's name into the
+        wording.
+        """
         digest = hashlib.sha256(f"{kind}:{self.source}".encode()).digest()
         return choices[digest[0] % len(choices)].format(
             name=self.function.qualname.rpartition(".")[2], file=self.function.file, qualname=self.function.qualname

@@ -75,7 +75,7 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 
     Args:
         drafts: conversations made by rules.
-        settings: the models, and what each model does.
+        settings: the models, and the tasks of each model.
         grader: executes answers of drafts that have a task.
         seed: seed for sampling from both models.
 
@@ -106,7 +106,10 @@ def refine(drafts: list[Draft], settings: Refinement, grader: Grader, seed: int)
 def _with_best_answers(
     drafts: list[Draft], settings: Refinement, writer: _Writer, judge: Author | None, grader: Grader
 ) -> list[Draft]:
-    """Replace the answer of each draft by the best valid answer of the writer, if an answer is valid."""
+    """Replace the answer of each draft by the best valid answer that the writer model samples.
+
+    A draft without a valid answer keeps its answer.
+    """
     open_drafts = [draft for draft in drafts if draft.kind in (*CODE_KINDS, *PROSE_KINDS)]
     texts = writer.answers([draft.prompt for draft in open_drafts], settings.best_of)
     valid = _valid_answers(open_drafts, texts, grader, writer.counts)

@@ -65,7 +65,9 @@ def refactors(repository: str, commit: str, texts: Mapping[str, str]) -> Iterato
 
 
 def _can_be_renamed(name: str, path: str, uses: Mapping[str, list[int]], python: Mapping[str, str]) -> bool:
-    """Whether a name stands only for one top-level function of `path`, and one to four other files use the name."""
+    """Whether a name refers to nothing but one top-level function of the file `path`, and one to four other files use
+    the name.
+    """
     if "." in name or name.startswith("_") or len(name) < MIN_NAME or path not in uses:
         return False
     definitions = sum(len(re.findall(rf"\b(?:def|class)\s+{name}\b", python[file])) for file in uses)

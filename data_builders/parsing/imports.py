@@ -221,10 +221,10 @@ class Resolver:
 
     @staticmethod
     def _nearest(path: str, candidates: list[str]) -> list[str]:
-        """Return a list of the candidate that shares the most leading folders with `path`.
+        """Return a list that contains only the candidate that shares the most leading folders with `path`.
 
-        If several candidates share as many folders, the shortest path is chosen. Among paths of the same length, the
-        first in alphabetical order is chosen.
+        If several candidates share the same number of folders, the shortest path is chosen. Among paths of the same
+        length, the first in alphabetical order is chosen.
         """
         if len(candidates) < 2:
             return candidates

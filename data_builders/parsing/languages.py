@@ -174,7 +174,7 @@ _RULES = {
 }
 _SHEBANG = re.compile(r"#!\s*(?:\S*/)?env(?:\s+-\S+|\s+\w+=\S*)*\s+(\S+)|#!\s*(?:\S*/)?([^\s/]+)")
 HEAD_CHARACTERS = 16_384
-"""How many characters at the start of a file are searched by the rules that detect a language by content."""
+"""Number of characters at the start of a file that the rules for detecting a language by content search."""
 
 
 def detect(path: str, text: str = "") -> str:

@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 MIN_MIDDLE = 4
 MAX_SYNTAX_MIDDLE = 4000
-"""Maximum size in bytes of a node that becomes a middle; `MIN_MIDDLE` is the minimum. Smaller nodes are single names,
+"""Maximum size, in bytes, of a node that becomes a middle. The minimum is `MIN_MIDDLE`. Smaller nodes are single names,
 and larger nodes are nearly whole files."""
 ATTEMPTS = 4
 """Number of random positions that `syntax_span` tries in one file."""
@@ -56,7 +56,7 @@ def random_span(text: str, rng: random.Random, min_characters: int = 3) -> Span 
 
     Args:
         text: the text to cut.
-        rng: random generator, from which one number is drawn, or none if the text is too short.
+        rng: random generator. One number is drawn from it, unless the text is too short.
         min_characters: texts with fewer characters are not cut.
 
     Returns:

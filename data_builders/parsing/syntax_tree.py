@@ -90,7 +90,7 @@ class SyntaxTree:
         return None
 
     def _ancestors(self, position: int) -> list[Node]:
-        """Return the nodes around a character from the innermost one outwards, without the root."""
+        """Return the nodes that contain a character, from the innermost node to the outermost node, without the root."""
         offset = len(self.text[:position].encode("utf-8", "surrogatepass")) if self._bytes else position
         node = self.root.named_descendant_for_byte_range(offset, offset + 1)
         nodes = []

@@ -214,7 +214,7 @@ def _shallow_hint(git_dir: Path) -> str:
 
 
 def shallow_boundary(git_dir: Path) -> set[str]:
-    """Return the commits at which the history of a shallow clone is cut. git shows all their files as added.
+    """Return the commits at which the history of a shallow clone is cut. git shows all files of these commits as added.
 
     The result is empty for a complete clone.
     """

@@ -151,7 +151,10 @@ def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = 
 
 @contextlib.contextmanager
 def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
-    """Resolve sources in a context manager. Clones are in `clone_folder` or, if it is None, in a temporary folder."""
+    """Resolve sources in a context manager.
+
+    Clones are made in `clone_folder`, or in a temporary folder if `clone_folder` is None.
+    """
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
         yield resolve(sources, clone_folder or Path(temporary))
 
@@ -210,7 +213,8 @@ def source_states(settings: ReadsSources) -> list[list[str]]:
     """Return [name, state] of each repository, for fingerprints.
 
     The state of a git repository is the id of its commit. The state of a plain folder is a hash of the sizes and times
-    of its files. For a URL without a full commit id, the remote is asked for its refs, and the state is a hash of them.
+    of its files. For a URL without a full commit id, the remote is asked for its refs, and the state is a hash of these
+    refs.
     """
     return [[name, commit] for name, commit, _ in _states(settings.sources)]
 

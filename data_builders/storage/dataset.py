@@ -45,7 +45,7 @@ ROW_GROUP_BYTES = 32 * 1024 * 1024
 """Size of a row group in bytes. The rows of one row group are buffered in memory."""
 SHARD_BYTES = 256 * 1024 * 1024
 COUNTED = {"language": "languages", "license": "licenses", "kind": "kinds"}
-"""Maps each column whose values are counted to the name under which the report lists the counts."""
+"""Columns whose values are counted for the report. Maps each column to the key of its counts in the report."""
 
 
 def row_size(row: dict[str, Any]) -> int:
@@ -68,8 +68,8 @@ def row_size(row: dict[str, Any]) -> int:
 def storable(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose messages and tools fit the columns of `SCHEMAS`.
 
-    Tools and calls become JSON strings: as columns, every call would get the arguments of all calls. If a key
-    marks an answer as not learned, the answer gets `weight: 0` instead.
+    Tools and calls are stored as JSON strings, because as Arrow columns every call would get the argument names of all
+    calls. A key that excludes an answer from the loss, such as `train: false`, is stored as `weight: 0`.
     """
     stored: dict[str, Any] = {
         name: [_storable_message(message) for message in row[name]]

@@ -164,7 +164,7 @@ def _connect(workers: int) -> bool:
 
 @contextlib.contextmanager
 def engine(name: EngineName, folder: Path, *, tasks: int = 16, workers: int = 2) -> Iterator[TaskEngine]:
-    """Run the parallel steps of all builders that are called inside this context manager on an executor.
+    """Context manager. The parallel steps of all builders that are called inside of it run on a datatrove executor.
 
     At the end, a connection to Ray that was opened inside the context is closed, and a cluster that was started on this
     machine is stopped.

@@ -19,8 +19,8 @@ def sample_rows(
         path: file or folder of the dataset.
         count: number of rows.
         seed: seed of the draw.
-        wanted: maps a column to the value that drawn rows must have in this column. For `kind`, the value may instead
-            be in the column `format`.
+        wanted: maps a column to the value that drawn rows must have in this column. A value for `kind` is also compared
+            with the column `format`.
 
     Returns:
         At most `count` rows, in the order of the dataset.
@@ -49,7 +49,10 @@ def sample_rows(
 
 
 def _matches(row: Mapping[str, Any], wanted: Mapping[str, str], other_values: set[str]) -> bool:
-    """Whether a row has the wanted values. If a value differs, the row's value is added to `other_values`."""
+    """Whether a row has the wanted values.
+
+    If a value differs, the value of the row is added to the set `other_values`, for an error message.
+    """
     for name, value in wanted.items():
         values = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key)}
         if value not in values:

@@ -17,8 +17,8 @@ from data_builders.synthetic.grammar_problems import Row, file_problem, fim_task
 from data_builders.synthetic.real_code import history_documents, standard_library_documents
 
 TaskForm = Literal["fim", "stated", "file"]
-"""Form of a task: `fim` (fill in the middle), `stated` (an instruction that states all steps), or `file` (the same,
-with a file that the function is added to)."""
+"""Form of a task: `fim` (fill in the middle), `stated` (an instruction that states all steps), or `file` (an
+instruction that states all steps and shows a file to which the function is added)."""
 
 
 def build_documents(

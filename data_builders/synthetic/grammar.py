@@ -1,7 +1,7 @@
 """Compositions of operations: small documented functions, their splits and their reference results.
 
-A composition consists of one to three operations. Each operation takes the kind of value that the previous operation
-gives. A hash of the operations' names decides the split. A held-out composition does not occur in training data, but
+A composition consists of one to three operations. Each operation takes a value of the kind that the previous operation
+returns. A hash of the operations' names decides the split. A held-out composition does not occur in training data, but
 each of its operations occurs there in other compositions.
 """
 
@@ -127,7 +127,10 @@ def draw_summary(composition: Composition, generator: random.Random, between: st
 
 
 def execute(source: str, name: str, inputs: list[Any]) -> list[Any]:
-    """Run a function of this grammar on each input, and return the results. Never pass text that a model wrote."""
+    """Run a function of this grammar on each input, and return the results.
+
+    The source is not sandboxed, so it must never come from a model.
+    """
     namespace: dict[str, Any] = {}
     exec(compile(source, f"<{name}>", "exec"), namespace)
     return [namespace[name](value) for value in inputs]

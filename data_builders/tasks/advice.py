@@ -20,8 +20,8 @@ REASONS = (
     ("over_budget", "tests were not reached within `tests.budget_seconds`"),
     ("writes_into_the_repository", "tests write into the repository, which is read-only in the sandbox"),
 )  # fmt: skip
-"""Pairs of a value of `CoverageMap.outcomes` and its explanation. A line of advice states how many tests have this
-outcome, and the explanation."""
+"""Pairs (outcome of a test in `CoverageMap.outcomes`, explanation). A line of advice consists of the number of tests
+with this outcome and the explanation."""
 
 
 def redacted_lines(lines: Iterable[str]) -> list[str]:

@@ -175,7 +175,10 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
 def uncontaminated(
     rows: Sequence[dict[str, Any]], benchmarks: Decontaminator | None, left_out: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Return the rows that contain no text of a benchmark. The number of other rows is added to `left_out`."""
+    """Return the rows that contain no text of a benchmark.
+
+    The number of rows that contain a benchmark text is added to `left_out`.
+    """
     clean = [row for row in rows if benchmarks is None or benchmarks.check_row(row) is None]
     left_out["contaminated"] += len(rows) - len(clean)
     return clean

@@ -177,9 +177,9 @@ class TaskValidator(Generic[F]):
     """Kind of the task rows, which selects the grader: `pytest` or `node`."""
     language: str
     original: Callable[[F], str]
-    """Function that returns the original code of its argument, in the form of an answer."""
+    """Takes a function of the repository and returns its original code, in the form of a model's answer."""
     masked: Callable[[F], str]
-    """Function that returns code to replace its argument. The body of this code only raises an error."""
+    """Takes a function of the repository and returns code with the same header, whose body only raises an error."""
     wrong: Callable[[F, int], list[str]]
     """Function that takes a function and a number n. It returns at most n mutants of the function, and trivial
     bodies."""
@@ -236,7 +236,10 @@ class TaskValidator(Generic[F]):
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        """Grade wrong bodies of each candidate. Set `tier` if enough of them fail the tests, otherwise `dropped`."""
+        """Run the tests on wrong bodies of each candidate.
+
+        Set the candidate's `tier` if enough wrong bodies fail, otherwise set `dropped`.
+        """
         wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in pairs]
         jobs = [
             (self._row(item, names, tier), program)
@@ -366,7 +369,9 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
-    """Count functions for the build report: those with tests, valid ones by tier (A or B), dropped ones by reason."""
+    """Count functions for the build report: functions with tests, valid functions by tier (A or B), and dropped
+    functions by reason.
+    """
     items = list(candidates)
     covered = [item for item in items if len(item.covering) >= 2]
     valid = [item for item in items if item.tier]

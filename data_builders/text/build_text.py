@@ -39,7 +39,7 @@ PROSE_LANGUAGES = frozenset(
 AMBIGUOUS_LANGUAGES = frozenset(["", "text"])
 """Values of the column `language` that do not tell whether a row is text or code."""
 SCORES = [f"{tenth / 10:.1f} to {(tenth + 1) / 10:.1f}" for tenth in range(10)]
-"""Names of the ten intervals (`0.0 to 0.1` and so on) by which the report counts rows by score."""
+"""Names of the ten intervals of scores (`0.0 to 0.1` and so on) for which the report counts rows."""
 SEEDS = Path(__file__).parent / "seeds"
 GROUNDING_STAGES = ("prose", "technical", "grounded", "educational")
 MIN_WORDS = 20

@@ -127,7 +127,7 @@ def livecodebench_task(row: Row) -> Row:
 
 
 class _TextOnly(pickle.Unpickler):
-    """An unpickler that refuses everything except text.
+    """An unpickler that loads only text, and raises an error for any other object.
 
     LiveCodeBench packs test cases as pickled JSON text. Any other pickle could run code.
     """

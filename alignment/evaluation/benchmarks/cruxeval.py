@@ -19,7 +19,7 @@ CRUXEVAL = PublicFile(
     sha256="8368b81047dc5014e4caf5a2f97604eff7644e0ecd7415e3ceeb184bbc2e0c96",
 )
 FAILS = "raise SystemExit(1)\n"
-"""A program that always fails. It is graded in place of an answer that is known to be wrong."""
+"""A program that always fails. It is graded instead of an answer that is known to be wrong without running it."""
 
 
 def cruxeval(request: BenchmarkRequest) -> Benchmark:
@@ -58,7 +58,7 @@ def prompt_of(row: Row, template: str) -> str:
 
 
 def answer(completion: str, kind: str, cot: bool) -> str:
-    """Return the predicted part of the assertion in a completion.
+    """Return the input or output that the model predicts in a completion.
 
     Args:
         completion: the model's completion.

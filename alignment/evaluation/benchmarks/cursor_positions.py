@@ -17,7 +17,7 @@ from alignment.evaluation.statistics.text_scores import cursor_scores
 from alignment.models import formats
 
 _SHORTEST_LINE = 8
-"""Fewest characters of a line in which a cursor is placed. In shorter lines nothing is left to guess."""
+"""Smallest number of characters of a line in which a cursor is placed. In shorter lines nothing is left to guess."""
 
 
 def editor(request: BenchmarkRequest) -> Benchmark:

@@ -33,7 +33,8 @@ MBPP = PublicFile(
 )
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30, "reply_bytes": 512 << 20}
-"""Least sandbox limits that the programs need. EvalPlus allows up to 60 s and 4 GB per task; one task returns 80 MB."""
+"""Lower limits of the sandbox are raised to these values. EvalPlus allows up to 60 s and 4 GB per task, and one task
+returns 80 MB."""
 BASE_TOKENS, CHAT_TOKENS = 768, 512
 """Largest number of new tokens for base and for chat prompts.
 
@@ -139,7 +140,7 @@ def row_id(row: Row) -> str:
 def _benchmark(request: BenchmarkRequest, source: PublicFile, dataset: str, *, plus: bool) -> Benchmark:
     """Load a benchmark from rows of EvalPlus.
 
-    If the additional inputs are not used, rows of the original benchmark work too.
+    If `plus` is False, rows of the original benchmark can be used instead of rows of EvalPlus.
     """
     rows = read_rows(locate(request, source))
     size = len(rows)

@@ -24,7 +24,8 @@ LANGUAGES = {
 
 LEAST_LIMITS = {"cpu_seconds": 30, "wall_seconds": 30, "memory_bytes": 4 << 30}
 HIDDEN = ("/usr/bin/bc",)
-"""Programs of this machine that tests must not find: the container of the published verdicts did not have them."""
+"""Programs of this machine that tests must not find, because the container in which the published verdicts were
+computed did not have them."""
 STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>")
 TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nexport default", "\nimport default", "\nconsole.log")
 CHAT_REQUEST = (
@@ -43,14 +44,16 @@ CSHARP_USINGS = (
 UNMARKED = ("go", "lua", "rb")
 """Languages whose test framework ends the process.
 
-Nothing can be printed after the tests, to prove that they ran to the end. The exit code decides.
+For other languages, code after the tests prints a marker that shows that all tests ran. Here that code would never run,
+so only the exit code decides.
 """
 NEEDS = {
     "lua": ("require('luaunit')", "Lua's tests need luaunit: apt-get install lua-unit"),
     "pl": ("use Test::Deep;", "Perl's tests need Test::Deep: apt-get install libtest-deep-perl"),
     "rb": ("require 'test/unit'", "Ruby's tests need test-unit: apt-get install ruby-test-unit"),
 }
-"""Language as in `LANGUAGES` -> test program that must run in the sandbox, and what to install if it does not."""
+"""A test program that must run in the sandbox, and a text that says what to install if it fails. Keyed by the short
+names of languages in `LANGUAGES`."""
 
 
 def multipl_e(request: BenchmarkRequest) -> Benchmark:

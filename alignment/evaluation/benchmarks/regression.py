@@ -1,4 +1,4 @@
-"""Two benchmarks: regression prompts in the user's YAML file, and editing files with two tries as Aider's benchmark.
+"""Two benchmarks: regression prompts in the user's YAML file, and editing files with two tries as in Aider's benchmark.
 
 A regression file is a list of entries. Each entry has a `prompt` and one of these: `expected` (text that the answer
 must equal), `contains` (one or several texts that the answer must contain), `tests` (Python asserts that run after the

@@ -1,8 +1,8 @@
 """Benchmark of tool calls on the user's conversations: valid calls, the right tools, the right arguments.
 
 Rows are conversations with `tools` whose last message is from the assistant. The `tool_calls` of this message are the
-expected calls. If it has none, the right answer calls no tool. Calls are compared as JSON: names and arguments must be
-equal, the order of several calls does not count.
+expected calls. If this message has no calls, the right answer calls no tool. Calls are compared as JSON: names and
+arguments must be equal, the order of several calls does not count.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _problem(row: Row, number: int, data: str) -> Problem:
 
 
 def calls_in(completion: str) -> list[Call] | None:
-    """Return the calls in a completion as `{name, arguments}`, or None if one of them does not have this form."""
+    """Return the calls in a completion as `{name, arguments}`, or None if any call does not have this form."""
     calls: list[Call] = []
     for text in _CALL.findall(completion):
         try:
@@ -95,7 +95,7 @@ def _fits(call: Call, tools: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _written(calls: Sequence[Call]) -> list[str]:
-    """Return each call as JSON text, in sorted order. Equal numbers are written alike: 1.0 as 1."""
+    """Return the calls as sorted JSON texts. Equal numbers get equal texts: 1.0 is written as 1."""
     return sorted(json.dumps(_plain_numbers(call), sort_keys=True) for call in calls)
 
 

@@ -53,7 +53,7 @@ class PackedLinear:
 
     @classmethod
     def joined(cls, layers: Sequence[Any], dtype: torch.dtype) -> PackedLinear:
-        """Return one matrix product for several layers with the same input. Their outputs are concatenated."""
+        """Join several layers with the same input to one layer. The outputs of the layers are concatenated."""
         bases = [base_layer(layer) for layer in layers]
         weight = torch.cat([base.weight.detach() for base in bases]) if len(bases) > 1 else bases[0].weight.detach()
         biases = [base.bias.detach() for base in bases if base.bias is not None]
@@ -193,7 +193,7 @@ class CpuDecoder:
         )
 
     def _adapters(self) -> list[LowRank]:
-        """Return the adapters of all layers that have one."""
+        """Return the LoRA adapters of all layers. Layers without an adapter are left out."""
         linears = [linear for layer in self.layers for linear in (layer.qkv, layer.output, layer.gate_up, layer.down)]
         return [linear.adapter for linear in linears if linear.adapter is not None]
 

@@ -110,7 +110,7 @@ class CpuEngine:
         ]
 
     def _decode(self, waiting: list[_Group], samples: int, capacity: int) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Decode groups that all have equally many samples, at most `capacity` groups at the same time."""
+        """Decode groups that have the same number of samples. At most `capacity` groups are decoded at the same time."""
         running: list[_Group] = []
         cache: GroupCache | None = None
         tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens
@@ -128,7 +128,8 @@ class CpuEngine:
             cache, tokens = self._drop_ended(running, cache, tokens)
 
     def _next_prompts(self, waiting: list[_Group], running: list[_Group], capacity: int) -> list[_Group]:
-        """Remove the next groups from `waiting`, as many as the limits of rows, memory and prefill tokens allow.
+        """Remove the next groups from `waiting` and return them, as many as the limits of rows, memory and prefill
+        tokens allow.
 
         `waiting` is sorted by the length of the prompts, longest first.
         """
@@ -150,7 +151,9 @@ class CpuEngine:
         cache: GroupCache | None,
         tokens: torch.Tensor,
     ) -> tuple[GroupCache, torch.Tensor, list[tuple[GenerationJob, Completion]]]:
-        """Run the model on new prompts, choose their samples' first tokens, and add the groups to the batch."""
+        """Run the model on the prompts of new groups, choose the first token of each sample, and add the groups to the
+        batch.
+        """
         room = max(sequence.limit for group in batch for sequence in group.sequences)
         joining, logits = self.decoder.prefill([group.prompt for group in batch], samples, room)
         first, ended = self._choose(logits[:, None].expand(-1, samples, -1), batch)
@@ -212,6 +215,8 @@ def _cached_tokens(group: _Group) -> int:
 
 
 def _padded(alive: list[int], size: int, samples: int) -> list[int]:
-    """Return the indices of `size` samples: running samples first, then finished samples to fill up."""
+    """Return the indices of exactly `size` samples: all running samples, followed by as many finished samples as
+    needed.
+    """
     ended = [index for index in range(samples) if index not in alive]
     return [*alive, *ended][:size]

@@ -12,7 +12,8 @@ from typing import Any
 from alignment.evaluation.engines.protocol import Completion, Finish, GenerationJob
 
 STOP_CHECK_INTERVAL = 8
-"""Stop strings are searched for once in this many steps. Tokens generated after a stop string are cut off."""
+"""Number of decoding steps between two searches for stop strings. Tokens that were generated after a stop string are
+cut off."""
 
 
 def split_by_length(

@@ -1,8 +1,9 @@
 """Generate with an OpenAI-compatible server: vLLM's, llama.cpp's, or any other server that has `/v1/completions`.
 
 Servers have sampling defaults of their own: vLLM follows the model's generation_config.json (top_k 20 and a repetition
-penalty for Qwen2.5-Coder-Instruct), llama.cpp takes top_k 40 and min_p 0.05 and applies the temperature last. Both are
-told to sample as `GenerationJob` defines it. Other servers get the settings of OpenAI's API only.
+penalty for Qwen2.5-Coder-Instruct), llama.cpp takes top_k 40 and min_p 0.05 and applies the temperature last. Requests
+to vLLM and llama.cpp override these defaults, so that both sample as `GenerationJob` defines. Other servers get the
+settings of OpenAI's API only.
 
 Prompts are sent as token ids, so that the server sees exactly the tokens that the other engines see. The tokenizer comes
 from the checkpoint folder (or hub name) that the evaluation names; it must be the tokenizer of the served model.
@@ -71,8 +72,8 @@ class HttpEngine:
             tokenizer: the tokenizer of the served model.
             model: name of the served model. Can be omitted if the server serves one model only.
             token: bearer token for the server.
-            stop_ids: token ids that end every completion. A server stops at the end tokens of its model by itself. vLLM is
-                also told these ids, and completions of llama.cpp are cut at them.
+            stop_ids: token ids that end every completion. A server stops at the end tokens of its model by itself.
+                Requests to vLLM contain these ids, and completions of llama.cpp are cut at these ids.
             max_length: largest number of tokens of prompt and completion together.
             batch_size: number of simultaneous requests; 16 by default.
 
@@ -137,7 +138,9 @@ class HttpEngine:
         return Completion(text, tokens, "stop" if stopped else "length")
 
     def _complete_llamacpp(self, job: GenerationJob, body: dict[str, Any]) -> Completion:
-        """Complete with llama.cpp's `/completion`. It takes no stop ids, so the returned token ids are cut here."""
+        """Complete with llama.cpp's `/completion`. llama.cpp accepts no stop ids, so this method cuts the returned
+        token ids at the first stop id.
+        """
         answer = self._send("POST", "/completion", {**body, "return_tokens": True})
         tokens: list[int] = answer["tokens"]
         stop_ids = {*self.stop_ids, *job.stop_ids}

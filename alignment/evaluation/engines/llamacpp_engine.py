@@ -87,7 +87,10 @@ class LlamaCppEngine:
         yield from client.generate(fitting)
 
     def _server_for(self, context: int, slots: int) -> LlamaCppServer:
-        """Return the running server if it has enough slots and they are long enough. Otherwise start another server."""
+        """Return the running server if it has at least `slots` slots of at least `context` tokens.
+
+        Otherwise start another server.
+        """
         if self._server is not None and self._server.context >= context and self._server.slots >= slots:
             return self._server
         self.close()

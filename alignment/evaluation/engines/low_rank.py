@@ -1,4 +1,6 @@
-"""LoRA adapters for packed weights: the adapters' products are added to the output, the packed weights do not change.
+"""Apply LoRA adapters to layers with packed weights, by adding the adapters' products to the outputs.
+
+The packed weights do not change.
 
 Merging an adapter into bfloat16 weights would round most of the adapter away: early in training, it changes a weight
 by less than half of the last bit. The products are computed in float32 here, as PEFT computes them in training.
@@ -16,7 +18,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 def adapter_reason(model: Any) -> str | None:
-    """Return why `LowRank` can't compute a model's adapter. Return None if it can, or if there is no adapter.
+    """Return the reason why `LowRank` can't compute a model's adapter. None if it can, or if the model has no adapter.
 
     Args:
         model: a model of transformers or PEFT.
@@ -55,7 +57,7 @@ class LowRank:
 
     @classmethod
     def of(cls, layers: Sequence[Any]) -> LowRank | None:
-        """Return the adapters of these layers, or None if no layer has one."""
+        """Return the adapters of these layers, or None if no layer has an adapter."""
         return cls(layers) if any(hasattr(layer, "lora_A") for layer in layers) else None
 
     @torch.no_grad()

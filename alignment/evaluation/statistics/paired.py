@@ -109,7 +109,10 @@ def compare(before: str | Path, after: str | Path) -> list[dict[str, Any]]:
 
 
 def _task_scores(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """Read a mapping: (benchmark, name of the score) -> task id -> mean score over the samples of the task."""
+    """Read the mean score of each task over its samples.
+
+    The result maps (benchmark, name of the score) to a mapping from task id to mean score.
+    """
     path = folder / "verdicts.jsonl"
     if not path.exists():
         raise ValueError(f"{folder} has no verdicts.jsonl: run `align evaluate` with that folder first")

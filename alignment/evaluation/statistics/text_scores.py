@@ -35,10 +35,12 @@ def infilling_scores(problem: Problem, completion: str) -> dict[str, float]:
 
 
 def editor_scores(problem: Problem, completion: str) -> dict[str, float]:
-    """Return `infilling_scores` of a filled-in middle, and two scores that ignore where the middle stops.
+    """Return `infilling_scores` of a filled-in middle, and two scores that ignore text after the expected end of the
+    middle.
 
-    `content_similarity` is the edit similarity of the first non-blank lines, as many as the reference has, so that it
-    judges the content of a completion that goes on too long. `first_line_match` compares the first non-blank line.
+    `content_similarity` is the edit similarity of the reference and equally many non-blank lines from the start of the
+    completion, so it does not fall if the completion goes on too long. `first_line_match` compares the first non-blank
+    line.
     """
     scores = infilling_scores(problem, completion)
     answer, expected = (_lines(text) for text in (completion, problem.reference or ""))

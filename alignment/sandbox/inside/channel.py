@@ -1,4 +1,4 @@
-"""Messages between the processes of the sandbox: each is one JSON value on a line of limited length."""
+"""Exchanges messages between the processes of the sandbox. Each message is one JSON value on a line of limited length."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 RUNNERS = ("unittest.main", "pytest.main", "doctest.testmod", "testmod")
-"""Names of functions that run the tests of `__main__`. Calls of them are removed: the tester runs the tests itself."""
+"""Names of functions that run the tests of `__main__`. Calls of these functions are removed, because the tester runs
+the tests."""
 XUNIT_FUNCTIONS = ("setup_module", "teardown_module", "setup_function", "teardown_function", "setup", "teardown")
 
 

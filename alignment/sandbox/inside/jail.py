@@ -152,7 +152,7 @@ class Jail:
 
 
 def _arrange_descriptors(descriptors: list[int]) -> None:
-    """Move the descriptors to 0, 1, 2, ... and close all others."""
+    """Move the given descriptors to 0, 1, 2, ... and close all other descriptors of the process."""
     count = len(descriptors)
     high = [os.dup2(descriptor, 200 + index) for index, descriptor in enumerate(descriptors)]
     for index, descriptor in enumerate(high):

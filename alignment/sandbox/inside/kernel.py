@@ -94,7 +94,8 @@ def map_user(name: int, user: int, group: int) -> None:
     Args:
         name: The user's id inside the namespace.
         user: The user's id outside the namespace.
-        group: The group's id outside the namespace. Its id inside is `group` if `name` equals `user`, otherwise `name`.
+        group: The group's id outside the namespace. The group's id inside the namespace is `group` if `name` equals
+            `user`, otherwise `name`.
     """
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{name} {user} 1")

@@ -16,7 +16,7 @@ from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, 
 from .remote_object import NotPlain, RemoteObject
 
 LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
-"""Modules whose functions and types are sent by name, not as the id of an object."""
+"""Modules whose functions and types are sent to the other process by name, instead of as the id of an object."""
 _NAMED = (type, types.BuiltinFunctionType)
 
 

@@ -129,7 +129,10 @@ class CandidateServer:
         raise ValueError(f"unknown operation {operation!r}")
 
     def _hold(self, value: Any) -> dict[str, int]:
-        """Return a handle (an id) of an object. If one of the last 64 handles is of the same object, use it again."""
+        """Return a handle (an id) of an object.
+
+        Reuse an existing handle if one of the last 64 handles is a handle of the same object.
+        """
         for index in range(max(0, len(self.objects) - 64), len(self.objects)):
             if self.objects[index] is value:
                 return {"r": index}
@@ -319,7 +322,9 @@ class TesterClient:
 
 
 def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
-    """Whether an exception is a normal answer to a request: the end of an iterator, or a missing attribute."""
+    """Whether an exception is a normal answer to a request and no error of the candidate: the end of an iterator, or a
+    missing attribute.
+    """
     if message["do"] == "get":
         return isinstance(error, AttributeError)
     if message["name"] == "__next__":

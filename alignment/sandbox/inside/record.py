@@ -62,7 +62,10 @@ class Record:
         self.client.errors.clear()
 
     def skipped(self, name: str, detail: str) -> None:
-        """Record a skipped test: as failed if it called the program before the skip, otherwise not at all."""
+        """Handle a skipped test.
+
+        If the test called the program before it was skipped, record a failed test; otherwise record nothing.
+        """
         if self.client.calls > self._calls_before:
             self.add("not_run", f"{name} was skipped after it had called the program: {detail}")
         else:
@@ -77,7 +80,8 @@ class Record:
         self.client.errors.clear()
 
     def add_unhandled(self) -> bool:
-        """Record a failed test if the interpreter took an exception of the candidate for the end of a loop.
+        """Record a failed test if an exception of the candidate ended a loop of the test without an error, such as
+        StopIteration.
 
         Return whether a failed test was recorded.
         """

@@ -12,7 +12,8 @@ COMMON_METHODS = {
     "from_bytes", "fromhex", "hex", "index", "intersection", "join", "pop", "remove", "replace", "rfind", "rindex",
     "split", "difference", "symmetric_difference", "title", "translate", "union", "update",
 }  # fmt: skip
-"""Methods of plain types that tests may also call on proxies: classes often define them, and tests compare results."""
+"""Methods of plain types that tests may also call on proxies, because classes often define methods with these names and
+tests compare the results."""
 PLAIN_METHODS = {
     name for kind in (str, bytes, int, float, frozenset, set) for name in vars(kind) if not name.startswith("_")
 } - COMMON_METHODS | {"equals", "all", "any", "array_equal", "allclose"}

@@ -188,7 +188,8 @@ def swap(functions: list[types.FunctionType], body: list[ast.stmt], target: Targ
 
 
 ALONE = 3
-"""Reference count of a code object to which nothing refers but a container, a variable and getrefcount's argument."""
+"""Value of `sys.getrefcount` for a code object that is referenced only by a container, a variable and the argument of
+`getrefcount`."""
 
 
 def wipe(code: types.CodeType) -> None:

@@ -1,4 +1,7 @@
-"""The file tree that programs see: system folders and toolchains, read-only, and a private /tmp. No home folders."""
+"""Builds the file tree that programs see: read-only system folders and toolchains, and a private /tmp.
+
+Home folders are not visible.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .record import Record
 
 
 class _RecordingResult(unittest.TestResult):
-    """Passes the result of every test to a `Record`."""
+    """A unittest result that passes the result of every test on to a `Record`."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ _SWAPS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "===": "!==", "!==": "==="
 
 
 def definition(text: str, function: JsFunction, body: str | None = None) -> str:
-    """Return the definition of a function as an answer gives it. The body can be replaced.
+    """Return the definition of a function in the form of a model's answer, with the original body or another body.
 
     Args:
         text: text of the function's file.

@@ -85,7 +85,10 @@ class JsPreparedSuite:
 
     @cached_property
     def flat(self) -> dict[str, str]:
-        """The texts of `source`, simplified by `validation.flat`. Copies of a function's body are searched in them."""
+        """The texts of `source`, simplified by `validation.flat`.
+
+        Validation searches these texts for copies of a function's body.
+        """
         return {path: flat(text) for path, text in self.source.items()}
 
     @property
