@@ -305,5 +305,5 @@ class Recipe(Settings):
         return self.output.path() / self.name
 
     def stage(self, name: str) -> AnyStage:
-        """Return the stage with this name. Raise StopIteration if there is none."""
+        """Return the stage with this name. Raise StopIteration if no stage has this name."""
         return next(stage for stage in self.stages if stage.name == name)
