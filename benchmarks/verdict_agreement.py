@@ -206,7 +206,10 @@ def multipl_e(published: Path, grader: Grader, short: str, sample: int | None) -
 def compare(
     data: Path, published: Path, only: Sequence[str], sample: int | None, grader: Grader
 ) -> Iterator[Agreement]:
-    """Yield the comparisons that `only` names. Skip those without published verdicts, with a note on stderr."""
+    """Yield the comparisons that `only` names.
+
+    Skip benchmarks without published verdicts, and print a note on stderr for each of them.
+    """
     for name in only:
         file = published / (f"{name}.results.json" if name in PLUS_FILES else f"multipl_e/{name}.json")
         if name == "canonical":

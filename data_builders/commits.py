@@ -2,8 +2,8 @@
 
 The filters are from CommitPackFT (arXiv 2308.07124). A commit must change one file of at most 50,000 characters. The
 subject must be in the imperative and have more than 10 characters and more than 4 words. Merges, version bumps, reverts
-and commits of bots are left out. 20% of the conversations show the whole file, and the others show a window of 31 lines
-around the change.
+and commits of bots are left out. 20% of the conversations show the whole file, and the other conversations show a
+window of 31 lines around the change.
 """
 
 from __future__ import annotations

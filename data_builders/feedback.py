@@ -33,14 +33,16 @@ class FeedbackSettings(Decontaminated):
     logs: list[Reference] = Field(min_length=1)
     """Files of JSON lines, or folders of such files: Continue's `autocomplete.jsonl`, or the plain form."""
     held_out: Share = 0.2
-    """Share of the events that is held out: the newest ones."""
+    """Share of the events that is held out. The newest events are held out."""
     max_prefix_characters: Positive = 4000
-    """Characters before the cursor that are kept, the last ones. At most as many as the editor sends."""
+    """Number of characters before the cursor that are kept, counted from the cursor. Use at most the number that the
+    editor sends."""
     max_suffix_characters: Positive = 2000
-    """Characters after the cursor that are kept, the first ones."""
+    """Number of characters after the cursor that are kept, counted from the cursor."""
     rejected_per_accepted: Annotated[float, Field(gt=0)] | None = 2.0
-    """Most rejected completions for each accepted one, in the training rows. Editors show far more completions than
-    developers accept. The newest rejected completions are kept. Default: 2. With null, all are kept."""
+    """Largest number of rejected completions for each accepted completion in the training rows. Editors show far more
+    completions than developers accept. The newest rejected completions are kept. Default: 2. With null, all rejected
+    completions are kept."""
     redact: bool = True
     """Replace secrets and personal data."""
 
@@ -56,18 +58,19 @@ class CompletionEvent:
     time: float
     """Seconds since 1970."""
     details: dict[str, str] = field(default_factory=dict)
-    """`path`, `repository` and `language`, as far as the log has them."""
+    """The values of `path`, `repository` and `language`, without values that the log does not have."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """Two events with the same key show the same completion at the same place."""
+        """Key of the event. Two events with equal keys show the same completion at the same place."""
         return self.prefix[-400:], self.completion
 
 
 def build_feedback(settings: FeedbackSettings, context: BuildContext) -> dict[str, Any]:
     """Write training rows (`feedback.jsonl`), held-out rows, and fill-in-the-middle rows of the accepted held-out completions.
 
-    The split is by time: no training row is newer than a held-out row. `account.json` counts what was left out, by reason.
+    The split is by time: no training row is newer than a held-out row. `account.json` counts the events that were left
+    out, by reason.
 
     Raises:
         ValueError: a log does not exist, a line has an unknown form, or no event is left.
@@ -109,7 +112,10 @@ def build_feedback(settings: FeedbackSettings, context: BuildContext) -> dict[st
 
 
 def _events(settings: FeedbackSettings, counts: Counter[str]) -> list[CompletionEvent]:
-    """Read all logs; return the events by time. Of equal completions at one place, the newest event is kept."""
+    """Read all logs, and return the events in the order of time.
+
+    If several events show the same completion at the same place, only the newest is kept.
+    """
     by_key: dict[tuple[str, str], CompletionEvent] = {}
     for log in settings.logs:
         for where, row in reading.read_located(log.path()):
@@ -182,7 +188,7 @@ def _seconds(value: Any, where: str) -> float:
 
 
 def _balanced(events: list[CompletionEvent], ratio: float | None, counts: Counter[str]) -> list[CompletionEvent]:
-    """Return the events without the oldest rejected ones, so that at most `ratio` are rejected for each accepted one."""
+    """Drop the oldest rejected events, so that at most `ratio` rejected events remain for each accepted event."""
     if ratio is None:
         return events
     surplus = sum(not event.accepted for event in events) - round(ratio * sum(event.accepted for event in events))

@@ -153,7 +153,7 @@ class FencedBlock:
 
 @dataclass(frozen=True)
 class _Fence:
-    """A fence in an answer, on a line of its own or at the end of a line."""
+    """A fence in an answer. It is alone on its line, or at the end of a line of text."""
 
     start: int
     end: int
@@ -238,7 +238,8 @@ def _fences(answer: str) -> Iterator[_Fence]:
 
 
 def _closing(answer: str, fences: list[_Fence], index: int) -> int | None:
-    """Return the index of the fence that closes the block opened by fence `index`, or None if there is none.
+    """Return the index of the fence that closes the block opened by fence `index`, or None if no fence closes the
+    block.
 
     Usually the first later fence of the same kind closes the block. If this fence lies in a string of the code, the
     fences after it are tried in turn: the first fence up to which the code is complete closes the block.

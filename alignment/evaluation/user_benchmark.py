@@ -1,8 +1,8 @@
 """Load benchmarks from the user's code: `benchmark: my_bench.py:Tasks` or `benchmark: package.module:Tasks`.
 
 `Tasks` is a function or class that takes a `BenchmarkRequest`. It returns a `Benchmark`, or any object that has
-attributes and methods of the same names. `problems` and `max_new_tokens` are required; the others have the defaults of
-`Benchmark`. A class therefore needs no base class:
+attributes and methods of the same names. `problems` and `max_new_tokens` are required. Missing attributes have the
+defaults of `Benchmark`. A class therefore needs no base class:
 
     class Tasks:
         mode = "chat"

@@ -22,7 +22,7 @@ class CalibrationSource(Settings):
     data: Ref
     """A JSONL or Parquet file, a folder of such files, or `stage/file` of an earlier build stage."""
     rows: Positive = 10_000
-    """Use at most this many rows, the first ones."""
+    """Use only the first rows, at most this many."""
 
 
 class Calibration(Settings):

@@ -1,8 +1,8 @@
 """Choose the type of each tensor of a Qwen2 model at each GGUF level.
 
 A level mixes several types. The mixtures equal those of `llama_model_quantize` in llama.cpp 0.5.0
-(`src/llama-quant.cpp`), for dense Qwen2 models. A nightly test compares the files with those of a llama.cpp build, byte
-by byte.
+(`src/llama-quant.cpp`), for dense Qwen2 models. A nightly test compares the files byte by byte with files that
+llama.cpp writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Runtimes that run models for the gate, with one interface: llama.cpp for GGUF files, transformers for folders.
+"""Runtimes in which exported and original models are compared, with one interface: llama.cpp for GGUF files,
+transformers for folders.
 
 T = tokens of the input, V = vocabulary rows of the model.
 """

@@ -60,7 +60,7 @@ class SandboxSettings(Settings):
         """Return the number of programs that run at the same time.
 
         The default on this machine is the number of cores divided by the number of training processes, because each
-        training process runs programs of its own.
+        training process grades its own programs.
         """
         if self.workers is not None:
             return self.workers

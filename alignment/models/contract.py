@@ -140,7 +140,7 @@ def _probes(file: Path) -> list[str]:
 
 
 def _count_stopped(model: Any, tokenizer: Any, prompts: list[str]) -> int:
-    """Generate greedy answers and count those that end with `<|im_end|>`."""
+    """Generate greedy answers, and count the answers that end with `<|im_end|>`."""
     import torch
 
     end = formats.token_id(tokenizer, formats.IM_END)

@@ -203,7 +203,10 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def encode_segments(tokenizer: Tokenizer, segments: Iterable[tuple[str, bool]]) -> list[int]:
-    """Encode `(text, special)` pairs: a special text as one special token, any other text by `encode_text`."""
+    """Encode `(text, special)` pairs.
+
+    If `special` is true, the text is encoded as one special token, otherwise by `encode_text`.
+    """
     ids: list[int] = []
     for text, special in segments:
         if special:

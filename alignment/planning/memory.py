@@ -230,7 +230,7 @@ def _step_bytes(shape: Shape, micro: MicroBatch, layout: Layout, gradients: floa
 
     The peak is at one of two moments. At the end of the forward pass ("top"), all activations are kept. At the end of
     the backward pass ("bottom"), all gradients exist, and the activations of most layers have been freed. With few
-    tokens the second moment needs more memory. The returned parts are those of the moment that needs more.
+    tokens the second moment needs more memory. The function returns the bytes at the moment that needs more memory.
     """
     rows = micro.rows * (2 if micro.kind in ("dpo", "kto") else 1)
     tokens = rows * micro.length / layout.sequence

@@ -233,7 +233,9 @@ def _warnings(stage: TrainingStage, micro: MicroBatch, layout: Layout) -> Iterat
 
 
 def device_bytes(layout: Layout) -> float | None:
-    """Return the memory of one device of this machine, or None if the layout needs an NVIDIA GPU and there is none."""
+    """Return the memory of one device of this machine, or None if the layout needs an NVIDIA GPU and this machine has
+    no NVIDIA GPU.
+    """
     if layout.device == "cpu":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(card_bytes(), default=None)

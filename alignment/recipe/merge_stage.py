@@ -42,10 +42,11 @@ class MergeSearch(Settings):
     weights: list[list[MergeWeight]] = Field(min_length=2)
     """The candidates. Each is a list with one weight for each of the stage's `models`."""
     benchmark: BenchmarkSettings
-    """The benchmark that decides. Use rows that are neither trained on nor reported, for example tasks of older commits."""
+    """The benchmark on which the candidates are measured. Use rows that are neither trained on nor reported, for
+    example tasks of older commits."""
     metric: Annotated[str, Field(pattern=r"^[\w@+.-]+$")] = "pass@1"
-    """The metric of the benchmark that decides. The candidate with the largest value is kept; of equal candidates, the
-    first one."""
+    """The metric of the benchmark by which the candidates are compared. The candidate with the largest value is kept.
+    If several candidates have this value, the first of them is kept."""
 
 
 class MergeStage(Stage):
@@ -53,11 +54,11 @@ class MergeStage(Stage):
 
     kind: Literal["merge"]
     method: MergeMethod = "linear"
-    """`linear`: weighted mean of the weights. `slerp`: spherical interpolation of two models. `task_arithmetic`: add the
-    weighted differences from a base model to that base model (arXiv 2212.04089). `ties`: the same, with only the largest
-    differences of each model, and only those that agree in sign (arXiv 2306.01708). `dare_linear` and `dare_ties`: the
-    same as `task_arithmetic` and `ties`, with a random share of the differences, which are enlarged to compensate (arXiv
-    2311.03099)."""
+    """`linear`: weighted mean of the weights. `slerp`: spherical interpolation of two models. `task_arithmetic`: add
+    the weighted differences from a base model to that base model (arXiv 2212.04089). `ties`: as `task_arithmetic`,
+    but with only the largest differences of each model, and of these only differences that agree in sign (arXiv
+    2306.01708). `dare_linear` and `dare_ties`: as `task_arithmetic` and `ties`, but with a random share of the
+    differences, which are enlarged to compensate for the dropped differences (arXiv 2311.03099)."""
     models: list[MergeInput] = Field(min_length=1)
     """The models to merge. Tokenizer, configuration and number format come from the first model. All models must have
     tensors of the same names and shapes."""
@@ -75,7 +76,10 @@ class MergeStage(Stage):
 
     @property
     def model(self) -> str | None:
-        """The first model if it is `base` or a stage. Gates compare the merged model with this model."""
+        """Name of the first model (`base` or a stage), with which gates compare the merged model.
+
+        None if the first model is a checkpoint elsewhere.
+        """
         return self.models[0].model
 
     @property
@@ -87,7 +91,8 @@ class MergeStage(Stage):
 
     @property
     def named_models(self) -> list[str]:
-        """`base` and the names of all stages whose models the stage reads, each once."""
+        """The names of all models of the recipe that the stage reads (`base` and names of stages), without repetitions.
+        """
         inputs: list[NamedModel] = [*self.models, *([self.task_base] if self.task_base else [])]
         return list(dict.fromkeys(entry.model for entry in inputs if entry.model is not None))
 

@@ -150,7 +150,7 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def settings_class(annotation: Any) -> type[BaseModel] | None:
-    """Return the settings class in a field's annotation, or None if there is none.
+    """Return the settings class in a field's annotation, or None if the annotation contains no settings class.
 
     The class may be inside a union, a list or a mapping.
     """

@@ -63,7 +63,8 @@ class StageGraph:
 
     nodes: tuple[StageNode, ...]
     first_training: int
-    """Index in `recipe.stages` of the first stage that trains or merges, or the number of stages if there is none."""
+    """Index in `recipe.stages` of the first stage that trains or merges, or the number of stages if no stage trains or
+    merges."""
     first_use_of_base: int
     """Index in `recipe.stages` of the first stage that uses the base model. An inserted evaluation counts as a use."""
     base_reads: tuple[Read, ...]

@@ -49,7 +49,7 @@ class DataSource(Settings):
     for none; they must add up to 1. The total is the largest for which every source has enough tokens. Default: all
     rows of every source."""
     rows: Positive | None = None
-    """Use at most this many rows, the first ones. Default: all rows."""
+    """Use only the first rows, at most this many. Default: all rows."""
     format: RowFormat | None = None
     """Convert rows that were made for another trainer: `sharegpt` (`conversations` of `from` and `value`), `alpaca`
     (`instruction`, `input`, `output`), or `openai` (files for OpenAI's fine-tuning). `docs/rows.md` shows each form.
@@ -83,10 +83,10 @@ class Fim(Settings):
     """Fill-in-the-middle (FIM) of documents."""
 
     level: Literal["context", "document"] = "context"
-    """`context`: choose a middle first, then the text around it, so that every sample fits a row whole (context-level FIM,
-    arXiv 2207.14255, section 4.4). A long document gives several samples, and every epoch has other middles. `document`:
-    cut the whole document once, before it is split into rows; a sample longer than a row is torn apart, and teaches the
-    model not to stop. Use it only where documents fit a row."""
+    """`context`: choose a middle first, then the text around it, so that every sample fits a row whole (context-level
+    FIM, arXiv 2207.14255, section 4.4). A long document gives several samples, and every epoch has other middles.
+    `document`: cut the whole document once, before it is split into rows; a sample that is longer than a row is
+    split into several rows, which teaches the model not to stop. Use it only where documents fit a row."""
     rate: Share = 0.5
     """`context`: share of the documents' tokens that are in FIM samples. `document`: share of documents that become FIM
     documents. DeepSeek-Coder uses 0.5; Qwen2.5-Coder's report gives no number."""
@@ -164,7 +164,7 @@ class BenchmarkSettings(Settings):
     max_new_tokens: Positive | None = None
     """Largest number of tokens in one sample. Default: the benchmark's published limit."""
     limit: Positive | None = None
-    """Measure only this many tasks, the first ones, for quick trials. With fewer tasks the intervals are wider."""
+    """Measure only the first tasks, at most this many, for quick trials. With fewer tasks the intervals are wider."""
     batch_size: Positive | None = None
     """Number of sequences that are generated at the same time. Default: as many as fit into memory."""
     allow_overlap: Annotated[str, Field(min_length=10, max_length=300)] | None = None
@@ -201,7 +201,7 @@ class GrpoEnvironment(Settings):
     this or `path`."""
     path: ExtensionReference | None = None
     """Your own class: `path/to/file.py:Name`, relative to the recipe, or `package.module:Name`. Its public methods are
-    the tools; `docs/environments.md` describes the others."""
+    the tools. `docs/environments.md` describes the methods `reset` and `get_reward`."""
     turns: Positive = 4
     """Largest number of turns with tool calls in one rollout. After these turns, the model gives its answer."""
     seconds: Annotated[float, Field(gt=0)] = 60.0

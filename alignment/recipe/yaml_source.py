@@ -35,8 +35,8 @@ class YamlSource:
     def problem(self, place: Sequence[Key], message: str) -> RecipeProblem:
         """Create a problem at `place`.
 
-        The problem gets the file and line of the value at `place`. If there is no such value, it gets those of the
-        nearest enclosing value.
+        The problem gets the file and line of the value at `place`. If `place` has no value, the file and line of the
+        nearest enclosing value are used.
         """
         path = tuple(place)
         message = re.sub(r"\S{400,}", lambda word: short(word[0]), message)

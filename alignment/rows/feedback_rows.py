@@ -43,7 +43,8 @@ def feedback_of(row: Row, where: str) -> ChatFeedback | EditorFeedback:
         where: file and row number, with which error messages begin.
 
     Raises:
-        ValueError: the label is not true or false, the completion is empty, or the row has neither or both of the forms.
+        ValueError: the label is not true or false, the completion is empty, or the row has neither `prompt` nor
+            `prefix`, or has both.
     """
     check_columns(row, "feedback", where)
     label = row["label"]

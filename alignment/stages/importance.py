@@ -1,9 +1,9 @@
 """Importance sampling: correct for different probabilities of a token in the rollout sampler and in the trainer.
 
-The formulas are those that TRL 1.16 applies to vLLM's rollouts, with the same settings
-(`vllm_importance_sampling_mode`, `vllm_importance_sampling_clip_min` and `_max`). TRL needs an additional forward pass
-for the trainer's log-probabilities. Here the log-probabilities of the loss are used instead, as long as the weights
-have not changed since the rollouts.
+TRL 1.16 applies the same formulas to vLLM's rollouts, with the same settings (`vllm_importance_sampling_mode`,
+`vllm_importance_sampling_clip_min` and `_max`). TRL needs an additional forward pass for the trainer's
+log-probabilities. Here the log-probabilities of the loss are used instead, as long as the weights have not changed
+since the rollouts.
 
 Shapes: B = completions, C = tokens.
 """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def run(request: StageRequest) -> dict[str, Any]:
     """Train on the stage's feedback rows; see `alignment.recipe.KtoStage` for the settings.
 
-    Feedback from editors alone leaves it as it was whether the model ends its answers with `<|im_end|>`.
+    If all rows are completions from editors, the model keeps the end token of the model that it starts from.
     """
     tokenizer = load_stage_tokenizer(request)
     is_chat_model = tokenizer.eos_token == formats.IM_END
@@ -56,7 +56,7 @@ def run(request: StageRequest) -> dict[str, Any]:
 
 
 def prepare_feedback(request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, Any]:
-    """Tokenize the rows and write them to `folder/train`, in a seeded random order; return the counts.
+    """Tokenize the rows and write them to `folder/train`, in a seeded random order. Return the counts for the artifact.
 
     Raises:
         ValueError: a row is wrong, no row is left, or all rows have the same label.

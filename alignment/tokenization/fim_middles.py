@@ -1,4 +1,4 @@
-"""Choose middles of fill-in-the-middle samples like those that editors request: rest of a line, lines, blocks, bodies.
+"""Choose middles of fill-in-the-middle samples as editors request them: rest of a line, lines, blocks, bodies.
 
 Middles that are nodes of the syntax tree are from AST-FIM (arXiv 2506.00204). Without a grammar for the language,
 blocks and bodies are found by indentation.

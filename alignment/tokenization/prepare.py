@@ -117,8 +117,8 @@ def write_training_rows(
             trains.
 
     Returns:
-        Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows. With several epochs, the
-        counts by source are those of the first epoch, and the others are averages over epochs.
+        Counts for the artifact: rows by source, samples, tokens, packed rows, and removed rows. With several epochs,
+        the counts by source are counts of the first epoch, and all other counts are averages over epochs.
 
     Raises:
         ValueError: a row is malformed, or no row is left.

@@ -1,8 +1,8 @@
 """Choose chunks of related files to put before a fill-in-the-middle sample, as editors send them.
 
-Candidates are files of the same repository and commit: those that the sample's file imports, and neighbours in the
-same folder. Chunks are ranked by the rare names that they share with the text around the cursor. The middle is not
-compared, since an editor does not know the middle.
+Candidates are files of the same repository and commit: files that the sample's file imports, and neighbours in the same
+folder. Chunks are ranked by the rare names that they share with the text around the cursor. The middle is not compared,
+since an editor does not know the middle.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ _SHOWN = 10
 """Largest number of errors of one file that are shown. Further errors are only counted."""
 _SAME_ANSWERS = "have two answers that are the same"
 _MEASURED = 2000
-"""Largest number of rows of one file whose tokens are counted. A row with fewer bytes than the limit in tokens is never
-too long, so its tokens are not counted."""
+"""Largest number of rows of one file whose tokens are counted. A token has at least one byte, so a row whose number of
+bytes is within the limit is never too long, and its tokens are not counted."""
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Split rows into segments, before tokenization. A segment is a piece of plain text or one special token.
 
 A document row is plain text, fill-in-the-middle (FIM) or the files of a repository. A conversation row is written in
-ChatML. Each special token is a segment of its own, and the text segments are never parsed for special tokens. Text in a
-row therefore can't become a special token.
+ChatML. Each special token is a separate segment, and text segments are never parsed for special tokens. Text in a row
+therefore can't become a special token.
 """
 
 from __future__ import annotations

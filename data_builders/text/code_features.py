@@ -179,7 +179,9 @@ def _layout(raw: Sequence[str], code: Sequence[str]) -> list[float]:
 
 
 def _names_and_literals(code: Sequence[str]) -> list[float]:
-    """Compute the measures of names, literals and so on: those from `tight_signs` to `empty_bodies` in `MEASURES`."""
+    """Compute the measures of names, literals and so on: the measures from `tight_signs` to `empty_bodies` in
+    `MEASURES`.
+    """
     whole = "\n".join(code)
     masked = _STRING.sub('""', whole)
     lines = masked.split("\n")

@@ -1,4 +1,4 @@
-"""LiveCodeBench (all contests, or those of some months) and BigCodeBench (full and hard).
+"""LiveCodeBench (all contests, or only the contests of some months) and BigCodeBench (full and hard).
 
 The prompts are those of `qwencoder-eval/instruct` in QwenLM/Qwen2.5-Coder.
 """

@@ -125,7 +125,9 @@ def _benchmark(
 
 
 def boxed(text: str) -> str | None:
-    """Return the content of the last `\\boxed{...}`, or None if there is none or its braces are not balanced."""
+    """Return the content of the last `\\boxed{...}`, or None if the text has no `\\boxed` or its braces are not
+    balanced.
+    """
     start = text.rfind("\\boxed{")
     if start < 0:
         return None

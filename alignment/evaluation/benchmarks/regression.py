@@ -143,7 +143,9 @@ def editing(request: BenchmarkRequest) -> Benchmark:
 
 
 def whole_file(problem: Problem, completion: str) -> str:
-    """Return the new content of the file: the last code block of an answer, or the old content if there is none."""
+    """Return the new content of the file: the last code block of an answer, or the old content if the answer has no
+    code block.
+    """
     blocks = [content for _, content in fenced_blocks(completion)]
     return blocks[-1] if blocks else str(problem.row["content"])
 

@@ -1,6 +1,6 @@
 """Generate with an OpenAI-compatible server: vLLM's, llama.cpp's, or any other server that has `/v1/completions`.
 
-Servers have sampling defaults of their own: vLLM follows the model's generation_config.json (top_k 20 and a repetition
+Each server has its own sampling defaults: vLLM follows the model's generation_config.json (top_k 20 and a repetition
 penalty for Qwen2.5-Coder-Instruct), llama.cpp takes top_k 40 and min_p 0.05 and applies the temperature last. Requests
 to vLLM and llama.cpp override these defaults, so that both sample as `GenerationJob` defines. Other servers get the
 settings of OpenAI's API only.

@@ -279,7 +279,7 @@ def _is_hidden(path: str) -> bool:
 def _typescript() -> str:
     """Return the path of the TypeScript compiler on this machine, or "" if no compiler is installed.
 
-    The compiler transforms files of repositories that have no transformer of their own.
+    The compiler transforms the files of repositories in which no transformer is installed.
     """
     try:
         tool = Path(toolchain("typescript").tool)
