@@ -2,8 +2,8 @@
 
 The filters are from CommitPackFT (arXiv 2308.07124). A commit must change one file of at most 50,000 characters. The
 subject must be in the imperative and have more than 10 characters and more than 4 words. Merges, version bumps, reverts
-and commits of bots are left out. 20% of the conversations show the whole file, and the other conversations show a
-window of 31 lines around the change.
+and commits of bots are left out, and so are subjects that do not say what to change (`commit_messages`). 20% of the
+conversations show the whole file, and the other conversations show a window of 31 lines around the change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +23,9 @@ from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
 from data_builders.cleaning.secrets import redact
+from data_builders.commit_messages import drop_by_message, names_of, subject_and_body
 from data_builders.fim import row_random
+from data_builders.parsing.code_blocks import fence
 from data_builders.parsing.languages import detect
 from data_builders.repositories import git, history
 from data_builders.repositories.history import Commit
@@ -31,22 +33,12 @@ from data_builders.repositories.sources import Repository, Sources, cloned, iter
 from data_builders.shared_settings import Decontaminated
 
 _SEPARATOR = "\n\x1e\n"
-_NOISE = re.compile(
-    r"^(?:merge|revert|bump|release|version|v?\d+\.\d|wip|fixup!|squash!|update (?:version|changelog|dependenc|lock)|"
-    r"prepare (?:for )?(?:release|version)|initial commit|auto(?:matic|mated)|\[?(?:skip ci|ci skip))|\bdependabot\b|"
-    r"^(?:chore|build)\(deps|^cherry[- ]pick",
-    re.IGNORECASE,
-)
 _BOT = re.compile(
-    r"\[bot\]|\bbot\b|dependabot|renovate|greenkeeper|pre-commit-ci|github[- ]?actions|snyk|jenkins|buildbot|weblate",
+    r"\[bot\]|\bbot\b|dependabot|renovate|greenkeeper|pre-commit-ci|github[- ]?actions|\bsnyk|buildbot|"
+    r"^(?:jenkins|travis|weblate|circleci|gitlab|azure)(?:[ -]?(?:ci|server|user|admin|build\w*|automation|pipelines))* <",
     re.IGNORECASE,
 )
-_CONVENTIONAL = re.compile(r"^(?:\[[^\]]{1,30}\]\s*|[a-z]+(?:\([^)]{1,40}\))?!?:\s+|[\w./-]{1,40}:\s+)+", re.IGNORECASE)
-_NOT_IMPERATIVE = re.compile(r"(?:ed|ing|tion|ment|ness|ly)$|^(?:the|a|an|this|that|some|more|minor|small|new|now|no|not|it|we|i|is|was|are|"
-                             r"for|in|on|of|to|with|and|or|but|when|if|all|also|just|still|only|too|typo|typos|better|various)$", re.IGNORECASE)  # fmt: skip
-_TRAILER = re.compile(r"^(?:signed-off-by|co-authored-by|reviewed-by|acked-by|tested-by|change-id|cc|fixes|closes|refs?|see|git-svn-id|"
-                      r"reported-by|reviewed-on|differential revision)\b.*$", re.IGNORECASE | re.MULTILINE)  # fmt: skip
-_REFERENCE = re.compile(r"\s*\((?:#|gh-|!)\d+\)|\s*\[?(?:#|gh-)\d+\]?\s*$", re.IGNORECASE)
+"""Authors that are programs. Some names of programs are also names of people, so that the whole name must match."""
 
 
 class CommitLimits(Settings):
@@ -84,31 +76,27 @@ class CommitsSettings(Decontaminated):
     """Rules that decide by license which code is kept."""
 
 
-def subject_and_body(message: str) -> tuple[str, str]:
-    """Split a commit message into the subject, without prefixes and issue numbers, and the body, without trailers."""
-    subject, _, body = message.partition("\n")
-    subject = _REFERENCE.sub("", _CONVENTIONAL.sub("", subject.strip())).strip()
-    return subject[:1].upper() + subject[1:], _TRAILER.sub("", body).strip()
-
-
-def drop_commit(commit: Commit, limits: CommitLimits) -> str:
+def drop_commit(commit: Commit, limits: CommitLimits, names: Collection[str] = ()) -> str:
     """Check the author, message and number of files of a commit.
 
     Return the name of the rule that drops the commit, or "" for a commit that is kept.
+
+    Args:
+        commit: the commit.
+        limits: the conditions.
+        names: full names of people that a message must not contain, from `commit_messages.names_of`.
     """
     if _BOT.search(commit.author):
         return "bot"
-    first_line = commit.message.split("\n", 1)[0]
-    subject, _ = subject_and_body(commit.message)
-    if _NOISE.search(first_line) or _NOISE.search(subject):
-        return "merge_bump_or_revert"
-    words = subject.split()
-    if len(subject) < limits.min_subject_characters or len(words) < limits.min_subject_words:
-        return "short_subject"
-    if limits.imperative and _NOT_IMPERATIVE.search(re.sub(r"\W", "", words[0])):
-        return "not_imperative"
-    if not commit.changes:
-        return "no_file"
+    reason = drop_by_message(
+        commit.message,
+        names,
+        imperative=limits.imperative,
+        min_characters=limits.min_subject_characters,
+        min_words=limits.min_subject_words,
+    )
+    if reason or not commit.changes:
+        return reason or "no_file"
     return "many_files" if len(commit.changes) > limits.max_files else ""
 
 
@@ -146,6 +134,8 @@ class CommitBatch:
     repository: Repository
     license: str
     identifiers: list[str]
+    names: frozenset[str] = frozenset()
+    """Full names of the repository's authors, which rows must not contain."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +155,7 @@ class CommitRows:
             commits = []
             for commit in history.read_commits(batch.repository.path, batch.identifiers, reader):
                 counts["commits"]["read"] += 1
-                reason = drop_commit(commit, self.limits) or self._drop_by_paths(commit)
+                reason = drop_commit(commit, self.limits, batch.names) or self._drop_by_paths(commit)
                 if reason:
                     counts["commits_left_out"][reason] += 1
                 else:
@@ -200,7 +190,7 @@ class CommitRows:
             if reason:
                 return None, reason
             files.append((redacted_path(change.path), *versions))
-        message = "\n\n".join(part for part in subject_and_body(commit.message) if part)
+        message = "\n\n".join(part for part in subject_and_body(commit.message, batch.names) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
         # Redact all texts together, so that a password gets the same replacement in both versions.
         redacted = redact(_SEPARATOR.join(texts), files[0][3])
@@ -251,12 +241,12 @@ class CommitRows:
             return None, "large_change"
         if row_random(row | {"text": message}, self.seed, "commit").random() >= self.limits.whole_file_rate:
             before, after = windows[0], windows[1]
-        fence = "````" if "```" in before or "```" in after else "```"
-        language, path = row["language"], row["path"]
-        user = f"{message}\n\n`{path}`:\n\n{fence}{language}\n{before}\n{fence}"
+        mark = fence(before, after)
+        language, path = row["language"], row["path"].replace("\n", "\\n")
+        user = f"{message}\n\n`{path}`:\n\n{mark}{language}\n{before}\n{mark}"
         messages = [
             {"role": "user", "content": user},
-            {"role": "assistant", "content": f"{fence}{language}\n{after}\n{fence}"},
+            {"role": "assistant", "content": f"{mark}{language}\n{after}\n{mark}"},
         ]
         return row | {"messages": messages, "source": f"commit {row['repository']} {row['commit']}"}, ""
 
@@ -272,8 +262,9 @@ class CommitRows:
 def _batches(repositories: Sequence[Repository], policy: LicensePolicy) -> Iterator[CommitBatch]:
     for repository in repositories:
         license = license_of(repository, iterate_files(repository, FilterSettings().max_bytes, top=True), policy)
+        names = names_of(history.author_names(repository.path, repository.commit))
         for identifiers in history.commit_batches(repository.path, repository.commit):
-            yield CommitBatch(repository, license, identifiers)
+            yield CommitBatch(repository, license, identifiers, names)
 
 
 def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import rensa
 from numpy.typing import NDArray
 
 from data_builders.cleaning.shingles import Hashes, jaccard, mix, shingles
+from data_builders.parsing.file_head import without_license_header
 from data_builders.storage.staging import BANDS, FingerprintStore
 
 PERMUTATIONS = 256
@@ -47,7 +48,7 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
         texts: the texts.
         groups: name of the group of each text, at most 16 bytes. Texts of different groups are never duplicates.
     """
-    sets = [shingles(text, NGRAM) for text in texts]
+    sets = [_shingles(text) for text in texts]
     names = [group.encode() for group in groups] if groups is not None else [b""] * len(texts)
     sets = [
         np.sort(grams ^ np.uint64(zlib.crc32(name))) if name else grams for grams, name in zip(sets, names, strict=True)
@@ -61,6 +62,11 @@ def fingerprints(texts: Sequence[str], groups: Sequence[str] | None = None) -> l
         Fingerprint(key, row.tobytes() if len(grams) else b"")
         for key, row, grams in zip(exact, bands, sets, strict=True)
     ]
+
+
+def _shingles(text: str) -> Hashes:
+    """Return the 5-grams of a text. The license header is left out, because unrelated short files share it."""
+    return shingles(without_license_header(text), NGRAM)
 
 
 def band_keys(sets: Sequence[Hashes]) -> NDArray[np.uint64]:
@@ -133,7 +139,7 @@ def _find_near(
     rows, groups, starts, members = _groups(prints, removed)
     kept = np.zeros(len(starts), dtype=np.int64)  # number of kept members of each group so far
 
-    grams = _RecentHashes(lambda index: shingles(text_of(index), NGRAM))
+    grams = _RecentHashes(lambda index: _shingles(text_of(index)))
     edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
     for first, last in itertools.pairwise(edges.tolist()):
         index, own_groups = int(rows[first]), groups[first:last]

@@ -20,7 +20,8 @@ import warnings
 from pathlib import PurePosixPath
 
 from alignment.settings import Count, Settings, Share
-from data_builders.parsing.languages import line_comment
+from data_builders.parsing.comments import comment_share, remark_share
+from data_builders.parsing.file_head import head_comments, without_license_header
 
 
 class FilterSettings(Settings):
@@ -45,7 +46,7 @@ class FilterSettings(Settings):
     min_comment_share: Share = 0.0
     """Minimum share of characters in whole-line comments."""
     max_comment_share: Share = 0.8
-    """Maximum share of characters in whole-line comments."""
+    """Maximum share of characters in comments, without the license header and documentation comments such as Javadoc."""
     max_data_lines: Count = 512
     """Maximum number of lines of a file in JSON, YAML or SQL."""
     min_visible_html_share: Share = 0.2
@@ -55,7 +56,8 @@ class FilterSettings(Settings):
     max_encoded_share: Share = 0.5
     """Maximum share of a file that consists of runs of base64 or hexadecimal data."""
     keep_vendored: bool = False
-    """Whether to keep third-party code that was copied into the repository."""
+    """Whether to keep third-party code that was copied into the repository. A folder `vendor` or `external` counts as
+    third-party code in the top two levels, below folders of web assets, and if it holds a folder named as a domain."""
     keep_generated: bool = False
     """Whether to keep generated files and build output."""
     parse_python: bool = False
@@ -64,30 +66,49 @@ class FilterSettings(Settings):
 
 
 _VENDORED = re.compile(
-    r"(?:^|/)(?:node_modules|bower_components|jspm_packages|vendor|vendors|third[_-]?party|thirdparty|externals?|Godeps|"
+    r"(?:^|/)(?:node_modules|bower_components|jspm_packages|third[_-]?party|thirdparty|Godeps|_vendor(?:ed)?|"
     r"Pods|Carthage|site-packages|dist-packages|\.venv|venv|virtualenv|\.tox|\.nox|\.eggs|[^/]+\.egg-info|__pycache__|"
     r"\.git|\.svn|\.hg|\.idea|\.gradle|\.cargo|\.yarn|\.terraform)/|^(?:deps|dependencies)/"
+    # Deep inside of a source tree, these names can be words of the project's own domain.
+    r"|^(?:[^/]+/)?(?:vendors?|externals?)/|(?:^|/)(?:static|public|assets|www|web|js|css|themes?|media)/(?:.*/)?vendors?/"
+    r"|(?:^|/)vendors?/[^/]+\.[a-z]+/"
     # Files that autotools copies into a repository.
     r"|(?:^|/)(?:configure|config\.(?:guess|sub)|aclocal\.m4|libtool\.m4|lt~?\w*\.m4|ltmain\.sh|install-sh|depcomp|missing|compile)$"
-    r"|(?:^|/)(?:(?:jquery|bootstrap|modernizr)(?:[-.][^/]*)?\.(?:js|css)|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)$"
+    r"|(?:^|/)(?:(?:jquery|bootstrap|modernizr)(?:[-.]\d[^/]*|[-.](?:ui|bundle|slim|custom|theme|grid|reboot)[^/]*)\.(?:js|css)|bootstrap\.css|jquery\.js|gradlew(?:\.bat)?|mvnw(?:\.cmd)?)$"
 )
-_BUILD_OUTPUT = re.compile(r"(?:^|/)(?:dist|out|target/(?:debug|release|classes)|\.next|\.nuxt|_build)/")
+_LIBRARY_FILE = re.compile(
+    r"(?:^|/)(bootstrap|jquery|modernizr|underscore|lodash|backbone|angular|vue|react|d3|moment|handlebars|knockout|ember|zepto|prototype)\b[^/]*\.(?:js|css)$"
+)
+"""Files that are a well-known library if the comment at their head says so."""
+_BUILD_OUTPUT = re.compile(
+    r"^(?!(?:.*/)?(?:src|sources?|internal|pkg|cmd)/).*(?:^|/)(?:dist|out|_build)/|"
+    r"(?:^|/)(?:target/(?:debug|release|classes)|\.next|\.nuxt)/"
+)
 _LOCKFILE = re.compile(
-    r"(?:^|/)(?:package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|composer\.lock|Cargo\.lock|poetry\.lock|"
-    r"uv\.lock|Pipfile\.lock|Gemfile\.lock|go\.sum|packages\.lock\.json|flake\.lock|mix\.lock|Podfile\.lock)$"
+    r"(?:^|/)(?:package-lock\.json|npm-shrinkwrap\.json|shrinkwrap\.yaml|yarn\.lock|pnpm-lock\.yaml|bun\.lock|deno\.lock|"
+    r"composer\.lock|Cargo\.lock|poetry\.lock|uv\.lock|pdm\.lock|pixi\.lock|Pipfile\.lock|conda-lock\.ya?ml|Gemfile\.lock|"
+    r"go\.(?:work\.)?sum|packages\.lock\.json|project\.(?:assets|lock)\.json|paket\.lock|flake\.lock|mix\.lock|rebar\.lock|"
+    r"Podfile\.lock|Package\.resolved|Cartfile\.resolved|pubspec\.lock|gradle\.lockfile|renv\.lock|stack\.yaml\.lock|"
+    r"cabal\.project\.freeze|buf\.lock|MODULE\.bazel\.lock|\.terraform\.lock\.hcl)$"
 )
 _MINIFIED = re.compile(r"[.-]min\.(?:js|css|mjs|html)$|\.(?:bundle|chunk|pack)\.js$|\.map$")
 _GENERATED_NAME = re.compile(
-    r"(?:_pb2(?:_grpc)?\.pyi?|\.pb\.(?:go|cc|h)|_generated\.\w+|\.g\.(?:dart|cs)|\.designer\.(?:cs|vb)|\.freezed\.dart|"
-    r"\.generated\.\w+|_string\.go|bindata\.go|zz_generated\.[^/]*\.go|\.snap)$",
+    r"(?:_pb2(?:_grpc)?\.pyi?|_pb\.(?:js|rb|d\.ts|ts)|\.pb\.(?:go|cc|h|swift|dart)|\.pb\.gw\.go|\.pbobjc\.[hm]|_generated\.\w+|"
+    r"\.g\.(?:dart|cs)|\.designer\.(?:cs|vb)|\.freezed\.dart|\.generated\.\w+|_string\.go|bindata\.go|zz_generated\.[^/]*\.go|"
+    r"\.snap|/parsetab\.py|/lextab\.py|/lex\.yy\.cc?|\.tab\.[ch](?:pp)?|/moc_\w+\.cpp|/qrc_\w+\.cpp|/ui_\w+\.h|_wrap\.cxx)$",
     re.IGNORECASE,
 )
 _GENERATED_MARK = re.compile(
-    r"auto-?generated|automatically generated|generated automatically|this file is generated|@generated\b|"
-    r"code generated by|generated by the protocol buffer compiler|(?:generated|machine).{0,80}do not (?:edit|modify)|"
-    r"do not (?:edit|modify).{0,80}generated",
-    re.IGNORECASE,
+    r"""^\W*(?:@|code\ |file\ |source\ |this\ (?:file|code)\ )?(?:auto[-\ ]?|automatically\ |machine[-\ ])?generated\b
+        \s*(?:by|from|with|using|via|on|at|file|code|source|automatically|:|\.|!|,|-|/|>|signedsource|do\ not|$)
+    |^\W*(?:auto[-\ ]?|automatically\ |machine[-\ ])generated\b(?!\s+\w+s\b)
+    |\b(?:this|the)\ (?:following\ )?(?:\w+\ ){1,3}(?:is|was|were|are|has\ been|have\ been)\ (?:an?\ )?(?:auto[-\ ]?|automatically\ |machine[-\ ])?generated\b
+    |\b(?:is|was|been)\ (?:auto[-\ ]?|automatically\ |machine[-\ ])generated\ (?:by|from|with|using)
+    |(?:generated|machine)[^"'`]{0,80}\bdo\ not\ (?:edit|modify)|\bdo\ not\ (?:edit|modify)[^"'`]{0,80}generated
+    |^\W*do\ not\ (?:edit|modify)(?:\ (?:this|the)\ (?:file|class|code))?(?:\ manually|\ by\ hand|\ directly)?\W*$""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+"""A statement that the file is generated. It is searched in comments, each line without the comment's marker."""
 _BINARY_SUFFIXES = frozenset(
     ["png", "jpg", "jpeg", "gif", "bmp", "ico", "webp", "tif", "tiff", "psd", "pdf", "zip", "gz", "tgz", "bz2",
      "xz", "zst", "7z", "rar", "jar", "war", "ear", "class", "pyc", "pyo", "so", "dll", "dylib", "a", "o", "lib",
@@ -98,6 +119,7 @@ _BINARY_SUFFIXES = frozenset(
 )  # fmt: skip
 _DATA_LANGUAGES = frozenset({"json", "yaml", "sql"})
 _CONFIG_JSON = re.compile(r"(?:^|/)(?:package|tsconfig[^/]*|composer|manifest|bower|\.eslintrc|\.babelrc)\.?(?:json)?$")
+_PACKED_LANGUAGES = frozenset({"javascript", "css", "typescript"})
 _TEXT_LANGUAGES = frozenset({"markdown", "restructuredtext", "tex", "html", "rmarkdown", "jupyter-notebook"})
 
 _ALPHABETIC = bytes(range(65, 91)) + bytes(range(97, 123)) + bytes(range(128, 256))
@@ -176,8 +198,11 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
     lines = text.split("\n")
     if len(lines) > settings.max_lines:
         return "too_many_lines"
-    if not settings.keep_generated and _GENERATED_MARK.search("\n".join(lines[:5])[:2000]):
+    comments = head_comments(text)
+    if not settings.keep_generated and _is_generated(lines, comments):
         return "generated"
+    if not settings.keep_vendored and _is_library(path, comments):
+        return "vendored"
     if language in _DATA_LANGUAGES and len(lines) > settings.max_data_lines and not _CONFIG_JSON.search(path):
         return "data"
     if language not in _TEXT_LANGUAGES:
@@ -185,6 +210,8 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
             return "long_line"
         if len(text) / len(lines) > settings.max_mean_line_length:
             return "long_lines"
+        if language in _PACKED_LANGUAGES and _is_packed(text):
+            return "minified"
     elif language == "html" and (reason := _drop_html(text, settings)):
         return reason
     raw = text.encode("utf-8", "surrogatepass")
@@ -196,7 +223,7 @@ def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) 
         return "few_alphanumerics"
     if _encoded_blob(raw, settings):
         return "encoded_blob"
-    if reason := _drop_by_comments(lines, language, settings):
+    if reason := _drop_by_comments(text, lines, language, settings):
         return reason
     if settings.parse_python and language == "python":
         return _drop_python(text)
@@ -224,34 +251,39 @@ def _drop_html(text: str, settings: FilterSettings) -> str:
     return "" if visible_length >= settings.min_visible_html_share * len(text) else "little_visible_text"
 
 
-def comment_share(lines: list[str], language: str) -> float | None:
-    """Return the share of characters in whole-line comments, or None if the language's comment syntax is unknown."""
-    marker = line_comment(language)
-    if not marker:
-        return None
-    stripped = list(map(str.strip, lines))
-    total = sum(map(len, stripped))
-    if marker != "//":
-        commented = sum(len(line) for line in stripped if line.startswith(marker))
-        return commented / total if total else 0.0
-    commented = 0
-    block = False
-    for line in stripped:
-        if block or line[:1] == "/":
-            if not block and line.startswith("/*"):
-                block = True
-            if block or line.startswith("//"):
-                commented += len(line)
-            if block and "*/" in line:
-                block = False
-    return commented / total if total else 0.0
+def _is_generated(lines: list[str], comments: list[str]) -> bool:
+    """Whether a comment at the head of a file, or within the first five lines, says that the file is generated."""
+    near = [line for line in lines[:5] if line.lstrip().startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))]
+    return any(
+        _GENERATED_MARK.search(comment)
+        for comment in (*comments, *near)
+        if "enerated" in comment or "o not" in comment.lower() or "GENERATED" in comment
+    )
 
 
-def _drop_by_comments(lines: list[str], language: str, settings: FilterSettings) -> str:
+def _is_library(path: str, comments: list[str]) -> bool:
+    """Whether a file has the name of a well-known library, and its first comment states the library and a version."""
+    match = _LIBRARY_FILE.search(path.lower())
+    banner = comments[0][:400] if comments else ""
+    return match is not None and bool(
+        re.search(rf"{match[1]}\S*(?:\s+[\w,]+){{0,4}}\s+v?\d+\.\d", banner, re.IGNORECASE)
+    )
+
+
+def _is_packed(text: str) -> bool:
+    """Whether code has nearly no white space and several statements per line: minified code, perhaps with breaks."""
+    code = without_license_header(text)
+    lines = code.count("\n", 0, len(code.rstrip())) + 1
+    if len(code) < 600 or sum(map(code.count, ";{}")) < 4 * lines:
+        return False
+    return len(code) - len("".join(code.split())) < 0.09 * len(code)
+
+
+def _drop_by_comments(text: str, lines: list[str], language: str, settings: FilterSettings) -> str:
     share = comment_share(lines, language)
     if share is None:
         return ""
-    if share > settings.max_comment_share:
+    if share > settings.max_comment_share and remark_share(text, language) > settings.max_comment_share:
         return "mostly_comments"
     return "few_comments" if share < settings.min_comment_share else ""
 

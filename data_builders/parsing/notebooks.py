@@ -8,14 +8,18 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from data_builders.parsing.code_blocks import code_block
 from data_builders.parsing.languages import LANGUAGES, line_comment
+from data_builders.parsing.notebook_magics import plain_python
 
 MAX_OUTPUT = 2000
 """Maximum number of characters of a cell's output. Longer output is cut."""
 WIDTH = 100
 """Width at which text cells are wrapped in a script. A notebook stores a paragraph as one line, which would be too long
 for the code filters."""
-_PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{64,}")
+_PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{64,}(?:\\?\n[A-Za-z0-9+/=]{20,})*")
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}|(?:[A-Za-z0-9+/]{60,}\n){4,}[A-Za-z0-9+/]*={0,2}")
+"""Encoded data in an output."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -46,10 +50,13 @@ def convert(text: str) -> Notebook | None:
     script, structured = [], []
     for kind, source, output in blocks:
         if kind == "code":
-            script.append(f"{marker} %%\n{_without_magics(source, marker)}")
-            structured.append(f"```{language}\n{source}\n```")
+            source = _PICTURE.sub("data:,", source)
+            # Only the kernel of Python has magics. In other languages, `%` and `!` are operators.
+            plain = plain_python(source) if language == "python" else source
+            script.append(f"{marker} %%\n{plain}")
+            structured.append(code_block(source, language))
             if output:
-                structured.append(f"```output\n{output}\n```")
+                structured.append(code_block(output, "output"))
         else:
             source = _PICTURE.sub("data:,", source)
             commented = "\n".join(f"{marker} {line}".rstrip() for line in _wrapped(source))
@@ -105,15 +112,8 @@ def _outputs(outputs: list[dict[str, Any]]) -> str:
     text = _ANSI.sub("", "".join(part if part.endswith("\n") or not part else f"{part}\n" for part in parts)).rstrip(
         "\n"
     )
+    text = _ENCODED.sub("...", _PICTURE.sub("data:,", text))
     return text if len(text) <= MAX_OUTPUT else f"{text[:MAX_OUTPUT]}\n..."
-
-
-def _without_magics(source: str, marker: str) -> str:
-    """Comment out magics and shell commands (`%matplotlib`, `!pip`, `%%bash` cells), so that the script parses."""
-    lines = source.split("\n")
-    if lines and lines[0].startswith("%%"):
-        return "\n".join(f"{marker} {line}".rstrip() for line in lines)
-    return "\n".join(f"{marker} {line}" if re.match(r"\s*[%!]\w|\s*\w+\?\s*$", line) else line for line in lines)
 
 
 def _clean(text: str) -> str:

@@ -50,6 +50,12 @@ def commit_batches(git_dir: Path, head: str) -> Iterator[list[str]]:
         yield commits[start : start + BATCH_COMMITS]
 
 
+def author_names(git_dir: Path, head: str) -> set[str]:
+    """Return the names of all authors and committers of the commits that `head` contains."""
+    output = git.run(git_dir, "log", "--format=%an%n%cn", head)
+    return set(output.decode("utf-8", "replace").splitlines())
+
+
 def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:
     """Yield the commits with the given ids, and the files that they changed. Missing commits are left out."""
     changes = _changes(git_dir, identifiers)

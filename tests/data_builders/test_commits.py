@@ -10,7 +10,8 @@ import pytest
 from corpus_helpers import MakeRepository, code, commit, git, run_builder
 
 from alignment.rows import reading as row_files
-from data_builders.commits import subject_and_body, window
+from data_builders.commit_messages import subject_and_body
+from data_builders.commits import window
 
 
 @pytest.fixture
