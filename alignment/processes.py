@@ -31,10 +31,11 @@ PATIENCE_SECONDS = 300.0
 """If rank 0's heartbeat file has not changed for this many seconds, the other ranks consider rank 0 dead."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals by which schedulers announce the end of a job: Kubernetes, Slurm and spot machines send SIGTERM, and Slurm's `--signal`
-is commonly used with SIGUSR1."""
+"""Signals by which schedulers announce the end of a job: Kubernetes, Slurm and spot machines send SIGTERM, and Slurm's
+`--signal` is commonly used with SIGUSR1."""
 REQUEUE_CODE = 75
-"""Exit code of a run that a signal stopped, and that resumes when it is started again (EX_TEMPFAIL of BSD's sysexits.h)."""
+"""Exit code of a run that a signal stopped, and that resumes when it is started again (EX_TEMPFAIL of BSD's
+sysexits.h)."""
 
 
 class StageFailed(RuntimeError):

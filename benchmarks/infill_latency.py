@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _request(problem: Problem, typed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the body of a request, with the cursor moved forward by the first `typed` characters of the expected text."""
+    """Return the body of a request, with the cursor moved forward by the first `typed` characters of the expected
+    text.
+    """
     reference = problem.reference or ""
     prefix = (problem.row["prefix"] + reference[:typed])[-options.context :]
     suffix = problem.row["suffix"][: options.context]

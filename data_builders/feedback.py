@@ -1,7 +1,7 @@
 """Builder `feedback`: turn logs of completions in editors into rows for a stage of kind `kto`.
 
-Two kinds of lines are read, also mixed: events of Continue (`autocomplete.jsonl` in `~/.continue/dev_data`), and a plain form
-that any plug-in can write:
+Two kinds of lines are read, also mixed: events of Continue (`autocomplete.jsonl` in `~/.continue/dev_data`), and a
+plain form that any plug-in can write:
 
     {"prefix": "def add(a, b):\\n    return ", "suffix": "\\n", "completion": "a + b", "accepted": true, "time": "2026-05-04T10:00:00Z"}
 
@@ -67,7 +67,8 @@ class CompletionEvent:
 
 
 def build_feedback(settings: FeedbackSettings, context: BuildContext) -> dict[str, Any]:
-    """Write training rows (`feedback.jsonl`), held-out rows, and fill-in-the-middle rows of the accepted held-out completions.
+    """Write training rows (`feedback.jsonl`), held-out rows, and fill-in-the-middle rows of the accepted held-out
+    completions.
 
     The split is by time: no training row is newer than a held-out row. `account.json` counts the events that were left
     out, by reason.

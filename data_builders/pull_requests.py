@@ -1,8 +1,8 @@
 """Builder `pull_requests`: make documents from exported pull requests and issues.
 
 The builder reads JSON arrays or JSON lines in the format of `gh pr list --json ...`, `gh issue list --json ...` and the
-REST interfaces of GitHub and GitLab. Names of people are replaced by `user_0`, `user_1`, ... in the order of their first
-comments. Comments of bots are left out. Nothing is fetched from a server.
+REST interfaces of GitHub and GitLab. Names of people are replaced by `user_0`, `user_1`, ... in the order of their
+first comments. Comments of bots are left out. Nothing is fetched from a server.
 """
 
 from __future__ import annotations

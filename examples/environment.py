@@ -42,7 +42,8 @@ class Boxes:
             key: The box's name.
         """
         if key not in self._boxes:
-            # The model's mistake: it is told, and may try again. Any other exception means that the environment is broken.
+            # The model made a mistake: it gets this message and may try again. Any other exception means that the
+            # environment is broken.
             raise ToolError(f"there is no box {key!r}")
         return self._boxes[key]
 

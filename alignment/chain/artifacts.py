@@ -53,7 +53,9 @@ class Digests:
         self.changed = False
 
     def of(self, path: Path) -> str:
-        """Return the digest of a file's content, or of the names and contents of a folder's files (hidden files excluded)."""
+        """Return the digest of a file's content, or of the names and contents of a folder's files (hidden files
+        excluded).
+        """
         if path.is_dir():
             files = sorted(
                 file

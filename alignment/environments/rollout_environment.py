@@ -182,8 +182,8 @@ def environment_class(name: str, make: Callable[[], Any], limits: EnvironmentLim
 
     Args:
         name: name of the environment, for errors.
-        make: makes an object with `reset` and at least one tool: a public method with annotated parameters and a docstring
-            that describes them.
+        make: makes an object with `reset` and at least one tool: a public method with annotated parameters and a
+            docstring that describes them.
         limits: limits of time and output for each rollout.
 
     Raises:

@@ -7,7 +7,9 @@ import re
 
 
 class Version(enum.Enum):
-    """Classes of code blocks, according to the text before a block: neither, a correction, or an example of wrong code."""
+    """Classes of code blocks, according to the text before a block: neither, a correction, or an example of wrong
+    code.
+    """
 
     PLAIN = "plain"
     CORRECTION = "correction"

@@ -111,8 +111,8 @@ def grade(
 def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:
     """Check that the toolchains and test frameworks of the benchmarks' languages are installed.
 
-    Without them every program would fail, or count as an error, after a long generation. If only some languages of a benchmark
-    can't run, a warning is logged.
+    Without them every program would fail, or count as an error, after a long generation. If only some languages of a
+    benchmark can't run, a warning is logged.
 
     Raises:
         ValueError: no language of a benchmark can run, or a test framework is missing. The message says what to

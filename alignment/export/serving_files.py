@@ -35,8 +35,8 @@ _SYSTEM = (
     "<|im_start|>system\n{{ if .System }}{{ .System }}{{ else }}"
     f"{formats.DEFAULT_SYSTEM_PROMPT}{{{{ end }}}}{_TOOLS}<|im_end|>\n"
 )
-# Ollama takes the first text inside `if .ToolCalls`, up to a brace, as the mark of calls in the model's output. The line
-# break before a call is therefore written by an action.
+# Ollama takes the first text inside `if .ToolCalls`, up to a brace, as the mark of calls in the model's output. The
+# line break before a call is therefore written by an action.
 _CALLS = (
     '{{ if .ToolCalls }}{{ range $j, $call := .ToolCalls }}{{ if or $j $message.Content }}{{ "\\n" }}{{ end }}'
     f'{formats.TOOL_CALL}\n{{"name": "{{{{ .Function.Name }}}}", "arguments": {{{{ .Function.Arguments }}}}}}\n'
@@ -110,7 +110,9 @@ def license_text(folder: Path, license: str | None) -> str | None:
 
 
 def write_ollama(checkpoint: Qwen2Checkpoint, gguf: Path, out: Path, name: str, license: str | None) -> Path:
-    """Write a folder with a GGUF file, its Modelfile for `ollama create NAME -f Modelfile`, and settings for editors."""
+    """Write a folder with a GGUF file, its Modelfile for `ollama create NAME -f Modelfile`, and settings for
+    editors.
+    """
     with fresh_folder(out) as scratch:
         link_or_copy(gguf, scratch / gguf.name)
         text = modelfile(checkpoint, gguf.name, license_text(checkpoint.folder, license))

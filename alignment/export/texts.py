@@ -82,7 +82,10 @@ def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> l
 
 
 def standard_library_texts() -> list[str]:
-    """Return source code of Python's standard library. Exports are compared on it if the user gives no held-out rows."""
+    """Return source code of Python's standard library.
+
+    Exports are compared on it if the user gives no held-out rows.
+    """
     folder = Path(sysconfig.get_paths()["stdlib"])
     candidates = [folder / f"{name}.py" for name in STANDARD_MODULES]
     return [file.read_text(encoding="utf-8") for file in candidates if file.is_file()]

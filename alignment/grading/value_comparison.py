@@ -124,7 +124,10 @@ def _numbers_equal(expected: Number, actual: Number, exact: bool, tolerance: flo
 
 
 def canonical(value: Any, exact: bool) -> str:
-    """Return a text that is the same for all equal values in wire form. Sets and dict keys are compared by these texts."""
+    """Return a text that is the same for all equal values in wire form.
+
+    Sets and dict keys are compared by these texts.
+    """
     return json.dumps(_canonical_parts(value, exact))
 
 

@@ -73,8 +73,9 @@ def _launch(arguments: Sequence[str] | None) -> int:
 def _forwarded_stop_signals() -> Iterator[None]:
     """Pass stop signals on to the child processes while the body runs.
 
-    The signals are blocked, and a thread receives them. Torch's agent would otherwise receive them, and kill its processes
-    after 30 seconds. Child processes inherit the block. A child process ends the block when it can handle the signals.
+    The signals are blocked, and a thread receives them. Torch's agent would otherwise receive them, and kill its
+    processes after 30 seconds. Child processes inherit the block. A child process ends the block when it can handle the
+    signals.
     """
     ended = threading.Event()
 
@@ -105,8 +106,8 @@ def _forwarded_stop_signals() -> Iterator[None]:
 def stopped_code(environment: Mapping[str, str] = os.environ) -> int:
     """Return the exit code of a script that a stop signal ended.
 
-    Below `main` the exit code is 0, because torch's agent starts the processes again after any other code. A file tells `main`
-    about the stop, and `main` then returns `REQUEUE_CODE`.
+    Below `main` the exit code is 0, because torch's agent starts the processes again after any other code. A file tells
+    `main` about the stop, and `main` then returns `REQUEUE_CODE`.
     """
     if mark := environment.get(_STOP_MARK):
         with contextlib.suppress(OSError):

@@ -6,8 +6,8 @@
 Every node runs one `accelerate launch`. The launchers meet through PyTorch's c10d rendezvous on the first node. After a
 crash they start all processes again (`--max_restarts`), and the chain resumes from its last checkpoint. On SIGTERM or
 SIGUSR1 training saves a checkpoint at the end of its step, and the job ends with exit code 75. Jobs of both kinds start
-again after this exit code. If a job is queued again because its time was up or a node was lost, the chain resumes in the
-same way. Artifacts and checkpoints must be on a file system that all nodes share.
+again after this exit code. If a job is queued again because its time was up or a node was lost, the chain resumes in
+the same way. Artifacts and checkpoints must be on a file system that all nodes share.
 """
 
 from __future__ import annotations

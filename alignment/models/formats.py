@@ -159,7 +159,8 @@ def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]
         text: the text.
 
     Returns:
-        Token ids, and positions in ascending order. Tokens that share a character of several bytes have the same position.
+        Token ids, and positions in ascending order. Tokens that share a character of several bytes have the same
+        position.
     """
     cuts = (
         [0, *(match.start() + 1 for match in _ADDED_TEXT.finditer(text)), len(text)] if "<" in text else [0, len(text)]
@@ -274,9 +275,9 @@ def chat_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[st
     """Return a conversation as turns of ChatML, as Qwen2.5's template writes them.
 
     Args:
-        messages: at least one message with `role` and `content`; messages of the assistant may have `tool_calls`, a list
-            of `{name, arguments}` or `{function: {name, arguments}}` with `arguments` as a mapping. Without a system
-            message at the start, the default one is added. Tool messages that follow each other share a turn.
+        messages: at least one message with `role` and `content`; messages of the assistant may have `tool_calls`, a
+            list of `{name, arguments}` or `{function: {name, arguments}}` with `arguments` as a mapping. Without a
+            system message at the start, the default one is added. Tool messages that follow each other share a turn.
         tools: descriptions of the tools, which are listed at the end of the system message.
     """
     if not messages:

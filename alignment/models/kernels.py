@@ -56,7 +56,9 @@ def fused_kernels(source: ModelSource) -> dict[str, bool]:
 
 
 def installed_attention() -> AttentionKernel | None:
-    """Return `flash_attention_3` or `flash_attention_2` if its package is installed and the GPU supports it, else None."""
+    """Return `flash_attention_3` or `flash_attention_2` if its package is installed and the GPU supports it, else
+    None.
+    """
     import torch
 
     if not torch.cuda.is_available():

@@ -1,8 +1,9 @@
-"""Write the difference between two models as a LoRA adapter, so that a whole chain of stages can be served as one adapter.
+"""Write the difference between two models as a LoRA adapter, so that a whole chain of stages can be served as one
+adapter.
 
 For every linear layer the difference of the weights is factored by a singular value decomposition, of which the largest
-values are kept. If every stage of a chain trained an adapter, the sum of their ranks reproduces the chain exactly, up to the
-rounding of the saved weights.
+values are kept. If every stage of a chain trained an adapter, the sum of their ranks reproduces the chain exactly, up
+to the rounding of the saved weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from torch import Tensor
 from alignment.models.stored_tensors import read_safetensors_header
 
 OVERSAMPLING, ITERATIONS = 16, 4
-"""Extra columns and power iterations of the randomized decomposition (Halko et al., 2011, arXiv 0909.4061, section 4)."""
+"""Extra columns and power iterations of the randomized decomposition (Halko et al., 2011, arXiv 0909.4061, section
+4)."""
 SAME = 1e-6
 """Differences below this share of the largest weight count as no change: rounding of saved weights."""
 
@@ -53,8 +55,8 @@ def extract_adapter(trained: Path, base: Path, out: Path, rank: int, seed: int =
         seed: seed of the randomized decomposition.
 
     Raises:
-        ValueError: the folders are not models of one shape, nothing differs, or something else than linear layers differs,
-            which a LoRA adapter cannot hold.
+        ValueError: the folders are not models of one shape, nothing differs, or something else than linear layers
+            differs, which a LoRA adapter cannot hold.
     """
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder")

@@ -58,8 +58,8 @@ def merge_tensors(
 def _slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     """Interpolate between two tensors along the arc between their directions.
 
-    sin((1 - t) a) / sin(a) * first + sin(t a) / sin(a) * second, where a is the angle between the flattened tensors and t
-    is `share` (Shoemake, Animating rotation with quaternion curves, 1985).
+    sin((1 - t) a) / sin(a) * first + sin(t a) / sin(a) * second, where a is the angle between the flattened tensors and
+    t is `share` (Shoemake, Animating rotation with quaternion curves, 1985).
     """
     lengths = first.norm() * second.norm()
     cosine = torch.dot(first.flatten(), second.flatten()) / lengths.clamp(min=torch.finfo(torch.float32).tiny)

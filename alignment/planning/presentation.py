@@ -1,4 +1,6 @@
-"""Collect the memory and disk space that a recipe needs, and format them for `align plan`, as JSON values or as text."""
+"""Collect the memory and disk space that a recipe needs, and format them for `align plan`, as JSON values or as
+text.
+"""
 
 from __future__ import annotations
 

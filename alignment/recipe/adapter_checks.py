@@ -1,4 +1,6 @@
-"""Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and exported."""
+"""Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and
+exported.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def sandbox_refusal(allow_weaker: bool) -> str:
 
 
 def missing_tools(languages: Iterable[str]) -> Iterator[str]:
-    """Yield a message for each language whose compiler or interpreter is not installed; Unknown languages are skipped."""
+    """Yield a message for each language whose compiler or interpreter is not installed; Unknown languages are
+    skipped.
+    """
     for name in sorted(set(languages)):
         try:
             language = toolchains.language_of(name)

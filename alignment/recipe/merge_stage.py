@@ -91,7 +91,9 @@ class MergeStage(Stage):
 
     @property
     def named_models(self) -> list[str]:
-        """The names of all models of the recipe that the stage reads (`base` and names of stages), without repetitions."""
+        """The names of all models of the recipe that the stage reads (`base` and names of stages), without
+        repetitions.
+        """
         inputs: list[NamedModel] = [*self.models, *([self.task_base] if self.task_base else [])]
         return list(dict.fromkeys(entry.model for entry in inputs if entry.model is not None))
 

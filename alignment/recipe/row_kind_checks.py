@@ -209,5 +209,8 @@ def _first_kind(reference: Reference, form: RowFormat | None) -> str | None:
 
 
 def located_kind(row: kinds.Row, where: str) -> str:
-    """Return the kind of a row, which may be `infilling`. Raise ValueError if the columns of the row belong to no kind."""
+    """Return the kind of a row, which may be `infilling`.
+
+    Raise ValueError if the columns of the row belong to no kind.
+    """
     return "infilling" if "prefix" in row and "middle" in row else kinds.kind_of(row, where)

@@ -93,8 +93,8 @@ class Fim(Settings):
     spm_rate: Share = 0.0
     """Share of FIM samples in suffix-prefix-middle (SPM) order. The other samples are prefix-suffix-middle (PSM)."""
     middles: FimMiddles | None = None
-    """For `context`: the mixture of middles. Blocks and bodies are found by the syntax tree where the extra [syntax] has a
-    grammar for the language, else by indentation. Default: the default weights of these settings."""
+    """For `context`: the mixture of middles. Blocks and bodies are found by the syntax tree where the extra [syntax]
+    has a grammar for the language, else by indentation. Default: the default weights of these settings."""
     window: Annotated[int, Field(ge=64)] | None = None
     """For `context`: largest number of tokens in a FIM sample, at most `max_length`. Samples of longer documents are
     limited to a random length from a quarter of `window` to `window`. Default: `max_length`, but at most 2048, which
@@ -184,8 +184,9 @@ class Tracking(Settings):
     """Settings of Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """`offline` writes runs to the artifacts, from where `wandb sync runs/NAME/*/wandb/offline-run-*` can upload them. Each
-    start of a stage is then a separate run. `online` uploads during training, and a resumed stage continues its run."""
+    """`offline` writes runs to the artifacts, from where `wandb sync runs/NAME/*/wandb/offline-run-*` can upload them.
+    Each start of a stage is then a separate run. `online` uploads during training, and a resumed stage continues its
+    run."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
     """Project of the runs. All stages of a recipe form one group in the project."""
     entity: Annotated[str, Field(min_length=1)] | None = None
@@ -193,12 +194,14 @@ class Tracking(Settings):
 
 
 class GrpoEnvironment(Settings):
-    """Tools that the model may call during a GRPO rollout: a built-in environment (`name`) or one of your own (`path`)."""
+    """Tools that the model may call during a GRPO rollout: a built-in environment (`name`) or one of your own
+    (`path`).
+    """
 
     name: Literal["python", "tests"] | None = None
     """A built-in environment. `python` has a tool that runs a program and returns its output. `tests` has a tool that
-    submits a solution and returns which visible tests fail; the last solution is graded by the hidden tests. Give either
-    this or `path`."""
+    submits a solution and returns which visible tests fail; the last solution is graded by the hidden tests. Give
+    either this or `path`."""
     path: ExtensionReference | None = None
     """Your own class: `path/to/file.py:Name`, relative to the recipe, or `package.module:Name`. Its public methods are
     the tools. `docs/environments.md` describes the methods `reset` and `get_reward`."""

@@ -41,9 +41,9 @@ def row_at(columns: Mapping[str, Any], index: int, count: int) -> dict[str, Any]
 def program_of(completion: Completion, row: Mapping[str, Any]) -> str:
     """Return the program that is graded for a completion.
 
-    If a program was submitted to the rollout's environment, that program is graded. For fill-in-the-middle rows (columns
-    `prefix` and `suffix`), the program is prefix + completion + suffix. For other rows, the program is the code block in
-    the row's language, preferably the block that defines `entry_point`.
+    If a program was submitted to the rollout's environment, that program is graded. For fill-in-the-middle rows
+    (columns `prefix` and `suffix`), the program is prefix + completion + suffix. For other rows, the program is the
+    code block in the row's language, preferably the block that defines `entry_point`.
     """
     if row.get(SUBMISSION) is not None:
         return str(row[SUBMISSION])

@@ -53,7 +53,10 @@ REPLY_BYTES_PER_COMPLETION = 64
 
 
 class _ProcessFailed(Exception):
-    """Raised if the process gives no valid answer. The text of the exception completes the sentence "the process ..."."""
+    """Raised if the process gives no valid answer.
+
+    The text of the exception completes the sentence "the process ...".
+    """
 
 
 class IsolatedReward:

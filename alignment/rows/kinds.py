@@ -81,7 +81,9 @@ def kind_of(row: Row, where: str | None = None) -> RowKind:
 
 
 def _how_to_convert(row: Row) -> str:
-    """Return advice on how to convert a row of another trainer, or an empty string if the form of the row is not known."""
+    """Return advice on how to convert a row of another trainer, or an empty string if the form of the row is not
+    known.
+    """
     if "conversations" in row or "conversation" in row:
         return f" T{SHAREGPT[1:]}."
     if "instruction" in row and "output" in row:

@@ -86,7 +86,8 @@ def read_located(path: Path, limit: int | None = None) -> Iterator[tuple[str, Ro
         limit: maximum number of rows. Lines that are not rows count too.
 
     Yields:
-        The place (`rows.jsonl:4`, or `rows.parquet, row 4` for files without lines), and the row or the error in its line.
+        The place (`rows.jsonl:4`, or `rows.parquet, row 4` for files without lines), and the row or the error in its
+        line.
 
     Raises:
         ValueError: `path` names no data file.

@@ -121,7 +121,10 @@ def _marked_world_sizes(checkpoint: Path) -> list[int]:
 
 
 def _damage(checkpoint: Path, rank: int) -> str:
-    """Describe the first damaged file in a rank's share of the files. Return "" if all files of the share are intact."""
+    """Describe the first damaged file in a rank's share of the files.
+
+    Return "" if all files of the share are intact.
+    """
     manifest = json.loads((checkpoint / f"whole-{rank}.json").read_text())
     if "files" not in manifest:
         return next(_damage_by_content(checkpoint), "") if rank == 0 else ""

@@ -170,7 +170,10 @@ def prepare_tasks(
 
 
 def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
-    """Return the columns of a task that rewards and the environment read. Raises ValueError if the task can't be used."""
+    """Return the columns of a task that rewards and the environment read.
+
+    Raises ValueError if the task can't be used.
+    """
     graded = any(reward.name in GRADING for reward in stage.rewards)
     if graded or row.get("tests") is not None:
         check_task(row, where)

@@ -106,8 +106,8 @@ def _search(
 
     Return the weights with the best metric, and one row for each candidate.
 
-    A row has `weights`, and `value`, `low`, `high` and `n` of the metric. After an interruption, candidates whose results
-    are complete are not measured again.
+    A row has `weights`, and `value`, `low`, `high` and `n` of the metric. After an interruption, candidates whose
+    results are complete are not measured again.
     """
     rows: list[dict[str, Any]] = []
     folder = request.out / "candidate"

@@ -13,9 +13,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Largest allowed mean difference between a token's log-probability in the sampler and in the trainer, in nats. Different
-# kernels and bf16 rounding cause 0.01 to 0.05 (reported by others), weights that are one step old cause more, and
-# unrelated weights cause several nats.
+# Largest allowed mean difference between a token's log-probability in the sampler and in the trainer, in nats.
+# Different kernels and bf16 rounding cause 0.01 to 0.05 (reported by others), weights that are one step old cause more,
+# and unrelated weights cause several nats.
 MAX_LOGP_DIFFERENCE = 0.5
 # Names of the metrics in TRL's log.
 LOGP_DIFFERENCE = "sampling/sampling_logp_difference/mean"

@@ -5,9 +5,9 @@ computes logits for the positions of the prompt. Here a batch is one row without
 followed by its completions, and each completion attends to the prompt and to itself. Values and gradients equal those
 of the padded batch, up to rounding.
 
-Shapes: B = rows of a batch, P = prompt tokens with padding, C = completion tokens with padding, N = tokens of the packed row,
-M = completion tokens, H = query heads, K = key and value heads, S = head size, R = completions of a prompt, L = longest of them,
-V = vocabulary, D = model width.
+Shapes: B = rows of a batch, P = prompt tokens with padding, C = completion tokens with padding, N = tokens of the
+packed row, M = completion tokens, H = query heads, K = key and value heads, S = head size, R = completions of a prompt,
+L = longest of them, V = vocabulary, D = model width.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from alignment.processes import STOP_SIGNALS, StopRequested
 
 
 class StopSwitch:
-    """Records whether a stop signal was received, and raises StopRequested at once or at the end of the training step."""
+    """Records whether a stop signal was received, and raises StopRequested at once or at the end of the training
+    step.
+    """
 
     def __init__(self) -> None:
         self.requested = False

@@ -256,7 +256,9 @@ def _token_rate(trainer: Any, counts: dict[str, Any], run: _Run) -> dict[str, fl
 
 
 def peak_memory_bytes() -> int:
-    """Return the peak memory so far in bytes: the memory of tensors on the GPU, or of this process if there is no GPU."""
+    """Return the peak memory so far in bytes: the memory of tensors on the GPU, or of this process if there is no
+    GPU.
+    """
     import torch
 
     if torch.cuda.is_available():

@@ -47,10 +47,11 @@ def tokenize_feedback(feedback: ChatFeedback | EditorFeedback, tokenizer: Tokeni
 
 
 def mismatched_completions(completions: Sequence[list[int]], batch: int) -> list[list[int]]:
-    """Return, for each prompt, the completion of the row before it in its batch; the first row gets the batch's last one.
+    """Return, for each prompt, the completion of the row before it in its batch; the first row gets the batch's last
+    one.
 
-    KTO estimates its reference point from these pairs (arXiv 2402.01306, section 4.1). TRL's KTOTrainer makes them in the
-    same way.
+    KTO estimates its reference point from these pairs (arXiv 2402.01306, section 4.1). TRL's KTOTrainer makes them in
+    the same way.
     """
     shifted: list[list[int]] = []
     for start in range(0, len(completions), batch):

@@ -24,7 +24,8 @@ CANDIDATES = 40
 """Number of samples that are drawn to find a subset that fills a row. 40 samples have far more subsets than there are
 possible sums."""
 TRIES = 4
-"""Largest number of times that candidates are drawn for one row. Drawing ends early if a subset fills the row exactly."""
+"""Largest number of times that candidates are drawn for one row. Drawing ends early if a subset fills the row
+exactly."""
 PACKED = "packed.arrow"
 _ROWS_IN_MEMORY = 256
 

@@ -239,7 +239,8 @@ def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | 
     texts = all_texts(row)
     if any(map(formats.contains_special_text, texts)):
         report.special.append(where)
-    # A byte-level tokenizer makes at most one token of a byte. Each turn has up to 8 more, the default system prompt 40.
+    # A byte-level tokenizer makes at most one token of a byte. Each turn has up to 8 more, the default system prompt
+    # 40.
     if rule is None or sum(len(text.encode()) + 8 for text in texts) + 40 <= rule.limit:
         return
     if report.measured < _MEASURED:

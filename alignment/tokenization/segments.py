@@ -204,7 +204,9 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
 def chat_segments(
     messages: Sequence[Mapping[str, Any]], where: str, tools: Sequence[Mapping[str, Any]] = ()
 ) -> Iterator[Segment]:
-    """Yield the segments of a conversation in ChatML. The assistant's turns and the `<|im_end|>` after them are learned.
+    """Yield the segments of a conversation in ChatML.
+
+    The assistant's turns and the `<|im_end|>` after them are learned.
 
     Args:
         messages: messages as `alignment.rows.messages.messages_of` returns them. A key of

@@ -107,8 +107,8 @@ def spdx_header(text: str) -> str:
 def license_of_texts(texts: Mapping[str, str], policy: LicensePolicy) -> str:
     """Return a repository's SPDX expression from the texts of its license files.
 
-    Files such as `LICENSE-MIT` beside `LICENSE-APACHE` offer a choice and are joined by OR. The terms of all other files
-    hold together and are joined by AND, because nothing says that one license may be chosen.
+    Files such as `LICENSE-MIT` beside `LICENSE-APACHE` offer a choice and are joined by OR. The terms of all other
+    files hold together and are joined by AND, because nothing says that one license may be chosen.
 
     Args:
         texts: texts of the license files by path.

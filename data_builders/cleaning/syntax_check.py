@@ -22,7 +22,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def still_parses(before: str, after: str, language: str) -> bool:
-    """Whether a text in Python, JSON, TOML or YAML still parses after a change. Texts in other languages count as parsed.
+    """Whether a text in Python, JSON, TOML or YAML still parses after a change.
+
+    Texts in other languages count as parsed.
 
     Args:
         before: the original text. If this text does not parse, the result is true.

@@ -1,9 +1,9 @@
 """Score answers that cannot be executed. A judge model rates nine points, and the score is the weighted mean.
 
-Qwen2.5-Coder's technical report gives the points (consistency of question and answer, relevance, difficulty, presence of
-code, correctness, clarity, comments, educational value) and the formula s = w_1 s_1 + ... + w_n s_n, but not the weights.
-The weights in `CHECKLIST` were chosen for this toolkit. The judged text comes from a model and may try to influence the
-judge, so a score never overrules the result of an execution.
+Qwen2.5-Coder's technical report gives the points (consistency of question and answer, relevance, difficulty, presence
+of code, correctness, clarity, comments, educational value) and the formula s = w_1 s_1 + ... + w_n s_n, but not the
+weights. The weights in `CHECKLIST` were chosen for this toolkit. The judged text comes from a model and may try to
+influence the judge, so a score never overrules the result of an execution.
 """
 
 from __future__ import annotations

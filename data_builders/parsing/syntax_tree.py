@@ -90,7 +90,9 @@ class SyntaxTree:
         return None
 
     def _ancestors(self, position: int) -> list[Node]:
-        """Return the nodes that contain a character, from the innermost node to the outermost node, without the root."""
+        """Return the nodes that contain a character, from the innermost node to the outermost node, without the
+        root.
+        """
         offset = len(self.text[:position].encode("utf-8", "surrogatepass")) if self._bytes else position
         node = self.root.named_descendant_for_byte_range(offset, offset + 1)
         nodes = []

@@ -75,7 +75,10 @@ def answer(completion: str, kind: str, cot: bool) -> str:
 
 
 def program(row: Row, answer: str, kind: str) -> str:
-    """Return a program that succeeds if the answer is right. An answer that only repeats the question's call is wrong."""
+    """Return a program that succeeds if the answer is right.
+
+    An answer that only repeats the question's call is wrong.
+    """
     if (kind == "input" and "f(" not in answer) or (kind == "output" and f"f({row['input']})" in answer):
         return FAILS
     return f"{row['code']}\nassert {row['output']} == {answer}\n"

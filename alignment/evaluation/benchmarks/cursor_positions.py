@@ -1,8 +1,8 @@
 """Benchmark `editor`: completions at several cursor positions of each held-out function, as an editor asks for them.
 
-Rows are those of `fim`. The cursor stands in the row's `middle`, which the developer is about to write: at its start, inside
-a line, at the start of a later line, and inside a later line. The model sees everything before the cursor and the row's
-`suffix`; the expected text is the rest of the middle.
+Rows are those of `fim`. The cursor stands in the row's `middle`, which the developer is about to write: at its start,
+inside a line, at the start of a later line, and inside a later line. The model sees everything before the cursor and
+the row's `suffix`; the expected text is the rest of the middle.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _SHORTEST_LINE = 8
 
 
 def editor(request: BenchmarkRequest) -> Benchmark:
-    """Load the rows and place the cursors. Results are averaged over the positions of a row, which count as one task."""
+    """Load the rows and place the cursors.
+
+    Results are averaged over the positions of a row, which count as one task.
+    """
     base_only(request)
     problems: list[Problem] = []
     for row in rows_of(request):
@@ -58,8 +61,8 @@ def _as_editors_cut(problem: Problem, completion: str) -> str:
 def cursor_offsets(middle: str) -> list[int]:
     """Return up to four cursor positions in a middle, in ascending order.
 
-    The positions are the start, the first word after a third of the first line, the first character of the line at half of the
-    lines, and the first word after a third of the line at three quarters of the lines. Lines with fewer than
+    The positions are the start, the first word after a third of the first line, the first character of the line at half
+    of the lines, and the first word after a third of the line at three quarters of the lines. Lines with fewer than
     `_SHORTEST_LINE` characters are skipped.
     """
     starts = [match.start() for match in re.finditer(r"^", middle, re.MULTILINE)]

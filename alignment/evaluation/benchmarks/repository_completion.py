@@ -1,10 +1,11 @@
 """Completion inside repositories (CrossCodeEval, CrossCodeLongEval, RepoEval), and syntax-aware infilling (SAFIM).
 
-Repository completion uses the prompts of `qwencoder-eval/base/benchmarks/fim-bench`. A prompt and its completion
-have at most 8192 tokens together: at most 2048 for the code after the hole, at most 2048 for text from other files, which
-follows that code, and the rest for the code before the hole and the completion. The scores are exact match of code tokens
-and edit similarity. They compare the first lines of the completion, as many non-blank lines as the reference has. (The
-harness cuts completions of whole functions by their syntax tree. Here, all completions are cut by the number of lines.)
+Repository completion uses the prompts of `qwencoder-eval/base/benchmarks/fim-bench`. A prompt and its completion have
+at most 8192 tokens together: at most 2048 for the code after the hole, at most 2048 for text from other files, which
+follows that code, and the rest for the code before the hole and the completion. The scores are exact match of code
+tokens and edit similarity. They compare the first lines of the completion, as many non-blank lines as the reference
+has. (The harness cuts completions of whole functions by their syntax tree. Here, all completions are cut by the number
+of lines.)
 
 SAFIM (Gong et al., 2024, arXiv 2403.04814) uses prefix-suffix-middle prompts. Its programs are made from `eval_prompt`
 and run on input and output cases. SAFIM's truncation by syntax is not implemented.

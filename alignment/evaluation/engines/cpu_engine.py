@@ -110,7 +110,10 @@ class CpuEngine:
         ]
 
     def _decode(self, waiting: list[_Group], samples: int, capacity: int) -> Iterator[tuple[GenerationJob, Completion]]:
-        """Decode groups that have the same number of samples. At most `capacity` groups are decoded at the same time."""
+        """Decode groups that have the same number of samples.
+
+        At most `capacity` groups are decoded at the same time.
+        """
         running: list[_Group] = []
         cache: GroupCache | None = None
         tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens

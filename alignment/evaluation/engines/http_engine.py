@@ -5,8 +5,8 @@ penalty for Qwen2.5-Coder-Instruct), llama.cpp takes top_k 40 and min_p 0.05 and
 to vLLM and llama.cpp override these defaults, so that both sample as `GenerationJob` defines. Other servers get the
 settings of OpenAI's API only.
 
-Prompts are sent as token ids, so that the server sees exactly the tokens that the other engines see. The tokenizer comes
-from the checkpoint folder (or hub name) that the evaluation names; it must be the tokenizer of the served model.
+Prompts are sent as token ids, so that the server sees exactly the tokens that the other engines see. The tokenizer
+comes from the checkpoint folder (or hub name) that the evaluation names; it must be the tokenizer of the served model.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def cursor_scores(problem: Problem, completion: str) -> dict[str, float]:
     """Return scores of a completion at a cursor that may stand inside a line.
 
     `first_line_match` compares the rest of the cursor's line. `accepted_characters` is the share of the expected
-    characters that a developer could accept line by line: the lines at the beginning that equal the expected lines, without
-    white space at their ends. `edit_similarity` and `content_similarity` are those of `editor_scores`.
+    characters that a developer could accept line by line: the lines at the beginning that equal the expected lines,
+    without white space at their ends. `edit_similarity` and `content_similarity` are those of `editor_scores`.
     """
     expected, answer = (text.split("\n") for text in (problem.reference or "", completion))
     accepted = 0

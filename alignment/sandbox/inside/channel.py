@@ -1,4 +1,7 @@
-"""Exchanges messages between the processes of the sandbox. Each message is one JSON value on a line of limited length."""
+"""Exchanges messages between the processes of the sandbox.
+
+Each message is one JSON value on a line of limited length.
+"""
 
 from __future__ import annotations
 

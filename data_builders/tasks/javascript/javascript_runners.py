@@ -160,8 +160,8 @@ def needs_transform(known: Packages, texts: Mapping[str, str], library: str, str
 def aliases(known: Packages, texts: Mapping[str, str]) -> list[list[Any]]:
     """Return import names that stand for files of the repository, as [pattern, [targets]].
 
-    The names come from tsconfig.json, the settings of jest, vite and vitest, the packages that the repository defines, and
-    the conventions `@/` and `~/` for `src`.
+    The names come from tsconfig.json, the settings of jest, vite and vitest, the packages that the repository defines,
+    and the conventions `@/` and `~/` for `src`.
     """
     pairs: list[list[Any]] = []
     for name in ("tsconfig.json", "tsconfig.base.json", "jsconfig.json"):
