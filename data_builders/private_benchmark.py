@@ -63,7 +63,7 @@ class PrivateBenchmarkSettings(Settings):
     max_pieces: Positive = 300
     """Maximum number of fill-in-the-middle rows per repository. If more are possible, rows are drawn at random."""
     context_characters: Positive = 6000
-    """Approximate number of characters of the file that an executable task shows around the masked body."""
+    """Maximum number of characters of code that the prompt of an executable task shows, see the builder `tasks`."""
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:

@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,9 +36,11 @@ from data_builders.tasks.javascript.javascript_mutants import JsFunction
 from data_builders.tasks.javascript.javascript_suite import has_javascript
 from data_builders.tasks.javascript.javascript_tasks import JsTasks, js_repository_tasks
 from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
+from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
 from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, is_test_file, prepare_suite
-from data_builders.tasks.python.task_context import prompt, window
+from data_builders.tasks.python.shown_tests import can_divide, code_of_tests, rank_of_tests
+from data_builders.tasks.python.task_context import prompt, unresolved_names, window
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
@@ -81,7 +84,8 @@ class TaskBuilderSettings(Decontaminated):
     settings: TaskSettings = TaskSettings()
     """Conditions that a function must meet to become a task."""
     context_characters: Positive = 6000
-    """Approximate number of characters of the file that a prompt shows around the masked body."""
+    """Maximum number of characters of code that a prompt shows: the imports, constants, signatures and classes that the
+    masked body needs. A function that needs more is left out. The shown tests have at most a third of this number."""
 
 
 def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[str, Any]:
@@ -217,6 +221,11 @@ class PythonTasks:
     redacted: int = 0
     """Number of rows in which a secret or personal data around the masked body was replaced."""
 
+    @cached_property
+    def code(self) -> RepositoryCode:
+        """The repository's files, from which prompts take the code that a function needs."""
+        return RepositoryCode(self.prepared.texts, self.prepared.snapshot.data["name"])
+
     def report(self) -> dict[str, Any]:
         """Return counts, outcomes of the tests and advice, for the build report."""
         return {
@@ -230,17 +239,36 @@ class PythonTasks:
 
         Args:
             part: value of the column `split`: `train`, or `heldout` for a benchmark.
-            characters: approximate number of characters that a prompt shows around the masked body.
+            characters: maximum number of characters of code that a prompt shows (`context_characters`).
             fim: make fill-in-the-middle rows (`prefix`, `suffix` and `middle`) instead of chat prompts.
         """
-        rows = (self._row(item, part, characters, fim) for item in self.candidates if item.tier)
-        clean, redacted = without_secrets(rows, self.left_out)
+        rows = [self._row(item, part, characters, fim) for item in self.candidates if item.tier]
+        clean, redacted = without_secrets((row for row in rows if row is not None), self.left_out)
         self.redacted += redacted
         return clean
 
-    def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any]:
+    def _split(self, item: Candidate[Function]) -> tuple[list[str], list[str]]:
+        """Return the visible and the hidden tests of a function."""
+        texts, name = self.prepared.tests_texts, item.function.qualname.rpartition(".")[2]
+        ranks = rank_of_tests(texts, name, item.tests)
+        divide = can_divide(texts, self.prepared.tests, item.tests[0].partition("[")[0])
+        return split_names(f"{item.function.file}:{item.function.name}", item.tests, self.hidden_share, ranks, divide)
+
+    def _prompt(self, function: Function, visible: Sequence[str], characters: int) -> str | None:
+        """Return the prompt of a function. If the function can't be written from a prompt, count the reason in `left_out`."""
+        prepared, needed = self.prepared, self.code.needed(function, characters)
+        if unresolved_names(prepared, function, needed):
+            self.left_out["unresolved_names"] += 1
+        elif needed.size > characters:
+            self.left_out["context_too_long"] += 1
+        else:
+            tests = code_of_tests(prepared.tests_texts, prepared.tests, visible, characters // 3)
+            return prompt(prepared, function, needed, tests)
+        return None
+
+    def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any] | None:
         function = item.function
-        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
+        visible, hidden = self._split(item)
         tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
         place = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
         row: dict[str, Any] = {
@@ -259,7 +287,10 @@ class PythonTasks:
             row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
                     "suffix": text[function.end : closing], "id": f"{place}:fim"}  # fmt: skip
         else:
-            row["prompt"] = prompt(self.prepared, function, visible, characters)
+            text_of_prompt = self._prompt(function, visible, characters)
+            if text_of_prompt is None:
+                return None
+            row["prompt"] = text_of_prompt
         return row | {"tests": json.dumps(tests)}
 
 
@@ -317,10 +348,9 @@ def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:
         text = prepared.texts[function.file][function.start : function.end]
         return text if text[:1] in (" ", "\t", "\n", "#") else indented(text)
 
-    def wrong(function: Function, max_mutants: int) -> list[str]:
-        return [*mutants(function, max_mutants), *trivial_bodies(function)]
-
-    return TaskValidator(prepared.id, "pytest", "python", original, lambda _: indented(MASK), wrong, LIMITS)
+    return TaskValidator(
+        prepared.id, "pytest", "python", original, lambda _: indented(MASK), mutants, trivial_bodies, LIMITS
+    )
 
 
 def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from alignment.settings import Count, Positive, Settings, Share
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
+TRIVIAL = "trivial_body_passes"
+"""Reason of functions whose tests pass with a trivial body."""
 REPEATS = 3
 """Number of runs in which the original body must pass the tests. This excludes functions with unstable tests."""
 
@@ -39,7 +41,8 @@ class TaskSettings(Settings):
     mutants: Count = 6
     """Maximum number of mutants (versions of the function with one error) with which the tests are run."""
     min_mutation_score: Share = 0.5
-    """Minimum share of the wrong versions of the function (mutants and trivial bodies) that must fail the tests."""
+    """Minimum share of the mutants that must fail the tests. Besides, every trivial body (that does nothing, returns a
+    constant or an argument, or raises an exception) must fail the tests."""
     hidden_share: Share = 0.5
     """Share of the tests that the prompt does not show. At least one test is hidden."""
     max_body_characters: Count = 4000
@@ -100,7 +103,7 @@ class Candidate(Generic[F]):
     tests: list[str] = field(default_factory=list)
     """Tests that pass with the original body and fail with the masked body."""
     score: float = 0.0
-    """Mutation score: the share of wrong bodies that fail the tests."""
+    """Mutation score: the share of mutants that fail the tests."""
     cpu: list[float] = field(default_factory=list)
     """CPU seconds of each grading of the original body, except the first grading."""
     dropped: str = ""
@@ -181,8 +184,9 @@ class TaskValidator(Generic[F]):
     masked: Callable[[F], str]
     """Takes a function of the repository and returns code with the same header, whose body only raises an error."""
     wrong: Callable[[F, int], list[str]]
-    """Function that takes a function and a number n. It returns at most n mutants of the function, and trivial
-    bodies."""
+    """Function that takes a function and a number n. It returns at most n mutants of the function."""
+    trivial: Callable[[F], list[str]]
+    """Function that returns versions of its argument with trivial bodies."""
     limits: Limits
 
     def validate(
@@ -202,7 +206,7 @@ class TaskValidator(Generic[F]):
         with Grader(workers, self.limits, allow_weaker=sandbox.allow_weaker) as grader:
             for tier in ("A", "B"):
                 self._try_tier([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
-                waiting = [item for item in waiting if not item.tier]
+                waiting = [item for item in waiting if not item.tier and item.dropped != TRIVIAL]
 
     def _try_tier(self, items: Sequence[Candidate[F]], tier: str, settings: TaskSettings, grader: Grader) -> None:
         first = self._grade(
@@ -236,24 +240,37 @@ class TaskValidator(Generic[F]):
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        """Run the tests on wrong bodies of each candidate.
-
-        Set the candidate's `tier` if enough wrong bodies fail, otherwise set `dropped`.
-        """
-        wrong = [self.wrong(item.function, settings.mutants) if settings.mutants else [] for item, _ in pairs]
-        jobs = [
-            (self._row(item, names, tier), program)
-            for (item, names), programs in zip(pairs, wrong, strict=True)
-            for program in programs
-        ]
-        verdicts = iter(grader.grade_many(jobs))
-        for (item, names), programs in zip(pairs, wrong, strict=True):
-            failed = [next(verdicts).status == "failed" for _ in programs]
-            item.score = statistics.mean(failed) if failed else 1.0
+        """Grade wrong bodies of each candidate. Set `tier` if the tests fail with them, otherwise `dropped`."""
+        mutants = self._statuses(pairs, tier, grader, lambda function: self.wrong(function, settings.mutants))
+        strong = []
+        for (item, names), statuses in zip(pairs, mutants, strict=True):
+            item.score = statistics.mean(status == "failed" for status in statuses) if statuses else 1.0
             if item.score < settings.min_mutation_score:
                 item.dropped = "weak_tests"
             else:
+                strong.append((item, names))
+        for (item, names), statuses in zip(strong, self._statuses(strong, tier, grader, self.trivial), strict=True):
+            if "passed" in statuses:
+                item.dropped = TRIVIAL
+            else:
                 item.tier, item.tests, item.dropped = tier, names, ""
+
+    def _statuses(
+        self,
+        pairs: Sequence[tuple[Candidate[F], list[str]]],
+        tier: str,
+        grader: Grader,
+        programs: Callable[[F], list[str]],
+    ) -> list[list[str]]:
+        """Grade several programs for each candidate, and return the statuses of their verdicts."""
+        made = [programs(item.function) for item, _ in pairs]
+        jobs = [
+            (self._row(item, names, tier), program)
+            for (item, names), texts in zip(pairs, made, strict=True)
+            for program in texts
+        ]
+        verdicts = iter(grader.grade_many(jobs))
+        return [[next(verdicts).status for _ in texts] for texts in made]
 
     def _grade(
         self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
@@ -317,13 +334,18 @@ def tests_with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> l
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
 
 
-def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[list[str], list[str]]:
+def split_names(
+    key: str, names: Sequence[str], hidden_share: float, ranks: Mapping[str, Any] | None = None, divide: bool = True
+) -> tuple[list[str], list[str]]:
     """Split tests into visible and hidden tests.
 
     Args:
-        key: name of the function. The split depends only on this key, the test names and the share.
+        key: name of the function. The split depends only on the arguments.
         names: names of the tests. The cases of a parametrized test stay together, unless there is no other test.
         hidden_share: share of the tests to hide. At least one test is hidden.
+        ranks: rank of each test, keyed by the name without parameters. Tests with low ranks become visible. By default,
+            the visible tests are drawn at random.
+        divide: whether the cases of a parametrized test may be split if there is no other test. If not, all are hidden.
 
     Returns:
         The visible and the hidden tests, each in the order of `names`.
@@ -331,10 +353,12 @@ def split_names(key: str, names: Sequence[str], hidden_share: float) -> tuple[li
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition("[")[0], []).append(name)
-    if len(groups) == 1:
+    if len(groups) == 1 and divide:
         groups = {name: [name] for name in names}
     order = sorted(groups)
     random.Random(f"hide:{key}").shuffle(order)
+    if ranks:
+        order.sort(key=lambda name: ranks[name.partition("[")[0]], reverse=True)
     count = min(len(order), max(1, round(hidden_share * len(order))))
     hidden = {name for group in order[:count] for name in groups[group]}
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]

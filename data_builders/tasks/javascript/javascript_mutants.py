@@ -1,4 +1,4 @@
-"""Make wrong versions of JavaScript functions (mutants and trivial bodies) with tree-sitter."""
+"""Make wrong versions of JavaScript functions (mutants, and functions with trivial bodies) with tree-sitter."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 
 from alignment.grading.node_syntax import JsFunction, Tree, js_functions
 
-__all__ = ["JsFunction", "definition", "js_functions", "js_mutants"]
+__all__ = ["JsFunction", "definition", "js_functions", "js_mutants", "js_trivial"]
 _SWAPS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "===": "!==", "!==": "===", "==": "!=", "!=": "==", "+": "-", "-": "+",
           "*": "/", "/": "*", "%": "*", "&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "++": "--", "--": "++", "??": "&&"}  # fmt: skip
+CONSTANTS = ("null", "true", "false", "0", "1", '""', "[]", "{}")
+"""Results of trivial bodies."""
+MOST_PARAMETERS, MOST_ERRORS = 4, 2
+"""Maximum number of trivial bodies that return a parameter, or throw an error."""
 
 
 def definition(text: str, function: JsFunction, body: str | None = None) -> str:
@@ -31,9 +35,7 @@ def definition(text: str, function: JsFunction, body: str | None = None) -> str:
 
 
 def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
-    """Return wrong versions of a function: mutants with one change each, then versions with a trivial body.
-
-    A trivial body returns undefined, or the first parameter.
+    """Return wrong versions of a function, with one change each.
 
     Args:
         text: text of the function's file.
@@ -48,8 +50,21 @@ def js_mutants(text: str, function: JsFunction, count: int) -> list[str]:
         (tree.raw[opening:begin] + new.encode() + tree.raw[end:closing]).decode("utf-8", "surrogatepass")
         for begin, end, new in changes[:count]
     ]
-    trivial = [" return undefined; ", *(f" return {name}; " for name in function.parameters[:1])]
-    return [definition(text, function, body) for body in [*bodies, *trivial]]
+    return [definition(text, function, body) for body in bodies]
+
+
+def js_trivial(text: str, function: JsFunction) -> list[str]:
+    """Return versions of a function with a trivial body: it does nothing, returns a constant or a parameter, or throws.
+
+    If the original returns no value, no constants and parameters are tried.
+    """
+    body = text[function.start : function.end]
+    errors = dict.fromkeys([*re.findall(r"throw\s+new\s+([\w$]*Error)\b", body), "TypeError"])
+    bodies = [" ", *(f" throw new {name}(); " for name in list(errors)[:MOST_ERRORS])]
+    if re.search(r"\breturn\s+[^\s;}]", body):
+        values = [*CONSTANTS, *(["this"] if function.kind == "method" else []), *function.parameters[:MOST_PARAMETERS]]
+        bodies += [f" return {value}; " for value in values]
+    return [definition(text, function, item) for item in bodies]
 
 
 def _changes(root: Any) -> Iterator[tuple[int, int, str]]:

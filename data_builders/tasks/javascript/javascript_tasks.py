@@ -15,8 +15,14 @@ from alignment.sandbox.toolchains import NoToolchain
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.repositories.sources import Repository
 from data_builders.tasks.advice import redacted_lines
+from data_builders.tasks.javascript.javascript_context import (
+    js_code_of_tests,
+    js_needed_code,
+    js_prompt,
+    js_rank_of_tests,
+)
 from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
-from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants
+from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants, js_trivial
 from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite, prepare_js_suite
 from data_builders.tasks.validation import (
     Candidate,
@@ -63,33 +69,43 @@ class JsTasks:
 
         Args:
             part: value of the column `split`: `train`, or `heldout` for a benchmark.
-            characters: approximate number of characters that a prompt shows around the masked body.
+            characters: maximum number of characters of code that a prompt shows (`context_characters`).
         """
-        rows = (self._row(item, part, characters) for item in self.candidates if item.tier)
-        clean, redacted = without_secrets(rows, self.left_out)
+        rows = [self._row(item, part, characters) for item in self.candidates if item.tier]
+        clean, redacted = without_secrets((row for row in rows if row is not None), self.left_out)
         self.redacted += redacted
         return clean
 
-    def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any]:
+    def _prompt(self, function: JsFunction, visible: Sequence[str], characters: int) -> str | None:
+        """Return the prompt of a function. If the function can't be written from a prompt, count the reason in `left_out`."""
+        assert self.prepared is not None
+        needed = js_needed_code(self.prepared.source | self.prepared.texts, function)
+        if needed.unresolved:
+            self.left_out["unresolved_names"] += 1
+        elif needed.size > characters:
+            self.left_out["context_too_long"] += 1
+        else:
+            tests = js_code_of_tests(self.prepared.snapshot.tests, visible, characters // 3)
+            return js_prompt(self.repository.name, function, needed, tests)
+        return None
+
+    def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any] | None:
         assert self.prepared is not None
         function = item.function
-        text = self.prepared.texts[function.file]
-        language = "typescript" if function.file.endswith(TYPESCRIPT) else "javascript"
-        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share)
+        ranks = js_rank_of_tests(self.prepared.snapshot.tests, function.name.rpartition(".")[2], item.tests)
+        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share, ranks)
+        prompt = self._prompt(function, visible, characters)
+        if prompt is None:
+            return None
         tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
-        before = text[max(0, function.start - characters * 2 // 3) : function.start]
-        after = text[function.end : function.end + characters // 3]
-        ask = (
-            f"Write the body of `{function.name}` in `{function.file}` of the repository `{self.repository.name}`. Keep its "
-            f"signature. Answer with the whole function in one {'TypeScript' if language == 'typescript' else 'JavaScript'} block."
-        )
-        prompt = f"{ask}\n\n`{function.file}`:\n\n```{language}\n{before}\n  // write this body\n{after}\n```"
         row = {
             "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", "prompt": prompt,
-            "language": language, "kind": "node", "tests": json.dumps(tests), "entry_point": function.name.rpartition(".")[2],
+            "language": "typescript" if function.file.endswith(TYPESCRIPT) else "javascript", "kind": "node",
+            "tests": json.dumps(tests), "entry_point": function.name.rpartition(".")[2],
             "source": f"{self.repository.name}@{self.repository.commit[:12]}", "split": part, "forgeable": item.tier == "B",
             "mutation_score": round(item.score, 3),
         }  # fmt: skip
+        text = self.prepared.texts[function.file]
         if part == "heldout":
             return row | {HELD_OUT_COLUMN: text[function.start : function.end]}
         return row | {"reference": definition(text, function)}
@@ -152,8 +168,11 @@ def task_validator(prepared: JsPreparedSuite) -> TaskValidator[JsFunction]:
     def wrong(function: JsFunction, max_mutants: int) -> list[str]:
         return js_mutants(texts[function.file], function, max_mutants)
 
+    def trivial(function: JsFunction) -> list[str]:
+        return js_trivial(texts[function.file], function)
+
     return TaskValidator(
-        prepared.id, "node", "javascript", answer, lambda function: answer(function, MASK), wrong, LIMITS
+        prepared.id, "node", "javascript", answer, lambda function: answer(function, MASK), wrong, trivial, LIMITS
     )
 
 

@@ -48,13 +48,49 @@ def mutants(function: Function, count: int, seed: int = 0) -> list[str]:
     return [indented(text) for text in chosen]
 
 
+CONSTANTS = ("True", "False", '""', "[]", "{}")
+"""Results of trivial bodies. `True` and `False` also equal 1 and 0."""
+MOST_CONSTANTS, MOST_ARGUMENTS, MOST_ERRORS = 3, 4, 2
+"""Maximum number of trivial bodies with constants that the original returns, with arguments, and with exceptions."""
+
+
 def trivial_bodies(function: Function) -> list[str]:
-    """Return bodies that ignore the task: one returns None, and one returns the first argument, if there is one."""
-    parameters = [part.strip("*/ ") for part in function.header.partition("(")[2].rstrip(")").split(",")]
-    names = [name for name in parameters if name and name not in ("self", "cls")]
-    answers = ["return None", *([f"return {names[0]}"] if names else [])]
-    original = ast.unparse(ast.Module(list(function.body), []))
-    return [indented(answer) for answer in answers if answer != original]
+    """Return bodies that ignore the task: they do nothing, return a constant or an argument, or raise an exception.
+
+    If the original returns no value, no constants and arguments are tried.
+    """
+    nodes = [part for item in function.body for part in ast.walk(item)]
+    raised = [
+        part.exc.func if isinstance(part.exc, ast.Call) else part.exc for part in nodes if isinstance(part, ast.Raise)
+    ]
+    errors = dict.fromkeys([ast.unparse(item) for item in raised if isinstance(item, ast.Name)] or ["ValueError"])
+    answers = ["pass", *(f"raise {name}" for name in list(errors)[:MOST_ERRORS])]
+    if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in nodes):
+        answers += ["return\nyield", *(f"yield from {name}" for name in _arguments(function)[:1])]
+    returned = [part.value for part in nodes if isinstance(part, ast.Return) and part.value is not None]
+    if returned:
+        used = {part.id if isinstance(part, ast.Name) else type(part).__name__.lower() for part in nodes}
+        empty = [f"{kind}()" for kind in ("tuple", "set", "frozenset") if kind in used]
+        literals = [ast.unparse(value) for value in returned if _is_literal(value)][:MOST_CONSTANTS]
+        arguments = _arguments(function)[:MOST_ARGUMENTS]
+        answers += [f"return {text}" for text in dict.fromkeys([*CONSTANTS, *empty, *literals, *arguments])]
+    return [indented(answer) for answer in dict.fromkeys(answers)]
+
+
+def _arguments(function: Function) -> list[str]:
+    """Return the names of the parameters of a function."""
+    (node,) = ast.parse(f"{function.header}: pass").body
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    parts = [*node.args.posonlyargs, *node.args.args, node.args.vararg, *node.args.kwonlyargs, node.args.kwarg]
+    return [part.arg for part in parts if part is not None and part.arg != "cls"]
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def indented(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Make the prompt of a Python task from the code around the masked body, signatures of other files, and tests."""
+"""Make the prompt of a Python task from the code that the masked body needs, and tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from data_builders.parsing.imports import Resolver
-from data_builders.parsing.python_functions import Function, indentation, masked, parse
+from data_builders.parsing.python_functions import Function, parse
+from data_builders.tasks.python.module_source import BUILTIN_NAMES, ModuleSource, declared_globals, global_names
+from data_builders.tasks.python.needed_code import MASK_LINE, NeededCode
 from data_builders.tasks.python.python_suite import PreparedSuite
-
-MAX_SIGNATURES = 20
-"""Maximum number of signatures from other files that a prompt shows."""
 
 
 class Span(Protocol):
@@ -45,35 +43,41 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
     return opening, closing
 
 
-def prompt(prepared: PreparedSuite, function: Function, visible: Sequence[str], characters: int) -> str:
-    """Return the prompt of a task: a user message that asks for the body of one function.
+def prompt(prepared: PreparedSuite, function: Function, needed: NeededCode, tests: str) -> str:
+    """Return the prompt of a task: a user message that asks for one function with its body.
 
     Args:
         prepared: the snapshot of the repository.
         function: the function whose body is masked.
-        visible: names of the tests to show.
-        characters: approximate number of characters to show of the function's file. The shown tests are limited to a
-            third of this number.
+        needed: the code that the function needs.
+        tests: code of the tests to show, or "".
     """
-    text = prepared.texts[function.file]
-    opening, closing = window(text, function, characters * 2 // 3, characters // 3)
-    mark = f"{indentation(text, function) or '    '}...  # write this body"
-    shown = masked(
-        text, function, mark if text[function.start - 1 : function.start] == "\n" else "...  # write this body"
-    )
-    shift = len(shown) - len(text)
-    part = shown[opening : closing + shift]
     parts = [
         f"Write the body of `{function.qualname}` in `{function.file}` of the repository `{prepared.snapshot.data['name']}`. "
         "Keep its signature. Answer with the whole function in one Python block."
     ]
-    if needed := signatures(prepared, function):
-        parts.append(f"Other files of the repository have:\n\n{code_block(needed)}")
-    head = imports_of(text, opening) if opening else ""
-    parts.append(f"`{function.file}`:\n\n{code_block(head + part)}")
-    if tests := test_sources(prepared.tests_texts, visible, characters // 3):
+    if needed.others:
+        parts.append(f"Other files of the repository have:\n\n{code_block(needed.other_files)}")
+    parts.append(f"`{function.file}`:\n\n{code_block(f'{needed.head}{needed.indentation}{MASK_LINE}')}")
+    if tests:
         parts.append(f"Among its tests are:\n\n{code_block(tests)}")
     return "\n\n".join(parts)
+
+
+def unresolved_names(prepared: PreparedSuite, function: Function, needed: NeededCode) -> set[str]:
+    """Return the names that a function's body takes from its module and that the code in the prompt does not define.
+
+    Names of Python's builtins are defined. The names are computed from the code as the prompt shows it.
+    """
+    module = ModuleSource.parse(prepared.texts[function.file])
+    path = module.path_to(function.line) if module else []
+    shown = ModuleSource.parse(f"{needed.head}{needed.indentation}...\n")
+    if shown is None or not path or not isinstance(path[-1], ast.FunctionDef | ast.AsyncFunctionDef):
+        return {"the code around the function does not parse"}
+    if any(ModuleSource.parse(code) is None for code in needed.others.values()):
+        return {"the code of another file does not parse"}
+    names = global_names(path[-1]) - BUILTIN_NAMES
+    return set() if shown.star_imports else names - shown.bindings.keys() - set(declared_globals(path[-1]))
 
 
 def code_block(code: str, language: str = "python") -> str:
@@ -94,57 +98,6 @@ def imports_of(text: str, before: int) -> str:
         if isinstance(node, ast.Import | ast.ImportFrom) and (node.end_lineno or 0) <= limit
     ]
     return "\n".join([*imports, "", "# ...", ""]) if imports else "# ...\n"
-
-
-def signatures(prepared: PreparedSuite, function: Function) -> str:
-    """Return the signatures of functions and classes that the function's file imports from files of the repository.
-
-    Each signature is followed by the first line of the docstring. For an imported constant, its assignment is returned.
-    """
-    tree = parse(prepared.texts[function.file])
-    if tree is None:
-        return ""
-    resolver = Resolver(prepared.texts, prepared.snapshot.data["name"])
-    wanted: dict[str, list[str]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            for path in resolver.dependencies(function.file, "python", [module]):
-                wanted.setdefault(path, []).extend(alias.name for alias in node.names)
-    parts: list[str] = []
-    left = MAX_SIGNATURES
-    for path in sorted(wanted):
-        lines = [item for name in dict.fromkeys(wanted[path]) if (item := _signature(prepared.texts[path], name))][
-            :left
-        ]
-        left -= len(lines)
-        if lines:
-            parts.append("\n".join([f"# {path}", *lines]))
-    return "\n\n".join(parts)
-
-
-def _signature(text: str, name: str) -> str:
-    """Return the signature of the top-level function or class `name`, or the assignment to the constant `name`.
-
-    Return "" if the text does not define the name.
-    """
-    tree = parse(text)
-    for node in tree.body if tree else []:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
-            doc = (ast.get_docstring(node) or "").split("\n", 1)[0]
-            rest = f'\n    """{doc}"""' if doc else " ..."
-            if isinstance(node, ast.ClassDef):
-                bases = ", ".join(ast.unparse(base) for base in node.bases)
-                return f"class {node.name}({bases}):{rest}" if bases else f"class {node.name}:{rest}"
-            word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-            returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-            return f"{word} {node.name}({ast.unparse(node.args)}){returns}:{rest}"
-        if isinstance(node, ast.Assign) and any(
-            isinstance(item, ast.Name) and item.id == name for item in node.targets
-        ):
-            line = ast.unparse(node)
-            return line if len(line) <= 120 else f"{name} = ..."
-    return ""
 
 
 def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
