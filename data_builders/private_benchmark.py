@@ -39,7 +39,8 @@ from data_builders.tasks.build_tasks import (
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 from data_builders.tasks.python.task_context import window
-from data_builders.tasks.validation import TaskSettings, without_secrets
+from data_builders.tasks.task_rows import without_secrets
+from data_builders.tasks.validation import TaskSettings
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
 """Languages that are not code. No benchmark rows are made from their files."""

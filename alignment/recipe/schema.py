@@ -137,6 +137,10 @@ class GrpoStage(TrainingStage):
     max_prompt_length: Positive | None = None
     """Tasks whose prompt has more tokens than this are dropped and counted. TRL does not truncate prompts. Default: no
     limit. Set a limit so that prompt and completion fit into the model's positions."""
+    reference_length_factor: Annotated[float, Field(ge=1)] | None = None
+    """Limit of the tokens of a completion, as a multiple of the tokens of the tasks' references (the length that 95% of
+    the references do not exceed). The smaller one of this limit and `train.max_completion_length` holds. Default: only
+    `train.max_completion_length`."""
     resample: Annotated[int, Field(ge=0, le=16)] = 0
     """Number of rounds in which groups whose completions all have the same reward, and thus no gradient, are replaced
     by groups of other prompts (DAPO's dynamic sampling). Each round costs a generation. With 0, these groups are only

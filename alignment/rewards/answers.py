@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignment.evaluation.extraction import extract_code
+from alignment.evaluation.answer_forms import ANSWER, program_of_answer
 from alignment.rewards.reward_protocol import Completion, Prompt
 
 SUBMISSION = "submission"
@@ -42,12 +42,12 @@ def program_of(completion: Completion, row: Mapping[str, Any]) -> str:
     """Return the program that is graded for a completion.
 
     If a program was submitted to the rollout's environment, that program is graded. For fill-in-the-middle rows
-    (columns `prefix` and `suffix`), the program is prefix + completion + suffix. For other rows, the program is the
-    code block in the row's language, preferably the block that defines `entry_point`.
+    (columns `prefix` and `suffix`, no `answer`), the program is prefix + completion + suffix. For other rows, the
+    program depends on the row's answer form (`alignment.evaluation.answer_forms`).
     """
     if row.get(SUBMISSION) is not None:
         return str(row[SUBMISSION])
     text = text_of(completion)
-    if row.get("prefix") is not None and row.get("suffix") is not None:
+    if row.get("prefix") is not None and row.get("suffix") is not None and not row.get(ANSWER):
         return f"{row['prefix']}{text}{row['suffix']}"
-    return extract_code(text, language=row.get("language") or "python", entry_point=row.get("entry_point"))
+    return program_of_answer(row, text)

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from alignment.evaluation.answer_forms import ends_by_syntax
 from alignment.grading import Grader, RemoteGrader, Verdict
 from alignment.grading.verdict import error
 from alignment.logs import get_logger
-from alignment.rewards.answers import SUBMISSION, program_of, row_at
+from alignment.rewards.answers import SUBMISSION, program_of, row_at, text_of
 from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction, Scores
 
 logger = get_logger(__name__)
@@ -22,7 +23,7 @@ TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
 PROBLEM = "environment_problem"
 """Name of a column that `combination.combined` adds for rollouts with an environment: its error, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
-"""The verdict (result of grading) for completions that were cut off at the length limit."""
+"""The verdict (result of grading) for completions that reached the length limit, unless the end of the body is in the completion."""
 
 
 class Verdicts:
@@ -36,8 +37,9 @@ class Verdicts:
         Args:
             grader: runs the programs.
             end_ids: ids of the tokens that end an answer. A completion without an end token was cut off and fails,
-                whatever its text is. Evaluation and preference pairs follow the same rule. If `end_ids` is empty, no
-                completion counts as cut off.
+                whatever its text is, except if its answer form lets the end be found by syntax (`ends_by_syntax`).
+                Evaluation and preference pairs follow the same rule. If `end_ids` is empty, no completion counts as
+                cut off.
         """
         self.grader = grader
         self.end_ids = frozenset(end_ids)
@@ -54,11 +56,13 @@ class Verdicts:
         # Every turn with a call ends with an end token: only the last token says whether the answer was cut off.
         multi_turn = SUBMISSION in columns
         for index, completion in enumerate(completions):
-            if self.end_ids and not self.end_ids.intersection(ids[index][-1:] if multi_turn else ids[index]):
+            row = row_at(columns, index, len(completions))
+            has_end_token = self.end_ids.intersection(ids[index][-1:] if multi_turn else ids[index])
+            if self.end_ids and not has_end_token and not ends_by_syntax(row, text_of(completion)):
                 keys.append(None)
                 continue
             task = {name: columns[name][index] for name in TASK_COLUMNS if name in columns}
-            program = program_of(completion, row_at(columns, index, len(completions)))
+            program = program_of(completion, row)
             key = (*(str(task.get(name)) for name in TASK_COLUMNS), program)
             keys.append(key)
             if key not in self._batch:

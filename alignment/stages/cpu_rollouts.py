@@ -77,14 +77,16 @@ def uses_cpu_decoder(setting: RolloutEngine, model: Any, args: Any) -> bool:
 class CpuRollouts:
     """Generates completions with the current weights of the model."""
 
-    def __init__(self, model: Any, tokenizer: Any, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, tokenizer: Any, dtype: torch.dtype, stop: tuple[str, ...] = ()) -> None:
         """Keep a reference to the model. Its weights are packed only when completions are generated.
 
         Args:
             model: the unwrapped model, of transformers or PEFT, for which `cpu_reason` is None.
             tokenizer: the model's tokenizer.
             dtype: the type to compute in.
+            stop: texts that end a completion.
         """
+        self.stop = stop
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
@@ -109,7 +111,11 @@ class CpuRollouts:
         engine.choose, engine.stop_ids = sampler, tuple(config.eos_token_id)
         jobs = [
             GenerationJob(
-                key=str(number), ids=list(ids), max_new_tokens=config.max_new_tokens, seed=first_seed + number
+                key=str(number),
+                ids=list(ids),
+                max_new_tokens=config.max_new_tokens,
+                seed=first_seed + number,
+                stop=self.stop,
             )
             for number, ids in enumerate(prompts)
         ]

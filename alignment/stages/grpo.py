@@ -12,17 +12,28 @@ are some steps old. It is not used here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.environments.environment_registry import VISIBLE_TESTS, build_environment
 from alignment.environments.rollout_environment import TASK_COLUMN, tool_schemas
 from alignment.environments.visible_tests import split_tests
+from alignment.evaluation.answer_forms import (
+    ANSWER,
+    TEXT_FORMS,
+    AnswerForm,
+    form_of,
+    prompt_text,
+    reference_answer,
+    stop_texts,
+    stop_tokens,
+)
 from alignment.grading import open_grader, read_task
 from alignment.grading.task import check_task
 from alignment.logs import get_logger
@@ -46,6 +57,8 @@ logger = get_logger(__name__)
 
 # The columns of a task row that the rewards read.
 _REWARD_COLUMNS = ("id", "language", "kind", "tests", "entry_point", "source")
+REFERENCE_SHARE = 0.95
+"""Share of the tasks whose reference is not longer than the length from which `reference_length_factor` counts."""
 # Columns that only environments read.
 _ENVIRONMENT_COLUMNS = ("visible_tests", TASK_COLUMN)
 
@@ -68,8 +81,11 @@ def run(request: StageRequest) -> dict[str, Any]:
         def make_trainer(model: Any, args: Any, lora: Any) -> Any:
             from datasets import load_from_disk
 
-            end_ids = formats.stop_token_ids(tokenizer, formats.CHAT_STOP_TOKENS)
+            tasks = load_from_disk(str(folder / "train"))
+            form: AnswerForm = tasks[0][ANSWER]
+            end_ids = formats.stop_token_ids(tokenizer, stop_tokens(form))
             align_saves(args)
+            limit_completions(args, stage, counts)
             if args.use_vllm:
                 # Without this, vLLM uses the stop tokens of the generation config in the model's folder. For a base
                 # model those do not include <|im_end|>.
@@ -77,16 +93,18 @@ def run(request: StageRequest) -> dict[str, Any]:
             if stage.environment is not None:
                 args.max_tool_calling_iterations = stage.environment.turns
             rows = RolloutRows(request.out, request.rank)
-            return _trainer_class(stage)(
-                model=model,
-                args=args,
-                reward_funcs=[rows.recording(reward) for reward in build_rewards(stage.rewards, grader, end_ids)],
-                environment_factory=environment,
-                train_dataset=load_from_disk(str(folder / "train")),
-                processing_class=tokenizer,
-                peft_config=lora,
-                callbacks=[OrderOfEpoch(), watch],
-            )
+            with stopping_at(model, end_ids if form in TEXT_FORMS else []):
+                return _trainer_class(stage)(
+                    model=model,
+                    args=args,
+                    reward_funcs=[rows.recording(reward) for reward in build_rewards(stage.rewards, grader, end_ids)],
+                    environment_factory=environment,
+                    train_dataset=tasks,
+                    processing_class=tokenizer,
+                    peft_config=lora,
+                    callbacks=[OrderOfEpoch(), watch],
+                    stop_texts=tuple(dict.fromkeys(text for row in tasks for text in stop_texts(row))),
+                )
 
         result = train(request, tokenizer, make_trainer, chat=True, counts=counts)
     result["metrics"] |= watch.metrics()
@@ -102,6 +120,46 @@ def _trainer_class(stage: GrpoStage) -> Any:
     from alignment.stages.resample import ResamplingTrainer
 
     return functools.partial(ResamplingTrainer, resample=stage.resample, rollout_engine=stage.rollout_engine)
+
+
+@contextlib.contextmanager
+def stopping_at(model: Any, end_ids: Sequence[int]) -> Iterator[None]:
+    """Make these tokens end completions of a trainer that is made in the `with` block. Without tokens, change nothing.
+
+    TRL 1.16 reads the end tokens from the model's generation config once. The config is restored, because it is saved
+    with the model.
+    """
+    config = model.generation_config
+    before = config.eos_token_id
+    if end_ids:
+        config.eos_token_id = list(end_ids)
+    try:
+        yield
+    finally:
+        config.eos_token_id = before
+
+
+def limit_completions(args: Any, stage: GrpoStage, counts: Mapping[str, Any]) -> None:
+    """Lower `max_completion_length` to the multiple of the references' length that the stage names.
+
+    Args:
+        args: the GRPOConfig; it is changed in place.
+        stage: the stage.
+        counts: the counts of `prepare_tasks`.
+
+    Raises:
+        ValueError: `reference_length_factor` is set, and no task has a reference.
+    """
+    if stage.reference_length_factor is None:
+        return
+    if not counts.get("reference_tokens"):
+        raise ValueError(
+            "`reference_length_factor` needs tasks with a column `reference`: remove it, or add the column"
+        )
+    limit = math.ceil(stage.reference_length_factor * counts["reference_tokens"])
+    if limit < args.max_completion_length:
+        logger.info("      completions have at most %d tokens, not %d", limit, args.max_completion_length)
+        args.max_completion_length = limit
 
 
 def align_saves(args: Any) -> None:
@@ -130,9 +188,10 @@ def align_saves(args: Any) -> None:
 def prepare_tasks(
     request: StageRequest, tokenizer: PreTrainedTokenizerBase, folder: Path, tools: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Write the tasks as conversational prompts to `folder/train`, in a seeded random order, and return the counts.
+    """Write the tasks with their prompts to `folder/train`, and return the counts.
 
-    Overlong prompts are dropped and counted, since TRL does not truncate prompts.
+    The order is random and seeded. With `train: {shuffle_dataset: false}` it is the order of the rows. Overlong prompts
+    are dropped and counted, since TRL does not truncate prompts.
 
     Args:
         request: the stage.
@@ -146,6 +205,7 @@ def prepare_tasks(
     assert isinstance(stage, GrpoStage)
     counted: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
+    lengths: list[int] = []
     screen = ContaminationScreen.for_targets(request.decontaminate, folder)
     for source in stage.data:
         for number, row in screen.clean_rows(source, counted):
@@ -154,19 +214,39 @@ def prepare_tasks(
                 raise ValueError(f"{where}: GRPO needs tasks: rows with `prompt` and `tests`")
             counted["rows"] += 1
             task = _task(stage, row, where)
-            prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
-            text = formats.chat(prompt, add_generation_prompt=True, tools=tools)
+            prompt, text = _prompt(task, row, tools)
             length = len(tokenizer.encode(text, add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
                 continue
             tasks.append({"prompt": prompt, **task})
+            if reference := reference_answer(row):
+                lengths.append(len(tokenizer.encode(reference, add_special_tokens=False)))
     if not tasks:
         raise ValueError(f"no task is left to train on: {dict(counted)}")
+    if len({isinstance(task["prompt"], str) for task in tasks}) > 1:
+        raise ValueError(
+            f"tasks with `answer: {' or '.join(TEXT_FORMS)}` and other tasks can't be in one stage: split it"
+        )
     counted["tasks"] = len(tasks)
-    write_probes([formats.chat(task["prompt"], add_generation_prompt=True, tools=tools) for task in tasks[:4]], folder)
-    Dataset.from_list(tasks).shuffle(seed=request.seed).save_to_disk(folder / "train")
-    return {**counted, **screen.counts()}
+    if not isinstance(tasks[0]["prompt"], str):
+        texts = [formats.chat(task["prompt"], add_generation_prompt=True, tools=tools) for task in tasks[:4]]
+        write_probes(texts, folder)
+    rows = Dataset.from_list(tasks)
+    if stage.train.get("shuffle_dataset", True):
+        rows = rows.shuffle(seed=request.seed)
+    rows.save_to_disk(folder / "train")
+    longest = sorted(lengths)[math.ceil(REFERENCE_SHARE * len(lengths)) - 1] if lengths else 0
+    return {**counted, **({"reference_tokens": longest} if longest else {}), **screen.counts()}
+
+
+def _prompt(task: dict[str, Any], row: Row, tools: Sequence[dict[str, Any]]) -> tuple[list[dict[str, str]] | str, str]:
+    """Return the prompt of a task for TRL, and the text that the model gets."""
+    if task[ANSWER] in TEXT_FORMS:
+        text = prompt_text(row)
+        return text, text
+    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
+    return prompt, formats.chat(prompt, add_generation_prompt=True, tools=tools)
 
 
 def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
@@ -179,7 +259,14 @@ def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
         check_task(row, where)
     elif not isinstance(row["prompt"], str):
         raise ValueError(f"{where}: `prompt` must be text, not {type(row['prompt']).__name__}")
-    task = {key: row.get(key) for key in _REWARD_COLUMNS}
+    task = {key: row.get(key) for key in _REWARD_COLUMNS} | {ANSWER: form_of(row, where)}
+    if task[ANSWER] in TEXT_FORMS:
+        if stage.environment is not None or any(reward.name == "fenced" for reward in stage.rewards):
+            raise ValueError(
+                f"{where}: `answer: {task[ANSWER]}` has no chat: remove `environment` and the reward `fenced`, or build the "
+                "tasks with `answer: body`"
+            )
+        task |= {key: row.get(key) for key in ("prefix", "suffix")}
     if stage.environment is None:
         return task
     task |= {key: row.get(key) for key in _ENVIRONMENT_COLUMNS}

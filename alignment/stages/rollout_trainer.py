@@ -59,6 +59,7 @@ class RolloutTrainer(GRPOTrainer):
 
     Args:
         rollout_engine: `transformers`, `cpu`, or `auto` for the CPU decoder in bfloat16 on a CPU.
+        stop_texts: texts that end a completion. Only the CPU decoder stops there; other engines go on to an end token.
         arguments: positional arguments of GRPOTrainer.
         settings: arguments of GRPOTrainer.
 
@@ -66,7 +67,9 @@ class RolloutTrainer(GRPOTrainer):
         ValueError: `rollout_engine` is `cpu`, and the CPU decoder cannot make the rollouts.
     """
 
-    def __init__(self, *arguments: Any, rollout_engine: RolloutEngine = "auto", **settings: Any):
+    def __init__(
+        self, *arguments: Any, rollout_engine: RolloutEngine = "auto", stop_texts: tuple[str, ...] = (), **settings: Any
+    ):
         super().__init__(*arguments, **settings)
         self.parts = StepParts(self)
         self.add_callback(self.parts)
@@ -74,7 +77,7 @@ class RolloutTrainer(GRPOTrainer):
         args: Any = self.args
         self.cpu_rollouts: CpuRollouts | None = None
         if uses_cpu_decoder(rollout_engine, model, args):
-            self.cpu_rollouts = CpuRollouts(model, self._tokenizer, compute_dtype(model, args))
+            self.cpu_rollouts = CpuRollouts(model, self._tokenizer, compute_dtype(model, args), stop_texts)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.shares_prompts = (
             model.device.type == "cpu"

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from alignment.evaluation.answer_forms import ANSWER, TEXT_FORMS, AnswerForm
 from alignment.grading import Limits, SandboxSettings
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Positive, Settings
@@ -35,12 +36,13 @@ from data_builders.tasks.advice import advice
 from data_builders.tasks.javascript.javascript_mutants import JsFunction
 from data_builders.tasks.javascript.javascript_suite import has_javascript
 from data_builders.tasks.javascript.javascript_tasks import JsTasks, js_repository_tasks
-from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
 from data_builders.tasks.python.needed_code import RepositoryCode
+from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
 from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, is_test_file, prepare_suite
 from data_builders.tasks.python.shown_tests import can_divide, code_of_tests, rank_of_tests
-from data_builders.tasks.python.task_context import prompt, unresolved_names, window
+from data_builders.tasks.python.task_context import code_after, code_before, prompt, unresolved_names, window
+from data_builders.tasks.task_rows import split_names, without_secrets
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
@@ -48,9 +50,7 @@ from data_builders.tasks.validation import (
     account,
     flat,
     make_candidate,
-    split_names,
     tests_of,
-    without_secrets,
 )
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
@@ -218,6 +218,7 @@ class PythonTasks:
     hidden_share: float
     left_out: Counter[str]
     """Number of valid functions that do not become rows, keyed by reason."""
+    answer: AnswerForm = "function"
     redacted: int = 0
     """Number of rows in which a secret or personal data around the masked body was replaced."""
 
@@ -248,14 +249,16 @@ class PythonTasks:
         return clean
 
     def _split(self, item: Candidate[Function]) -> tuple[list[str], list[str]]:
-        """Return the visible and the hidden tests of a function."""
+        """Return the visible and the hidden tests of a function. The forms without a chat show no tests."""
+        if self.answer in TEXT_FORMS:
+            return [], item.tests
         texts, name = self.prepared.tests_texts, item.function.qualname.rpartition(".")[2]
         ranks = rank_of_tests(texts, name, item.tests)
         divide = can_divide(texts, self.prepared.tests, item.tests[0].partition("[")[0])
         return split_names(f"{item.function.file}:{item.function.name}", item.tests, self.hidden_share, ranks, divide)
 
-    def _prompt(self, function: Function, visible: Sequence[str], characters: int) -> str | None:
-        """Return the prompt of a function. If the function can't be written from a prompt, count the reason in `left_out`."""
+    def _form(self, function: Function, visible: Sequence[str], characters: int) -> dict[str, Any] | None:
+        """Return the columns with the prompt. If the function can't be written from a prompt, count the reason in `left_out`."""
         prepared, needed = self.prepared, self.code.needed(function, characters)
         if unresolved_names(prepared, function, needed):
             self.left_out["unresolved_names"] += 1
@@ -263,34 +266,38 @@ class PythonTasks:
             self.left_out["context_too_long"] += 1
         else:
             tests = code_of_tests(prepared.tests_texts, prepared.tests, visible, characters // 3)
-            return prompt(prepared, function, needed, tests)
+            columns = {"prompt": prompt(prepared, function, needed, tests, self.answer), ANSWER: self.answer}
+            if self.answer in TEXT_FORMS:
+                columns["prefix"] = code_before(function, needed)
+                columns["suffix"] = code_after(prepared.texts[function.file], function) if self.answer == "fim" else ""
+            return columns
         return None
 
     def _row(self, item: Candidate[Function], part: str, characters: int, fim: bool) -> dict[str, Any] | None:
-        function = item.function
+        function, text = item.function, self.prepared.texts[item.function.file]
         visible, hidden = self._split(item)
+        columns: dict[str, Any] | None = {}
+        if not fim:
+            columns = self._form(function, visible, characters)
+        if columns is None:
+            return None
         tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
         place = f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}"
         row: dict[str, Any] = {
             "id": place, "prompt": "", "language": "python", "kind": "pytest", "tests": "", "split": part,
             "entry_point": function.qualname.rpartition(".")[2], "source": f"{self.repository.name}@{self.repository.commit[:12]}",
-            "forgeable": item.tier == "B", "mutation_score": round(item.score, 3),
+            "forgeable": item.tier == "B", "mutation_score": round(item.score, 3), **columns,
         }  # fmt: skip
-        text = self.prepared.texts[function.file]
+        body = text[function.start : function.end]
         if part == "heldout":
-            row[HELD_OUT_COLUMN] = text[function.start : function.end]
+            row[HELD_OUT_COLUMN] = body
         else:
-            row["reference"] = definition(text, function)
+            row |= {"reference": definition(text, function), "reference_body": body}
         if fim:
             opening, closing = window(text, function, FIM_BEFORE, FIM_AFTER)
             tests["cut"] = [opening, function.start, function.end, closing]
-            row |= {"prefix": text[opening : function.start], "middle": text[function.start : function.end],
-                    "suffix": text[function.end : closing], "id": f"{place}:fim"}  # fmt: skip
-        else:
-            text_of_prompt = self._prompt(function, visible, characters)
-            if text_of_prompt is None:
-                return None
-            row["prompt"] = text_of_prompt
+            row |= {"prefix": text[opening : function.start], "middle": body, "suffix": text[function.end : closing],
+                    "id": f"{place}:fim"}  # fmt: skip
         return row | {"tests": json.dumps(tests)}
 
 
@@ -337,7 +344,7 @@ def repository_tasks(
         task_validator(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
-    return PythonTasks(repository, prepared, coverage, candidates, settings.hidden_share, Counter())
+    return PythonTasks(repository, prepared, coverage, candidates, settings.hidden_share, Counter(), settings.answer)
 
 
 def task_validator(prepared: PreparedSuite) -> TaskValidator[Function]:

@@ -16,9 +16,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import model_validator
 
+from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
 from alignment.settings import Count, Positive, Settings, Share
-from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
 
 TRIVIAL = "trivial_body_passes"
@@ -45,6 +45,11 @@ class TaskSettings(Settings):
     constant or an argument, or raises an exception) must fail the tests."""
     hidden_share: Share = 0.5
     """Share of the tests that the prompt does not show. At least one test is hidden."""
+    answer: AnswerForm = "function"
+    """What the model writes, and to which prompt. `function`: the whole function in a code block, as an answer in a chat.
+    `body`: only the statements of the body in a code block, as an answer in a chat. `continuation`: the body, as the
+    continuation of the code before it. `fim`: the body, between the code before and after it (fill-in-the-middle).
+    Training and evaluation use the form of the rows. The last two forms show no tests."""
     max_body_characters: Count = 4000
     """Maximum length of the function's body in characters."""
     forgeable_share: Share = 0.3
@@ -332,64 +337,6 @@ def tests_with_result(names: Sequence[str], verdict: Verdict, passed: bool) -> l
     if len(verdict.tests) != len(names):
         return []
     return [name for name, result in zip(names, verdict.tests, strict=True) if result.passed == passed]
-
-
-def split_names(
-    key: str, names: Sequence[str], hidden_share: float, ranks: Mapping[str, Any] | None = None, divide: bool = True
-) -> tuple[list[str], list[str]]:
-    """Split tests into visible and hidden tests.
-
-    Args:
-        key: name of the function. The split depends only on the arguments.
-        names: names of the tests. The cases of a parametrized test stay together, unless there is no other test.
-        hidden_share: share of the tests to hide. At least one test is hidden.
-        ranks: rank of each test, keyed by the name without parameters. Tests with low ranks become visible. By default,
-            the visible tests are drawn at random.
-        divide: whether the cases of a parametrized test may be split if there is no other test. If not, all are hidden.
-
-    Returns:
-        The visible and the hidden tests, each in the order of `names`.
-    """
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(name.partition("[")[0], []).append(name)
-    if len(groups) == 1 and divide:
-        groups = {name: [name] for name in names}
-    order = sorted(groups)
-    random.Random(f"hide:{key}").shuffle(order)
-    if ranks:
-        order.sort(key=lambda name: ranks[name.partition("[")[0]], reverse=True)
-    count = min(len(order), max(1, round(hidden_share * len(order))))
-    hidden = {name for group in order[:count] for name in groups[group]}
-    return [name for name in names if name not in hidden], [name for name in names if name in hidden]
-
-
-CODE_COLUMNS = ("middle", "reference", HELD_OUT_COLUMN)
-CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
-
-
-def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
-    """Redact secrets and personal data in the context of task rows.
-
-    A row is left out if the masked body contains a secret, because no answer could equal the redacted body. The column
-    `tests` is not changed, because models do not see it.
-
-    Args:
-        rows: task rows.
-        left_out: counter of omitted rows; the reason is `secret_in_body`.
-
-    Returns:
-        The rows that are kept, and the number of rows in which something was replaced.
-    """
-    clean, redacted = [], 0
-    for row in rows:
-        if any(redact(row.get(key) or "", row["language"]).counts for key in CODE_COLUMNS):
-            left_out["secret_in_body"] += 1
-            continue
-        contexts = {key: redact(row[key], row["language"]) for key in CONTEXT_COLUMNS if row.get(key)}
-        redacted += any(context.counts for context in contexts.values())
-        clean.append(row | {key: context.text for key, context in contexts.items()})
-    return clean, redacted
 
 
 def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_mutants import trivial_bodies
 from data_builders.tasks.python.shown_tests import can_divide, code_of_tests, rank_of_tests
 from data_builders.tasks.python.task_context import unresolved_names
-from data_builders.tasks.validation import TaskSettings, split_names
+from data_builders.tasks.task_rows import split_names
+from data_builders.tasks.validation import TaskSettings
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "data" / "task_prompts.jsonl"
 RATES = '''"""Rates."""
@@ -218,7 +219,7 @@ def test_a_parametrized_test_is_shown_with_its_cases_and_without_hidden_ones() -
 def test_tests_that_name_the_function_are_shown_first_and_short_ones_before_long_ones() -> None:
     ranks = rank_of_tests(SUITE, "rounded", ALL)
     visible, hidden = split_names("key", ALL, 0.5, ranks)
-    assert visible == ["tests/test_a.py::TestClass::test_five", *MANY][1:] + ["tests/test_a.py::TestClass::test_five"]
+    assert visible == [*MANY, "tests/test_a.py::TestClass::test_five"]
     assert hidden == ["tests/test_a.py::test_tens", "tests/test_a.py::TestClass::test_other"]
     assert split_names("key", MANY, 0.5, divide=False) == ([], MANY)
 
@@ -364,7 +365,7 @@ def test_cases(case: dict[str, Any], tmp_path: Path, grader: Any, monkeypatch: p
     write_files(folder, case["input"])
     settings = TaskSettings(mutants=2, forgeable_share=1.0)
     if check.get("dropped"):
-        with pytest.raises(ValueError, match="trivial_body_passes|passes_when_masked|weak_tests"):
+        with pytest.raises(ValueError, match=r"trivial_body_passes|passes_when_masked|weak_tests"):
             run_builder("tasks", out, sources=[folder], settings=settings)
         return
     run_builder("tasks", out, sources=[folder], settings=settings)

@@ -6,10 +6,10 @@ have `prefix`, `suffix` and `middle`; the program to run is then prefix + comple
 
 from __future__ import annotations
 
+from alignment.evaluation.answer_forms import TEXT_FORMS, form_of, program_of_answer, prompt_of, stop_texts
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.body_end import cut_at_body_end
-from alignment.evaluation.extraction import extract_code
-from alignment.evaluation.problem import Assemble, Benchmark, ChatPrompt, FimPrompt, Problem, Prompt, Row, TextPrompt
+from alignment.evaluation.problem import Assemble, Benchmark, FimPrompt, Problem, Prompt, Row, TextPrompt
 from alignment.evaluation.python_code import trim_continuation
 from alignment.evaluation.statistics.text_scores import editor_scores, infilling_scores
 from alignment.grading.task import check_gradable
@@ -57,28 +57,37 @@ def rows_of(request: BenchmarkRequest) -> list[Row]:
 
 
 def tasks(request: BenchmarkRequest) -> Benchmark:
-    """Load executable tasks. The prompt is a user's message in chat mode (the default) and plain text in base mode."""
-    chat = request.mode != "base"
+    """Load executable tasks, in the answer form of the rows (`alignment.evaluation.answer_forms`).
+
+    Prompts of the forms `function` and `body` are a user's message in chat mode (the default) and plain text in base
+    mode. The forms `continuation` and `fim` have base prompts only.
+    """
+    rows = rows_of(request)
+    forms = {form_of(row, f"{request.data}, row {number}") for number, row in enumerate(rows, 1)}
+    as_text = bool(forms & set(TEXT_FORMS))
+    if len({form in TEXT_FORMS for form in forms}) > 1:
+        raise ValueError(
+            f"{request.data}: answer forms {', '.join(sorted(forms))} can't be measured together: split the file"
+        )
+    if as_text and request.mode == "chat":
+        raise ValueError(
+            f"{request.name}: rows with `answer: {sorted(forms)[0]}` have base prompts only: remove `mode`"
+        )
+    chat = request.mode != "base" and not as_text
 
     def prompt(row: Row) -> Prompt:
-        if chat:
-            return ChatPrompt(({"role": "user", "content": row["prompt"]},))
-        return TextPrompt(row["prompt"])
+        return prompt_of(row) if chat or as_text else TextPrompt(row["prompt"])
 
-    def assemble(problem: Problem, completion: str) -> str:
-        row = problem.row
-        return extract_code(
-            completion, language=row.get("language") or "python", entry_point=row.get("entry_point") or None
-        )
-
-    rows = rows_of(request)
-    problems = [Problem(id=str(row["id"]), prompt=prompt(row), task=row, row=row) for row in rows]
     return Benchmark(
         name="tasks",
-        problems=problems,
+        problems=[
+            Problem(id=str(row["id"]), prompt=prompt(row), task=row, row=row, stop=stop_texts(row)) for row in rows
+        ],
         mode="chat" if chat else "base",
-        max_new_tokens=1024,
-        assemble=assemble,
+        max_new_tokens=512 if as_text else 1024,
+        stop_tokens=formats.FIM_STOP_TOKENS if as_text else (),
+        assemble=lambda problem, completion: program_of_answer(problem.row, completion),
+        stop_rate=as_text,
     )
 
 

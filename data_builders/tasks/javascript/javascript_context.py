@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, TYPESCRIPT, JsFunction, Tree, js_functions
 from data_builders.parsing.imports import Resolver
 from data_builders.tasks.javascript.javascript_scope import (
@@ -21,6 +22,7 @@ from data_builders.tasks.javascript.javascript_scope import (
 )
 from data_builders.tasks.python.module_excerpt import joined
 from data_builders.tasks.python.task_context import code_block
+from data_builders.tasks.task_rows import request_for
 
 MAX_VALUE, MAX_BODY = 1500, 300
 """Maximum number of characters of a declaration, and of a function that is shown whole."""
@@ -285,20 +287,21 @@ def _header(function: JsFunction) -> str:
     )
 
 
-def js_prompt(repository: str, function: JsFunction, needed: JsNeededCode, tests: str) -> str:
-    """Return the prompt of a task: a user message that asks for one function with its body.
+def js_prompt(
+    repository: str, function: JsFunction, needed: JsNeededCode, tests: str, form: AnswerForm = "function"
+) -> str:
+    """Return the prompt of a task: a user message that asks for one function.
 
     Args:
         repository: name of the repository.
         function: the function whose body is masked.
         needed: the code that the function needs.
         tests: code of the tests to show, or "".
+        form: what the model is asked to write.
     """
     language = "typescript" if function.file.endswith(TYPESCRIPT) else "javascript"
-    parts = [
-        f"Write the body of `{function.name}` in `{function.file}` of the repository `{repository}`. Keep its "
-        f"signature. Answer with the whole function in one {'TypeScript' if language == 'typescript' else 'JavaScript'} block."
-    ]
+    word = "TypeScript" if language == "typescript" else "JavaScript"
+    parts = [request_for(function.name, function.file, repository, form, word)]
     if needed.others:
         parts.append(f"Other files of the repository have:\n\n{code_block(needed.other_files, language)}")
     shown = f"{needed.head}\n{needed.indentation}{MASK_LINE}\n{needed.tail}"
@@ -306,6 +309,12 @@ def js_prompt(repository: str, function: JsFunction, needed: JsNeededCode, tests
     if tests:
         parts.append(f"Among its tests are:\n\n{code_block(tests, language)}")
     return "\n\n".join(parts)
+
+
+def js_code_before(function: JsFunction, needed: JsNeededCode) -> str:
+    """Return the code up to the body, which a model continues: definitions of other files, then the function's module."""
+    head = f"{needed.head}\n"
+    return f"{needed.other_files}\n\n// {function.file}\n{head}" if needed.others else head
 
 
 def js_code_of_tests(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:

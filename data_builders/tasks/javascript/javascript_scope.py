@@ -8,25 +8,24 @@ from typing import Any
 
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, Tree
 
-KNOWN_GLOBALS = frozenset(
-    """
-    AggregateError Array ArrayBuffer Atomics BigInt BigInt64Array BigUint64Array Boolean DataView Date Error EvalError
-    FinalizationRegistry Float32Array Float64Array Function Infinity Int16Array Int32Array Int8Array Intl Iterator JSON Map
-    Math NaN Number Object Promise Proxy RangeError ReferenceError Reflect RegExp Set SharedArrayBuffer String Symbol
-    SyntaxError TypeError URIError Uint16Array Uint32Array Uint8Array Uint8ClampedArray WeakMap WeakRef WeakSet
-    decodeURI decodeURIComponent encodeURI encodeURIComponent escape eval globalThis isFinite isNaN parseFloat parseInt
-    undefined unescape arguments
-    AbortController AbortSignal Blob BroadcastChannel Buffer ByteLengthQueuingStrategy CompressionStream
-    CountQueuingStrategy Crypto CryptoKey CustomEvent DOMException DecompressionStream Event EventTarget File FormData
-    Headers MessageChannel MessageEvent MessagePort Navigator Performance ReadableStream Request Response SubtleCrypto
-    TextDecoder TextDecoderStream TextEncoder TextEncoderStream TransformStream URL URLSearchParams WebAssembly WebSocket
-    WritableStream __dirname __filename atob btoa clearImmediate clearInterval clearTimeout console crypto exports fetch
-    global module navigator performance process queueMicrotask require setImmediate setInterval setTimeout
-    structuredClone
-    window self document define location localStorage sessionStorage HTMLElement Element Node XMLHttpRequest
-    requestAnimationFrame cancelAnimationFrame getComputedStyle Deno Bun
-    """.split()
-)
+_GLOBALS = """
+AggregateError Array ArrayBuffer Atomics BigInt BigInt64Array BigUint64Array Boolean DataView Date Error EvalError
+FinalizationRegistry Float32Array Float64Array Function Infinity Int16Array Int32Array Int8Array Intl Iterator JSON Map
+Math NaN Number Object Promise Proxy RangeError ReferenceError Reflect RegExp Set SharedArrayBuffer String Symbol
+SyntaxError TypeError URIError Uint16Array Uint32Array Uint8Array Uint8ClampedArray WeakMap WeakRef WeakSet
+decodeURI decodeURIComponent encodeURI encodeURIComponent escape eval globalThis isFinite isNaN parseFloat parseInt
+undefined unescape arguments
+AbortController AbortSignal Blob BroadcastChannel Buffer ByteLengthQueuingStrategy CompressionStream
+CountQueuingStrategy Crypto CryptoKey CustomEvent DOMException DecompressionStream Event EventTarget File FormData
+Headers MessageChannel MessageEvent MessagePort Navigator Performance ReadableStream Request Response SubtleCrypto
+TextDecoder TextDecoderStream TextEncoder TextEncoderStream TransformStream URL URLSearchParams WebAssembly WebSocket
+WritableStream __dirname __filename atob btoa clearImmediate clearInterval clearTimeout console crypto exports fetch
+global module navigator performance process queueMicrotask require setImmediate setInterval setTimeout
+structuredClone
+window self document define location localStorage sessionStorage HTMLElement Element Node XMLHttpRequest
+requestAnimationFrame cancelAnimationFrame getComputedStyle Deno Bun
+"""
+KNOWN_GLOBALS = frozenset(_GLOBALS.split())
 """Names that need no declaration: those of the language, of node, and of browsers."""
 DECLARATIONS = (
     "lexical_declaration", "variable_declaration", "function_declaration", "generator_function_declaration", "import_statement",

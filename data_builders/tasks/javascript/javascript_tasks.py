@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignment.evaluation.answer_forms import ANSWER, TEXT_FORMS, AnswerForm
 from alignment.grading import Limits, SandboxSettings
 from alignment.grading.node_syntax import TYPESCRIPT
 from alignment.sandbox.slot import SandboxUnavailable
@@ -16,6 +17,7 @@ from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.repositories.sources import Repository
 from data_builders.tasks.advice import redacted_lines
 from data_builders.tasks.javascript.javascript_context import (
+    js_code_before,
     js_code_of_tests,
     js_needed_code,
     js_prompt,
@@ -24,15 +26,14 @@ from data_builders.tasks.javascript.javascript_context import (
 from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants, js_trivial
 from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite, prepare_js_suite
+from data_builders.tasks.task_rows import split_names, without_secrets
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
     TaskValidator,
     account,
     make_candidate,
-    split_names,
     tests_of,
-    without_secrets,
 )
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
@@ -53,6 +54,7 @@ class JsTasks:
     hidden_share: float
     left_out: Counter[str] = field(default_factory=Counter)
     """Number of valid functions that do not become rows, keyed by reason."""
+    answer: AnswerForm = "function"
     redacted: int = 0
     """Number of rows in which a secret or personal data around the masked body was replaced."""
 
@@ -76,8 +78,8 @@ class JsTasks:
         self.redacted += redacted
         return clean
 
-    def _prompt(self, function: JsFunction, visible: Sequence[str], characters: int) -> str | None:
-        """Return the prompt of a function. If the function can't be written from a prompt, count the reason in `left_out`."""
+    def _form(self, function: JsFunction, visible: Sequence[str], characters: int) -> dict[str, Any] | None:
+        """Return the columns with the prompt. If the function can't be written from a prompt, count the reason in `left_out`."""
         assert self.prepared is not None
         needed = js_needed_code(self.prepared.source | self.prepared.texts, function)
         if needed.unresolved:
@@ -86,29 +88,45 @@ class JsTasks:
             self.left_out["context_too_long"] += 1
         else:
             tests = js_code_of_tests(self.prepared.snapshot.tests, visible, characters // 3)
-            return js_prompt(self.repository.name, function, needed, tests)
+            columns = {
+                "prompt": js_prompt(self.repository.name, function, needed, tests, self.answer),
+                ANSWER: self.answer,
+            }
+            if self.answer in TEXT_FORMS:
+                columns["prefix"] = js_code_before(function, needed)
+                columns["suffix"] = f"\n{needed.tail}\n" if self.answer == "fim" else ""
+            return columns
         return None
+
+    def _split(self, item: Candidate[JsFunction]) -> tuple[list[str], list[str]]:
+        """Return the visible and the hidden tests of a function. The forms without a chat show no tests."""
+        assert self.prepared is not None
+        if self.answer in TEXT_FORMS:
+            return [], item.tests
+        function = item.function
+        ranks = js_rank_of_tests(self.prepared.snapshot.tests, function.name.rpartition(".")[2], item.tests)
+        return split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share, ranks)
 
     def _row(self, item: Candidate[JsFunction], part: str, characters: int) -> dict[str, Any] | None:
         assert self.prepared is not None
         function = item.function
-        ranks = js_rank_of_tests(self.prepared.snapshot.tests, function.name.rpartition(".")[2], item.tests)
-        visible, hidden = split_names(f"{function.file}:{function.name}", item.tests, self.hidden_share, ranks)
-        prompt = self._prompt(function, visible, characters)
-        if prompt is None:
+        visible, hidden = self._split(item)
+        columns = self._form(function, visible, characters)
+        if columns is None:
             return None
         tests = tests_of(self.prepared.id, item, item.tier, visible, hidden)
         row = {
-            "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", "prompt": prompt,
+            "id": f"{self.repository.name}/{function.file}:{function.line}:{function.name}", **columns,
             "language": "typescript" if function.file.endswith(TYPESCRIPT) else "javascript", "kind": "node",
             "tests": json.dumps(tests), "entry_point": function.name.rpartition(".")[2],
             "source": f"{self.repository.name}@{self.repository.commit[:12]}", "split": part, "forgeable": item.tier == "B",
             "mutation_score": round(item.score, 3),
         }  # fmt: skip
         text = self.prepared.texts[function.file]
+        body = text[function.start : function.end]
         if part == "heldout":
-            return row | {HELD_OUT_COLUMN: text[function.start : function.end]}
-        return row | {"reference": definition(text, function)}
+            return row | {HELD_OUT_COLUMN: body}
+        return row | {"reference": definition(text, function), "reference_body": body.strip("\n")}
 
 
 def js_repository_tasks(
@@ -155,7 +173,15 @@ def js_repository_tasks(
         task_validator(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:
         raise ValueError(f"tasks need the sandbox: {error}") from None
-    return JsTasks(repository, prepared, candidates, coverage, js_advice(prepared, coverage), settings.hidden_share)
+    return JsTasks(
+        repository,
+        prepared,
+        candidates,
+        coverage,
+        js_advice(prepared, coverage),
+        settings.hidden_share,
+        answer=settings.answer,
+    )
 
 
 def task_validator(prepared: JsPreparedSuite) -> TaskValidator[JsFunction]:

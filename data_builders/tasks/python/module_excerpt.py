@@ -214,9 +214,12 @@ def _setters(method: Definition, names: set[str]) -> Iterator[tuple[str, ast.stm
         if isinstance(item, ast.Assign | ast.AnnAssign):
             targets = item.targets if isinstance(item, ast.Assign) else [item.target]
             for part in (part for target in targets for part in ast.walk(target)):
-                if isinstance(part, ast.Attribute) and part.attr in names and isinstance(part.value, ast.Name):
-                    if part.value.id == arguments[0].arg:
-                        yield part.attr, item
+                if isinstance(part, ast.Attribute) and part.attr in names and _is_name(part.value, arguments[0].arg):
+                    yield part.attr, item
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def _setting(module: ModuleSource, method: Definition, statements: list[ast.stmt], detail: Detail) -> str:

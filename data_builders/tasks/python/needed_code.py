@@ -251,11 +251,13 @@ class _ImportedCode:
     ) -> None:
         """Add outlines of the base classes that define attributes which a class does not define."""
         for base in owner.bases if depth < MAX_BASES and missing else ():
-            name = base.id if isinstance(base, ast.Name) else ""
-            place = self._definition_in(file, name, 0)
-            source = ModuleSource.parse(self.texts[place[0]]) if place else None
-            for binding in source.bindings.get(place[1], []) if source and place else []:
-                if isinstance(binding.node, ast.ClassDef):
-                    if member_names(binding.node) & missing and place[0] != file:
-                        self._want(*place, missing)
-                    self.add_bases(place[0], source, binding.node, missing - member_names(binding.node), depth + 1)
+            place = self._definition_in(file, base.id, 0) if isinstance(base, ast.Name) else None
+            if place is None:
+                continue
+            path, name = place
+            source = ModuleSource.parse(self.texts[path])
+            for binding in source.bindings.get(name, []) if source else []:
+                if source and isinstance(binding.node, ast.ClassDef):
+                    if member_names(binding.node) & missing and path != file:
+                        self._want(path, name, missing)
+                    self.add_bases(path, source, binding.node, missing - member_names(binding.node), depth + 1)

@@ -6,10 +6,12 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from alignment.evaluation.answer_forms import AnswerForm
 from data_builders.parsing.python_functions import Function, parse
 from data_builders.tasks.python.module_source import BUILTIN_NAMES, ModuleSource, declared_globals, global_names
 from data_builders.tasks.python.needed_code import MASK_LINE, NeededCode
 from data_builders.tasks.python.python_suite import PreparedSuite
+from data_builders.tasks.task_rows import request_for
 
 
 class Span(Protocol):
@@ -43,25 +45,40 @@ def window(text: str, function: Function | Span, before: int, after: int) -> tup
     return opening, closing
 
 
-def prompt(prepared: PreparedSuite, function: Function, needed: NeededCode, tests: str) -> str:
-    """Return the prompt of a task: a user message that asks for one function with its body.
+def prompt(prepared: PreparedSuite, function: Function, needed: NeededCode, tests: str, form: AnswerForm) -> str:
+    """Return the prompt of a task: a user message that asks for one function.
 
     Args:
         prepared: the snapshot of the repository.
         function: the function whose body is masked.
         needed: the code that the function needs.
         tests: code of the tests to show, or "".
+        form: what the model is asked to write.
     """
-    parts = [
-        f"Write the body of `{function.qualname}` in `{function.file}` of the repository `{prepared.snapshot.data['name']}`. "
-        "Keep its signature. Answer with the whole function in one Python block."
-    ]
+    parts = [request_for(function.qualname, function.file, prepared.snapshot.data["name"], form, "Python")]
     if needed.others:
         parts.append(f"Other files of the repository have:\n\n{code_block(needed.other_files)}")
     parts.append(f"`{function.file}`:\n\n{code_block(f'{needed.head}{needed.indentation}{MASK_LINE}')}")
     if tests:
         parts.append(f"Among its tests are:\n\n{code_block(tests)}")
     return "\n\n".join(parts)
+
+
+SUFFIX_CHARACTERS = 200
+"""Number of characters after the body that the answer form `fim` shows, rounded up to whole lines."""
+
+
+def code_before(function: Function, needed: NeededCode) -> str:
+    """Return the code up to the body, which a model continues: definitions of other files, then the function's module."""
+    if not needed.others:
+        return needed.head
+    return f"{needed.other_files}\n\n# {function.file}\n{needed.head}"
+
+
+def code_after(text: str, function: Function) -> str:
+    """Return the lines of the file after the body, at most about `SUFFIX_CHARACTERS`."""
+    end = text.find("\n", min(len(text), function.end + SUFFIX_CHARACTERS))
+    return text[function.end : end if end >= 0 else len(text)]
 
 
 def unresolved_names(prepared: PreparedSuite, function: Function, needed: NeededCode) -> set[str]:

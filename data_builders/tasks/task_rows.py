@@ -1,0 +1,90 @@
+"""Parts of task rows that are the same for every language: the request, visible and hidden tests, and redaction."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from alignment.evaluation.answer_forms import AnswerForm
+from data_builders.cleaning.held_out import HELD_OUT_COLUMN
+from data_builders.cleaning.secrets import redact
+
+ASKED = {
+    "function": "Answer with the whole function in one {language} block.",
+    "body": "Answer with the statements of the body alone in one {language} block, without the signature and the docstring.",
+}
+"""Last sentence of a request, keyed by answer form. The other forms have no request; their prompt is used by environments."""
+
+
+def request_for(name: str, file: str, repository: str, form: AnswerForm, language: str) -> str:
+    """Return the first paragraph of a prompt.
+
+    Args:
+        name: name of the function.
+        file: path of its file.
+        repository: name of the repository.
+        form: the answer form.
+        language: the language as it is written in prose.
+    """
+    asked = ASKED.get(form, ASKED["function"]).format(language=language)
+    return f"Write the body of `{name}` in `{file}` of the repository `{repository}`. Keep its signature. {asked}"
+
+
+def split_names(
+    key: str, names: Sequence[str], hidden_share: float, ranks: Mapping[str, Any] | None = None, divide: bool = True
+) -> tuple[list[str], list[str]]:
+    """Split tests into visible and hidden tests.
+
+    Args:
+        key: name of the function. The split depends only on the arguments.
+        names: names of the tests. The cases of a parametrized test stay together, unless there is no other test.
+        hidden_share: share of the tests to hide. At least one test is hidden.
+        ranks: rank of each test, keyed by the name without parameters. Tests with low ranks become visible. By default,
+            the visible tests are drawn at random.
+        divide: whether the cases of a parametrized test may be split if there is no other test. If not, all are hidden.
+
+    Returns:
+        The visible and the hidden tests, each in the order of `names`.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.partition("[")[0], []).append(name)
+    if len(groups) == 1 and divide:
+        groups = {name: [name] for name in names}
+    order = sorted(groups)
+    random.Random(f"hide:{key}").shuffle(order)
+    if ranks:
+        order.sort(key=lambda name: ranks[name.partition("[")[0]], reverse=True)
+    count = min(len(order), max(1, round(hidden_share * len(order))))
+    hidden = {name for group in order[:count] for name in groups[group]}
+    return [name for name in names if name not in hidden], [name for name in names if name in hidden]
+
+
+CODE_COLUMNS = ("middle", "reference", HELD_OUT_COLUMN)
+CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
+
+
+def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
+    """Redact secrets and personal data in the context of task rows.
+
+    A row is left out if the masked body contains a secret, because no answer could equal the redacted body. The column
+    `tests` is not changed, because models do not see it.
+
+    Args:
+        rows: task rows.
+        left_out: counter of omitted rows; the reason is `secret_in_body`.
+
+    Returns:
+        The rows that are kept, and the number of rows in which something was replaced.
+    """
+    clean, redacted = [], 0
+    for row in rows:
+        if any(redact(row.get(key) or "", row["language"]).counts for key in CODE_COLUMNS):
+            left_out["secret_in_body"] += 1
+            continue
+        contexts = {key: redact(row[key], row["language"]) for key in CONTEXT_COLUMNS if row.get(key)}
+        redacted += any(context.counts for context in contexts.values())
+        clean.append(row | {key: context.text for key, context in contexts.items()})
+    return clean, redacted
