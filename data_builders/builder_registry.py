@@ -84,6 +84,9 @@ BUILDERS: Mapping[str, BuiltinBuilder] = {
         "data_builders.feedback:build_feedback",
         {"feedback.jsonl": "feedback", "heldout.jsonl": "feedback", "heldout-fim.jsonl": "infilling", "account.json": ""},
     ),
+    "difficulty": BuiltinBuilder(
+        "data_builders.difficulty:build_difficulty", {"tasks.jsonl": "task", "pass-rates.jsonl": ""}, samples=True
+    ),
     "preferences": BuiltinBuilder(
         "data_builders.preferences:build_preferences", {"preferences.jsonl": "preference"}, samples=True
     ),

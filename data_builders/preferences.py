@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from alignment.evaluation.extraction import extract_code
-from alignment.grading import open_grader
-from alignment.models import formats
+from alignment.evaluation.answer_forms import TEXT_FORMS, form_of, reference_answer
 from alignment.rows import reading as row_files
-from alignment.settings import Positive, Reference, Settings, Share
+from alignment.settings import Positive, Reference, Share
 from data_builders.builder import BuildContext
 from data_builders.models.judge import scores
+from data_builders.models.sampled_answers import (
+    GradedAnswers,
+    SampledAnswer,
+    SamplingSettings,
+    grade_answers,
+    sample_answers,
+)
 from data_builders.models.writers import TextModel, open_model
 
 
-class PreferencesSettings(Settings):
+class PreferencesSettings(SamplingSettings):
     """Settings of the builder `preferences`."""
 
     tasks: Reference | None = None
@@ -38,18 +41,8 @@ class PreferencesSettings(Settings):
     """Minimum difference between the scores (0 to 1) of the two answers in a judged pair."""
     references: bool = False
     """If no sampled answer to a task passes, use the task's reference answer as the chosen answer."""
-    n: Positive = 8
-    """Number of sampled answers per task or question."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Sampling temperature; 0 means greedy decoding."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus sampling: sample from the most likely tokens whose total probability is this number."""
-    max_new_tokens: Positive = 512
-    """Maximum length of an answer in tokens. An answer that is cut off at this length counts as failed."""
     pairs_per_prompt: Positive = 2
     """Maximum number of pairs per prompt, so that no prompt has too much weight."""
-    batch_size: Positive | None = None
-    """Number of sequences generated together. By default as many as fit into memory."""
     limit: Positive | None = None
     """Use only this many tasks, and this many questions, from the start of each file."""
 
@@ -64,22 +57,6 @@ class PreferencesSettings(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class SampledAnswer:
-    """A sampled answer. `ended` is false for an answer that was cut off at `max_new_tokens`."""
-
-    text: str
-    ended: bool
-
-
-@dataclass
-class GradedAnswers:
-    """The distinct answers to one task that passed or failed. Answers that could not be graded are left out."""
-
-    passing: list[str] = field(default_factory=list)
-    failing: list[str] = field(default_factory=list)
-
-
 def build_preferences(settings: PreferencesSettings, context: BuildContext) -> dict[str, Any]:
     """Write pairs of a better and a worse answer, sampled from a model and graded by execution or by a judge.
 
@@ -87,6 +64,12 @@ def build_preferences(settings: PreferencesSettings, context: BuildContext) -> d
         ValueError: no pair was found, or no answer could be graded.
     """
     tasks = list(row_files.read(settings.tasks.path(), settings.limit)) if settings.tasks is not None else []
+    for number, task in enumerate(tasks, 1):
+        if (form := form_of(task, f"{settings.tasks}, row {number}")) in TEXT_FORMS:
+            raise ValueError(
+                f"{settings.tasks}, row {number}: `answer: {form}` has no chat, but pairs are conversations: build the tasks "
+                "with `answer: function` or `answer: body`"
+            )
     questions: list[dict[str, Any]] = []
     if settings.questions is not None:
         rows = row_files.read(settings.questions.path(), settings.limit)
@@ -146,8 +129,8 @@ def _executed_pairs(
     pairs = []
     for task, answers in zip(tasks, graded, strict=True):
         passing, source = answers.passing, "execution"
-        if settings.references and not passing and task.get("reference"):
-            passing, source = [f"```{task['language']}\n{task['reference']}\n```"], "reference"
+        if settings.references and not passing and reference_answer(task):
+            passing, source = [reference_answer(task)], "reference"
         chosen_pairs = list(choose_pairs(passing, answers.failing, settings.pairs_per_prompt, generator))
         if source == "reference":
             counts["pairs_with_reference"] = counts.get("pairs_with_reference", 0) + len(chosen_pairs)
@@ -201,73 +184,3 @@ def choose_pairs(
         nearest = min(unused, key=lambda other: (abs(len(other) - len(answer)), other))
         unused.remove(nearest)
         yield answer, nearest
-
-
-def sample_answers(
-    settings: PreferencesSettings, context: BuildContext, rows: Sequence[Mapping[str, Any]]
-) -> list[list[SampledAnswer]]:
-    """Sample `settings.n` answers to the `prompt` of each row from the stage's model."""
-    from alignment.evaluation.engines.protocol import GenerationJob
-    from alignment.evaluation.engines.selection import open_engine
-
-    assert context.model is not None, "the builder `preferences` needs a model"
-    engine = open_engine(str(context.model), batch_size=settings.batch_size, dtype=context.dtype)
-    jobs = []
-    for index, row in enumerate(rows):
-        prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
-        ids = engine.tokenizer.encode(formats.chat(prompt, add_generation_prompt=True), add_special_tokens=False)
-        for sample in range(settings.n):
-            job_seed = random.Random(f"{context.seed}:{row['id']}:{sample}").getrandbits(63)
-            jobs.append(
-                GenerationJob(
-                    key=f"{index}:{sample}",
-                    ids=ids,
-                    max_new_tokens=settings.max_new_tokens,
-                    temperature=settings.temperature,
-                    top_p=settings.top_p,
-                    seed=job_seed,
-                )
-            )
-    answers = [[SampledAnswer("", False)] * settings.n for _ in rows]
-    for job, completion in engine.generate(jobs):
-        index, sample = map(int, job.key.split(":"))
-        answers[index][sample] = SampledAnswer(completion.text, completion.finish == "stop")
-    return answers
-
-
-def grade_answers(
-    context: BuildContext, tasks: Sequence[dict[str, Any]], answers: Sequence[Sequence[SampledAnswer]]
-) -> tuple[list[GradedAnswers], dict[str, int]]:
-    """Run the tests of each task on its distinct answers.
-
-    Returns:
-        The graded answers of each task, and counts: all answers (`sampled`), answers that were cut off (`unended`), and
-        how many verdicts are `passed`, `failed` and `error`.
-
-    Raises:
-        ValueError: no answer could be graded, because every verdict is an infrastructure error.
-    """
-    distinct = [sorted({(answer.text, answer.ended) for answer in samples}) for samples in answers]
-    jobs, places = [], []
-    for index, (task, texts) in enumerate(zip(tasks, distinct, strict=True)):
-        for text, ended in texts:
-            if ended:
-                program = extract_code(text, language=task["language"], entry_point=task.get("entry_point"))
-                jobs.append((task, program))
-                places.append((index, text))
-    with open_grader(context.sandbox) as grader:
-        verdicts = grader.grade_many(jobs)
-    counts: Counter[str] = Counter(sampled=sum(map(len, answers)))
-    graded = [GradedAnswers() for _ in tasks]
-    for index, texts in enumerate(distinct):
-        for text, ended in texts:
-            if not ended:
-                counts["unended"] += 1
-                graded[index].failing.append(text)
-    for (index, text), verdict in zip(places, verdicts, strict=True):
-        counts[verdict.status] += 1
-        if verdict.status != "error":
-            (graded[index].passing if verdict.status == "passed" else graded[index].failing).append(text)
-    if counts["error"] and not counts["passed"] + counts["failed"]:
-        raise ValueError(f"no answer could be graded: {verdicts[0].reason}: {verdicts[0].detail}")
-    return graded, dict(counts)

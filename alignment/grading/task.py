@@ -127,6 +127,8 @@ class RepositoryTests(TypedDict, total=False):
     """Identifiers of the tests that the prompt shows."""
     hidden: Required[list[str]]
     """Identifiers of the tests that the prompt does not show."""
+    easy: list[str]
+    """Identifiers of the tests that a trivial body passes. The reward `hidden_fraction` gives no credit for them."""
     copies: list[str]
     """Other files that contain the original body. The program sees these files as empty."""
     cut: list[int] | None

@@ -23,7 +23,7 @@ from data_builders.tasks.python.python_environment import find_environment
 
 _NOT_EXECUTED = ("gsm8k", "math", "needle-", "crosscode", "repoeval", "safim-api", "humaneval-fim", "fim", "completion")
 """Beginnings of the names of benchmarks that may run no programs."""
-_EXECUTING_BUILDERS = ("tasks", "preferences", "private_benchmark")
+_EXECUTING_BUILDERS = ("tasks", "difficulty", "preferences", "private_benchmark")
 _MULTI_PL_E = "multipl-e-"
 
 

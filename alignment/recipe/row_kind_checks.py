@@ -41,6 +41,7 @@ TRAINING_KINDS = {
 }
 # Kinds of rows that are read through settings of builders: builder -> setting -> kind.
 BUILDER_KINDS = {
+    "difficulty": {"tasks": "task"},
     "preferences": {"tasks": "task", "questions": "conversation"},
     "instructions": {"tasks": "task"},
 }

@@ -218,9 +218,15 @@ class GrpoEnvironment(Settings):
 class Reward(Settings):
     """One part of the GRPO reward: a built-in reward (`name`) or your own reward function (`path`)."""
 
-    name: Literal["tests_passed", "tests_fraction", "parses", "fenced", "length_penalty", "environment"] | None = None
+    name: (
+        Literal[
+            "tests_passed", "tests_fraction", "hidden_fraction", "parses", "fenced", "length_penalty", "environment"
+        ]
+        | None
+    ) = None
     """A built-in reward. `tests_passed` is 1 if all tests of the task pass, `tests_fraction` is the share of tests that
-    pass, `parses` is 1 for valid Python, `fenced` is 1 for an answer with exactly one fenced code block, and
+    pass, `hidden_fraction` is the share of passed tests among those that the prompt does not show and that no trivial
+    body passes, `parses` is 1 for valid Python, `fenced` is 1 for an answer with exactly one fenced code block, and
     `length_penalty` is from 0 to -1, depending on the answer's length (`soft`, `hard`). `environment` is the value that
     `get_reward` of the stage's own environment class returns. Give either `name` or
     `path`."""

@@ -198,7 +198,7 @@ def _check_grpo(stage: GrpoStage) -> Iterator[Mistake]:
     yield from _check_sampling(train)
     completion = train.get("max_completion_length", 256)
     for index, reward in enumerate(stage.rewards):
-        if reward.name in ("tests_passed", "tests_fraction") and reward.weight < 0:
+        if reward.name in ("tests_passed", "tests_fraction", "hidden_fraction") and reward.weight < 0:
             yield ("rewards", index, "weight"), "is negative: answers that fail the tests would be rewarded"
         if reward.soft is not None and isinstance(completion, int) and reward.soft >= completion:
             yield (

@@ -6,8 +6,10 @@ All rewards that need verdicts share one `Verdicts` object, which grades every p
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from alignment.evaluation.answer_forms import ends_by_syntax
@@ -82,19 +84,66 @@ class Verdicts:
 
 def tests_passed(verdicts: Verdicts) -> RewardFunction:
     """Return a reward function. A score is 1 if all tests passed, None if grading was not possible, otherwise 0."""
-    return _from_verdicts("tests_passed", verdicts, lambda verdict: float(verdict.status == "passed"))
+    return _from_verdicts("tests_passed", verdicts, lambda verdict, tests: float(verdict.status == "passed"))
 
 
 def tests_fraction(verdicts: Verdicts) -> RewardFunction:
     """Return a reward function. A score is the share of passed tests (0 to 1), or None if grading was not possible."""
-    return _from_verdicts("tests_fraction", verdicts, lambda verdict: verdict.fraction)
+    return _from_verdicts("tests_fraction", verdicts, lambda verdict, tests: verdict.fraction)
 
 
-def _from_verdicts(name: str, verdicts: Verdicts, score: Callable[[Verdict], float]) -> RewardFunction:
+def hidden_fraction(verdicts: Verdicts) -> RewardFunction:
+    """Return a reward function. A score is the share of passed tests that have to be earned (0 to 1).
+
+    For tasks of repositories (kinds `pytest` and `node`), these are the hidden tests without those that a trivial body
+    passes. An answer that only repeats the values of the shown tests, or returns a constant, gets no credit. The score is
+    0 if there are no such tests, 1 if all tests pass, and None if grading was not possible. For other kinds of tasks,
+    the score is the share of passed tests.
+    """
+    return _from_verdicts("hidden_fraction", verdicts, earned_share)
+
+
+def earned_share(verdict: Verdict, tests: str | None) -> float:
+    """Return the score of `hidden_fraction` for a verdict.
+
+    Args:
+        verdict: the verdict on the program.
+        tests: the column `tests` of the task.
+    """
+    if verdict.status == "passed":
+        return 1.0
+    visible, hidden, easy = _tests_by_role(tests or "{}")
+    if not hidden:
+        return verdict.fraction
+    names = [*visible, *hidden]
+    if len(verdict.tests) != len(names):
+        return 0.0
+    earned = [
+        result.passed for name, result in zip(names, verdict.tests, strict=True) if name in hidden and name not in easy
+    ]
+    return sum(earned) / len(earned) if earned else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _tests_by_role(tests: str) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """Return the names of the visible tests, of the hidden tests, and of the tests that a trivial body passes."""
+    described = json.loads(tests)
+    return (
+        tuple(described.get("visible") or ()),
+        tuple(described.get("hidden") or ()),
+        frozenset(described.get("easy") or ()),
+    )
+
+
+def _from_verdicts(name: str, verdicts: Verdicts, score: Callable[[Verdict, str | None], float]) -> RewardFunction:
     async def reward(prompts: Sequence[Prompt], completions: Sequence[Completion], **columns: Any) -> Scores:
         graded = await verdicts.grade(completions, columns)
         log_verdicts(prompts, graded, columns.get("log_metric"), columns.get("log_extra"))
-        return [None if verdict.status == "error" else score(verdict) for verdict in graded]
+        tests = columns.get("tests") or [None] * len(completions)
+        return [
+            None if verdict.status == "error" else score(verdict, described)
+            for verdict, described in zip(graded, tests, strict=True)
+        ]
 
     reward.__name__ = name
     return reward

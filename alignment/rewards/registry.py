@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from alignment.extensions import Extension
 from alignment.grading import Grader, RemoteGrader
 from alignment.rewards.combination import RewardPart, combined, environment_score
-from alignment.rewards.execution import Verdicts, tests_fraction, tests_passed
+from alignment.rewards.execution import Verdicts, hidden_fraction, tests_fraction, tests_passed
 from alignment.rewards.isolation import IsolatedReward
 from alignment.rewards.reward_protocol import RewardFunction, RewardSettings
 from alignment.rewards.text import fenced, length_penalty, parses
@@ -26,6 +26,7 @@ def _length_penalty(settings: RewardSettings, verdicts: Verdicts) -> RewardFunct
 BUILT_IN: Mapping[str, RewardFactory] = {
     "tests_passed": lambda settings, verdicts: tests_passed(verdicts),
     "tests_fraction": lambda settings, verdicts: tests_fraction(verdicts),
+    "hidden_fraction": lambda settings, verdicts: hidden_fraction(verdicts),
     "parses": lambda settings, verdicts: parses,
     "fenced": lambda settings, verdicts: fenced,
     "length_penalty": _length_penalty,
@@ -33,7 +34,7 @@ BUILT_IN: Mapping[str, RewardFactory] = {
 }
 """Name of a built-in reward -> its factory. A new reward needs a line here and its name in the recipe's schema."""
 
-GRADING = ("tests_passed", "tests_fraction")
+GRADING = ("tests_passed", "tests_fraction", "hidden_fraction")
 """Names of the built-in rewards that grade the tests of a task."""
 
 REQUIRED = (*GRADING, "environment")

@@ -107,6 +107,8 @@ class Candidate(Generic[F]):
     so that a program can forge the result. "" if the function is not valid."""
     tests: list[str] = field(default_factory=list)
     """Tests that pass with the original body and fail with the masked body."""
+    easy: list[str] = field(default_factory=list)
+    """Tests that at least one trivial body passes."""
     score: float = 0.0
     """Mutation score: the share of mutants that fail the tests."""
     cpu: list[float] = field(default_factory=list)
@@ -246,28 +248,32 @@ class TaskValidator(Generic[F]):
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
         """Grade wrong bodies of each candidate. Set `tier` if the tests fail with them, otherwise `dropped`."""
-        mutants = self._statuses(pairs, tier, grader, lambda function: self.wrong(function, settings.mutants))
+        mutants = self._grade_several(pairs, tier, grader, lambda function: self.wrong(function, settings.mutants))
         strong = []
-        for (item, names), statuses in zip(pairs, mutants, strict=True):
-            item.score = statistics.mean(status == "failed" for status in statuses) if statuses else 1.0
+        for (item, names), verdicts in zip(pairs, mutants, strict=True):
+            item.score = statistics.mean(verdict.status == "failed" for verdict in verdicts) if verdicts else 1.0
             if item.score < settings.min_mutation_score:
                 item.dropped = "weak_tests"
             else:
                 strong.append((item, names))
-        for (item, names), statuses in zip(strong, self._statuses(strong, tier, grader, self.trivial), strict=True):
-            if "passed" in statuses:
+        for (item, names), verdicts in zip(
+            strong, self._grade_several(strong, tier, grader, self.trivial), strict=True
+        ):
+            if any(verdict.status == "passed" for verdict in verdicts):
                 item.dropped = TRIVIAL
             else:
+                easy = {name for verdict in verdicts for name in tests_with_result(names, verdict, True)}
+                item.easy = [name for name in names if name in easy]
                 item.tier, item.tests, item.dropped = tier, names, ""
 
-    def _statuses(
+    def _grade_several(
         self,
         pairs: Sequence[tuple[Candidate[F], list[str]]],
         tier: str,
         grader: Grader,
         programs: Callable[[F], list[str]],
-    ) -> list[list[str]]:
-        """Grade several programs for each candidate, and return the statuses of their verdicts."""
+    ) -> list[list[Verdict]]:
+        """Return the verdicts on several programs for each candidate."""
         made = [programs(item.function) for item, _ in pairs]
         jobs = [
             (self._row(item, names, tier), program)
@@ -275,7 +281,7 @@ class TaskValidator(Generic[F]):
             for program in texts
         ]
         verdicts = iter(grader.grade_many(jobs))
-        return [[next(verdicts).status for _ in texts] for texts in made]
+        return [[next(verdicts) for _ in texts] for texts in made]
 
     def _grade(
         self, items: Sequence[Candidate[F]], names: Sequence[Sequence[str]], tier: str, grader: Grader,
@@ -302,7 +308,7 @@ def tests_of(
 ) -> dict[str, Any]:
     """Return the value of the column `tests` of a task row, see `alignment.grading.task.RepositoryTests`."""
     return {"suite": suite, "tier": tier, "target": item.function.target(), "visible": list(visible), "hidden": list(hidden),
-            "copies": item.copies}  # fmt: skip
+            "easy": item.easy, "copies": item.copies}  # fmt: skip
 
 
 def _affordable(item: Candidate[Any], verdict: Verdict, names: Sequence[str], settings: TaskSettings) -> list[str]:
