@@ -100,7 +100,7 @@ def reference_answer(row: Mapping[str, Any]) -> str:
         return ""
     if form in TEXT_FORMS:
         return f"{code}\n"
-    return f"```{language}\n{textwrap.dedent(code).strip()}\n```"
+    return f"```{language}\n{code if form == 'function' else textwrap.dedent(code).strip()}\n```"
 
 
 def body_in_answer(answer: str, language: str, entry_point: str | None) -> str:

@@ -152,7 +152,7 @@ def test_every_built_in_builder_is_in_this_test(built: list[Path]) -> None:
 
 
 # Reads no user code, needs a model, or is tested in `test_tasks_leak_nothing`.
-ELSEWHERE = {"synthetic", "preferences", "tasks"}
+ELSEWHERE = {"synthetic", "difficulty", "preferences", "tasks"}
 
 
 ACCOUNTED = {"instructions", "private_benchmark"}
