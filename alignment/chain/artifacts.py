@@ -20,12 +20,12 @@ from alignment.files import write_json
 from alignment.fingerprints import fingerprint
 
 VERSIONS: Mapping[str, int] = {
-    "build": 4,
+    "build": 5,
     "pretrain": 3,
     "sft": 3,
     "dpo": 2,
     "kto": 1,
-    "grpo": 3,
+    "grpo": 4,
     "evaluate": 4,
     "merge": 1,
     "export": 2,

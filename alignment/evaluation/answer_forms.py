@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from alignment.evaluation.answer_blocks import all_blocks, cleaned
 from alignment.evaluation.body_end import cut_at_body_end
@@ -54,7 +54,7 @@ def form_of(row: Mapping[str, Any], where: str = "") -> AnswerForm:
     for column in ("prefix", "suffix")[: TEXT_FORMS.index(form) + 1] if form in TEXT_FORMS else ():
         if not isinstance(row.get(column), str):
             raise ValueError(f"{place}a task with `answer: {form}` needs the text column `{column}`")
-    return form
+    return cast(AnswerForm, form)
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt:

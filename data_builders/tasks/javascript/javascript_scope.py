@@ -72,7 +72,7 @@ def used_names(tree: Tree, node: Any) -> set[str]:
 
 def _is_tag(tree: Tree, node: Any) -> bool:
     """Whether an identifier is the name of an HTML element in JSX."""
-    return node.parent is not None and node.parent.type.startswith("jsx_") and tree.text(node)[:1].islower()
+    return bool(node.parent is not None and node.parent.type.startswith("jsx_") and tree.text(node)[:1].islower())
 
 
 def declared_names(tree: Tree, node: Any) -> set[str]:

@@ -212,7 +212,7 @@ def _setters(method: Definition, names: set[str]) -> Iterator[tuple[str, ast.stm
         return
     for item in ast.walk(method):
         if isinstance(item, ast.Assign | ast.AnnAssign):
-            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            targets: list[ast.expr] = [*item.targets] if isinstance(item, ast.Assign) else [item.target]
             for part in (part for target in targets for part in ast.walk(target)):
                 if isinstance(part, ast.Attribute) and part.attr in names and _is_name(part.value, arguments[0].arg):
                     yield part.attr, item

@@ -47,8 +47,8 @@ class TestFunction:
         for part in path[:-1]:
             owner = next((item for item in body if isinstance(item, ast.ClassDef) and item.name == part), None)
             body = owner.body if owner else []
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef
-        node = next((item for item in body if path and isinstance(item, kinds) and item.name == path[-1]), None)
+        functions = [item for item in body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
+        node = next((item for item in functions if path and item.name == path[-1]), None)
         if module is None or node is None:
             return None
         return cls(name.partition("[")[0], module, node, owner, module.source(node))
@@ -164,7 +164,7 @@ def _file_code(texts: Mapping[str, str], tests: Sequence[TestFunction]) -> str:
     module, owners = tests[0].module, [test.owner for test in tests if test.owner is not None]
     nodes = [test.node for test in tests]
     attributes = attribute_names(nodes) | SET_UP
-    names = set().union(*(global_names(node) | signature_names(node) for node in nodes))
+    names = set[str]().union(*(global_names(node) | signature_names(node) for node in nodes))
     names |= loaded_names([*(base for owner in owners for base in owner.bases)])
     fixtures = {item.arg for node in nodes for item in node.args.args}
     names |= fixtures & module.bindings.keys()
