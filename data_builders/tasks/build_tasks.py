@@ -219,6 +219,7 @@ class PythonTasks:
     left_out: Counter[str]
     """Number of valid functions that do not become rows, keyed by reason."""
     answer: AnswerForm = "function"
+    """Answer form of the rows."""
     redacted: int = 0
     """Number of rows in which a secret or personal data around the masked body was replaced."""
 

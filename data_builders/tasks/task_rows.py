@@ -62,7 +62,7 @@ def split_names(
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
-CODE_COLUMNS = ("middle", "reference", HELD_OUT_COLUMN)
+CODE_COLUMNS = ("middle", "reference", "reference_body", HELD_OUT_COLUMN)
 CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
 
 

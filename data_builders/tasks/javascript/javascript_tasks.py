@@ -55,6 +55,7 @@ class JsTasks:
     left_out: Counter[str] = field(default_factory=Counter)
     """Number of valid functions that do not become rows, keyed by reason."""
     answer: AnswerForm = "function"
+    """Answer form of the rows."""
     redacted: int = 0
     """Number of rows in which a secret or personal data around the masked body was replaced."""
 
