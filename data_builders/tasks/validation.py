@@ -247,7 +247,10 @@ class TaskValidator(Generic[F]):
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
     ) -> None:
-        """Grade wrong bodies of each candidate. Set `tier` if the tests fail with them, otherwise `dropped`."""
+        """Run the tests on wrong bodies of each candidate.
+
+        Set the candidate's `tier` if the tests fail with them, otherwise set `dropped`.
+        """
         mutants = self._grade_several(pairs, tier, grader, lambda function: self.wrong(function, settings.mutants))
         strong = []
         for (item, names), verdicts in zip(pairs, mutants, strict=True):
