@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignment.evaluation.answer_forms import form_of
 from alignment.evaluation.benchmarks import user_rows
 from alignment.files import write_text
 from alignment.fingerprints import fingerprint, package_versions
@@ -224,6 +225,7 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
 
 def _check_task(node: StageNode, row: Row, where: str) -> None:
     """Check a task row. The row needs no tests if the stage is GRPO and no reward of the stage runs tests."""
+    form_of(row, where)
     stage = node.stage
     if isinstance(stage, GrpoStage) and row.get("tests") is None and not any(r.name in GRADING for r in stage.rewards):
         if not isinstance(row["prompt"], str):

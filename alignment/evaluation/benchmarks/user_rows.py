@@ -43,6 +43,8 @@ def check_row(row: Row, benchmark: str, where: str) -> None:
     for column in _TEXTS:
         if row.get(column) is not None and not isinstance(row[column], str):
             raise ValueError(f"{where}: `{column}` must be text, not {type(row[column]).__name__}")
+    if benchmark == "tasks":
+        form_of(row, where)
     if row.get("kind") and row.get("tests"):
         check_gradable(row, where)
 
@@ -63,7 +65,7 @@ def tasks(request: BenchmarkRequest) -> Benchmark:
     mode. The forms `continuation` and `fim` have base prompts only.
     """
     rows = rows_of(request)
-    forms = {form_of(row, f"{request.data}, row {number}") for number, row in enumerate(rows, 1)}
+    forms = {form_of(row) for row in rows}
     as_text = bool(forms & set(TEXT_FORMS))
     if len({form in TEXT_FORMS for form in forms}) > 1:
         raise ValueError(

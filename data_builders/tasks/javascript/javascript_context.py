@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from alignment.evaluation.answer_forms import AnswerForm
@@ -340,8 +341,8 @@ def js_code_of_tests(texts: Mapping[str, str], names: Sequence[str], characters:
 
 
 def _tests_of_file(text: str, path: str, names: Sequence[str]) -> str:
-    tree = Tree(text, path)
-    calls = [call for name in names if (call := test_call(tree, name)) is not None]
+    tree, known = _test_calls(text, path)
+    calls = [known[title] for title in map(_title, names) if title in known]
     needed: dict[str, JsDeclaration] = {}
     for call in calls:
         scope = declarations_around(tree, call)
@@ -353,17 +354,23 @@ def _tests_of_file(text: str, path: str, names: Sequence[str]) -> str:
     return "\n\n".join([joined(parts), *(sources[place] for place in sorted(sources))]) if calls else ""
 
 
-def test_call(tree: Tree, name: str) -> Any | None:
-    """Return the call that defines a test (`test('title', ...)`), or None if no call has this title as text."""
-    title = name.partition("::")[2].rpartition(" > ")[2]
+def _title(name: str) -> str:
+    """Return the title of a test, which its identifier (`file::suite > title`) ends with."""
+    return name.partition("::")[2].rpartition(" > ")[2]
+
+
+@lru_cache(maxsize=32)
+def _test_calls(text: str, path: str) -> tuple[Tree, dict[str, Any]]:
+    """Return the parsed test file, and the calls that define tests (`test('title', ...)`), keyed by title."""
+    tree = Tree(text, path)
+    calls: dict[str, Any] = {}
     for node in descend(tree.root):
-        if node.type != "call_expression":
-            continue
-        arguments = node.child_by_field_name("arguments")
-        first = arguments.named_children[0] if arguments is not None and arguments.named_child_count > 1 else None
-        if first is not None and first.type in ("string", "template_string") and tree.text(first)[1:-1] == title:
-            return node
-    return None
+        arguments = node.child_by_field_name("arguments") if node.type == "call_expression" else None
+        if arguments is not None and arguments.named_child_count > 1:
+            first = arguments.named_children[0]
+            if first.type in ("string", "template_string"):
+                calls.setdefault(tree.text(first)[1:-1], node)
+    return tree, calls
 
 
 def js_rank_of_tests(texts: Mapping[str, str], function: str, names: Iterable[str]) -> dict[str, tuple[bool, int]]:
@@ -374,11 +381,11 @@ def js_rank_of_tests(texts: Mapping[str, str], function: str, names: Iterable[st
         function: name of the function, without its class.
         names: identifiers of the tests.
     """
-    trees = {path: Tree(texts[path], path) for path in {name.partition("::")[0] for name in names} if path in texts}
     ranks: dict[str, tuple[bool, int]] = {}
     for name in names:
-        tree = trees.get(name.partition("::")[0])
-        call = test_call(tree, name) if tree else None
-        source = tree.text(call) if tree and call is not None else ""
+        path = name.partition("::")[0]
+        tree, calls = _test_calls(texts.get(path, ""), path)
+        call = calls.get(_title(name))
+        source = tree.text(call) if call is not None else ""
         ranks[name.partition("[")[0]] = (not re.search(rf"\b{re.escape(function)}\b", source), len(source) or 1 << 30)
     return ranks
