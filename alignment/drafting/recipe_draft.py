@@ -333,7 +333,7 @@ class _Writer:
         if kind == "pretrain":
             yield "    fim: {rate: 0.5}  # half of the tokens teach to fill in the middle, as editors ask for it"
         if kind == "grpo":
-            yield "    rewards: [{name: tests_passed}, {name: tests_fraction, weight: 0.2}]"
+            yield "    rewards: [{name: tests_passed}, {name: hidden_fraction, weight: 0.2}]"
             yield f"    max_prompt_length: {fit.length - completion_length(fit)}"
         first = kind == next(iter(self.data.training))
         yield "    peft: " + (
