@@ -310,7 +310,8 @@ def test_a_method_in_javascript_is_shown_in_its_class_with_what_it_uses() -> Non
     ],
 )  # fmt: skip
 def test_names_in_javascript_are_resolved_in_their_scopes(text: str, name: str, unresolved: set[str]) -> None:
-    assert js_needed(text, name).unresolved == unresolved
+    code = js_needed(text, name)
+    assert code.unresolved == unresolved and "(root)" not in code.declarations
 
 
 def test_types_of_typescript_are_shown_and_no_line_is_cut() -> None:

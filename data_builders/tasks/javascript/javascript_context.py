@@ -13,6 +13,7 @@ from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, TYPESCRIPT, JsFunction, Tree, js_functions
 from data_builders.parsing.imports import Resolver
 from data_builders.tasks.javascript.javascript_scope import (
+    DECLARATIONS,
     KNOWN_GLOBALS,
     JsDeclaration,
     declarations_around,
@@ -118,6 +119,8 @@ def declared_code(tree: Tree, declarations: Iterable[JsDeclaration]) -> list[str
     parts: dict[int, str] = {}
     for item in declarations:
         node, part = item.node, item.part
+        if node.type not in DECLARATIONS:
+            continue  # a parameter of the module's wrapper
         if part.id == node.id:
             parts[node.start_byte] = _outline(tree, node)
         elif part.type == "variable_declarator":
