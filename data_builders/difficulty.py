@@ -1,4 +1,4 @@
-"""Builder `difficulty`: measure how many of a model's answers to each task pass, and keep tasks of a suitable pass rate.
+"""Builder `difficulty`: measure how many of a model's answers to each task pass, and keep tasks that it solves sometimes.
 
 A task that a model always or never solves gives GRPO no gradient, because all rewards of a group are equal. The kept
 tasks are sorted from the easiest to the hardest. To train in this order, set `train: {shuffle_dataset: false}` in the
@@ -83,7 +83,7 @@ def build_difficulty(settings: DifficultySettings, context: BuildContext) -> dic
 
 
 def pass_rate(samples: Sequence[SampledAnswer], graded: GradedAnswers) -> float | None:
-    """Return the share of sampled answers that passed, among those that could be graded. None if none could be graded."""
+    """Return the share of passing answers among those that could be graded, or None if none could be graded."""
     passed = sum(sample.ended and sample.text in graded.passing for sample in samples)
     failed = sum(
         sample.text in graded.failing for sample in samples if not (sample.ended and sample.text in graded.passing)

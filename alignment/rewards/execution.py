@@ -25,7 +25,8 @@ TASK_COLUMNS = ("kind", "tests", "entry_point", "language")
 PROBLEM = "environment_problem"
 """Name of a column that `combination.combined` adds for rollouts with an environment: its error, or None."""
 CUT_OFF = Verdict("failed", "cut_off", "the completion was cut off: it holds no token that ends an answer")
-"""The verdict (result of grading) for completions that reached the length limit, unless the end of the body is in the completion."""
+"""The verdict (result of grading) for completions that reached the length limit, unless they contain the end of the
+body."""
 
 
 class Verdicts:
@@ -96,9 +97,9 @@ def hidden_fraction(verdicts: Verdicts) -> RewardFunction:
     """Return a reward function. A score is the share of passed tests that have to be earned (0 to 1).
 
     For tasks of repositories (kinds `pytest` and `node`), these are the hidden tests without those that a trivial body
-    passes. An answer that only repeats the values of the shown tests, or returns a constant, gets no credit. The score is
-    0 if there are no such tests, 1 if all tests pass, and None if grading was not possible. For other kinds of tasks,
-    the score is the share of passed tests.
+    passes. An answer that only repeats the values of the shown tests, or returns a constant, gets no credit. The score
+    is 0 if there are no such tests, 1 if all tests pass, and None if grading was not possible. For other kinds of
+    tasks, the score is the share of passed tests.
     """
     return _from_verdicts("hidden_fraction", verdicts, earned_share)
 

@@ -259,7 +259,10 @@ class PythonTasks:
         return split_names(f"{item.function.file}:{item.function.name}", item.tests, self.hidden_share, ranks, divide)
 
     def _form(self, function: Function, visible: Sequence[str], characters: int) -> dict[str, Any] | None:
-        """Return the columns with the prompt. If the function can't be written from a prompt, count the reason in `left_out`."""
+        """Return the columns with the prompt.
+
+        Return None if the function can't be written from a prompt. The reason is counted in `left_out`.
+        """
         prepared, needed = self.prepared, self.code.needed(function, characters)
         if unresolved_names(prepared, function, needed):
             self.left_out["unresolved_names"] += 1

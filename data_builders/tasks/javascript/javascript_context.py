@@ -316,7 +316,7 @@ def js_prompt(
 
 
 def js_code_before(function: JsFunction, needed: JsNeededCode) -> str:
-    """Return the code up to the body, which a model continues: definitions of other files, then the function's module."""
+    """Return the code up to the body: definitions of other files, then the function's module."""
     head = f"{needed.head}\n"
     return f"{needed.other_files}\n\n// {function.file}\n{head}" if needed.others else head
 

@@ -80,7 +80,10 @@ class JsTasks:
         return clean
 
     def _form(self, function: JsFunction, visible: Sequence[str], characters: int) -> dict[str, Any] | None:
-        """Return the columns with the prompt. If the function can't be written from a prompt, count the reason in `left_out`."""
+        """Return the columns with the prompt.
+
+        Return None if the function can't be written from a prompt. The reason is counted in `left_out`.
+        """
         assert self.prepared is not None
         needed = js_needed_code(self.prepared.source | self.prepared.texts, function)
         if needed.unresolved:
