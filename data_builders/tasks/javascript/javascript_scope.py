@@ -1,4 +1,4 @@
-"""Names that JavaScript and TypeScript code uses, and the declarations of the surrounding module that define the names."""
+"""Names that JavaScript and TypeScript code uses, and the declarations in the module that define the names."""
 
 from __future__ import annotations
 
