@@ -192,7 +192,7 @@ def test_plain_code_has_no_restricted_words() -> None:
 def test_mutants_are_the_same_every_time_and_differ_from_the_original() -> None:
     function = js_functions("b.mjs", MODULE)[0]
     first = js_mutants(MODULE, function, 5)
-    assert first == js_mutants(MODULE, function, 5) and len(set(first)) == 5
+    assert first == js_mutants(MODULE, function, 5) and len(set(first)) == 4
     assert definition(MODULE, function) not in first
 
 
