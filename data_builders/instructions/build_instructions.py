@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,21 +22,28 @@ from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Count, Positive, Reference, Settings
 from data_builders.builder import BuildContext
+from data_builders.cleaning.clean_files import printable_path
 from data_builders.cleaning.decontamination import Decontaminator
+from data_builders.cleaning.duplicates import find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact
-from data_builders.instructions import rewrites
-from data_builders.instructions.instruction_kinds import KINDS, Code, Draft
+from data_builders.instructions.instruction_kinds import KINDS, Code, Draft, Rejected
 from data_builders.instructions.refine import Refinement, refine
-from data_builders.parsing.python_functions import functions, parse
+from data_builders.instructions.renames import refactors
+from data_builders.instructions.unittest_translations import translations
+from data_builders.parsing.python_functions import Function, functions, parse
 from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
+from data_builders.storage.parallel import Progress, batched
+from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
-from data_builders.tasks.python.task_context import test_sources
+from data_builders.tasks.python.shown_tests import TestFunction, code_of_tests
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)
 MAX_TEST_CHARACTERS = 2999
 """Maximum number of characters of visible tests that a conversation shows."""
+GRADED_AT_ONCE = 64
+"""Number of bugs that are executed between two messages about the progress."""
 InstructionKind = Literal["implement", "document", "tests", "fix", "explain", "refactor", "translate"]
 ALL_KINDS: list[InstructionKind] = list(get_args(InstructionKind))
 
@@ -83,15 +91,17 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
     with cloned(settings.sources, context.clone_folder) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
-            unchecked = _drafts(repository, tasks, settings.kinds, settings.bounds, dropped)
-            drafts += _without_long_or_secret(unchecked, settings.bounds, dropped)
+            maker = _DraftMaker(repository, tasks, settings, context, dropped)
+            drafts += _without_long_or_secret(maker.drafts(), settings.bounds, dropped)
+    drafts = _distinct(drafts, dropped)
     if len(drafts) > settings.max_rows:
         chosen = sorted(random.Random(context.seed).sample(range(len(drafts)), settings.max_rows))
         dropped["above_max_rows"] += len(drafts) - settings.max_rows
         drafts = [drafts[place] for place in chosen]
     try:
         with Grader(context.workers, LIMITS, allow_weaker=context.sandbox.allow_weaker) as grader:
-            drafts = _without_unnoticed_bugs(drafts, grader, dropped)
+            progress = Progress("instructions: bugs", 0, context.show_progress)
+            drafts = _without_unnoticed_bugs(drafts, grader, dropped, progress)
             refinement_counts: dict[str, int] = {}
             if settings.refinement is not None:
                 drafts, refinement_counts = refine(drafts, settings.refinement, grader, context.seed)
@@ -143,45 +153,80 @@ def _tasks_by_id(path: Path) -> dict[str, dict[str, Any]]:
     return tasks
 
 
-def _drafts(
-    repository: Repository,
-    tasks: dict[str, dict[str, Any]],
-    kinds: Sequence[str],
-    bounds: ConversationLimits,
-    dropped: Counter[str],
-) -> Iterator[Draft]:
-    """Yield drafts of conversations (see `instruction_kinds.Draft`) about the functions of one repository.
+@dataclass
+class _DraftMaker:
+    """Makes the drafts of conversations from one repository. Rows that are not made are counted in `dropped`."""
 
-    Omitted functions and drafts are counted in `dropped`.
-    """
-    texts = read_texts(repository)
-    for path, text in sorted(texts.items()):
-        if not path.endswith(".py") or is_test_file(path) or is_documentation(path) or "\r" in text:
-            continue
-        if parse(text) is None:
-            dropped["file_does_not_parse"] += 1
-            continue
-        for function in functions(path, text):
-            if function.problem == "no_body":
+    repository: Repository
+    tasks: Mapping[str, dict[str, Any]]
+    settings: InstructionsSettings
+    context: BuildContext
+    dropped: Counter[str]
+
+    def drafts(self) -> Iterator[Draft]:
+        """Yield the drafts of one repository, file by file."""
+        # Paths with bytes that are not UTF-8 and line ends of Windows would end up in prompts.
+        texts = {
+            printable_path(path).replace("\n", "\\n"): text.replace("\r\n", "\n")
+            for path, text in read_texts(self.repository).items()
+        }
+        sources = {path: text for path, text in texts.items() if path.endswith(".py") and not is_test_file(path)}
+        code = RepositoryCode(sources, self.repository.name)
+        progress = Progress(f"instructions: files of {self.repository.name}", len(sources), self.context.show_progress)
+        for path, text in sorted(sources.items()):
+            progress.advance(1, len(text))
+            if is_documentation(path):
                 continue
-            task = tasks.get(f"{repository.name}/{path}:{function.line}:{function.qualname}")
-            source = f"{repository.name}@{repository.commit[:12]}:{path}:{function.qualname}"
-            code = Code(function, text, source, task, _visible_tests(task, texts) if task else "")
-            if code.definition.count("\n") + 1 < bounds.min_lines:
-                dropped["function_too_short"] += 1
+            if parse(text) is None:
+                self.dropped["file_does_not_parse"] += 1
                 continue
-            drafts = [draft for kind in kinds if kind in KINDS for draft in KINDS[kind](code)]
-            dropped["above_per_function"] += max(0, len(drafts) - bounds.per_function)
-            yield from drafts[: bounds.per_function]
-    if "refactor" in kinds:
-        yield from rewrites.refactors(repository.name, repository.commit, texts)
-    if "translate" in kinds:
-        yield from rewrites.translations(repository.name, repository.commit, texts)
+            for function in functions(path, text):
+                yield from self._of_function(function, text, code, texts)
+        name, commit, kinds = self.repository.name, self.repository.commit, self.settings.kinds
+        if "refactor" in kinds:
+            yield from self._made(refactors(name, commit, texts, self.context.seed))
+        if "translate" in kinds:
+            yield from self._made(translations(name, commit, texts, self.context.seed))
+
+    def _of_function(
+        self, function: Function, text: str, repository: RepositoryCode, texts: Mapping[str, str]
+    ) -> Iterator[Draft]:
+        if function.problem == "no_body":
+            return
+        task = self.tasks.get(f"{self.repository.name}/{function.file}:{function.line}:{function.qualname}")
+        source = f"{self.repository.name}@{self.repository.commit[:12]}:{function.file}:{function.qualname}"
+        tests = _visible_tests(task, function, texts) if task else ""
+        code = Code(function, text, source, repository, self.context.seed, task, tests)
+        bounds = self.settings.bounds
+        if code.definition.count("\n") + 1 < bounds.min_lines:
+            self.dropped["function_too_short"] += 1
+            return
+        drafts = [draft for kind in self.settings.kinds if kind in KINDS for draft in self._made(KINDS[kind](code))]
+        # The drafts of the kind `fix` are alternatives: one of them is kept.
+        fixes = [draft for draft in drafts if draft.broken]
+        others = [draft for draft in drafts if not draft.broken]
+        most = bounds.per_function - bool(fixes)
+        self.dropped["above_per_function"] += max(0, len(others) - most)
+        yield from [*others[:most], *fixes]
+
+    def _made(self, results: Iterable[Draft | Rejected]) -> Iterator[Draft]:
+        """Yield the drafts among the results of a rule, and count the reasons of the others."""
+        for result in results:
+            if isinstance(result, Rejected):
+                self.dropped[result.reason] += 1
+            else:
+                yield result
 
 
-def _visible_tests(task: dict[str, Any], texts: dict[str, str]) -> str:
-    """Return the code of a task's visible tests."""
-    return test_sources(texts, json.loads(task["tests"])["visible"], MAX_TEST_CHARACTERS)
+def _visible_tests(task: dict[str, Any], function: Function, texts: Mapping[str, str]) -> str:
+    """Return the code of those visible tests of a task that call the function, with the data that they need."""
+    tests = json.loads(task["tests"])
+    name = function.qualname.rpartition(".")[2]
+    calling = [
+        item for item in tests["visible"] if (test := TestFunction.find(texts, item)) is not None and test.calls(name)
+    ]
+    collected = [*tests["visible"], *tests.get("hidden", [])]
+    return code_of_tests(texts, collected, calling, MAX_TEST_CHARACTERS)
 
 
 def _without_long_or_secret(
@@ -197,15 +242,22 @@ def _without_long_or_secret(
             yield draft
 
 
-def _without_unnoticed_bugs(drafts: list[Draft], grader: Grader, dropped: Counter[str]) -> list[Draft]:
-    """Drop drafts of the kind `fix` whose buggy code passes all tests of the function, because this code may have no
-    bug.
-    """
-    with_bug = [draft for draft in drafts if draft.broken]
-    verdicts = grader.grade_many([(draft.task, draft.broken) for draft in with_bug if draft.task is not None])
-    noticed = {id(draft) for draft, verdict in zip(with_bug, verdicts, strict=True) if verdict.status == "failed"}
-    dropped["bug_that_no_test_notices"] += len(with_bug) - len(noticed)
-    return [draft for draft in drafts if not draft.broken or id(draft) in noticed]
+def _without_unnoticed_bugs(
+    drafts: list[Draft], grader: Grader, dropped: Counter[str], progress: Progress
+) -> list[Draft]:
+    """Keep at most one bug of each function: the first bug that makes a test of the function fail."""
+    noticed: dict[str, int] = {}
+    with_bug = [draft for draft in drafts if draft.broken and draft.task is not None]
+    for batch in batched(with_bug, GRADED_AT_ONCE):
+        verdicts = grader.grade_many([(draft.task, draft.broken) for draft in batch if draft.task is not None])
+        progress.advance(len(batch))
+        for draft, verdict in zip(batch, verdicts, strict=True):
+            if verdict.status == "failed":
+                noticed.setdefault(draft.source, id(draft))
+            else:
+                dropped["bug_that_no_test_notices"] += 1
+    kept = set(noticed.values())
+    return [draft for draft in drafts if not draft.broken or id(draft) in kept]
 
 
 def _uncontaminated(drafts: list[Draft], benchmarks: Decontaminator | None, dropped: Counter[str]) -> list[Draft]:
@@ -215,15 +267,17 @@ def _uncontaminated(drafts: list[Draft], benchmarks: Decontaminator | None, drop
     return clean
 
 
-def _distinct(drafts: Iterable[Draft], dropped: Counter[str]) -> list[Draft]:
-    """Drop drafts that repeat the question and answer of an earlier draft."""
-    seen: set[tuple[str, str]] = set()
-    distinct = []
-    for draft in drafts:
-        key = (draft.prompt, draft.answer)
-        if key in seen:
-            dropped["duplicate"] += 1
-        else:
-            seen.add(key)
-            distinct.append(draft)
-    return distinct
+def _distinct(drafts: Sequence[Draft], dropped: Counter[str]) -> list[Draft]:
+    """Drop drafts that repeat an earlier draft of the same kind, or are nearly equal to it.
+
+    Drafts with a bug of the same function are alternatives, of which one is kept later.
+    """
+    texts = [f"{draft.material}\n{draft.answer}\n{draft.source if draft.broken else ''}" for draft in drafts]
+    removed = set()
+    for kind in sorted({draft.kind for draft in drafts}):
+        places = [place for place, draft in enumerate(drafts) if draft.kind == kind and not draft.broken]
+        kind_texts = [texts[place] for place in places]
+        found = find_duplicates(fingerprints(kind_texts), kind_texts.__getitem__)
+        removed |= {places[duplicate.index] for duplicate in found}
+    dropped["near_duplicate"] += len(removed)
+    return [draft for place, draft in enumerate(drafts) if place not in removed]

@@ -1,23 +1,38 @@
-"""Rules that make instructions from one function of a repository: a request, the shown code and the answer."""
+"""Rules that make instructions from one function of a repository: a request, the shown code and the answer.
+
+Each rule checks its rows. A row that could teach something wrong is not made, and the reason is counted: the prompt does
+not show what the answer uses, the tests do not call the function, or the docstring points elsewhere.
+"""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from data_builders.parsing.python_functions import Function, definition, indentation, parse
-from data_builders.tasks.python.python_mutants import mutants
-from data_builders.tasks.python.task_context import code_block, imports_of
+from data_builders.instructions.docstrings import documentation_fault, grounded, summary_of
+from data_builders.instructions.function_facts import facts_of, raised_names
+from data_builders.instructions.source_bugs import bugs
+from data_builders.instructions.wordings import wording
+from data_builders.parsing.code_blocks import code_block
+from data_builders.parsing.python_functions import Definition, Function, definition, parse
+from data_builders.tasks.python.module_source import attribute_names
+from data_builders.tasks.python.needed_code import NeededCode, RepositoryCode
+from data_builders.tasks.python.task_context import unresolved_names
 
 MIN_DOC_WORDS = 4
 """Minimum number of words of a docstring that is used as a description."""
-MUTANTS = 3
-"""Maximum number of buggy versions of a function in `fix` conversations."""
+MAX_CONTEXT = 4000
+"""Maximum number of characters of code that a prompt shows besides the function and its tests."""
+MAX_BUGS = 4
+"""Maximum number of bugs that are tried for one function. The first bug that a test notices becomes a row."""
+MAX_PLAIN_NUMBER = 2
+"""Numbers up to this one need no mention in a prompt."""
+MIN_PLAIN_TEXT = 3
+"""Minimum length of a text in an answer that the prompt must mention."""
 
 
 @dataclass
@@ -45,6 +60,13 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A row that is not made, with the reason that the build report counts."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Code:
     """A function of a repository, with the data from which rules make instructions."""
 
@@ -53,163 +75,224 @@ class Code:
     """The text of the function's file."""
     source: str
     """Value of the column `source`, which names repository, commit, file and function."""
-    task: dict[str, Any] | None
+    repository: RepositoryCode
+    """The repository's files, from which prompts take the code that the function needs."""
+    seed: int
+    task: dict[str, Any] | None = None
     """The executable task of the function, or None."""
-    shown_tests: str
-    """The code of the task's visible tests, or ""."""
+    shown_tests: str = ""
+    """The code of those visible tests of the task that call the function, or ""."""
 
     @property
     def definition(self) -> str:
         """The code of the whole function, without its outer indentation."""
         return definition(self.text, self.function)
 
-    def pick(self, kind: str, choices: Sequence[str]) -> str:
-        """Choose one of several wordings by a hash of `kind` and `source`, and insert the function's name into the
-        wording.
-        """
-        digest = hashlib.sha256(f"{kind}:{self.source}".encode()).digest()
-        return choices[digest[0] % len(choices)].format(
-            name=self.function.qualname.rpartition(".")[2], file=self.function.file, qualname=self.function.qualname
-        )
+    @cached_property
+    def node(self) -> Definition | None:
+        """The syntax tree of the definition, or None if the definition alone does not parse."""
+        tree = parse(self.definition)
+        node = tree.body[0] if tree and len(tree.body) == 1 else None
+        return node if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None
+
+    @cached_property
+    def needed(self) -> NeededCode:
+        """The code of the repository that the body uses."""
+        return self.repository.needed(self.function, MAX_CONTEXT)
+
+    @property
+    def context(self) -> str:
+        """The needed code as Markdown, without the function. "" if nothing is needed."""
+        around = "\n\n\n".join(part for part in (self.needed.module, self.needed.opening) if part)
+        parts = [f"`{self.function.file}`:\n\n{code_block(around)}"] if around else []
+        if self.needed.others:
+            parts.append(f"Other files have:\n\n{code_block(self.needed.other_files)}")
+        return "\n\n".join(parts)
+
+    def without_docstring(self) -> str:
+        """The code of the whole function without the docstring, or "" if the body would be empty."""
+        if self.node is None or len(self.node.body) < 2 or not self.function.doc:
+            return ""
+        first = self.node.body[0]
+        lines = self.definition.split("\n")
+        assert first.end_lineno is not None
+        return "\n".join([*lines[: first.lineno - 1], *lines[first.end_lineno :]])
+
+    def ask(self, kind: str) -> str:
+        """Draw the wording of a request."""
+        names = {
+            "name": self.function.qualname.rpartition(".")[2], "file": self.function.file,
+            "qualname": self.function.qualname,
+        }  # fmt: skip
+        return wording(kind, self.source, self.seed, names)
 
 
-def _head(code: Code) -> str:
-    """Return the code of a function above its body: decorators, signature and docstring."""
-    return textwrap.dedent(code.text[code.function.first : code.function.start]).rstrip()
+def context_fault(code: Code, shown: str) -> str:
+    """Return why the answer can't be written from a prompt, or "".
+
+    Args:
+        code: the function that the answer holds.
+        shown: all code of the prompt.
+    """
+    if code.node is None:
+        return "does_not_parse"
+    if unresolved_names(code.text, code.function, code.needed):
+        return "unresolved_names"
+    if code.needed.size > MAX_CONTEXT:
+        return "context_too_long"
+    arguments = [*code.node.args.posonlyargs, *code.node.args.args]
+    own = arguments[0].arg if arguments and "." in code.function.qualname else None
+    attributes = attribute_names([*code.function.body])
+    inner = attribute_names([*code.function.body], of=own) if own else set()
+    if any(name not in shown for name in inner | {name for name in attributes if name.startswith("_")}):
+        return "unknown_attributes"
+    speaks_of_errors = re.search(r"\brais|\berror|\binvalid|\bfail|\bexception", code.function.doc, re.IGNORECASE)
+    if not speaks_of_errors and any(name.rpartition(".")[2] not in shown for name in raised_names(code.node.body)):
+        return "unknown_exceptions"
+    return "unknown_values" if any(value not in shown for value in _special_values(code.function)) else ""
 
 
-def implement(code: Code) -> Iterator[Draft]:
+def _special_values(function: Function) -> Iterator[str]:
+    """Yield the texts and numbers in a function that nobody can guess. Those in error messages are left out."""
+    for statement in function.body:
+        messages = {
+            id(part)
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr) or _is_message(node)
+            for part in ast.walk(node)
+        }
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Constant) and id(node) not in messages:
+                value = node.value
+                if isinstance(value, str) and len(value) >= MIN_PLAIN_TEXT and not value.isspace():
+                    yield value.strip()
+                elif isinstance(value, int | float) and not isinstance(value, bool) and value > MAX_PLAIN_NUMBER:
+                    yield str(value)
+
+
+def _is_message(node: ast.AST) -> bool:
+    """Whether a node is a call that logs or warns."""
+    name = (
+        ast.unparse(node.func) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) else ""
+    )
+    return name.rpartition(".")[2] in ("warn", "debug", "info", "warning", "error", "exception", "print")
+
+
+def _statements(function: Function) -> int:
+    return sum(isinstance(node, ast.stmt) for item in function.body for node in ast.walk(item))
+
+
+def implement(code: Code) -> Iterator[Draft | Rejected]:
     """Yield an instruction of the kind `implement`: write a function from its signature and docstring."""
-    if len(code.function.doc.split()) < MIN_DOC_WORDS:
+    words = len(code.function.doc.split())
+    if words < MIN_DOC_WORDS:
         return
-    ask = code.pick("implement", (
-        "Write the function `{name}` of `{file}` from its signature and documentation.",
-        "Implement `{qualname}` as its docstring describes it.",
-        "Complete this function. Keep its signature and its docstring.",
-        "The body of `{name}` is missing. Write it.",
-    ))  # fmt: skip
-    head = imports_of(code.text, code.function.first)
-    shown = code_block(f"{head}\n{_head(code)}\n{_body_indentation(code)}..." if head else f"{_head(code)}\n    ...")
-    yield Draft("implement", ask, shown, code_block(code.definition), code.source, code.task)
+    if words < 1.5 * _statements(code.function) + 2:
+        yield Rejected("documentation_too_short")
+        return
+    if re.search(
+        r"\b(?:utility|helper|convenience) (?:function|method)|\bused (?:internally|for|by|to)\b",
+        code.function.doc[:200],
+    ):
+        yield Rejected("documentation_says_too_little")
+        return
+    shown = code_block(f"{code.needed.head}{code.needed.indentation}...")
+    if code.needed.others:
+        shown += f"\n\nOther files have:\n\n{code_block(code.needed.other_files)}"
+    if reason := context_fault(code, shown):
+        yield Rejected(reason)
+    else:
+        yield Draft("implement", code.ask("implement"), shown, code_block(code.definition), code.source, code.task)
 
 
-def _body_indentation(code: Code) -> str:
-    """Return the indentation that the body has after the definition is moved to the left margin."""
-    inner = len(indentation(code.text, code.function))
-    line = code.text[code.function.first : code.function.first + 200]
-    return " " * max(1, inner - (len(line) - len(line.lstrip(" "))) or 4)
-
-
-def document(code: Code) -> Iterator[Draft]:
+def document(code: Code) -> Iterator[Draft | Rejected]:
     """Yield an instruction of the kind `document`: write the docstring of a function."""
-    if len(code.function.doc.split()) < MIN_DOC_WORDS:
+    doc = grounded(code.function.doc)
+    bare = code.without_docstring()
+    if len(code.function.doc.split()) < MIN_DOC_WORDS or not bare or code.node is None:
         return
-    tree = parse(code.definition)
-    if tree is None or not tree.body or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+    if len(doc.split()) < MIN_DOC_WORDS:
+        yield Rejected("docstring_points_elsewhere")
         return
-    node = tree.body[0]
-    first = node.body[0]
-    if len(node.body) < 2 or first.end_lineno is None:
+    reason = documentation_fault(doc, code.node)
+    raised = raised_names(code.node.body)
+    if (
+        not reason
+        and raised
+        and not any(re.search(rf"rais|error|{re.escape(name)}", doc, re.IGNORECASE) for name in raised)
+    ):
+        reason = "docstring_without_the_exceptions"
+    if not reason and len(doc.split()) < 2 * _statements(code.function) + 2:
+        reason = "documentation_too_short"
+    if reason:
+        yield Rejected(reason)
         return
-    lines = code.definition.split("\n")
-    bare = "\n".join([*lines[: first.lineno - 1], *lines[first.end_lineno :]])
-    ask = code.pick("document", (
-        "Write a docstring for `{name}`.", "Document this function: give its docstring and nothing else.",
-        "What would a good docstring of `{qualname}` say?",
-    ))  # fmt: skip
-    quoted = code.function.doc.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    yield Draft("document", ask, code_block(bare), code_block(f'"""{quoted}"""'), code.source)
+    quoted = doc.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    end = "\n" if "\n" in quoted else ""
+    yield Draft("document", code.ask("document"), code_block(bare), code_block(f'"""{quoted}{end}"""'), code.source)
 
 
-def from_tests(code: Code) -> Iterator[Draft]:
+def from_tests(code: Code) -> Iterator[Draft | Rejected]:
     """Yield an instruction of the kind `tests`: write a function from its signature and visible tests."""
-    if not code.shown_tests or code.task is None:
-        return
-    ask = code.pick("tests", (
-        "Write `{qualname}` of `{file}` so that these tests pass.",
-        "Here are tests of `{name}`, and its signature. Write the function.",
-        "Make these tests pass: implement `{name}`.",
-    ))  # fmt: skip
-    material = f"{code_block(code.shown_tests)}\n\n{code_block(code.function.header + ':')}"
-    yield Draft("tests", ask, material, code_block(code.definition), code.source, code.task)
-
-
-def fix(code: Code) -> Iterator[Draft]:
-    """Yield instructions of the kind `fix`: correct a mutant (a version with one error) of a function."""
     if code.task is None:
         return
-    head = code.text[code.function.first : code.function.start]
-    for body in mutants(code.function, MUTANTS, seed=1):
-        inner = indentation(code.text, code.function) or "    "
-        moved = "\n".join(f"{inner}{line[4:]}" if line.strip() else line for line in body.split("\n"))
-        ask = code.pick(f"fix:{body}", (
-            "`{qualname}` has a bug. Find it and fix it.", "Tests of `{name}` fail. Correct the function.",
-            "This function does not do what it should. What is wrong? Give the corrected function.",
-        ))  # fmt: skip
-        shown = textwrap.dedent(head + moved)
-        material = code_block(shown)
+    if not code.shown_tests:
+        yield Rejected("tests_do_not_call_the_function")
+        return
+    stub = code_block(f"{code.needed.head}{code.needed.indentation}...")
+    others = f"\n\nOther files have:\n\n{code_block(code.needed.other_files)}" if code.needed.others else ""
+    material = f"{code_block(code.shown_tests)}\n\n`{code.function.file}`:\n\n{stub}{others}"
+    if reason := context_fault(code, material):
+        yield Rejected(reason)
+    else:
+        yield Draft("tests", code.ask("tests"), material, code_block(code.definition), code.source, code.task)
+
+
+def fix(code: Code) -> Iterator[Draft | Rejected]:
+    """Yield instructions of the kind `fix`: correct a function with one bug. The drafts differ only in the bug."""
+    if code.task is None or code.node is None:
+        return
+    if unresolved_names(code.text, code.function, code.needed) or code.needed.size > MAX_CONTEXT:
+        yield Rejected("unresolved_names")
+        return
+    for bug in bugs(code.text, code.function, MAX_BUGS, code.seed):
+        parts = [code_block(bug.definition(code.text, code.function)), code.context]
         if code.shown_tests:
-            material += f"\n\nAmong its tests are:\n\n{code_block(code.shown_tests)}"
-        yield Draft("fix", ask, material, code_block(code.definition), code.source, code.task, broken=body)
+            parts.append(f"Among its tests are:\n\n{code_block(code.shown_tests)}")
+        answer = f"{bug.explanation(code.text)}\n\n{code_block(code.definition)}"
+        material = "\n\n".join(part for part in parts if part)
+        broken = bug.body(code.text, code.function)
+        yield Draft("fix", code.ask("fix"), material, answer, code.source, code.task, broken=broken)
 
 
-def explain(code: Code) -> Iterator[Draft]:
+def explain(code: Code) -> Iterator[Draft | Rejected]:
     """Yield an instruction of the kind `explain`: describe what a function does.
 
-    The answer is the first sentence of the docstring, followed by facts from the syntax tree.
+    The prompt shows the function without its docstring. The answer is the summary of the docstring, followed by facts
+    from the syntax tree.
     """
-    first = re.split(r"(?<=[.!?])\s|\n\n", code.function.doc, maxsplit=1)[0].replace("\n", " ").strip()
-    tree = parse(code.definition)
-    if len(first.split()) < MIN_DOC_WORDS or tree is None or not tree.body:
+    bare, summary = code.without_docstring(), summary_of(code.function.doc)
+    if not bare or code.node is None or len(code.function.doc.split()) < MIN_DOC_WORDS:
         return
-    node = tree.body[0]
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+    if len(summary.split()) < MIN_DOC_WORDS:
+        yield Rejected("docstring_points_elsewhere")
         return
-    sentences = [
-        f"`{code.function.qualname}`: {first if first.endswith(('.', '!', '?')) else first + '.'}",
-        *_facts(node),
-    ]
-    ask = code.pick("explain", (
-        "Explain what `{qualname}` in `{file}` does.", "What does this function do, and how?",
-        "Walk me through `{name}`.",
-    ))  # fmt: skip
-    yield Draft("explain", ask, code_block(code.definition), " ".join(sentences), code.source)
+    if reason := documentation_fault(summary, code.node):
+        yield Rejected(reason)
+        return
+    facts = list(facts_of(code.node, code.text, is_method="." in code.function.qualname))
+    if not facts:
+        yield Rejected("no_facts")
+        return
+    answer = f"`{code.function.qualname}`: {summary}\n\n{' '.join(facts)}"
+    if any(sentence in bare for sentence in summary.split(". ")):
+        yield Rejected("answer_in_prompt")
+        return
+    yield Draft("explain", code.ask("explain"), code_block(bare), answer, code.source)
 
 
-def _facts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Yield sentences with facts about a function, which are read from the syntax tree."""
-    parameters = [*node.args.posonlyargs, *node.args.args]
-    names = [item.arg for item in parameters if item.arg not in ("self", "cls")]
-    optional = {item.arg for item in parameters[len(parameters) - len(node.args.defaults) :]}
-    if names:
-        yield "It takes " + listed([f"`{name}`" + (" (optional)" if name in optional else "") for name in names]) + "."
-    inside = [item for part in node.body for item in ast.walk(part)]
-    raised = sorted({name for item in inside if isinstance(item, ast.Raise) and (name := _name(item.exc))})
-    if raised:
-        yield f"It may raise {listed([f'`{name}`' for name in raised])}."
-    loops = sum(isinstance(item, ast.For | ast.While | ast.AsyncFor) for item in inside)
-    if loops:
-        yield "It runs a loop." if loops == 1 else f"It runs {loops} loops."
-    if any(isinstance(item, ast.Yield | ast.YieldFrom) for item in inside):
-        yield "It is a generator: values come one by one, as they are asked for."
-    called = sorted({name for item in inside if isinstance(item, ast.Call) and (name := _name(item.func))})[:6]
-    if called:
-        yield f"It calls {listed([f'`{name}`' for name in called])}."
-
-
-def _name(node: ast.expr | None) -> str:
-    """Return the name of a variable, or of the called function if `node` is a call. Otherwise return ""."""
-    node = node.func if isinstance(node, ast.Call) else node
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def listed(items: Sequence[str]) -> str:
-    """Join items into an English list: `a, b and c`."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-KINDS: Mapping[str, Callable[[Code], Iterator[Draft]]] = {
+KINDS: Mapping[str, Callable[[Code], Iterator[Draft | Rejected]]] = {
     "implement": implement, "document": document, "tests": from_tests, "fix": fix, "explain": explain,
 }  # fmt: skip
 """Maps a kind of instruction to the rule that makes instructions of this kind. The rules for `refactor` and `translate`
-are in `data_builders.instructions.rewrites`, because they need more than one function."""
+are in modules of their own, because they need more than one function."""

@@ -19,9 +19,9 @@ from alignment.settings import Positive, Settings, Share
 from data_builders.instructions.instruction_kinds import Draft
 from data_builders.models import judge as judging
 from data_builders.models.writers import Author, TextModel, open_model
+from data_builders.parsing.code_blocks import code_block
 from data_builders.parsing.python_functions import parse
 from data_builders.parsing.syntax_spans import parser
-from data_builders.tasks.python.task_context import code_block
 
 CODE_KINDS = ("implement", "tests", "fix")
 PROSE_KINDS = ("explain", "document")

@@ -81,7 +81,7 @@ def functions(file: str, text: str) -> list[Function]:
     tree = parse(text)
     if tree is None:
         return []
-    lines = _Lines(text)
+    lines = SourceLines(text)
     return [_function(file, node, owners, lines) for node, owners in _definitions(tree.body, ())]
 
 
@@ -98,7 +98,7 @@ def _definitions(body: list[ast.stmt], owners: tuple[str, ...]) -> Iterator[tupl
                 yield from _definitions(handler.body, owners)
 
 
-class _Lines:
+class SourceLines:
     """Converts line numbers and byte columns of a syntax tree to character offsets in the text."""
 
     def __init__(self, text: str) -> None:
@@ -113,6 +113,11 @@ class _Lines:
             column = len(content.encode("utf-8", "surrogatepass")[:column].decode("utf-8", "replace"))
         return self.starts[line - 1] + column
 
+    def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
+        """Return the offsets of the start and the end of a node."""
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
+
     def is_filler(self, line: int) -> bool:
         content = self.lines[line - 1].strip()
         return not content or content.startswith("#")
@@ -122,7 +127,7 @@ def _first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
 
 
-def _function(file: str, node: Definition, owners: tuple[str, ...], lines: _Lines) -> Function:
+def _function(file: str, node: Definition, owners: tuple[str, ...], lines: SourceLines) -> Function:
     doc = ast.get_docstring(node, clean=True) or ""
     body = node.body[1:] if doc or _is_text(node.body[0]) else node.body
     line = _first_line(node)

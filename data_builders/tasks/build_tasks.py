@@ -264,7 +264,7 @@ class PythonTasks:
         Return None if the function can't be written from a prompt. The reason is counted in `left_out`.
         """
         prepared, needed = self.prepared, self.code.needed(function, characters)
-        if unresolved_names(prepared, function, needed):
+        if unresolved_names(prepared.texts[function.file], function, needed):
             self.left_out["unresolved_names"] += 1
         elif needed.size > characters:
             self.left_out["context_too_long"] += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 from corpus_helpers import run_builder, write_files
 
+from data_builders.builder import BuildContext
+from data_builders.builder_registry import find_builder
 from data_builders.instructions.refine import Refinement
 from data_builders.models import judge
 from data_builders.models.judge import CHECKLIST, score
@@ -92,8 +96,50 @@ def test_without_tasks_five_kinds_are_made_and_every_answer_parses(shop: Source,
 def test_implement_does_not_show_the_body(shop: Source, tmp_path: Path) -> None:
     rows, _ = build(shop, tmp_path / "out", kinds=["implement"])
     for question, answer in of_kind(rows, "implement"):
-        assert answer.count("return") >= 1 and "return" not in question and '"""' in question
+        assert answer.count("return") >= 1 and "return" not in code_of(question)[0] and '"""' in question
         ast.parse(code_of(question)[0])
+
+
+def test_implement_shows_what_the_answer_uses(shop: Source, tmp_path: Path) -> None:
+    rows, _ = build(shop, tmp_path / "out", kinds=["implement"])
+    shown = {"average_price": "import math", "summary": "from shop.orders import average_price"}
+    for question, answer in of_kind(rows, "implement"):
+        name = next(name for name in shown if f"def {name}" in answer)
+        assert shown[name] in question
+
+
+def test_rows_that_could_teach_something_wrong_are_counted(tmp_path: Path) -> None:
+    write_files(tmp_path / "shop", {"shop.py": (
+        "def near(price):\n    \"\"\"Tell whether a price is near the one that the shop wants to have.\"\"\"\n"
+        "    return abs(price - 1337) < 7\n\n\n"
+        "def spread(prices, start, stop):\n    \"\"\"Spread all of the prices.\"\"\"\n    x = start\n    y = stop\n"
+        "    for price in prices:\n        x += price\n        y -= price\n    return x, y\n\n\n"
+        "def listed(prices):\n    \"\"\"See http://shop.example for what is listed.\"\"\"\n    return list(prices)\n"
+    )})  # fmt: skip
+    _, account = build(Source.model_validate(tmp_path / "shop"), tmp_path / "out")
+    assert account["dropped"]["unknown_values"] == 1 and account["dropped"]["documentation_too_short"] >= 1
+    assert account["dropped"]["docstring_points_elsewhere"] == 2
+
+
+def test_names_and_line_ends_of_other_systems_do_not_end_the_builder(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    write_files(folder, {"shop/orders.py": ORDERS.replace("\n", "\r\n").encode(), "shop/a\nb.py": REPORT})
+    (folder / "shop" / os.fsdecode(b"pr\xe9s.py")).write_text(REPORT.replace("summary", "price_list_of_orders"))
+    rows, _ = build(Source.model_validate(folder), tmp_path / "out", kinds=["document", "explain"])
+    text = json.dumps(rows)
+    assert "average_price" in text and "pr\\\\xe9s.py" in text and "\\r" not in text and "a\\nb.py" not in text
+
+
+def test_progress_is_logged_on_request(
+    shop: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = itertools.count(step=3)
+    monkeypatch.setattr("data_builders.storage.parallel.time.monotonic", lambda: float(next(clock)))
+    (tmp_path / "out").mkdir()
+    builder = find_builder("instructions")
+    with caplog.at_level("INFO"):
+        builder.run(builder.validate({"sources": [shop]}), BuildContext(tmp_path / "out", show_progress=True))
+    assert "instructions: files of shop: 1 of 3" in caplog.text
 
 
 def test_document_does_not_show_the_docstring(shop: Source, tmp_path: Path) -> None:
@@ -105,9 +151,11 @@ def test_document_does_not_show_the_docstring(shop: Source, tmp_path: Path) -> N
 def test_refactor_renames_a_function_in_every_file_that_uses_it(shop: Source, tmp_path: Path) -> None:
     rows, _ = build(shop, tmp_path / "out", kinds=["refactor"])
     ((question, answer),) = of_kind(rows, "refactor")
-    assert "`helper_0` to `average_price`" in question and "shop/report.py" in answer
-    assert [code.replace("helper_0", "average_price") for code in code_of(question)] == code_of(answer)
-    assert not any("average_price" in code for code in code_of(question))
+    assert "`average_price`" in question and "shop/report.py" in question and "shop/report.py" in answer
+    (old,) = set(re.findall(r"def (\w+)\(orders, default", question))
+    assert "helper" not in old and old not in answer
+    assert [code.replace(old, "average_price") for code in code_of(question)] == code_of(answer)
+    assert not any(re.search(r"\baverage_price\b", code) for code in code_of(question))
 
 
 def test_translate_turns_unittest_into_plain_asserts_unless_the_test_needs_its_class(
@@ -116,13 +164,14 @@ def test_translate_turns_unittest_into_plain_asserts_unless_the_test_needs_its_c
     rows, _ = build(shop, tmp_path / "out", kinds=["translate"])
     ((question, answer),) = of_kind(rows, "translate")
     assert "self.assertEqual" in question and "self" not in answer
-    assert "assert average_price([{'price': 2}, {'price': 4}]) == 3" in answer and "pytest.raises(KeyError)" in answer
+    assert 'assert average_price([{"price": 2}, {"price": 4}]) == 3' in answer and "pytest.raises(KeyError)" in answer
 
 
 def test_explain_states_facts_from_the_syntax_tree(shop: Source, tmp_path: Path) -> None:
     rows, _ = build(shop, tmp_path / "out", kinds=["explain"])
-    answer = of_kind(rows, "explain")[0][1]
-    assert "It takes `orders` and `default` (optional)." in answer and "It calls `len`." in answer
+    question, answer = of_kind(rows, "explain")[0]
+    assert "It takes `orders` and `default` (default `0`). If `not orders`, it returns `default`." in answer
+    assert "The mean price of all orders" in answer and "The mean price" not in question
 
 
 def test_the_same_settings_give_the_same_rows(shop: Source, tmp_path: Path) -> None:
@@ -147,9 +196,12 @@ def test_with_tasks_bugs_fail_a_test_and_the_writers_answers_are_executed(
     shop = Source.model_validate(tmp_path / "shop")
     run_builder("tasks", tmp_path / "tasks", sources=[shop])
     rows, account = build(shop, tmp_path / "out", tasks=tmp_path / "tasks" / "tasks.jsonl", kinds=["fix", "tests"])
-    assert account["executed"] == len(rows) and account["kinds"]["fix"] >= 2 and account["kinds"]["tests"] == 1
+    assert account["executed"] == len(rows) and account["kinds"] == {"fix": 1, "tests": 1}
     task = json.loads((tmp_path / "tasks" / "tasks.jsonl").read_text())
     broken = [code_of(question)[0] for question, _ in of_kind(rows, "fix")]
+    for code, (_, answer) in zip(broken, of_kind(rows, "fix"), strict=True):
+        lines = code_of(answer)[0].split("\n")
+        assert len([line for line in code.split("\n") if line not in lines]) == 1 and "The line `" in answer
     assert {verdict.status for verdict in grader.grade_many([(task, code) for code in broken])} == {"failed"}
     right = "```python\ndef average_price(orders, default=0):\n    return sum(o['price'] for o in orders) / len(orders) if orders else default\n```"
     wrong = "```python\ndef average_price(orders, default=0):\n    return default\n```"

@@ -11,6 +11,7 @@ from typing import Any
 
 from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, TYPESCRIPT, JsFunction, Tree, js_functions
+from data_builders.parsing.code_blocks import code_block
 from data_builders.parsing.imports import Resolver
 from data_builders.tasks.javascript.javascript_scope import (
     DECLARATIONS,
@@ -23,7 +24,6 @@ from data_builders.tasks.javascript.javascript_scope import (
     used_names,
 )
 from data_builders.tasks.python.module_excerpt import joined
-from data_builders.tasks.python.task_context import code_block
 from data_builders.tasks.task_rows import request_for
 
 MAX_VALUE, MAX_BODY = 1500, 300

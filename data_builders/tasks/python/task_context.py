@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from alignment.evaluation.answer_forms import AnswerForm
-from data_builders.parsing.python_functions import Function, parse
+from data_builders.parsing.code_blocks import code_block
+from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.module_source import BUILTIN_NAMES, ModuleSource, declared_globals, global_names
 from data_builders.tasks.python.needed_code import MASK_LINE, NeededCode
 from data_builders.tasks.python.python_suite import PreparedSuite
@@ -81,12 +81,17 @@ def code_after(text: str, function: Function) -> str:
     return text[function.end : end if end >= 0 else len(text)]
 
 
-def unresolved_names(prepared: PreparedSuite, function: Function, needed: NeededCode) -> set[str]:
+def unresolved_names(text: str, function: Function, needed: NeededCode) -> set[str]:
     """Return the names that a function's body takes from its module and that the code in the prompt does not define.
 
     Names of Python's builtins are defined. The names are computed from the code as the prompt shows it.
+
+    Args:
+        text: text of the function's file.
+        function: the function whose body is masked.
+        needed: the code that the prompt shows.
     """
-    module = ModuleSource.parse(prepared.texts[function.file])
+    module = ModuleSource.parse(text)
     path = module.path_to(function.line) if module else []
     shown = ModuleSource.parse(f"{needed.head}{needed.indentation}...\n")
     if shown is None or not path or not isinstance(path[-1], ast.FunctionDef | ast.AsyncFunctionDef):
@@ -95,61 +100,3 @@ def unresolved_names(prepared: PreparedSuite, function: Function, needed: Needed
         return {"the code of another file does not parse"}
     names = global_names(path[-1]) - BUILTIN_NAMES
     return set() if shown.star_imports else names - shown.bindings.keys() - set(declared_globals(path[-1]))
-
-
-def code_block(code: str, language: str = "python") -> str:
-    """Format code as a fenced Markdown block, without empty lines at the start and the end."""
-    return f"```{language}\n{code.strip(chr(10))}\n```"
-
-
-def imports_of(text: str, before: int) -> str:
-    """Return the top-level imports above an offset of a file, followed by the line `# ...` in place of omitted code."""
-    tree = parse(text)
-    if tree is None:
-        return ""
-    lines = text.split("\n")
-    limit = text.count("\n", 0, before)
-    imports = [
-        "\n".join(lines[node.lineno - 1 : node.end_lineno])
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom) and (node.end_lineno or 0) <= limit
-    ]
-    return "\n".join([*imports, "", "# ...", ""]) if imports else "# ...\n"
-
-
-def test_sources(texts: Mapping[str, str], names: Sequence[str], characters: int) -> str:
-    """Return the code of test functions, each function once. Functions that would exceed the limit are left out.
-
-    Args:
-        texts: texts of the test files, keyed by path.
-        names: names of the tests in pytest's notation: `file::class::function[parameters]`.
-        characters: maximum number of characters of code.
-    """
-    parts: list[str] = []
-    for name in dict.fromkeys(item.partition("[")[0] for item in names):
-        file, *path = name.split("::")
-        source = texts.get(file, "")
-        code = definition_of(source, path)
-        if code and sum(map(len, parts)) + len(code) <= characters:
-            parts.append(code)
-    return "\n\n".join(parts)
-
-
-def definition_of(source: str, path: Sequence[str]) -> str:
-    """Return the code of a function, given by a path of names such as `["TestCart", "test_total"]` (class, function).
-
-    Return "" if the source has no such function.
-    """
-    tree = parse(source)
-    if tree is None or not path:
-        return ""
-    node: ast.Module | ast.stmt = tree
-    for name in path:
-        inner = next(
-            (item for item in getattr(node, "body", [])
-             if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and item.name == name), None,
-        )  # fmt: skip
-        if inner is None:
-            return ""
-        node = inner
-    return ast.get_source_segment(source, node, padded=True) or "" if isinstance(node, ast.stmt) else ""
