@@ -24,7 +24,7 @@ _ELSEWHERE = re.compile(
     r"\boverrid|\bhelper\b|\breverse of\b|\binverse of\b|\bcounterpart\b|\bnote that\b|\bbe careful\b|\bbeware\b|\bfor example\b|\be\.g\.|"
     r"\bdefault implementation\b|^\W*(?:don't|do not|never|avoid|use|override|called|call|must|should|needed|required|try to)\b|"
     r"\bdiffers? from\b|\bconsider\b|\bmostly\b|\bmeant\b|\brarely\b|\byou\b|\byour\b|\bpretty\b|\befficien|\bmemory\b|\bspeed\b|"
-    r"\bstability\b|\bretained\b|\binternal(?:ly)?\b|\bthere (?:is|are)\b|\bcan fail\b|\bstandards?\b|\bparallelism\b|^\w[\w.]*\(.*\)\s*->|"
+    r"\bstability\b|\bretained\b|\binternal(?:ly)?\b|(?:^|[.!?]\s+)there (?:is|are)\b|\bcan fail\b|\bstandards?\b|\bparallelism\b|^\w[\w.]*\(.*\)\s*->|"
     r"\bworks like\b|\blike :|\bequivalent (?:of|to) :|\bcompare with\b|\bbased on\b|\bborrowed\b|\bstolen\b|\bcredit\b|"
     r"\bfaster\b|\bslower\b|\bperformance\b|\bbenchmark|\bwe\b|(?-i:\bI\b)|\bI'm\b|\b(?:see|listed|described|mentioned|as|shown|examples?) (?:above|below)\b|\bthanks\b|\bcookbook\b",
     re.IGNORECASE,
@@ -109,8 +109,10 @@ def documentation_fault(doc: str, node: Definition) -> str:
         return "docstring_points_elsewhere"
     if len(doc.split()) > MAX_WORDS:
         return "docstring_too_long"
-    plain = re.sub(r"`[^`]*`(?!_)|^[ \t]*\*[ \t]", "", _ROLE.sub("", doc), flags=re.MULTILINE)
-    if re.search(r":\w+`|`{3}|`_|\|\w+\|", plain) or len(re.findall(r"(?<!\*)\*(?!\*)", plain)) % 2:
+    without_roles = _ROLE.sub("", doc)
+    plain = re.sub(r"`[^`]*`(?!_)|^[ \t]*\*[ \t]", "", without_roles, flags=re.MULTILINE)
+    has_broken_role = re.search(r":\w+`", without_roles) or re.search(r"`{3}|`_|\|\w+\|", plain)
+    if has_broken_role or len(re.findall(r"(?<!\*)\*(?!\*)", plain)) % 2:
         return "docstring_with_broken_markup"
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
     known = {item.arg for item in arguments if item is not None}
