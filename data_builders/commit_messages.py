@@ -1,7 +1,7 @@
 """Clean the messages of commits, and choose the messages that tell a reader what to change.
 
-A prompt must not name the people who worked on a change, and must not point to issues, reviews or other commits, because
-a model cannot look these up. Trailers, acknowledgements and references are removed from the body of a message. A commit
+A prompt must not name the people who worked on a change. It must not point to issues, reviews or other commits either,
+because a model cannot look them up. Trailers, acknowledgements and references are removed from the body of a message. A commit
 whose subject is about a person, an issue or another commit is left out.
 """
 

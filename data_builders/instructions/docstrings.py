@@ -46,7 +46,8 @@ def without_markup(text: str) -> str:
 def grounded(doc: str) -> str:
     """Return the part of a docstring that speaks of the function itself: no examples, history, advice or references.
 
-    Sentences of prose and whole other paragraphs are left out. The result is "" if the first sentence would be left out.
+    In prose, single sentences are left out; other paragraphs are left out as a whole. If the first sentence would be
+    left out, the result is "".
     """
     paragraphs = re.split(r"\n[ \t]*\n", without_examples(doc))
     kept: list[str] = []

@@ -119,17 +119,18 @@ def _steps(body: Sequence[ast.stmt]) -> tuple[list[str], set[str]]:
         elif isinstance(statement, ast.For) and (source := _quoted(statement.iter)):
             sentences.append(f"It loops over {source}{_early_end(statement, told)}.")
         elif isinstance(statement, ast.While) and (condition := _quoted(statement.test)):
+            is_endless = condition in ("`True`", "`1`")
             sentences.append(
-                "It runs a loop until it is left from inside." if condition in ("`True`", "`1`") else f"It runs a loop while {condition} holds."
-            )  # fmt: skip
+                "It runs a loop until it is left from inside."
+                if is_endless
+                else f"It runs a loop while {condition} holds."
+            )
         elif isinstance(statement, ast.With):
             contexts = [text for item in statement.items if (text := _quoted(item.context_expr))]
             if len(contexts) == len(statement.items):
                 sentences.append(f"It works inside of `with` for {listed(contexts)}.")
         elif isinstance(statement, ast.Return) and statement.value is not None and (value := _quoted(statement.value)):
-            sentences.append(
-                f"{'Otherwise it' if len(body) > 1 and _only_conditions(body) else 'In the end it' if len(body) > 1 else 'It'} returns {value}."
-            )
+            sentences.append(f"{_opening_of_result(body)} returns {value}.")
     return sentences, told
 
 
@@ -158,6 +159,13 @@ def _early_end(loop: ast.For, told: set[str]) -> str:
                 told |= _named_in(item.body[0])
                 return f", and {action} as soon as {condition} holds"
     return ""
+
+
+def _opening_of_result(body: Sequence[ast.stmt]) -> str:
+    """Return the first words of the sentence about the last statement of a body."""
+    if len(body) == 1:
+        return "It"
+    return "Otherwise it" if _only_conditions(body) else "In the end it"
 
 
 def _only_conditions(body: Sequence[ast.stmt]) -> bool:

@@ -1,7 +1,7 @@
 """Rules that make instructions from one function of a repository: a request, the shown code and the answer.
 
-Each rule checks its rows. A row that could teach something wrong is not made, and the reason is counted: the prompt does
-not show what the answer uses, the tests do not call the function, or the docstring points elsewhere.
+Each rule checks its rows. A row that could teach something wrong is not made, and the reason is counted: for example,
+the prompt does not show what the answer uses, or the tests do not call the function.
 """
 
 from __future__ import annotations

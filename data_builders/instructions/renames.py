@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import keyword
 import random
@@ -58,10 +57,12 @@ def refactors(repository: str, commit: str, texts: Mapping[str, str], seed: int)
             if not old or any(_is_text_elsewhere(python[file], name) for file in uses):
                 yield Rejected("name_with_several_meanings")
                 continue
-            yield from _draft(source, old, name, {file: _statements(python[file], uses[file]) for file in sorted(uses)})
+            yield from _draft(
+                source, old, name, {file: _statements(python[file], uses[file]) for file in sorted(uses)}, seed
+            )
 
 
-def _draft(source: str, old: str, name: str, code_of: Mapping[str, str]) -> Iterator[Draft]:
+def _draft(source: str, old: str, name: str, code_of: Mapping[str, str], seed: int) -> Iterator[Draft]:
     """Yield the instruction that renames `old` to `name` in the code of some files, keyed by path."""
     before = {file: re.sub(rf"\b{name}\b", old, code) for file, code in code_of.items()}
     if sum(map(len, before.values())) > MAX_CHARACTERS or any(parse(code) is None for code in before.values()):
@@ -70,13 +71,7 @@ def _draft(source: str, old: str, name: str, code_of: Mapping[str, str]) -> Iter
     material, answer = (
         "\n\n".join(f"`{file}`:\n\n{code_block(code)}" for file, code in codes.items()) for codes in (before, code_of)
     )
-    yield Draft(
-        "refactor",
-        wording("refactor", source, int(hashlib.sha256(old.encode()).hexdigest()[:6], 16), names),
-        material,
-        answer,
-        source,
-    )
+    yield Draft("refactor", wording("refactor", source, seed, names), material, answer, source)
 
 
 def former_name(name: str, taken: Collection[str], rng: random.Random) -> str:

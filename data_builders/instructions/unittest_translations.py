@@ -58,7 +58,7 @@ SET_UP = frozenset(
 
 
 def translations(repository: str, commit: str, texts: Mapping[str, str], seed: int) -> Iterator[Draft | Rejected]:
-    """Yield instructions to rewrite a `unittest` test method as a function for pytest, at most `MAX_PER_FILE` per file."""
+    """Yield instructions to rewrite `unittest` test methods as functions for pytest, at most `MAX_PER_FILE` per file."""
     for path, text in sorted(texts.items()):
         tree = parse(text) if path.endswith(".py") and is_test_file(path) else None
         if tree is None:
