@@ -63,7 +63,7 @@ def test_a_folder_without_a_model_is_an_error_that_names_it(tmp_path: Path) -> N
 
 
 def test_the_writers_answer_replaces_prose_always_and_code_only_if_it_parses(checkpoint: Path, tmp_path: Path) -> None:
-    code = '"""Sums."""\n\n\ndef add_all(numbers):\n    """The sum of all numbers."""\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n'
+    code = '"""Sums."""\n\n\ndef add_all(numbers):\n    """Add up all of the numbers, and give their sum as one number."""\n    total = 0\n    for number in numbers:\n        total += number\n    return total\n'
     write_files(tmp_path / "shop", {"shop.py": code})
     refinement = Refinement(writer=TextModel(path=checkpoint, max_new_tokens=16), best_of=2)
     account: dict[str, Any] = run_builder(
