@@ -13,6 +13,8 @@ WIDTH = 79
 """Width of a paragraph that is broken into lines anew."""
 MAX_WORDS = 150
 """Maximum number of words of a docstring that is an answer."""
+MAX_SUMMARY_WORDS = 60
+"""Maximum number of words of a docstring's first paragraph that is used as a summary."""
 
 _ELSEWHERE = re.compile(
     r"https?://|\bversion(?:added|changed)\b|\bdeprecated\b|\.\. \w+::|\bsee\b|\bsame as\b|\bsimilar to\b|\balias (?:of|for|to)\b|"
@@ -25,6 +27,7 @@ _ELSEWHERE = re.compile(
     r"\bdefault implementation\b|^\W*(?:don't|do not|never|avoid|use|override|called|call|must|should|needed|required|try to)\b|"
     r"\bdiffers? from\b|\bconsider\b|\bmostly\b|\bmeant\b|\brarely\b|\byou\b|\byour\b|\bpretty\b|\befficien|\bmemory\b|\bspeed\b|"
     r"\bstability\b|\bretained\b|\binternal(?:ly)?\b|(?:^|[.!?]\s+)there (?:is|are)\b|\bcan fail\b|\bstandards?\b|\bparallelism\b|^\w[\w.]*\(.*\)\s*->|"
+    r"\butility\b|\bmore details\b|\bdetailed\b|\bcheck out\b|\bunfortunately\b|\bexact copy\b|"
     r"\bworks like\b|\blike :|\bequivalent (?:of|to) :|\bcompare with\b|\bbased on\b|\bborrowed\b|\bstolen\b|\bcredit\b|"
     r"\bfaster\b|\bslower\b|\bperformance\b|\bbenchmark|\bwe\b|(?-i:\bI\b)|\bI'm\b|\b(?:see|listed|described|mentioned|as|shown|examples?) (?:above|below)\b|\bthanks\b|\bcookbook\b",
     re.IGNORECASE,
@@ -88,12 +91,14 @@ def without_examples(doc: str) -> str:
 
 
 def summary_of(doc: str) -> str:
-    """Return the first paragraph of a docstring as one line of plain sentences, or "" if it is none."""
+    """Return the first paragraph of a docstring as one line of plain sentences, or "" if it is no summary."""
     paragraph = re.split(r"\n[ \t]*\n|\n[ \t]*[-*+][ \t]", grounded(doc), maxsplit=1)[0]
     if paragraph.rstrip().endswith(":") and ". " in paragraph:
         paragraph = paragraph.rpartition(". ")[0] + "."  # the last sentence announced a list
     text = without_markup(" ".join(paragraph.split()))
     if text.endswith((":", ",", "-")) or re.search(r":param|:return|^\s*(?:Args|Returns|Raises)\s*:", text):
+        return ""
+    if len(text.split()) > MAX_SUMMARY_WORDS:
         return ""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", ")")) or not text else f"{text}."

@@ -103,7 +103,7 @@ def test_a_summary_is_one_line_of_plain_markup() -> None:
     assert summary_of("give the mean of ``prices``,\nas :class:`~shop.Price`\n\nMore.") == (
         "Give the mean of `prices`, as `shop.Price`."
     )
-    assert summary_of(":param a: the price") == "" and summary_of("") == ""
+    assert summary_of(":param a: the price") == "" and summary_of("") == "" and summary_of("word " * 61) == ""
 
 
 def test_wrong_claims_of_a_docstring_are_found() -> None:
